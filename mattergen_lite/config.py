@@ -1,0 +1,205 @@
+"""Every knob and its default, once: YAML files merged left to right, then `key=value` overrides.
+
+    config = RunConfig.load([Path("configs/mp_20.yaml")], ["trainer.devices=4", "run_dir=runs/a"])
+
+A key that does not exist is an error naming its dotted path and the nearest key that does.
+"""
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+
+
+class Section(BaseModel):
+    """A part of the configuration: immutable, and unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def parse(cls, tree: dict[str, Any]) -> Self:
+        """Build from plain data, or raise a one-line ValueError that names the culprit."""
+        try:
+            return cls.model_validate(tree)
+        except ValidationError as error:
+            raise ValueError(_explain(cls, error)) from None
+
+
+class DataConfig(Section):
+    """Which crystals are trained on."""
+
+    path: str = "embedded"  # a crystal table (parquet), or the one inside the package
+    train_splits: tuple[str, ...] = ("train",)
+    val_splits: tuple[str, ...] = ("val",)
+    max_e_above_hull: float | None = None  # eV/atom; rows without a value are dropped when set
+    max_atoms: PositiveInt = 20
+    batch_size: PositiveInt = 256  # crystals per device and step
+    pool_batches: PositiveInt = 32  # batches that are sorted by size together: less padding
+
+
+class PropertyConfig(Section):
+    """One property the model can be conditioned on."""
+
+    name: str
+    unit: str = ""
+    kind: Literal["real", "category", "elements"] = "real"
+    log: bool = False  # standardise the logarithm (positive properties that span decades)
+    mean: float = 0.0  # filled in from the training data
+    std: PositiveFloat = 1.0
+    num_categories: int = 0
+
+
+class NetworkConfig(Section):
+    """Size of the denoiser."""
+
+    dim: PositiveInt = 192
+    depth: PositiveInt = 6
+    num_heads: PositiveInt = 8
+    pair_dim: PositiveInt = 32
+    mlp_ratio: PositiveInt = 4
+
+
+class NoiseConfig(Section):
+    """Noise levels, in units where coordinates spread by 0.29 and lattice numbers by 0.3."""
+
+    log_mean: float = -1.2  # training: ln(sigma) ~ N(log_mean, log_std²)
+    log_std: PositiveFloat = 1.2
+    sigma_min: PositiveFloat = 0.002
+    sigma_max: PositiveFloat = 10.0
+    rho: PositiveFloat = 7.0  # spacing of the sampling grid
+
+
+class ModelConfig(Section):
+    """All that is needed to rebuild a model around its weights."""
+
+    network: NetworkConfig = NetworkConfig()
+    noise: NoiseConfig = NoiseConfig()
+    properties: tuple[PropertyConfig, ...] = ()
+    max_atoms: PositiveInt = 20
+    atom_count_histogram: tuple[int, ...] = ()  # training crystals with 1, 2, ... atoms
+
+
+class LossConfig(Section):
+    """Weights of the three channels and how often conditions are hidden."""
+
+    types: NonNegativeFloat = 1.0
+    coords: NonNegativeFloat = 10.0
+    lattice: NonNegativeFloat = 1.0
+    drop_all: float = 0.4  # share of crystals trained unconditionally
+    drop_each: float = 0.5  # in the others, share of properties hidden
+
+
+class OptimizerConfig(Section):
+    """AdamW with linear warm-up and cosine decay to zero."""
+
+    learning_rate: PositiveFloat = 1e-3
+    weight_decay: NonNegativeFloat = 0.01
+    betas: tuple[float, float] = (0.9, 0.99)
+    warmup_steps: int = 500
+    max_steps: PositiveInt = 100_000  # the cosine reaches zero here
+    clip_norm: PositiveFloat = 1.0
+    ema_decay: float = 0.999
+
+
+class TrainerConfig(Section):
+    """Where and how long."""
+
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    num_nodes: PositiveInt = 1
+    strategy: str = "auto"
+    precision: str = "bf16-mixed"
+    compile: bool = False
+    max_time: str | None = None  # DD:HH:MM:SS; stops cleanly, the same command continues
+    checkpoint_minutes: PositiveFloat = 10.0
+    val_every: PositiveInt = 1000  # steps
+    log_every: PositiveInt = 50  # steps
+    threads: int | None = None  # CPU threads; None leaves torch's choice
+
+
+class RunConfig(Section):
+    """One training run."""
+
+    run_dir: Path
+    seed: int = 0
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    loss: LossConfig = LossConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    trainer: TrainerConfig = TrainerConfig()
+
+    @classmethod
+    def load(cls, files: Sequence[Path], overrides: Iterable[str] = ()) -> Self:
+        """Merge YAML files left to right, then overrides such as `model.network.dim=256`.
+
+        Raises:
+            ValueError: For a missing file, YAML that is not a mapping, or any key or value that does
+                not fit; the message is one line with the dotted path.
+        """
+        tree: dict[str, Any] = {}
+        for file in files:
+            tree = _merged(tree, read_yaml(file))
+        for override in overrides:
+            tree = _merged(tree, _override_tree(override))
+        return cls.parse(tree)
+
+    def save(self, path: Path) -> None:
+        """Write the resolved configuration as YAML."""
+        write_yaml(self, path)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        ValueError: If the file is missing, is not valid YAML or holds no mapping.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"cannot read configuration {path}: {str(error).splitlines()[0]}") from None
+    if not isinstance(tree, dict):
+        raise ValueError(f"cannot read configuration {path}: expected `key: value` lines")
+    return tree
+
+
+def write_yaml(section: Section, path: Path) -> None:
+    """Write a section as plain YAML."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False))
+
+
+def _merged(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
+    both_trees = {k for k in base.keys() & update.keys() if isinstance(base[k], dict) and isinstance(update[k], dict)}
+    return base | update | {key: _merged(base[key], update[key]) for key in both_trees}
+
+
+def _override_tree(override: str) -> dict[str, Any]:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise ValueError(f"override {override!r} is not of the form key=value, such as trainer.devices=2")
+    value: Any = yaml.safe_load(text)
+    for key in reversed(path.split(".")):
+        value = {key: value}
+    return value
+
+
+def _explain(section: type[Section], error: ValidationError) -> str:
+    first = error.errors()[0]
+    path = ".".join(map(str, first["loc"]))
+    if first["type"] != "extra_forbidden":
+        return f"configuration {path}: {first['msg']} (got {first['input']!r})"
+    near = difflib.get_close_matches(path, _dotted_keys(section), n=1, cutoff=0.0)
+    return f"configuration has no key {path!r}; the nearest one is {near[0]!r}"
+
+
+def _dotted_keys(section: type[Section], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            keys += _dotted_keys(field.annotation, f"{prefix}{name}.")
+    return keys

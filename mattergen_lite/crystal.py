@@ -1,0 +1,78 @@
+"""`CrystalBatch`, the tensor type that travels between data, diffusion, network and sampling.
+
+Dense and padded: B crystals, N atom slots each. The index of an element is its atomic number, 0 is
+padding, and `mask` is True on real atoms. Nothing here adds noise, reads files or knows a model.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Self
+
+import torch
+from mattergen_lite.shapes import Bool, Float, Int
+from torch import Tensor
+
+PADDING = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrystalBatch:
+    """B crystals padded to N atoms. `cart = frac_coords @ lattice`."""
+
+    atomic_numbers: Int[Tensor, "B N"]  # Z = 1..100, 0 = padding
+    frac_coords: Float[Tensor, "B N 3"]  # [0, 1)
+    lattice: Float[Tensor, "B 3 3"]  # rows a, b, c in Å
+    mask: Bool[Tensor, "B N"]  # True = real atom
+
+    def __len__(self) -> int:
+        return self.mask.shape[0]
+
+    @property
+    def num_atoms(self) -> Int[Tensor, "B"]:
+        """Atoms per crystal."""
+        return self.mask.sum(dim=-1)
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same batch on another device."""
+        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    def __getitem__(self, index: slice | Int[Tensor, "*I"]) -> Self:
+        return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
+
+    @classmethod
+    def from_crystals(
+        cls,
+        atomic_numbers: Sequence[Int[Tensor, "?n"]],
+        frac_coords: Sequence[Float[Tensor, "?n 3"]],
+        lattice: Float[Tensor, "B 3 3"],
+    ) -> Self:
+        """Pad crystals of different sizes into one batch."""
+        numbers = torch.nn.utils.rnn.pad_sequence(list(atomic_numbers), batch_first=True)
+        coords = torch.nn.utils.rnn.pad_sequence(list(frac_coords), batch_first=True)
+        return cls(atomic_numbers=numbers, frac_coords=coords, lattice=lattice, mask=numbers != PADDING)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What the network says about a noisy batch, all of unit size; `diffusion` gives it meaning."""
+
+    element_logits: Float[Tensor, "B N Z"]  # log prior over elements given the rest of the crystal
+    coords: Float[Tensor, "B N 3"]  # displacement towards the clean coordinates
+    shape: Float[Tensor, "B 6"]  # lattice shape
+
+
+def node_mask(num_atoms: Int[Tensor, "B"], width: int | None = None) -> Bool[Tensor, "B N"]:
+    """Mask with the first `num_atoms` slots of each crystal set; `width` defaults to the largest."""
+    width = int(num_atoms.max()) if width is None else width
+    return torch.arange(width, device=num_atoms.device) < num_atoms.unsqueeze(-1)
+
+
+def masked_mean(values: Float[Tensor, "B N *F"], mask: Bool[Tensor, "B N"]) -> Float[Tensor, "B *F"]:
+    """Mean over the real atoms of each crystal."""
+    weights = mask.reshape(*mask.shape, *[1] * (values.dim() - 2)).to(values.dtype)
+    return (values * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+def remove_mean(values: Float[Tensor, "B N F"], mask: Bool[Tensor, "B N"]) -> Float[Tensor, "B N F"]:
+    """Subtract each crystal's mean over real atoms; padding stays zero."""
+    return (values - masked_mean(values, mask).unsqueeze(1)) * mask.unsqueeze(-1)

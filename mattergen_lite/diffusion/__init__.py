@@ -1,0 +1,1 @@
+"""The noise process: one shared noise level, three channels (atom types, coordinates, lattice)."""

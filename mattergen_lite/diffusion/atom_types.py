@@ -1,0 +1,58 @@
+"""Atom types: Gaussian noise on element descriptors, denoised by Bayes' rule over the elements.
+
+Each element is a unit vector (`elements.element_descriptors`). The noisy vector x of one atom has the
+likelihood N(x; e_Z, sigma²) under every element Z; the network supplies what the likelihood cannot
+know, the log prior of Z given the rest of the crystal. Their sum is a posterior over elements, and
+
+    denoised = sum_Z p(Z | x, crystal) e_Z
+
+so at vanishing noise the denoiser is exact whatever the network says, and forbidding elements is
+exact too: their posterior is zero at every step. (Score interpolation: Dieleman et al. 2022,
+arXiv 2211.15089.)
+"""
+
+import torch
+from mattergen_lite.shapes import Bool, Float, Int
+from torch import Tensor
+
+from mattergen_lite.elements import element_descriptors
+
+
+def encode(atomic_numbers: Int[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
+    """Unit descriptor of every atom; zero on padding."""
+    return element_descriptors().to(atomic_numbers.device)[atomic_numbers]
+
+
+def corrupt(
+    clean: Float[Tensor, "B N D"], sigma: Float[Tensor, "B"], noise: Float[Tensor, "B N D"]
+) -> Float[Tensor, "B N D"]:
+    """Add Gaussian noise of standard deviation sigma."""
+    return clean + sigma[:, None, None] * noise
+
+
+def posterior_logits(
+    prior_logits: Float[Tensor, "B N Z"],
+    noisy: Float[Tensor, "B N D"],
+    sigma: Float[Tensor, "B"],
+    allowed: Bool[Tensor, "*#B Z"],
+) -> Float[Tensor, "B N Z"]:
+    """Unnormalised log posterior over elements; elements not allowed get -inf.
+
+    Descriptors have length 1, so the Gaussian log likelihood is `x . e_Z / sigma²` up to a constant.
+    """
+    likelihood = noisy @ element_descriptors().to(noisy).T / (sigma**2)[:, None, None]
+    allowed = allowed if allowed.dim() == 1 else allowed.unsqueeze(1)
+    return (prior_logits.float() + likelihood).masked_fill(~allowed, -torch.inf)
+
+
+def denoise(logits: Float[Tensor, "B N Z"]) -> Float[Tensor, "B N D"]:
+    """Posterior mean descriptor."""
+    return torch.softmax(logits, dim=-1) @ element_descriptors().to(logits)
+
+
+def loss(
+    logits: Float[Tensor, "B N Z"], atomic_numbers: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"]
+) -> Float[Tensor, "B"]:
+    """Cross-entropy of the true elements in nats, mean over the atoms of each crystal."""
+    log_p = torch.log_softmax(logits, dim=-1).gather(-1, atomic_numbers.unsqueeze(-1)).squeeze(-1)
+    return -torch.where(mask, log_p, 0.0).sum(-1) / mask.sum(-1)

@@ -1,0 +1,91 @@
+"""The element table: symbols, atomic masses and the chemical descriptor the type channel diffuses.
+
+The descriptor follows Crystalite (arXiv 2604.02270, section 3): chemically similar elements are
+close, so a small error of the denoiser exchanges an element for its neighbour, not for noise.
+"""
+
+import csv
+from functools import cache
+from importlib.resources import files
+
+import torch
+from mattergen_lite.shapes import Float
+from torch import Tensor
+
+MAX_ATOMIC_NUMBER = 100
+DESCRIPTOR_DIM = 16
+_SUBSHELL_CAPACITY = {"s": 2, "p": 6, "d": 10, "f": 14}
+
+
+@cache
+def element_rows() -> tuple[dict[str, str], ...]:
+    """One row per element, Z = 1..100: symbol, period, group (19 = f block), block, valence shells."""
+    text = (files("mattergen_lite") / "assets" / "elements.csv").read_text()
+    return tuple(csv.DictReader(text.splitlines()))
+
+
+@cache
+def symbols() -> tuple[str, ...]:
+    """Chemical symbols indexed by atomic number; index 0 is the padding `X`."""
+    return ("X", *(row["symbol"] for row in element_rows()))
+
+
+def atomic_number(symbol: str) -> int:
+    """Atomic number of a chemical symbol.
+
+    Raises:
+        ValueError: If the symbol is not one of H..Fm.
+    """
+    try:
+        return symbols().index(symbol, 1)
+    except ValueError:
+        raise ValueError(f"unknown element {symbol!r}: expected a symbol of Z = 1..100, H to Fm") from None
+
+
+@cache
+def atomic_masses() -> Float[Tensor, "101"]:
+    """Atomic masses in g/mol indexed by atomic number; 0 for padding."""
+    return torch.tensor([0.0, *(float(row["atomic_mass"]) for row in element_rows())])
+
+
+def _raw_descriptor() -> list[Float[Tensor, "100 F"]]:
+    """The descriptor's four groups of columns: period, group, block (one-hot), valence occupancies."""
+    rows = element_rows()
+    column = {key: [row[key] for row in rows] for key in ("period", "group", "block")}
+    one_hots = [
+        torch.tensor([[float(value == level) for level in sorted(set(values))] for value in values])
+        for values in column.values()
+    ]
+    valence = [[float(row[shell]) / size for shell, size in _SUBSHELL_CAPACITY.items()] for row in rows]
+    return [*one_hots, torch.tensor(valence)]
+
+
+@cache
+def element_descriptors() -> Float[Tensor, "101 16"]:
+    """Unit descriptor vectors indexed by atomic number; row 0 (padding) is zero.
+
+    Columns are standardised over elements, each group weighted by its size^-1/2, and the whole
+    projected on its 16 principal components and normalised to length 1.
+    """
+    groups = []
+    for group in _raw_descriptor():
+        standard = (group - group.mean(0)) / group.std(0).clamp(min=1e-6)
+        groups.append(standard * group.shape[1] ** -0.5)
+    table = torch.cat(groups, dim=1).double()
+    _, _, components = torch.linalg.svd(table - table.mean(0), full_matrices=False)
+    # An SVD leaves the sign of each component free; fix it so that the table is the same everywhere.
+    components = components[:DESCRIPTOR_DIM]
+    largest = components.gather(1, components.abs().argmax(1, keepdim=True))
+    projected = (table - table.mean(0)) @ (components * largest.sign()).T
+    unit = projected / projected.norm(dim=1, keepdim=True)
+    return torch.cat([torch.zeros(1, DESCRIPTOR_DIM), unit.float()])
+
+
+@cache
+def herfindahl_indices() -> Float[Tensor, "101"]:
+    """Herfindahl-Hirschman index of each element's production, 0..10,000, indexed by atomic number.
+
+    The concentration of supply over countries (Gaultois et al. 2013, Chem. Mater. 25, 2911); elements
+    without a market figure count as fully concentrated, hydrogen like oxygen.
+    """
+    return torch.tensor([0.0, *(float(row["hhi_production"]) for row in element_rows())])

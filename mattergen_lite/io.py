@@ -1,0 +1,570 @@
+"""Files <-> pymatgen structures <-> `CrystalBatch`.
+
+Reading has two steps: `iter_documents` cuts any source into one text or table row per structure,
+`parse_document` turns each into a record. One broken structure becomes a record with its reason and
+the rest go on. Files are data: nothing is unpickled, executed or unpacked to disk.
+
+pymatgen and ASE are imported inside functions, so that tensor code runs on nodes without them.
+"""
+
+import json
+import math
+import os
+import re
+import tempfile
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import StringIO, TextIOWrapper
+from itertools import chain, count, islice
+from pathlib import Path, PurePath
+from typing import IO, TYPE_CHECKING, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import torch
+
+from mattergen_lite.crystal import CrystalBatch
+from mattergen_lite.elements import MAX_ATOMIC_NUMBER
+from mattergen_lite.geometry import wrap
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+Format = Literal["cif", "poscar", "extxyz", "row", "unreadable"]
+
+ACCEPTED = (
+    "expected a folder or zip of CIF, POSCAR/.vasp or (ext)xyz files, one such file, a csv or "
+    "parquet table with a column `cif`, `structure` or `cif_string`, a crystal table, or "
+    "pymatgen JSON"
+)
+STRUCTURE_COLUMNS = ("cif", "structure", "cif_string")
+NAME_COLUMNS = ("material_id", "name", "id")
+# Columns of a crystal table that follow from the structure: no properties of their own.
+DERIVED_COLUMNS = frozenset({"num_atoms", "space_group"})
+MAX_ATOMS = 10_000  # larger "crystals" are mistakes or attacks, not unit cells
+MAX_CHARACTERS = 64 * 2**20  # of one CIF or POSCAR; also stops zip bombs
+_EXACT_SYMPREC = 0.01  # Å; for what has been symmetrised already
+MIN_VOLUME_RATIO = 1e-4  # cell volume over a·b·c, below which the cell is flat
+
+_SUFFIXES: dict[str, Format] = {
+    ".cif": "cif",
+    ".vasp": "poscar",
+    ".poscar": "poscar",
+    ".xyz": "extxyz",
+    ".extxyz": "extxyz",
+}
+
+
+@dataclass(frozen=True)
+class StructureRecord:
+    """One structure as read, or the one-line reason why it could not be."""
+
+    name: str
+    structure: "Structure | None"
+    error: str | None = None
+    properties: dict[str, float] = field(default_factory=dict)
+    split: str | None = None  # of a table with a `split` column
+
+
+@dataclass(frozen=True)
+class Document:
+    """One structure not parsed yet: cheap to read and to hand to another process."""
+
+    name: str
+    format: Format
+    content: str | Mapping[str, object]  # text; a table row; or the reason why it is unreadable
+
+
+def read_structures(path: str | Path) -> Iterator[StructureRecord]:
+    """Read structures from whatever `path` is, one record each, lazily.
+
+    Raises:
+        ValueError: If the path does not exist, is of an unknown kind or holds no structures.
+    """
+    return map(parse_document, iter_documents(path))
+
+
+def iter_documents(path: str | Path) -> Iterator[Document]:
+    """Cut a source into one document per structure.
+
+    Raises:
+        ValueError: If the path does not exist, is of an unknown kind or holds no structures.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: {ACCEPTED}")
+    documents = _documents(path)
+    first = next(documents, None)
+    if first is None:
+        raise ValueError(f"{path} holds no structures: {ACCEPTED}")
+    return chain([first], documents)
+
+
+def parse_document(document: Document) -> StructureRecord:
+    """Parse one document; whatever goes wrong ends in the record's `error`."""
+    try:
+        structure, properties = _parse(document)
+    except Exception as error:  # parsers of foreign files raise anything
+        return StructureRecord(document.name, None, _one_line(error))
+    split = document.content.get("split") if document.format == "row" else None
+    return StructureRecord(document.name, structure, None, properties, split)
+
+
+# Sources -> documents
+
+
+def _documents(path: Path) -> Iterator[Document]:
+    containers: dict[str, Callable[[Path], Iterator[Document]]] = {
+        ".zip": _zip_documents,
+        ".csv": _csv_documents,
+        ".parquet": _parquet_documents,
+        ".json": _json_documents,
+    }
+    if path.is_dir():
+        return _folder_documents(path)
+    if path.suffix.lower() in containers:
+        return containers[path.suffix.lower()](path)
+    if _file_format(path.name) is None:
+        raise ValueError(f"{path} is of an unknown kind: {ACCEPTED}")
+    return _file_documents(path.name, lambda: path.open("rb"))
+
+
+def _file_format(name: str) -> Format | None:
+    """Format by file name; None for files that hold no structure, hidden ones included."""
+    pure = PurePath(name)
+    if any(part.startswith((".", "__MACOSX")) for part in pure.parts):
+        return None
+    if pure.name.upper().startswith(("POSCAR", "CONTCAR")):
+        return _SUFFIXES.get(pure.suffix.lower(), "poscar")
+    return _SUFFIXES.get(pure.suffix.lower())
+
+
+def _folder_documents(folder: Path) -> Iterator[Document]:
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_file() and _file_format(name):
+            yield from _file_documents(name, lambda path=path: path.open("rb"))
+
+
+def _zip_documents(path: Path) -> Iterator[Document]:
+    """Entries are read in memory: nothing is unpacked, so no entry can name a place on disk."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is not a readable zip file: {error}") from None
+    with archive:
+        for entry in archive.infolist():
+            if not entry.is_dir() and _file_format(entry.filename):
+                yield from _file_documents(entry.filename, lambda entry=entry: archive.open(entry))
+
+
+def _file_documents(name: str, open_file: Callable[[], IO[bytes]]) -> Iterator[Document]:
+    try:
+        with open_file() as binary:
+            stream = TextIOWrapper(binary, encoding="utf-8", errors="replace")
+            yield from _text_documents(name, stream)
+    # RuntimeError: encrypted entry or unknown compression; zlib.error: damaged entry.
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        yield Document(name, "unreadable", _one_line(error))
+
+
+def _text_documents(name: str, stream: IO[str]) -> Iterator[Document]:
+    file_format = _file_format(name)
+    if file_format == "extxyz":
+        yield from _xyz_frames(name, stream)
+        return
+    text = stream.read(MAX_CHARACTERS + 1)
+    if len(text) > MAX_CHARACTERS:
+        reason = f"larger than {MAX_CHARACTERS} characters, which no single crystal needs"
+        yield Document(name, "unreadable", reason)
+    elif file_format == "cif":
+        yield from _cif_blocks(name, text)
+    else:
+        yield Document(name, "poscar", text)
+
+
+def _cif_blocks(name: str, text: str) -> Iterator[Document]:
+    """One document per data block with atoms; publication blocks without atoms are skipped."""
+    blocks = re.split(r"^\s*(?=data_)", text, flags=re.MULTILINE | re.IGNORECASE)
+    with_atoms = [block for block in blocks if "_atom_site_" in block]
+    if len(with_atoms) <= 1:
+        yield Document(name, "cif", text)
+        return
+    for number, block in enumerate(with_atoms, start=1):
+        yield Document(f"{name}#{number}", "cif", block)
+
+
+def _xyz_frames(name: str, stream: IO[str]) -> Iterator[Document]:
+    """Frames are cut by their atom counts; after a wrong count the next frame cannot be found."""
+    lines = (line for line in stream)
+    for number in count(1):
+        header = next((line for line in lines if line.strip()), None)
+        if header is None:
+            return
+        frame = f"{name}#{number}"
+        num_atoms = int(header) if header.strip().isdecimal() else -1
+        if not 0 <= num_atoms <= MAX_ATOMS:
+            reason = (
+                f"bad atom count {header.strip()[:40]!r}: expected an integer up to {MAX_ATOMS}"
+            )
+            yield Document(frame, "unreadable", f"{reason}; the rest of the file is skipped")
+            return
+        body = list(islice(lines, num_atoms + 1))
+        if len(body) < num_atoms + 1:
+            yield Document(frame, "unreadable", f"the file ends before its {num_atoms} atoms")
+            return
+        yield Document(frame, "extxyz", header + "".join(body))
+
+
+def _csv_documents(path: Path) -> Iterator[Document]:
+    broken: list[pa_csv.InvalidRow] = []
+
+    def keep(row: pa_csv.InvalidRow) -> str:
+        broken.append(row)
+        return "skip"
+
+    options = pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep)
+    # One block, so that column types are inferred from every row, not from the first megabyte.
+    block = pa_csv.ReadOptions(
+        block_size=min(path.stat().st_size + 1, 2**31 - 1), use_threads=False
+    )
+    try:
+        table = pa_csv.read_csv(path, parse_options=options, read_options=block)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"cannot read table {path}: {_one_line(error)}") from None
+    _check_columns(path, table.column_names)
+    yield from _row_documents(path.name, table.to_batches(max_chunksize=1000))
+    for row in broken:
+        reason = f"{row.actual_columns} values for {row.expected_columns} columns"
+        yield Document(f"{path.name}#{row.number}", "unreadable", reason)
+
+
+def _parquet_documents(path: Path) -> Iterator[Document]:
+    try:
+        table = pq.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"cannot read table {path}: {_one_line(error)}") from None
+    _check_columns(path, table.schema_arrow.names)
+    yield from _row_documents(path.name, table.iter_batches(batch_size=1000))
+
+
+def _check_columns(path: Path, names: Sequence[str]) -> None:
+    if not {"atomic_numbers", *STRUCTURE_COLUMNS} & set(names):
+        raise ValueError(f"{path} has columns {', '.join(names)}: {ACCEPTED}")
+
+
+def _row_documents(table_name: str, batches: Iterable[pa.RecordBatch]) -> Iterator[Document]:
+    rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+    for number, row in enumerate(rows, start=1):
+        yield Document(_row_name(row, f"{table_name}#{number}"), "row", row)
+
+
+def _json_documents(path: Path) -> Iterator[Document]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"cannot read {path}: {_one_line(error)}") from None
+    for number, entry in enumerate(data if isinstance(data, list) else [data], start=1):
+        name = path.name if isinstance(data, dict) else f"{path.name}#{number}"
+        if not isinstance(entry, dict):
+            reason = f"expected a structure as a JSON object, found {str(entry)[:40]!r}"
+            yield Document(name, "unreadable", reason)
+            continue
+        # A bare structure, or a row such as {"material_id": ..., "structure": {...}, ...}.
+        row = entry if "structure" in entry else {"structure": entry}
+        yield Document(_row_name(row, name), "row", row)
+
+
+def _row_name(row: Mapping[str, object], fallback: str) -> str:
+    return next((str(row[key]) for key in NAME_COLUMNS if row.get(key) is not None), fallback)
+
+
+# Documents -> structures
+
+
+def _parse(document: Document) -> tuple["Structure", dict[str, float]]:
+    content = document.content
+    match document.format:
+        case "cif":
+            return _parse_cif(content), {}
+        case "poscar":
+            return _parse_poscar(content), {}
+        case "extxyz":
+            return _parse_extxyz(content)
+        case "row":
+            return _parse_row(content), _numeric(content)
+        case _:
+            raise ValueError(content)
+
+
+def build_structure(
+    lattice: np.ndarray, atomic_numbers: Sequence[int], frac_coords: np.ndarray
+) -> "Structure":
+    """An ordered structure from bare arrays, checked.
+
+    Args:
+        lattice: Rows a, b, c in Å.
+        atomic_numbers: Z = 1..100 of N atoms.
+        frac_coords: N rows; wrapped into the cell.
+
+    Raises:
+        ValueError: If there are no or too many atoms, an element is unknown, a number is not
+            finite or the cell is flat.
+    """
+    from pymatgen.core import Structure
+
+    lattice = np.asarray(lattice, dtype=float).reshape(3, 3)
+    frac_coords = np.asarray(frac_coords, dtype=float).reshape(-1, 3)
+    _check_lattice(lattice)
+    if not 0 < len(atomic_numbers) <= MAX_ATOMS:
+        raise ValueError(f"{len(atomic_numbers)} atoms: expected 1 to {MAX_ATOMS}")
+    for number in atomic_numbers:
+        if not 1 <= number <= MAX_ATOMIC_NUMBER:
+            raise ValueError(f"unknown element Z = {number}: expected 1 to {MAX_ATOMIC_NUMBER}")
+    broken = ~np.isfinite(frac_coords).all(axis=1)
+    if broken.any():
+        site = int(broken.argmax())
+        raise ValueError(
+            f"coordinates of atom {site + 1} are not finite: {frac_coords[site].tolist()}"
+        )
+    # Twice, because the remainder of a tiny negative number is exactly 1.0.
+    return Structure(lattice, list(atomic_numbers), frac_coords % 1.0 % 1.0)
+
+
+def _check_lattice(lattice: np.ndarray) -> None:
+    if not np.isfinite(lattice).all():
+        raise ValueError(f"lattice is not finite: {lattice.tolist()}")
+    volume = abs(np.linalg.det(lattice))
+    if not volume > MIN_VOLUME_RATIO * np.prod(np.linalg.norm(lattice, axis=1)):
+        raise ValueError(f"lattice is singular (volume {volume:.3g} Å³): {lattice.tolist()}")
+
+
+def _ordered(structure: "Structure") -> "Structure":
+    """The structure as bare elements on full sites: no oxidation states, no site properties."""
+    from pymatgen.core import DummySpecies
+
+    for number, site in enumerate(structure, start=1):
+        if not site.is_ordered:
+            raise ValueError(
+                f"atom {number} is partially occupied ({site.species_string}): "
+                "only ordered structures are accepted"
+            )
+        if isinstance(site.specie, DummySpecies):
+            raise ValueError(f"unknown element {site.specie.symbol!r} of atom {number}")
+    numbers = [site.specie.Z for site in structure]
+    return build_structure(structure.lattice.matrix, numbers, structure.frac_coords)
+
+
+def _parse_cif(text: str) -> "Structure":
+    from pymatgen.io.cif import CifParser
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            parser = CifParser.from_str(text)
+            structures = parser.parse_structures(primitive=False, on_error="raise")
+        except Exception as error:  # pymatgen names the key or value only
+            raise ValueError(f"unreadable CIF: {_one_line(error)}") from None
+    return _ordered(structures[0])
+
+
+def _parse_poscar(text: str) -> "Structure":
+    from pymatgen.io.vasp import Poscar
+
+    lines = text.splitlines()
+    announced = sum(int(token) for token in " ".join(lines[5:7]).split() if token.isdecimal())
+    if announced > len(lines):  # before pymatgen makes lists of that length
+        raise ValueError(f"POSCAR announces {announced} atoms in {len(lines)} lines")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        # Without element symbols pymatgen would call the elements H, He, ...
+        warnings.filterwarnings("error", message="Elements in POSCAR cannot be determined")
+        return _ordered(Poscar.from_str(text, read_velocities=False).structure)
+
+
+def _parse_extxyz(text: str) -> tuple["Structure", dict[str, float]]:
+    import ase.io
+
+    atoms = ase.io.read(StringIO(text), format="extxyz", index=0)
+    lattice = atoms.cell.array
+    _check_lattice(lattice)
+    frac_coords = atoms.positions @ np.linalg.inv(lattice)
+    results = atoms.calc.results if atoms.calc else {}  # ASE moves known keys such as energy here
+    return build_structure(lattice, atoms.numbers.tolist(), frac_coords), _numeric(
+        results | atoms.info
+    )
+
+
+def _parse_row(row: Mapping[str, object]) -> "Structure":
+    if row.get("atomic_numbers") is not None:
+        return build_structure(row["lattice"], row["atomic_numbers"], row["frac_coords"])
+    value = next((row[key] for key in STRUCTURE_COLUMNS if row.get(key)), None)
+    if value is None:
+        raise ValueError(f"no structure in this row: expected {', '.join(STRUCTURE_COLUMNS)}")
+    if isinstance(value, str) and not value.lstrip().startswith("{"):
+        return _parse_cif(value)
+    return _from_dict(json.loads(value) if isinstance(value, str) else value)
+
+
+def _from_dict(data: Mapping) -> "Structure":
+    """Build from the plain numbers of `Structure.as_dict()`.
+
+    `Structure.from_dict` would import whatever class the file names, so it is not used.
+    """
+    from pymatgen.core import Structure
+
+    missing = {"lattice", "sites"} - set(data)
+    if missing:
+        raise ValueError(f"not a pymatgen Structure: no {' and no '.join(sorted(missing))}")
+    species = [
+        {part["element"]: part["occu"] for part in site["species"]} for site in data["sites"]
+    ]
+    lattice = np.asarray(data["lattice"]["matrix"], dtype=float)
+    _check_lattice(lattice)
+    return _ordered(Structure(lattice, species, [site["abc"] for site in data["sites"]]))
+
+
+def _numeric(values: Mapping[str, object]) -> dict[str, float]:
+    """The finite numbers among the values, without row numbers and what the structure tells."""
+    return {
+        name: float(value)
+        for name, value in values.items()
+        if isinstance(value, int | float | np.number | np.bool_)
+        and math.isfinite(value)
+        and name not in DERIVED_COLUMNS
+        and not name.startswith("Unnamed:")
+        and name
+    }
+
+
+def _one_line(error: Exception) -> str:
+    """The last line of a message: pymatgen puts the reason after its own headline."""
+    message = f"missing {error}" if isinstance(error, KeyError) else str(error)
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+# Structures <-> batch
+
+
+def to_structures(batch: CrystalBatch) -> list["Structure"]:
+    """The crystals of a batch as pymatgen structures, unchecked: a sampler may emit anything."""
+    from pymatgen.core import Structure
+
+    structures = []
+    for crystal, mask in enumerate(batch.mask.cpu()):
+        lattice = batch.lattice[crystal].detach().double().cpu().numpy()
+        numbers = batch.atomic_numbers[crystal].cpu()[mask].tolist()
+        frac_coords = batch.frac_coords[crystal].detach().double().cpu()[mask].numpy()
+        structures.append(Structure(lattice, numbers, frac_coords))
+    return structures
+
+
+def from_structures(structures: Sequence["Structure"]) -> CrystalBatch:
+    """Pad structures into one batch (float32).
+
+    Raises:
+        ValueError: If a structure is disordered or has an unknown element.
+    """
+    ordered = [_ordered(structure) for structure in structures]
+    lattice = np.stack([structure.lattice.matrix for structure in ordered])
+    return CrystalBatch.from_crystals(
+        [torch.tensor(structure.atomic_numbers) for structure in ordered],
+        [wrap(torch.as_tensor(s.frac_coords, dtype=torch.float32)) for s in ordered],
+        torch.as_tensor(lattice, dtype=torch.float32),
+    )
+
+
+# Writing
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path` that replaces it if the block succeeds and else vanishes."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)  # mkstemp makes private files
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_cif(structure: "Structure", path: str | Path, symprec: float | None) -> int:
+    """Write a CIF, symmetrised if a tolerance is given.
+
+    Args:
+        structure: What to write.
+        path: Where to; replaced atomically.
+        symprec: Tolerance in Å of the symmetry to impose, or None to write the cell as it is (P1).
+
+    Returns:
+        The space group in the file. It is what an analysis of the symmetrised file finds, or 1 for
+        P1, which is written too if the symmetrised crystal would not be the same crystal.
+    """
+    from pymatgen.io.cif import CifWriter
+
+    symmetrised = None if symprec is None else _symmetrised_cif(structure, symprec)
+    text, space_group = symmetrised or (str(CifWriter(structure)), 1)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    return space_group
+
+
+def _symmetrised_cif(structure: "Structure", symprec: float) -> tuple[str, int] | None:
+    """CIF text and space group; None if symmetrising fails or changes the crystal."""
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+    from pymatgen.io.cif import CifWriter
+    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+    # Tighter than the matcher's defaults, which would call a broken-up crystal the same.
+    matcher = StructureMatcher(ltol=0.05, stol=0.1, angle_tol=2, scale=False)
+    try:
+        found = SpacegroupAnalyzer(structure, symprec)
+        refined = found.get_refined_structure()
+        text = str(CifWriter(refined, symprec=_EXACT_SYMPREC, refine_struct=False))
+        written = _parse_cif(text)
+        space_group = SpacegroupAnalyzer(written, _EXACT_SYMPREC).get_space_group_number()
+        same = space_group == found.get_space_group_number() and matcher.fit(structure, written)
+    except Exception:  # spglib and pymatgen fail in their own ways on odd cells
+        return None
+    return (text, space_group) if same else None
+
+
+def write_extxyz(
+    structures: Sequence["Structure"],
+    path: str | Path,
+    info: Sequence[Mapping[str, float | int | bool | str | None]],
+) -> None:
+    """Write structures as the frames of one extxyz file, each with its comment-line values.
+
+    Raises:
+        ValueError: If there is not one `info` per structure.
+    """
+    import ase
+    import ase.io
+
+    if len(info) != len(structures):
+        raise ValueError(f"{len(info)} infos for {len(structures)} structures: expected one each")
+    frames = [
+        ase.Atoms(
+            numbers=structure.atomic_numbers,
+            cell=structure.lattice.matrix,
+            scaled_positions=structure.frac_coords,
+            pbc=True,
+            info={key: value for key, value in values.items() if value is not None},
+        )
+        for structure, values in zip(structures, info, strict=True)
+    ]
+    with atomic_path(path) as temporary:
+        ase.io.write(temporary, frames, format="extxyz")

@@ -1,0 +1,110 @@
+"""The model: network and diffusion put together; its loss, its denoising step, its files.
+
+A model on disk is a folder: `weights*.safetensors` (tensors only, nothing that can execute),
+`config.yaml` (how to rebuild the network) and `model_card.md`.
+"""
+
+import hashlib
+from pathlib import Path
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from mattergen_lite.config import ModelConfig, PropertyConfig, read_yaml, write_yaml
+from mattergen_lite.crystal import CrystalBatch, Prediction
+from mattergen_lite.diffusion.joint import JointDiffusion, Latent, Losses, draw_noise
+from mattergen_lite.diffusion.lattice import SIGMA_DATA
+from mattergen_lite.diffusion.schedule import NoiseSchedule, scalings
+from mattergen_lite.network.denoiser import Denoiser
+from mattergen_lite.properties import Conditions, Property
+from mattergen_lite.shapes import Float
+
+WEIGHTS = "weights.safetensors"
+CONFIG = "config.yaml"
+
+
+class CrystalDiffusion(nn.Module):
+    """A denoiser and the noise process it was trained for."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.properties = tuple(_property(p) for p in config.properties)
+        self.schedule = NoiseSchedule(**config.noise.model_dump())
+        self.diffusion = JointDiffusion()
+        self.denoiser = Denoiser(**config.network.model_dump(), properties=self.properties)
+
+    def predict(self, noisy: Latent, sigma: Float[Tensor, "B"], conditions: Conditions | None) -> Prediction:
+        """Scale noisy crystals to unit size and run the network."""
+        inp = scalings(sigma, SIGMA_DATA).inp
+        guess = self.diffusion.lattice.best_guess(noisy.shape, sigma)
+        return self.denoiser(
+            types=noisy.types * inp[:, None, None],
+            coords=noisy.coords,
+            shape=noisy.shape * inp[:, None],
+            lattice=self.diffusion.lattice.decode(guess, noisy.mask.sum(-1)),
+            mask=noisy.mask,
+            noise_level=sigma.log() / 4,
+            conditions=conditions,
+        )
+
+    def losses(self, crystals: CrystalBatch, conditions: Conditions | None, rng: torch.Generator) -> Losses:
+        """Denoising losses of a batch at freshly drawn noise levels."""
+        clean = self.diffusion.encode(crystals)
+        sigma = self.schedule.draw(len(crystals), rng)
+        noisy = self.diffusion.corrupt(clean, sigma, draw_noise(crystals.mask, rng))
+        prediction = self.predict(noisy, sigma, conditions)
+        return self.diffusion.losses(prediction, crystals, clean, noisy, sigma)
+
+    def save(self, folder: Path) -> None:
+        """Write weights (bfloat16 network, float32 statistics) and configuration into a folder."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        parameters = {name for name, _ in self.named_parameters()}
+        tensors = {
+            name: (value.detach().bfloat16() if name in parameters else value).contiguous().cpu()
+            for name, value in self.state_dict().items()
+        }
+        save_file(tensors, folder / WEIGHTS)
+        write_yaml(self.config, folder / CONFIG)
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> Self:
+        """Read a model folder; nothing in it is executed.
+
+        Raises:
+            ValueError: If a file is missing or corrupt, or the weights do not fit the configuration.
+        """
+        model = cls(ModelConfig.parse(read_yaml(folder / CONFIG)))
+        try:
+            model.load_state_dict({name: value.float() if value.is_floating_point() else value
+                                   for name, value in read_weights(folder / WEIGHTS).items()})
+        except RuntimeError as error:
+            raise ValueError(f"weights in {folder} do not fit its {CONFIG}: {str(error).splitlines()[1].strip()}") from None
+        return model.to(device).eval()
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file.
+
+    Raises:
+        ValueError: If the file is missing, truncated or of another format.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"cannot read weights {path}: {error}") from None
+
+
+def weights_hash(folder: Path) -> str:
+    """SHA-256 of the weights file: the model's identity in provenance records."""
+    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
+
+
+def _property(config: PropertyConfig) -> Property:
+    return Property(**config.model_dump())

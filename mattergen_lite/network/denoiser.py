@@ -1,0 +1,84 @@
+"""The denoiser: noisy crystals in, a prediction of what is clean out.
+
+Invariances hold by construction, not by augmentation. Atoms are a set (permutations); coordinates
+enter only as wrapped differences (translations, images); the cell enters as its rotation-free shape.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from mattergen_lite.shapes import Bool, Float
+from torch import Tensor, nn
+
+from mattergen_lite.crystal import Prediction, masked_mean
+from mattergen_lite.elements import DESCRIPTOR_DIM, MAX_ATOMIC_NUMBER
+from mattergen_lite.network.attention import Block
+from mattergen_lite.network.embeddings import GlobalEmbedding
+from mattergen_lite.network.pairs import PairEmbedding, pair_features
+from mattergen_lite.properties import Conditions, Property
+
+
+class Denoiser(nn.Module):
+    """Transformer over the atoms of a crystal, conditioned on noise level, cell and properties."""
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        depth: int,
+        num_heads: int,
+        pair_dim: int,
+        mlp_ratio: int,
+        properties: Sequence[Property],
+    ) -> None:
+        super().__init__()
+        self.embed_types = nn.Linear(DESCRIPTOR_DIM, dim)
+        self.embed_global = GlobalEmbedding(dim, properties)
+        self.embed_pairs = PairEmbedding(dim, pair_dim)
+        self.blocks = nn.ModuleList(Block(dim, num_heads, pair_dim, mlp_ratio) for _ in range(depth))
+        self.norm = nn.LayerNorm(dim)
+        self.to_elements = _zero_linear(dim, MAX_ATOMIC_NUMBER + 1)
+        self.to_coords = _zero_linear(dim, 3)
+        self.to_shape = nn.Sequential(nn.Linear(2 * dim, dim), nn.SiLU(), _zero_linear(dim, 6))
+
+    def forward(
+        self,
+        *,
+        types: Float[Tensor, "B N D"],
+        coords: Float[Tensor, "B N 3"],
+        shape: Float[Tensor, "B 6"],
+        lattice: Float[Tensor, "B 3 3"],
+        mask: Bool[Tensor, "B N"],
+        noise_level: Float[Tensor, "B"],
+        conditions: Conditions | None,
+    ) -> Prediction:
+        """Predict from unit-size noisy inputs.
+
+        Args:
+            types: Element descriptors.
+            coords: Fractional coordinates; only differences modulo 1 matter.
+            shape: Lattice shape numbers.
+            lattice: Lower-triangular row lattice in Å with which distances are measured.
+            mask: True = real atom.
+            noise_level: ln(sigma) / 4.
+            conditions: Target properties, or None for unconditional.
+        """
+        context = self.embed_global(noise_level, shape, mask.sum(-1), conditions)
+        pairs = self.embed_pairs(pair_features(coords, lattice), context)
+        x = self.embed_types(types)
+        for block in self.blocks:
+            x = block(x, context, pairs, mask)
+        x = self.norm(x)
+        return Prediction(
+            element_logits=self.to_elements(x),
+            coords=self.to_coords(x),
+            shape=self.to_shape(torch.cat([masked_mean(x, mask), context], dim=-1)),
+        )
+
+
+def _zero_linear(inputs: int, outputs: int) -> nn.Linear:
+    """A head that starts by predicting zero."""
+    layer = nn.Linear(inputs, outputs)
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)
+    return layer

@@ -1,0 +1,84 @@
+"""Embeddings of what is global to a crystal: noise level, cell shape, atom count, target properties."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from mattergen_lite.shapes import Float, Int
+from torch import Tensor, nn
+
+from mattergen_lite.elements import MAX_ATOMIC_NUMBER
+from mattergen_lite.properties import Conditions, Property
+
+NUM_FREQUENCIES = 16
+
+
+def fourier_features(value: Float[Tensor, "*B"], num_frequencies: int = NUM_FREQUENCIES) -> Float[Tensor, "*B F"]:
+    """The value itself with its sines and cosines at geometrically spaced frequencies 1/4 to 16."""
+    exponents = torch.linspace(-2, 4, num_frequencies, device=value.device)
+    phase = value.unsqueeze(-1) * (2.0**exponents) * math.pi / 2
+    return torch.cat([value.unsqueeze(-1), phase.sin(), phase.cos()], dim=-1)
+
+
+class GlobalEmbedding(nn.Module):
+    """One vector per crystal that modulates every block (adaptive layer norm)."""
+
+    def __init__(self, dim: int, properties: Sequence[Property]) -> None:
+        super().__init__()
+        width = 2 * NUM_FREQUENCIES + 1
+        self.noise_level = nn.Linear(width, dim)
+        self.size = nn.Linear(width, dim)
+        self.shape = nn.Linear(6, dim)
+        self.properties = nn.ModuleDict({p.name: PropertyEmbedding(p, dim) for p in properties})
+        self.mix = nn.Sequential(nn.SiLU(), nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
+
+    def forward(
+        self,
+        noise_level: Float[Tensor, "B"],
+        shape: Float[Tensor, "B 6"],
+        num_atoms: Int[Tensor, "B"],
+        conditions: Conditions | None,
+    ) -> Float[Tensor, "B D"]:
+        """Sum of the parts, mixed. Without conditions no property contributes."""
+        total = (
+            self.noise_level(fourier_features(noise_level))
+            + self.size(fourier_features(num_atoms.log()))
+            + self.shape(shape)
+        )
+        if conditions is not None:
+            for name, present in conditions.present.items():
+                total = total + self.properties[name](conditions.values[name]) * present[:, None]
+        return self.mix(total)
+
+
+class PropertyEmbedding(nn.Module):
+    """Embedding of one property, zero at the start: adding a property leaves a model as it was.
+
+    An absent property contributes nothing; a present one has a bias of its own, so no value can be
+    mistaken for absence.
+    """
+
+    def __init__(self, definition: Property, dim: int) -> None:
+        super().__init__()
+        self.definition = definition
+        sizes = {
+            "real": 2 * NUM_FREQUENCIES + 1,
+            "category": definition.num_categories + 1,
+            "elements": MAX_ATOMIC_NUMBER + 1,
+        }
+        self.project = nn.Linear(sizes[definition.kind], dim)
+        nn.init.zeros_(self.project.weight)
+        nn.init.zeros_(self.project.bias)
+
+    def forward(self, value: Tensor) -> Float[Tensor, "B D"]:
+        """Physical values [B], category numbers [B] or element sets [B, 101]."""
+        return self.project(self._features(value))
+
+    def _features(self, value: Tensor) -> Float[Tensor, "B F"]:
+        match self.definition.kind:
+            case "real":
+                return fourier_features(self.definition.normalise(value))
+            case "category":
+                return nn.functional.one_hot(value.long(), self.definition.num_categories + 1).float()
+            case "elements":
+                return value

@@ -1,0 +1,79 @@
+"""What a crystal can be conditioned on: name, unit, kind and normalisation of each property."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+import torch
+from mattergen_lite.shapes import Bool, Float, Int
+from torch import Tensor
+
+Kind = Literal["real", "category", "elements"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Property:
+    """One conditionable property.
+
+    A "real" value is standardised with `mean` and `std`, after log10 if `log`; a "category" is an
+    integer from 1 to `num_categories`; "elements" is the set of elements present.
+    """
+
+    name: str
+    unit: str = ""
+    kind: Kind = "real"
+    mean: float = 0.0
+    std: float = 1.0
+    log: bool = False
+    num_categories: int = 0
+
+    def normalise(self, value: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        """Physical value to standardised value."""
+        raw = value.clamp(min=1e-3).log10() if self.log else value
+        return (raw - self.mean) / self.std
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """Values of the properties of B crystals; where `present` is False a property is not specified."""
+
+    values: Mapping[str, Tensor]  # real: Float [B] in physical units; category: Int [B]; elements: Float [B, 101]
+    present: Mapping[str, Bool[Tensor, "B"]]
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same conditions on another device."""
+        return type(self)(
+            values={name: value.to(device) for name, value in self.values.items()},
+            present={name: flag.to(device) for name, flag in self.present.items()},
+        )
+
+    def dropped(self, keep: Mapping[str, Bool[Tensor, "B"]]) -> Self:
+        """Forget every value whose `keep` is False."""
+        return type(self)(
+            values=self.values, present={name: flag & keep[name] for name, flag in self.present.items()}
+        )
+
+    def __getitem__(self, index: slice | Int[Tensor, "*I"]) -> Self:
+        return type(self)(
+            values={name: value[index] for name, value in self.values.items()},
+            present={name: flag[index] for name, flag in self.present.items()},
+        )
+
+
+def crystal_system(space_group: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
+    """Crystal system 1..7 (triclinic to cubic) of a space group number 1..230."""
+    last = torch.tensor([2, 15, 74, 142, 167, 194], device=space_group.device)
+    return torch.bucketize(space_group, last) + 1
+
+
+def known_property(name: str, properties: Sequence[Property]) -> Property:
+    """Look a property up by name.
+
+    Raises:
+        ValueError: If no property has that name; the message lists those that exist.
+    """
+    for candidate in properties:
+        if candidate.name == name:
+            return candidate
+    known = ", ".join(p.name for p in properties) or "none"
+    raise ValueError(f"unknown property {name!r}: this model knows {known}")

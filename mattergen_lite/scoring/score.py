@@ -1,0 +1,158 @@
+"""One row a crystal: every criterion over many structures, and the summary of the whole set.
+
+Criteria of a single structure run in isolated processes; criteria of the set (uniqueness, novelty)
+follow. A structure that cannot be read, breaks a criterion, hangs or crashes gets a row with an
+`error` and loses no other.
+"""
+
+import csv
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from pathlib import Path
+
+from pymatgen.core import Structure
+from tqdm import tqdm
+
+from mattergen_lite.io import StructureRecord, build_structure
+from mattergen_lite.scoring.neutrality import Neutrality, neutrality
+from mattergen_lite.scoring.pool import Failure, attempt, map_isolated
+from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED, Symmetry, symmetry
+from mattergen_lite.scoring.validity import Validity, validity
+
+SMALL_BATCH = 32  # structures judged faster in this process than worker processes start
+TIME_LIMIT = 60.0  # s per structure
+
+Cell = str | int | float | bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """The judgement of one crystal: a dataclass per criterion, None where it was not judged."""
+
+    name: str
+    formula: str = ""  # reduced
+    num_atoms: int = 0
+    chemical_system: str = ""  # "Li-O"
+    validity: Validity | None = None
+    symmetry: Symmetry | None = None
+    neutrality: Neutrality | None = None
+    error: str | None = None
+
+    def row(self) -> dict[str, Cell]:
+        """All criteria flattened into one table row; the same columns for every crystal."""
+        row: dict[str, Cell] = {}
+        for field in fields(self):
+            criterion = _CRITERIA.get(field.name)
+            if criterion is None:
+                row[field.name] = getattr(self, field.name)
+            else:
+                row |= _flatten(getattr(self, field.name), criterion)
+        return row
+
+
+_CRITERIA: dict[str, type] = {"validity": Validity, "symmetry": Symmetry, "neutrality": Neutrality}
+
+
+def _flatten(judged: object | None, criterion: type) -> dict[str, Cell]:
+    """Columns of one criterion, empty where it was not judged."""
+    names = [field.name for field in fields(criterion)]
+    if judged is None:
+        return dict.fromkeys(names)
+    return {name: _as_cell(getattr(judged, name)) for name in names}
+
+
+def _as_cell(value: Cell | tuple[str, ...] | dict[float, int]) -> Cell:
+    """A value as a table cell: collections become text."""
+    if isinstance(value, tuple):
+        return "; ".join(value)
+    if isinstance(value, dict):
+        return " ".join(f"{key:g}:{number}" for key, number in value.items())
+    return value
+
+
+def ordered_structure(structure: Structure) -> Structure:
+    """Lattice, elements and coordinates only: no oxidation states, no site properties.
+
+    Raises:
+        ValueError: If sites are partly occupied or the cell or coordinates are degenerate.
+    """
+    if not structure.is_ordered:
+        shared = next(site.species_string for site in structure if not site.is_ordered)
+        raise ValueError(f"partly occupied site {shared!r}: expected an ordered crystal")
+    return build_structure(
+        structure.lattice.matrix, structure.atomic_numbers, structure.frac_coords
+    )
+
+
+def judge(record: StructureRecord, *, symprec: float) -> Score:
+    """Criteria of one structure; a criterion that fails leaves its reason in `error`."""
+    if record.structure is None:
+        return Score(name=record.name, error=record.error)
+    structure = attempt(ordered_structure, record.structure)
+    if isinstance(structure, Failure):
+        return Score(name=record.name, error=structure.reason)
+    criteria = {
+        "validity": validity,
+        "symmetry": partial(symmetry, symprec=symprec),
+        "neutrality": neutrality,
+    }
+    judged = {name: attempt(criterion, structure) for name, criterion in criteria.items()}
+    failed = {name: result for name, result in judged.items() if isinstance(result, Failure)}
+    return Score(
+        name=record.name,
+        formula=structure.composition.reduced_formula,
+        num_atoms=len(structure),
+        chemical_system=structure.chemical_system,
+        error="; ".join(f"{name}: {failure.reason}" for name, failure in failed.items()) or None,
+        **{name: result for name, result in judged.items() if name not in failed},
+    )
+
+
+def score(
+    records: Iterable[StructureRecord],
+    *,
+    num_workers: int,
+    symprec: float = SYMPREC_GENERATED,
+    time_limit: float = TIME_LIMIT,
+    progress: bool = True,
+) -> list[Score]:
+    """Judge crystals; one score per record, in the same order.
+
+    Args:
+        records: Structures with names, from any generator.
+        num_workers: Processes of one thread each; a small batch is judged in this process.
+        symprec: Symmetry tolerance in Å; 0.1 for generated, 0.01 for relaxed structures.
+        time_limit: Seconds per structure before its process is killed and it gets an error row.
+        progress: Show a progress bar, if standard error is a terminal.
+    """
+    records = list(records)
+    judged = map_isolated(
+        partial(judge, symprec=symprec),
+        records,
+        num_workers=0 if len(records) < SMALL_BATCH else num_workers,
+        time_limit=time_limit,
+    )
+    bar = tqdm(judged, total=len(records), desc="score", disable=None if progress else True)
+    return [
+        Score(name=record.name, error=result.reason) if isinstance(result, Failure) else result
+        for record, result in zip(records, bar, strict=True)
+    ]
+
+
+def write_scores_csv(scores: Sequence[Score], path: Path) -> None:
+    """Write one row per score, all at once: a reader never sees half a table."""
+    rows = [score.row() for score in scores] or [Score(name="").row()]
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        for row in rows[: len(scores)]:
+            writer.writerow({key: _rounded(value) for key, value in row.items()})
+    temporary.replace(path)
+
+
+def _rounded(value: Cell) -> Cell:
+    """Six significant digits: more than any of the measured quantities is worth."""
+    return f"{value:.6g}" if isinstance(value, float) else value

@@ -1,0 +1,136 @@
+"""Space group, Wyckoff letters and standard cells of a crystal, by spglib.
+
+A space group is a statement at a tolerance: `symprec`, in Å. The field uses 0.1 for generated
+structures and 0.01 for relaxed ones; the groups found at 0.01, 0.03 and 0.1 are always given beside
+the chosen one, so that a symmetry which only the loose tolerance sees is visible as such.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import spglib
+from pymatgen.core import Structure
+
+if TYPE_CHECKING:
+    from spglib import SpglibDataset  # its base class has annotations that beartype cannot check
+
+SYMPREC_GENERATED = 0.1  # Å
+SYMPREC_RELAXED = 0.01  # Å
+SYMPRECS = (0.01, 0.03, 0.1)  # Å
+ANGLE_TOLERANCE = 5.0  # degrees, the default of pymatgen's SpacegroupAnalyzer
+
+# Last space group number of each crystal system.
+_CRYSTAL_SYSTEMS = (
+    (2, "triclinic"),
+    (15, "monoclinic"),
+    (74, "orthorhombic"),
+    (142, "tetragonal"),
+    (167, "trigonal"),
+    (194, "hexagonal"),
+    (230, "cubic"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Symmetry:
+    """Symmetry of one crystal at `symprec`."""
+
+    space_group: int  # international number, 1..230
+    space_group_symbol: str  # Hermann-Mauguin, "Fm-3m"
+    crystal_system: str
+    point_group: str  # "m-3m"
+    wyckoff_letters: str  # one element and Wyckoff position per orbit, "Na:4a Cl:4b"
+    num_atoms_primitive: int
+    num_atoms_conventional: int
+    symprec: float  # Å
+    space_groups: dict[float, int]  # symprec in Å -> space group number
+
+
+def crystal_system(space_group: int) -> str:
+    """Crystal system of a space group number.
+
+    Raises:
+        ValueError: If the number is not in 1..230.
+    """
+    if not 1 <= space_group <= 230:
+        raise ValueError(f"space group {space_group} does not exist: expected 1 to 230")
+    return next(name for last, name in _CRYSTAL_SYSTEMS if space_group <= last)
+
+
+def _dataset(structure: Structure, symprec: float) -> "SpglibDataset":
+    """What spglib finds at this tolerance in Å.
+
+    Raises:
+        ValueError: If spglib finds nothing, which it does when atoms are closer than `symprec`.
+    """
+    cell = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)
+    dataset = spglib.get_symmetry_dataset(cell, symprec=symprec, angle_tolerance=ANGLE_TOLERANCE)
+    if dataset is None:
+        raise ValueError(f"spglib finds no symmetry at symprec {symprec} Å: do atoms overlap?")
+    return dataset
+
+
+def space_group(structure: Structure, symprec: float) -> int:
+    """International number of the space group at this tolerance in Å; 1 where spglib fails."""
+    try:
+        return int(_dataset(structure, symprec).number)
+    except ValueError:
+        return 1
+
+
+def _wyckoff_letters(structure: Structure, dataset: "SpglibDataset") -> str:
+    """One Wyckoff position per orbit, in the order of the atoms."""
+    # Multiplicities count the conventional cell, whatever cell was given.
+    cells = len(dataset.std_types) / len(structure)
+    orbits = Counter(dataset.crystallographic_orbits.tolist())
+    return " ".join(
+        f"{structure[first].specie.symbol}:{round(size * cells)}{dataset.wyckoffs[first]}"
+        for first, size in orbits.items()
+    )
+
+
+def symmetry(structure: Structure, *, symprec: float = SYMPREC_GENERATED) -> Symmetry:
+    """Space group and Wyckoff letters of an ordered crystal at `symprec` (Å).
+
+    Raises:
+        ValueError: If spglib finds no symmetry at all, as for overlapping atoms.
+    """
+    dataset = _dataset(structure, symprec)
+    number = int(dataset.number)
+    return Symmetry(
+        space_group=number,
+        space_group_symbol=dataset.international,
+        crystal_system=crystal_system(number),
+        point_group=dataset.pointgroup.strip(),
+        wyckoff_letters=_wyckoff_letters(structure, dataset),
+        num_atoms_primitive=len(set(dataset.mapping_to_primitive.tolist())),
+        num_atoms_conventional=len(dataset.std_types),
+        symprec=symprec,
+        space_groups={
+            tolerance: number if tolerance == symprec else space_group(structure, tolerance)
+            for tolerance in SYMPRECS
+        },
+    )
+
+
+def conventional_structure(structure: Structure, *, symprec: float) -> Structure:
+    """Conventional standard cell with atoms moved onto their exact symmetric positions.
+
+    Raises:
+        ValueError: If spglib finds no symmetry at `symprec` (Å).
+    """
+    found = _dataset(structure, symprec)
+    return Structure(found.std_lattice, found.std_types, found.std_positions, to_unit_cell=True)
+
+
+def primitive_structure(structure: Structure, *, symprec: float) -> Structure:
+    """Standard primitive cell with atoms moved onto their exact symmetric positions.
+
+    Raises:
+        ValueError: If spglib finds no symmetry at `symprec` (Å).
+    """
+    conventional = conventional_structure(structure, symprec=symprec)
+    cell = (conventional.lattice.matrix, conventional.frac_coords, conventional.atomic_numbers)
+    lattice, frac_coords, numbers = spglib.find_primitive(cell, symprec=symprec)
+    return Structure(lattice, numbers, frac_coords, to_unit_cell=True)

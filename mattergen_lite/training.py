@@ -1,0 +1,261 @@
+"""Training with Lightning: one command for a laptop, a GPU, a node or a cluster.
+
+    run_dir/config.yaml    the resolved configuration
+    run_dir/last.ckpt      optimiser, averaged and raw weights; running again continues from here
+    run_dir/logs/          losses per channel as CSV, one version a launch; curves.png draws them
+    run_dir/model/         weights, config and card that `generate` loads
+
+Everything random is a function of (seed, step, rank), so a resumed run repeats what an undisturbed
+one would have done. Needs only torch, lightning, numpy, pyarrow and pydantic until the export.
+"""
+
+import csv
+import math
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, Timer
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from torch import Tensor
+
+from mattergen_lite.config import LossConfig, ModelConfig, OptimizerConfig, PropertyConfig, RunConfig
+from mattergen_lite.data import CrystalDataModule, CrystalDataset, LabelledBatch, read_table, select_rows
+from mattergen_lite.diffusion.joint import Losses
+from mattergen_lite.model import CrystalDiffusion
+from mattergen_lite.properties import Conditions
+from mattergen_lite.shapes import Bool, Float
+
+LAST = "last.ckpt"
+
+
+def train(config: RunConfig) -> Path:
+    """Train, or continue a run that `config.run_dir` already holds; returns the exported model folder.
+
+    Raises:
+        ValueError: If the dataset is unusable or the run in `run_dir` was started with another model.
+    """
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    pl.seed_everything(config.seed, verbose=False)
+    config = config.model_copy(update={"model": fit_statistics(config)})
+    module = TrainingModule(config)
+    data = CrystalDataModule(config.data, module.model.properties, config.seed)
+    module.model.diffusion.fit(data.train.crystals(torch.arange(len(data.train))))
+    trainer = build_trainer(config)
+    if trainer.is_global_zero:
+        config.save(config.run_dir / "config.yaml")
+    trainer.fit(module, data, ckpt_path=newest_checkpoint(config.run_dir), weights_only=True)
+    return export(trainer, module, config.run_dir)
+
+
+def fit_statistics(config: RunConfig) -> ModelConfig:
+    """Model configuration completed with what only the training data knows.
+
+    Standardisation of the real properties and the histogram of atom counts.
+    """
+    table = read_table(config.data.path)
+    data = CrystalDataset.from_table(select_rows(table, config.data.train_splits, config.data))
+    histogram = torch.bincount(data.num_atoms, minlength=config.data.max_atoms + 1)[1:]
+    return config.model.model_copy(
+        update={
+            "properties": tuple(_standardised(p, data.columns) for p in config.model.properties),
+            "max_atoms": config.data.max_atoms,
+            "atom_count_histogram": tuple(histogram.tolist()),
+        }
+    )
+
+
+def _standardised(prop: PropertyConfig, columns: Mapping[str, Float[Tensor, "M"]]) -> PropertyConfig:
+    if prop.kind != "elements" and prop.name not in columns:
+        raise ValueError(f"property {prop.name!r} is not a column of the dataset: it has {', '.join(columns)}")
+    if prop.kind != "real":
+        return prop
+    known = columns[prop.name][~columns[prop.name].isnan()]
+    values = known.clamp(min=1e-3).log10() if prop.log else known
+    return prop.model_copy(update={"mean": round(values.mean().item(), 6), "std": round(values.std().item(), 6)})
+
+
+class TrainingModule(pl.LightningModule):
+    """One optimisation step; nothing else lives here."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__()
+        self.seed = config.seed
+        self.loss_config: LossConfig = config.loss
+        self.optimizer_config: OptimizerConfig = config.optimizer
+        self.model = CrystalDiffusion(config.model)
+        if config.trainer.compile:
+            self.model.denoiser.compile(dynamic=True)
+
+    def training_step(self, batch: LabelledBatch, batch_idx: int) -> Float[Tensor, ""]:
+        """Weighted sum of the channel losses of one batch."""
+        rng = self._rng(self.global_step)
+        conditions = drop_conditions(batch.conditions, self.loss_config, rng)
+        return self._logged_loss("train", self.model.losses(batch.crystals, conditions, rng))
+
+    def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
+        """Unconditional loss of the averaged weights, at the same noise every time."""
+        self._logged_loss("val", self.model.losses(batch.crystals, None, self._rng(-1 - batch_idx)))
+
+    def _logged_loss(self, stage: str, losses: Losses) -> Float[Tensor, ""]:
+        means = {name: getattr(losses, name).mean() for name in ("types", "coords", "lattice")}
+        total = sum(getattr(self.loss_config, name) * value for name, value in means.items())
+        for name, value in {**means, "total": total}.items():
+            self.log(
+                f"{stage}/{name}",
+                value,
+                prog_bar=name == "total",
+                batch_size=len(losses.types),
+                sync_dist=stage == "val",
+            )
+        return total
+
+    def _rng(self, step: int) -> torch.Generator:
+        """Noise of one step on one rank, the same whenever and wherever it is computed."""
+        key = (self.seed * 1_000_003 + step) * 4099 + self.global_rank
+        return torch.Generator(self.device).manual_seed(key % 2**63)
+
+    def configure_optimizers(self) -> dict[str, object]:
+        """AdamW; decay on matrices only; linear warm-up, then cosine to zero at max_steps."""
+        config = self.optimizer_config
+        matrices = [p for p in self.parameters() if p.dim() > 1]
+        vectors = [p for p in self.parameters() if p.dim() <= 1]
+        optimizer = torch.optim.AdamW(
+            [
+                {"params": matrices, "weight_decay": config.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+            betas=config.betas,
+            fused=True,
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, config))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def learning_rate_factor(step: int, config: OptimizerConfig) -> float:
+    """Share of the peak learning rate at a step."""
+    if step < config.warmup_steps:
+        return (step + 1) / config.warmup_steps
+    progress = (step - config.warmup_steps) / max(config.max_steps - config.warmup_steps, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+
+
+def drop_conditions(conditions: Conditions, config: LossConfig, rng: torch.Generator) -> Conditions:
+    """Hide all properties of some crystals and some properties of the others (classifier-free guidance)."""
+
+    def coin(shape: tuple[int, ...], probability: float) -> Bool[Tensor, "*S"]:
+        return torch.rand(shape, generator=rng, device=rng.device) >= probability
+
+    flags = list(conditions.present.values())
+    if not flags:
+        return conditions
+    conditional = coin(flags[0].shape, config.drop_all)
+    keep = {name: conditional & coin(flag.shape, config.drop_each) for name, flag in conditions.present.items()}
+    return conditions.dropped(keep)
+
+
+def build_trainer(config: RunConfig) -> pl.Trainer:
+    """Lightning's trainer for this configuration."""
+    options = config.trainer
+    return pl.Trainer(
+        default_root_dir=config.run_dir,
+        accelerator=options.accelerator,
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        strategy=options.strategy,
+        precision=_precision(options.precision),
+        max_steps=config.optimizer.max_steps,
+        gradient_clip_val=config.optimizer.clip_norm,
+        val_check_interval=options.val_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        log_every_n_steps=options.log_every,
+        logger=_loggers(config.run_dir),
+        callbacks=_callbacks(config),
+    )
+
+
+def _precision(choice: str) -> str:
+    """bfloat16 where the device computes in it; most CPUs only emulate it, many times slower."""
+    if choice != "auto":
+        return choice
+    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def _loggers(run_dir: Path) -> list[Logger]:
+    # A fresh CSV version per launch: Lightning would delete the file of the launch it continues.
+    loggers: list[Logger] = [CSVLogger(run_dir, name="logs")]
+    try:
+        loggers.append(TensorBoardLogger(run_dir, name="", version="tensorboard"))
+    except ModuleNotFoundError:  # a bare training node: the CSV has everything
+        pass
+    return loggers
+
+
+def _callbacks(config: RunConfig) -> list[Callback]:
+    options = config.trainer
+    where = {"dirpath": config.run_dir, "filename": "last", "enable_version_counter": False}
+    callbacks: list[Callback] = [
+        EMAWeightAveraging(decay=config.optimizer.ema_decay, use_buffers=False),
+        LearningRateMonitor(logging_interval="step"),
+        ModelCheckpoint(**where, train_time_interval=timedelta(minutes=options.checkpoint_minutes)),
+        ModelCheckpoint(**where, every_n_epochs=1, save_on_train_epoch_end=True),
+    ]
+    if options.max_time is not None:
+        callbacks.append(LaunchTimer(options.max_time, interval="step"))
+    return callbacks
+
+
+class LaunchTimer(Timer):
+    """Limits this launch; Lightning's own timer counts the launches before it as well."""
+
+    def load_state_dict(self, state_dict: dict[str, object]) -> None:
+        """Start from zero."""
+
+
+def newest_checkpoint(run_dir: Path) -> Path | None:
+    """The newest of `last.ckpt` and what Lightning saved on a cluster's requeue signal."""
+    candidates = [*run_dir.glob("hpc_ckpt_*.ckpt"), *run_dir.glob(LAST)]
+    return max(candidates, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def export(trainer: pl.Trainer, module: TrainingModule, run_dir: Path) -> Path:
+    """Write the averaged weights as a model folder and draw the learning curves."""
+    folder = run_dir / "model"
+    if trainer.is_global_zero:
+        module.model.save(folder)
+        plot_curves(run_dir)
+    return folder
+
+
+def read_metrics(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
+    """Every logged series of a run, over all its launches, as (step, value) pairs."""
+    series: dict[str, dict[int, float]] = {}
+    for file in sorted(run_dir.glob("logs/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime):
+        for row in csv.DictReader(file.open()):
+            for name, value in row.items():
+                if value and name not in ("step", "epoch"):
+                    series.setdefault(name, {})[int(row["step"])] = float(value)
+    return {name: sorted(values.items()) for name, values in series.items()}
+
+
+def plot_curves(run_dir: Path) -> None:
+    """Draw training and validation losses of a run into `curves.png`."""
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:  # a bare training node: the CSV has everything
+        return
+    series = read_metrics(run_dir)
+    figure = Figure(figsize=(11, 3), layout="constrained")
+    panels = figure.subplots(1, 4)
+    for panel, name in zip(panels, ("total", "types", "coords", "lattice"), strict=True):
+        for stage in ("train", "val"):
+            if points := series.get(f"{stage}/{name}"):
+                panel.plot(*zip(*points, strict=True), label=stage, linewidth=1 if stage == "train" else 2)
+        panel.set(title=name, xlabel="step", yscale="log")
+    panels[0].legend()
+    figure.savefig(run_dir / "curves.png", dpi=150)

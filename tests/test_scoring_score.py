@@ -1,0 +1,91 @@
+"""Scoring many structures: broken ones become error rows, workers change nothing."""
+
+import csv
+
+import numpy as np
+import pytest
+from crystals import li3ps4, nacl, quartz, rutile, single_atom, triclinic
+from pymatgen.core import Lattice, Structure
+
+from mattergen_lite.io import StructureRecord
+from mattergen_lite.scoring.score import SMALL_BATCH, Score, score, write_scores_csv
+
+CRYSTALS = (nacl, rutile, quartz, li3ps4, triclinic, single_atom)
+
+
+def record(name: str, structure: Structure | None, error: str | None = None) -> StructureRecord:
+    return StructureRecord(name, structure, error)
+
+
+def broken_records() -> list[StructureRecord]:
+    cell = Lattice.cubic(3)
+    return [
+        record("unreadable", None, "cannot parse"),
+        record("disordered", Structure(cell, [{"Na": 0.5, "K": 0.5}], [[0, 0, 0]])),
+        record("not finite", Structure(cell, ["Na"], [[np.nan, 0, 0]])),
+        record("flat", Structure(Lattice([[1, 0, 0], [2, 0, 0], [0, 0, 1]]), ["Na"], [[0, 0, 0]])),
+        record("overlap", Structure(cell, ["Na", "Na"], [[0, 0, 0], [0.001, 0, 0]])),
+    ]
+
+
+def test_one_row_per_crystal():
+    (scored,) = score([record("salt", nacl())], num_workers=2)
+    row = scored.row()
+    assert row["name"] == "salt"
+    assert row["formula"] == "NaCl"
+    assert row["num_atoms"] == 8
+    assert row["chemical_system"] == "Cl-Na"
+    assert row["space_group"] == 225
+    assert row["space_groups"] == "0.01:225 0.03:225 0.1:225"
+    assert row["charge_verdict"] == "neutral"
+    assert row["smact_sets"] == "smact14; icsd16; icsd24"
+    assert row["density"] == pytest.approx(2.107, abs=1e-3)
+    assert row["error"] is None
+
+
+def test_broken_structures_become_error_rows():
+    scores = score([record("salt", nacl()), *broken_records()], num_workers=0)
+    errors = {scored.name: scored.error for scored in scores}
+    assert errors["salt"] is None
+    assert errors["unreadable"] == "cannot parse"
+    assert "partly occupied site 'K:0.5, Na:0.5'" in errors["disordered"]
+    assert "not finite" in errors["not finite"]
+    assert "singular" in errors["flat"]
+    assert "symmetry" in errors["overlap"]
+    overlap = scores[-1]
+    assert overlap.symmetry is None
+    assert overlap.validity is not None
+    assert not overlap.validity.structure_valid
+    assert {tuple(scored.row()) for scored in scores} == {tuple(Score(name="").row())}
+
+
+def test_parallel_equals_serial():
+    crystals = [record(f"{i}", CRYSTALS[i % len(CRYSTALS)]()) for i in range(SMALL_BATCH)]
+    records = [*crystals, *broken_records()]
+    assert score(records, num_workers=2) == score(records, num_workers=0)
+
+
+def test_oxidation_states_of_the_input_are_ignored():
+    decorated = nacl()
+    decorated.add_oxidation_state_by_element({"Na": 3, "Cl": -1})
+    assert score([record("", decorated)], num_workers=0) == score(
+        [record("", nacl())], num_workers=0
+    )
+
+
+def test_csv(tmp_path):
+    path = tmp_path / "scores.csv"
+    scores = score([record("salt", nacl()), *broken_records()], num_workers=0)
+    write_scores_csv(scores, path)
+    with path.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [scored.name for scored in scores]
+    assert rows[0]["space_group"] == "225"
+    assert rows[0]["density"] == "2.10719"
+    assert rows[1]["error"] == "cannot parse"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_empty_csv_has_a_header(tmp_path):
+    write_scores_csv([], tmp_path / "scores.csv")
+    assert (tmp_path / "scores.csv").read_text().startswith("name,formula,num_atoms")
