@@ -1,1 +1,15 @@
-"""mattergen_lite: design inorganic crystals on a laptop. See README.md for the tour."""
+"""mattergen_lite: design inorganic crystals on a laptop.
+
+The command line's verbs are functions here: `from mattergen_lite import generate, score, train`.
+Nothing is imported before it is used.
+"""
+
+__all__ = ["data_info", "data_prepare", "generate", "score", "train"]
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from mattergen_lite import verbs
+
+    return getattr(verbs, name)

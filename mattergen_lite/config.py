@@ -8,10 +8,20 @@ A key that does not exist is an error naming its dotted path and the nearest key
 import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+)
+
+
+S = TypeVar("S", bound="Section")
 
 
 class Section(BaseModel):
@@ -20,7 +30,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     @classmethod
-    def parse(cls, tree: dict[str, Any]) -> Self:
+    def parse(cls: type[S], tree: dict[str, Any]) -> S:
         """Build from plain data, or raise a one-line ValueError that names the culprit."""
         try:
             return cls.model_validate(tree)
@@ -80,6 +90,7 @@ class ModelConfig(Section):
     properties: tuple[PropertyConfig, ...] = ()
     max_atoms: PositiveInt = 20
     atom_count_histogram: tuple[int, ...] = ()  # training crystals with 1, 2, ... atoms
+    data_sha256: str = ""  # fingerprint of the table it was trained on
 
 
 class LossConfig(Section):
@@ -132,11 +143,11 @@ class RunConfig(Section):
     trainer: TrainerConfig = TrainerConfig()
 
     @classmethod
-    def load(cls, files: Sequence[Path], overrides: Iterable[str] = ()) -> Self:
+    def load(cls: type[S], files: Sequence[Path], overrides: Iterable[str] = ()) -> S:
         """Merge YAML files left to right, then overrides such as `model.network.dim=256`.
 
         Raises:
-            ValueError: For a missing file, YAML that is not a mapping, or any key or value that does
+            ValueError: For a missing file, YAML that is not a mapping, or a key or value that does
                 not fit; the message is one line with the dotted path.
         """
         tree: dict[str, Any] = {}
@@ -151,6 +162,13 @@ class RunConfig(Section):
         write_yaml(self, path)
 
 
+def shipped(folder: Literal["configs", "checkpoints"]) -> Path:
+    """Where configurations and models lie: in the installed package or the source checkout."""
+    package = Path(__file__).parent
+    installed = package / "assets" / folder
+    return installed if installed.exists() else package.parent / folder
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping.
 
@@ -160,7 +178,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         tree = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"cannot read configuration {path}: {str(error).splitlines()[0]}") from None
+        raise ValueError(
+            f"cannot read configuration {path}: {str(error).splitlines()[0]}"
+        ) from None
     if not isinstance(tree, dict):
         raise ValueError(f"cannot read configuration {path}: expected `key: value` lines")
     return tree
@@ -173,14 +193,20 @@ def write_yaml(section: Section, path: Path) -> None:
 
 
 def _merged(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
-    both_trees = {k for k in base.keys() & update.keys() if isinstance(base[k], dict) and isinstance(update[k], dict)}
+    both_trees = {
+        k
+        for k in base.keys() & update.keys()
+        if isinstance(base[k], dict) and isinstance(update[k], dict)
+    }
     return base | update | {key: _merged(base[key], update[key]) for key in both_trees}
 
 
 def _override_tree(override: str) -> dict[str, Any]:
     path, equals, text = override.partition("=")
     if not equals or not path:
-        raise ValueError(f"override {override!r} is not of the form key=value, such as trainer.devices=2")
+        raise ValueError(
+            f"override {override!r} is not of the form key=value, such as trainer.devices=2"
+        )
     value: Any = yaml.safe_load(text)
     for key in reversed(path.split(".")):
         value = {key: value}

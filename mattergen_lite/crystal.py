@@ -6,11 +6,11 @@ padding, and `mask` is True on real atoms. Nothing here adds noise, reads files 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Self
 
 import torch
-from mattergen_lite.shapes import Bool, Float, Int
 from torch import Tensor
+
+from mattergen_lite.shapes import Bool, Float, Int
 
 PADDING = 0
 
@@ -32,24 +32,45 @@ class CrystalBatch:
         """Atoms per crystal."""
         return self.mask.sum(dim=-1)
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "CrystalBatch":
         """The same batch on another device."""
         return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
-    def __getitem__(self, index: slice | Int[Tensor, "*I"]) -> Self:
+    def __getitem__(self, index: slice | Int[Tensor, "*I"]) -> "CrystalBatch":
         return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     @classmethod
     def from_crystals(
         cls,
-        atomic_numbers: Sequence[Int[Tensor, "?n"]],
-        frac_coords: Sequence[Float[Tensor, "?n 3"]],
+        atomic_numbers: Sequence[Int[Tensor, "_"]],
+        frac_coords: Sequence[Float[Tensor, "_ 3"]],
         lattice: Float[Tensor, "B 3 3"],
-    ) -> Self:
+    ) -> "CrystalBatch":
         """Pad crystals of different sizes into one batch."""
         numbers = torch.nn.utils.rnn.pad_sequence(list(atomic_numbers), batch_first=True)
         coords = torch.nn.utils.rnn.pad_sequence(list(frac_coords), batch_first=True)
-        return cls(atomic_numbers=numbers, frac_coords=coords, lattice=lattice, mask=numbers != PADDING)
+        return cls(
+            atomic_numbers=numbers, frac_coords=coords, lattice=lattice, mask=numbers != PADDING
+        )
+
+
+def concatenate(batches: Sequence[CrystalBatch]) -> CrystalBatch:
+    """One batch of all crystals, padded to the largest."""
+    width = max(batch.mask.shape[1] for batch in batches)
+
+    def joined(name: str) -> Tensor:
+        values = [getattr(batch, name) for batch in batches]
+        return torch.cat(
+            [_widened(value, width) if name != "lattice" else value for value in values]
+        )
+
+    return CrystalBatch(**{f.name: joined(f.name) for f in fields(CrystalBatch)})
+
+
+def _widened(values: Tensor, width: int) -> Tensor:
+    """Pad the atom axis with zeros."""
+    padding = values.new_zeros(values.shape[0], width - values.shape[1], *values.shape[2:])
+    return torch.cat([values, padding], dim=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +81,28 @@ class Prediction:
     coords: Float[Tensor, "B N 3"]  # displacement towards the clean coordinates
     shape: Float[Tensor, "B 6"]  # lattice shape
 
+    def towards(self, other: "Prediction", weight: float) -> "Prediction":
+        """`self + weight (other - self)`, field by field; weights above 1 go beyond `other`."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return type(self)(**{name: torch.lerp(a, b, weight) for name, (a, b) in pairs.items()})
+
 
 def node_mask(num_atoms: Int[Tensor, "B"], width: int | None = None) -> Bool[Tensor, "B N"]:
-    """Mask with the first `num_atoms` slots of each crystal set; `width` defaults to the largest."""
+    """Mask with the first `num_atoms` slots of each crystal set; `width` as the largest."""
     width = int(num_atoms.max()) if width is None else width
     return torch.arange(width, device=num_atoms.device) < num_atoms.unsqueeze(-1)
 
 
-def masked_mean(values: Float[Tensor, "B N *F"], mask: Bool[Tensor, "B N"]) -> Float[Tensor, "B *F"]:
+def masked_mean(
+    values: Float[Tensor, "B N *F"], mask: Bool[Tensor, "B N"]
+) -> Float[Tensor, "B *F"]:
     """Mean over the real atoms of each crystal."""
     weights = mask.reshape(*mask.shape, *[1] * (values.dim() - 2)).to(values.dtype)
     return (values * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
-def remove_mean(values: Float[Tensor, "B N F"], mask: Bool[Tensor, "B N"]) -> Float[Tensor, "B N F"]:
+def remove_mean(
+    values: Float[Tensor, "B N F"], mask: Bool[Tensor, "B N"]
+) -> Float[Tensor, "B N F"]:
     """Subtract each crystal's mean over real atoms; padding stays zero."""
     return (values - masked_mean(values, mask).unsqueeze(1)) * mask.unsqueeze(-1)

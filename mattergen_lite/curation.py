@@ -2,8 +2,8 @@
 
 Every crystal is brought to one form: primitive, Niggli-reduced, right-handed, a along x and b in
 the xy plane, atoms sorted by atomic number. The table has one row per crystal: `material_id`,
-`formula`, `num_atoms`, `atomic_numbers`, `frac_coords` (3N numbers in [0, 1)), `lattice` (rows a, b,
-c in Å), `space_group`, `split` and one float column per property, null where unknown.
+`formula`, `num_atoms`, `atomic_numbers`, `frac_coords` (3N numbers in [0, 1)), `lattice` (rows a,
+b, c in Å), `space_group`, `split` and one float column per property, null where unknown.
 """
 
 import csv

@@ -4,11 +4,11 @@ The data order is a pure function of (seed, step): a run that was killed continu
 batch it would have seen, and the ranks of a distributed run share one global batch.
 """
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 import pyarrow as pa
@@ -37,9 +37,11 @@ class LabelledBatch:
     crystals: CrystalBatch
     conditions: Conditions
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "LabelledBatch":
         """The same batch on another device."""
-        return replace(self, crystals=self.crystals.to(device), conditions=self.conditions.to(device))
+        return replace(
+            self, crystals=self.crystals.to(device), conditions=self.conditions.to(device)
+        )
 
 
 def embedded_table() -> Path:
@@ -48,17 +50,29 @@ def embedded_table() -> Path:
         return path
 
 
+def table_path(path: str | Path) -> Path:
+    """The file behind a table's name: the one in the package if it is "embedded"."""
+    return embedded_table() if str(path) == EMBEDDED else Path(path)
+
+
+def table_hash(path: str | Path) -> str:
+    """SHA-256 of a crystal table's file: the data's identity in provenance records."""
+    return hashlib.sha256(table_path(path).read_bytes()).hexdigest()
+
+
 def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a crystal table, or the one in the package if `path` is "embedded".
 
     Raises:
         ValueError: If the file is missing or is not a crystal table.
     """
-    source = embedded_table() if str(path) == EMBEDDED else Path(path)
+    source = table_path(path)
     try:
         return pq.read_table(source, columns=columns)
     except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(f"cannot read crystal table {source}: {str(error).splitlines()[0]}") from None
+        raise ValueError(
+            f"cannot read crystal table {source}: {str(error).splitlines()[0]}"
+        ) from None
 
 
 class CrystalDataset:
@@ -84,7 +98,7 @@ class CrystalDataset:
         return len(self.num_atoms)
 
     @classmethod
-    def from_table(cls, table: pa.Table) -> Self:
+    def from_table(cls, table: pa.Table) -> "CrystalDataset":
         """Pack a crystal table; every numeric column becomes a property column."""
 
         def flat(name: str, dtype: torch.dtype) -> Tensor:
@@ -105,7 +119,7 @@ class CrystalDataset:
         dataset.columns |= _computed_columns(dataset)
         return dataset
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "CrystalDataset":
         """The same crystals on another device."""
         return type(self)(
             atomic_numbers=self.atomic_numbers.to(device),
@@ -141,7 +155,9 @@ class CrystalDataset:
                 column = self.columns[prop.name][index]
                 present[prop.name] = ~column.isnan()
                 values[prop.name] = column.nan_to_num()
-        return LabelledBatch(crystals=crystals, conditions=Conditions(values=values, present=present))
+        return LabelledBatch(
+            crystals=crystals, conditions=Conditions(values=values, present=present)
+        )
 
 
 def element_sets(crystals: CrystalBatch) -> Float[Tensor, "B 101"]:
@@ -157,7 +173,9 @@ def _computed_columns(dataset: CrystalDataset) -> dict[str, Float[Tensor, "M"]]:
     owner = torch.repeat_interleave(torch.arange(len(dataset)), dataset.num_atoms)
     masses = atomic_masses()[dataset.atomic_numbers]
     total_mass = torch.zeros(len(dataset)).index_add_(0, owner, masses)
-    hhi = torch.zeros(len(dataset)).index_add_(0, owner, masses * herfindahl_indices()[dataset.atomic_numbers])
+    hhi = torch.zeros(len(dataset)).index_add_(
+        0, owner, masses * herfindahl_indices()[dataset.atomic_numbers]
+    )
     volume = cell_volume(dataset.lattice)
     computed = {
         "density": total_mass * _GRAMS_PER_CM3 / volume,
@@ -166,7 +184,9 @@ def _computed_columns(dataset: CrystalDataset) -> dict[str, Float[Tensor, "M"]]:
     }
     if "space_group" in dataset.columns:
         known = dataset.columns["space_group"]
-        computed["crystal_system"] = torch.where(known > 0, crystal_system(known).float(), torch.nan)
+        computed["crystal_system"] = torch.where(
+            known > 0, crystal_system(known).float(), torch.nan
+        )
     return computed
 
 
@@ -198,7 +218,9 @@ class BatchOrder:
     few per cent. Every row appears once an epoch; the batches of a pool come in random order.
     """
 
-    def __init__(self, num_atoms: Int[Tensor, "M"], batch_size: int, pool_batches: int, seed: int) -> None:
+    def __init__(
+        self, num_atoms: Int[Tensor, "M"], batch_size: int, pool_batches: int, seed: int
+    ) -> None:
         self.num_atoms = num_atoms.cpu().numpy()
         self.batch_size = batch_size
         self.pool_batches = pool_batches
@@ -280,11 +302,14 @@ class CrystalDataModule(pl.LightningDataModule):
         trainer = self.trainer
         rows = torch.argsort(self.val.num_atoms)[trainer.global_rank :: trainer.world_size]
         val = self.val.to(trainer.strategy.root_device)
-        batches = [val.batch(part.to(val.lattice.device), self.properties) for part in rows.split(self.config.batch_size)]
+        batches = [
+            val.batch(part.to(val.lattice.device), self.properties)
+            for part in rows.split(self.config.batch_size)
+        ]
         return DataLoader(batches, batch_size=None)
 
     def transfer_batch_to_device(
         self, batch: LabelledBatch, device: torch.device, dataloader_idx: int
     ) -> LabelledBatch:
-        """Batches are gathered on the device already; this is where a CPU-held dataset would move."""
+        """A no-op where the data is resident; Lightning's own transfer refuses frozen dataclasses."""
         return batch.to(device)

@@ -5,12 +5,14 @@ close, so a small error of the denoiser exchanges an element for its neighbour, 
 """
 
 import csv
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 
 import torch
-from mattergen_lite.shapes import Float
 from torch import Tensor
+
+from mattergen_lite.shapes import Bool, Float
 
 MAX_ATOMIC_NUMBER = 100
 DESCRIPTOR_DIM = 16
@@ -19,7 +21,7 @@ _SUBSHELL_CAPACITY = {"s": 2, "p": 6, "d": 10, "f": 14}
 
 @cache
 def element_rows() -> tuple[dict[str, str], ...]:
-    """One row per element, Z = 1..100: symbol, period, group (19 = f block), block, valence shells."""
+    """One row per element, Z = 1..100; group 19 is the f block, s to f count valence electrons."""
     text = (files("mattergen_lite") / "assets" / "elements.csv").read_text()
     return tuple(csv.DictReader(text.splitlines()))
 
@@ -39,7 +41,20 @@ def atomic_number(symbol: str) -> int:
     try:
         return symbols().index(symbol, 1)
     except ValueError:
-        raise ValueError(f"unknown element {symbol!r}: expected a symbol of Z = 1..100, H to Fm") from None
+        raise ValueError(
+            f"unknown element {symbol!r}: expected a symbol of Z = 1..100, H to Fm"
+        ) from None
+
+
+def element_mask(allowed: Iterable[str]) -> Bool[Tensor, "101"]:
+    """True at the atomic numbers of the given symbols.
+
+    Raises:
+        ValueError: If a symbol is not an element.
+    """
+    mask = torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.bool)
+    mask[[atomic_number(symbol) for symbol in allowed]] = True
+    return mask
 
 
 @cache
@@ -49,14 +64,16 @@ def atomic_masses() -> Float[Tensor, "101"]:
 
 
 def _raw_descriptor() -> list[Float[Tensor, "100 F"]]:
-    """The descriptor's four groups of columns: period, group, block (one-hot), valence occupancies."""
+    """Four groups of columns: period, group and block (one-hot), valence occupancies."""
     rows = element_rows()
     column = {key: [row[key] for row in rows] for key in ("period", "group", "block")}
     one_hots = [
         torch.tensor([[float(value == level) for level in sorted(set(values))] for value in values])
         for values in column.values()
     ]
-    valence = [[float(row[shell]) / size for shell, size in _SUBSHELL_CAPACITY.items()] for row in rows]
+    valence = [
+        [float(row[shell]) / size for shell, size in _SUBSHELL_CAPACITY.items()] for row in rows
+    ]
     return [*one_hots, torch.tensor(valence)]
 
 
@@ -73,7 +90,7 @@ def element_descriptors() -> Float[Tensor, "101 16"]:
         groups.append(standard * group.shape[1] ** -0.5)
     table = torch.cat(groups, dim=1).double()
     _, _, components = torch.linalg.svd(table - table.mean(0), full_matrices=False)
-    # An SVD leaves the sign of each component free; fix it so that the table is the same everywhere.
+    # An SVD leaves the sign of each component free; fix it, so that every machine has this table.
     components = components[:DESCRIPTOR_DIM]
     largest = components.gather(1, components.abs().argmax(1, keepdim=True))
     projected = (table - table.mean(0)) @ (components * largest.sign()).T
@@ -85,7 +102,7 @@ def element_descriptors() -> Float[Tensor, "101 16"]:
 def herfindahl_indices() -> Float[Tensor, "101"]:
     """Herfindahl-Hirschman index of each element's production, 0..10,000, indexed by atomic number.
 
-    The concentration of supply over countries (Gaultois et al. 2013, Chem. Mater. 25, 2911); elements
-    without a market figure count as fully concentrated, hydrogen like oxygen.
+    The concentration of supply over countries (Gaultois et al. 2013, Chem. Mater. 25, 2911).
+    Elements without a market figure count as fully concentrated, hydrogen like oxygen.
     """
     return torch.tensor([0.0, *(float(row["hhi_production"]) for row in element_rows())])

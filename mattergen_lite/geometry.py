@@ -7,8 +7,9 @@ on the unit torus, angles are in degrees. Nothing here knows about atoms, batche
 import math
 
 import torch
-from mattergen_lite.shapes import Float
 from torch import Tensor
+
+from mattergen_lite.shapes import Float
 
 # The 27 lattice translations around and including the home cell, as rows of integers.
 NEIGHBOUR_CELLS = torch.cartesian_prod(*[torch.arange(-1.0, 2.0)] * 3)
@@ -59,12 +60,14 @@ def lattice_parameters(
     """Lengths a, b, c in Å and angles alpha, beta, gamma in degrees."""
     lengths = torch.linalg.vector_norm(lattice, dim=-1)
     unit = lattice / lengths.unsqueeze(-1)
-    cos = torch.stack([(unit[..., i, :] * unit[..., j, :]).sum(-1) for i, j in ((1, 2), (0, 2), (0, 1))], -1)
+    cos = torch.stack(
+        [(unit[..., i, :] * unit[..., j, :]).sum(-1) for i, j in ((1, 2), (0, 2), (0, 1))], -1
+    )
     return lengths, torch.rad2deg(torch.arccos(cos.clamp(-1.0, 1.0)))
 
 
 def cholesky_lattice(gram: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 3 3"]:
-    """Lower-triangular lattice with the given Gram matrix `lattice @ lattice.T`: one orientation for all.
+    """The one lower-triangular lattice with the given Gram matrix `lattice @ lattice.T`.
 
     Raises:
         ValueError: If a Gram matrix is not positive definite, that is, a cell is flat.
@@ -112,7 +115,7 @@ def lattice_from_shape(shape: Float[Tensor, "*B 6"]) -> Float[Tensor, "*B 3 3"]:
 
 
 def wrapped_normal_displacement(
-    displacement: Float[Tensor, "*S"], sigma: Float[Tensor, "*#S"], images: int = 3
+    displacement: Float[Tensor, "*S"], sigma: Float[Tensor, "*S"]
 ) -> Float[Tensor, "*S"]:
     """Posterior mean displacement back to the mean of a wrapped normal: sigma² times its score.
 
@@ -121,12 +124,15 @@ def wrapped_normal_displacement(
     wrapped difference for small sigma and vanishes for large sigma, where x says nothing about
     the mean (Jing et al. 2022, arXiv 2206.01729, appendix B).
     """
-    shifts = torch.arange(-images, images + 1, device=displacement.device, dtype=displacement.dtype)
+    # Six images each way are exact to 1e-7 up to sigma = 1, beyond which the sum itself is smaller.
+    shifts = torch.arange(-6, 7, device=displacement.device, dtype=displacement.dtype)
     candidates = wrap_difference(displacement).unsqueeze(-1) + shifts
     weights = torch.softmax(-0.5 * (candidates / sigma.unsqueeze(-1)) ** 2, dim=-1)
-    return (weights * candidates).sum(dim=-1)
+    return torch.where(sigma > 1.0, 0.0, (weights * candidates).sum(dim=-1))
 
 
-def wrapped_normal_scale(sigma: Float[Tensor, "*S"], sigma_uniform: float = 1 / math.sqrt(12)) -> Float[Tensor, "*S"]:
+def wrapped_normal_scale(
+    sigma: Float[Tensor, "*S"], sigma_uniform: float = 1 / math.sqrt(12)
+) -> Float[Tensor, "*S"]:
     """Typical size of a wrapped displacement at noise level sigma: sigma, saturating at uniform."""
     return sigma * sigma_uniform / torch.sqrt(sigma**2 + sigma_uniform**2)

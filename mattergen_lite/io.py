@@ -28,6 +28,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import torch
+from numpy.typing import ArrayLike
 
 from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER
@@ -113,7 +114,7 @@ def parse_document(document: Document) -> StructureRecord:
     except Exception as error:  # parsers of foreign files raise anything
         return StructureRecord(document.name, None, _one_line(error))
     split = document.content.get("split") if document.format == "row" else None
-    return StructureRecord(document.name, structure, None, properties, split)
+    return StructureRecord(document.name, structure, None, properties, split or None)
 
 
 # Sources -> documents
@@ -174,7 +175,7 @@ def _file_documents(name: str, open_file: Callable[[], IO[bytes]]) -> Iterator[D
         yield Document(name, "unreadable", _one_line(error))
 
 
-def _text_documents(name: str, stream: IO[str]) -> Iterator[Document]:
+def _text_documents(name: str, stream: TextIOWrapper) -> Iterator[Document]:
     file_format = _file_format(name)
     if file_format == "extxyz":
         yield from _xyz_frames(name, stream)
@@ -191,7 +192,9 @@ def _text_documents(name: str, stream: IO[str]) -> Iterator[Document]:
 
 def _cif_blocks(name: str, text: str) -> Iterator[Document]:
     """One document per data block with atoms; publication blocks without atoms are skipped."""
-    blocks = re.split(r"^\s*(?=data_)", text, flags=re.MULTILINE | re.IGNORECASE)
+    # Blank lines mean nothing, but pymatgen's patterns take quadratic time on long runs of them.
+    text = "\n".join(line for line in text.splitlines() if line.strip())
+    blocks = re.split(r"^[ \t]*(?=data_)", text, flags=re.MULTILINE | re.IGNORECASE)
     with_atoms = [block for block in blocks if "_atom_site_" in block]
     if len(with_atoms) <= 1:
         yield Document(name, "cif", text)
@@ -200,7 +203,7 @@ def _cif_blocks(name: str, text: str) -> Iterator[Document]:
         yield Document(f"{name}#{number}", "cif", block)
 
 
-def _xyz_frames(name: str, stream: IO[str]) -> Iterator[Document]:
+def _xyz_frames(name: str, stream: TextIOWrapper) -> Iterator[Document]:
     """Frames are cut by their atom counts; after a wrong count the next frame cannot be found."""
     lines = (line for line in stream)
     for number in count(1):
@@ -282,7 +285,8 @@ def _json_documents(path: Path) -> Iterator[Document]:
 
 
 def _row_name(row: Mapping[str, object], fallback: str) -> str:
-    return next((str(row[key]) for key in NAME_COLUMNS if row.get(key) is not None), fallback)
+    names = (row.get(key) for key in NAME_COLUMNS)
+    return next((str(name) for name in names if name not in (None, "")), fallback)
 
 
 # Documents -> structures
@@ -304,14 +308,14 @@ def _parse(document: Document) -> tuple["Structure", dict[str, float]]:
 
 
 def build_structure(
-    lattice: np.ndarray, atomic_numbers: Sequence[int], frac_coords: np.ndarray
+    lattice: ArrayLike, atomic_numbers: Sequence[int], frac_coords: ArrayLike
 ) -> "Structure":
     """An ordered structure from bare arrays, checked.
 
     Args:
-        lattice: Rows a, b, c in Å.
+        lattice: 9 numbers, rows a, b, c in Å.
         atomic_numbers: Z = 1..100 of N atoms.
-        frac_coords: N rows; wrapped into the cell.
+        frac_coords: 3N numbers; wrapped into the cell.
 
     Raises:
         ValueError: If there are no or too many atoms, an element is unknown, a number is not
@@ -395,10 +399,9 @@ def _parse_extxyz(text: str) -> tuple["Structure", dict[str, float]]:
     lattice = atoms.cell.array
     _check_lattice(lattice)
     frac_coords = atoms.positions @ np.linalg.inv(lattice)
+    structure = build_structure(lattice, atoms.numbers.tolist(), frac_coords)
     results = atoms.calc.results if atoms.calc else {}  # ASE moves known keys such as energy here
-    return build_structure(lattice, atoms.numbers.tolist(), frac_coords), _numeric(
-        results | atoms.info
-    )
+    return structure, _numeric(results | atoms.info)
 
 
 def _parse_row(row: Mapping[str, object]) -> "Structure":

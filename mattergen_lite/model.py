@@ -6,19 +6,19 @@ A model on disk is a folder: `weights*.safetensors` (tensors only, nothing that 
 
 import hashlib
 from pathlib import Path
-from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.config import ModelConfig, PropertyConfig, read_yaml, write_yaml
+from mattergen_lite.config import ModelConfig, PropertyConfig, read_yaml, shipped, write_yaml
 from mattergen_lite.crystal import CrystalBatch, Prediction
 from mattergen_lite.diffusion.joint import JointDiffusion, Latent, Losses, draw_noise
 from mattergen_lite.diffusion.lattice import SIGMA_DATA
 from mattergen_lite.diffusion.schedule import NoiseSchedule, scalings
+from mattergen_lite.elements import symbols
 from mattergen_lite.network.denoiser import Denoiser
 from mattergen_lite.properties import Conditions, Property
-from mattergen_lite.shapes import Float
+from mattergen_lite.shapes import Bool, Float
 
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.yaml"
@@ -35,7 +35,23 @@ class CrystalDiffusion(nn.Module):
         self.diffusion = JointDiffusion()
         self.denoiser = Denoiser(**config.network.model_dump(), properties=self.properties)
 
-    def predict(self, noisy: Latent, sigma: Float[Tensor, "B"], conditions: Conditions | None) -> Prediction:
+    def allowed(self, wanted: Bool[Tensor, "Z"]) -> Bool[Tensor, "Z"]:
+        """The wanted elements, all of which the model must have seen in training.
+
+        Raises:
+            ValueError: If one of them never occurred; the message names it.
+        """
+        unseen = (
+            wanted.to(self.diffusion.allowed_elements.device) & ~self.diffusion.allowed_elements
+        )
+        if unseen.any():
+            names = ", ".join(symbols()[int(z)] for z in unseen.nonzero())
+            raise ValueError(f"this model has never seen {names}: it cannot place such atoms")
+        return wanted
+
+    def predict(
+        self, noisy: Latent, sigma: Float[Tensor, "B"], conditions: Conditions | None
+    ) -> Prediction:
         """Scale noisy crystals to unit size and run the network."""
         inp = scalings(sigma, SIGMA_DATA).inp
         guess = self.diffusion.lattice.best_guess(noisy.shape, sigma)
@@ -49,7 +65,9 @@ class CrystalDiffusion(nn.Module):
             conditions=conditions,
         )
 
-    def losses(self, crystals: CrystalBatch, conditions: Conditions | None, rng: torch.Generator) -> Losses:
+    def losses(
+        self, crystals: CrystalBatch, conditions: Conditions | None, rng: torch.Generator
+    ) -> Losses:
         """Denoising losses of a batch at freshly drawn noise levels."""
         clean = self.diffusion.encode(crystals)
         sigma = self.schedule.draw(len(crystals), rng)
@@ -71,19 +89,58 @@ class CrystalDiffusion(nn.Module):
         write_yaml(self.config, folder / CONFIG)
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device | str = "cpu") -> Self:
+    def load(cls, folder: Path, device: torch.device | str = "cpu") -> "CrystalDiffusion":
         """Read a model folder; nothing in it is executed.
 
         Raises:
-            ValueError: If a file is missing or corrupt, or the weights do not fit the configuration.
+            ValueError: If a file is missing or corrupt, or the weights do not fit the config.
         """
         model = cls(ModelConfig.parse(read_yaml(folder / CONFIG)))
         try:
-            model.load_state_dict({name: value.float() if value.is_floating_point() else value
-                                   for name, value in read_weights(folder / WEIGHTS).items()})
+            model.load_state_dict(
+                {
+                    name: value.float() if value.is_floating_point() else value
+                    for name, value in read_weights(folder / WEIGHTS).items()
+                }
+            )
         except RuntimeError as error:
-            raise ValueError(f"weights in {folder} do not fit its {CONFIG}: {str(error).splitlines()[1].strip()}") from None
+            raise ValueError(
+                f"weights in {folder} do not fit its {CONFIG}: {str(error).splitlines()[1].strip()}"
+            ) from None
         return model.to(device).eval()
+
+
+def find_checkpoint(name: str) -> Path:
+    """Folder of a model given by path or by the name of a shipped one.
+
+    Raises:
+        ValueError: If there is neither; the message lists what is shipped.
+    """
+    for folder in (Path(name), shipped("checkpoints") / name):
+        if (folder / CONFIG).exists():
+            return folder
+    known = ", ".join(
+        sorted(path.parent.name for path in shipped("checkpoints").glob(f"*/{CONFIG}"))
+    )
+    raise ValueError(
+        f"no model {name!r}: expected a folder with {CONFIG} and {WEIGHTS} or one of {known}"
+    )
+
+
+def pick_device(name: str) -> torch.device:
+    """A torch device; "auto" takes a GPU if there is one.
+
+    Raises:
+        ValueError: If torch knows no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return device
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:

@@ -1,12 +1,14 @@
 """What a crystal can be conditioned on: name, unit, kind and normalisation of each property."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal
 
 import torch
-from mattergen_lite.shapes import Bool, Float, Int
 from torch import Tensor
+
+from mattergen_lite.shapes import Bool, Float, Int
 
 Kind = Literal["real", "category", "elements"]
 
@@ -35,25 +37,28 @@ class Property:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """Values of the properties of B crystals; where `present` is False a property is not specified."""
+    """Values of the properties of B crystals; where `present` is False, nothing is asked for."""
 
-    values: Mapping[str, Tensor]  # real: Float [B] in physical units; category: Int [B]; elements: Float [B, 101]
+    # real: Float [B] in physical units; category: Int [B]; elements: Float [B, 101]
+    values: Mapping[str, Tensor]
+    # real: Float [B] in physical units; category: Int [B]; elements: Float [B, 101]
     present: Mapping[str, Bool[Tensor, "B"]]
 
-    def to(self, device: torch.device | str) -> Self:
+    def to(self, device: torch.device | str) -> "Conditions":
         """The same conditions on another device."""
         return type(self)(
             values={name: value.to(device) for name, value in self.values.items()},
             present={name: flag.to(device) for name, flag in self.present.items()},
         )
 
-    def dropped(self, keep: Mapping[str, Bool[Tensor, "B"]]) -> Self:
+    def dropped(self, keep: Mapping[str, Bool[Tensor, "B"]]) -> "Conditions":
         """Forget every value whose `keep` is False."""
         return type(self)(
-            values=self.values, present={name: flag & keep[name] for name, flag in self.present.items()}
+            values=self.values,
+            present={name: flag & keep[name] for name, flag in self.present.items()},
         )
 
-    def __getitem__(self, index: slice | Int[Tensor, "*I"]) -> Self:
+    def __getitem__(self, index: slice | Int[Tensor, "*I"]) -> "Conditions":
         return type(self)(
             values={name: value[index] for name, value in self.values.items()},
             present={name: flag[index] for name, flag in self.present.items()},
@@ -64,6 +69,62 @@ def crystal_system(space_group: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
     """Crystal system 1..7 (triclinic to cubic) of a space group number 1..230."""
     last = torch.tensor([2, 15, 74, 142, 167, 194], device=space_group.device)
     return torch.bucketize(space_group, last) + 1
+
+
+CRYSTAL_SYSTEMS = (
+    "triclinic",
+    "monoclinic",
+    "orthorhombic",
+    "tetragonal",
+    "trigonal",
+    "hexagonal",
+    "cubic",
+)
+
+
+def parse_conditions(texts: Sequence[str], properties: Sequence[Property]) -> Conditions | None:
+    """Targets for one crystal: "band_gap=2.0", "crystal_system=cubic", "chemical_system=Li-P-S".
+
+    Raises:
+        ValueError: For an unknown property, a value of the wrong kind or a property given twice.
+    """
+    values: dict[str, Tensor] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(
+                f"condition {text!r} is not of the form property=value, such as band_gap=2.0"
+            )
+        if name in values:
+            raise ValueError(f"condition {name!r} is given twice")
+        values[name] = _parse_value(known_property(name, properties), value)
+    present = {name: torch.ones(1, dtype=torch.bool) for name in values}
+    return Conditions(values=values, present=present) if values else None
+
+
+def _parse_value(prop: Property, text: str) -> Tensor:
+    """One value as a batch of one."""
+    if prop.kind == "elements":
+        chosen = torch.zeros(1, MAX_ATOMIC_NUMBER + 1)
+        chosen[0, [atomic_number(symbol) for symbol in text.split("-")]] = 1
+        return chosen
+    if prop.kind == "category":
+        names = {system: str(i) for i, system in enumerate(CRYSTAL_SYSTEMS, start=1)}
+        text = names.get(text, text) if prop.name == "crystal_system" else text
+        if not text.isdecimal() or not 1 <= int(text) <= prop.num_categories:
+            raise ValueError(
+                f"{prop.name}={text}: expected a whole number from 1 to {prop.num_categories}"
+            )
+        return torch.tensor([int(text)])
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise ValueError(
+            f"{prop.name}={text}: expected a number{f' in {prop.unit}' if prop.unit else ''}"
+        )
+    return torch.tensor([number])
 
 
 def known_property(name: str, properties: Sequence[Property]) -> Property:

@@ -1,7 +1,7 @@
 """Tensor shapes in annotations, through jaxtyping where it is installed.
 
-jaxtyping is checked in tests only. A bare GPU node that lacks it must still import the training path,
-so without it the annotations fall back to plain tensors and cost nothing.
+jaxtyping is checked in tests only. A bare GPU node that lacks it must still import the training
+path, so without it the annotations fall back to plain tensors and cost nothing.
 """
 
 try:

@@ -12,17 +12,37 @@ one would have done. Needs only torch, lightning, numpy, pyarrow and pydantic un
 import csv
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import Callback, EMAWeightAveraging, LearningRateMonitor, ModelCheckpoint, Timer
+from pytorch_lightning.callbacks import (
+    Callback,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    Timer,
+)
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch import Tensor
 
-from mattergen_lite.config import LossConfig, ModelConfig, OptimizerConfig, PropertyConfig, RunConfig
-from mattergen_lite.data import CrystalDataModule, CrystalDataset, LabelledBatch, read_table, select_rows
+from mattergen_lite.config import (
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PropertyConfig,
+    RunConfig,
+)
+from mattergen_lite.data import (
+    CrystalDataModule,
+    CrystalDataset,
+    LabelledBatch,
+    read_table,
+    select_rows,
+    table_hash,
+)
 from mattergen_lite.diffusion.joint import Losses
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.properties import Conditions
@@ -32,10 +52,10 @@ LAST = "last.ckpt"
 
 
 def train(config: RunConfig) -> Path:
-    """Train, or continue a run that `config.run_dir` already holds; returns the exported model folder.
+    """Train, or continue the run in `config.run_dir`; returns the exported model folder.
 
     Raises:
-        ValueError: If the dataset is unusable or the run in `run_dir` was started with another model.
+        ValueError: If the dataset is unusable or `run_dir` holds a run of another model.
     """
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
@@ -64,18 +84,25 @@ def fit_statistics(config: RunConfig) -> ModelConfig:
             "properties": tuple(_standardised(p, data.columns) for p in config.model.properties),
             "max_atoms": config.data.max_atoms,
             "atom_count_histogram": tuple(histogram.tolist()),
+            "data_sha256": table_hash(config.data.path),
         }
     )
 
 
-def _standardised(prop: PropertyConfig, columns: Mapping[str, Float[Tensor, "M"]]) -> PropertyConfig:
+def _standardised(
+    prop: PropertyConfig, columns: Mapping[str, Float[Tensor, "M"]]
+) -> PropertyConfig:
     if prop.kind != "elements" and prop.name not in columns:
-        raise ValueError(f"property {prop.name!r} is not a column of the dataset: it has {', '.join(columns)}")
+        raise ValueError(
+            f"property {prop.name!r} is not a column of the dataset: it has {', '.join(columns)}"
+        )
     if prop.kind != "real":
         return prop
     known = columns[prop.name][~columns[prop.name].isnan()]
     values = known.clamp(min=1e-3).log10() if prop.log else known
-    return prop.model_copy(update={"mean": round(values.mean().item(), 6), "std": round(values.std().item(), 6)})
+    return prop.model_copy(
+        update={"mean": round(values.mean().item(), 6), "std": round(values.std().item(), 6)}
+    )
 
 
 class TrainingModule(pl.LightningModule):
@@ -132,7 +159,9 @@ class TrainingModule(pl.LightningModule):
             betas=config.betas,
             fused=True,
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(step, config))
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(step, config)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -145,7 +174,10 @@ def learning_rate_factor(step: int, config: OptimizerConfig) -> float:
 
 
 def drop_conditions(conditions: Conditions, config: LossConfig, rng: torch.Generator) -> Conditions:
-    """Hide all properties of some crystals and some properties of the others (classifier-free guidance)."""
+    """Hide all properties of some crystals and some properties of the others.
+
+    What classifier-free guidance needs (Ho and Salimans 2022, arXiv 2207.12598).
+    """
 
     def coin(shape: tuple[int, ...], probability: float) -> Bool[Tensor, "*S"]:
         return torch.rand(shape, generator=rng, device=rng.device) >= probability
@@ -154,7 +186,10 @@ def drop_conditions(conditions: Conditions, config: LossConfig, rng: torch.Gener
     if not flags:
         return conditions
     conditional = coin(flags[0].shape, config.drop_all)
-    keep = {name: conditional & coin(flag.shape, config.drop_each) for name, flag in conditions.present.items()}
+    keep = {
+        name: conditional & coin(flag.shape, config.drop_each)
+        for name, flag in conditions.present.items()
+    }
     return conditions.dropped(keep)
 
 
@@ -183,16 +218,16 @@ def _precision(choice: str) -> str:
     """bfloat16 where the device computes in it; most CPUs only emulate it, many times slower."""
     if choice != "auto":
         return choice
-    return "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+    return (
+        "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+    )
 
 
 def _loggers(run_dir: Path) -> list[Logger]:
     # A fresh CSV version per launch: Lightning would delete the file of the launch it continues.
     loggers: list[Logger] = [CSVLogger(run_dir, name="logs")]
-    try:
+    with suppress(ModuleNotFoundError):  # a bare training node: the CSV has everything
         loggers.append(TensorBoardLogger(run_dir, name="", version="tensorboard"))
-    except ModuleNotFoundError:  # a bare training node: the CSV has everything
-        pass
     return loggers
 
 
@@ -235,7 +270,9 @@ def export(trainer: pl.Trainer, module: TrainingModule, run_dir: Path) -> Path:
 def read_metrics(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     """Every logged series of a run, over all its launches, as (step, value) pairs."""
     series: dict[str, dict[int, float]] = {}
-    for file in sorted(run_dir.glob("logs/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime):
+    for file in sorted(
+        run_dir.glob("logs/version_*/metrics.csv"), key=lambda path: path.stat().st_mtime
+    ):
         for row in csv.DictReader(file.open()):
             for name, value in row.items():
                 if value and name not in ("step", "epoch"):
@@ -255,7 +292,9 @@ def plot_curves(run_dir: Path) -> None:
     for panel, name in zip(panels, ("total", "types", "coords", "lattice"), strict=True):
         for stage in ("train", "val"):
             if points := series.get(f"{stage}/{name}"):
-                panel.plot(*zip(*points, strict=True), label=stage, linewidth=1 if stage == "train" else 2)
+                panel.plot(
+                    *zip(*points, strict=True), label=stage, linewidth=1 if stage == "train" else 2
+                )
         panel.set(title=name, xlabel="step", yscale="log")
     panels[0].legend()
     figure.savefig(run_dir / "curves.png", dpi=150)

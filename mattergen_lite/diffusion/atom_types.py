@@ -1,8 +1,8 @@
 """Atom types: Gaussian noise on element descriptors, denoised by Bayes' rule over the elements.
 
-Each element is a unit vector (`elements.element_descriptors`). The noisy vector x of one atom has the
-likelihood N(x; e_Z, sigma²) under every element Z; the network supplies what the likelihood cannot
-know, the log prior of Z given the rest of the crystal. Their sum is a posterior over elements, and
+Each element is a unit vector (`elements.element_descriptors`). The noisy vector x of one atom has
+the likelihood N(x; e_Z, sigma²) under every element Z; the network supplies what the likelihood
+cannot know, the log prior of Z given the rest of the crystal. Their sum is a posterior, and
 
     denoised = sum_Z p(Z | x, crystal) e_Z
 
@@ -12,10 +12,10 @@ arXiv 2211.15089.)
 """
 
 import torch
-from mattergen_lite.shapes import Bool, Float, Int
 from torch import Tensor
 
 from mattergen_lite.elements import element_descriptors
+from mattergen_lite.shapes import Bool, Float, Int
 
 
 def encode(atomic_numbers: Int[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
@@ -34,14 +34,13 @@ def posterior_logits(
     prior_logits: Float[Tensor, "B N Z"],
     noisy: Float[Tensor, "B N D"],
     sigma: Float[Tensor, "B"],
-    allowed: Bool[Tensor, "*#B Z"],
+    allowed: Bool[Tensor, "Z"],
 ) -> Float[Tensor, "B N Z"]:
     """Unnormalised log posterior over elements; elements not allowed get -inf.
 
-    Descriptors have length 1, so the Gaussian log likelihood is `x . e_Z / sigma²` up to a constant.
+    Descriptors have length 1: the Gaussian log likelihood is `x . e_Z / sigma²` up to a constant.
     """
     likelihood = noisy @ element_descriptors().to(noisy).T / (sigma**2)[:, None, None]
-    allowed = allowed if allowed.dim() == 1 else allowed.unsqueeze(1)
     return (prior_logits.float() + likelihood).masked_fill(~allowed, -torch.inf)
 
 

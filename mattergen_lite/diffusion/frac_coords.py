@@ -10,11 +10,11 @@ displacement field has zero mean over the atoms of a crystal, and so has the pre
 """
 
 import torch
-from mattergen_lite.shapes import Bool, Float
 from torch import Tensor
 
 from mattergen_lite.crystal import masked_mean, remove_mean
 from mattergen_lite.geometry import wrap, wrapped_normal_displacement, wrapped_normal_scale
+from mattergen_lite.shapes import Bool, Float
 
 
 def corrupt(
@@ -40,6 +40,8 @@ def loss(
 ) -> Float[Tensor, "B"]:
     """Squared error in units of the displacement's size, mean over the atoms of each crystal."""
     level = sigma[:, None, None]
-    target = wrapped_normal_displacement(clean - noisy, level.expand_as(clean)) / wrapped_normal_scale(level)
+    target = wrapped_normal_displacement(
+        clean - noisy, level.expand_as(clean)
+    ) / wrapped_normal_scale(level)
     error = remove_mean(prediction, mask) - remove_mean(target, mask)
     return masked_mean(torch.where(mask.unsqueeze(-1), error, 0.0) ** 2, mask).mean(-1)

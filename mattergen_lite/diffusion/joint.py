@@ -1,17 +1,16 @@
 """The three channels together: a crystal as a point in noise space, and the way there and back."""
 
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
-from mattergen_lite.shapes import Bool, Float
 from torch import Tensor, nn
 
 from mattergen_lite.crystal import CrystalBatch, Prediction
 from mattergen_lite.diffusion import atom_types, frac_coords, lattice
 from mattergen_lite.diffusion.lattice import LatticeChannel
-from mattergen_lite.elements import DESCRIPTOR_DIM, MAX_ATOMIC_NUMBER
+from mattergen_lite.elements import DESCRIPTOR_DIM, MAX_ATOMIC_NUMBER, element_descriptors
 from mattergen_lite.geometry import wrap
+from mattergen_lite.shapes import Bool, Float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +22,7 @@ class Latent:
     shape: Float[Tensor, "B 6"]  # standardised lattice shape
     mask: Bool[Tensor, "B N"]
 
-    def shifted(self, step: "Latent", scale: Float[Tensor, ""] | float) -> Self:
+    def shifted(self, step: "Latent", scale: Float[Tensor, ""] | float) -> "Latent":
         """This point moved along `step`, coordinates re-wrapped."""
         return replace(
             self,
@@ -55,7 +54,9 @@ class JointDiffusion(nn.Module):
     def fit(self, crystals: CrystalBatch) -> None:
         """Learn lattice statistics and the set of elements from training crystals."""
         self.lattice.fit(crystals.lattice, crystals.num_atoms)
-        seen = torch.bincount(crystals.atomic_numbers[crystals.mask], minlength=MAX_ATOMIC_NUMBER + 1)
+        seen = torch.bincount(
+            crystals.atomic_numbers[crystals.mask], minlength=MAX_ATOMIC_NUMBER + 1
+        )
         self.allowed_elements.copy_(seen > 0)
 
     def encode(self, crystals: CrystalBatch) -> Latent:
@@ -88,26 +89,41 @@ class JointDiffusion(nn.Module):
         return self.corrupt(origin, noise.shape.new_full((len(noise.mask),), sigma_max), noise)
 
     def losses(
-        self, prediction: Prediction, crystals: CrystalBatch, clean: Latent, noisy: Latent, sigma: Float[Tensor, "B"]
+        self,
+        prediction: Prediction,
+        crystals: CrystalBatch,
+        clean: Latent,
+        noisy: Latent,
+        sigma: Float[Tensor, "B"],
     ) -> Losses:
-        """Denoising losses, one number a crystal and channel: small crystals count like large ones."""
+        """Denoising losses per crystal and channel: small crystals count like large ones."""
         logits = self.posterior_logits(prediction, noisy, sigma, self.allowed_elements)
         return Losses(
             types=atom_types.loss(logits, crystals.atomic_numbers, crystals.mask),
-            coords=frac_coords.loss(prediction.coords, clean.coords, noisy.coords, sigma, clean.mask),
+            coords=frac_coords.loss(
+                prediction.coords, clean.coords, noisy.coords, sigma, clean.mask
+            ),
             lattice=lattice.loss(prediction.shape, clean.shape, noisy.shape, sigma),
         )
 
     def posterior_logits(
-        self, prediction: Prediction, noisy: Latent, sigma: Float[Tensor, "B"], allowed: Bool[Tensor, "*#B Z"]
+        self,
+        prediction: Prediction,
+        noisy: Latent,
+        sigma: Float[Tensor, "B"],
+        allowed: Bool[Tensor, "Z"],
     ) -> Float[Tensor, "B N Z"]:
         """Log posterior over the allowed elements; padding rows are finite but meaningless."""
         return atom_types.posterior_logits(prediction.element_logits, noisy.types, sigma, allowed)
 
     def displacement(
-        self, prediction: Prediction, noisy: Latent, sigma: Float[Tensor, "B"], allowed: Bool[Tensor, "*#B Z"]
+        self,
+        prediction: Prediction,
+        noisy: Latent,
+        sigma: Float[Tensor, "B"],
+        allowed: Bool[Tensor, "Z"],
     ) -> Latent:
-        """Denoised minus noisy, channel by channel: `sigma² score`, the direction sampling follows."""
+        """Denoised minus noisy, channel by channel: `sigma² score`, the way sampling goes."""
         logits = self.posterior_logits(prediction, noisy, sigma, allowed)
         atoms = noisy.mask.unsqueeze(-1)
         return replace(
@@ -117,11 +133,11 @@ class JointDiffusion(nn.Module):
             shape=self.lattice.denoise(prediction.shape, noisy.shape, sigma) - noisy.shape,
         )
 
-    def decode(self, latent: Latent, allowed: Bool[Tensor, "*#B Z"]) -> CrystalBatch:
-        """Nearest allowed element, wrapped coordinates, lattice in Å."""
-        certain = latent.shape.new_ones(len(latent.mask))
-        flat_prior = latent.types.new_zeros(*latent.mask.shape, MAX_ATOMIC_NUMBER + 1)
-        nearest = atom_types.posterior_logits(flat_prior, latent.types, certain, allowed).argmax(-1)
+    def decode(self, latent: Latent, allowed: Bool[Tensor, "Z"] | None = None) -> CrystalBatch:
+        """Nearest allowed element (default: of those seen), wrapped coordinates, lattice in Å."""
+        allowed = self.allowed_elements if allowed is None else allowed.to(latent.mask.device)
+        similarity = latent.types @ element_descriptors().to(latent.types).T
+        nearest = similarity.masked_fill(~allowed, -torch.inf).argmax(-1)
         return CrystalBatch(
             atomic_numbers=nearest * latent.mask,
             frac_coords=wrap(latent.coords) * latent.mask.unsqueeze(-1),

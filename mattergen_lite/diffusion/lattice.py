@@ -5,17 +5,17 @@ not the trivial growth of a cell with its number of atoms (KLDM, ADiT).
 """
 
 import torch
-from mattergen_lite.shapes import Float, Int
 from torch import Tensor, nn
 
 from mattergen_lite.diffusion.schedule import scalings
 from mattergen_lite.geometry import lattice_from_shape, shape_from_lattice
+from mattergen_lite.shapes import Float, Int
 
 SIGMA_DATA = 0.3  # the coordinates' own spread is 1/sqrt(12) = 0.29; one sigma then suits both
 
 
 class LatticeChannel(nn.Module):
-    """Standardisation of the shape numbers, fitted on the training set and kept with the weights."""
+    """Standardisation of the shape numbers, fitted on training data and kept with the weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,24 +28,33 @@ class LatticeChannel(nn.Module):
         self.mean.copy_(raw.mean(0))
         self.std.copy_(raw.std(0))
 
-    def encode(self, lattice: Float[Tensor, "B 3 3"], num_atoms: Int[Tensor, "B"]) -> Float[Tensor, "B 6"]:
+    def encode(
+        self, lattice: Float[Tensor, "B 3 3"], num_atoms: Int[Tensor, "B"]
+    ) -> Float[Tensor, "B 6"]:
         """Shape numbers with zero mean and standard deviation SIGMA_DATA over the training set."""
         return (_shape_per_atom(lattice, num_atoms) - self.mean) / self.std * SIGMA_DATA
 
-    def decode(self, shape: Float[Tensor, "B 6"], num_atoms: Int[Tensor, "B"]) -> Float[Tensor, "B 3 3"]:
+    def decode(
+        self, shape: Float[Tensor, "B 6"], num_atoms: Int[Tensor, "B"]
+    ) -> Float[Tensor, "B 3 3"]:
         """Lower-triangular row lattice in Å."""
         # ±8 standard deviations: far outside any crystal, yet no overflow of the exponential.
         raw = (shape / SIGMA_DATA).clamp(-8.0, 8.0) * self.std + self.mean
         return lattice_from_shape(raw + _log_size(num_atoms))
 
     def denoise(
-        self, prediction: Float[Tensor, "B 6"], noisy: Float[Tensor, "B 6"], sigma: Float[Tensor, "B"]
+        self,
+        prediction: Float[Tensor, "B 6"],
+        noisy: Float[Tensor, "B 6"],
+        sigma: Float[Tensor, "B"],
     ) -> Float[Tensor, "B 6"]:
         """EDM denoised estimate from the network's unit-size prediction."""
         scale = scalings(sigma, SIGMA_DATA)
         return scale.skip[:, None] * noisy + scale.out[:, None] * prediction
 
-    def best_guess(self, noisy: Float[Tensor, "B 6"], sigma: Float[Tensor, "B"]) -> Float[Tensor, "B 6"]:
+    def best_guess(
+        self, noisy: Float[Tensor, "B 6"], sigma: Float[Tensor, "B"]
+    ) -> Float[Tensor, "B 6"]:
         """Posterior mean if shapes were Gaussian: what distances are measured with under noise."""
         return scalings(sigma, SIGMA_DATA).skip[:, None] * noisy
 
@@ -74,5 +83,7 @@ def _log_size(num_atoms: Int[Tensor, "B"]) -> Float[Tensor, "B 6"]:
     return torch.stack([log_length] * 3 + [torch.zeros_like(log_length)] * 3, dim=-1)
 
 
-def _shape_per_atom(lattice: Float[Tensor, "B 3 3"], num_atoms: Int[Tensor, "B"]) -> Float[Tensor, "B 6"]:
+def _shape_per_atom(
+    lattice: Float[Tensor, "B 3 3"], num_atoms: Int[Tensor, "B"]
+) -> Float[Tensor, "B 6"]:
     return shape_from_lattice(lattice) - _log_size(num_atoms)

@@ -1,4 +1,4 @@
-"""Noise levels: how they are drawn in training, spaced in sampling, and scale network input and output.
+"""Noise levels: drawn in training, spaced in sampling, and how they scale the network.
 
 EDM (Karras et al. 2022, arXiv 2206.00364), table 1 and equations 5 to 8. `sigma` is the standard
 deviation of Gaussian noise added to a clean variable whose own standard deviation is `sigma_data`.
@@ -7,8 +7,9 @@ deviation of Gaussian noise added to a clean variable whose own standard deviati
 from dataclasses import dataclass
 
 import torch
-from mattergen_lite.shapes import Float
 from torch import Tensor
+
+from mattergen_lite.shapes import Float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +42,7 @@ class NoiseSchedule:
 
 @dataclass(frozen=True)
 class Scalings:
-    """`denoised = skip * x + out * network(inp * x)` keeps network input and target at unit size."""
+    """`denoised = skip * x + out * network(inp * x)` has input and target of unit size."""
 
     skip: Float[Tensor, "B"]
     out: Float[Tensor, "B"]
@@ -51,4 +52,6 @@ class Scalings:
 def scalings(sigma: Float[Tensor, "B"], sigma_data: float) -> Scalings:
     """EDM preconditioning; the one place that both loss and sampler read it from."""
     total = sigma**2 + sigma_data**2
-    return Scalings(skip=sigma_data**2 / total, out=sigma * sigma_data / total.sqrt(), inp=total.rsqrt())
+    return Scalings(
+        skip=sigma_data**2 / total, out=sigma * sigma_data / total.sqrt(), inp=total.rsqrt()
+    )

@@ -4,12 +4,13 @@ Adaptive layer norm with zero-initialised gates (DiT: Peebles and Xie 2023, arXi
 """
 
 import torch
-from mattergen_lite.shapes import Bool, Float
 from torch import Tensor, nn
+
+from mattergen_lite.shapes import Bool, Float
 
 
 class PairAttention(nn.Module):
-    """Self-attention over the atoms of a crystal.
+    """ "PairAttention"-attention over the atoms of a crystal.
 
     Pair features act twice: one scalar a head biases the attention logits, and the attended mean of
     the features themselves joins the values, so that an atom learns where its neighbours are and
@@ -43,7 +44,9 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(dim, elementwise_affine=False)
         self.attention = PairAttention(dim, num_heads, pair_dim)
         self.mlp = nn.Sequential(
-            nn.Linear(dim, mlp_ratio * dim), nn.GELU(approximate="tanh"), nn.Linear(mlp_ratio * dim, dim)
+            nn.Linear(dim, mlp_ratio * dim),
+            nn.GELU(approximate="tanh"),
+            nn.Linear(mlp_ratio * dim, dim),
         )
         self.modulation = nn.Linear(dim, 6 * dim)
         nn.init.zeros_(self.modulation.weight)

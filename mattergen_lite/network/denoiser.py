@@ -1,13 +1,12 @@
 """The denoiser: noisy crystals in, a prediction of what is clean out.
 
-Invariances hold by construction, not by augmentation. Atoms are a set (permutations); coordinates
-enter only as wrapped differences (translations, images); the cell enters as its rotation-free shape.
+Invariances hold by construction, not by augmentation. Atoms are a set (permutations), coordinates
+enter only as wrapped differences (translations, images), the cell as its rotation-free shape.
 """
 
 from collections.abc import Sequence
 
 import torch
-from mattergen_lite.shapes import Bool, Float
 from torch import Tensor, nn
 
 from mattergen_lite.crystal import Prediction, masked_mean
@@ -16,6 +15,7 @@ from mattergen_lite.network.attention import Block
 from mattergen_lite.network.embeddings import GlobalEmbedding
 from mattergen_lite.network.pairs import PairEmbedding, pair_features
 from mattergen_lite.properties import Conditions, Property
+from mattergen_lite.shapes import Bool, Float
 
 
 class Denoiser(nn.Module):
@@ -35,7 +35,9 @@ class Denoiser(nn.Module):
         self.embed_types = nn.Linear(DESCRIPTOR_DIM, dim)
         self.embed_global = GlobalEmbedding(dim, properties)
         self.embed_pairs = PairEmbedding(dim, pair_dim)
-        self.blocks = nn.ModuleList(Block(dim, num_heads, pair_dim, mlp_ratio) for _ in range(depth))
+        self.blocks = nn.ModuleList(
+            Block(dim, num_heads, pair_dim, mlp_ratio) for _ in range(depth)
+        )
         self.norm = nn.LayerNorm(dim)
         self.to_elements = _zero_linear(dim, MAX_ATOMIC_NUMBER + 1)
         self.to_coords = _zero_linear(dim, 3)

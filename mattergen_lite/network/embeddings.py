@@ -1,19 +1,21 @@
-"""Embeddings of what is global to a crystal: noise level, cell shape, atom count, target properties."""
+"""Embeddings of what is global to a crystal: noise level, cell shape, size, target properties."""
 
 import math
 from collections.abc import Sequence
 
 import torch
-from mattergen_lite.shapes import Float, Int
 from torch import Tensor, nn
 
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.properties import Conditions, Property
+from mattergen_lite.shapes import Float, Int
 
 NUM_FREQUENCIES = 16
 
 
-def fourier_features(value: Float[Tensor, "*B"], num_frequencies: int = NUM_FREQUENCIES) -> Float[Tensor, "*B F"]:
+def fourier_features(
+    value: Float[Tensor, "*B"], num_frequencies: int = NUM_FREQUENCIES
+) -> Float[Tensor, "*B F"]:
     """The value itself with its sines and cosines at geometrically spaced frequencies 1/4 to 16."""
     exponents = torch.linspace(-2, 4, num_frequencies, device=value.device)
     phase = value.unsqueeze(-1) * (2.0**exponents) * math.pi / 2
@@ -79,6 +81,8 @@ class PropertyEmbedding(nn.Module):
             case "real":
                 return fourier_features(self.definition.normalise(value))
             case "category":
-                return nn.functional.one_hot(value.long(), self.definition.num_categories + 1).float()
+                return nn.functional.one_hot(
+                    value.long(), self.definition.num_categories + 1
+                ).float()
             case "elements":
                 return value

@@ -9,10 +9,10 @@ then sees its own copies (all there is in a one-atom cell) and nothing jumps whe
 import math
 
 import torch
-from mattergen_lite.shapes import Float
 from torch import Tensor, nn
 
 from mattergen_lite.geometry import NEIGHBOUR_CELLS, wrap_difference
+from mattergen_lite.shapes import Float
 
 NUM_HARMONICS = 4
 NUM_RADIAL = 12
@@ -20,7 +20,9 @@ CUTOFF = 7.0  # Å; the last Gaussian's centre
 FEATURES = 6 * NUM_HARMONICS + 4 * NUM_RADIAL
 
 
-def pair_features(coords: Float[Tensor, "B N 3"], lattice: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B N N F"]:
+def pair_features(
+    coords: Float[Tensor, "B N 3"], lattice: Float[Tensor, "B 3 3"]
+) -> Float[Tensor, "B N N F"]:
     """Features of the vector from atom i to atom j.
 
     Args:
@@ -41,7 +43,9 @@ def _harmonics(difference: Float[Tensor, "B N N 3"]) -> Float[Tensor, "B N N H"]
     return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
 
-def _shells(difference: Float[Tensor, "B N N 3"], lattice: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B N N R"]:
+def _shells(
+    difference: Float[Tensor, "B N N 3"], lattice: Float[Tensor, "B 3 3"]
+) -> Float[Tensor, "B N N R"]:
     cart = difference @ lattice.unsqueeze(1)
     offsets = NEIGHBOUR_CELLS.to(cart) @ lattice  # [B, 27, 3]
     images = cart.unsqueeze(-2) + offsets[:, None, None]  # [B, N, N, 27, 3]
@@ -49,12 +53,14 @@ def _shells(difference: Float[Tensor, "B N N 3"], lattice: Float[Tensor, "B 3 3"
     centres = torch.linspace(1.0, CUTOFF, NUM_RADIAL, device=cart.device)
     width = (CUTOFF - 1.0) / (NUM_RADIAL - 1)
     shell = torch.exp(-0.5 * ((distance.unsqueeze(-1) - centres) / width) ** 2)  # [B, N, N, 27, R]
-    weighted = torch.cat([torch.ones_like(distance)[..., None], images / distance[..., None]], dim=-1)
+    weighted = torch.cat(
+        [torch.ones_like(distance)[..., None], images / distance[..., None]], dim=-1
+    )
     return (shell.mT @ weighted).flatten(-2)
 
 
 class PairEmbedding(nn.Module):
-    """Small MLP from pair geometry, in the light of the crystal's global state, to pair features."""
+    """Small MLP from pair geometry to pair features, in the light of the crystal's state."""
 
     def __init__(self, dim: int, pair_dim: int) -> None:
         super().__init__()

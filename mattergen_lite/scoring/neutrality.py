@@ -28,8 +28,8 @@ CDVAE_SET = "smact14"
 MIN_ICSD_COUNT = 3  # smact's own default
 MAX_BOND_VALENCE_ATOMS = 60  # beyond, bond valence analysis can take minutes
 MAX_BOND_VALENCE_PERMUTATIONS = 1_000  # 10,000 takes twice as long and assigns 2% more
-# Bond lengths of an unrelaxed crystal can call for species that hardly exist. The natural logarithm
-# of a state's share in the ICSD, averaged over the atoms, may be this low where the composition alone
+# Bond lengths of an unrelaxed crystal can call for species that hardly exist. The natural log of a
+# state's share in the ICSD, averaged over the atoms, may be this low where the composition alone
 # cannot be balanced, and this much lower than the composition's own assignment where it can.
 MIN_LOG_LIKELIHOOD = -2.5
 MAX_LOG_LIKELIHOOD_LOSS = 1.0
@@ -61,7 +61,7 @@ class _Choice(NamedTuple):
 
 
 @cache
-def _icsd_shares() -> dict[str, dict[int, float]]:
+def icsd_shares() -> dict[str, dict[int, float]]:
     """Share of each oxidation state among the ICSD's reports of an element, commonest first."""
     from smact.utils.oxidation import ICSD24OxStatesFilter
 
@@ -75,7 +75,7 @@ def _icsd_shares() -> dict[str, dict[int, float]]:
 
 
 @cache
-def _electronegativity(symbol: str) -> float:
+def electronegativity(symbol: str) -> float:
     """Pauling electronegativity as smact has it; NaN where unknown."""
     import smact
 
@@ -83,7 +83,7 @@ def _electronegativity(symbol: str) -> float:
     return math.nan if value is None else float(value)
 
 
-def _is_metal(symbol: str) -> bool:
+def is_metal(symbol: str) -> bool:
     """True if smact or pymatgen call the element a metal: smact has Ge and Sb but forgets Pm."""
     from smact import metals
 
@@ -99,13 +99,13 @@ class _Assignment(NamedTuple):
 
 def _single_choices(symbol: str, count: int, limit: int) -> list[_Choice]:
     """All atoms of the element in one state; the `limit` commonest states."""
-    shares = list(_icsd_shares()[symbol].items())[:limit]
+    shares = list(icsd_shares()[symbol].items())[:limit]
     return [_Choice((state,), state * count, count * math.log(share)) for state, share in shares]
 
 
 def _mixed_choices(symbol: str, count: int) -> list[_Choice]:
     """Atoms of the element split over two successive states of one sign, as in Fe3O4."""
-    shares = _icsd_shares()[symbol]
+    shares = icsd_shares()[symbol]
     pairs = [(low, high) for low, high in pairwise(sorted(shares)) if low * high > 0]
     return [
         _Choice(
@@ -163,8 +163,7 @@ def _trials(formula: dict[str, int]) -> Iterator[list[list[_Choice]]]:
 def _is_assignable(symbols: Iterable[str]) -> bool:
     """True if every element has known oxidation states and an electronegativity."""
     return all(
-        symbol in _icsd_shares() and not math.isnan(_electronegativity(symbol))
-        for symbol in symbols
+        symbol in icsd_shares() and not math.isnan(electronegativity(symbol)) for symbol in symbols
     )
 
 
@@ -175,7 +174,7 @@ def _composition_assignment(reduced_formula: str) -> _Assignment | None:
     formula = {element.symbol: int(count) for element, count in counts}
     if not _is_assignable(formula):
         return None
-    electronegativities = np.array([_electronegativity(symbol) for symbol in formula])
+    electronegativities = np.array([electronegativity(symbol) for symbol in formula])
     found = (_best_balanced(choices, electronegativities) for choices in _trials(formula))
     best = max(
         filter(None, found),
@@ -209,7 +208,7 @@ def _bond_valence_assignment(structure: Structure) -> _Assignment | None:
     if states is None:
         return None
     species = [(site.specie.symbol, state) for site, state in zip(structure, states, strict=True)]
-    shares = [_icsd_shares().get(symbol, {}).get(state) for symbol, state in species]
+    shares = [icsd_shares().get(symbol, {}).get(state) for symbol, state in species]
     logs = [math.log(share) if share else LOG_SHARE_UNSEEN for share in shares]
     return _Assignment(float(np.mean(logs)), tuple(set(species)))
 
@@ -230,8 +229,8 @@ def _species_text(species: Iterable[tuple[str, int]]) -> str:
     """Distinct species as "Li+1 P+5 S-2" or "Cu0": by electronegativity, then by state."""
 
     def order(pair: tuple[str, int]) -> tuple[float, str, int]:
-        electronegativity = _electronegativity(pair[0])
-        return (math.inf if math.isnan(electronegativity) else electronegativity, *pair)
+        value = electronegativity(pair[0])
+        return (math.inf if math.isnan(value) else value, *pair)
 
     ordered = sorted(set(species), key=order)
     return " ".join(f"{symbol}{state:+d}" if state else f"{symbol}0" for symbol, state in ordered)
@@ -251,7 +250,7 @@ def _uncharged_verdict(symbols: Sequence[str]) -> Verdict | None:
     """The verdict of compositions in which formal charges mean nothing."""
     if len(symbols) == 1:
         return "element"
-    return "alloy" if all(_is_metal(symbol) for symbol in symbols) else None
+    return "alloy" if all(is_metal(symbol) for symbol in symbols) else None
 
 
 def neutrality(structure: Structure) -> Neutrality:

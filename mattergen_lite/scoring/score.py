@@ -6,18 +6,20 @@ follow. A structure that cannot be read, breaks a criterion, hangs or crashes ge
 """
 
 import csv
-import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 
 from pymatgen.core import Structure
 from tqdm import tqdm
 
-from mattergen_lite.io import StructureRecord, build_structure
+from mattergen_lite.io import StructureRecord, atomic_path, build_structure
+from mattergen_lite.scoring.credibility import Credibility, credibility, with_novelty
 from mattergen_lite.scoring.neutrality import Neutrality, neutrality
+from mattergen_lite.scoring.novelty import Novelty, novelty
 from mattergen_lite.scoring.pool import Failure, attempt, map_isolated
+from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED, Symmetry, symmetry
 from mattergen_lite.scoring.validity import Validity, validity
 
@@ -38,6 +40,8 @@ class Score:
     validity: Validity | None = None
     symmetry: Symmetry | None = None
     neutrality: Neutrality | None = None
+    novelty: Novelty | None = None
+    credibility: Credibility | None = None
     error: str | None = None
 
     def row(self) -> dict[str, Cell]:
@@ -52,7 +56,13 @@ class Score:
         return row
 
 
-_CRITERIA: dict[str, type] = {"validity": Validity, "symmetry": Symmetry, "neutrality": Neutrality}
+_CRITERIA: dict[str, type] = {
+    "validity": Validity,
+    "symmetry": Symmetry,
+    "neutrality": Neutrality,
+    "novelty": Novelty,
+    "credibility": Credibility,
+}
 
 
 def _flatten(judged: object | None, criterion: type) -> dict[str, Cell]:
@@ -97,6 +107,7 @@ def judge(record: StructureRecord, *, symprec: float) -> Score:
         "validity": validity,
         "symmetry": partial(symmetry, symprec=symprec),
         "neutrality": neutrality,
+        "credibility": partial(credibility, symprec=symprec),
     }
     judged = {name: attempt(criterion, structure) for name, criterion in criteria.items()}
     failed = {name: result for name, result in judged.items() if isinstance(result, Failure)}
@@ -113,6 +124,7 @@ def judge(record: StructureRecord, *, symprec: float) -> Score:
 def score(
     records: Iterable[StructureRecord],
     *,
+    reference: Reference | None = None,
     num_workers: int,
     symprec: float = SYMPREC_GENERATED,
     time_limit: float = TIME_LIMIT,
@@ -122,10 +134,11 @@ def score(
 
     Args:
         records: Structures with names, from any generator.
+        reference: Known structures to be novel against; None judges uniqueness in the batch only.
         num_workers: Processes of one thread each; a small batch is judged in this process.
         symprec: Symmetry tolerance in Å; 0.1 for generated, 0.01 for relaxed structures.
         time_limit: Seconds per structure before its process is killed and it gets an error row.
-        progress: Show a progress bar, if standard error is a terminal.
+        progress: Show progress bars, if standard error is a terminal.
     """
     records = list(records)
     judged = map_isolated(
@@ -134,25 +147,38 @@ def score(
         num_workers=0 if len(records) < SMALL_BATCH else num_workers,
         time_limit=time_limit,
     )
-    bar = tqdm(judged, total=len(records), desc="score", disable=None if progress else True)
-    return [
+    bar = tqdm(judged, total=len(records), desc="judge", disable=None if progress else True)
+    scores = [
         Score(name=record.name, error=result.reason) if isinstance(result, Failure) else result
         for record, result in zip(records, bar, strict=True)
     ]
+    compared = [index for index, judgement in enumerate(scores) if judgement.num_atoms]
+    found = novelty(
+        [ordered_structure(records[index].structure) for index in compared],
+        [records[index].name for index in compared],
+        reference=reference,
+        num_workers=num_workers,
+        progress=progress,
+    )
+    for index, result in zip(compared, found, strict=True):
+        scores[index] = _add_novelty(scores[index], result)
+    return scores
+
+
+def _add_novelty(judged: Score, found: Novelty | Failure) -> Score:
+    """The score with what the batch and the reference say about it."""
+    if isinstance(found, Failure):
+        errors = [*([judged.error] if judged.error else []), f"novelty: {found.reason}"]
+        return replace(judged, error="; ".join(errors))
+    flagged = with_novelty(judged.credibility, found) if judged.credibility else None
+    return replace(judged, novelty=found, credibility=flagged)
 
 
 def write_scores_csv(scores: Sequence[Score], path: Path) -> None:
-    """Write one row per score, all at once: a reader never sees half a table."""
-    rows = [score.row() for score in scores] or [Score(name="").row()]
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+    """Write one row per score, six significant digits; a reader never sees half a table."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(Score(name="").row()))
         writer.writeheader()
-        for row in rows[: len(scores)]:
-            writer.writerow({key: _rounded(value) for key, value in row.items()})
-    temporary.replace(path)
-
-
-def _rounded(value: Cell) -> Cell:
-    """Six significant digits: more than any of the measured quantities is worth."""
-    return f"{value:.6g}" if isinstance(value, float) else value
+        for judged in scores:
+            row = judged.row().items()
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row})

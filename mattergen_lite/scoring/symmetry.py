@@ -58,7 +58,7 @@ def crystal_system(space_group: int) -> str:
     return next(name for last, name in _CRYSTAL_SYSTEMS if space_group <= last)
 
 
-def _dataset(structure: Structure, symprec: float) -> "SpglibDataset":
+def symmetry_dataset(structure: Structure, symprec: float) -> "SpglibDataset":
     """What spglib finds at this tolerance in Å.
 
     Raises:
@@ -74,7 +74,7 @@ def _dataset(structure: Structure, symprec: float) -> "SpglibDataset":
 def space_group(structure: Structure, symprec: float) -> int:
     """International number of the space group at this tolerance in Å; 1 where spglib fails."""
     try:
-        return int(_dataset(structure, symprec).number)
+        return int(symmetry_dataset(structure, symprec).number)
     except ValueError:
         return 1
 
@@ -96,7 +96,7 @@ def symmetry(structure: Structure, *, symprec: float = SYMPREC_GENERATED) -> Sym
     Raises:
         ValueError: If spglib finds no symmetry at all, as for overlapping atoms.
     """
-    dataset = _dataset(structure, symprec)
+    dataset = symmetry_dataset(structure, symprec)
     number = int(dataset.number)
     return Symmetry(
         space_group=number,
@@ -120,7 +120,7 @@ def conventional_structure(structure: Structure, *, symprec: float) -> Structure
     Raises:
         ValueError: If spglib finds no symmetry at `symprec` (Å).
     """
-    found = _dataset(structure, symprec)
+    found = symmetry_dataset(structure, symprec)
     return Structure(found.std_lattice, found.std_types, found.std_positions, to_unit_cell=True)
 
 

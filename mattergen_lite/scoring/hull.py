@@ -1,0 +1,120 @@
+"""The reference convex hull: what a composition decomposes into, and at what energy.
+
+The 34,669 stable compounds of `assets/hull.parquet` (Materials Project, CC BY 4.0; formation
+energies on the MP2020 frame, elements at zero) span the hull. The lowest energy that any mixture of
+them reaches at a composition is a linear programme over the few that lie in its chemical system.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from jaxtyping import Float
+from pymatgen.core import Composition
+from scipy.optimize import linprog
+
+MIN_FRACTION = 1e-6  # of a decomposition product; less is rounding
+
+
+@dataclass(frozen=True)
+class Competitors:
+    """The stable compounds of one chemical system, elements included."""
+
+    elements: tuple[str, ...]
+    formulas: tuple[str, ...]  # reduced
+    fractions: Float[np.ndarray, "E C"]  # atomic fraction of each element in each compound
+    energies: Float[np.ndarray, "C"]  # formation energies, eV/atom
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """The stable mixture at a composition."""
+
+    energy_per_atom: float  # formation energy, eV/atom: the height of the hull
+    products: tuple[tuple[str, float], ...]  # reduced formula, share of the atoms; largest first
+
+    def __str__(self) -> str:
+        """Products with their share of the atoms, "0.625 Li2S + 0.375 P2S5"."""
+        return " + ".join(f"{share:.3g} {formula}" for formula, share in self.products)
+
+
+class ReferenceHull:
+    """A convex hull over known compounds, built one chemical system at a time.
+
+    Args:
+        formulas: Reduced formulas of the stable compounds.
+        energies: Their formation energies in eV/atom; elements are at zero, listed or not.
+    """
+
+    def __init__(self, formulas: list[str], energies: Float[np.ndarray, "C"]) -> None:
+        self.formulas = formulas
+        self.energies = energies
+        self._symbols = [frozenset(re.findall("[A-Z][a-z]?", formula)) for formula in formulas]
+        self.elements = frozenset().union(*self._symbols)
+        self.competitors = lru_cache(maxsize=10_000)(self._competitors)
+
+    def _competitors(self, elements: frozenset[str]) -> Competitors:
+        """Compounds made of nothing but these elements.
+
+        Raises:
+            ValueError: If the reference lacks an element.
+        """
+        missing = elements - self.elements
+        if missing:
+            raise ValueError(f"{', '.join(sorted(missing))} not in the reference hull")
+        ordered = sorted(elements)
+        rows = [
+            row
+            for row, symbols in enumerate(self._symbols)
+            if len(symbols) > 1 and symbols <= elements
+        ]
+        # Elements are at zero by definition; the table's own may be polymorphs a little above.
+        formulas = [*ordered, *(self.formulas[row] for row in rows)]
+        compositions = [Composition(formula) for formula in formulas]
+        return Competitors(
+            elements=tuple(ordered),
+            formulas=tuple(composition.reduced_formula for composition in compositions),
+            fractions=np.array(
+                [[one.get_atomic_fraction(symbol) for one in compositions] for symbol in ordered]
+            ),
+            energies=np.concatenate([np.zeros(len(ordered)), self.energies[rows]]),
+        )
+
+    def decompose(self, composition: Composition) -> Decomposition:
+        """The mixture of known compounds of lowest energy at a composition.
+
+        Raises:
+            ValueError: If the reference lacks an element of the composition.
+        """
+        known = self.competitors(frozenset(element.symbol for element in composition.elements))
+        target = [composition.get_atomic_fraction(symbol) for symbol in known.elements]
+        solution = linprog(known.energies, A_eq=known.fractions, b_eq=target, method="highs")
+        if not solution.success:
+            raise ValueError(f"no decomposition of {composition.formula}: {solution.message}")
+        shares = zip(known.formulas, solution.x.tolist(), strict=True)
+        products = [(formula, share) for formula, share in shares if share > MIN_FRACTION]
+        products.sort(key=lambda product: -product[1])
+        return Decomposition(float(solution.fun), tuple(products))
+
+    def e_above_hull(self, composition: Composition, formation_energy_per_atom: float) -> float:
+        """Energy above the hull in eV/atom; negative for a compound below all that is known."""
+        return formation_energy_per_atom - self.decompose(composition).energy_per_atom
+
+
+def read_hull(path: Path) -> ReferenceHull:
+    """A hull from a parquet table with formula, formation_energy_per_atom and on_hull."""
+    columns = ["formula", "formation_energy_per_atom"]
+    table = pq.read_table(path, columns=columns, filters=[("on_hull", "==", True)])
+    energies = table["formation_energy_per_atom"].to_numpy().astype(float)
+    return ReferenceHull(table["formula"].to_pylist(), energies)
+
+
+@cache
+def reference_hull() -> ReferenceHull:
+    """The embedded hull of the Materials Project."""
+    with as_file(files("mattergen_lite") / "assets" / "hull.parquet") as path:
+        return read_hull(path)

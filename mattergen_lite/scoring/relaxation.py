@@ -1,0 +1,182 @@
+"""Relaxation of atomic positions and cell to the nearest minimum of a potential.
+
+FIRE (Bitzek et al., PRL 2006, 97, 170201) with ASE's parameters, on ASE's Fréchet cell filter,
+whose cell coordinates are the logarithm of the deformation. Unlike ASE's own loop it converges on
+forces *and* stress, in their own units, and gives up on the hopeless by a stated rule (`_hopeless`).
+
+A relaxation is a generator: it yields atoms and is sent what a potential says about them, so the
+same code serves one crystal at a time on a CPU and lets a batch advance together.
+"""
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float
+from pymatgen.core import Structure
+
+from mattergen_lite.io import build_structure
+from mattergen_lite.scoring.potentials import Potential, SinglePoint, check_elements
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+GPA = 160.21766208  # GPa per eV/Å³
+
+# Hopeless: no relaxation of 200 generated crystals that ended well ever left these bounds.
+MAX_VOLUME_RATIO = 2.5  # either way, to the input
+MAX_ENERGY_RISE = 0.5  # eV/atom above the lowest energy met
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """When a relaxation is done."""
+
+    max_force: float = 0.05  # eV/Å, on any atom
+    max_stress: float = 0.5  # GPa, any component
+    max_steps: int = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relaxation:
+    """The end of a relaxation, good or bad."""
+
+    structure: Structure | None = None  # None if it failed
+    energy_per_atom: float = math.nan  # eV/atom, MP2020 frame
+    converged: bool = False
+    num_steps: int = 0
+    max_force: float = math.nan  # eV/Å
+    max_stress: float = math.nan  # GPa
+    rmsd: float = math.nan  # Å, of the atoms, without drift and without the strain of the cell
+    volume_change: float = math.nan  # relative: 0.1 is 10% larger
+    error: str | None = None
+
+
+@dataclass
+class _Fire:
+    """Fast inertial relaxation: a step from the forces, with memory."""
+
+    time_step: float = 0.1
+    mixing: float = 0.1
+    downhill_steps: int = 0
+    velocity: np.ndarray = field(default_factory=lambda: np.zeros(1))
+
+    def step(self, forces: Float[np.ndarray, "M 3"]) -> Float[np.ndarray, "M 3"]:
+        """Displacement of every degree of freedom, together at most 0.2 Å."""
+        speed = np.linalg.norm(self.velocity)
+        if np.sum(forces * self.velocity) > 0:
+            direction = forces / np.linalg.norm(forces)
+            self.velocity = (1 - self.mixing) * self.velocity + self.mixing * speed * direction
+            if self.downhill_steps > 5:
+                self.time_step = min(1.1 * self.time_step, 1.0)
+                self.mixing *= 0.99
+            self.downhill_steps += 1
+        else:
+            self.velocity, self.mixing, self.downhill_steps = np.zeros_like(forces), 0.1, 0
+            self.time_step *= 0.5 if speed > 0 else 1.0
+        self.velocity = self.velocity + self.time_step * forces
+        displacement = self.time_step * self.velocity
+        return displacement * min(1.0, 0.2 / max(np.linalg.norm(displacement), 1e-12))
+
+
+def _largest_force(point: SinglePoint) -> float:
+    """Largest force on an atom in eV/Å."""
+    return float(np.linalg.norm(point.forces, axis=1).max())
+
+
+def _largest_stress(point: SinglePoint) -> float:
+    """Largest component of the stress in GPa."""
+    return float(np.abs(point.stress).max()) * GPA
+
+
+def _is_converged(point: SinglePoint, limits: Limits) -> bool:
+    return _largest_force(point) <= limits.max_force and _largest_stress(point) <= limits.max_stress
+
+
+def _hopeless(point: SinglePoint, energy_rise: float, volume_ratio: float) -> str | None:
+    """Why the relaxation should be given up; None if it should go on."""
+    if not (np.isfinite(point.energy) and np.isfinite(point.forces).all()):
+        return "energy or forces are not finite"
+    if not 1 / MAX_VOLUME_RATIO < volume_ratio < MAX_VOLUME_RATIO:
+        return f"the cell grew to {volume_ratio:.2f} of its volume"
+    if energy_rise > MAX_ENERGY_RISE:
+        return f"the energy rose by {energy_rise:.2f} eV/atom"
+    return None
+
+
+def _descend(
+    atoms: "Atoms", limits: Limits
+) -> Generator["Atoms", SinglePoint, tuple[SinglePoint, int]]:
+    """Move `atoms` downhill; yields them to be evaluated, returns the last point and the steps.
+
+    Raises:
+        ValueError: If the relaxation is hopeless.
+    """
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.filters import FrechetCellFilter
+
+    coordinates, fire = FrechetCellFilter(atoms), _Fire()
+    initial_volume, lowest = atoms.get_volume(), math.inf
+    for num_steps in range(limits.max_steps + 1):
+        point = yield atoms
+        lowest = min(lowest, point.energy)
+        rise = (point.energy - lowest) / len(atoms)
+        reason = _hopeless(point, rise, atoms.get_volume() / initial_volume)
+        if reason is not None:
+            raise ValueError(f"relaxation given up after {num_steps} steps: {reason}")
+        if _is_converged(point, limits) or num_steps == limits.max_steps:
+            break
+        atoms.calc = SinglePointCalculator(atoms, forces=point.forces, stress=point.stress)
+        displacement = fire.step(coordinates.get_forces())
+        coordinates.set_positions(coordinates.get_positions() + displacement)
+    return point, num_steps
+
+
+def _rmsd(start: "Atoms", end: "Atoms") -> float:
+    """How far the atoms went in Å, in the final cell, relative to their common drift."""
+    shift = end.get_scaled_positions(wrap=False) - start.get_scaled_positions(wrap=False)
+    displacement = (shift - shift.mean(axis=0)) @ end.cell.array
+    return float(np.sqrt((displacement**2).sum(axis=1).mean()))
+
+
+def relax(structure: Structure, potential: Potential, limits: Limits | None = None) -> Relaxation:
+    """Relax positions and cell of one crystal; whatever goes wrong ends in `error`."""
+    limits = limits or Limits()
+    try:
+        check_elements(potential, structure.symbol_set)
+        return _relax(structure, potential, limits)
+    except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+        return Relaxation(error=f"{potential.name}: {error}")
+
+
+def _relax(structure: Structure, potential: Potential, limits: Limits) -> Relaxation:
+    """Relax one crystal.
+
+    Raises:
+        ValueError: If the relaxation is hopeless or the potential cannot describe the crystal.
+    """
+    start = structure.to_ase_atoms(msonable=False)
+    atoms = start.copy()
+    path = _descend(atoms, limits)
+    next(path)
+    try:
+        while True:
+            path.send(potential.single_point(atoms))
+    except StopIteration as end:
+        point, num_steps = end.value
+    relaxed = build_structure(
+        atoms.cell.array, atoms.numbers.tolist(), atoms.get_scaled_positions(wrap=False)
+    )
+    energy = point.energy + potential.correction(relaxed)
+    return Relaxation(
+        structure=relaxed,
+        energy_per_atom=energy / len(atoms),
+        converged=_is_converged(point, limits),
+        num_steps=num_steps,
+        max_force=_largest_force(point),
+        max_stress=_largest_stress(point),
+        rmsd=_rmsd(start, atoms),
+        volume_change=atoms.get_volume() / start.get_volume() - 1,
+    )

@@ -1,0 +1,223 @@
+"""What the package does, as Python functions: the command line registers these very functions.
+
+Slow imports happen inside them, so that `--help` stays instant.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from mattergen_lite.curation import DatasetInfo, PrepareReport
+    from mattergen_lite.results import Judged
+
+DEFAULT_CHECKPOINT = "mp_20"
+
+
+def generate(
+    *,
+    out: Path,
+    num_samples: int = 16,
+    checkpoint: str = DEFAULT_CHECKPOINT,
+    condition: Sequence[str] = (),
+    guidance: float = 1.0,
+    elements: str | None = None,
+    num_atoms: str | None = None,
+    seed: int = 0,
+    first_sample: int = 0,
+    steps: int = 50,
+    solver: Literal["multistep", "heun"] = "multistep",
+    churn: float = 1.0,
+    batch_size: int = 64,
+    device: str = "auto",
+    num_workers: int | None = None,
+    overwrite: bool = False,
+) -> "Judged":
+    """Generate crystals and judge each of them.
+
+    Writes candidates.csv (one row a sample), cifs/ (symmetrised), structures.extxyz and run.json,
+    which holds all that is needed to make any one sample again.
+
+    Args:
+        out: Folder for the results.
+        num_samples: How many crystals.
+        checkpoint: Name of a shipped model, or path of a model folder.
+        condition: Target such as band_gap=2.0 or space_group=225; repeat for several.
+        guidance: Weight of the targets: 0 ignores them, 1 samples the conditional model.
+        elements: Elements that may occur, such as Li,P,S; no sample contains any other.
+        num_atoms: Atoms per primitive cell, such as 8 or 4..12.
+        seed: Same seed, same crystals, whatever the batch size.
+        first_sample: Number of the first sample; with num_samples 1, makes one sample again.
+        steps: Solver steps; more is slower and better.
+        solver: multistep takes one network call a step, heun two.
+        churn: Noise put back at each step: 0 is deterministic, 1 the recommended amount.
+        batch_size: Crystals denoised together.
+        device: cpu, cuda, cuda:1, or auto.
+        num_workers: Processes that judge; default all cores.
+        overwrite: Replace an earlier run in the same folder.
+
+    Raises:
+        ValueError: If an argument does not make sense; nothing is written then.
+    """
+    arguments = dict(locals())
+    from mattergen_lite.elements import element_mask
+    from mattergen_lite.io import StructureRecord, to_structures
+    from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
+    from mattergen_lite.properties import parse_conditions
+    from mattergen_lite.results import Stopwatch, check_folder, judge_and_write
+    from mattergen_lite.sampling import SamplerOptions, Target, parse_range, sample
+
+    check_folder(out, overwrite)
+    options = SamplerOptions(solver=solver, steps=steps, churn=churn, batch_size=batch_size)
+    folder = find_checkpoint(checkpoint)
+    model = CrystalDiffusion.load(folder, pick_device(device))
+    target = Target(
+        conditions=parse_conditions(condition, model.properties),
+        guidance=guidance,
+        allowed=None if elements is None else model.allowed(element_mask(elements.split(","))),
+        num_atoms=parse_range(num_atoms),
+    )
+    indices = range(first_sample, first_sample + num_samples)
+    watch = Stopwatch()
+    with watch.stage("sampling"):
+        crystals = sample(model, indices, seed=seed, options=options, target=target)
+    structures = to_structures(crystals)
+    records = [StructureRecord(f"{i:06d}", s) for i, s in zip(indices, structures, strict=True)]
+    provenance = {
+        "verb": "generate",
+        "arguments": arguments,
+        "weights_sha256": weights_hash(folder),
+        "data_sha256": model.config.data_sha256,
+        "model": model.config.model_dump(mode="json"),
+    }
+    return judge_and_write(records, out, watch, provenance, num_workers)
+
+
+def score(
+    source: Path,
+    /,
+    *,
+    out: Path,
+    num_workers: int | None = None,
+    overwrite: bool = False,
+) -> "Judged":
+    """Judge crystals from any source: symmetry, charge neutrality, geometry.
+
+    Args:
+        source: Folder or zip of CIF/POSCAR files, extxyz, csv or parquet with a cif column, or
+            pymatgen JSON.
+        out: Folder for the results.
+        num_workers: Processes that judge; default all cores.
+        overwrite: Replace an earlier run in the same folder.
+
+    Raises:
+        ValueError: If the source holds no structures; nothing is written then.
+    """
+    arguments = dict(locals())
+    from mattergen_lite.io import read_structures
+    from mattergen_lite.results import Stopwatch, check_folder, judge_and_write
+
+    check_folder(out, overwrite)
+    watch = Stopwatch()
+    with watch.stage("reading"):
+        records = list(read_structures(source))
+    return judge_and_write(
+        records, out, watch, {"verb": "score", "arguments": arguments}, num_workers
+    )
+
+
+def train(
+    *settings: str,
+    max_time: str | None = None,
+) -> Path:
+    """Train a model, or continue the run that its run_dir already holds.
+
+    Args:
+        settings: Configuration files, merged left to right, then overrides such as
+            trainer.devices=4 or run_dir=runs/a. A file is looked for on disk, then among the
+            shipped configurations.
+        max_time: DD:HH:MM:SS after which this launch stops; the same command then continues.
+
+    Returns:
+        The exported model folder, which `generate --checkpoint` takes.
+
+    Raises:
+        ValueError: For an unknown key, a bad value or an unusable dataset.
+    """
+    from mattergen_lite.config import RunConfig
+    from mattergen_lite.training import train as run
+
+    files = [_configuration(text) for text in settings if "=" not in text]
+    overrides = [text for text in settings if "=" in text]
+    if max_time is not None:
+        overrides.append(f"trainer.max_time='{max_time}'")
+    return run(RunConfig.load(files, overrides))
+
+
+def _configuration(text: str) -> Path:
+    """A configuration file on disk or, failing that, the shipped one of that name."""
+    from mattergen_lite.config import shipped
+
+    path = Path(text)
+    return path if path.exists() else shipped("configs") / path.name
+
+
+def data_prepare(
+    source: Path,
+    out: Path,
+    /,
+    *,
+    max_atoms: int = 20,
+    val_fraction: float = 0.1,
+    test_fraction: float = 0.1,
+    seed: int = 0,
+    num_workers: int | None = None,
+) -> "PrepareReport":
+    """Turn structures from any source into a crystal table for training.
+
+    Cells are reduced (primitive, Niggli); numeric columns become properties. Broken structures are
+    listed in <out>.errors.csv, duplicates in <out>.duplicates.csv.
+
+    Args:
+        source: Folder or zip of CIF/POSCAR files, extxyz, csv or parquet with a cif column, or
+            pymatgen JSON.
+        out: The parquet table to write.
+        max_atoms: Largest primitive cell to keep.
+        val_fraction: Share of crystals for validation, unless the source has a split column.
+        test_fraction: Share of crystals for testing, likewise.
+        seed: Seed of the random split.
+        num_workers: Processes; default all cores.
+
+    Raises:
+        ValueError: If the source holds no usable structure; nothing is written then.
+    """
+    from mattergen_lite.curation import prepare
+    from mattergen_lite.results import available_cores
+
+    return prepare(
+        source,
+        out,
+        num_workers=num_workers or available_cores(),
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        seed=seed,
+        max_atoms=max_atoms,
+    )
+
+
+def data_info(table: str = "embedded", /, *, png: Path | None = None) -> "DatasetInfo":
+    """Summarise a crystal table: counts, sizes, elements, property coverage.
+
+    Args:
+        table: A parquet table, or the one inside the package.
+        png: Also draw the summary into this file.
+
+    Raises:
+        ValueError: If the table is missing or is not a crystal table.
+    """
+    from mattergen_lite.curation import describe
+
+    info = describe(table)
+    if png is not None:
+        info.write_png(png)
+    return info
