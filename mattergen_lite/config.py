@@ -122,7 +122,7 @@ class TrainerConfig(Section):
     devices: int | str = "auto"
     num_nodes: PositiveInt = 1
     strategy: str = "auto"
-    precision: str = "bf16-mixed"
+    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"  # auto: bf16 on GPUs
     compile: bool = False
     max_time: str | None = None  # DD:HH:MM:SS; stops cleanly, the same command continues
     checkpoint_minutes: PositiveFloat = 10.0
@@ -136,6 +136,7 @@ class RunConfig(Section):
 
     run_dir: Path
     seed: int = 0
+    init_from: Path | None = None  # model folder of the same architecture to start from
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()

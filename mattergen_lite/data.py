@@ -185,7 +185,7 @@ def _computed_columns(dataset: CrystalDataset) -> dict[str, Float[Tensor, "M"]]:
     if "space_group" in dataset.columns:
         known = dataset.columns["space_group"]
         computed["crystal_system"] = torch.where(
-            known > 0, crystal_system(known).float(), torch.nan
+            known > 0, crystal_system(known.nan_to_num().long()).float(), torch.nan
         )
     return computed
 

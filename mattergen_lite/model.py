@@ -30,6 +30,7 @@ class CrystalDiffusion(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.mixed_precision = False  # run the network, and only the network, in bfloat16
         self.properties = tuple(_property(p) for p in config.properties)
         self.schedule = NoiseSchedule(**config.noise.model_dump())
         self.diffusion = JointDiffusion()
@@ -54,16 +55,17 @@ class CrystalDiffusion(nn.Module):
     ) -> Prediction:
         """Scale noisy crystals to unit size and run the network."""
         inp = scalings(sigma, SIGMA_DATA).inp
-        guess = self.diffusion.lattice.best_guess(noisy.shape, sigma)
-        return self.denoiser(
-            types=noisy.types * inp[:, None, None],
-            coords=noisy.coords,
-            shape=noisy.shape * inp[:, None],
-            lattice=self.diffusion.lattice.decode(guess, noisy.mask.sum(-1)),
-            mask=noisy.mask,
-            noise_level=sigma.log() / 4,
-            conditions=conditions,
-        )
+        inputs = {
+            "types": noisy.types * inp[:, None, None],
+            "guess": self.diffusion.type_guess(noisy, sigma),
+            "coords": noisy.coords,
+            "shape": noisy.shape * inp[:, None],
+            "lattice": self.diffusion.lattice_guess(noisy, sigma),
+            "mask": noisy.mask,
+            "noise_level": sigma.log() / 4,
+        }
+        with torch.autocast(sigma.device.type, torch.bfloat16, enabled=self.mixed_precision):
+            return self.denoiser(**inputs, conditions=conditions)
 
     def losses(
         self, crystals: CrystalBatch, conditions: Conditions | None, rng: torch.Generator
@@ -96,18 +98,25 @@ class CrystalDiffusion(nn.Module):
             ValueError: If a file is missing or corrupt, or the weights do not fit the config.
         """
         model = cls(ModelConfig.parse(read_yaml(folder / CONFIG)))
-        try:
-            model.load_state_dict(
-                {
-                    name: value.float() if value.is_floating_point() else value
-                    for name, value in read_weights(folder / WEIGHTS).items()
-                }
-            )
-        except RuntimeError as error:
-            raise ValueError(
-                f"weights in {folder} do not fit its {CONFIG}: {str(error).splitlines()[1].strip()}"
-            ) from None
+        model.load_weights(folder)
+        device = torch.device(device)
+        model.mixed_precision = device.type == "cuda"
         return model.to(device).eval()
+
+    def load_weights(self, folder: Path) -> None:
+        """Take over the weights of a model folder of the same architecture.
+
+        Raises:
+            ValueError: If the weights are missing, corrupt or of another architecture.
+        """
+        tensors = read_weights(folder / WEIGHTS)
+        try:
+            self.load_state_dict(tensors)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[1].strip()
+            raise ValueError(
+                f"weights in {folder} do not fit the configuration: {reason}"
+            ) from None
 
 
 def find_checkpoint(name: str) -> Path:

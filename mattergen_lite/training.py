@@ -64,6 +64,8 @@ def train(config: RunConfig) -> Path:
     module = TrainingModule(config)
     data = CrystalDataModule(config.data, module.model.properties, config.seed)
     module.model.diffusion.fit(data.train.crystals(torch.arange(len(data.train))))
+    if config.init_from is not None:
+        module.model.load_weights(config.init_from)
     trainer = build_trainer(config)
     if trainer.is_global_zero:
         config.save(config.run_dir / "config.yaml")
@@ -114,6 +116,7 @@ class TrainingModule(pl.LightningModule):
         self.loss_config: LossConfig = config.loss
         self.optimizer_config: OptimizerConfig = config.optimizer
         self.model = CrystalDiffusion(config.model)
+        self.model.mixed_precision = _mixed_precision(config.trainer.precision)
         if config.trainer.compile:
             self.model.denoiser.compile(dynamic=True)
 
@@ -202,7 +205,6 @@ def build_trainer(config: RunConfig) -> pl.Trainer:
         devices=options.devices,
         num_nodes=options.num_nodes,
         strategy=options.strategy,
-        precision=_precision(options.precision),
         max_steps=config.optimizer.max_steps,
         gradient_clip_val=config.optimizer.clip_norm,
         val_check_interval=options.val_every,
@@ -214,13 +216,9 @@ def build_trainer(config: RunConfig) -> pl.Trainer:
     )
 
 
-def _precision(choice: str) -> str:
+def _mixed_precision(choice: str) -> bool:
     """bfloat16 where the device computes in it; most CPUs only emulate it, many times slower."""
-    if choice != "auto":
-        return choice
-    return (
-        "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
-    )
+    return choice == "bf16-mixed" or (choice == "auto" and torch.cuda.is_available())
 
 
 def _loggers(run_dir: Path) -> list[Logger]:

@@ -5,6 +5,7 @@ from crystals import li3ps4, nacl, rutile
 from pymatgen.core import Composition, Lattice, Structure
 from smact.screening import smact_validity
 
+import mattergen_lite.scoring.neutrality as neutrality_module
 from mattergen_lite.scoring.neutrality import (
     MAX_BOND_VALENCE_ATOMS,
     bond_valence_states,
@@ -75,3 +76,21 @@ def test_large_cells_are_not_sent_to_bond_valence():
     assert len(large) > MAX_BOND_VALENCE_ATOMS
     assert bond_valence_states(large) is None
     assert neutrality(large).oxidation_states == "Na+1 Cl-1"
+
+
+@pytest.mark.parametrize(
+    "formula", ["NaCl", "Na2Cl", "Fe3O4", "LiFePO4", "BaTiO3", "CsPbI3", "K2SO5", "NaHeCl", "TiNO"]
+)
+def test_sums_agree_with_trying_every_combination(formula, monkeypatch):
+    neutrality_module.smact_sets.cache_clear()
+    expected = neutrality_module.smact_sets(formula)
+    neutrality_module.smact_sets.cache_clear()
+    monkeypatch.setattr(neutrality_module, "MAX_SMACT_COMBINATIONS", 0)
+    assert neutrality_module.smact_sets(formula) == expected
+    neutrality_module.smact_sets.cache_clear()
+
+
+def test_twenty_different_elements_take_no_time():
+    formula = "LiNaKRbCsMgCaSrBaTiVCrMnFeCoNiCuZnOF"
+    assert neutrality_module.smact_sets(formula) == ()
+    assert "smact14" in neutrality_module.smact_sets(formula.replace("OF", "O18F"))

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from mattergen_lite.scoring.pool import Failure, map_isolated
+from mattergen_lite.scoring.pool import Failure, Pool
 
 
 def misbehave(item: int) -> int:
@@ -23,9 +23,14 @@ def num_threads(item: int) -> str:
     return os.environ["OMP_NUM_THREADS"]
 
 
+def process_id(item: int) -> int:
+    return os.getpid()
+
+
 def test_crash_hang_and_exception_cost_one_item_each():
-    results = list(map_isolated(misbehave, range(8), num_workers=2, time_limit=3.0))
-    expected = [
+    with Pool(2) as pool:
+        results = list(pool.map(misbehave, range(8), time_limit=3.0))
+    assert results == [
         0,
         1,
         Failure("its process died with exit code 3"),
@@ -35,25 +40,34 @@ def test_crash_hang_and_exception_cost_one_item_each():
         Failure("ValueError: six is refused"),
         49,
     ]
-    assert results == expected
 
 
-def test_workers_use_one_thread():
-    assert list(map_isolated(num_threads, range(2), num_workers=2, time_limit=30.0)) == ["1", "1"]
+def test_workers_use_one_thread_and_are_reused():
+    with Pool(2) as pool:
+        assert list(pool.map(num_threads, range(2), time_limit=30.0)) == ["1", "1"]
+        first = {*pool.map(process_id, range(8), time_limit=30.0)}
+        second = {*pool.map(process_id, range(8), time_limit=30.0)}
+    assert len(first | second) <= 2
+    assert os.getpid() not in first
 
 
 def test_in_process_gives_the_same():
     items = [0, 1, 3, 6]
-    alone = list(map_isolated(misbehave, items, num_workers=0, time_limit=30.0))
-    assert alone == list(map_isolated(misbehave, items, num_workers=1, time_limit=30.0))
+    with Pool(0) as here, Pool(1) as elsewhere:
+        assert [*here.map(misbehave, items, time_limit=30.0)] == [
+            *elsewhere.map(misbehave, items, time_limit=30.0)
+        ]
 
 
 def test_stopping_early_leaves_no_process():
-    results = map_isolated(misbehave, range(2), num_workers=1, time_limit=30.0)
-    assert next(results) == 0
-    results.close()
+    with Pool(1) as pool:
+        results = pool.map(process_id, range(1000), time_limit=30.0)
+        worker = next(results)
+        results.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
 
 
 def test_negative_workers_are_refused():
     with pytest.raises(ValueError, match="num_workers is -1"):
-        list(map_isolated(misbehave, [1], num_workers=-1, time_limit=1.0))
+        Pool(-1)

@@ -8,7 +8,8 @@ from crystals import li3ps4, nacl, quartz, rutile, single_atom, triclinic
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.io import StructureRecord
-from mattergen_lite.scoring.score import SMALL_BATCH, Score, score, write_scores_csv
+from mattergen_lite.scoring.reference import Reference
+from mattergen_lite.scoring.score import Score, score, write_scores_csv
 
 CRYSTALS = (nacl, rutile, quartz, li3ps4, triclinic, single_atom)
 
@@ -40,7 +41,20 @@ def test_one_row_per_crystal():
     assert row["charge_verdict"] == "neutral"
     assert row["smact_sets"] == "smact14; icsd16; icsd24"
     assert row["density"] == pytest.approx(2.107, abs=1e-3)
+    assert row["is_unique"] is True
+    assert row["is_novel"] is None
+    assert row["flags"] == ""
     assert row["error"] is None
+
+
+def test_reference_and_batch_are_compared():
+    reference = Reference.from_records([record("mp-1", rutile())], name="test")
+    records = [record("one", rutile()), record("two", rutile() * (1, 1, 2)), record("salt", nacl())]
+    one, two, salt = score(records, reference=reference, num_workers=0)
+    assert one.novelty.nearest_known == "mp-1"
+    assert two.novelty.duplicate_of == "one"
+    assert salt.novelty.is_novel
+    assert salt.row()["flags"] == "unknown_chemical_system"
 
 
 def test_broken_structures_become_error_rows():
@@ -59,9 +73,9 @@ def test_broken_structures_become_error_rows():
     assert {tuple(scored.row()) for scored in scores} == {tuple(Score(name="").row())}
 
 
-def test_parallel_equals_serial():
-    crystals = [record(f"{i}", CRYSTALS[i % len(CRYSTALS)]()) for i in range(SMALL_BATCH)]
-    records = [*crystals, *broken_records()]
+def test_parallel_equals_serial(monkeypatch):
+    monkeypatch.setattr("mattergen_lite.scoring.score.SMALL_BATCH", 0)
+    records = [record(crystal.__name__, crystal()) for crystal in CRYSTALS] + broken_records()
     assert score(records, num_workers=2) == score(records, num_workers=0)
 
 

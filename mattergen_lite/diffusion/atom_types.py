@@ -44,6 +44,14 @@ def posterior_logits(
     return (prior_logits.float() + likelihood).masked_fill(~allowed, -torch.inf)
 
 
+def best_guess(
+    noisy: Float[Tensor, "B N D"], sigma: Float[Tensor, "B"], allowed: Bool[Tensor, "Z"]
+) -> Float[Tensor, "B N D"]:
+    """Posterior mean descriptor of each atom by itself, as if all elements were equally likely."""
+    flat_prior = noisy.new_zeros(*noisy.shape[:2], len(allowed))
+    return denoise(posterior_logits(flat_prior, noisy, sigma, allowed))
+
+
 def denoise(logits: Float[Tensor, "B N Z"]) -> Float[Tensor, "B N D"]:
     """Posterior mean descriptor."""
     return torch.softmax(logits, dim=-1) @ element_descriptors().to(logits)

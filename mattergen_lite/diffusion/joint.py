@@ -106,6 +106,16 @@ class JointDiffusion(nn.Module):
             lattice=lattice.loss(prediction.shape, clean.shape, noisy.shape, sigma),
         )
 
+    def type_guess(self, noisy: Latent, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B N D"]:
+        """Descriptor of every atom as far as it can be told without the rest of the crystal."""
+        atoms = noisy.mask.unsqueeze(-1)
+        return atom_types.best_guess(noisy.types, sigma, self.allowed_elements) * atoms
+
+    def lattice_guess(self, noisy: Latent, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B 3 3"]:
+        """Lattice in Å with which distances are measured under noise."""
+        guess = self.lattice.best_guess(noisy.shape, sigma)
+        return self.lattice.decode(guess, noisy.mask.sum(-1))
+
     def posterior_logits(
         self,
         prediction: Prediction,

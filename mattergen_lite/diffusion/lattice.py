@@ -13,6 +13,8 @@ from mattergen_lite.shapes import Float, Int
 
 SIGMA_DATA = 0.3  # the coordinates' own spread is 1/sqrt(12) = 0.29; one sigma then suits both
 
+MIN_STD = 0.05  # 5% in length or shear
+
 
 class LatticeChannel(nn.Module):
     """Standardisation of the shape numbers, fitted on training data and kept with the weights."""
@@ -23,10 +25,10 @@ class LatticeChannel(nn.Module):
         self.register_buffer("std", torch.ones(6))
 
     def fit(self, lattice: Float[Tensor, "M 3 3"], num_atoms: Int[Tensor, "M"]) -> None:
-        """Set mean and spread from training lattices."""
+        """Set mean and spread from training lattices; a lone crystal has none, hence the floor."""
         raw = _shape_per_atom(lattice, num_atoms)
         self.mean.copy_(raw.mean(0))
-        self.std.copy_(raw.std(0))
+        self.std.copy_(raw.std(0, correction=0).clamp(min=MIN_STD))
 
     def encode(
         self, lattice: Float[Tensor, "B 3 3"], num_atoms: Int[Tensor, "B"]

@@ -33,12 +33,14 @@ class Denoiser(nn.Module):
     ) -> None:
         super().__init__()
         self.embed_types = nn.Linear(DESCRIPTOR_DIM, dim)
+        self.embed_guess = nn.Linear(DESCRIPTOR_DIM, dim)
         self.embed_global = GlobalEmbedding(dim, properties)
         self.embed_pairs = PairEmbedding(dim, pair_dim)
         self.blocks = nn.ModuleList(
             Block(dim, num_heads, pair_dim, mlp_ratio) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(dim)
+        self.modulation = _zero_linear(dim, 2 * dim)
         self.to_elements = _zero_linear(dim, MAX_ATOMIC_NUMBER + 1)
         self.to_coords = _zero_linear(dim, 3)
         self.to_shape = nn.Sequential(nn.Linear(2 * dim, dim), nn.SiLU(), _zero_linear(dim, 6))
@@ -47,6 +49,7 @@ class Denoiser(nn.Module):
         self,
         *,
         types: Float[Tensor, "B N D"],
+        guess: Float[Tensor, "B N D"],
         coords: Float[Tensor, "B N 3"],
         shape: Float[Tensor, "B 6"],
         lattice: Float[Tensor, "B 3 3"],
@@ -57,7 +60,8 @@ class Denoiser(nn.Module):
         """Predict from unit-size noisy inputs.
 
         Args:
-            types: Element descriptors.
+            types: Noisy element descriptors.
+            guess: What each atom's descriptor says on its own of which element it is.
             coords: Fractional coordinates; only differences modulo 1 matter.
             shape: Lattice shape numbers.
             lattice: Lower-triangular row lattice in Å with which distances are measured.
@@ -67,14 +71,17 @@ class Denoiser(nn.Module):
         """
         context = self.embed_global(noise_level, shape, mask.sum(-1), conditions)
         pairs = self.embed_pairs(pair_features(coords, lattice), context)
-        x = self.embed_types(types)
+        x = self.embed_types(types) + self.embed_guess(guess)
         for block in self.blocks:
             x = block(x, context, pairs, mask)
-        x = self.norm(x)
+        # The last scale lets evidence grow as noise vanishes: logits of order 1 / sigma² are needed
+        # to overrule an atom's own likelihood in favour of what its neighbours leave for it.
+        scale, shift = self.modulation(nn.functional.silu(context)).unsqueeze(1).chunk(2, dim=-1)
+        x = self.norm(x) * (1 + scale) + shift
         return Prediction(
-            element_logits=self.to_elements(x),
-            coords=self.to_coords(x),
-            shape=self.to_shape(torch.cat([masked_mean(x, mask), context], dim=-1)),
+            element_logits=self.to_elements(x).float(),
+            coords=self.to_coords(x).float(),
+            shape=self.to_shape(torch.cat([masked_mean(x, mask), context], dim=-1)).float(),
         )
 
 

@@ -33,8 +33,10 @@ def pair_features(
         Fourier series of the fractional difference, then for each radial Gaussian the number of
         images of j in that shell around i and their mean direction.
     """
-    difference = wrap_difference(coords.unsqueeze(1) - coords.unsqueeze(2))
-    return torch.cat([_harmonics(difference), _shells(difference, lattice)], dim=-1)
+    # Geometry stays in full precision: bfloat16 would place atoms on a grid of 0.03 Å.
+    with torch.autocast(coords.device.type, enabled=False):
+        difference = wrap_difference(coords.unsqueeze(1) - coords.unsqueeze(2))
+        return torch.cat([_harmonics(difference), _shells(difference, lattice)], dim=-1)
 
 
 def _harmonics(difference: Float[Tensor, "B N N 3"]) -> Float[Tensor, "B N N H"]:

@@ -105,9 +105,10 @@ def mixable_groups(symbols: Iterable[str]) -> Groups:
 
 def merged(structure: Structure, groups: Groups) -> Structure:
     """The crystal with the elements of each group replaced by the group's first."""
-    return structure.copy().replace_species(
-        {symbol: group[0] for group in groups for symbol in group[1:]}
-    )
+    first = {symbol: group[0] for group in groups for symbol in group}
+    symbols = [site.specie.symbol for site in structure]
+    merged_symbols = [first.get(symbol, symbol) for symbol in symbols]
+    return Structure(structure.lattice, merged_symbols, structure.frac_coords)
 
 
 def shared_sites(structure: Structure, *, symprec: float) -> SharedSites | None:

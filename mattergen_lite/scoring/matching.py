@@ -60,7 +60,7 @@ def _reduced(structure: Structure) -> Structure:
 
 def _equal(one: Structure, other: Structure) -> bool:
     """True if two reduced structures match."""
-    return _matcher().fit(one, other, skip_structure_reduction=True)
+    return bool(_matcher().fit(one, other, skip_structure_reduction=True))
 
 
 def find_duplicates(crystals: Sequence[Crystal]) -> list[int | None]:

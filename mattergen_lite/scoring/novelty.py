@@ -28,7 +28,7 @@ from mattergen_lite.scoring.matching import (
     find_duplicates,
     find_nearest,
 )
-from mattergen_lite.scoring.pool import Failure, map_isolated
+from mattergen_lite.scoring.pool import Failure, Pool
 from mattergen_lite.scoring.reference import (
     CompositionKey,
     Crystal,
@@ -40,7 +40,6 @@ from mattergen_lite.scoring.reference import (
 
 QUERIES_PER_TASK = 25
 TASK_TIME_LIMIT = 600.0  # s
-FEW_TASKS = 16  # done in this process faster than worker processes start
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -65,18 +64,18 @@ class Novelty:
 
 @dataclass(frozen=True)
 class _Runner:
-    """Runs tasks of comparing in worker processes, or here if they are few."""
+    """Runs tasks of comparing, with a progress bar."""
 
-    num_workers: int
+    pool: Pool
     progress: bool
 
     def __call__(
         self, function: Callable[[Task], Answer], tasks: Sequence[Task], label: str
     ) -> list[Answer | Failure]:
-        workers = 0 if len(tasks) < FEW_TASKS else self.num_workers
-        answers = map_isolated(function, tasks, num_workers=workers, time_limit=TASK_TIME_LIMIT)
-        hidden = None if self.progress else True
-        return list(tqdm(answers, total=len(tasks), desc=label, disable=hidden))
+        answers = self.pool.map(function, tasks, time_limit=TASK_TIME_LIMIT)
+        return list(
+            tqdm(answers, total=len(tasks), desc=label, disable=None if self.progress else True)
+        )
 
 
 def novelty(
@@ -84,7 +83,7 @@ def novelty(
     names: Sequence[str],
     *,
     reference: Reference | None,
-    num_workers: int,
+    pool: Pool,
     progress: bool = True,
 ) -> list[Novelty | Failure]:
     """Uniqueness within a batch and novelty against known structures.
@@ -93,13 +92,13 @@ def novelty(
         structures: Ordered structures; of equal ones the first counts as unique.
         names: Their names, by which duplicates are reported.
         reference: Known structures, or None to look at the batch only.
-        num_workers: Processes of one thread each.
+        pool: Processes to compare in.
         progress: Show progress bars, if standard error is a terminal.
 
     Returns:
         The novelty of each structure, or a `Failure` where comparing broke or took too long.
     """
-    run = _Runner(num_workers, progress)
+    run = _Runner(pool, progress)
     crystals = [Crystal.from_structure(structure) for structure in structures]
     keys = [composition_key(crystal.atomic_numbers.tolist()) for crystal in crystals]
     buckets: Buckets = defaultdict(list)

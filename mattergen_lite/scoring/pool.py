@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 from threading import Timer
-from typing import TypeVar
+from typing import IO, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,20 +40,24 @@ def attempt(function: Callable[[Item], Result], item: Item) -> Result | Failure:
 
 
 def serve() -> None:
-    """Body of a worker process: read a function, then answer items until the input closes."""
+    """Body of a worker process: answer messages until the input closes.
+
+    A message is `(True, function)`, what to apply from now on, or `(False, item)`.
+    """
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not write into the stream of answers
-    function = pickle.load(sys.stdin.buffer)
-    _send(answers, "ready")
+    function: Callable | None = None
     while True:
         try:
-            item = pickle.load(sys.stdin.buffer)
+            is_function, content = pickle.load(sys.stdin.buffer)
         except EOFError:
             return
-        _send(answers, attempt(function, item))
+        if is_function:
+            function = content
+        _send(answers, None if is_function else attempt(function, content))
 
 
-def _send(stream: object, message: object) -> None:
+def _send(stream: IO[bytes], message: object) -> None:
     """Write one message at once."""
     pickle.dump(message, stream)
     stream.flush()
@@ -62,40 +66,33 @@ def _send(stream: object, message: object) -> None:
 class _Worker:
     """One slot: a process that answers one item at a time and is replaced when it dies."""
 
-    def __init__(self, function: Callable[[Item], Result]) -> None:
-        self.function = function
+    def __init__(self) -> None:
         self.process: subprocess.Popen | None = None
+        self.function: Callable | None = None
 
-    def start(self) -> subprocess.Popen:
-        """Launch the process and wait until it has imported what the function needs."""
-        path = os.pathsep.join(entry for entry in sys.path if entry)
-        environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
-        process = subprocess.Popen(
-            [sys.executable, "-c", _SERVE],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-        )
-        _send(process.stdin, self.function)
-        pickle.load(process.stdout)
-        return process
+    def prepare(self, function: Callable) -> None:
+        """Have a living process that has imported the function; takes as long as it takes."""
+        if self.process is None or self.process.poll() is not None:
+            self.process, self.function = _start_process(), None
+        if function is not self.function:
+            _send(self.process.stdin, (True, function))
+            pickle.load(self.process.stdout)
+            self.function = function
 
     def ask(self, item: Item, time_limit: float) -> Result | Failure:
         """The function's result for one item, within `time_limit` seconds."""
-        if self.process is None or self.process.poll() is not None:
-            self.process = self.start()
         timer = Timer(time_limit, self.process.kill)
         timer.start()
         try:
-            _send(self.process.stdin, item)
+            _send(self.process.stdin, (False, item))
             return pickle.load(self.process.stdout)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             timed_out = not timer.is_alive()
-            self.process.wait()
+            exit_code = self.process.wait()
             return Failure(
                 f"no result within {time_limit:g} s"
                 if timed_out
-                else f"its process died with exit code {self.process.returncode}"
+                else f"its process died with exit code {exit_code}"
             )
         finally:
             timer.cancel()
@@ -107,52 +104,65 @@ class _Worker:
             self.process.communicate()
 
 
-def map_isolated(
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    *,
-    num_workers: int,
-    time_limit: float,
-) -> Iterator[Result | Failure]:
-    """Results of `function` in the order of `items`, a `Failure` where there is none.
+def _start_process() -> subprocess.Popen:
+    """A fresh interpreter that serves."""
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", _SERVE]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
+
+
+class Pool:
+    """Worker processes of one thread each, started when first needed.
 
     Args:
-        function: A function importable by name, or a `functools.partial` of one.
-        items: What to apply it to; items and results must be picklable.
-        num_workers: Processes, one thread each. 0 runs in this process, without a time limit.
-        time_limit: Seconds an item may take before its process is killed.
+        num_workers: Processes; 0 runs everything in this process, without time limits.
 
     Raises:
         ValueError: If `num_workers` is negative.
     """
-    if num_workers < 0:
-        raise ValueError(f"num_workers is {num_workers}: expected 0 or more")
-    if num_workers == 0:
-        yield from (attempt(function, item) for item in items)
-        return
-    workers = [_Worker(function) for _ in range(num_workers)]
-    yield from _dispatch(workers, items, time_limit)
 
+    def __init__(self, num_workers: int) -> None:
+        if num_workers < 0:
+            raise ValueError(f"num_workers is {num_workers}: expected 0 or more")
+        self._workers = [_Worker() for _ in range(num_workers)]
 
-def _dispatch(
-    workers: list[_Worker], items: Iterable[Item], time_limit: float
-) -> Iterator[Result | Failure]:
-    """Hand each item to the next idle worker; yield the answers in order."""
-    idle: SimpleQueue[_Worker] = SimpleQueue()
-    for worker in workers:
-        idle.put(worker)
+    def __enter__(self) -> "Pool":
+        return self
 
-    def answer(item: Item) -> Result | Failure:
-        worker = idle.get()
-        try:
-            return worker.ask(item, time_limit)
-        finally:
+    def __exit__(self, *exception: object) -> None:
+        for worker in self._workers:
+            worker.close()
+
+    def map(
+        self, function: Callable[[Item], Result], items: Iterable[Item], *, time_limit: float
+    ) -> Iterator[Result | Failure]:
+        """Results in the order of `items`, a `Failure` where there is none.
+
+        Args:
+            function: A function importable by name, or a `functools.partial` of one.
+            items: What to apply it to; items and results must be picklable.
+            time_limit: Seconds an item may take before its process is killed.
+        """
+        if not self._workers:
+            yield from (attempt(function, item) for item in items)
+            return
+        idle: SimpleQueue[_Worker] = SimpleQueue()
+        for worker in self._workers:
             idle.put(worker)
 
-    threads = ThreadPoolExecutor(len(workers))
-    try:
-        yield from threads.map(answer, items)
-    finally:
-        threads.shutdown(wait=False, cancel_futures=True)
-        for worker in workers:
-            worker.close()
+        def answer(item: Item) -> Result | Failure:
+            worker = idle.get()
+            try:
+                worker.prepare(function)
+                return worker.ask(item, time_limit)
+            finally:
+                idle.put(worker)
+
+        with ThreadPoolExecutor(len(self._workers)) as threads:
+            answers = [threads.submit(answer, item) for item in items]
+            try:
+                yield from (future.result() for future in answers)
+            finally:  # a caller who stops early does not wait for the rest
+                threads.shutdown(wait=False, cancel_futures=True)

@@ -11,13 +11,13 @@ them into formation energies is the task of `stability`.
 
 import copy
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -45,6 +45,7 @@ class SinglePoint:
     stress: Float[np.ndarray, "3 3"]  # eV/Å³, dE/dstrain over the volume: positive pulls inwards
 
 
+@runtime_checkable
 class Potential(Protocol):
     """An energy surface. Everything takes ASE atoms with a full periodic cell."""
 
@@ -54,11 +55,11 @@ class Potential(Protocol):
     def energy(self, atoms: "Atoms") -> float:
         """Energy in eV alone: two to three times cheaper than a single point."""
 
-    def single_point(self, atoms: "Atoms") -> SinglePoint:
-        """Energy, forces and stress.
+    def single_points(self, batch: Sequence["Atoms"]) -> list[SinglePoint]:
+        """Energy, forces and stress of one or more crystals, together where that is faster.
 
         Raises:
-            ValueError: If the potential cannot describe the crystal, for example an isolated atom.
+            ValueError: If it cannot describe one of the crystals, for example an isolated atom.
         """
 
     def correction(self, structure: Structure) -> float:
@@ -131,9 +132,11 @@ class AsePotential:
         """Energy in eV."""
         return float(self.calculator.get_potential_energy(atoms))
 
-    def single_point(self, atoms: "Atoms") -> SinglePoint:
-        """Energy, forces and stress."""
-        atoms = atoms.copy()
+    def single_points(self, batch: Sequence["Atoms"]) -> list[SinglePoint]:
+        """Energy, forces and stress, one crystal after the other."""
+        return [self._single_point(atoms.copy()) for atoms in batch]
+
+    def _single_point(self, atoms: "Atoms") -> SinglePoint:
         atoms.calc = self.calculator
         return SinglePoint(
             energy=float(atoms.get_potential_energy()),
@@ -172,7 +175,7 @@ def _edges(atoms: "Atoms", cutoff: float) -> tuple[np.ndarray, np.ndarray, np.nd
     )
     images = np.rint(images).astype(np.int64)
     is_self = (centres == neighbours) & ~images.any(axis=1)
-    edges = np.stack([centres, neighbours], axis=1)[~is_self]
+    edges = np.stack([centres, neighbours], axis=1).astype(np.int64)[~is_self]
     if len(np.unique(edges[:, 0])) < len(atoms):
         raise ValueError(f"an atom has no neighbour within {cutoff:g} Å")
     if lengths[~is_self].min() < MIN_DISTANCE:
@@ -220,8 +223,8 @@ def _graph(atoms: "Atoms", cutoff: float, angle_cutoff: float) -> _Graph:
 class ChgnetPotential:
     """CHGNet 0.3.0 for inference: vectorised graphs, and no graph of the gradients is kept.
 
-    1.8 times faster in a relaxation than the calculator it comes with (`benchmarks/`). Its energies
-    are on the MP2020 frame already.
+    Twice as fast in a relaxation as the calculator it comes with (`benchmarks/relaxation_speed.py`).
+    Its energies are on the MP2020 frame already.
     """
 
     name = "chgnet"
@@ -239,30 +242,31 @@ class ChgnetPotential:
         with torch.no_grad():
             return float(self.model([graph], task="e")["e"]) * len(atoms)
 
-    def single_point(self, atoms: "Atoms") -> SinglePoint:
+    def single_points(self, batch: Sequence["Atoms"]) -> list[SinglePoint]:
         """Energy, forces and stress from one backward pass."""
         from chgnet.model.model import BatchedGraph
 
-        graph = self._crystal_graph(atoms)
-        batch = BatchedGraph.from_graphs(
-            [graph],
-            self.model.bond_basis_expansion,
-            self.model.angle_basis_expansion,
-            compute_stress=True,
-        )
+        graphs = [self._crystal_graph(atoms) for atoms in batch]
+        bases = (self.model.bond_basis_expansion, self.model.angle_basis_expansion)
+        together = BatchedGraph.from_graphs(graphs, *bases, compute_stress=True)
         # `forward` would build the graph of second derivatives, needed for training only.
-        energy = self.model._compute(batch)["e"].sum() * len(atoms)
-        inputs = (batch.atom_positions[0], batch.strains[0])
-        gradient, virial = (
-            grad.double().cpu().numpy() for grad in torch.autograd.grad(energy, inputs)
-        )
+        energies = self.model._compute(together)["e"]  # eV/atom, without the atomic references
+        num_atoms = torch.tensor([len(atoms) for atoms in batch], device=self.device)
+        inputs = [*together.atom_positions, *together.strains]
+        gradients = torch.autograd.grad((energies * num_atoms).sum(), inputs)
         with torch.no_grad():
-            reference = float(self.model.composition_model([graph])) * len(atoms)
-        return SinglePoint(
-            energy=float(energy) + reference,
-            forces=-gradient,
-            stress=(virial + virial.T) / (2 * atoms.get_volume()),
-        )
+            totals = (energies + self.model.composition_model(graphs)) * num_atoms
+        arrays = [gradient.double().cpu().numpy() for gradient in gradients]
+        return [
+            SinglePoint(
+                energy=energy,
+                forces=-gradient,
+                stress=(virial + virial.T) / (2 * atoms.get_volume()),
+            )
+            for atoms, energy, gradient, virial in zip(
+                batch, totals.tolist(), arrays[: len(batch)], arrays[len(batch) :], strict=True
+            )
+        ]
 
     def correction(self, structure: Structure) -> float:
         """Zero: CHGNet was trained on corrected energies."""
@@ -273,7 +277,8 @@ class ChgnetPotential:
         from chgnet.graph.crystalgraph import CrystalGraph
 
         converter = self.model.graph_converter
-        graph = _graph(atoms, converter.atom_graph_cutoff, converter.bond_graph_cutoff)
+        cutoff, angle_cutoff = converter.atom_graph_cutoff, converter.bond_graph_cutoff
+        graph = _graph(atoms, float(cutoff), float(angle_cutoff))
 
         def indices(array: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(array.astype(np.int32))
@@ -290,8 +295,8 @@ class ChgnetPotential:
             undirected2directed=indices(graph.edge_of_bond),
             bond_graph=indices(graph.angles),
             lattice=reals(atoms.cell.array).requires_grad_(),
-            atom_graph_cutoff=converter.atom_graph_cutoff,
-            bond_graph_cutoff=converter.bond_graph_cutoff,
+            atom_graph_cutoff=cutoff,
+            bond_graph_cutoff=angle_cutoff,
         ).to(self.device)
 
 
@@ -343,9 +348,9 @@ class SevennetPotential:
         with torch.no_grad():
             return float(self.energy_model(graph.to(calculator.device))["inferred_total_energy"])
 
-    def single_point(self, atoms: "Atoms") -> SinglePoint:
-        """Energy, forces and stress."""
-        return self.full.single_point(atoms)
+    def single_points(self, batch: Sequence["Atoms"]) -> list[SinglePoint]:
+        """Energy, forces and stress, one crystal after the other."""
+        return self.full.single_points(batch)
 
     def correction(self, structure: Structure) -> float:
         """From raw PBE and PBE+U to the MP2020 frame."""

@@ -2,18 +2,21 @@
 
 FIRE (Bitzek et al., PRL 2006, 97, 170201) with ASE's parameters, on ASE's Fréchet cell filter,
 whose cell coordinates are the logarithm of the deformation. Unlike ASE's own loop it converges on
-forces *and* stress, in their own units, and gives up on the hopeless by a stated rule (`_hopeless`).
+forces *and* stress, in their own units, and gives up on hopeless crystals by a stated rule
+(`_hopeless`).
 
 A relaxation is a generator: it yields atoms and is sent what a potential says about them, so the
 same code serves one crystal at a time on a CPU and lets a batch advance together.
 """
 
 import math
-from collections.abc import Generator
+from collections import deque
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from pymatgen.core import Structure
 
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 
 GPA = 160.21766208  # GPa per eV/Å³
 
-# Hopeless: no relaxation of 200 generated crystals that ended well ever left these bounds.
+# Hopeless. Of 320 generated crystals of the truth check none met these bounds, all converged.
 MAX_VOLUME_RATIO = 2.5  # either way, to the input
 MAX_ENERGY_RISE = 0.5  # eV/atom above the lowest energy met
 
@@ -118,6 +121,7 @@ def _descend(
     from ase.filters import FrechetCellFilter
 
     coordinates, fire = FrechetCellFilter(atoms), _Fire()
+    position = coordinates.get_positions()
     initial_volume, lowest = atoms.get_volume(), math.inf
     for num_steps in range(limits.max_steps + 1):
         point = yield atoms
@@ -129,8 +133,8 @@ def _descend(
         if _is_converged(point, limits) or num_steps == limits.max_steps:
             break
         atoms.calc = SinglePointCalculator(atoms, forces=point.forces, stress=point.stress)
-        displacement = fire.step(coordinates.get_forces())
-        coordinates.set_positions(coordinates.get_positions() + displacement)
+        position = position + fire.step(coordinates.get_forces())
+        coordinates.set_positions(position)
     return point, num_steps
 
 
@@ -141,42 +145,105 @@ def _rmsd(start: "Atoms", end: "Atoms") -> float:
     return float(np.sqrt((displacement**2).sum(axis=1).mean()))
 
 
+class _Crystal:
+    """One crystal on its way down."""
+
+    def __init__(self, structure: Structure, potential: Potential, limits: Limits) -> None:
+        self.potential, self.limits = potential, limits
+        self.start = structure.to_ase_atoms(msonable=False)
+        self.atoms = self.start.copy()
+        self.path = _descend(self.atoms, limits)
+        next(self.path)
+
+    def advance(self, point: SinglePoint | Exception) -> Relaxation | None:
+        """Take what the potential said; None until the crystal has arrived or failed."""
+        try:
+            if isinstance(point, Exception):
+                raise point
+            self.path.send(point)
+            return None
+        except StopIteration as end:
+            return self._arrive(*end.value)
+        except _FAILURES as error:
+            return _failure(self.potential, error)
+
+    def _arrive(self, point: SinglePoint, num_steps: int) -> Relaxation:
+        atoms, cell = self.atoms, self.atoms.cell.array
+        scaled = atoms.get_scaled_positions(wrap=False)
+        relaxed = build_structure(cell, atoms.numbers.tolist(), scaled)
+        try:
+            energy = point.energy + self.potential.correction(relaxed)
+        except ValueError as error:
+            return _failure(self.potential, error)
+        return Relaxation(
+            structure=relaxed,
+            energy_per_atom=energy / len(atoms),
+            converged=_is_converged(point, self.limits),
+            num_steps=num_steps,
+            max_force=_largest_force(point),
+            max_stress=_largest_stress(point),
+            rmsd=_rmsd(self.start, atoms),
+            volume_change=atoms.get_volume() / self.start.get_volume() - 1,
+        )
+
+
+# What a potential or linear algebra raises on a crystal that makes no sense.
+_FAILURES = (ValueError, ArithmeticError, np.linalg.LinAlgError, torch.OutOfMemoryError)
+
+
+def _failure(potential: Potential, error: Exception) -> Relaxation:
+    return Relaxation(error=f"{potential.name}: {error}")
+
+
+def _evaluate(potential: Potential, batch: list["Atoms"]) -> list[SinglePoint | Exception]:
+    """What a potential says about each crystal, or why it cannot.
+
+    A batch that fails is halved, until it fits into memory or the crystal at fault is alone.
+    """
+    if not batch:
+        return []
+    try:
+        return list(potential.single_points(batch))
+    except _FAILURES as error:
+        if len(batch) == 1:
+            return [error]
+        middle = len(batch) // 2
+        return _evaluate(potential, batch[:middle]) + _evaluate(potential, batch[middle:])
+
+
 def relax(structure: Structure, potential: Potential, limits: Limits | None = None) -> Relaxation:
     """Relax positions and cell of one crystal; whatever goes wrong ends in `error`."""
-    limits = limits or Limits()
-    try:
-        check_elements(potential, structure.symbol_set)
-        return _relax(structure, potential, limits)
-    except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
-        return Relaxation(error=f"{potential.name}: {error}")
+    return relax_batch([structure], potential, limits)[0]
 
 
-def _relax(structure: Structure, potential: Potential, limits: Limits) -> Relaxation:
-    """Relax one crystal.
+def relax_batch(
+    structures: Sequence[Structure],
+    potential: Potential,
+    limits: Limits | None = None,
+    *,
+    batch_size: int = 64,
+) -> list[Relaxation]:
+    """Relax many crystals, of which `batch_size` advance together; results in the same order.
 
-    Raises:
-        ValueError: If the relaxation is hopeless or the potential cannot describe the crystal.
+    A crystal that arrives makes room for the next. On a CPU batches gain nothing.
     """
-    start = structure.to_ase_atoms(msonable=False)
-    atoms = start.copy()
-    path = _descend(atoms, limits)
-    next(path)
-    try:
-        while True:
-            path.send(potential.single_point(atoms))
-    except StopIteration as end:
-        point, num_steps = end.value
-    relaxed = build_structure(
-        atoms.cell.array, atoms.numbers.tolist(), atoms.get_scaled_positions(wrap=False)
-    )
-    energy = point.energy + potential.correction(relaxed)
-    return Relaxation(
-        structure=relaxed,
-        energy_per_atom=energy / len(atoms),
-        converged=_is_converged(point, limits),
-        num_steps=num_steps,
-        max_force=_largest_force(point),
-        max_stress=_largest_stress(point),
-        rmsd=_rmsd(start, atoms),
-        volume_change=atoms.get_volume() / start.get_volume() - 1,
-    )
+    limits = limits or Limits()
+    results: dict[int, Relaxation] = {}
+    active: dict[int, _Crystal] = {}
+    waiting = deque(enumerate(structures))
+    while waiting or active:
+        while waiting and len(active) < batch_size:
+            number, structure = waiting.popleft()
+            try:
+                check_elements(potential, structure.symbol_set)
+                active[number] = _Crystal(structure, potential, limits)
+            except _FAILURES as error:
+                results[number] = _failure(potential, error)
+        points = _evaluate(potential, [crystal.atoms for crystal in active.values()])
+        outcomes = {
+            number: crystal.advance(point)
+            for (number, crystal), point in zip(active.items(), points, strict=True)
+        }
+        results |= {number: end for number, end in outcomes.items() if end is not None}
+        active = {number: crystal for number, crystal in active.items() if number not in results}
+    return [results[number] for number in range(len(structures))]

@@ -18,7 +18,7 @@ from mattergen_lite.io import StructureRecord, atomic_path, build_structure
 from mattergen_lite.scoring.credibility import Credibility, credibility, with_novelty
 from mattergen_lite.scoring.neutrality import Neutrality, neutrality
 from mattergen_lite.scoring.novelty import Novelty, novelty
-from mattergen_lite.scoring.pool import Failure, attempt, map_isolated
+from mattergen_lite.scoring.pool import Failure, Pool, attempt
 from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED, Symmetry, symmetry
 from mattergen_lite.scoring.validity import Validity, validity
@@ -141,25 +141,21 @@ def score(
         progress: Show progress bars, if standard error is a terminal.
     """
     records = list(records)
-    judged = map_isolated(
-        partial(judge, symprec=symprec),
-        records,
-        num_workers=0 if len(records) < SMALL_BATCH else num_workers,
-        time_limit=time_limit,
-    )
-    bar = tqdm(judged, total=len(records), desc="judge", disable=None if progress else True)
-    scores = [
-        Score(name=record.name, error=result.reason) if isinstance(result, Failure) else result
-        for record, result in zip(records, bar, strict=True)
-    ]
-    compared = [index for index, judgement in enumerate(scores) if judgement.num_atoms]
-    found = novelty(
-        [ordered_structure(records[index].structure) for index in compared],
-        [records[index].name for index in compared],
-        reference=reference,
-        num_workers=num_workers,
-        progress=progress,
-    )
+    with Pool(0 if len(records) < SMALL_BATCH else num_workers) as pool:
+        judged = pool.map(partial(judge, symprec=symprec), records, time_limit=time_limit)
+        bar = tqdm(judged, total=len(records), desc="judge", disable=None if progress else True)
+        scores = [
+            Score(name=record.name, error=result.reason) if isinstance(result, Failure) else result
+            for record, result in zip(records, bar, strict=True)
+        ]
+        compared = [index for index, judgement in enumerate(scores) if judgement.num_atoms]
+        found = novelty(
+            [ordered_structure(records[index].structure) for index in compared],
+            [records[index].name for index in compared],
+            reference=reference,
+            pool=pool,
+            progress=progress,
+        )
     for index, result in zip(compared, found, strict=True):
         scores[index] = _add_novelty(scores[index], result)
     return scores

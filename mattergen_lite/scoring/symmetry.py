@@ -5,6 +5,7 @@ structures and 0.01 for relaxed ones; the groups found at 0.01, 0.03 and 0.1 are
 the chosen one, so that a symmetry which only the loose tolerance sees is visible as such.
 """
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -64,6 +65,8 @@ def symmetry_dataset(structure: Structure, symprec: float) -> "SpglibDataset":
     Raises:
         ValueError: If spglib finds nothing, which it does when atoms are closer than `symprec`.
     """
+    # Symmetry that it sees and cannot refine ends in the result, not on the terminal.
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")
     cell = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)
     dataset = spglib.get_symmetry_dataset(cell, symprec=symprec, angle_tolerance=ANGLE_TOLERANCE)
     if dataset is None:

@@ -15,10 +15,10 @@ from pymatgen.core import Lattice, Structure
 CDVAE_MIN_DISTANCE = 0.5  # Å
 CDVAE_MIN_VOLUME = 0.1  # Å³ per cell
 
-# Beside each limit: how many of the 46,911 reference structures within 0.1 eV/atom of the hull
-# (volume below 60 Å³ per atom) break it.
+# Beside each limit: how many of the 46,911 Materials Project structures within 0.1 eV/atom of the
+# hull break it. Exploded cells are its 2,760 entries above 60 Å³ per atom.
 MIN_CONTACT_RATIO = 0.6  # of the sum of covalent radii; < 0.1%
-MIN_PACKING_FRACTION = 0.1  # 0.2%, all molecular crystals; of the 2,760 exploded cells 86%
+MIN_PACKING_FRACTION = 0.1  # 0.2%, molecular crystals; 86% of exploded cells
 MAX_DENSITY = 25.0  # g/cm³; none, osmium has 22.6
 MAX_CELL_ASPECT = 20.0  # longest over shortest vector of the reduced cell; none
 

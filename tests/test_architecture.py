@@ -1,0 +1,64 @@
+"""The shape of the code: who may import whom, and what importing costs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted(
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for path in (ROOT / "mattergen_lite").rglob("*.py")
+    if path.stem != "__init__"
+)
+
+
+def run(*command: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+def test_import_contracts():
+    done = run(sys.executable, "-c", "from importlinter.cli import lint_imports_command as c; c()")
+    assert done.returncode == 0, done.stdout
+
+
+def test_style():
+    done = run(sys.executable, "-m", "ruff", "check", ".")
+    assert done.returncode == 0, done.stdout
+
+
+def test_format():
+    done = run(sys.executable, "-m", "ruff", "format", "--check", ".")
+    assert done.returncode == 0, done.stdout
+
+
+def test_help_does_not_import_torch():
+    code = (
+        "import sys, mattergen_lite.cli as cli\n"
+        "try: cli.app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "assert not {'torch', 'pymatgen', 'pytorch_lightning'} & set(sys.modules)"
+    )
+    done = run(sys.executable, "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert "generate" in done.stdout
+
+
+def test_importing_has_no_side_effects():
+    """All modules in one clean process: nothing printed, no torch thread or seed changed."""
+    code = (
+        "import torch; before = torch.initial_seed(), torch.get_num_threads()\n"
+        + "\n".join(f"import {module}" for module in MODULES)
+        + "\nassert before == (torch.initial_seed(), torch.get_num_threads())"
+    )
+    done = run(sys.executable, "-W", "ignore", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("name", ["generate", "score", "train", "data_prepare", "data_info"])
+def test_verbs_are_functions_of_the_package(name):
+    import mattergen_lite
+
+    assert callable(getattr(mattergen_lite, name))

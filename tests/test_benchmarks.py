@@ -1,0 +1,137 @@
+"""Every benchmark runs at toy size and counts right; the cluster script says what it should."""
+
+import importlib
+import json
+import math
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from models import tiny_model
+
+from mattergen_lite.config import RunConfig
+
+ROOT = Path(__file__).parent.parent
+SBATCH = ROOT / "configs" / "train.sbatch"
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    """A model that makes sodium chloride, or at least cells of sodium and chlorine."""
+    model = tiny_model()
+    model.config = model.config.model_copy(update={"atom_count_histogram": (0, 1, 0, 1)})
+    model.diffusion.allowed_elements[:] = False
+    model.diffusion.allowed_elements[[11, 17]] = True
+    model.save(tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def run(monkeypatch, tmp_path, capsys):
+    """Run a benchmark; its rows, and what it printed."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+
+    def run_benchmark(name, *arguments):
+        path = tmp_path / "result.json"
+        importlib.import_module(name).main([*map(str, arguments), "--json", str(path)])
+        printed = capsys.readouterr().out
+        assert printed.splitlines()[-1] == path.read_text().strip()
+        return json.loads(path.read_text())["rows"]
+
+    return run_benchmark
+
+
+def assert_positive(row, *may_be_zero):
+    numbers = {name: value for name, value in row.items() if not isinstance(value, str)}
+    assert all(math.isfinite(value) and value >= 0 for value in numbers.values()), row
+    assert all(value > 0 for name, value in numbers.items() if name not in may_be_zero), row
+
+
+def test_flops_of_a_matrix_product_and_its_gradients(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    count_flops = importlib.import_module("measuring").count_flops
+    a, b = torch.rand(3, 5, requires_grad=True), torch.rand(5, 7, requires_grad=True)
+    assert count_flops(lambda: a @ b) == 2 * 3 * 5 * 7
+    assert count_flops(lambda: (a @ b).sum().backward()) == 3 * 2 * 3 * 5 * 7
+
+
+def test_training_speed(run):
+    network = "model.network={dim: 16, depth: 1, num_heads: 2, pair_dim: 4}"
+    (row,) = run(
+        "training_speed",
+        *("--config", ROOT / "configs" / "smoke.yaml", "--device", "cpu", "--peak-size", 64),
+        *("--steps", 3, "--warmup", 1, "--batch-size", 4),
+        *(
+            "--override",
+            network,
+            "data.max_atoms=4",
+            "trainer.precision=32-true",
+        ),
+    )
+    assert_positive(row, "other")
+    assert (row["batch"], row["steps"]) == (4, 3)
+    assert row["fill"] <= 1
+    assert row["data"] + row["compute"] + row["other"] == pytest.approx(1, abs=0.2)
+
+
+def test_sampling_speed(run, checkpoint):
+    rows = run(
+        "sampling_speed",
+        *("--checkpoint", checkpoint, "--device", "cpu", "--peak-size", 64, "--repeats", 1),
+        *("--steps", 2, 3, "--batch-sizes", 1, 2, "--num-samples", 2),
+    )
+    assert len(rows) == 2 * 2 * 2
+    for row in rows:
+        assert_positive(row)
+        assert row["structures"] == 2
+        expected = row["steps"] if row["solver"] == "multistep" else 2 * row["steps"] - 1
+        assert row["calls"] == expected
+        assert row["structures/s"] == pytest.approx(2 / row["seconds"])
+    flops = {(row["solver"], row["steps"]): row["GFLOP"] for row in rows if row["batch"] == 1}
+    assert flops["multistep", 3] == pytest.approx(1.5 * flops["multistep", 2])
+
+
+def test_generate_stages(run, checkpoint):
+    *stages, total = run(
+        "generate_stages", "--checkpoint", checkpoint, "--num-samples", 2, "--steps", 2
+    )
+    names = [row["stage"] for row in stages]
+    assert names[:2] == ["import", "loading"]
+    assert {"sampling", "judging", "writing"} < set(names)
+    assert total["seconds"] == pytest.approx(sum(row["seconds"] for row in stages))
+    assert total["s/structure"] == pytest.approx(total["seconds"] / 2)
+    assert_positive(total)
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """Environment of a job on 2 nodes of 4 GPUs, with an `srun` that prints its arguments."""
+    stub = tmp_path / "srun"
+    stub.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
+    stub.chmod(0o755)
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    return {"PATH": path, "SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS_PER_NODE": "4"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["configs/mp_20.yaml", "run_dir=runs/big run"]])
+def test_cluster_script_launches_a_valid_run(cluster, arguments):
+    subprocess.run(["bash", "-n", SBATCH], check=True)
+    command = ["bash", str(SBATCH), *arguments]
+    printed = subprocess.run(
+        command, env=cluster, cwd=ROOT, check=True, capture_output=True, text=True
+    )
+    launched = printed.stdout.splitlines()
+    settings = launched[launched.index("train") + 1 :]
+    overrides = [text for text in settings if "=" in text]
+    config = RunConfig.load([ROOT / text for text in settings if "=" not in text], overrides)
+    assert (config.trainer.num_nodes, config.trainer.devices) == (2, 4)
+    assert config.trainer.strategy == "ddp"
+    assert config.run_dir == Path("runs/big run" if arguments else "runs/mp_20")
+
+
+def test_smoke_configuration_is_small():
+    config = RunConfig.load([ROOT / "configs" / "smoke.yaml"])
+    assert config.data.path == "embedded"
+    assert config.model.network.dim <= 64

@@ -1,0 +1,102 @@
+import json
+
+import pytest
+import torch
+from models import random_crystals, tiny_model
+
+from mattergen_lite.config import shipped
+from mattergen_lite.elements import element_mask
+from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
+
+
+def loss_of(model, conditions=None):
+    rng = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        return model.losses(random_crystals([5, 8, 3]), conditions, rng)
+
+
+def test_saved_and_loaded_models_agree(tmp_path):
+    model = tiny_model()
+    # Weights are stored in bfloat16: start from what that can hold.
+    model.load_state_dict(
+        {
+            k: v.bfloat16().float() if k.startswith("denoiser") else v
+            for k, v in model.state_dict().items()
+        }
+    )
+    model.save(tmp_path)
+    loaded = CrystalDiffusion.load(tmp_path)
+    expected, found = loss_of(model), loss_of(loaded)
+    for name in ("types", "coords", "lattice"):
+        assert torch.equal(getattr(found, name), getattr(expected, name))
+    assert loaded.config == model.config
+    assert len(weights_hash(tmp_path)) == 64
+
+
+def test_losses_are_one_number_a_crystal_and_repeatable():
+    model = tiny_model()
+    first, again = loss_of(model), loss_of(model)
+    assert first.coords.shape == (3,)
+    assert torch.equal(first.types, again.types)
+    assert all(loss.isfinite().all() for loss in (first.types, first.coords, first.lattice))
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other network", "pickle"])
+def test_damaged_models_are_refused_in_one_line(tmp_path, damage):
+    tiny_model().save(tmp_path)
+    weights = tmp_path / "weights.safetensors"
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:1000])
+    elif damage == "pickle":
+        torch.save({"a": torch.zeros(1)}, weights)
+    else:
+        config = tmp_path / "config.yaml"
+        config.write_text(config.read_text().replace("dim: 32", "dim: 64"))
+    with pytest.raises(ValueError, match=r"weights") as caught:
+        CrystalDiffusion.load(tmp_path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_unknown_models_list_the_shipped_ones(tmp_path):
+    with pytest.raises(ValueError, match="mp_20"):
+        find_checkpoint(str(tmp_path / "nothing"))
+
+
+def test_unknown_devices_are_refused():
+    assert pick_device("cpu").type == "cpu"
+    with pytest.raises(ValueError, match="'abacus'"):
+        pick_device("abacus")
+
+
+def test_elements_never_seen_are_refused():
+    model = tiny_model()
+    model.diffusion.allowed_elements[54] = False
+    with pytest.raises(ValueError, match="never seen Xe"):
+        model.allowed(element_mask(["O", "Xe"]))
+    assert model.allowed(element_mask(["O"])).sum() == 1
+
+
+def test_shipped_weights_hold_tensors_only():
+    """A safetensors file is a JSON header and raw numbers: nothing that could execute."""
+    folder = find_checkpoint("mp_20")
+    assert folder == shipped("checkpoints") / "mp_20"
+    data = (folder / "weights.safetensors").read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    assert {entry["dtype"] for entry in header.values()} <= {"BF16", "F32", "BOOL"}
+    assert len(data) < 16 * 2**20
+
+
+def test_mixed_precision_touches_the_network_only():
+    """bfloat16 moves the losses by its rounding, not by misplaced atoms or wrong elements."""
+    model = tiny_model()
+    exact = loss_of(model)
+    model.mixed_precision = True
+    rounded = loss_of(model)
+    for name in ("types", "coords", "lattice"):
+        a, b = getattr(exact, name), getattr(rounded, name)
+        assert b.dtype == torch.float32
+        assert not torch.equal(a, b)
+        torch.testing.assert_close(a, b, rtol=0.05, atol=0.05)

@@ -1,0 +1,159 @@
+"""Relaxation: known minima, and reasons instead of crashes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from ase.calculators.lj import LennardJones
+from crystals import nacl_primitive, quartz, triclinic
+from pymatgen.core import Lattice, Structure
+
+from mattergen_lite.scoring.potentials import AsePotential, SinglePoint, load_potential
+from mattergen_lite.scoring.relaxation import Limits, relax, relax_batch
+
+SIGMA, EPSILON = 3.4, 0.0104  # Å, eV: argon
+TIGHT = Limits(max_force=1e-4, max_stress=1e-3, max_steps=500)
+
+
+@pytest.fixture
+def lennard_jones():
+    calculator = LennardJones(sigma=SIGMA, epsilon=EPSILON, rc=4 * SIGMA)
+    return AsePotential("lennard-jones", calculator, frozenset({"Ar"}))
+
+
+def argon(scale=1.0):
+    half = 2.65 * scale
+    return Structure(
+        Lattice([[0, half, half], [half, 0, half], [half, half, 0]]), ["Ar"], [[0] * 3]
+    )
+
+
+@pytest.mark.parametrize("scale", [0.95, 1.06])
+def test_argon_finds_its_lattice_constant(lennard_jones, scale):
+    relaxation = relax(argon(scale), lennard_jones, TIGHT)
+    lattice_constant = 2**0.5 * relaxation.structure.lattice.a
+    # Sum of the fcc lattice: a = 1.5418 σ, -8.61 ε per atom (Ashcroft & Mermin, chapter 20).
+    assert relaxation.converged
+    assert lattice_constant == pytest.approx(1.5418 * SIGMA, rel=3e-3)
+    assert relaxation.energy_per_atom == pytest.approx(-8.61 * EPSILON, rel=0.05)
+    assert relaxation.volume_change == pytest.approx(
+        relaxation.structure.volume / argon(scale).volume - 1
+    )
+
+
+def test_sheared_argon_becomes_cubic_again(lennard_jones):
+    sheared = argon()
+    matrix = sheared.lattice.matrix @ np.array([[1, 0.05, 0.02], [0, 1.03, 0.04], [0, 0, 0.97]])
+    relaxation = relax(Structure(matrix, ["Ar"], [[0, 0, 0]]), lennard_jones, TIGHT)
+    assert np.ptp(relaxation.structure.lattice.abc) < 0.01
+    assert relaxation.structure.lattice.angles == pytest.approx((60, 60, 60), abs=0.2)
+
+
+def test_perturbed_quartz_returns_in_forces_and_stress():
+    chgnet = load_potential("chgnet")
+    ideal = relax(quartz(), chgnet)
+    perturbed = quartz().perturb(0.1)
+    relaxation = relax(perturbed.apply_strain(0.03), chgnet)
+    assert relaxation.converged
+    assert relaxation.max_force <= 0.05
+    assert relaxation.max_stress <= 0.5
+    assert relaxation.energy_per_atom == pytest.approx(ideal.energy_per_atom, abs=3e-3)
+    assert 0.03 < relaxation.rmsd < 0.3
+    assert relaxation.volume_change < -0.02
+
+
+def test_relaxed_input_takes_no_step_and_does_not_move():
+    chgnet = load_potential("chgnet")
+    first = relax(nacl_primitive(), chgnet)
+    again = relax(first.structure, chgnet)
+    assert again.num_steps == 0
+    assert again.rmsd == pytest.approx(0, abs=1e-9)
+
+
+def test_running_out_of_steps_is_not_converged():
+    relaxation = relax(triclinic(), load_potential("chgnet"), Limits(max_steps=2))
+    assert not relaxation.converged
+    assert relaxation.error is None
+    assert relaxation.num_steps == 2
+
+
+def test_unsupported_element_is_an_error_not_a_crash():
+    radon = Structure(Lattice.cubic(4), ["Rn"], [[0, 0, 0]])
+    relaxation = relax(radon, load_potential("chgnet"))
+    assert relaxation.error == "chgnet: Rn unsupported by chgnet: expected its 89 elements"
+    assert relaxation.structure is None
+
+
+@dataclass(frozen=True)
+class Rigged:
+    """A potential that pushes with a constant pressure, or fails."""
+
+    pressure: float = 0.0  # eV/Å³
+    energy_per_volume: float = 0.0
+    name: str = "rigged"
+    supported_elements: frozenset[str] = frozenset({"Na", "Cl"})
+
+    def energy(self, atoms):
+        return self.energy_per_volume * atoms.get_volume()
+
+    def single_points(self, batch):
+        return [
+            SinglePoint(
+                energy=self.energy(atoms),
+                forces=np.zeros((len(atoms), 3)),
+                stress=-self.pressure * np.eye(3),
+            )
+            for atoms in batch
+        ]
+
+    def correction(self, structure):
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("potential", "reason"),
+    [
+        (Rigged(energy_per_volume=np.nan), "not finite"),
+        (Rigged(pressure=0.5), "grew to 2.* of its volume"),
+        (Rigged(pressure=-0.5), "grew to 0.3.* of its volume"),
+        (Rigged(pressure=0.5, energy_per_volume=0.1), "energy rose by 0.* eV/atom"),
+    ],
+)
+def test_hopeless_relaxations_are_given_up_with_a_reason(potential, reason):
+    relaxation = relax(nacl_primitive(), potential, Limits(max_steps=500))
+    assert relaxation.structure is None
+    assert relaxation.error.startswith("rigged: relaxation given up after")
+    with pytest.raises(AssertionError, match=reason):
+        raise AssertionError(relaxation.error)
+
+
+def test_batch_gives_the_same_as_one_by_one_and_loses_only_the_broken():
+    chgnet = load_potential("chgnet")
+    overlapping = Structure(Lattice.cubic(4), ["Na", "Cl"], [[0, 0, 0], [0.01, 0, 0]])
+    radon = Structure(Lattice.cubic(4), ["Rn"], [[0, 0, 0]])
+    crystals = [triclinic(), overlapping, nacl_primitive(), radon, nacl_primitive()]
+    limits = Limits(max_steps=5)
+    together = relax_batch(crystals, chgnet, limits, batch_size=3)
+    for structure, one in zip(crystals, together, strict=True):
+        alone = relax(structure, chgnet, limits)
+        assert one.error == alone.error
+        assert one.num_steps == alone.num_steps
+        assert one.energy_per_atom == pytest.approx(alone.energy_per_atom, abs=1e-3, nan_ok=True)
+    assert "coincide" in together[1].error
+    assert "Rn unsupported" in together[3].error
+
+
+@dataclass(frozen=True)
+class Forgetful(Rigged):
+    """A potential that runs out of memory on more than two crystals at once."""
+
+    def single_points(self, batch):
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().single_points(batch)
+
+
+def test_batch_that_does_not_fit_into_memory_is_halved():
+    relaxations = relax_batch([nacl_primitive()] * 7, Forgetful())
+    assert [relaxation.error for relaxation in relaxations] == [None] * 7

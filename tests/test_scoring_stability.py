@@ -1,0 +1,148 @@
+"""Stability verdicts of known crystals, and statistics that mean what they say."""
+
+import numpy as np
+import pytest
+from crystals import nacl_primitive, rutile
+from pymatgen.core import Composition, Lattice, Structure
+
+from mattergen_lite.scoring.potentials import load_potential
+from mattergen_lite.scoring.relaxation import Limits, Relaxation
+from mattergen_lite.scoring.stability import (
+    Calibration,
+    ErrorModel,
+    assess,
+    calibration,
+    calibrations,
+    fit_error_model,
+    fit_references,
+    judge_stability,
+)
+
+AS_IS = Limits(max_steps=0)
+
+
+@pytest.fixture(scope="module")
+def chgnet():
+    return load_potential("chgnet")
+
+
+def test_rock_salt_is_stable(chgnet):
+    relaxation, stability = judge_stability(nacl_primitive(), chgnet, known=True)
+    assert relaxation.converged
+    assert stability.e_above_hull == pytest.approx(0, abs=0.05)
+    assert stability.decomposition == "1 NaCl"
+    assert stability.formation_energy_per_atom == pytest.approx(-2.11, abs=0.06)
+    assert stability.probability_metastable > 0.9
+    assert stability.potential == stability.relaxed_with == "chgnet"
+    assert stability.second_opinion == ""
+    assert stability.stability_error is None
+
+
+def test_stretched_rock_salt_is_not(chgnet):
+    stretched = nacl_primitive().scale_lattice(1.5 * nacl_primitive().volume)
+    _, stability = judge_stability(stretched, chgnet, limits=AS_IS)
+    assert stability.e_above_hull > 0.15
+    assert stability.probability_metastable < 0.1
+    assert not stability.relaxation_converged
+
+
+def test_wrong_composition_is_above_the_hull_and_says_what_it_becomes(chgnet):
+    inverted = rutile().copy()
+    inverted.replace_species({"Ti": "O", "O": "Ti"})
+    _, stability = judge_stability(inverted, chgnet, limits=AS_IS)
+    assert stability.e_above_hull > 0.3
+    assert "Ti" in stability.decomposition
+    assert stability.probability_stable < 0.02
+
+
+def test_failures_are_rows_with_a_reason(chgnet):
+    radon = Structure(Lattice.cubic(4), ["Rn"], [[0, 0, 0]])
+    relaxation, stability = judge_stability(radon, chgnet)
+    assert stability.stability_error == relaxation.error
+    assert "Rn unsupported" in stability.stability_error
+    assert np.isnan(stability.e_above_hull)
+    failed = assess(Relaxation(error="it exploded"), chgnet)
+    assert failed.stability_error == "it exploded"
+
+
+@pytest.mark.parametrize("formula", ["LiFePO4", "Ni3Al", "PuN"])
+def test_stated_uncertainty_is_ranked_as_it_should_be(formula):
+    composition = Composition(formula)
+    for name in calibrations():
+        novel = calibration(name).novel.at(composition)
+        assert novel.std > calibration(name).known.at(composition).std
+    accurate, cheap = calibration("7net-l3i5"), calibration("chgnet")
+    assert accurate.novel.at(composition).std < cheap.novel.at(composition).std
+
+
+def test_unknown_calibration_names_the_known_ones():
+    with pytest.raises(ValueError, match="no calibration of 'mace': expected one of chgnet"):
+        calibration("mace")
+
+
+@pytest.mark.slow
+def test_cascade_reports_both_opinions(chgnet):
+    pytest.importorskip("sevenn")
+    decider = load_potential("7net-l3i5")
+    _, stability = judge_stability(nacl_primitive(), chgnet, decider, known=True)
+    assert stability.potential == "7net-l3i5"
+    assert stability.second_opinion == "chgnet"
+    assert stability.e_above_hull == pytest.approx(0, abs=0.03)
+    assert not stability.opinions_disagree
+
+
+def test_formation_energy_subtracts_the_references():
+    model = ErrorModel(offset=0.0, scale=0.01, elements={}, element_prior=0.06)
+    one = Calibration(references={"Na": -1.0, "Cl": -2.0}, novel=model, known=model)
+    assert one.formation_energy(Composition("NaCl3"), -3.0) == pytest.approx(-3.0 + 1.75)
+
+
+def test_fitted_references_recover_a_shift_and_ignore_an_outlier():
+    rng = np.random.default_rng(0)
+    formulas = ["NaCl", "Na2O", "NaClO3", "Cl2O", "Na3ClO", "NaO2"] * 30
+    compositions = [Composition(formula) for formula in formulas]
+    own, true = {"Na": -1.0, "Cl": -2.0, "O": -5.0}, {"Na": -1.1, "Cl": -2.0, "O": -4.95}
+    formation = rng.normal(-1, 0.5, len(formulas))
+    energies = formation + [
+        sum(true[element.symbol] * c.get_atomic_fraction(element) for element in c)
+        for c in compositions
+    ]
+    energies[0] += 3.0
+    fitted = fit_references(compositions, energies, formation, own)
+    assert fitted == pytest.approx(true, abs=0.01)
+
+
+def test_fitted_error_model_recovers_its_parameters_despite_outliers():
+    rng = np.random.default_rng(0)
+    true = {"Na": 0.05, "Cl": -0.05, "O": 0.02, "Fe": 0.0}
+    shares = rng.dirichlet(np.ones(4), 2000)
+    compositions = [Composition(dict(zip(true, row, strict=True))) for row in shares]
+    errors = 0.08 + shares @ list(true.values()) + 0.03 * rng.standard_t(4, 2000)
+    errors[:20] += 5.0
+    fitted = fit_error_model(compositions, errors, element_prior=0.06)
+    for formula in ("NaCl", "Fe2O3", "NaFeO2"):
+        composition = Composition(formula)
+        expected = 0.08 + sum(
+            composition.get_atomic_fraction(symbol) * mean for symbol, mean in true.items()
+        )
+        assert fitted.at(composition).location == pytest.approx(expected, abs=0.006)
+    assert fitted.scale == pytest.approx(0.03, rel=0.1)
+
+
+def test_elements_without_evidence_widen_the_error():
+    shares = np.random.default_rng(0).dirichlet(np.ones(8), 400)
+    symbols = ["Na", "Cl", "O", "Fe", "Li", "S", "Al", "Ti"]
+    compositions = [Composition(dict(zip(symbols, row, strict=True))) for row in shares]
+    fitted = fit_error_model(compositions, np.linspace(-0.05, 0.15, 400), element_prior=0.06)
+    seen, unseen = fitted.at(Composition("NaCl")), fitted.at(Composition("PuU"))
+    assert unseen.scale**2 == pytest.approx(fitted.scale**2 + 0.06**2 / 2)
+    assert unseen.std > seen.std
+
+
+def test_probability_of_an_even_bet_and_of_certainty():
+    model = ErrorModel(offset=0.05, scale=0.02, elements={}, element_prior=0.0)
+    error = model.at(Composition("NaCl"))
+    assert error.probability_below(0.1, 0.05) == pytest.approx(0.5)
+    assert error.probability_below(0.1, -0.5) > 0.999
+    assert error.probability_below(0.0, 0.1) < 0.01
+    assert error.std == pytest.approx(0.02 * 2**0.5)

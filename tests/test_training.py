@@ -1,0 +1,192 @@
+"""Training end to end on CPU: overfit, resume, restart, run without the judging half."""
+
+import csv
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from crystals import nacl, perovskite
+
+from mattergen_lite.config import LossConfig, OptimizerConfig, RunConfig
+from mattergen_lite.curation import canonical_crystal, prepare
+from mattergen_lite.io import to_structures
+from mattergen_lite.model import CrystalDiffusion
+from mattergen_lite.properties import Conditions
+from mattergen_lite.sampling import SamplerOptions, Target, sample
+from mattergen_lite.training import (
+    drop_conditions,
+    learning_rate_factor,
+    newest_checkpoint,
+    train,
+)
+
+# Lightning itself imports some of these where they are installed; what counts is what we import.
+BARE_NODE = """
+import builtins
+real_import = builtins.__import__
+def bare_import(name, globals=None, *args, **kwargs):
+    ours = (globals or {{}}).get("__name__", "").startswith("mattergen_lite")
+    if ours and name.split(".")[0] in {absent!r}:
+        raise ModuleNotFoundError(name)
+    return real_import(name, globals, *args, **kwargs)
+builtins.__import__ = bare_import
+import mattergen_lite.training, mattergen_lite.sampling, mattergen_lite.cli
+"""
+ABSENT = {
+    *("pymatgen", "spglib", "smact", "ase", "matplotlib", "safetensors", "jaxtyping"),
+    *("scipy", "pandas", "tensorboard", "chgnet", "sevenn"),
+}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """Two known crystals, in all three splits."""
+    folder = tmp_path_factory.mktemp("crystals")
+    rows = folder / "rows.csv"
+    with rows.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["name", "split", "band_gap", "cif"])
+        for split in ("train", "val"):
+            for name, gap, structure in (("salt", 5.0, nacl()), ("oxide", 1.8, perovskite())):
+                scale = 1.0 if split == "train" else 1.3
+                stretched = structure.copy()
+                stretched.scale_lattice(structure.volume * scale)
+                writer.writerow([f"{name}-{split}", split, gap, stretched.to(fmt="cif")])
+    out = folder / "table.parquet"
+    prepare(rows, out, num_workers=1, val_fraction=0.0, test_fraction=0.0, seed=0, max_atoms=20)
+    return out
+
+
+def run_config(table, run_dir, *overrides):
+    settings = [
+        f"run_dir={run_dir}",
+        f"data.path={table}",
+        "data.batch_size=16",
+        "model.network.dim=32",
+        "model.network.depth=2",
+        "model.network.num_heads=4",
+        "model.network.pair_dim=8",
+        "model.properties=[{name: band_gap, unit: eV}]",
+        "optimizer.max_steps=12",
+        "optimizer.warmup_steps=2",
+        "trainer.accelerator=cpu",
+        "trainer.devices=1",
+        "trainer.precision=32-true",
+        "trainer.val_every=6",
+        "trainer.log_every=1",
+    ]
+    return RunConfig.load([], [*settings, *overrides])
+
+
+def final_state(run_dir):
+    return torch.load(run_dir / "last.ckpt", weights_only=True)
+
+
+def assert_same_run(a, b):
+    assert a["global_step"] == b["global_step"]
+    for part in ("current_model_state", "state_dict"):
+        assert all(torch.equal(a[part][name], b[part][name]) for name in a[part])
+    momenta = zip(
+        a["optimizer_states"][0]["state"].values(),
+        b["optimizer_states"][0]["state"].values(),
+        strict=True,
+    )
+    assert all(torch.equal(x["exp_avg"], y["exp_avg"]) for x, y in momenta)
+
+
+def test_killed_and_resumed_equals_undisturbed_bit_for_bit(table, tmp_path):
+    """SIGKILL at a moment nobody chose; the same command then finishes the run."""
+    steps = ["optimizer.max_steps=60", "trainer.checkpoint_minutes=0.001", "trainer.threads=1"]
+    train(run_config(table, tmp_path / "whole", *steps))
+    broken = run_config(table, tmp_path / "broken", *steps)
+    broken.save(tmp_path / "broken.yaml")
+    command = [sys.executable, "-m", "mattergen_lite.cli", "train", str(tmp_path / "broken.yaml")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not (tmp_path / "broken" / "last.ckpt").exists():
+        assert process.poll() is None, "training ended before it wrote a checkpoint"
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    killed_at = final_state(tmp_path / "broken")["global_step"]
+    assert 0 < killed_at < 60
+    folder = train(broken)
+    assert_same_run(final_state(tmp_path / "broken"), final_state(tmp_path / "whole"))
+    assert CrystalDiffusion.load(folder).config.properties[0].name == "band_gap"
+    assert (tmp_path / "broken" / "curves.png").stat().st_size > 1000
+
+
+def test_newest_checkpoint_wins(tmp_path):
+    assert newest_checkpoint(tmp_path) is None
+    (tmp_path / "last.ckpt").touch()
+    assert newest_checkpoint(tmp_path).name == "last.ckpt"
+    time.sleep(0.02)
+    (tmp_path / "hpc_ckpt_1.ckpt").touch()
+    assert newest_checkpoint(tmp_path).name == "hpc_ckpt_1.ckpt"
+
+
+def test_one_crystal_is_learnt_and_sampled_back(table, tmp_path):
+    """Everything at once: what comes out of noise is rock salt, by pymatgen's own matcher."""
+    from pymatgen.analysis.structure_matcher import StructureMatcher
+
+    salt = tmp_path / "salt.parquet"
+    (tmp_path / "POSCAR").write_text(nacl().get_primitive_structure().to(fmt="poscar"))
+    prepare(
+        tmp_path / "POSCAR",
+        salt,
+        num_workers=1,
+        val_fraction=0.0,
+        test_fraction=0.0,
+        seed=0,
+        max_atoms=4,
+    )
+    config = run_config(
+        salt,
+        tmp_path / "run",
+        "data.val_splits=[train]",
+        "model.properties=[]",
+        "optimizer.max_steps=400",
+        "optimizer.learning_rate=3e-3",
+        "optimizer.ema_decay=0.98",
+        "trainer.val_every=400",
+        "trainer.log_every=50",
+    )
+    model = CrystalDiffusion.load(train(config))
+    crystals = sample(
+        model, range(8), seed=0, options=SamplerOptions(steps=40), target=Target(num_atoms=(2, 2))
+    )
+    matcher = StructureMatcher(scale=False)
+    found = [matcher.fit(s, canonical_crystal(nacl())) for s in to_structures(crystals)]
+    assert sum(found) >= 7
+
+
+def test_learning_rate_warms_up_and_ends_at_zero():
+    config = OptimizerConfig(warmup_steps=10, max_steps=100)
+    assert learning_rate_factor(0, config) == pytest.approx(0.1)
+    assert learning_rate_factor(10, config) == pytest.approx(1.0)
+    assert learning_rate_factor(100, config) == pytest.approx(0.0)
+    assert learning_rate_factor(10_000, config) == pytest.approx(0.0)
+
+
+def test_conditions_are_hidden_at_the_stated_rates():
+    present = {"a": torch.ones(20_000, dtype=torch.bool), "b": torch.ones(20_000, dtype=torch.bool)}
+    conditions = Conditions(values={k: v.float() for k, v in present.items()}, present=present)
+    config = LossConfig(drop_all=0.4, drop_each=0.5)
+    kept = drop_conditions(conditions, config, torch.Generator().manual_seed(0)).present
+    assert kept["a"].float().mean() == pytest.approx(0.6 * 0.5, abs=0.02)
+    neither = ~kept["a"] & ~kept["b"]
+    assert neither.float().mean() == pytest.approx(0.4 + 0.6 * 0.25, abs=0.02)
+
+
+def test_a_property_the_data_lacks_is_named(table, tmp_path):
+    config = run_config(table, tmp_path, "model.properties=[{name: hardness}]")
+    with pytest.raises(ValueError, match="'hardness' is not a column of the dataset"):
+        train(config)
+
+
+def test_training_imports_on_a_bare_gpu_node():
+    """Only torch, lightning, numpy, pyarrow, pydantic and the CLI library."""
+    code = BARE_NODE.format(absent=ABSENT)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
