@@ -88,7 +88,7 @@ def run_generate(choice: argparse.Namespace, out: Path) -> int:
         device=choice.device,
         num_workers=choice.num_workers,
     )
-    return judged.counts.samples
+    return len(judged.scores)
 
 
 def measure(choice: argparse.Namespace) -> tuple[StageClock, int]:

@@ -20,7 +20,6 @@ from pydantic import (
     ValidationError,
 )
 
-
 S = TypeVar("S", bound="Section")
 
 

@@ -311,5 +311,5 @@ class CrystalDataModule(pl.LightningDataModule):
     def transfer_batch_to_device(
         self, batch: LabelledBatch, device: torch.device, dataloader_idx: int
     ) -> LabelledBatch:
-        """A no-op where the data is resident; Lightning's own transfer refuses frozen dataclasses."""
+        """Data is resident; Lightning's own transfer refuses frozen dataclasses."""
         return batch.to(device)

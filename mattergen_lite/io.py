@@ -139,7 +139,7 @@ def _documents(path: Path) -> Iterator[Document]:
 def _file_format(name: str) -> Format | None:
     """Format by file name; None for files that hold no structure, hidden ones included."""
     pure = PurePath(name)
-    if any(part.startswith((".", "__MACOSX")) for part in pure.parts):
+    if any(part.startswith((".", "__MACOSX")) and part != ".." for part in pure.parts):
         return None
     if pure.name.upper().startswith(("POSCAR", "CONTCAR")):
         return _SUFFIXES.get(pure.suffix.lower(), "poscar")
@@ -222,7 +222,13 @@ def _xyz_frames(name: str, stream: TextIOWrapper) -> Iterator[Document]:
         if len(body) < num_atoms + 1:
             yield Document(frame, "unreadable", f"the file ends before its {num_atoms} atoms")
             return
-        yield Document(frame, "extxyz", header + "".join(body))
+        yield Document(_frame_name(body[0], frame), "extxyz", header + "".join(body))
+
+
+def _frame_name(comment: str, fallback: str) -> str:
+    """The name that a frame's comment line gives it, as text: ASE would read 000012 as 12."""
+    named = {key: re.search(rf'(?:^|\s){key}="?([^\s"]+)', comment) for key in NAME_COLUMNS}
+    return next((match[1] for match in named.values() if match), fallback)
 
 
 def _csv_documents(path: Path) -> Iterator[Document]:

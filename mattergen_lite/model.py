@@ -16,7 +16,7 @@ from mattergen_lite.diffusion.joint import JointDiffusion, Latent, Losses, draw_
 from mattergen_lite.diffusion.lattice import SIGMA_DATA
 from mattergen_lite.diffusion.schedule import NoiseSchedule, scalings
 from mattergen_lite.elements import symbols
-from mattergen_lite.network.denoiser import Denoiser
+from mattergen_lite.network.denoiser import Denoiser, NoisyCrystals
 from mattergen_lite.properties import Conditions, Property
 from mattergen_lite.shapes import Bool, Float
 
@@ -55,17 +55,17 @@ class CrystalDiffusion(nn.Module):
     ) -> Prediction:
         """Scale noisy crystals to unit size and run the network."""
         inp = scalings(sigma, SIGMA_DATA).inp
-        inputs = {
-            "types": noisy.types * inp[:, None, None],
-            "guess": self.diffusion.type_guess(noisy, sigma),
-            "coords": noisy.coords,
-            "shape": noisy.shape * inp[:, None],
-            "lattice": self.diffusion.lattice_guess(noisy, sigma),
-            "mask": noisy.mask,
-            "noise_level": sigma.log() / 4,
-        }
+        inputs = NoisyCrystals(
+            types=noisy.types * inp[:, None, None],
+            guess=self.diffusion.type_guess(noisy, sigma),
+            coords=noisy.coords,
+            shape=noisy.shape * inp[:, None],
+            lattice=self.diffusion.lattice_guess(noisy, sigma),
+            mask=noisy.mask,
+            noise_level=sigma.log() / 4,
+        )
         with torch.autocast(sigma.device.type, torch.bfloat16, enabled=self.mixed_precision):
-            return self.denoiser(**inputs, conditions=conditions)
+            return self.denoiser(inputs, conditions)
 
     def losses(
         self, crystals: CrystalBatch, conditions: Conditions | None, rng: torch.Generator

@@ -1,4 +1,8 @@
-"""What a run leaves on disk: the table, the structures and the record that makes it repeatable."""
+"""What a run leaves on disk: the table, the structures, the figures and the record.
+
+`judge_and_write` is the second half of `generate` and the whole of `score`: one row a crystal, the
+same criteria and the same files, whoever made the crystals.
+"""
 
 import csv
 import json
@@ -6,7 +10,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -15,47 +19,15 @@ from time import perf_counter
 from pymatgen.core import Structure
 
 from mattergen_lite.io import StructureRecord, atomic_path, write_cif, write_extxyz
+from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.score import Score, score
+from mattergen_lite.scoring.summary import PROTOCOL, Summary, summary
 
-TABLE = "candidates.csv"
 RECORD = "run.json"
+FRAMES = "structures.extxyz"
 CIF_SYMPREC = 0.1  # Å; generated coordinates carry noise of this order
 
-
-@dataclass(frozen=True)
-class Counts:
-    """How many of the samples pass each check; nothing is dropped on the way."""
-
-    samples: int
-    unreadable: int  # rows with an error
-    structure_valid: int  # no two atoms within 0.5 Å, volume above 0.1 Å³
-    physical: int  # no overlap, void or odd cell by stricter limits
-    composition_valid: int  # smact, benchmark protocol
-    neutral: int  # charge-balanced, or an alloy or element for which the question is void
-
-    def text(self) -> str:
-        """One line a check, with shares."""
-        lines = []
-        for name, count in vars(self).items():
-            share = "" if name == "samples" else f"  {count / max(self.samples, 1):6.1%}"
-            lines.append(f"{name.replace('_', ' '):18}{count:6}{share}")
-        return "\n".join(lines)
-
-
-def count(scores: Sequence[Score]) -> Counts:
-    """Tally a judged set."""
-    validities = [judged.validity for judged in scores if judged.validity]
-    neutralities = [judged.neutrality for judged in scores if judged.neutrality]
-    return Counts(
-        samples=len(scores),
-        unreadable=sum(judged.error is not None for judged in scores),
-        structure_valid=sum(judged.structure_valid for judged in validities),
-        physical=sum(not judged.physical_problem for judged in validities),
-        composition_valid=sum(judged.composition_valid for judged in neutralities),
-        neutral=sum(
-            judged.charge_verdict in ("neutral", "alloy", "element") for judged in neutralities
-        ),
-    )
+Row = dict[str, str | int | float | bool | None]
 
 
 @dataclass
@@ -72,61 +44,19 @@ class Stopwatch:
         self.seconds[name] = round(perf_counter() - start, 3)
 
 
-def write_structures(
-    folder: Path, scores: Sequence[Score], structures: Sequence[Structure | None]
-) -> list[dict]:
-    """Write a CIF per crystal and one extxyz of all; returns the table rows with the CIFs' names.
-
-    A crystal whose row has an error is in neither file: there is nothing a reader could open.
-    """
-    rows, frames, infos = [], [], []
-    for judged, structure in zip(scores, structures, strict=True):
-        row = judged.row() | {"cif": None, "cif_space_group": None}
-        if judged.error is None:
-            row["cif"] = f"cifs/{Path(judged.name).stem}.cif"
-            row["cif_space_group"] = write_cif(structure, folder / row["cif"], CIF_SYMPREC)
-            frames.append(structure)
-            infos.append(_frame_info(row))
-        rows.append(row)
-    write_extxyz(frames, folder / "structures.extxyz", infos)
-    return rows
-
-
-def _frame_info(row: Mapping[str, object]) -> dict[str, float | int | bool | str | None]:
-    return {
-        key: row[key]
-        for key in ("name", "formula", "space_group", "charge_verdict", "structure_valid")
-    }
-
-
-def write_table(rows: Sequence[Mapping[str, object]], path: Path) -> None:
-    """Write rows as CSV, six significant digits, all at once."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
-
-
-def write_record(record: Mapping[str, object], path: Path) -> None:
-    """Write the provenance record of a run as JSON."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=2, default=str) + "\n")
-
-
 @dataclass(frozen=True, kw_only=True)
 class Judged:
     """Outcome of `generate` or `score`: one score a crystal, and where the files are."""
 
-    out: Path
+    table: Path
     scores: list[Score]
-    counts: Counts
+    summary: Summary
     seconds: dict[str, float]
 
     def text(self) -> str:
         """Summary for a terminal."""
         times = ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
-        return f"{self.counts.text()}\n{times}\n-> {self.out / TABLE}"
+        return f"{self.summary.text()}\n{times}\n-> {self.table}"
 
 
 def check_folder(out: Path, overwrite: bool) -> None:
@@ -146,19 +76,24 @@ def available_cores() -> int:
 
 def judge_and_write(
     records: Sequence[StructureRecord],
-    out: Path,
+    table: Path,
     watch: Stopwatch,
     provenance: Mapping[str, object],
     num_workers: int | None,
 ) -> Judged:
-    """Judge structures and write table, CIFs, extxyz and, last, the record of the run."""
+    """Judge structures; write the table and, beside it, structures, summary and, last, record."""
     with watch.stage("judging"):
-        scores = score(records, num_workers=num_workers or available_cores())
+        reference = Reference.embedded()
+        scores = score(records, reference=reference, num_workers=num_workers or available_cores())
     with watch.stage("writing"):
-        rows = write_structures(out, scores, [record.structure for record in records])
-        write_table(rows, out / TABLE)
-    counts = count(scores)
-    write_record(
+        rows = write_structures(table.parent, scores, [record.structure for record in records])
+        write_rows(rows, table)
+        figures = summary(scores)
+        protocol = PROTOCOL | {"reference": reference.name}
+        write_json(
+            {"figures": asdict(figures), "protocol": protocol}, table.parent / "summary.json"
+        )
+    write_json(
         {
             **provenance,
             "mattergen_lite": version("mattergen-lite"),
@@ -167,8 +102,48 @@ def judge_and_write(
             "machine": platform.machine(),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": watch.seconds,
-            "counts": vars(counts),
         },
-        out / RECORD,
+        table.parent / RECORD,
     )
-    return Judged(out=out, scores=scores, counts=counts, seconds=watch.seconds)
+    return Judged(table=table, scores=scores, summary=figures, seconds=watch.seconds)
+
+
+def write_structures(
+    folder: Path, scores: Sequence[Score], structures: Sequence[Structure | None]
+) -> list[Row]:
+    """Write a CIF per crystal and one extxyz of all; returns the table rows with the CIFs' names.
+
+    A crystal whose row has an error is in neither file: there is nothing a reader could open.
+    """
+    rows, frames, infos = [], [], []
+    for judged, structure in zip(scores, structures, strict=True):
+        row = judged.row() | {"cif": None, "cif_space_group": None}
+        if judged.error is None:
+            row["cif"] = f"cifs/{_file_name(judged.name)}.cif"
+            row["cif_space_group"] = write_cif(structure, folder / row["cif"], CIF_SYMPREC)
+            frames.append(structure)
+            infos.append({"name": judged.name, "space_group": row["space_group"]})
+        rows.append(row)
+    write_extxyz(frames, folder / FRAMES, infos)
+    return rows
+
+
+def _file_name(name: str) -> str:
+    """A record's name as a file name: names come from other people's tables."""
+    stem = name.removesuffix(".cif")
+    return "".join(c if c.isalnum() or c in "-_.#" else "_" for c in stem).lstrip(".") or "unnamed"
+
+
+def write_rows(rows: Sequence[Row], path: Path) -> None:
+    """Write rows as CSV, six significant digits, all at once."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        for row in rows:
+            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+
+
+def write_json(content: Mapping[str, object], path: Path) -> None:
+    """Write plain data as JSON, all at once."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n")

@@ -35,8 +35,8 @@ def generate(
 ) -> "Judged":
     """Generate crystals and judge each of them.
 
-    Writes candidates.csv (one row a sample), cifs/ (symmetrised), structures.extxyz and run.json,
-    which holds all that is needed to make any one sample again.
+    Writes candidates.csv (one row a sample), cifs/ (symmetrised), structures.extxyz, summary.json
+    (shares and their protocol) and run.json, which has all it takes to make any one sample again.
 
     Args:
         out: Folder for the results.
@@ -90,7 +90,7 @@ def generate(
         "data_sha256": model.config.data_sha256,
         "model": model.config.model_dump(mode="json"),
     }
-    return judge_and_write(records, out, watch, provenance, num_workers)
+    return judge_and_write(records, out / "candidates.csv", watch, provenance, num_workers)
 
 
 def score(
@@ -101,11 +101,14 @@ def score(
     num_workers: int | None = None,
     overwrite: bool = False,
 ) -> "Judged":
-    """Judge crystals from any source: symmetry, charge neutrality, geometry.
+    """Judge crystals from any source: geometry, symmetry, charge, novelty, credibility.
+
+    Writes scores.csv (one row a crystal, with its error if it has one), cifs/ (symmetrised),
+    structures.extxyz, summary.json (shares and their protocol) and run.json.
 
     Args:
-        source: Folder or zip of CIF/POSCAR files, extxyz, csv or parquet with a cif column, or
-            pymatgen JSON.
+        source: Folder or zip of CIF/POSCAR files, extxyz, csv or parquet with a cif column,
+            pymatgen JSON, or the folder of an earlier run.
         out: Folder for the results.
         num_workers: Processes that judge; default all cores.
         overwrite: Replace an earlier run in the same folder.
@@ -115,15 +118,16 @@ def score(
     """
     arguments = dict(locals())
     from mattergen_lite.io import read_structures
-    from mattergen_lite.results import Stopwatch, check_folder, judge_and_write
+    from mattergen_lite.results import FRAMES, RECORD, Stopwatch, check_folder, judge_and_write
 
     check_folder(out, overwrite)
+    if (source / RECORD).exists():  # a run has every crystal twice: as sampled and symmetrised
+        source = source / FRAMES
     watch = Stopwatch()
     with watch.stage("reading"):
         records = list(read_structures(source))
-    return judge_and_write(
-        records, out, watch, {"verb": "score", "arguments": arguments}, num_workers
-    )
+    provenance = {"verb": "score", "arguments": arguments}
+    return judge_and_write(records, out / "scores.csv", watch, provenance, num_workers)
 
 
 def train(

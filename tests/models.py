@@ -34,7 +34,7 @@ def random_crystals(sizes: list[int], seed: int = 0) -> CrystalBatch:
 
 
 def tiny_model(seed: int = 0) -> CrystalDiffusion:
-    """A model with random weights everywhere, so that no invariance holds because outputs are zero."""
+    """Random weights everywhere, so that no invariance holds because outputs are zero."""
     torch.manual_seed(seed)
     model = CrystalDiffusion(tiny_config())
     for parameter in model.parameters():

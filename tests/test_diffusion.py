@@ -1,4 +1,4 @@
-"""The noise process: boundary values, Bayes' rule, and sampling with denoisers known in closed form."""
+"""The noise process: boundary values, Bayes' rule, sampling with denoisers in closed form."""
 
 from dataclasses import replace
 

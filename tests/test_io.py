@@ -163,7 +163,7 @@ def test_extxyz_frames_with_properties(tmp_path):
     np.testing.assert_allclose(first.structure.cart_coords, structures[0].cart_coords, atol=1e-6)
     assert first.properties == {"band_gap": 1.5}
     assert second.properties == {}
-    assert (first.name, second.name) == ("two.extxyz#1", "two.extxyz#2")
+    assert (first.name, second.name) == ("first", "two.extxyz#2")
 
 
 def test_extxyz_broken_frames(tmp_path):

@@ -5,6 +5,7 @@ enter only as wrapped differences (translations, images), the cell as its rotati
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,19 @@ from mattergen_lite.network.embeddings import GlobalEmbedding
 from mattergen_lite.network.pairs import PairEmbedding, pair_features
 from mattergen_lite.properties import Conditions, Property
 from mattergen_lite.shapes import Bool, Float
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoisyCrystals:
+    """What the network sees of B noisy crystals, scaled to unit size."""
+
+    types: Float[Tensor, "B N D"]  # noisy element descriptors
+    guess: Float[Tensor, "B N D"]  # what each atom's own descriptor says of its element
+    coords: Float[Tensor, "B N 3"]  # fractional; only differences modulo 1 matter
+    shape: Float[Tensor, "B 6"]  # lattice shape numbers
+    lattice: Float[Tensor, "B 3 3"]  # lower-triangular rows in Å, to measure distances with
+    mask: Bool[Tensor, "B N"]  # True = real atom
+    noise_level: Float[Tensor, "B"]  # ln(sigma) / 4
 
 
 class Denoiser(nn.Module):
@@ -45,33 +59,12 @@ class Denoiser(nn.Module):
         self.to_coords = _zero_linear(dim, 3)
         self.to_shape = nn.Sequential(nn.Linear(2 * dim, dim), nn.SiLU(), _zero_linear(dim, 6))
 
-    def forward(
-        self,
-        *,
-        types: Float[Tensor, "B N D"],
-        guess: Float[Tensor, "B N D"],
-        coords: Float[Tensor, "B N 3"],
-        shape: Float[Tensor, "B 6"],
-        lattice: Float[Tensor, "B 3 3"],
-        mask: Bool[Tensor, "B N"],
-        noise_level: Float[Tensor, "B"],
-        conditions: Conditions | None,
-    ) -> Prediction:
-        """Predict from unit-size noisy inputs.
-
-        Args:
-            types: Noisy element descriptors.
-            guess: What each atom's descriptor says on its own of which element it is.
-            coords: Fractional coordinates; only differences modulo 1 matter.
-            shape: Lattice shape numbers.
-            lattice: Lower-triangular row lattice in Å with which distances are measured.
-            mask: True = real atom.
-            noise_level: ln(sigma) / 4.
-            conditions: Target properties, or None for unconditional.
-        """
-        context = self.embed_global(noise_level, shape, mask.sum(-1), conditions)
-        pairs = self.embed_pairs(pair_features(coords, lattice), context)
-        x = self.embed_types(types) + self.embed_guess(guess)
+    def forward(self, noisy: NoisyCrystals, conditions: Conditions | None) -> Prediction:
+        """Predict from unit-size noisy inputs; `conditions` None is unconditional."""
+        mask = noisy.mask
+        context = self.embed_global(noisy.noise_level, noisy.shape, mask.sum(-1), conditions)
+        pairs = self.embed_pairs(pair_features(noisy.coords, noisy.lattice), context)
+        x = self.embed_types(noisy.types) + self.embed_guess(noisy.guess)
         for block in self.blocks:
             x = block(x, context, pairs, mask)
         # The last scale lets evidence grow as noise vanishes: logits of order 1 / sigma² are needed

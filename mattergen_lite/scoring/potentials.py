@@ -223,8 +223,8 @@ def _graph(atoms: "Atoms", cutoff: float, angle_cutoff: float) -> _Graph:
 class ChgnetPotential:
     """CHGNet 0.3.0 for inference: vectorised graphs, and no graph of the gradients is kept.
 
-    Twice as fast in a relaxation as the calculator it comes with (`benchmarks/relaxation_speed.py`).
-    Its energies are on the MP2020 frame already.
+    Twice as fast in a relaxation as the calculator it comes with, see
+    `benchmarks/relaxation_speed.py`. Its energies are on the MP2020 frame already.
     """
 
     name = "chgnet"
@@ -248,7 +248,8 @@ class ChgnetPotential:
 
         graphs = [self._crystal_graph(atoms) for atoms in batch]
         bases = (self.model.bond_basis_expansion, self.model.angle_basis_expansion)
-        together = BatchedGraph.from_graphs(graphs, *bases, compute_stress=True)
+        with warnings.catch_warnings(action="ignore"):  # that volumes lose their gradients
+            together = BatchedGraph.from_graphs(graphs, *bases, compute_stress=True)
         # `forward` would build the graph of second derivatives, needed for training only.
         energies = self.model._compute(together)["e"]  # eV/atom, without the atomic references
         num_atoms = torch.tensor([len(atoms) for atoms in batch], device=self.device)

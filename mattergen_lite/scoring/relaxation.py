@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from pymatgen.core import Structure
 
@@ -100,10 +99,11 @@ def _is_converged(point: SinglePoint, limits: Limits) -> bool:
 
 def _hopeless(point: SinglePoint, energy_rise: float, volume_ratio: float) -> str | None:
     """Why the relaxation should be given up; None if it should go on."""
-    if not (np.isfinite(point.energy) and np.isfinite(point.forces).all()):
-        return "energy or forces are not finite"
+    numbers = (point.energy, point.forces, point.stress)
+    if not all(np.isfinite(number).all() for number in numbers):
+        return "energy, forces or stress are not finite"
     if not 1 / MAX_VOLUME_RATIO < volume_ratio < MAX_VOLUME_RATIO:
-        return f"the cell grew to {volume_ratio:.2f} of its volume"
+        return f"the volume is {volume_ratio:.2f} times that of the input"
     if energy_rise > MAX_ENERGY_RISE:
         return f"the energy rose by {energy_rise:.2f} eV/atom"
     return None
@@ -170,8 +170,8 @@ class _Crystal:
     def _arrive(self, point: SinglePoint, num_steps: int) -> Relaxation:
         atoms, cell = self.atoms, self.atoms.cell.array
         scaled = atoms.get_scaled_positions(wrap=False)
-        relaxed = build_structure(cell, atoms.numbers.tolist(), scaled)
         try:
+            relaxed = build_structure(cell, atoms.numbers.tolist(), scaled)
             energy = point.energy + self.potential.correction(relaxed)
         except ValueError as error:
             return _failure(self.potential, error)
@@ -187,8 +187,8 @@ class _Crystal:
         )
 
 
-# What a potential or linear algebra raises on a crystal that makes no sense.
-_FAILURES = (ValueError, ArithmeticError, np.linalg.LinAlgError, torch.OutOfMemoryError)
+# What potentials raise on a crystal that makes no sense, and torch where memory runs out.
+_FAILURES = (ValueError, ArithmeticError, np.linalg.LinAlgError, RuntimeError)
 
 
 def _failure(potential: Potential, error: Exception) -> Relaxation:

@@ -26,7 +26,7 @@ from pymatgen.core import Composition, Structure
 from scipy import stats
 
 from mattergen_lite.scoring.hull import ReferenceHull, reference_hull
-from mattergen_lite.scoring.potentials import Potential
+from mattergen_lite.scoring.potentials import Potential, check_elements
 from mattergen_lite.scoring.relaxation import Limits, Relaxation, relax
 
 METASTABLE = 0.1  # eV/atom above the hull, the field's threshold
@@ -196,6 +196,7 @@ def energy_per_atom(structure: Structure, potential: Potential) -> float:
     Raises:
         ValueError: If the potential cannot describe the crystal.
     """
+    check_elements(potential, structure.symbol_set)
     energy = potential.energy(structure.to_ase_atoms(msonable=False))
     return (energy + potential.correction(structure)) / len(structure)
 

@@ -1,0 +1,118 @@
+"""Measure a generated set and write the figures into a model card.
+
+    mattergen-lite generate --checkpoint mp_20 --num-samples 512 --out card/
+    python benchmarks/model_card.py card/ checkpoints/mp_20/model_card.md
+
+Everything between the two `metrics` markers of the card is replaced. Raw samples, not relaxed.
+"""
+
+import argparse
+import json
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+from scipy.stats import wasserstein_distance
+
+from mattergen_lite.config import DataConfig
+from mattergen_lite.data import CrystalDataset, element_sets, read_table, select_rows
+from mattergen_lite.io import read_structures
+from mattergen_lite.results import FRAMES, RECORD, available_cores
+from mattergen_lite.scoring.reference import Reference
+from mattergen_lite.scoring.score import Score, score
+
+BINS = ((1, 20), (1, 4), (5, 8), (9, 12), (13, 16), (17, 20))
+START, END = "<!-- metrics -->", "<!-- /metrics -->"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path, help="folder that `generate` wrote")
+    parser.add_argument("card", type=Path, help="model card to update")
+    arguments = parser.parse_args()
+    table = read_table("embedded")
+    train = select_rows(table, ["train"], DataConfig())
+    test = CrystalDataset.from_table(select_rows(table, ["test"], DataConfig()))
+    scores = judged_against(train, arguments.results)
+    record = json.loads((arguments.results / RECORD).read_text())
+    section = "\n".join([protocol(record, scores), "", *table_lines(scores, test)])
+    card = arguments.card.read_text()
+    pattern = re.compile(f"{START}.*{END}", re.DOTALL)
+    arguments.card.write_text(pattern.sub(f"{START}\n{section}\n{END}", card))
+    print(section)
+
+
+def judged_against(train: object, results: Path) -> list[Score]:
+    """The samples judged again, with the training split as the set of what is known."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "train.parquet"
+        pq.write_table(train, path)
+        reference = Reference.from_parquet(path, name="MP-20 training split")
+    records = list(read_structures(results / FRAMES))
+    return score(records, reference=reference, num_workers=available_cores())
+
+
+def protocol(record: dict, scores: Sequence[Score]) -> str:
+    asked = record["arguments"]
+    settings = f"seed {asked['seed']}, {asked['solver']} solver, {asked['steps']} steps"
+    return (
+        f"{len(scores)} raw samples (not relaxed), unconditional, {settings}, churn "
+        f"{asked['churn']}; weights `{record['weights_sha256'][:12]}`. Structural validity: no two "
+        "atoms within 0.5 Å, volume above 0.1 Å³. Composition validity: smact. Physical: no "
+        "overlapping covalent spheres, void or impossible density. Unique and novel: pymatgen's "
+        "StructureMatcher (ltol 0.2, stol 0.3, angle 5), novel against MP-20's training split. W1: "
+        "Wasserstein distance to MP-20's test split of density (g/cm³) and number of elements, over "
+        "all samples of a bin."
+    )
+
+
+def table_lines(scores: Sequence[Score], test: CrystalDataset) -> list[str]:
+    """A Markdown table, one row an atom-count bin."""
+    header = (
+        "| atoms | samples | struct. valid | comp. valid | physical | above P1 | unique | novel "
+        "| unique + novel | W1 density | W1 n-ary |"
+    )
+    return [header, "|---" * 11 + "|", *(table_row(low, high, scores, test) for low, high in BINS)]
+
+
+def table_row(low: int, high: int, scores: Sequence[Score], test: CrystalDataset) -> str:
+    inside = [s for s in scores if low <= s.num_atoms <= high]
+    if not inside:
+        return f"| {low}-{high} | 0 |" + " - |" * 9
+
+    def share(passes: Callable[[Score], bool]) -> str:
+        return f"{sum(map(passes, inside)) / len(inside):.1%}"
+
+    cells = [
+        f"{low}-{high}",
+        str(len(inside)),
+        share(lambda s: s.validity.structure_valid),
+        share(lambda s: s.neutrality.composition_valid),
+        share(lambda s: not s.validity.physical_problem),
+        share(lambda s: s.symmetry is not None and s.symmetry.space_group > 1),
+        share(lambda s: s.novelty.is_unique),
+        share(lambda s: bool(s.novelty.is_novel)),
+        share(lambda s: s.novelty.is_unique and bool(s.novelty.is_novel)),
+        *distances(inside, test, (test.num_atoms >= low) & (test.num_atoms <= high)),
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def distances(inside: Sequence[Score], test: CrystalDataset, rows: torch.Tensor) -> list[str]:
+    """Wasserstein distances of density and number of elements to the test crystals."""
+    index = rows.nonzero().flatten()
+    num_elements = element_sets(test.crystals(index)).sum(-1)
+    density = wasserstein_distance(
+        [s.validity.density for s in inside], test.columns["density"][index].numpy()
+    )
+    n_ary = wasserstein_distance(
+        [s.chemical_system.count("-") + 1 for s in inside], num_elements.numpy()
+    )
+    return [f"{density:.3f}", f"{n_ary:.3f}"]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""The commands, as a user runs them: real files in, real files out, one-line errors."""
+
+import csv
+import json
+import sys
+import zipfile
+
+import pytest
+from crystals import nacl, rutile
+from models import tiny_model
+from pymatgen.core import Structure
+from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
+
+from mattergen_lite import cli, generate, score
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model().save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(checkpoint, tmp_path_factory):
+    out = tmp_path_factory.mktemp("results")
+    generate(out=out, num_samples=5, checkpoint=str(checkpoint), steps=6, num_atoms="2..6")
+    return out
+
+
+def read_rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def command(monkeypatch, capsys, *arguments: object) -> tuple[int, str]:
+    """Exit code and standard error of a command."""
+    monkeypatch.setattr(sys, "argv", ["mattergen-lite", *map(str, arguments)])
+    try:
+        cli.main()
+    except SystemExit as done:
+        code = done.code
+    return code or 0, capsys.readouterr().err
+
+
+def test_generate_writes_every_sample(run):
+    rows = read_rows(run / "candidates.csv")
+    assert [row["name"] for row in rows] == [f"{i:06d}" for i in range(5)]
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["figures"]["num_structures"] == 5
+    assert "reference" in summary["protocol"]
+
+
+def test_cifs_have_the_space_group_the_table_says(run):
+    for row in read_rows(run / "candidates.csv"):
+        structure = Structure.from_file(run / row["cif"])
+        found = SpacegroupAnalyzer(structure).get_space_group_number()
+        if row["cif_space_group"] != "1":
+            assert found == int(row["cif_space_group"])
+        assert structure.composition.reduced_formula == row["formula"]
+
+
+def test_one_sample_is_made_again_from_the_record(run, checkpoint, tmp_path):
+    record = json.loads((run / "run.json").read_text())
+    asked = record["arguments"]
+    generate(
+        out=tmp_path,
+        num_samples=1,
+        first_sample=3,
+        checkpoint=asked["checkpoint"],
+        seed=asked["seed"],
+        steps=asked["steps"],
+        num_atoms=asked["num_atoms"],
+    )
+    again, first = read_rows(tmp_path / "candidates.csv")[0], read_rows(run / "candidates.csv")[3]
+    assert (again["name"], again["formula"]) == (first["name"], first["formula"])
+    assert float(again["density"]) == pytest.approx(float(first["density"]), rel=1e-3)
+    assert len(record["weights_sha256"]) == 64
+
+
+def test_generate_keeps_to_elements_and_sizes(checkpoint, tmp_path):
+    judged = generate(
+        out=tmp_path,
+        num_samples=6,
+        checkpoint=str(checkpoint),
+        steps=6,
+        elements="Li,O",
+        num_atoms="3",
+    )
+    for one in judged.scores:
+        assert set(one.chemical_system.split("-")) <= {"Li", "O"}
+        assert one.num_atoms == 3
+
+
+def test_score_keeps_broken_files_as_rows(tmp_path):
+    archive = tmp_path / "mixed.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("salt.cif", nacl().to(fmt="cif"))
+        file.writestr("../rutile.cif", rutile().to(fmt="cif"))
+        file.writestr("broken.cif", "data_x\n_cell_length_a what")
+    score(archive, out=tmp_path / "scored")
+    rows = {row["name"]: row for row in read_rows(tmp_path / "scored" / "scores.csv")}
+    assert rows["salt.cif"]["space_group"] == "225"
+    assert rows["salt.cif"]["charge_verdict"] == "neutral"
+    assert rows["../rutile.cif"]["space_group"] == "136"
+    assert rows["broken.cif"]["error"]
+    assert rows["salt.cif"]["nearest_known"].startswith("mp-")
+    assert all(path.parent.name == "cifs" for path in tmp_path.rglob("*.cif"))
+
+
+def test_score_reads_a_run_once(run, tmp_path):
+    judged = score(run, out=tmp_path)
+    assert [one.name for one in judged.scores] == [f"{i:06d}" for i in range(5)]
+
+
+def test_earlier_results_are_not_overwritten_unasked(run, checkpoint):
+    with pytest.raises(ValueError, match="holds an earlier run"):
+        generate(out=run, num_samples=1, checkpoint=str(checkpoint))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["generate", "--checkpoint", "nowhere"], "no model 'nowhere'"),
+        (["generate", "--num-samples", "0"], "0 samples"),
+        (["generate", "--elements", "Li,Qq"], "unknown element 'Qq'"),
+        (["generate", "--num-atoms", "500"], "number of atoms 500..500: this model makes 1..20"),
+        (["generate", "--condition", "hardness=3"], "unknown property 'hardness'"),
+        (["generate", "--device", "abacus"], "device 'abacus' cannot be used"),
+        (["score", "nothing-here"], "nothing-here does not exist"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    monkeypatch, capsys, tmp_path, checkpoint, arguments, message
+):
+    if arguments[0] == "generate" and "--checkpoint" not in arguments:
+        arguments = [*arguments, "--checkpoint", checkpoint]
+    out = tmp_path / "out"
+    code, err = command(monkeypatch, capsys, *arguments, "--out", out)
+    assert code == 2
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["smoke.yaml", "model.network.dimm=3"], "the nearest one is 'model.network.dim'"),
+        (["nowhere.yaml"], "cannot read configuration"),
+        (["smoke.yaml", "data.path=missing.parquet"], "cannot read crystal table missing.parquet"),
+        (["smoke.yaml", "data.train_splits=[none]"], "no crystals in splits none"),
+    ],
+)
+def test_bad_training_settings_too(monkeypatch, capsys, tmp_path, settings, message):
+    run_dir = tmp_path / "run"
+    code, err = command(monkeypatch, capsys, "train", *settings, f"run_dir={run_dir}")
+    assert code == 2
+    assert message in err
+    assert not run_dir.exists()
+
+
+def test_data_commands(monkeypatch, capsys, tmp_path):
+    (tmp_path / "in").mkdir()
+    for stretch in range(5):
+        for name, structure in (("a", nacl()), ("b", rutile())):
+            structure.scale_lattice(structure.volume * (1 + 0.2 * stretch))
+            structure.to(str(tmp_path / "in" / f"{name}{stretch}.cif"))
+    (tmp_path / "in" / "c.cif").write_text("nonsense")
+    table = tmp_path / "table.parquet"
+    code, _ = command(monkeypatch, capsys, "data", "prepare", tmp_path / "in", table)
+    assert code == 0
+    assert read_rows(tmp_path / "table.parquet.errors.csv")[0]["name"] == "c.cif"
+    picture = tmp_path / "table.png"
+    code, _ = command(monkeypatch, capsys, "data", "info", table, "--png", picture)
+    assert code == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
