@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from mattergen_lite.model import CrystalDiffusion
+
 Row = Mapping[str, str | int | float | bool]
 
 
@@ -44,6 +46,13 @@ def timings(
 def median_seconds(work: Callable[[], object], device: "torch.device", repeats: int) -> float:
     """Typical seconds of a repetition."""
     return statistics.median(timings(work, device, repeats))
+
+
+def network_dtype(model: "CrystalDiffusion") -> "torch.dtype":
+    """Precision of the matrix products in the network."""
+    import torch
+
+    return torch.bfloat16 if model.mixed_precision else torch.float32
 
 
 def count_flops(work: Callable[[], object]) -> int:

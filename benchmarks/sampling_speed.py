@@ -12,15 +12,27 @@ everything else such a sampler does left out, over the seconds of this run.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import product
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
-from measuring import count_flops, device_facts, measured_peak, median_seconds, now, report
-from torch import nn
+from measuring import (
+    count_flops,
+    device_facts,
+    measured_peak,
+    median_seconds,
+    network_dtype,
+    now,
+    report,
+)
 
+from mattergen_lite.crystal import Prediction
+from mattergen_lite.diffusion.joint import Latent
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
 from mattergen_lite.sampling import SamplerOptions, Target, sample
 from mattergen_lite.verbs import DEFAULT_CHECKPOINT
@@ -29,22 +41,35 @@ PREDICTOR_CORRECTOR_CALLS = 2 * 1000
 Shape = tuple[int, int]  # crystals, atom slots
 
 
-@dataclass
+@dataclass(frozen=True)
 class CallLog:
-    """Counts a network's calls by batch shape and keeps one example of each."""
+    """Counts network calls by batch shape and keeps the arguments of one of each."""
 
     counts: dict[Shape, int] = field(default_factory=dict)
-    examples: dict[Shape, Mapping[str, object]] = field(default_factory=dict)
+    examples: dict[Shape, tuple] = field(default_factory=dict)
 
-    def __call__(self, network: nn.Module, args: tuple, kwargs: Mapping[str, object]) -> None:
-        """Note a call: the signature of a forward pre-hook."""
-        shape = tuple(kwargs["mask"].shape)
+    def add(self, noisy: Latent, *others: object) -> None:
+        """Note a call with these arguments."""
+        shape = tuple(noisy.mask.shape)
         self.counts[shape] = self.counts.get(shape, 0) + 1
-        self.examples[shape] = kwargs
+        self.examples[shape] = (noisy, *others)
 
     def structure_calls(self) -> int:
         """Network calls summed over structures."""
-        return sum(shape[0] * count for shape, count in self.counts.items())
+        return sum(crystals * count for (crystals, _), count in self.counts.items())
+
+
+@contextmanager
+def logged_calls(model: CrystalDiffusion) -> Iterator[CallLog]:
+    """Log what the model is asked to predict."""
+    log, predict = CallLog(), model.predict
+
+    def predict_and_log(*arguments: object) -> Prediction:
+        log.add(*arguments)
+        return predict(*arguments)
+
+    with patch.object(model, "predict", predict_and_log):
+        yield log
 
 
 @dataclass(frozen=True)
@@ -57,14 +82,12 @@ class Run:
     calls: CallLog
 
 
-@torch.inference_mode()
 def run_sampler(model: CrystalDiffusion, options: SamplerOptions, num_samples: int) -> Run:
-    device, log = device_of(model), CallLog()
-    hook = model.denoiser.register_forward_pre_hook(log, with_kwargs=True)
-    start = now(device)
-    crystals = sample(model, range(num_samples), seed=0, options=options, target=Target())
-    seconds = now(device) - start
-    hook.remove()
+    device = device_of(model)
+    with logged_calls(model) as log:
+        start = now(device)
+        crystals = sample(model, range(num_samples), seed=0, options=options, target=Target())
+        seconds = now(device) - start
     return Run(options, len(crystals), seconds, log)
 
 
@@ -73,10 +96,7 @@ def network_cost(model: CrystalDiffusion, log: CallLog, repeats: int) -> tuple[f
     """Seconds and FLOPs of the logged network calls: each shape repeated alone, times its count."""
     seconds, flops = 0.0, 0
     for shape, count in log.counts.items():
-
-        def call(inputs: Mapping[str, object] = log.examples[shape]) -> object:
-            return model.denoiser(**inputs)
-
+        call = partial(model.predict, *log.examples[shape])
         seconds += count * median_seconds(call, device_of(model), repeats)
         flops += count * count_flops(call)
     return seconds, flops
@@ -130,15 +150,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         torch.set_num_threads(choice.threads)
     device = pick_device(choice.device)
     model = CrystalDiffusion.load(find_checkpoint(choice.checkpoint), device)
-    peak = measured_peak(device, torch.float32, choice.peak_size)
+    dtype = network_dtype(model)
+    peak = measured_peak(device, dtype, choice.peak_size)
     run_sampler(model, SamplerOptions(steps=2), max(choice.batch_sizes))  # warm up
     rows = []
     for solver, steps, batch in product(choice.solvers, choice.steps, choice.batch_sizes):
         options = SamplerOptions(solver=solver, steps=steps, batch_size=batch)
         rows.append(measure(model, options, choice.num_samples or batch, choice.repeats, peak))
-    report(
-        rows, {"benchmark": "sampling", **device_facts(device, torch.float32, peak)}, choice.json
-    )
+    report(rows, {"benchmark": "sampling", **device_facts(device, dtype, peak)}, choice.json)
 
 
 if __name__ == "__main__":

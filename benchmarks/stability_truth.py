@@ -313,7 +313,7 @@ def main() -> None:
     parser.add_argument("--generated", type=Path, nargs="+", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--calibration", type=Path)
-    for name, number in (("generated", 320), ("known", 150), ("unstable", 90), ("training", 1500)):
+    for name, number in (("generated", 320), ("known", 320), ("unstable", 90), ("training", 1500)):
         parser.add_argument(f"--num-{name}", type=int, default=number)
     options = parser.parse_args()
 

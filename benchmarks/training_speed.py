@@ -19,14 +19,12 @@ from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from measuring import Row, count_flops, device_facts, measured_peak, now, report
+from measuring import Row, count_flops, device_facts, measured_peak, network_dtype, now, report
 from torch.utils.data import DataLoader, IterableDataset
 
 from mattergen_lite.config import RunConfig
 from mattergen_lite.data import CrystalDataModule, LabelledBatch
 from mattergen_lite.training import TrainingModule, build_trainer, fit_statistics
-
-BF16 = ("bf16-mixed", "bf16-true")
 
 
 @dataclass(frozen=True)
@@ -198,7 +196,7 @@ def benchmark(
         if config.trainer.threads:
             torch.set_num_threads(config.trainer.threads)
         module, data = train(config)
-    dtype = torch.bfloat16 if module.trainer.precision in BF16 else torch.float32
+    dtype = network_dtype(module.model)
     peak = measured_peak(data.clock.device, dtype, choice.peak_size)
     row = summarise(module, data, data.clock.times.after(choice.warmup), peak)
     return row, device_facts(data.clock.device, dtype, peak)
