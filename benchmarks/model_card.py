@@ -63,9 +63,9 @@ def protocol(record: dict, scores: Sequence[Score]) -> str:
         f"{asked['churn']}; weights `{record['weights_sha256'][:12]}`. Structural validity: no two "
         "atoms within 0.5 Å, volume above 0.1 Å³. Composition validity: smact. Physical: no "
         "overlapping covalent spheres, void or impossible density. Unique and novel: pymatgen's "
-        "StructureMatcher (ltol 0.2, stol 0.3, angle 5), novel against MP-20's training split. W1: "
-        "Wasserstein distance to MP-20's test split of density (g/cm³) and number of elements, over "
-        "all samples of a bin."
+        "StructureMatcher (ltol 0.2, stol 0.3, angle 5), novel against MP-20's training split. "
+        "W1: Wasserstein distance to MP-20's test split of density (g/cm³) and number of "
+        "elements, over all samples of a bin."
     )
 
 

@@ -24,7 +24,7 @@ from mattergen_lite.crystal import CrystalBatch, node_mask
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, atomic_masses, herfindahl_indices
 from mattergen_lite.geometry import cell_volume
 from mattergen_lite.properties import Conditions, Property, crystal_system
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.shapes import Bool, Float, Int
 
 EMBEDDED = "embedded"
 _GRAMS_PER_CM3 = 1.66053906660  # g/mol/Å³ in g/cm³
@@ -298,15 +298,22 @@ class CrystalDataModule(pl.LightningDataModule):
         return DataLoader(stream, batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
-        """Every validation crystal once, by size, this rank's share."""
+        """Every validation crystal of elements that training saw, by size; this rank's share."""
         trainer = self.trainer
-        rows = torch.argsort(self.val.num_atoms)[trainer.global_rank :: trainer.world_size]
+        rows = torch.argsort(self.val.num_atoms)
+        rows = rows[self._has_known_elements()[rows]][trainer.global_rank :: trainer.world_size]
         val = self.val.to(trainer.strategy.root_device)
         batches = [
             val.batch(part.to(val.lattice.device), self.properties)
             for part in rows.split(self.config.batch_size)
         ]
         return DataLoader(batches, batch_size=None)
+
+    def _has_known_elements(self) -> Bool[Tensor, "M"]:
+        """False for validation crystals with an element that training never saw: infinite loss."""
+        strange = ~torch.isin(self.val.atomic_numbers, self.train.atomic_numbers.unique())
+        owner = torch.repeat_interleave(torch.arange(len(self.val)), self.val.num_atoms)
+        return torch.zeros(len(self.val)).index_add_(0, owner, strange.float()) == 0
 
     def transfer_batch_to_device(
         self, batch: LabelledBatch, device: torch.device, dataloader_idx: int

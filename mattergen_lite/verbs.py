@@ -70,7 +70,9 @@ def generate(
     check_folder(out, overwrite)
     options = SamplerOptions(solver=solver, steps=steps, churn=churn, batch_size=batch_size)
     folder = find_checkpoint(checkpoint)
-    model = CrystalDiffusion.load(folder, pick_device(device))
+    watch = Stopwatch()
+    with watch.stage("loading"):
+        model = CrystalDiffusion.load(folder, pick_device(device))
     target = Target(
         conditions=parse_conditions(condition, model.properties),
         guidance=guidance,
@@ -78,7 +80,6 @@ def generate(
         num_atoms=parse_range(num_atoms),
     )
     indices = range(first_sample, first_sample + num_samples)
-    watch = Stopwatch()
     with watch.stage("sampling"):
         crystals = sample(model, indices, seed=seed, options=options, target=target)
     structures = to_structures(crystals)

@@ -102,6 +102,7 @@ def test_score_keeps_broken_files_as_rows(tmp_path):
     rows = {row["name"]: row for row in read_rows(tmp_path / "scored" / "scores.csv")}
     assert rows["salt.cif"]["space_group"] == "225"
     assert rows["salt.cif"]["charge_verdict"] == "neutral"
+    assert rows["salt.cif"]["density"] == "2.10719"
     assert rows["../rutile.cif"]["space_group"] == "136"
     assert rows["broken.cif"]["error"]
     assert rows["salt.cif"]["nearest_known"].startswith("mp-")

@@ -1,7 +1,5 @@
 """Scoring many structures: broken ones become error rows, workers change nothing."""
 
-import csv
-
 import numpy as np
 import pytest
 from crystals import li3ps4, nacl, quartz, rutile, single_atom, triclinic
@@ -9,7 +7,7 @@ from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.io import StructureRecord
 from mattergen_lite.scoring.reference import Reference
-from mattergen_lite.scoring.score import Score, score, write_scores_csv
+from mattergen_lite.scoring.score import Score, score
 
 CRYSTALS = (nacl, rutile, quartz, li3ps4, triclinic, single_atom)
 
@@ -85,21 +83,3 @@ def test_oxidation_states_of_the_input_are_ignored():
     assert score([record("", decorated)], num_workers=0) == score(
         [record("", nacl())], num_workers=0
     )
-
-
-def test_csv(tmp_path):
-    path = tmp_path / "scores.csv"
-    scores = score([record("salt", nacl()), *broken_records()], num_workers=0)
-    write_scores_csv(scores, path)
-    with path.open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["name"] for row in rows] == [scored.name for scored in scores]
-    assert rows[0]["space_group"] == "225"
-    assert rows[0]["density"] == "2.10719"
-    assert rows[1]["error"] == "cannot parse"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_empty_csv_has_a_header(tmp_path):
-    write_scores_csv([], tmp_path / "scores.csv")
-    assert (tmp_path / "scores.csv").read_text().startswith("name,formula,num_atoms")

@@ -5,16 +5,14 @@ follow. A structure that cannot be read, breaks a criterion, hangs or crashes ge
 `error` and loses no other.
 """
 
-import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from pathlib import Path
 
 from pymatgen.core import Structure
 from tqdm import tqdm
 
-from mattergen_lite.io import StructureRecord, atomic_path, build_structure
+from mattergen_lite.io import StructureRecord, build_structure
 from mattergen_lite.scoring.credibility import Credibility, credibility, with_novelty
 from mattergen_lite.scoring.neutrality import Neutrality, neutrality
 from mattergen_lite.scoring.novelty import Novelty, novelty
@@ -168,13 +166,3 @@ def _add_novelty(judged: Score, found: Novelty | Failure) -> Score:
         return replace(judged, error="; ".join(errors))
     flagged = with_novelty(judged.credibility, found) if judged.credibility else None
     return replace(judged, novelty=found, credibility=flagged)
-
-
-def write_scores_csv(scores: Sequence[Score], path: Path) -> None:
-    """Write one row per score, six significant digits; a reader never sees half a table."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(Score(name="").row()))
-        writer.writeheader()
-        for judged in scores:
-            row = judged.row().items()
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row})
