@@ -21,7 +21,9 @@ from pymatgen.core import Structure
 from mattergen_lite.io import StructureRecord, atomic_path, write_cif, write_extxyz
 from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.score import Score, score
+from mattergen_lite.scoring.stage import add_stability
 from mattergen_lite.scoring.summary import PROTOCOL, Summary, summary
+from mattergen_lite.scoring.symmetry import SYMPREC_RELAXED
 
 RECORD = "run.json"
 FRAMES = "structures.extxyz"
@@ -59,6 +61,14 @@ class Judged:
         return f"{self.summary.text()}\n{times}\n-> {self.table}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """How crystals are judged."""
+
+    potential: str | None = None  # decides about stability; None leaves stability open
+    num_workers: int | None = None  # None: one per core
+
+
 def check_folder(out: Path, overwrite: bool) -> None:
     """Refuse to mix a new run with an old one.
 
@@ -79,12 +89,19 @@ def judge_and_write(
     table: Path,
     watch: Stopwatch,
     provenance: Mapping[str, object],
-    num_workers: int | None,
+    options: JudgeOptions,
 ) -> Judged:
     """Judge structures; write the table and, beside it, structures, summary and, last, record."""
+    num_workers = options.num_workers or available_cores()
     with watch.stage("judging"):
         reference = Reference.embedded()
-        scores = score(records, reference=reference, num_workers=num_workers or available_cores())
+        scores = score(records, reference=reference, num_workers=num_workers)
+    if options.potential is not None:
+        with watch.stage("relaxing"):
+            scores, relaxed = add_stability(
+                scores, records, potential=options.potential, num_workers=num_workers
+            )
+            write_relaxed(table.parent, scores, relaxed)
     with watch.stage("writing"):
         rows = write_structures(table.parent, scores, [record.structure for record in records])
         write_rows(rows, table)
@@ -126,6 +143,16 @@ def write_structures(
         rows.append(row)
     write_extxyz(frames, folder / FRAMES, infos)
     return rows
+
+
+def write_relaxed(
+    folder: Path, scores: Sequence[Score], relaxed: Sequence[Structure | None]
+) -> None:
+    """Write a symmetrised CIF of every relaxed crystal; relaxed cells bear a tight tolerance."""
+    for judged, structure in zip(scores, relaxed, strict=True):
+        if structure is not None:
+            path = folder / "relaxed" / f"{_file_name(judged.name)}.cif"
+            write_cif(structure, path, SYMPREC_RELAXED)
 
 
 def _file_name(name: str) -> str:

@@ -30,6 +30,7 @@ def generate(
     churn: float = 1.0,
     batch_size: int = 64,
     device: str = "auto",
+    stability: Literal["chgnet", "7net-l3i5"] | None = None,
     num_workers: int | None = None,
     overwrite: bool = False,
 ) -> "Judged":
@@ -53,6 +54,8 @@ def generate(
         churn: Noise put back at each step: 0 is deterministic, 1 the recommended amount.
         batch_size: Crystals denoised together.
         device: cpu, cuda, cuda:1, or auto.
+        stability: Potential that decides after CHGNet has relaxed each crystal; writes relaxed/
+            and the energy above hull with its uncertainty. Seconds a crystal; default not judged.
         num_workers: Processes that judge; default all cores.
         overwrite: Replace an earlier run in the same folder.
 
@@ -64,10 +67,11 @@ def generate(
     from mattergen_lite.io import StructureRecord, to_structures
     from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
     from mattergen_lite.properties import parse_conditions
-    from mattergen_lite.results import Stopwatch, check_folder, judge_and_write
+    from mattergen_lite.results import JudgeOptions, Stopwatch, check_folder, judge_and_write
     from mattergen_lite.sampling import SamplerOptions, Target, parse_range, sample
 
     check_folder(out, overwrite)
+    judging = JudgeOptions(potential=stability, num_workers=num_workers)
     options = SamplerOptions(solver=solver, steps=steps, churn=churn, batch_size=batch_size)
     folder = find_checkpoint(checkpoint)
     watch = Stopwatch()
@@ -91,7 +95,7 @@ def generate(
         "data_sha256": model.config.data_sha256,
         "model": model.config.model_dump(mode="json"),
     }
-    return judge_and_write(records, out / "candidates.csv", watch, provenance, num_workers)
+    return judge_and_write(records, out / "candidates.csv", watch, provenance, judging)
 
 
 def score(
@@ -99,6 +103,7 @@ def score(
     /,
     *,
     out: Path,
+    stability: Literal["chgnet", "7net-l3i5"] | None = None,
     num_workers: int | None = None,
     overwrite: bool = False,
 ) -> "Judged":
@@ -111,6 +116,8 @@ def score(
         source: Folder or zip of CIF/POSCAR files, extxyz, csv or parquet with a cif column,
             pymatgen JSON, or the folder of an earlier run.
         out: Folder for the results.
+        stability: Potential that decides after CHGNet has relaxed each crystal; writes relaxed/
+            and the energy above hull with its uncertainty. Seconds a crystal; default not judged.
         num_workers: Processes that judge; default all cores.
         overwrite: Replace an earlier run in the same folder.
 
@@ -119,16 +126,24 @@ def score(
     """
     arguments = dict(locals())
     from mattergen_lite.io import read_structures
-    from mattergen_lite.results import FRAMES, RECORD, Stopwatch, check_folder, judge_and_write
+    from mattergen_lite.results import (
+        FRAMES,
+        RECORD,
+        JudgeOptions,
+        Stopwatch,
+        check_folder,
+        judge_and_write,
+    )
 
     check_folder(out, overwrite)
+    judging = JudgeOptions(potential=stability, num_workers=num_workers)
     if (source / RECORD).exists():  # a run has every crystal twice: as sampled and symmetrised
         source = source / FRAMES
     watch = Stopwatch()
     with watch.stage("reading"):
         records = list(read_structures(source))
     provenance = {"verb": "score", "arguments": arguments}
-    return judge_and_write(records, out / "scores.csv", watch, provenance, num_workers)
+    return judge_and_write(records, out / "scores.csv", watch, provenance, judging)
 
 
 def train(

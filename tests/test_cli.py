@@ -8,7 +8,7 @@ import zipfile
 import pytest
 from crystals import nacl, rutile
 from models import tiny_model
-from pymatgen.core import Structure
+from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mattergen_lite import cli, generate, score
@@ -176,3 +176,20 @@ def test_data_commands(monkeypatch, capsys, tmp_path):
     code, _ = command(monkeypatch, capsys, "data", "info", table, "--png", picture)
     assert code == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_stability_is_judged_where_asked(tmp_path):
+    """Rock salt is stable and stays as it is; the same ions in the CsCl structure lie higher."""
+    (tmp_path / "in").mkdir()
+    cesium_chloride = Structure(Lattice.cubic(3.48), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    nacl().to(str(tmp_path / "in" / "salt.cif"))
+    cesium_chloride.to(str(tmp_path / "in" / "other.cif"))
+    score(tmp_path / "in", out=tmp_path / "out", stability="chgnet", num_workers=2)
+    rows = {row["name"]: row for row in read_rows(tmp_path / "out" / "scores.csv")}
+    salt, other = (float(rows[f"{name}.cif"]["e_above_hull"]) for name in ("salt", "other"))
+    assert abs(salt) < 0.05
+    assert other > salt + 0.02
+    assert float(rows["salt.cif"]["probability_metastable"]) > 0.8
+    assert float(rows["salt.cif"]["e_above_hull_std"]) > 0
+    relaxed = Structure.from_file(tmp_path / "out" / "relaxed" / "salt.cif")
+    assert SpacegroupAnalyzer(relaxed).get_space_group_number() == 225

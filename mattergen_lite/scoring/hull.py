@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-from jaxtyping import Float
 from pymatgen.core import Composition
 from scipy.optimize import linprog
+
+from mattergen_lite.shapes import Float
 
 MIN_FRACTION = 1e-6  # of a decomposition product; less is rounding
 

@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from pymatgen.core import Element, Structure
+
+from mattergen_lite.shapes import Float, Int
 
 if TYPE_CHECKING:
     from ase import Atoms

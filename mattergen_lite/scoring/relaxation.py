@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Float
 from pymatgen.core import Structure
 
 from mattergen_lite.io import build_structure
 from mattergen_lite.scoring.potentials import Potential, SinglePoint, check_elements
+from mattergen_lite.shapes import Float
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -18,6 +18,7 @@ from mattergen_lite.scoring.neutrality import Neutrality, neutrality
 from mattergen_lite.scoring.novelty import Novelty, novelty
 from mattergen_lite.scoring.pool import Failure, Pool, attempt
 from mattergen_lite.scoring.reference import Reference
+from mattergen_lite.scoring.stability import Stability
 from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED, Symmetry, symmetry
 from mattergen_lite.scoring.validity import Validity, validity
 
@@ -40,6 +41,7 @@ class Score:
     neutrality: Neutrality | None = None
     novelty: Novelty | None = None
     credibility: Credibility | None = None
+    stability: Stability | None = None
     error: str | None = None
 
     def row(self) -> dict[str, Cell]:
@@ -60,6 +62,7 @@ _CRITERIA: dict[str, type] = {
     "neutrality": Neutrality,
     "novelty": Novelty,
     "credibility": Credibility,
+    "stability": Stability,
 }
 
 

@@ -21,13 +21,13 @@ from functools import cache
 from importlib.resources import files
 
 import numpy as np
-from jaxtyping import Float
 from pymatgen.core import Composition, Structure
 from scipy import stats
 
 from mattergen_lite.scoring.hull import ReferenceHull, reference_hull
 from mattergen_lite.scoring.potentials import Potential, check_elements
 from mattergen_lite.scoring.relaxation import Limits, Relaxation, relax
+from mattergen_lite.shapes import Float
 
 METASTABLE = 0.1  # eV/atom above the hull, the field's threshold
 DEGREES_OF_FREEDOM = 4.0  # of the Student t: DFT and potentials both have outliers
