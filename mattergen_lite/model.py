@@ -88,6 +88,7 @@ class CrystalDiffusion(nn.Module):
             for name, value in self.state_dict().items()
         }
         save_file(tensors, folder / WEIGHTS)
+        (folder / WEIGHTS).chmod(0o644)  # safetensors makes it private to its owner
         write_yaml(self.config, folder / CONFIG)
 
     @classmethod
