@@ -11,10 +11,12 @@ one would have done. Needs only torch, lightning, numpy, pyarrow and pydantic un
 
 import csv
 import math
+import platform
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from time import perf_counter
 
 import pytorch_lightning as pl
 import torch
@@ -67,10 +69,14 @@ def train(config: RunConfig) -> Path:
     if config.init_from is not None:
         module.model.load_weights(config.init_from)
     trainer = build_trainer(config)
+    check_same_model(config)
     if trainer.is_global_zero:
         config.save(config.run_dir / "config.yaml")
+    start = perf_counter()
     trainer.fit(module, data, ckpt_path=newest_checkpoint(config.run_dir), weights_only=True)
-    return export(trainer, module, config.run_dir)
+    if trainer.is_global_zero:
+        export(trainer, module, config, perf_counter() - start)
+    return config.run_dir / "model"
 
 
 def fit_statistics(config: RunConfig) -> ModelConfig:
@@ -256,13 +262,43 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
     return max(candidates, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def export(trainer: pl.Trainer, module: TrainingModule, run_dir: Path) -> Path:
+def check_same_model(config: RunConfig) -> None:
+    """Refuse to continue a run with a network or data that are not its own.
+
+    Raises:
+        ValueError: If the run in `run_dir` was started with another model configuration.
+    """
+    saved = config.run_dir / "config.yaml"
+    if newest_checkpoint(config.run_dir) and RunConfig.load([saved]).model != config.model:
+        raise ValueError(f"{config.run_dir} holds a run of another model: choose another run_dir")
+
+
+def export(trainer: pl.Trainer, module: TrainingModule, config: RunConfig, seconds: float) -> None:
     """Write the averaged weights as a model folder and draw the learning curves."""
-    folder = run_dir / "model"
-    if trainer.is_global_zero:
-        module.model.save(folder)
-        plot_curves(run_dir)
-    return folder
+    folder = config.run_dir / "model"
+    module.model.save(folder)
+    (folder / "model_card.md").write_text(model_card(trainer, config, seconds))
+    plot_curves(config.run_dir)
+
+
+def model_card(trainer: pl.Trainer, config: RunConfig, seconds: float) -> str:
+    """What a stranger must know of the weights; `benchmarks/model_card.py` adds the metrics."""
+    device = trainer.strategy.root_device
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    batch = config.data.batch_size * trainer.world_size
+    count, largest = sum(config.model.atom_count_histogram), config.model.max_atoms
+    facts = {
+        "data": f"{config.data.path}, splits {', '.join(config.data.train_splits)}",
+        "data SHA-256": config.model.data_sha256,
+        "crystals": f"{count:,} of up to {largest} atoms",
+        "steps": f"{trainer.global_step:,} of {batch} crystals",
+        "last launch": f"{seconds / 60:.1f} minutes on {trainer.world_size} x {hardware}",
+        "conditions": ", ".join(prop.name for prop in config.model.properties) or "none",
+        "weights": f"averaged, decay {config.optimizer.ema_decay}, started from {config.init_from}",
+    }
+    rows = [f"| {name} | {value} |" for name, value in facts.items()]
+    lines = [f"# {config.run_dir.name}", "", "| | |", "|---|---|", *rows, ""]
+    return "\n".join([*lines, "<!-- metrics -->", "<!-- /metrics -->", ""])
 
 
 def read_metrics(run_dir: Path) -> dict[str, list[tuple[int, float]]]:

@@ -115,6 +115,9 @@ def test_killed_and_resumed_equals_undisturbed_bit_for_bit(table, tmp_path):
     folder = train(broken)
     assert_same_run(final_state(tmp_path / "broken"), final_state(tmp_path / "whole"))
     assert CrystalDiffusion.load(folder).config.properties[0].name == "band_gap"
+    assert "60 of 16 crystals" in (folder / "model_card.md").read_text()
+    with pytest.raises(ValueError, match="holds a run of another model"):
+        train(run_config(table, tmp_path / "broken", "model.network.depth=3"))
     assert (tmp_path / "broken" / "curves.png").stat().st_size > 1000
 
 
