@@ -27,7 +27,7 @@ def generate(
     first_sample: int = 0,
     steps: int = 50,
     solver: Literal["multistep", "heun"] = "multistep",
-    churn: float = 1.0,
+    churn: float = 4.0,
     batch_size: int = 64,
     device: str = "auto",
     stability: Literal["chgnet", "7net-l3i5"] | None = None,
@@ -51,7 +51,7 @@ def generate(
         first_sample: Number of the first sample; with num_samples 1, makes one sample again.
         steps: Solver steps; more is slower and better.
         solver: multistep takes one network call a step, heun two.
-        churn: Noise put back at each step: 0 is deterministic, 1 the recommended amount.
+        churn: Noise put back at each step: 0 is deterministic, 1 the plain reverse diffusion.
         batch_size: Crystals denoised together.
         device: cpu, cuda, cuda:1, or auto.
         stability: Potential that decides after CHGNet has relaxed each crystal; writes relaxed/
