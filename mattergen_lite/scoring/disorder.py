@@ -6,6 +6,7 @@ one site, a phase known for fifty years. The rule is Hume-Rothery's, in Goldschm
 radii within 15%, similar electronegativity, for ions the same sign and charges at most two apart.
 """
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
@@ -73,7 +74,9 @@ def _similar_ions(one: str, other: str) -> bool:
 def _metallic_radius(symbol: str) -> float:
     """Metallic radius in Å, the atomic one where the element has none."""
     element = Element(symbol)
-    return float(element.metallic_radius or element.atomic_radius or 0)
+    with warnings.catch_warnings():  # pymatgen announces every element without a metallic radius
+        warnings.simplefilter("ignore")
+        return float(element.metallic_radius or element.atomic_radius or 0)
 
 
 @cache
