@@ -20,7 +20,9 @@ from scipy.stats import wasserstein_distance
 from mattergen_lite.config import DataConfig
 from mattergen_lite.data import CrystalDataset, element_sets, read_table, select_rows
 from mattergen_lite.io import read_structures
-from mattergen_lite.results import FRAMES, RECORD, available_cores
+from mattergen_lite.results import FRAMES, RECORD
+from mattergen_lite.scoring.journal import Journal
+from mattergen_lite.scoring.pool import Pool, available_cores
 from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.score import Score, score
 
@@ -52,7 +54,8 @@ def judged_against(train: object, results: Path) -> list[Score]:
         pq.write_table(train, path)
         reference = Reference.from_parquet(path, name="MP-20 training split")
     records = list(read_structures(results / FRAMES))
-    return score(records, reference=reference, num_workers=available_cores())
+    with Pool(available_cores()) as pool:
+        return score(records, reference=reference, journal=Journal(pool))
 
 
 def protocol(record: dict, scores: Sequence[Score]) -> str:

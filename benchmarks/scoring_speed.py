@@ -15,7 +15,9 @@ import numpy as np
 from pymatgen.core import Structure
 
 from mattergen_lite.io import StructureRecord
+from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.credibility import credibility
+from mattergen_lite.scoring.journal import Journal
 from mattergen_lite.scoring.neutrality import neutrality
 from mattergen_lite.scoring.novelty import novelty
 from mattergen_lite.scoring.pool import Pool
@@ -60,10 +62,15 @@ def main(num_structures: int = 1000, num_workers: int = 2) -> None:
         compare = partial(novelty, structures, names, reference=reference, pool=here)
         print(f"{'novelty':<28}{cpu_seconds(compare):8.2f} CPU s")
     records = [StructureRecord(name, s, None) for name, s in zip(names, structures, strict=True)]
-    start = time.perf_counter()
-    scores = score(records, reference=reference, num_workers=num_workers)
-    print(f"{f'score, {num_workers} workers':<28}{time.perf_counter() - start:8.2f} s")
-    print(summary(scores).text())
+    with Pool(num_workers, preload="mattergen_lite.scoring.stage") as pool:
+        start = time.perf_counter()
+        scores = score(records, reference=reference, journal=Journal(pool))
+        print(f"{f'score, {num_workers} workers':<28}{time.perf_counter() - start:8.2f} s")
+    candidates = [
+        Candidate(raw=judged, structure=structure)
+        for judged, structure in zip(scores, structures, strict=True)
+    ]
+    print(summary(candidates).text())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from io import StringIO, TextIOWrapper
 from itertools import chain, count, islice
 from pathlib import Path, PurePath
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -475,6 +475,28 @@ def to_structures(batch: CrystalBatch) -> list["Structure"]:
     return structures
 
 
+def structure_to_json(structure: "Structure") -> dict[str, list]:
+    """An ordered structure as plain lists, exact to the last bit."""
+    return {
+        "lattice": structure.lattice.matrix.tolist(),
+        "atomic_numbers": list(structure.atomic_numbers),
+        "frac_coords": structure.frac_coords.tolist(),
+    }
+
+
+def structure_from_json(data: Mapping[str, Sequence]) -> "Structure":
+    """The structure that `structure_to_json` wrote.
+
+    Raises:
+        ValueError: If an entry is missing or makes no crystal.
+    """
+    from pymatgen.core import Structure
+
+    if missing := {"lattice", "atomic_numbers", "frac_coords"} - set(data):
+        raise ValueError(f"no {', '.join(sorted(missing))} in a stored structure")
+    return Structure(data["lattice"], data["atomic_numbers"], data["frac_coords"])
+
+
 def from_structures(structures: Sequence["Structure"]) -> CrystalBatch:
     """Pad structures into one batch (float32).
 
@@ -509,29 +531,35 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_cif(structure: "Structure", path: str | Path, symprec: float | None) -> int:
-    """Write a CIF, symmetrised if a tolerance is given.
+class Cif(NamedTuple):
+    """A CIF and the space group in it."""
+
+    text: str
+    space_group: int  # what an analysis of the file finds; 1 for P1
+
+
+def to_cif(structure: "Structure", symprec: float | None) -> Cif:
+    """A crystal as CIF, symmetrised if a tolerance is given.
 
     Args:
         structure: What to write.
-        path: Where to; replaced atomically.
         symprec: Tolerance in Å of the symmetry to impose, or None to write the cell as it is (P1).
-
-    Returns:
-        The space group in the file. It is what an analysis of the symmetrised file finds, or 1 for
-        P1, which is written too if the symmetrised crystal would not be the same crystal.
+            P1 is written too if the symmetrised crystal would not be the same crystal.
     """
     from pymatgen.io.cif import CifWriter
 
     symmetrised = None if symprec is None else _symmetrised_cif(structure, symprec)
-    text, space_group = symmetrised or (str(CifWriter(structure)), 1)
+    return symmetrised or Cif(str(CifWriter(structure)), 1)
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Write a text file, all at once."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
-    return space_group
 
 
-def _symmetrised_cif(structure: "Structure", symprec: float) -> tuple[str, int] | None:
-    """CIF text and space group; None if symmetrising fails or changes the crystal."""
+def _symmetrised_cif(structure: "Structure", symprec: float) -> Cif | None:
+    """The symmetrised CIF; None if symmetrising fails or changes the crystal."""
     from pymatgen.analysis.structure_matcher import StructureMatcher
     from pymatgen.io.cif import CifWriter
     from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
@@ -547,7 +575,7 @@ def _symmetrised_cif(structure: "Structure", symprec: float) -> tuple[str, int] 
         same = space_group == found.get_space_group_number() and matcher.fit(structure, written)
     except Exception:  # spglib and pymatgen fail in their own ways on odd cells
         return None
-    return (text, space_group) if same else None
+    return Cif(text, space_group) if same else None
 
 
 def write_extxyz(

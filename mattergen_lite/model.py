@@ -175,3 +175,12 @@ def weights_hash(folder: Path) -> str:
 
 def _property(config: PropertyConfig) -> Property:
     return Property(**config.model_dump())
+
+
+def model_provenance(model: CrystalDiffusion, folder: Path) -> dict[str, object]:
+    """What a record needs to name the model of a folder: weights, training data, architecture."""
+    return {
+        "weights_sha256": weights_hash(folder),
+        "data_sha256": model.config.data_sha256,
+        "model": model.config.model_dump(mode="json"),
+    }

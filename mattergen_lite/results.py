@@ -6,28 +6,47 @@ same criteria and the same files, whoever made the crystals.
 
 import csv
 import json
-import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
-from mattergen_lite.io import StructureRecord, atomic_path, write_cif, write_extxyz
+from mattergen_lite.io import (
+    Cif,
+    StructureRecord,
+    atomic_path,
+    read_structures,
+    to_cif,
+    write_extxyz,
+    write_text,
+)
+from mattergen_lite.scoring.audit import Audit, audit
+from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.journal import Journal
+from mattergen_lite.scoring.pool import Failure, Pool
+from mattergen_lite.scoring.potentials import check_potential
 from mattergen_lite.scoring.reference import Reference
-from mattergen_lite.scoring.score import Score, score
-from mattergen_lite.scoring.stage import add_stability
-from mattergen_lite.scoring.summary import PROTOCOL, Summary, summary
+from mattergen_lite.scoring.score import score
+from mattergen_lite.scoring.stage import relax_all, score_relaxed, shortlist
+from mattergen_lite.scoring.summary import Summary, protocol, summary
 from mattergen_lite.scoring.symmetry import SYMPREC_RELAXED
 
 RECORD = "run.json"
 FRAMES = "structures.extxyz"
+RELAXED_FRAMES = "relaxed.extxyz"
+JOURNAL = "journal.jsonl"  # there only while a run is unfinished
 CIF_SYMPREC = 0.1  # Å; generated coordinates carry noise of this order
+CIF_TIME_LIMIT = 60.0  # s
+NUM_SHOWN = 5  # of the best candidates, in the terminal
 
 Row = dict[str, str | int | float | bool | None]
 
@@ -48,25 +67,64 @@ class Stopwatch:
 
 @dataclass(frozen=True, kw_only=True)
 class Judged:
-    """Outcome of `generate` or `score`: one score a crystal, and where the files are."""
+    """Outcome of `generate` or `score`: candidates, best first, and where the files are."""
 
     table: Path
-    scores: list[Score]
+    candidates: list[Candidate]
     summary: Summary
+    audit: Audit | None
     seconds: dict[str, float]
 
     def text(self) -> str:
         """Summary for a terminal."""
+        best = [
+            f"{one.rank:>4}  {one.raw.name:<16} {one.raw.formula:<16} {one.verdict}"
+            for one in self.candidates[:NUM_SHOWN]
+        ]
         times = ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
-        return f"{self.summary.text()}\n{times}\n-> {self.table}"
+        audited = [self.audit.text()] if self.audit else []
+        return "\n".join([self.summary.text(), *audited, *best, times, f"-> {self.table}"])
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions:
     """How crystals are judged."""
 
-    potential: str | None = None  # decides about stability; None leaves stability open
-    num_workers: int | None = None  # None: one per core
+    relax: bool = True
+    potential: str = "7net-l3i5"  # decides about stability
+    second_opinion: str | None = "chgnet"  # is compared with the one that decides
+    references: Sequence[Path] = ()  # known structures beside the embedded ones
+    audit: bool = False
+
+    def check(self) -> None:
+        """Refuse what cannot be done, before anything is done.
+
+        Raises:
+            ValueError: If a potential is unknown or not installed, or a reference is missing.
+        """
+        for name in self.potentials:
+            check_potential(name)
+        for path in self.references:
+            if not path.exists():
+                raise ValueError(f"reference {path} does not exist")
+
+    @property
+    def potentials(self) -> list[str]:
+        """Names of the potentials that have a say."""
+        names = [self.potential, self.second_opinion] if self.relax else []
+        return list(dict.fromkeys(name for name in names if name is not None))
+
+    def reference(self) -> Reference:
+        """All known structures.
+
+        Raises:
+            ValueError: If one of the sources holds no readable structure.
+        """
+        own = [
+            Reference.from_records(read_structures(path), name=path.name)
+            for path in self.references
+        ]
+        return Reference.joined([Reference.embedded(), *own]) if own else Reference.embedded()
 
 
 def check_folder(out: Path, overwrite: bool) -> None:
@@ -79,37 +137,30 @@ def check_folder(out: Path, overwrite: bool) -> None:
         raise ValueError(f"{out} holds an earlier run: choose another folder or pass --overwrite")
 
 
-def available_cores() -> int:
-    """Cores this process may use (a batch system may grant fewer than the machine has)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def judge_and_write(
     records: Sequence[StructureRecord],
     table: Path,
     watch: Stopwatch,
     provenance: Mapping[str, object],
     options: JudgeOptions,
+    pool: Pool,
 ) -> Judged:
-    """Judge structures; write the table and, beside it, structures, summary and, last, record."""
-    num_workers = options.num_workers or available_cores()
-    with watch.stage("judging"):
-        reference = Reference.embedded()
-        scores = score(records, reference=reference, num_workers=num_workers)
-    if options.potential is not None:
-        with watch.stage("relaxing"):
-            scores, relaxed = add_stability(
-                scores, records, potential=options.potential, num_workers=num_workers
-            )
-            write_relaxed(table.parent, scores, relaxed)
+    """Judge structures; write the table and, beside it, structures, summary and, last, record.
+
+    An interrupted run leaves a journal in the folder, from which the same command goes on.
+    """
+    folder = table.parent
+    journal = Journal(pool, folder / JOURNAL)
+    with watch.stage("reference"):
+        reference = options.reference()
+    candidates = judge_all(records, options, reference, journal, watch)
     with watch.stage("writing"):
-        rows = write_structures(table.parent, scores, [record.structure for record in records])
-        write_rows(rows, table)
-        figures = summary(scores)
-        protocol = PROTOCOL | {"reference": reference.name}
-        write_json(
-            {"figures": asdict(figures), "protocol": protocol}, table.parent / "summary.json"
-        )
+        rows = write_structures(folder, candidates, pool)
+        write_table(rows, table)
+        figures = summary(candidates)
+        how = protocol(figures) | {"reference": reference.name}
+        write_json({"figures": asdict(figures), "protocol": how}, folder / "summary.json")
+        audited = write_audit(candidates, reference, folder) if options.audit else None
     write_json(
         {
             **provenance,
@@ -120,39 +171,112 @@ def judge_and_write(
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": watch.seconds,
         },
-        table.parent / RECORD,
+        folder / RECORD,
     )
-    return Judged(table=table, scores=scores, summary=figures, seconds=watch.seconds)
+    journal.forget()
+    return Judged(
+        table=table,
+        candidates=candidates,
+        summary=figures,
+        audit=audited,
+        seconds=watch.seconds,
+    )
 
 
-def write_structures(
-    folder: Path, scores: Sequence[Score], structures: Sequence[Structure | None]
-) -> list[Row]:
-    """Write a CIF per crystal and one extxyz of all; returns the table rows with the CIFs' names.
+def judge_all(
+    records: Sequence[StructureRecord],
+    options: JudgeOptions,
+    reference: Reference,
+    journal: Journal,
+    watch: Stopwatch,
+) -> list[Candidate]:
+    """The chain of the judge: score, relax, score what came of it, assess, rank; best first."""
+    with watch.stage("judging"):
+        raw = score(records, journal=journal, reference=reference)
+    measured, relaxed = [None] * len(raw), [None] * len(raw)
+    if options.relax:
+        with watch.stage("relaxing"):
+            measured = relax_all(raw, records, potentials=options.potentials, journal=journal)
+        with watch.stage("judging relaxed"):
+            relaxed = score_relaxed(records, measured, reference=reference, journal=journal)
+    return shortlist(
+        records,
+        raw,
+        measured,
+        relaxed,
+        decider=options.potential,
+        second_opinion=options.potentials[1] if len(options.potentials) > 1 else None,
+    )
 
-    A crystal whose row has an error is in neither file: there is nothing a reader could open.
+
+def write_structures(folder: Path, candidates: Sequence[Candidate], pool: Pool) -> list[Row]:
+    """Write CIFs and extxyz of raw and relaxed crystals; returns table rows with the CIFs' names.
+
+    A crystal whose row has an error is in no file: there is nothing a reader could open.
     """
-    rows, frames, infos = [], [], []
-    for judged, structure in zip(scores, structures, strict=True):
-        row = judged.row() | {"cif": None, "cif_space_group": None}
-        if judged.error is None:
-            row["cif"] = f"cifs/{_file_name(judged.name)}.cif"
-            row["cif_space_group"] = write_cif(structure, folder / row["cif"], CIF_SYMPREC)
-            frames.append(structure)
-            infos.append({"name": judged.name, "space_group": row["space_group"]})
-        rows.append(row)
-    write_extxyz(frames, folder / FRAMES, infos)
-    return rows
+    raw = [one.structure if one.raw.error is None else None for one in candidates]
+    relaxed = [one.relaxed_structure for one in candidates]
+    names = [_file_name(one.raw.name) for one in candidates]
+    cifs = write_cifs(raw, names, folder / "cifs", CIF_SYMPREC, pool)
+    relaxed_cifs = write_cifs(relaxed, names, folder / "relaxed", SYMPREC_RELAXED, pool)
+    write_frames(raw, candidates, folder / FRAMES)
+    if any(relaxed):
+        write_frames(relaxed, candidates, folder / RELAXED_FRAMES)
+    return [
+        one.row()
+        | {
+            "cif": cif and f"cifs/{name}.cif",
+            "cif_space_group": cif and cif.space_group,
+            "relaxed_cif": relaxed_cif and f"relaxed/{name}.cif",
+            "relaxed_cif_space_group": relaxed_cif and relaxed_cif.space_group,
+        }
+        for one, name, cif, relaxed_cif in zip(candidates, names, cifs, relaxed_cifs, strict=True)
+    ]
 
 
-def write_relaxed(
-    folder: Path, scores: Sequence[Score], relaxed: Sequence[Structure | None]
+def write_cifs(
+    structures: Sequence[Structure | None],
+    names: Sequence[str],
+    folder: Path,
+    symprec: float,
+    pool: Pool,
+) -> list[Cif | None]:
+    """Write a symmetrised CIF of every crystal; returns them, None where there is none."""
+    there = [index for index, structure in enumerate(structures) if structure is not None]
+    cifs: list[Cif | None] = [None] * len(structures)
+    made = pool.map(
+        partial(to_cif, symprec=symprec), [structures[i] for i in there], time_limit=CIF_TIME_LIMIT
+    )
+    for index, cif in zip(there, made, strict=True):
+        # Symmetrising is what takes time or breaks; the cell as it is can always be written.
+        cifs[index] = to_cif(structures[index], None) if isinstance(cif, Failure) else cif
+        write_text(cifs[index].text, folder / f"{names[index]}.cif")
+    return cifs
+
+
+def write_frames(
+    structures: Sequence[Structure | None], candidates: Sequence[Candidate], path: Path
 ) -> None:
-    """Write a symmetrised CIF of every relaxed crystal; relaxed cells bear a tight tolerance."""
-    for judged, structure in zip(scores, relaxed, strict=True):
-        if structure is not None:
-            path = folder / "relaxed" / f"{_file_name(judged.name)}.cif"
-            write_cif(structure, path, SYMPREC_RELAXED)
+    """Write all crystals as one extxyz file, best first."""
+    there = [
+        (structure, {"name": one.raw.name, "rank": one.rank})
+        for structure, one in zip(structures, candidates, strict=True)
+        if structure is not None
+    ]
+    write_extxyz([frame for frame, _ in there], path, [info for _, info in there])
+
+
+def write_audit(candidates: Sequence[Candidate], reference: Reference, folder: Path) -> Audit:
+    """Write the audit of the whole set as JSON and PNG.
+
+    Raises:
+        ValueError: If no structure could be read.
+    """
+    readable = [one.structure for one in candidates if one.raw.error is None]
+    found = audit([structure.composition for structure in readable], reference)
+    write_json(asdict(found), folder / "audit.json")
+    found.write_png(folder / "audit.png")
+    return found
 
 
 def _file_name(name: str) -> str:
@@ -161,13 +285,15 @@ def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_.#" else "_" for c in stem).lstrip(".") or "unnamed"
 
 
-def write_rows(rows: Sequence[Row], path: Path) -> None:
-    """Write rows as CSV, six significant digits, all at once."""
+def write_table(rows: Sequence[Row], path: Path) -> None:
+    """Write rows as CSV for people, six significant digits, and as parquet for programs."""
     with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         for row in rows:
             writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    with atomic_path(path.with_suffix(".parquet")) as temporary:
+        pq.write_table(pa.Table.from_pylist(rows), temporary)
 
 
 def write_json(content: Mapping[str, object], path: Path) -> None:

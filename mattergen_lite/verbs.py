@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mattergen_lite.results import Judged
 
 DEFAULT_CHECKPOINT = "mp_20"
+JUDGE = "mattergen_lite.scoring.stage"  # what judging processes import while others still work
+BuiltInPotential = Literal["chgnet", "7net-l3i5"]
 
 
 def generate(
@@ -30,14 +32,19 @@ def generate(
     churn: float = 4.0,
     batch_size: int = 64,
     device: str = "auto",
-    stability: Literal["chgnet", "7net-l3i5"] | None = None,
+    relax: bool = True,
+    potential: BuiltInPotential = "7net-l3i5",
+    second_opinion: BuiltInPotential | None = "chgnet",
+    reference: Sequence[Path] = (),
     num_workers: int | None = None,
     overwrite: bool = False,
 ) -> "Judged":
     """Generate crystals and judge each of them.
 
-    Writes candidates.csv (one row a sample), cifs/ (symmetrised), structures.extxyz, summary.json
-    (shares and their protocol) and run.json, which has all it takes to make any one sample again.
+    Writes candidates.csv (and .parquet; one row a sample, best first), cifs/ and relaxed/
+    (symmetrised), structures.extxyz and relaxed.extxyz, summary.json (shares and their protocol)
+    and run.json, which has all it takes to make any one sample again. An interrupted run is
+    continued by the same command.
 
     Args:
         out: Folder for the results.
@@ -54,48 +61,56 @@ def generate(
         churn: Noise put back at each step: 0 is deterministic, 1 the plain reverse diffusion.
         batch_size: Crystals denoised together.
         device: cpu, cuda, cuda:1, or auto.
-        stability: Potential that decides after CHGNet has relaxed each crystal; writes relaxed/
-            and the energy above hull with its uncertainty. Seconds a crystal; default not judged.
-        num_workers: Processes that judge; default all cores.
+        relax: Relax every crystal with CHGNet and judge its stability; seconds a crystal.
+        potential: Decides about the energy above the hull of what relaxed.
+        second_opinion: Is compared with it; a disagreement is flagged.
+        reference: Known structures to be novel against, beside the embedded Materials Project:
+            any source that `score` reads; repeat for several.
+        num_workers: Processes that judge; default one a core, 0 judges in this process.
         overwrite: Replace an earlier run in the same folder.
 
     Raises:
         ValueError: If an argument does not make sense; nothing is written then.
     """
     arguments = dict(locals())
-    from mattergen_lite.elements import element_mask
-    from mattergen_lite.io import StructureRecord, to_structures
-    from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
-    from mattergen_lite.properties import parse_conditions
-    from mattergen_lite.results import JudgeOptions, Stopwatch, check_folder, judge_and_write
-    from mattergen_lite.sampling import SamplerOptions, Target, parse_range, sample
+    from mattergen_lite.scoring.pool import Pool, available_cores
 
-    check_folder(out, overwrite)
-    judging = JudgeOptions(potential=stability, num_workers=num_workers)
-    options = SamplerOptions(solver=solver, steps=steps, churn=churn, batch_size=batch_size)
-    folder = find_checkpoint(checkpoint)
-    watch = Stopwatch()
-    with watch.stage("loading"):
-        model = CrystalDiffusion.load(folder, pick_device(device))
-    target = Target(
-        conditions=parse_conditions(condition, model.properties),
-        guidance=guidance,
-        allowed=None if elements is None else model.allowed(element_mask(elements.split(","))),
-        num_atoms=parse_range(num_atoms),
-    )
-    indices = range(first_sample, first_sample + num_samples)
-    with watch.stage("sampling"):
-        crystals = sample(model, indices, seed=seed, options=options, target=target)
-    structures = to_structures(crystals)
-    records = [StructureRecord(f"{i:06d}", s) for i, s in zip(indices, structures, strict=True)]
-    provenance = {
-        "verb": "generate",
-        "arguments": arguments,
-        "weights_sha256": weights_hash(folder),
-        "data_sha256": model.config.data_sha256,
-        "model": model.config.model_dump(mode="json"),
-    }
-    return judge_and_write(records, out / "candidates.csv", watch, provenance, judging)
+    with Pool(available_cores() if num_workers is None else num_workers, preload=JUDGE) as pool:
+        from mattergen_lite.elements import element_mask
+        from mattergen_lite.io import StructureRecord, to_structures
+        from mattergen_lite.model import (
+            CrystalDiffusion,
+            find_checkpoint,
+            model_provenance,
+            pick_device,
+        )
+        from mattergen_lite.properties import parse_conditions
+        from mattergen_lite.results import JudgeOptions, Stopwatch, check_folder, judge_and_write
+        from mattergen_lite.sampling import SamplerOptions, Target, parse_range, sample
+
+        check_folder(out, overwrite)
+        judging = JudgeOptions(
+            relax=relax, potential=potential, second_opinion=second_opinion, references=reference
+        )
+        judging.check()
+        options = SamplerOptions(solver=solver, steps=steps, churn=churn, batch_size=batch_size)
+        folder = find_checkpoint(checkpoint)
+        watch = Stopwatch()
+        with watch.stage("loading"):
+            model = CrystalDiffusion.load(folder, pick_device(device))
+        target = Target(
+            conditions=parse_conditions(condition, model.properties),
+            guidance=guidance,
+            allowed=None if elements is None else model.allowed(element_mask(elements.split(","))),
+            num_atoms=parse_range(num_atoms),
+        )
+        indices = range(first_sample, first_sample + num_samples)
+        with watch.stage("sampling"):
+            crystals = sample(model, indices, seed=seed, options=options, target=target)
+        structures = to_structures(crystals)
+        records = [StructureRecord(f"{i:06d}", s) for i, s in zip(indices, structures, strict=True)]
+        provenance = {"verb": "generate", "arguments": arguments} | model_provenance(model, folder)
+        return judge_and_write(records, out / "candidates.csv", watch, provenance, judging, pool)
 
 
 def score(
@@ -103,47 +118,67 @@ def score(
     /,
     *,
     out: Path,
-    stability: Literal["chgnet", "7net-l3i5"] | None = None,
+    relax: bool = True,
+    potential: BuiltInPotential = "7net-l3i5",
+    second_opinion: BuiltInPotential | None = "chgnet",
+    reference: Sequence[Path] = (),
+    audit: bool = False,
     num_workers: int | None = None,
     overwrite: bool = False,
 ) -> "Judged":
-    """Judge crystals from any source: geometry, symmetry, charge, novelty, credibility.
+    """Judge crystals from any source: geometry, symmetry, charge, stability, novelty, credibility.
 
-    Writes scores.csv (one row a crystal, with its error if it has one), cifs/ (symmetrised),
-    structures.extxyz, summary.json (shares and their protocol) and run.json.
+    Writes scores.csv (and .parquet; one row a crystal, best first, with its error if it has one),
+    cifs/ and relaxed/ (symmetrised), structures.extxyz and relaxed.extxyz, summary.json (shares and
+    their protocol) and run.json. An interrupted run is continued by the same command.
 
     Args:
         source: Folder or zip of CIF/POSCAR files, extxyz, csv or parquet with a cif column,
             pymatgen JSON, or the folder of an earlier run.
         out: Folder for the results.
-        stability: Potential that decides after CHGNet has relaxed each crystal; writes relaxed/
-            and the energy above hull with its uncertainty. Seconds a crystal; default not judged.
-        num_workers: Processes that judge; default all cores.
+        relax: Relax every crystal with CHGNet and judge its stability; seconds a crystal.
+        potential: Decides about the energy above the hull of what relaxed.
+        second_opinion: Is compared with it; a disagreement is flagged.
+        reference: Known structures to be novel against, beside the embedded Materials Project:
+            any source that `score` reads; repeat for several.
+        audit: Compare the whole set with the known materials as a reviewer would: elements,
+            intermetallics, dopant-like compositions, unseen chemical systems; audit.json and .png.
+        num_workers: Processes that judge; default one a core, 0 judges in this process.
         overwrite: Replace an earlier run in the same folder.
 
     Raises:
         ValueError: If the source holds no structures; nothing is written then.
     """
     arguments = dict(locals())
-    from mattergen_lite.io import read_structures
-    from mattergen_lite.results import (
-        FRAMES,
-        RECORD,
-        JudgeOptions,
-        Stopwatch,
-        check_folder,
-        judge_and_write,
-    )
+    from mattergen_lite.scoring.pool import Pool, available_cores
 
-    check_folder(out, overwrite)
-    judging = JudgeOptions(potential=stability, num_workers=num_workers)
-    if (source / RECORD).exists():  # a run has every crystal twice: as sampled and symmetrised
-        source = source / FRAMES
-    watch = Stopwatch()
-    with watch.stage("reading"):
-        records = list(read_structures(source))
-    provenance = {"verb": "score", "arguments": arguments}
-    return judge_and_write(records, out / "scores.csv", watch, provenance, judging)
+    with Pool(available_cores() if num_workers is None else num_workers, preload=JUDGE) as pool:
+        from mattergen_lite.io import read_structures
+        from mattergen_lite.results import (
+            FRAMES,
+            RECORD,
+            JudgeOptions,
+            Stopwatch,
+            check_folder,
+            judge_and_write,
+        )
+
+        check_folder(out, overwrite)
+        judging = JudgeOptions(
+            relax=relax,
+            potential=potential,
+            second_opinion=second_opinion,
+            references=reference,
+            audit=audit,
+        )
+        judging.check()
+        if (source / RECORD).exists():  # a run has every crystal twice: as sampled and symmetrised
+            source = source / FRAMES
+        watch = Stopwatch()
+        with watch.stage("reading"):
+            records = list(read_structures(source))
+        provenance = {"verb": "score", "arguments": arguments}
+        return judge_and_write(records, out / "scores.csv", watch, provenance, judging, pool)
 
 
 def train(
@@ -212,7 +247,7 @@ def data_prepare(
         ValueError: If the source holds no usable structure; nothing is written then.
     """
     from mattergen_lite.curation import prepare
-    from mattergen_lite.results import available_cores
+    from mattergen_lite.scoring.pool import available_cores
 
     return prepare(
         source,

@@ -98,7 +98,7 @@ def test_generate_stages(run, checkpoint):
         "generate_stages", "--checkpoint", checkpoint, "--num-samples", 2, "--steps", 2
     )
     names = [row["stage"] for row in stages]
-    assert names[:2] == ["import", "loading"]
+    assert names[:2] == ["imports, rest", "loading"]
     assert {"sampling", "judging", "writing"} < set(names)
     assert total["seconds"] == pytest.approx(sum(row["seconds"] for row in stages))
     assert total["s/structure"] == pytest.approx(total["seconds"] / 2)

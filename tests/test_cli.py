@@ -5,6 +5,7 @@ import json
 import sys
 import zipfile
 
+import pyarrow.parquet as pq
 import pytest
 from crystals import nacl, rutile
 from models import tiny_model
@@ -12,6 +13,8 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mattergen_lite import cli, generate, score
+
+QUICK = {"relax": False, "num_workers": 0}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,7 @@ def checkpoint(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(checkpoint, tmp_path_factory):
     out = tmp_path_factory.mktemp("results")
-    generate(out=out, num_samples=5, checkpoint=str(checkpoint), steps=6, num_atoms="2..6")
+    generate(out=out, num_samples=5, checkpoint=str(checkpoint), steps=6, num_atoms="2..6", **QUICK)
     return out
 
 
@@ -45,9 +48,11 @@ def command(monkeypatch, capsys, *arguments: object) -> tuple[int, str]:
 
 def test_generate_writes_every_sample(run):
     rows = read_rows(run / "candidates.csv")
-    assert [row["name"] for row in rows] == [f"{i:06d}" for i in range(5)]
+    assert [row["rank"] for row in rows] == [str(i) for i in range(1, 6)]
+    assert sorted(row["name"] for row in rows) == [f"{i:06d}" for i in range(5)]
     summary = json.loads((run / "summary.json").read_text())
     assert summary["figures"]["num_structures"] == 5
+    assert summary["figures"]["stability"] is None
     assert "reference" in summary["protocol"]
 
 
@@ -71,9 +76,11 @@ def test_one_sample_is_made_again_from_the_record(run, checkpoint, tmp_path):
         seed=asked["seed"],
         steps=asked["steps"],
         num_atoms=asked["num_atoms"],
+        **QUICK,
     )
-    again, first = read_rows(tmp_path / "candidates.csv")[0], read_rows(run / "candidates.csv")[3]
-    assert (again["name"], again["formula"]) == (first["name"], first["formula"])
+    (again,) = read_rows(tmp_path / "candidates.csv")
+    first = {row["name"]: row for row in read_rows(run / "candidates.csv")}["000003"]
+    assert (again["name"], again["formula"]) == ("000003", first["formula"])
     assert float(again["density"]) == pytest.approx(float(first["density"]), rel=1e-3)
     assert len(record["weights_sha256"]) == 64
 
@@ -86,10 +93,11 @@ def test_generate_keeps_to_elements_and_sizes(checkpoint, tmp_path):
         steps=6,
         elements="Li,O",
         num_atoms="3",
+        **QUICK,
     )
-    for one in judged.scores:
-        assert set(one.chemical_system.split("-")) <= {"Li", "O"}
-        assert one.num_atoms == 3
+    for one in judged.candidates:
+        assert set(one.raw.chemical_system.split("-")) <= {"Li", "O"}
+        assert one.raw.num_atoms == 3
 
 
 def test_score_keeps_broken_files_as_rows(tmp_path):
@@ -98,7 +106,7 @@ def test_score_keeps_broken_files_as_rows(tmp_path):
         file.writestr("salt.cif", nacl().to(fmt="cif"))
         file.writestr("../rutile.cif", rutile().to(fmt="cif"))
         file.writestr("broken.cif", "data_x\n_cell_length_a what")
-    score(archive, out=tmp_path / "scored")
+    score(archive, out=tmp_path / "scored", relax=False)
     rows = {row["name"]: row for row in read_rows(tmp_path / "scored" / "scores.csv")}
     assert rows["salt.cif"]["space_group"] == "225"
     assert rows["salt.cif"]["charge_verdict"] == "neutral"
@@ -110,13 +118,13 @@ def test_score_keeps_broken_files_as_rows(tmp_path):
 
 
 def test_score_reads_a_run_once(run, tmp_path):
-    judged = score(run, out=tmp_path)
-    assert [one.name for one in judged.scores] == [f"{i:06d}" for i in range(5)]
+    judged = score(run, out=tmp_path, **QUICK)
+    assert sorted(one.raw.name for one in judged.candidates) == [f"{i:06d}" for i in range(5)]
 
 
 def test_earlier_results_are_not_overwritten_unasked(run, checkpoint):
     with pytest.raises(ValueError, match="holds an earlier run"):
-        generate(out=run, num_samples=1, checkpoint=str(checkpoint))
+        generate(out=run, num_samples=1, checkpoint=str(checkpoint), num_workers=0)
 
 
 @pytest.mark.parametrize(
@@ -178,18 +186,70 @@ def test_data_commands(monkeypatch, capsys, tmp_path):
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
-def test_stability_is_judged_where_asked(tmp_path):
-    """Rock salt is stable and stays as it is; the same ions in the CsCl structure lie higher."""
-    (tmp_path / "in").mkdir()
+@pytest.fixture(scope="module")
+def polymorphs(tmp_path_factory):
+    """Rock salt, the same ions as CsCl, and a file that is no structure."""
+    folder = tmp_path_factory.mktemp("polymorphs")
     cesium_chloride = Structure(Lattice.cubic(3.48), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    nacl().to(str(tmp_path / "in" / "salt.cif"))
-    cesium_chloride.to(str(tmp_path / "in" / "other.cif"))
-    score(tmp_path / "in", out=tmp_path / "out", stability="chgnet", num_workers=2)
-    rows = {row["name"]: row for row in read_rows(tmp_path / "out" / "scores.csv")}
+    nacl().to(str(folder / "salt.cif"))
+    cesium_chloride.to(str(folder / "other.cif"))
+    (folder / "broken.cif").write_text("data_x")
+    return folder
+
+
+def test_stability_is_judged_and_ranks(polymorphs, tmp_path):
+    """Rock salt is stable and stays as it is; the same ions in the CsCl structure lie higher."""
+    out = tmp_path / "out"
+    judged = score(polymorphs, out=out, potential="chgnet", num_workers=2)
+    rows = {row["name"]: row for row in read_rows(out / "scores.csv")}
     salt, other = (float(rows[f"{name}.cif"]["e_above_hull"]) for name in ("salt", "other"))
     assert abs(salt) < 0.05
     assert other > salt + 0.02
     assert float(rows["salt.cif"]["probability_metastable"]) > 0.8
     assert float(rows["salt.cif"]["e_above_hull_std"]) > 0
-    relaxed = Structure.from_file(tmp_path / "out" / "relaxed" / "salt.cif")
+    assert rows["salt.cif"]["relaxed_space_group"] == rows["salt.cif"]["relaxed_cif_space_group"]
+    assert rows["salt.cif"]["symmetry_change"] == "kept"
+    assert rows["broken.cif"]["verdict"].startswith("not judged: ")
+    relaxed = Structure.from_file(out / "relaxed" / "salt.cif")
     assert SpacegroupAnalyzer(relaxed).get_space_group_number() == 225
+    assert [one.raw.name for one in judged.candidates][-1] == "broken.cif"
+    stability = judged.summary.stability
+    assert stability.relaxed == pytest.approx(2 / 3)
+    assert stability.expected_metastable == pytest.approx(
+        sum(float(rows[f"{name}.cif"]["probability_metastable"]) for name in ("salt", "other")) / 3,
+        abs=1e-5,
+    )
+    assert pq.read_table(out / "scores.parquet").num_rows == 3
+    assert not (out / "journal.jsonl").exists()
+
+
+def test_interrupted_scoring_repeats_nothing(polymorphs, tmp_path, monkeypatch):
+    """What was relaxed before a crash is read from the journal, and the outcome is the same."""
+    whole = score(polymorphs, out=tmp_path / "whole", potential="chgnet", num_workers=0)
+    out = tmp_path / "out"
+    with monkeypatch.context() as broken:
+        broken.setattr("mattergen_lite.results.write_table", fail)
+        with pytest.raises(OSError, match="disk"):
+            score(polymorphs, out=out, potential="chgnet", num_workers=0)
+    assert not (out / "run.json").exists()
+    monkeypatch.setattr("mattergen_lite.scoring.stage.measure", fail)
+    resumed = score(polymorphs, out=out, potential="chgnet", num_workers=0)
+    assert [one.row() for one in resumed.candidates] == [one.row() for one in whole.candidates]
+
+
+def fail(*arguments: object, **options: object) -> None:
+    raise OSError("disk full")
+
+
+def test_own_reference_and_audit(polymorphs, tmp_path):
+    rutile().to(str(tmp_path / "rutile.cif"))
+    own = tmp_path / "own"
+    own.mkdir()
+    rutile().perturb(0.0).to(str(own / "mine.cif"))
+    judged = score(
+        tmp_path / "rutile.cif", out=tmp_path / "out", reference=[own], audit=True, **QUICK
+    )
+    assert "own, 1 structures" in (tmp_path / "out" / "summary.json").read_text()
+    assert judged.audit.num_structures == 1
+    assert (tmp_path / "out" / "audit.png").read_bytes().startswith(b"\x89PNG")
+    assert json.loads((tmp_path / "out" / "audit.json").read_text())["traits"]

@@ -18,9 +18,10 @@ from mattergen_lite import io
 from mattergen_lite.io import (
     from_structures,
     read_structures,
+    to_cif,
     to_structures,
-    write_cif,
     write_extxyz,
+    write_text,
 )
 
 TIGHT = StructureMatcher(ltol=1e-3, stol=1e-3, angle_tol=0.01, scale=False, primitive_cell=False)
@@ -321,27 +322,31 @@ def test_hopeless_sources_are_named(tmp_path, make):
 def test_symmetrised_cif_reopens_with_its_space_group(tmp_path, structure, space_group):
     noisy = structure.copy()
     noisy.perturb(0.02, seed=0) if space_group != 1 and len(structure) > 1 else None
-    assert write_cif(noisy, tmp_path / "out.cif", symprec=0.1) == space_group
+    text, written = to_cif(noisy, symprec=0.1)
+    assert written == space_group
+    write_text(text, tmp_path / "out.cif")
     reopened = Structure.from_file(tmp_path / "out.cif")
     assert SpacegroupAnalyzer(reopened).get_space_group_number() == space_group
     assert StructureMatcher(scale=False).fit(reopened, structure)
-    assert f"Int_Tables_number   {space_group}" in (tmp_path / "out.cif").read_text()
+    assert f"Int_Tables_number   {space_group}" in text
 
 
-def test_unsymmetrised_cif_keeps_every_atom(tmp_path):
+def test_unsymmetrised_cif_keeps_every_atom():
     noisy = crystals.rutile()
     noisy.perturb(0.02, seed=0)
-    assert write_cif(noisy, tmp_path / "out.cif", symprec=None) == 1
-    assert TIGHT.fit(Structure.from_file(tmp_path / "out.cif"), noisy)
+    text, space_group = to_cif(noisy, symprec=None)
+    assert space_group == 1
+    assert TIGHT.fit(Structure.from_str(text, fmt="cif"), noisy)
 
 
-def test_cif_falls_back_to_p1_when_symmetry_would_change_the_crystal(tmp_path):
+def test_cif_falls_back_to_p1_when_symmetry_would_change_the_crystal():
     """At a tolerance of 0.5 Å a badly distorted rutile is called 136: not to be written so."""
     distorted = crystals.rutile()
     distorted.perturb(0.3, seed=0)
     assert SpacegroupAnalyzer(distorted, 0.5).get_space_group_number() == 136
-    assert write_cif(distorted, tmp_path / "out.cif", symprec=0.5) == 1
-    assert TIGHT.fit(Structure.from_file(tmp_path / "out.cif"), distorted)
+    text, space_group = to_cif(distorted, symprec=0.5)
+    assert space_group == 1
+    assert TIGHT.fit(Structure.from_str(text, fmt="cif"), distorted)
 
 
 def test_writing_is_atomic(tmp_path):

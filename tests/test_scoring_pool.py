@@ -1,6 +1,7 @@
 """The pool loses one item to a crash or a hang, never the others."""
 
 import os
+import sys
 import time
 
 import pytest
@@ -17,6 +18,15 @@ def misbehave(item: int) -> int:
         raise ValueError("six is refused")
     print("noise on standard output")
     return item**2
+
+
+def wait(item: float) -> float:
+    time.sleep(item)
+    return item
+
+
+def is_imported(item: str) -> bool:
+    return item in sys.modules
 
 
 def num_threads(item: int) -> str:
@@ -66,6 +76,18 @@ def test_stopping_early_leaves_no_process():
         results.close()
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
+
+
+def test_results_come_as_they_are_ready():
+    with Pool(2) as pool:
+        order = [index for index, _ in pool.stream(wait, [1.0, 0.0, 0.0], time_limit=30.0)]
+    assert sorted(order) == [0, 1, 2]
+    assert order[-1] == 0
+
+
+def test_preloaded_workers_have_imported_the_module():
+    with Pool(1, preload="colorsys") as pool:
+        assert list(pool.map(is_imported, ["colorsys", "chunk"], time_limit=30.0)) == [True, False]
 
 
 def test_negative_workers_are_refused():

@@ -6,10 +6,20 @@ from crystals import li3ps4, nacl, quartz, rutile, single_atom, triclinic
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.io import StructureRecord
+from mattergen_lite.scoring import score as scoring
+from mattergen_lite.scoring.journal import Journal
+from mattergen_lite.scoring.pool import Pool
 from mattergen_lite.scoring.reference import Reference
-from mattergen_lite.scoring.score import Score, score
+from mattergen_lite.scoring.score import Score
 
 CRYSTALS = (nacl, rutile, quartz, li3ps4, triclinic, single_atom)
+
+
+def score(
+    records: list[StructureRecord], *, num_workers: int = 0, reference: Reference | None = None
+) -> list[Score]:
+    with Pool(num_workers) as pool:
+        return scoring.score(records, journal=Journal(pool), reference=reference)
 
 
 def record(name: str, structure: Structure | None, error: str | None = None) -> StructureRecord:
@@ -48,7 +58,7 @@ def test_one_row_per_crystal():
 def test_reference_and_batch_are_compared():
     reference = Reference.from_records([record("mp-1", rutile())], name="test")
     records = [record("one", rutile()), record("two", rutile() * (1, 1, 2)), record("salt", nacl())]
-    one, two, salt = score(records, reference=reference, num_workers=0)
+    one, two, salt = score(records, reference=reference)
     assert one.novelty.nearest_known == "mp-1"
     assert two.novelty.duplicate_of == "one"
     assert salt.novelty.is_novel
@@ -56,7 +66,7 @@ def test_reference_and_batch_are_compared():
 
 
 def test_broken_structures_become_error_rows():
-    scores = score([record("salt", nacl()), *broken_records()], num_workers=0)
+    scores = score([record("salt", nacl()), *broken_records()])
     errors = {scored.name: scored.error for scored in scores}
     assert errors["salt"] is None
     assert errors["unreadable"] == "cannot parse"
@@ -71,15 +81,12 @@ def test_broken_structures_become_error_rows():
     assert {tuple(scored.row()) for scored in scores} == {tuple(Score(name="").row())}
 
 
-def test_parallel_equals_serial(monkeypatch):
-    monkeypatch.setattr("mattergen_lite.scoring.score.SMALL_BATCH", 0)
+def test_parallel_equals_serial():
     records = [record(crystal.__name__, crystal()) for crystal in CRYSTALS] + broken_records()
-    assert score(records, num_workers=2) == score(records, num_workers=0)
+    assert score(records, num_workers=2) == score(records)
 
 
 def test_oxidation_states_of_the_input_are_ignored():
     decorated = nacl()
     decorated.add_oxidation_state_by_element({"Na": 3, "Cl": -1})
-    assert score([record("", decorated)], num_workers=0) == score(
-        [record("", nacl())], num_workers=0
-    )
+    assert score([record("", decorated)]) == score([record("", nacl())])

@@ -5,20 +5,37 @@ import pytest
 from crystals import nacl_primitive, rutile
 from pymatgen.core import Composition, Lattice, Structure
 
-from mattergen_lite.scoring.potentials import load_potential
+from mattergen_lite.scoring.potentials import Potential, load_potential
 from mattergen_lite.scoring.relaxation import Limits, Relaxation
 from mattergen_lite.scoring.stability import (
     Calibration,
     ErrorModel,
+    Measurement,
+    Stability,
     assess,
     calibration,
     calibrations,
     fit_error_model,
     fit_references,
-    judge_stability,
+    measure,
 )
 
 AS_IS = Limits(max_steps=0)
+
+
+def judge_stability(
+    structure: Structure,
+    relaxer: Potential,
+    *others: Potential,
+    known: bool = False,
+    limits: Limits | None = None,
+) -> tuple[Relaxation, Stability]:
+    measured = measure(structure, relaxer, others, limits=limits)
+    names = [potential.name for potential in (*others, relaxer)]
+    stability = assess(
+        measured, decider=names[0], second_opinion=names[1] if others else None, known=known
+    )
+    return measured.relaxation, stability
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +78,13 @@ def test_failures_are_rows_with_a_reason(chgnet):
     assert stability.stability_error == relaxation.error
     assert "Rn unsupported" in stability.stability_error
     assert np.isnan(stability.e_above_hull)
-    failed = assess(Relaxation(error="it exploded"), chgnet)
+    exploded = Measurement(
+        relaxed_with="chgnet",
+        relaxation=Relaxation(error="it exploded"),
+        energies_per_atom={},
+        errors={},
+    )
+    failed = assess(exploded, decider="chgnet")
     assert failed.stability_error == "it exploded"
 
 

@@ -6,8 +6,22 @@ from pymatgen.core import Lattice, Structure
 from test_scoring_novelty import reference_of
 
 from mattergen_lite.io import StructureRecord
-from mattergen_lite.scoring.score import score
-from mattergen_lite.scoring.summary import PROTOCOL, Summary, summary
+from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.journal import Journal
+from mattergen_lite.scoring.novelty import Novelty
+from mattergen_lite.scoring.pool import Pool
+from mattergen_lite.scoring.reference import Reference
+from mattergen_lite.scoring.score import Score, score
+from mattergen_lite.scoring.stability import Stability
+from mattergen_lite.scoring.summary import (
+    PROTOCOL,
+    STABILITY_PROTOCOL,
+    Shares,
+    StabilityShares,
+    protocol,
+    shares,
+    summary,
+)
 
 
 def records() -> list[StructureRecord]:
@@ -17,9 +31,13 @@ def records() -> list[StructureRecord]:
     return [*named, StructureRecord("broken", None, "cannot parse")]
 
 
+def judged(records: list[StructureRecord], reference: Reference | None = None) -> list[Score]:
+    with Pool(0) as pool:
+        return score(records, journal=Journal(pool), reference=reference)
+
+
 def test_shares_are_of_all_structures():
-    found = summary(score(records(), reference=reference_of({"salt": nacl()}), num_workers=0))
-    assert found.num_structures == 6
+    found = shares(judged(records(), reference_of({"salt": nacl()})), 6)
     assert found.readable == pytest.approx(4 / 6)
     assert found.structure_valid == pytest.approx(4 / 6)
     assert found.valid == pytest.approx(4 / 6)
@@ -30,16 +48,79 @@ def test_shares_are_of_all_structures():
 
 
 def test_without_reference():
-    found = summary(score(records()[:3], num_workers=0))
-    assert found.novel is None
-    assert found.unique == pytest.approx(2 / 3)
-    assert "not judged" in found.text()
+    found = summary([Candidate(raw=one, structure=None) for one in judged(records()[:3])])
+    assert found.raw.novel is None
+    assert found.raw.unique == pytest.approx(2 / 3)
+    assert found.relaxed is None
+    assert found.stability is None
+    assert "unknown" in found.text()
 
 
 def test_every_figure_has_its_protocol():
-    assert set(PROTOCOL) == set(Summary.__dataclass_fields__) - {"num_structures"}
+    assert set(PROTOCOL) == set(Shares.__dataclass_fields__)
+    assert set(STABILITY_PROTOCOL) == set(StabilityShares.__dataclass_fields__)
+
+
+def assessed(e_above_hull: float, *, novel: bool = True, unique: bool = True) -> Candidate:
+    """A relaxed candidate about which the potential is sure to within a coin flip."""
+    novelty = Novelty(
+        is_unique=unique,
+        duplicate_of="",
+        is_novel=novel,
+        nearest_known="",
+        rms_distance=None,
+        num_known_polymorphs=0,
+        known_chemical_system=True,
+        is_novel_with_disorder=novel,
+        disordered_form_of="",
+        mixed_elements="",
+    )
+    return Candidate(
+        raw=Score(name="", novelty=novelty),
+        structure=None,
+        relaxed=Score(name="", novelty=novelty),
+        stability=Stability(
+            e_above_hull=e_above_hull,
+            e_above_hull_raw=e_above_hull - 0.08,
+            probability_stable=0.25,
+            probability_metastable=0.5,
+            rmsd=0.2,
+            relaxation_converged=True,
+        ),
+    )
+
+
+def test_stable_unique_novel_hard_and_expected():
+    unassessed = Candidate(raw=Score(name="", error="broken"), structure=None)
+    failed = Candidate(
+        raw=Score(name=""), structure=None, stability=Stability(stability_error="exploded")
+    )
+    found = summary(
+        [
+            assessed(-0.01),
+            assessed(0.05, novel=False),
+            assessed(0.15),
+            assessed(0.05, unique=False),
+            failed,
+            unassessed,
+        ]
+    )
+    stability = found.stability
+    assert stability.stable == pytest.approx(1 / 6)
+    assert stability.metastable == pytest.approx(3 / 6)
+    assert stability.metastable_uncalibrated == pytest.approx(4 / 6)
+    assert stability.expected_metastable == pytest.approx(4 * 0.5 / 6)
+    assert stability.sun == pytest.approx(1 / 6)
+    assert stability.msun == pytest.approx(1 / 6)
+    assert stability.msun_uncalibrated == pytest.approx(2 / 6)
+    assert stability.expected_msun == pytest.approx(2 * 0.5 / 6)
+    assert stability.expected_sun == pytest.approx(2 * 0.25 / 6)
+    assert stability.relaxed == pytest.approx(4 / 6)
+    assert stability.median_rmsd == pytest.approx(0.2)
+    assert set(protocol(found)) == set(PROTOCOL) | set(STABILITY_PROTOCOL)
+    assert "expected_msun" in found.text()
 
 
 def test_nothing_to_summarise():
-    with pytest.raises(ValueError, match="no scores"):
+    with pytest.raises(ValueError, match="no candidates"):
         summary([])

@@ -3,7 +3,8 @@
 `concurrent.futures` loses every pending item when a worker dies and cannot stop one that hangs.
 Here each slot owns one worker process, kills it when an item exceeds the time limit and starts
 another. Workers are fresh interpreters (nothing is forked, the caller's `__main__` is not imported
-again) and use one thread each, so that `num_workers` is the number of cores in use.
+again) and use one thread each, so that `num_workers` is the number of cores in use. Those that
+`preload` a module start at once and import it while the caller does something else.
 """
 
 import os
@@ -11,8 +12,9 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from importlib import import_module
 from queue import SimpleQueue
 from threading import Timer
 from typing import IO, TypeVar
@@ -46,6 +48,8 @@ def serve() -> None:
     """
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints must not write into the stream of answers
+    for module in sys.argv[1:]:
+        import_module(module)
     function: Callable | None = None
     while True:
         try:
@@ -66,14 +70,15 @@ def _send(stream: IO[bytes], message: object) -> None:
 class _Worker:
     """One slot: a process that answers one item at a time and is replaced when it dies."""
 
-    def __init__(self) -> None:
-        self.process: subprocess.Popen | None = None
+    def __init__(self, preload: str | None) -> None:
+        self.preload = preload
+        self.process = _start_process(preload) if preload else None
         self.function: Callable | None = None
 
     def prepare(self, function: Callable) -> None:
         """Have a living process that has imported the function; takes as long as it takes."""
         if self.process is None or self.process.poll() is not None:
-            self.process, self.function = _start_process(), None
+            self.process, self.function = _start_process(self.preload), None
         if function is not self.function:
             _send(self.process.stdin, (True, function))
             pickle.load(self.process.stdout)
@@ -104,13 +109,20 @@ class _Worker:
             self.process.communicate()
 
 
-def _start_process() -> subprocess.Popen:
-    """A fresh interpreter that serves."""
+def _start_process(preload: str | None) -> subprocess.Popen:
+    """A fresh interpreter that serves; an interrupt from the keyboard is the caller's affair."""
     path = os.pathsep.join(entry for entry in sys.path if entry)
     environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
-    command = [sys.executable, "-c", _SERVE]
+    command = [sys.executable, "-c", _SERVE, *([preload] if preload else [])]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment)
+    return subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True
+    )
+
+
+def available_cores() -> int:
+    """Cores this process may use (a batch system may grant fewer than the machine has)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Pool:
@@ -118,15 +130,16 @@ class Pool:
 
     Args:
         num_workers: Processes; 0 runs everything in this process, without time limits.
+        preload: Module that the workers import right away, before there is anything to do.
 
     Raises:
         ValueError: If `num_workers` is negative.
     """
 
-    def __init__(self, num_workers: int) -> None:
+    def __init__(self, num_workers: int, preload: str | None = None) -> None:
         if num_workers < 0:
             raise ValueError(f"num_workers is {num_workers}: expected 0 or more")
-        self._workers = [_Worker() for _ in range(num_workers)]
+        self._workers = [_Worker(preload) for _ in range(num_workers)]
 
     def __enter__(self) -> "Pool":
         return self
@@ -145,8 +158,20 @@ class Pool:
             items: What to apply it to; items and results must be picklable.
             time_limit: Seconds an item may take before its process is killed.
         """
+        waiting: dict[int, Result | Failure] = {}
+        position = 0
+        for index, answer in self.stream(function, items, time_limit=time_limit):
+            waiting[index] = answer
+            while position in waiting:
+                yield waiting.pop(position)
+                position += 1
+
+    def stream(
+        self, function: Callable[[Item], Result], items: Iterable[Item], *, time_limit: float
+    ) -> Iterator[tuple[int, Result | Failure]]:
+        """Like `map`, but each result as soon as it is there, with the position of its item."""
         if not self._workers:
-            yield from (attempt(function, item) for item in items)
+            yield from enumerate(attempt(function, item) for item in items)
             return
         idle: SimpleQueue[_Worker] = SimpleQueue()
         for worker in self._workers:
@@ -161,8 +186,8 @@ class Pool:
                 idle.put(worker)
 
         with ThreadPoolExecutor(len(self._workers)) as threads:
-            answers = [threads.submit(answer, item) for item in items]
+            answers = {threads.submit(answer, item): index for index, item in enumerate(items)}
             try:
-                yield from (future.result() for future in answers)
+                yield from ((answers[future], future.result()) for future in as_completed(answers))
             finally:  # a caller who stops early does not wait for the rest
                 threads.shutdown(wait=False, cancel_futures=True)

@@ -304,12 +304,7 @@ class ChgnetPotential:
 
 @cache
 def _load_chgnet() -> "CHGNet":
-    """The model with the weights of the installed wheel, read without unpickling code.
-
-    Raises:
-        ValueError: If chgnet is not installed.
-    """
-    _require("chgnet")
+    """The model with the weights of the installed wheel, read without unpickling code."""
     import chgnet
     from chgnet.model import CHGNet
 
@@ -329,7 +324,6 @@ class SevennetPotential:
     name = "7net-l3i5"
 
     def __init__(self, device: str = "cpu") -> None:
-        _require("sevenn")
         from sevenn.calculator import SevenNetCalculator
 
         with warnings.catch_warnings(action="ignore"):  # no tensor product accelerator
@@ -364,10 +358,29 @@ def _require(package: str) -> None:
         raise ValueError(f"{package} is not installed, expected `pip install {package}`")
 
 
-POTENTIALS: dict[str, Callable[[str], Potential]] = {
-    ChgnetPotential.name: ChgnetPotential,
-    SevennetPotential.name: SevennetPotential,
+@dataclass(frozen=True)
+class _BuiltIn:
+    """A potential that ships its weights in the wheel of a package."""
+
+    package: str
+    load: Callable[[str], Potential]  # from a device
+
+
+POTENTIALS = {
+    ChgnetPotential.name: _BuiltIn("chgnet", ChgnetPotential),
+    SevennetPotential.name: _BuiltIn("sevenn", SevennetPotential),
 }
+
+
+def check_potential(name: str) -> None:
+    """See whether a built-in potential can be loaded, without loading it.
+
+    Raises:
+        ValueError: If the name is unknown or its package is not installed.
+    """
+    if name not in POTENTIALS:
+        raise ValueError(f"unknown potential {name!r}: expected one of {', '.join(POTENTIALS)}")
+    _require(POTENTIALS[name].package)
 
 
 @cache
@@ -377,6 +390,5 @@ def load_potential(name: str, device: str = "cpu") -> Potential:
     Raises:
         ValueError: If the name is unknown or its package is not installed.
     """
-    if name not in POTENTIALS:
-        raise ValueError(f"unknown potential {name!r}: expected one of {', '.join(POTENTIALS)}")
-    return POTENTIALS[name](device)
+    check_potential(name)
+    return POTENTIALS[name].load(device)

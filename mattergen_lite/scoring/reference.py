@@ -105,6 +105,20 @@ class Reference:
             np.cumsum([0, *(len(crystal.atomic_numbers) for crystal in crystals)]),
         )
 
+    @classmethod
+    def joined(cls, references: Sequence["Reference"]) -> "Reference":
+        """All structures of several references."""
+        starts = np.cumsum([0, *(len(one.atomic_numbers) for one in references)])
+        offsets = [one.offsets[:-1] + start for one, start in zip(references, starts, strict=False)]
+        return cls(
+            " and ".join(one.name for one in references),
+            [material_id for one in references for material_id in one.material_ids],
+            np.concatenate([one.lattices for one in references]),
+            np.concatenate([one.atomic_numbers for one in references]),
+            np.concatenate([one.frac_coords for one in references]),
+            np.concatenate([*offsets, starts[-1:]]),
+        )
+
     def __len__(self) -> int:
         return len(self.material_ids)
 

@@ -13,12 +13,13 @@ import math
 from collections import deque
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from pydantic import PlainSerializer, PlainValidator
 from pymatgen.core import Structure
 
-from mattergen_lite.io import build_structure
+from mattergen_lite.io import build_structure, structure_from_json, structure_to_json
 from mattergen_lite.scoring.potentials import Potential, SinglePoint, check_elements
 from mattergen_lite.shapes import Float
 
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 GPA = 160.21766208  # GPa per eV/Å³
+StoredStructure = Annotated[
+    Structure, PlainSerializer(structure_to_json), PlainValidator(structure_from_json)
+]
 
 # Hopeless. Of 320 generated crystals of the truth check none met these bounds, all converged.
 MAX_VOLUME_RATIO = 2.5  # either way, to the input
@@ -45,7 +49,7 @@ class Limits:
 class Relaxation:
     """The end of a relaxation, good or bad."""
 
-    structure: Structure | None = None  # None if it failed
+    structure: StoredStructure | None = None  # None if it failed
     energy_per_atom: float = math.nan  # eV/atom, MP2020 frame
     converged: bool = False
     num_steps: int = 0

@@ -5,24 +5,23 @@ follow. A structure that cannot be read, breaks a criterion, hangs or crashes ge
 `error` and loses no other.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 
+from pydantic import TypeAdapter
 from pymatgen.core import Structure
-from tqdm import tqdm
 
 from mattergen_lite.io import StructureRecord, build_structure
 from mattergen_lite.scoring.credibility import Credibility, credibility, with_novelty
+from mattergen_lite.scoring.journal import Journal, Question, structure_identity
 from mattergen_lite.scoring.neutrality import Neutrality, neutrality
 from mattergen_lite.scoring.novelty import Novelty, novelty
-from mattergen_lite.scoring.pool import Failure, Pool, attempt
+from mattergen_lite.scoring.pool import Failure, attempt
 from mattergen_lite.scoring.reference import Reference
-from mattergen_lite.scoring.stability import Stability
 from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED, Symmetry, symmetry
 from mattergen_lite.scoring.validity import Validity, validity
 
-SMALL_BATCH = 32  # structures judged faster in this process than worker processes start
 TIME_LIMIT = 60.0  # s per structure
 
 Cell = str | int | float | bool | None
@@ -41,7 +40,6 @@ class Score:
     neutrality: Neutrality | None = None
     novelty: Novelty | None = None
     credibility: Credibility | None = None
-    stability: Stability | None = None
     error: str | None = None
 
     def row(self) -> dict[str, Cell]:
@@ -52,7 +50,7 @@ class Score:
             if criterion is None:
                 row[field.name] = getattr(self, field.name)
             else:
-                row |= _flatten(getattr(self, field.name), criterion)
+                row |= flatten(getattr(self, field.name), criterion)
         return row
 
 
@@ -62,11 +60,10 @@ _CRITERIA: dict[str, type] = {
     "neutrality": Neutrality,
     "novelty": Novelty,
     "credibility": Credibility,
-    "stability": Stability,
 }
 
 
-def _flatten(judged: object | None, criterion: type) -> dict[str, Cell]:
+def flatten(judged: object | None, criterion: type) -> dict[str, Cell]:
     """Columns of one criterion, empty where it was not judged."""
     names = [field.name for field in fields(criterion)]
     if judged is None:
@@ -123,43 +120,47 @@ def judge(record: StructureRecord, *, symprec: float) -> Score:
 
 
 def score(
-    records: Iterable[StructureRecord],
+    records: Sequence[StructureRecord],
     *,
+    journal: Journal,
     reference: Reference | None = None,
-    num_workers: int,
     symprec: float = SYMPREC_GENERATED,
     time_limit: float = TIME_LIMIT,
-    progress: bool = True,
 ) -> list[Score]:
     """Judge crystals; one score per record, in the same order.
 
     Args:
         records: Structures with names, from any generator.
+        journal: Processes to judge in, and what they have judged before.
         reference: Known structures to be novel against; None judges uniqueness in the batch only.
-        num_workers: Processes of one thread each; a small batch is judged in this process.
         symprec: Symmetry tolerance in Å; 0.1 for generated, 0.01 for relaxed structures.
         time_limit: Seconds per structure before its process is killed and it gets an error row.
-        progress: Show progress bars, if standard error is a terminal.
     """
-    records = list(records)
-    with Pool(0 if len(records) < SMALL_BATCH else num_workers) as pool:
-        judged = pool.map(partial(judge, symprec=symprec), records, time_limit=time_limit)
-        bar = tqdm(judged, total=len(records), desc="judge", disable=None if progress else True)
-        scores = [
-            Score(name=record.name, error=result.reason) if isinstance(result, Failure) else result
-            for record, result in zip(records, bar, strict=True)
-        ]
-        compared = [index for index, judgement in enumerate(scores) if judgement.num_atoms]
-        found = novelty(
-            [ordered_structure(records[index].structure) for index in compared],
-            [records[index].name for index in compared],
-            reference=reference,
-            pool=pool,
-            progress=progress,
-        )
+    question = Question(
+        partial(judge, symprec=symprec), _identity, TypeAdapter(Score), "judge", time_limit
+    )
+    scores = [
+        Score(name=record.name, error=answer.reason) if isinstance(answer, Failure) else answer
+        for record, answer in zip(records, journal.ask(question, records), strict=True)
+    ]
+    compared = [index for index, judged in enumerate(scores) if judged.num_atoms]
+    found = novelty(
+        [ordered_structure(records[index].structure) for index in compared],
+        [records[index].name for index in compared],
+        reference=reference,
+        pool=journal.pool,
+        progress=journal.progress,
+    )
     for index, result in zip(compared, found, strict=True):
         scores[index] = _add_novelty(scores[index], result)
     return scores
+
+
+def _identity(record: StructureRecord) -> str:
+    """What the score of a record depends on."""
+    if record.structure is None:
+        return repr((record.name, record.error))
+    return f"{record.name!r} {structure_identity(record.structure)}"
 
 
 def _add_novelty(judged: Score, found: Novelty | Failure) -> Score:

@@ -165,29 +165,60 @@ def calibration(potential: str) -> Calibration:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Opinion:
-    """What one potential says about a relaxed crystal."""
+class Measurement:
+    """What potentials say of one crystal: relaxed by one of them, its energy by each."""
 
-    potential: str
-    composition: Composition
-    calibration: Calibration
-    formation_energy_per_atom: float
-    e_above_hull: float  # raw
+    relaxed_with: str
+    relaxation: Relaxation
+    energies_per_atom: Mapping[str, float]  # of the relaxed crystal, by potential, MP2020 frame
+    errors: Mapping[str, str]  # why a potential has no energy
+    hull_energy_per_atom: float = math.nan  # of the hull at its composition, eV/atom
+    decomposition: str = ""  # the phases of the hull there, in shares of the atoms
 
 
-def _opinion(
-    composition: Composition, potential: str, energy_per_atom: float, hull_energy: float
-) -> _Opinion:
-    """An opinion from a potential's energy per atom and the height of the hull, in eV/atom."""
-    calibrated = calibration(potential)
-    formation_energy = calibrated.formation_energy(composition, energy_per_atom)
-    return _Opinion(
-        potential=potential,
-        composition=composition,
-        calibration=calibrated,
-        formation_energy_per_atom=formation_energy,
-        e_above_hull=formation_energy - hull_energy,
+def measure(
+    structure: Structure,
+    relaxer: Potential,
+    others: Sequence[Potential] = (),
+    *,
+    limits: Limits | None = None,
+    hull: ReferenceHull | None = None,
+) -> Measurement:
+    """Relax one crystal and ask other potentials for the energy of what it became.
+
+    Args:
+        structure: An ordered crystal.
+        relaxer: The potential that relaxes.
+        others: Potentials that are asked for an energy only.
+        limits: When the relaxation is done.
+        hull: What to compare with; defaults to the embedded Materials Project hull.
+    """
+    relaxation = relax(structure, relaxer, limits)
+    energies, errors = {relaxer.name: relaxation.energy_per_atom}, {}
+    for potential in others if relaxation.structure is not None else ():
+        try:
+            energies[potential.name] = energy_per_atom(relaxation.structure, potential)
+        except ValueError as error:
+            errors[potential.name] = str(error)
+    return Measurement(
+        relaxed_with=relaxer.name,
+        relaxation=relaxation,
+        energies_per_atom=energies,
+        errors=errors,
+        **_position_of_hull(structure.composition, hull or reference_hull()),
     )
+
+
+def _position_of_hull(composition: Composition, hull: ReferenceHull) -> dict[str, float | str]:
+    """Where the hull lies at a composition; nowhere if an element has no reference."""
+    try:
+        decomposition = hull.decompose(composition)
+    except ValueError:
+        return {}
+    return {
+        "hull_energy_per_atom": decomposition.energy_per_atom,
+        "decomposition": str(decomposition),
+    }
 
 
 def energy_per_atom(structure: Structure, potential: Potential) -> float:
@@ -202,49 +233,32 @@ def energy_per_atom(structure: Structure, potential: Potential) -> float:
 
 
 def assess(
-    relaxation: Relaxation,
-    relaxer: Potential,
-    decider: Potential | None = None,
+    measured: Measurement,
     *,
+    decider: str,
+    second_opinion: str | None = None,
     known: bool = False,
-    hull: ReferenceHull | None = None,
 ) -> Stability:
-    """Judge the stability of a relaxed crystal.
+    """Judge the stability of a measured crystal.
 
     Args:
-        relaxation: From `relax` with `relaxer`.
-        relaxer: The potential that relaxed; it decides if there is no `decider`.
-        decider: A more accurate potential, asked for the energy of the relaxed crystal.
+        measured: From `measure`.
+        decider: The potential whose energy decides.
+        second_opinion: Another one, to be compared with.
         known: The crystal is a known one, in the training data of the potentials.
-        hull: Defaults to the embedded Materials Project hull.
     """
-    if relaxation.structure is None:
-        return Stability(stability_error=relaxation.error)
-    try:
-        return _assess(relaxation, relaxer, decider, known, hull or reference_hull())
-    except ValueError as error:
-        return Stability(stability_error=str(error))
-
-
-def _assess(
-    relaxation: Relaxation,
-    relaxer: Potential,
-    decider: Potential | None,
-    known: bool,
-    hull: ReferenceHull,
-) -> Stability:
-    composition = relaxation.structure.composition
-    decomposition = hull.decompose(composition)
-    first = second = _opinion(
-        composition, relaxer.name, relaxation.energy_per_atom, decomposition.energy_per_atom
-    )
-    if decider is not None:
-        energy = energy_per_atom(relaxation.structure, decider)
-        first = _opinion(composition, decider.name, energy, decomposition.energy_per_atom)
+    relaxation = measured.relaxation
+    reason = relaxation.error or measured.errors.get(decider)
+    if reason is None and not math.isfinite(measured.hull_energy_per_atom):
+        reason = "an element has no energy on the reference hull"
+    if reason is not None:
+        return Stability(stability_error=reason)
+    names = [decider] if second_opinion is None else [decider, second_opinion]
+    opinions = [_opinion(measured, name) for name in names if name in measured.energies_per_atom]
     return Stability(
-        **_verdict(first, second, known),
-        decomposition=str(decomposition),
-        relaxed_with=relaxer.name,
+        **_verdict(opinions, known),
+        decomposition=measured.decomposition,
+        relaxed_with=measured.relaxed_with,
         relaxation_converged=relaxation.converged,
         relaxation_steps=relaxation.num_steps,
         max_force=relaxation.max_force,
@@ -254,11 +268,37 @@ def _assess(
     )
 
 
-def _verdict(first: _Opinion, second: _Opinion, known: bool) -> dict[str, float | str | bool]:
+@dataclass(frozen=True, kw_only=True)
+class _Opinion:
+    """What one potential says about a relaxed crystal."""
+
+    potential: str
+    composition: Composition
+    calibration: Calibration
+    formation_energy_per_atom: float
+    e_above_hull: float  # raw
+
+
+def _opinion(measured: Measurement, potential: str) -> _Opinion:
+    """The opinion of a potential that has an energy."""
+    composition, calibrated = measured.relaxation.structure.composition, calibration(potential)
+    formation_energy = calibrated.formation_energy(
+        composition, measured.energies_per_atom[potential]
+    )
+    return _Opinion(
+        potential=potential,
+        composition=composition,
+        calibration=calibrated,
+        formation_energy_per_atom=formation_energy,
+        e_above_hull=formation_energy - measured.hull_energy_per_atom,
+    )
+
+
+def _verdict(opinions: Sequence[_Opinion], known: bool) -> dict[str, float | str | bool]:
     """The columns of `Stability` that follow from the opinions; the first one decides."""
+    first, second = opinions[0], opinions[1] if len(opinions) > 1 else None
     model = first.calibration.known if known else first.calibration.novel
     error, raw = model.at(first.composition), first.e_above_hull
-    has_second = first.potential != second.potential
     return {
         "e_above_hull": raw + error.location,
         "e_above_hull_std": error.std,
@@ -267,23 +307,10 @@ def _verdict(first: _Opinion, second: _Opinion, known: bool) -> dict[str, float 
         "e_above_hull_raw": raw,
         "formation_energy_per_atom": first.formation_energy_per_atom,
         "potential": first.potential,
-        "second_opinion": second.potential if has_second else "",
-        "second_e_above_hull_raw": second.e_above_hull if has_second else math.nan,
-        "opinions_disagree": abs(raw - second.e_above_hull) > MAX_DISAGREEMENT,
+        "second_opinion": second.potential if second else "",
+        "second_e_above_hull_raw": second.e_above_hull if second else math.nan,
+        "opinions_disagree": bool(second) and abs(raw - second.e_above_hull) > MAX_DISAGREEMENT,
     }
-
-
-def judge_stability(
-    structure: Structure,
-    relaxer: Potential,
-    decider: Potential | None = None,
-    *,
-    known: bool = False,
-    limits: Limits | None = None,
-) -> tuple[Relaxation, Stability]:
-    """Relax one crystal and judge its stability; see `relax` and `assess`."""
-    relaxation = relax(structure, relaxer, limits)
-    return relaxation, assess(relaxation, relaxer, decider, known=known)
 
 
 # Fitting

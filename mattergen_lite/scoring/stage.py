@@ -1,91 +1,135 @@
-"""The expensive stage: every judged crystal relaxed by a potential, and its energy above the hull.
+"""The chain of the judge: score, relax, score again, assess, rank.
 
-CHGNet relaxes; it decides too, unless a more accurate potential is asked for the final energy. One
-process per core with one thread each, which is what these potentials want on a CPU.
+Every step asks its questions through a journal, which spreads them over processes of one thread
+each (what potentials want on a CPU) and remembers the answers of an interrupted run.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
 
+from pydantic import TypeAdapter
 from pymatgen.core import Structure
-from tqdm import tqdm
 
 from mattergen_lite.io import StructureRecord
-from mattergen_lite.scoring.pool import Failure, Pool
+from mattergen_lite.scoring.candidate import Candidate, ranked
+from mattergen_lite.scoring.journal import Journal, Question, structure_identity
+from mattergen_lite.scoring.pool import Failure
 from mattergen_lite.scoring.potentials import load_potential
-from mattergen_lite.scoring.score import Score, ordered_structure
-from mattergen_lite.scoring.stability import Stability, judge_stability
+from mattergen_lite.scoring.reference import Reference
+from mattergen_lite.scoring.relaxation import Relaxation
+from mattergen_lite.scoring.score import Score, ordered_structure, score
+from mattergen_lite.scoring.stability import Measurement, assess, measure
+from mattergen_lite.scoring.symmetry import SYMPREC_RELAXED
 
 RELAXER = "chgnet"
 TIME_LIMIT = 600.0  # s per crystal
 
 
-class Candidate(NamedTuple):
-    """What is relaxed: a crystal, and whether the potentials know it from their training."""
-
-    structure: Structure
-    is_known: bool
+def relax_and_measure(structure: Structure, *, others: tuple[str, ...]) -> Measurement:
+    """Relax one crystal; energies by the relaxing potential and by the named others."""
+    return measure(structure, load_potential(RELAXER), [load_potential(name) for name in others])
 
 
-class Relaxed(NamedTuple):
-    """A crystal after the stage; no structure if its relaxation failed."""
-
-    stability: Stability
-    structure: Structure | None
-
-
-def relax_and_judge(candidate: Candidate, *, potential: str) -> Relaxed:
-    """Stability of one crystal, decided by the named potential."""
-    relaxer = load_potential(RELAXER)
-    decider = None if potential == RELAXER else load_potential(potential)
-    relaxation, stability = judge_stability(
-        candidate.structure, relaxer, decider, known=candidate.is_known
-    )
-    return Relaxed(stability, relaxation.structure)
-
-
-def add_stability(
-    scores: Sequence[Score], records: Sequence[StructureRecord], *, potential: str, num_workers: int
-) -> tuple[list[Score], list[Structure | None]]:
-    """Relax every structurally valid crystal; returns scores with stability, and what it became.
+def relax_all(
+    scores: Sequence[Score],
+    records: Sequence[StructureRecord],
+    *,
+    potentials: Sequence[str],
+    journal: Journal,
+) -> list[Measurement | None]:
+    """Relax every structurally valid crystal, None for the others.
 
     Args:
         scores: From `score`, one a record.
         records: The structures that were judged.
-        potential: "chgnet", or "7net-l3i5" for a more accurate energy after CHGNet's relaxation.
-        num_workers: Processes; 0 works in this one.
+        potentials: Who is asked for the energy of the relaxed crystal.
+        journal: Processes to relax in, and what they have relaxed before.
 
     Raises:
-        ValueError: If the potential is unknown or not installed.
+        ValueError: If a potential is unknown or not installed.
     """
-    load_potential(potential)
-    rows = [i for i, judged in enumerate(scores) if _is_worth_relaxing(judged)]
-    candidates = [
-        Candidate(ordered_structure(records[i].structure), not _is_novel(scores[i])) for i in rows
+    worth = [
+        index
+        for index, judged in enumerate(scores)
+        if judged.validity is not None and judged.validity.structure_valid
     ]
-    judged, relaxed = list(scores), [None] * len(scores)
-    for i, result in zip(rows, _results(candidates, potential, num_workers), strict=True):
-        judged[i] = replace(scores[i], stability=result.stability)
-        relaxed[i] = result.structure
-    return judged, relaxed
+    others = tuple(sorted({*potentials} - {RELAXER}))
+    question = Question(
+        partial(relax_and_measure, others=others),
+        structure_identity,
+        TypeAdapter(Measurement),
+        "relax",
+        TIME_LIMIT,
+    )
+    structures = [ordered_structure(records[index].structure) for index in worth]
+    measured: list[Measurement | None] = [None] * len(scores)
+    for index, answer in zip(worth, journal.ask(question, structures), strict=True):
+        measured[index] = _failed(answer) if isinstance(answer, Failure) else answer
+    return measured
 
 
-def _is_worth_relaxing(judged: Score) -> bool:
-    return judged.validity is not None and judged.validity.structure_valid
+def _failed(failure: Failure) -> Measurement:
+    """What remains of a crystal that crashed or took too long."""
+    return Measurement(
+        relaxed_with=RELAXER,
+        relaxation=Relaxation(error=failure.reason),
+        energies_per_atom={},
+        errors={},
+    )
 
 
-def _is_novel(judged: Score) -> bool:
-    return judged.novelty is None or judged.novelty.is_novel is not False
+def score_relaxed(
+    records: Sequence[StructureRecord],
+    measured: Sequence[Measurement | None],
+    *,
+    reference: Reference | None,
+    journal: Journal,
+) -> list[Score | None]:
+    """Score what crystals relaxed to, at the tolerance of relaxed crystals; None where nothing."""
+    relaxed = [
+        StructureRecord(record.name, one.relaxation.structure)
+        for record, one in zip(records, measured, strict=True)
+        if one is not None and one.relaxation.structure is not None
+    ]
+    found = iter(score(relaxed, journal=journal, reference=reference, symprec=SYMPREC_RELAXED))
+    return [
+        next(found) if one is not None and one.relaxation.structure is not None else None
+        for one in measured
+    ]
 
 
-def _results(
-    candidates: Sequence[Candidate], potential: str, num_workers: int
-) -> Iterator[Relaxed]:
-    with Pool(num_workers) as pool:
-        work = partial(relax_and_judge, potential=potential)
-        answers = pool.map(work, candidates, time_limit=TIME_LIMIT)
-        for answer in tqdm(answers, total=len(candidates), desc="relax", disable=None):
-            failed = isinstance(answer, Failure)
-            yield Relaxed(Stability(stability_error=answer.reason), None) if failed else answer
+def shortlist(
+    records: Sequence[StructureRecord],
+    raw: Sequence[Score],
+    measured: Sequence[Measurement | None],
+    relaxed: Sequence[Score | None],
+    *,
+    decider: str,
+    second_opinion: str | None = None,
+) -> list[Candidate]:
+    """Put together what was found of each crystal, assess its stability and rank; best first.
+
+    Args:
+        records: The structures that were judged.
+        raw: From `score`.
+        measured: From `relax_all`.
+        relaxed: From `score_relaxed`.
+        decider: The potential whose energy decides about stability.
+        second_opinion: Another one, to be compared with.
+    """
+    candidates = []
+    for record, before, one, after in zip(records, raw, measured, relaxed, strict=True):
+        candidate = Candidate(raw=before, structure=record.structure)
+        if one is not None:
+            known = (after or before).novelty is not None and (
+                (after or before).novelty.is_novel is False
+            )
+            candidate = Candidate(
+                raw=before,
+                structure=record.structure,
+                relaxed=after,
+                relaxed_structure=one.relaxation.structure,
+                stability=assess(one, decider=decider, second_opinion=second_opinion, known=known),
+            )
+        candidates.append(candidate)
+    return ranked(candidates)

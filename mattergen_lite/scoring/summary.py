@@ -1,10 +1,14 @@
-"""The figures of a whole set of scores, with the protocol that makes them comparable."""
+"""The figures of a whole set of candidates, with the protocol that makes them comparable."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
 
 from mattergen_lite.scoring import matching
+from mattergen_lite.scoring.candidate import WORTH_COMPUTING, Candidate
 from mattergen_lite.scoring.score import Score
+from mattergen_lite.scoring.stability import METASTABLE, Stability
 
 PROTOCOL = {
     "readable": "judged by every criterion without an error; errors count as failing everything",
@@ -22,12 +26,32 @@ PROTOCOL = {
     "unflagged": "no credibility flag",
 }
 
+_HULL = "Materials Project hull, MP2020 corrections"
+STABILITY_PROTOCOL = {
+    "relaxed": "relaxation ended in a crystal, converged or not",
+    "converged": "forces below 0.05 eV/Å and stress below 0.5 GPa within 200 steps",
+    "stable": f"calibrated e_above_hull <= 0 ({_HULL})",
+    "metastable": f"calibrated e_above_hull <= {METASTABLE} eV/atom ({_HULL})",
+    "metastable_uncalibrated": f"the potential's own e_above_hull <= {METASTABLE} eV/atom, "
+    "what most papers count",
+    "expected_stable": "sum of the probabilities that DFT finds it stable",
+    "expected_metastable": "sum of the probabilities that DFT finds it metastable",
+    "worth_computing": f"probability of being metastable at least {WORTH_COMPUTING}",
+    "sun": "stable, unique and novel, all after relaxation",
+    "msun": "metastable, unique and novel, all after relaxation",
+    "expected_sun": "sum of the probabilities of stable over unique and novel crystals",
+    "expected_msun": "sum of the probabilities of metastable over unique and novel crystals",
+    "msun_uncalibrated": "metastable_uncalibrated, unique and novel",
+    "median_rmsd": "Å, of atoms from raw to relaxed, without the strain of the cell",
+    "mean_rmsd": "Å, likewise",
+    "symmetry_raised": "relaxation raised the point group as seen at 0.1 Å",
+}
+
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class Shares:
     """Shares in 0..1 of *all* structures; `PROTOCOL` says how each is measured."""
 
-    num_structures: int
     readable: float
     structure_valid: float
     composition_valid: float
@@ -42,35 +66,86 @@ class Summary:
     novel_with_disorder: float | None
     unflagged: float
 
+
+@dataclass(frozen=True, kw_only=True)
+class StabilityShares:
+    """Shares in 0..1 of *all* structures, but for the two lengths; see `STABILITY_PROTOCOL`."""
+
+    relaxed: float
+    converged: float
+    stable: float
+    metastable: float
+    metastable_uncalibrated: float
+    expected_stable: float
+    expected_metastable: float
+    worth_computing: float
+    sun: float
+    msun: float
+    expected_sun: float
+    expected_msun: float
+    msun_uncalibrated: float
+    symmetry_raised: float
+    median_rmsd: float  # Å
+    mean_rmsd: float  # Å
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Figures of a set, as the crystals came and as they relaxed, never mixed."""
+
+    num_structures: int
+    raw: Shares
+    relaxed: Shares | None  # None if nothing was relaxed
+    stability: StabilityShares | None
+
     def text(self) -> str:
-        """One line a figure: name, share and protocol."""
-        lines = [f"{'structures':<20}{self.num_structures:>8}"]
-        for field in fields(self)[1:]:
-            share = getattr(self, field.name)
-            value = "not judged" if share is None else f"{share:.1%}"
-            lines.append(f"{field.name:<20}{value:>10}  {PROTOCOL[field.name]}")
+        """One line a figure: name, share as it came, share relaxed, protocol."""
+        lines = [f"{'structures':<24}{self.num_structures:>8}{'relaxed':>10}"]
+        after = asdict(self.relaxed) if self.relaxed else {}
+        for name, share in asdict(self.raw).items():
+            relaxed = _percent(after[name]) if after else ""
+            lines.append(f"{name:<24}{_percent(share):>8}{relaxed:>10}  {PROTOCOL[name]}")
+        for name, value in asdict(self.stability).items() if self.stability else ():
+            cell = f"{value:.2f} Å" if name.endswith("rmsd") else _percent(value)
+            lines.append(f"{name:<24}{'':>8}{cell:>10}  {STABILITY_PROTOCOL[name]}")
         return "\n".join(lines)
 
 
-def summary(scores: Sequence[Score]) -> Summary:
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{share:.1%}"
+
+
+def summary(candidates: Sequence[Candidate]) -> Summary:
     """Shares of all structures that pass each criterion.
 
     Raises:
-        ValueError: If there are no scores.
+        ValueError: If there are no candidates.
     """
-    if not scores:
-        raise ValueError("no scores to summarise: expected at least one")
+    if not candidates:
+        raise ValueError("no candidates to summarise: expected at least one")
+    count = len(candidates)
+    relaxed = [candidate.relaxed for candidate in candidates if candidate.relaxed]
+    was_assessed = any(candidate.stability for candidate in candidates)
+    return Summary(
+        num_structures=count,
+        raw=shares([candidate.raw for candidate in candidates], count),
+        relaxed=shares(relaxed, count) if was_assessed else None,
+        stability=_stability_shares(candidates) if was_assessed else None,
+    )
+
+
+def shares(scores: Sequence[Score], count: int) -> Shares:
+    """Shares of `count` structures, of which those without a score pass nothing."""
 
     def share(passes: Callable[[Score], bool | None]) -> float:
-        return sum(bool(passes(score)) for score in scores) / len(scores)
+        return sum(bool(passes(score)) for score in scores) / count
 
     has_reference = any(score.novelty and score.novelty.is_novel is not None for score in scores)
 
     def share_against_reference(passes: Callable[[Score], bool | None]) -> float | None:
         return share(passes) if has_reference else None
 
-    return Summary(
-        num_structures=len(scores),
+    return Shares(
         readable=share(lambda s: s.error is None),
         structure_valid=share(_structure_valid),
         composition_valid=share(_composition_valid),
@@ -83,9 +158,7 @@ def summary(scores: Sequence[Score]) -> Summary:
         above_p1=share(lambda s: s.symmetry and s.symmetry.space_group > 1),
         unique=share(lambda s: s.novelty and s.novelty.is_unique),
         novel=share_against_reference(lambda s: s.novelty and s.novelty.is_novel),
-        unique_and_novel=share_against_reference(
-            lambda s: s.novelty and s.novelty.is_unique and s.novelty.is_novel
-        ),
+        unique_and_novel=share_against_reference(_is_unique_and_novel),
         novel_with_disorder=share_against_reference(
             lambda s: s.novelty and s.novelty.is_novel_with_disorder
         ),
@@ -101,3 +174,53 @@ def _structure_valid(score: Score) -> bool:
 def _composition_valid(score: Score) -> bool:
     """The benchmark's verdict on the composition."""
     return score.neutrality is not None and score.neutrality.composition_valid
+
+
+def _is_unique_and_novel(score: Score) -> bool:
+    """Without a reference, novelty counts as open and nothing is novel."""
+    return score.novelty is not None and bool(score.novelty.is_unique and score.novelty.is_novel)
+
+
+def _stability_shares(candidates: Sequence[Candidate]) -> StabilityShares:
+    """What relaxation and the potentials say of the whole set."""
+    judged = [candidate for candidate in candidates if candidate.stability]
+    stabilities = [candidate.stability for candidate in judged]
+    new = [c.stability for c in judged if _is_unique_and_novel(c.final)]
+
+    def share(outcomes: Iterator[float]) -> float:
+        return float(np.nansum(list(outcomes))) / len(candidates)
+
+    def counts(found: Sequence[Stability]) -> Mapping[str, float]:
+        return {
+            "stable": share(s.e_above_hull <= 0 for s in found),
+            "metastable": share(s.e_above_hull <= METASTABLE for s in found),
+            "uncalibrated": share(s.e_above_hull_raw <= METASTABLE for s in found),
+            "expected_stable": share(s.probability_stable for s in found),
+            "expected_metastable": share(s.probability_metastable for s in found),
+        }
+
+    every, novel = counts(stabilities), counts(new)
+    rmsds = [s.rmsd for s in stabilities if np.isfinite(s.rmsd)] or [np.nan]
+    return StabilityShares(
+        relaxed=share(s.stability_error is None for s in stabilities),
+        converged=share(s.relaxation_converged for s in stabilities),
+        stable=every["stable"],
+        metastable=every["metastable"],
+        metastable_uncalibrated=every["uncalibrated"],
+        expected_stable=every["expected_stable"],
+        expected_metastable=every["expected_metastable"],
+        worth_computing=share(s.probability_metastable >= WORTH_COMPUTING for s in stabilities),
+        sun=novel["stable"],
+        msun=novel["metastable"],
+        expected_sun=novel["expected_stable"],
+        expected_msun=novel["expected_metastable"],
+        msun_uncalibrated=novel["uncalibrated"],
+        symmetry_raised=share(c.symmetry_change == "raised" for c in judged),
+        median_rmsd=float(np.median(rmsds)),
+        mean_rmsd=float(np.mean(rmsds)),
+    )
+
+
+def protocol(figures: Summary) -> dict[str, str]:
+    """How each figure of a summary is measured."""
+    return PROTOCOL | (STABILITY_PROTOCOL if figures.stability else {})

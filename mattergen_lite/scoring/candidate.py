@@ -1,0 +1,181 @@
+"""One candidate: a crystal as it came and as it relaxed, what was judged of both, and its rank.
+
+A candidate is ranked by the checks it fails, then by the probability that DFT would find it
+metastable, then by its flags. Uniqueness, novelty and geometry are those of the relaxed crystal
+where there is one.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import Literal
+
+from pymatgen.core import Structure
+from pymatgen.symmetry.groups import PointGroup, SpaceGroup
+
+from mattergen_lite.scoring.score import Cell, Score, flatten
+from mattergen_lite.scoring.stability import METASTABLE, Stability
+from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED
+
+# Probability of lying within 0.1 eV/atom from which a candidate counts as worth a calculation: the
+# best F1 on the fitting half of the truth check.
+WORTH_COMPUTING = 0.4
+
+_RELAXED_COLUMNS = (
+    "space_group",
+    "space_group_symbol",
+    "crystal_system",
+    "wyckoff_letters",
+    "density",
+    "volume_per_atom",
+    "min_distance",
+    "physical_problem",
+    "is_unique",
+    "duplicate_of",
+    "is_novel",
+    "nearest_known",
+    "is_novel_with_disorder",
+    "disordered_form_of",
+)
+
+SymmetryChange = Literal["raised", "kept", "lowered"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """Everything known about one crystal."""
+
+    raw: Score
+    structure: Structure | None  # as it came; None if it could not be read
+    relaxed: Score | None = None
+    relaxed_structure: Structure | None = None
+    stability: Stability | None = None
+    rank: int = 0  # 1 is the best
+
+    @property
+    def final(self) -> Score:
+        """The score of the relaxed crystal where there is one."""
+        return self.relaxed or self.raw
+
+    @property
+    def final_structure(self) -> Structure | None:
+        """The relaxed crystal where there is one."""
+        return self.relaxed_structure or self.structure
+
+    @property
+    def checks(self) -> dict[str, bool]:
+        """Outcome of every check that was made."""
+        outcomes = {
+            "readable": self.raw.error is None,
+            "physical": _is_physical(self.final),
+            "neutral": _is_neutral(self.raw),
+            "unique": self.final.novelty and self.final.novelty.is_unique,
+            "novel": self.final.novelty and self.final.novelty.is_novel,
+            "metastable": self.stability
+            and self.stability.probability_metastable >= WORTH_COMPUTING,
+        }
+        return {name: passed for name, passed in outcomes.items() if passed is not None}
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the checks that were not passed."""
+        return [name for name, passed in self.checks.items() if not passed]
+
+    @property
+    def symmetry_change(self) -> SymmetryChange | None:
+        """What relaxation did to the point group, both seen at the tolerance of raw crystals."""
+        if not (self.relaxed and self.relaxed.symmetry and self.raw.symmetry):
+            return None
+        before, after = (
+            _point_group_order(score.symmetry.space_groups[SYMPREC_GENERATED])
+            for score in (self.raw, self.relaxed)
+        )
+        return "kept" if before == after else "raised" if after > before else "lowered"
+
+    @property
+    def verdict(self) -> str:
+        """The judgement in words."""
+        if self.raw.error is not None:
+            return f"not judged: {self.raw.error}"
+        parts = [f"fails: {', '.join(self.failed)}" if self.failed else "passes every check"]
+        parts += filter(None, [_words_on_stability(self.stability), _words_on_novelty(self.final)])
+        if self.raw.credibility and self.raw.credibility.flags:
+            parts.append(f"flags: {', '.join(self.raw.credibility.flags)}")
+        return "; ".join(parts)
+
+    def row(self) -> dict[str, Cell]:
+        """One table row; the same columns for every candidate."""
+        relaxed = self.relaxed.row() if self.relaxed else {}
+        return {
+            "rank": self.rank,
+            "name": self.raw.name,
+            "formula": self.raw.formula,
+            "verdict": self.verdict,
+            "failed_checks": "; ".join(self.failed),
+            **self.raw.row(),
+            **flatten(self.stability, Stability),
+            **{f"relaxed_{name}": relaxed.get(name) for name in _RELAXED_COLUMNS},
+            "symmetry_change": self.symmetry_change,
+        }
+
+
+def _is_physical(score: Score) -> bool | None:
+    return score.validity and score.validity.structure_valid and not score.validity.physical_problem
+
+
+def _is_neutral(score: Score) -> bool | None:
+    return score.neutrality and score.neutrality.charge_verdict in ("neutral", "alloy", "element")
+
+
+@cache
+def _point_group_order(space_group: int) -> int:
+    """Number of operations of the point group."""
+    return len(PointGroup(SpaceGroup.from_int_number(space_group).point_group).symmetry_ops)
+
+
+def _words_on_stability(stability: Stability | None) -> str | None:
+    if stability is None:
+        return None
+    if stability.stability_error is not None:
+        return f"stability unknown ({stability.stability_error})"
+    words = (
+        f"{stability.e_above_hull:.3f} ± {stability.e_above_hull_std:.3f} eV/atom above the hull, "
+        f"within {METASTABLE} with probability {stability.probability_metastable:.2f}, "
+        f"against {stability.decomposition}"
+    )
+    return (
+        f"{words} ({stability.second_opinion} disagrees)" if stability.opinions_disagree else words
+    )
+
+
+def _words_on_novelty(score: Score) -> str | None:
+    novelty = score.novelty
+    if novelty is None:
+        return None
+    if not novelty.is_unique:
+        return f"the same as {novelty.duplicate_of}"
+    if novelty.nearest_known:
+        return f"known as {novelty.nearest_known}"
+    if novelty.disordered_form_of:
+        return (
+            f"an ordered form of {novelty.disordered_form_of} with {novelty.mixed_elements} mixed"
+        )
+    return None
+
+
+def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates with their ranks, best first; equals keep their order."""
+    order = sorted(candidates, key=_merit)
+    return [replace(candidate, rank=place) for place, candidate in enumerate(order, start=1)]
+
+
+def _merit(candidate: Candidate) -> tuple[bool, int, float, int]:
+    """Sorts the best first."""
+    stability, credibility = candidate.stability, candidate.raw.credibility
+    probability = stability.probability_metastable if stability else 0.0
+    return (
+        candidate.raw.error is not None,
+        len(candidate.failed),
+        -probability if probability == probability else 0.0,  # no number, no chance
+        len(credibility.flags) if credibility else 0,
+    )

@@ -1,0 +1,124 @@
+"""Answers on disk as they come, so that an interrupted run repeats none of them.
+
+One line of JSON an answer, found again by what was asked: the function with its settings, and the
+content of the item. Failures are not kept: what crashed or timed out is tried again.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from pydantic import TypeAdapter
+from pymatgen.core import Structure
+from tqdm import tqdm
+
+from mattergen_lite.scoring.pool import Failure, Pool
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Question(Generic[Item, Result]):
+    """What is asked of every item, and how its answers are written down.
+
+    Args:
+        function: A function importable by name, or a `functools.partial` of one.
+        identity: Text that is equal for two items if and only if their answers are.
+        answers: How to write an answer as JSON and how to read it.
+        label: Of the progress bar.
+        time_limit: Seconds an item may take.
+    """
+
+    function: Callable[[Item], Result]
+    identity: Callable[[Item], str]
+    answers: TypeAdapter  # of the results; beartype cannot look inside it
+    label: str
+    time_limit: float
+
+    def key(self, item: Item) -> str:
+        """Digest of the whole question: function, settings and item."""
+        asked = self.function if isinstance(self.function, partial) else partial(self.function)
+        name = f"{asked.func.__module__}.{asked.func.__qualname__}"
+        text = repr((name, asked.args, sorted(asked.keywords.items()), self.identity(item)))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class Journal:
+    """Asks a pool of processes and remembers the answers.
+
+    Args:
+        pool: Who answers.
+        path: File of the answers; None forgets them.
+        progress: Show progress bars, if standard error is a terminal.
+    """
+
+    def __init__(self, pool: Pool, path: Path | None = None, *, progress: bool = True) -> None:
+        self.pool = pool
+        self.path = path
+        self.progress = progress
+
+    def ask(
+        self, question: Question[Item, Result], items: Sequence[Item]
+    ) -> list[Result | Failure]:
+        """Answers in the order of the items; only those not in the journal are worked out."""
+        keys = [question.key(item) for item in items]
+        known = self._read(set(keys), question.answers)
+        missing = [index for index, key in enumerate(keys) if key not in known]
+        bar = tqdm(
+            self.pool.stream(
+                question.function, [items[i] for i in missing], time_limit=question.time_limit
+            ),
+            total=len(items),
+            initial=len(items) - len(missing),
+            desc=question.label,
+            disable=None if self.progress else True,
+        )
+        failures: dict[int, Failure] = {}
+        for position, answer in bar:
+            index = missing[position]
+            if isinstance(answer, Failure):
+                failures[index] = answer
+            else:
+                known[keys[index]] = answer
+                self._write(keys[index], question.answers.dump_python(answer, mode="json"))
+        return [failures.get(index) or known[key] for index, key in enumerate(keys)]
+
+    def forget(self) -> None:
+        """Remove the file: the run is complete."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    def _write(self, key: str, answer: object) -> None:
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", encoding="utf-8") as file:
+                # The line break comes first: it ends a line that a kill has cut short.
+                file.write("\n" + json.dumps({"key": key, "answer": answer}))
+
+    def _read(self, keys: set[str], answers: TypeAdapter) -> dict[str, Result]:
+        """Answers to these questions."""
+        return {
+            key: answers.validate_python(answer) for key, answer in self._lines() if key in keys
+        }
+
+    def _lines(self) -> Iterator[tuple[str, object]]:
+        """Whole lines; one that a kill has cut short is left out."""
+        if self.path is None or not self.path.exists():
+            return
+        for line in self.path.read_text(encoding="utf-8").splitlines():
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:
+                continue
+            yield entry["key"], entry["answer"]
+
+
+def structure_identity(structure: Structure) -> str:
+    """Lattice, elements and coordinates to the last bit."""
+    cell = structure.lattice.matrix.tobytes() + structure.frac_coords.tobytes()
+    return f"{structure.species_and_occu} {hashlib.sha256(cell).hexdigest()}"

@@ -1,0 +1,87 @@
+"""Ranks follow the checks, then the odds; verdicts say why."""
+
+import pytest
+from crystals import nacl
+from pymatgen.core import Structure
+
+from mattergen_lite.io import StructureRecord
+from mattergen_lite.scoring.candidate import Candidate, ranked
+from mattergen_lite.scoring.journal import Journal
+from mattergen_lite.scoring.pool import Pool
+from mattergen_lite.scoring.score import Score, score
+from mattergen_lite.scoring.stability import Stability
+from mattergen_lite.scoring.symmetry import SYMPREC_RELAXED
+
+
+def judged(structure: Structure, symprec: float = 0.1) -> Score:
+    with Pool(0) as pool:
+        (one,) = score([StructureRecord("one", structure)], journal=Journal(pool), symprec=symprec)
+    return one
+
+
+@pytest.fixture(scope="module")
+def salt():
+    return judged(nacl())
+
+
+def stability(probability: float) -> Stability:
+    return Stability(
+        e_above_hull=0.05,
+        e_above_hull_std=0.03,
+        probability_metastable=probability,
+        decomposition="1 NaCl",
+    )
+
+
+def test_checks_come_before_odds_and_errors_last(salt):
+    charged = judged(Structure(nacl().lattice, ["Na"] * 6 + ["Cl"] * 2, nacl().frac_coords))
+    broken = Score(name="broken", error="cannot parse")
+    likely, unlikely, wrong = (
+        Candidate(raw=raw, structure=nacl(), stability=stability(probability))
+        for raw, probability in ((salt, 0.9), (salt, 0.5), (charged, 0.99))
+    )
+    unread = Candidate(raw=broken, structure=None)
+    order = ranked([unread, wrong, unlikely, likely])
+    assert [one.rank for one in order] == [1, 2, 3, 4]
+    assert [one.stability for one in order[:3]] == [
+        likely.stability,
+        unlikely.stability,
+        wrong.stability,
+    ]
+    assert order[2].failed == ["neutral"]
+    assert order[3].verdict == "not judged: cannot parse"
+
+
+def test_a_probability_that_is_no_number_ranks_last(salt):
+    known, unknown = (
+        Candidate(raw=salt, structure=nacl(), stability=found)
+        for found in (stability(0.1), Stability(stability_error="Rn unsupported"))
+    )
+    assert [one.stability for one in ranked([unknown, known])] == [
+        known.stability,
+        unknown.stability,
+    ]
+    assert "stability unknown (Rn unsupported)" in unknown.verdict
+
+
+def test_verdict_gives_the_uncertainty_and_the_competitors(salt):
+    words = Candidate(raw=salt, structure=nacl(), stability=stability(0.8)).verdict
+    assert words.startswith("passes every check; 0.050 ± 0.030 eV/atom above the hull")
+    assert "probability 0.80, against 1 NaCl" in words
+
+
+def test_symmetry_raised_by_relaxation(salt):
+    distorted = judged(nacl().perturb(0.3))
+    relaxed = judged(nacl(), symprec=SYMPREC_RELAXED)
+    raised = Candidate(raw=distorted, structure=None, relaxed=relaxed)
+    kept = Candidate(raw=salt, structure=None, relaxed=relaxed)
+    lowered = Candidate(raw=salt, structure=None, relaxed=distorted)
+    changes = [one.symmetry_change for one in (raised, kept, lowered)]
+    assert changes == ["raised", "kept", "lowered"]
+
+
+def test_rows_have_the_same_columns(salt):
+    empty = Candidate(raw=Score(name=""), structure=None)
+    full = Candidate(raw=salt, structure=nacl(), relaxed=salt, stability=stability(0.5))
+    assert list(empty.row()) == list(full.row())
+    assert full.row()["relaxed_space_group"] == 225

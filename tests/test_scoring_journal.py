@@ -1,0 +1,88 @@
+"""A journal answers from disk what it has answered before, to the last bit."""
+
+import math
+from functools import partial
+from pathlib import Path
+
+from crystals import nacl, rutile, triclinic
+from pydantic import TypeAdapter
+
+from mattergen_lite.io import StructureRecord
+from mattergen_lite.scoring.journal import Journal, Question, structure_identity
+from mattergen_lite.scoring.pool import Failure, Pool
+from mattergen_lite.scoring.relaxation import Relaxation
+from mattergen_lite.scoring.score import Score, score
+from mattergen_lite.scoring.stability import Measurement
+
+
+def divide(item: float, *, log: str, by: float = 1.0) -> float:
+    with Path(log).open("a") as file:
+        file.write(f"{item}\n")
+    return item / by
+
+
+def question(log: Path, by: float = 1.0) -> Question:
+    function = partial(divide, log=str(log), by=by)
+    return Question(function, str, TypeAdapter(float), "divide", 30.0)
+
+
+def test_answers_are_worked_out_once(tmp_path):
+    log, path = tmp_path / "log", tmp_path / "journal.jsonl"
+    with Pool(0) as pool:
+        first = Journal(pool, path).ask(question(log), [1.0, 2.0])
+        second = Journal(pool, path).ask(question(log), [2.0, 3.0, 1.0])
+    assert first == [1.0, 2.0]
+    assert second == [2.0, 3.0, 1.0]
+    assert log.read_text().split() == ["1.0", "2.0", "3.0"]
+
+
+def test_other_settings_are_another_question(tmp_path):
+    log, path = tmp_path / "log", tmp_path / "journal.jsonl"
+    with Pool(0) as pool:
+        Journal(pool, path).ask(question(log), [6.0])
+        assert Journal(pool, path).ask(question(log, by=2.0), [6.0]) == [3.0]
+
+
+def test_failures_are_tried_again(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    with Pool(0) as pool:
+        (failed,) = Journal(pool, path).ask(question(tmp_path / "log", by=0.0), [1.0])
+    assert failed == Failure("ZeroDivisionError: float division by zero")
+    assert not path.exists()
+
+
+def test_a_line_cut_short_costs_only_itself(tmp_path):
+    log, path = tmp_path / "log", tmp_path / "journal.jsonl"
+    with Pool(0) as pool:
+        Journal(pool, path).ask(question(log), [1.0, 2.0])
+        path.write_text(path.read_text()[:-5])
+        assert Journal(pool, path).ask(question(log), [1.0, 2.0]) == [1.0, 2.0]
+        assert Journal(pool, path).ask(question(log), [1.0, 2.0]) == [1.0, 2.0]
+    assert log.read_text().split() == ["1.0", "2.0", "2.0"]
+
+
+def test_scores_survive_the_journal(tmp_path):
+    records = [StructureRecord(make.__name__, make()) for make in (nacl, rutile, triclinic)]
+    records.append(StructureRecord("broken", None, "cannot parse"))
+    path = tmp_path / "journal.jsonl"
+    with Pool(0) as pool:
+        first = score(records, journal=Journal(pool, path))
+        again = score(records, journal=Journal(pool, path))
+    assert len(path.read_text().split("\n")) == 5
+    assert again == first
+    assert all(isinstance(one, Score) for one in again)
+
+
+def test_measurements_survive_the_journal_to_the_last_bit():
+    adapter = TypeAdapter(Measurement)
+    measured = Measurement(
+        relaxed_with="chgnet",
+        relaxation=Relaxation(structure=triclinic(), energy_per_atom=-3.3333333333333335),
+        energies_per_atom={"chgnet": -3.3333333333333335},
+        errors={},
+    )
+    again = adapter.validate_python(adapter.dump_python(measured, mode="json"))
+    assert again.energies_per_atom == measured.energies_per_atom
+    assert math.isnan(again.relaxation.rmsd)
+    assert math.isnan(again.hull_energy_per_atom)
+    assert structure_identity(again.relaxation.structure) == structure_identity(triclinic())
