@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
+from mattergen_lite.dft import write_shortlist_inputs
 from mattergen_lite.io import (
     Cif,
     StructureRecord,
@@ -32,11 +33,12 @@ from mattergen_lite.io import (
 from mattergen_lite.scoring.audit import Audit, audit
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.journal import Journal
+from mattergen_lite.scoring.phonons import require_phonopy
 from mattergen_lite.scoring.pool import Failure, Pool
 from mattergen_lite.scoring.potentials import check_potential
 from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.score import score
-from mattergen_lite.scoring.stage import relax_all, score_relaxed, shortlist
+from mattergen_lite.scoring.stage import deepen, relax_all, score_relaxed, shortlist
 from mattergen_lite.scoring.summary import Summary, protocol, summary
 from mattergen_lite.scoring.symmetry import SYMPREC_RELAXED
 
@@ -95,13 +97,24 @@ class JudgeOptions:
     second_opinion: str | None = "chgnet"  # is compared with the one that decides
     references: Sequence[Path] = ()  # known structures beside the embedded ones
     audit: bool = False
+    shortlist: int = 10  # how many of the best get what follows
+    phonons: bool = False
+    elasticity: bool = False
+    dft_inputs: bool = False
 
     def check(self) -> None:
         """Refuse what cannot be done, before anything is done.
 
         Raises:
-            ValueError: If a potential is unknown or not installed, or a reference is missing.
+            ValueError: If options contradict each other, a potential or phonopy is not installed,
+                or a reference is missing.
         """
+        if not self.relax and (self.phonons or self.elasticity):
+            raise ValueError("phonons and elasticity need relaxed crystals: expected no --no-relax")
+        if self.shortlist < 0:
+            raise ValueError(f"shortlist is {self.shortlist}: expected 0 or more")
+        if self.phonons:
+            require_phonopy()
         for name in self.potentials:
             check_potential(name)
         for path in self.references:
@@ -156,6 +169,8 @@ def judge_and_write(
     candidates = judge_all(records, options, reference, journal, watch)
     with watch.stage("writing"):
         rows = write_structures(folder, candidates, pool)
+        if options.dft_inputs:
+            write_shortlist_inputs(best_structures(candidates, options.shortlist), folder / "dft")
         write_table(rows, table)
         figures = summary(candidates)
         how = protocol(figures) | {"reference": reference.name}
@@ -199,7 +214,7 @@ def judge_all(
             measured = relax_all(raw, records, potentials=options.potentials, journal=journal)
         with watch.stage("judging relaxed"):
             relaxed = score_relaxed(records, measured, reference=reference, journal=journal)
-    return shortlist(
+    candidates = shortlist(
         records,
         raw,
         measured,
@@ -207,6 +222,25 @@ def judge_all(
         decider=options.potential,
         second_opinion=options.potentials[1] if len(options.potentials) > 1 else None,
     )
+    if not (options.phonons or options.elasticity):
+        return candidates
+    with watch.stage("deeper checks"):
+        return deepen(
+            candidates,
+            num_best=options.shortlist,
+            with_phonons=options.phonons,
+            with_elasticity=options.elasticity,
+            journal=journal,
+        )
+
+
+def best_structures(candidates: Sequence[Candidate], count: int) -> dict[str, Structure]:
+    """The best readable candidates by file name, relaxed where they were."""
+    return {
+        _file_name(one.raw.name): one.final_structure
+        for one in candidates[:count]
+        if one.raw.error is None
+    }
 
 
 def write_structures(folder: Path, candidates: Sequence[Candidate], pool: Pool) -> list[Row]:

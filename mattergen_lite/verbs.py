@@ -36,6 +36,10 @@ def generate(
     potential: BuiltInPotential = "7net-l3i5",
     second_opinion: BuiltInPotential | None = "chgnet",
     reference: Sequence[Path] = (),
+    shortlist: int = 10,
+    phonons: bool = False,
+    elastic: bool = False,
+    dft_inputs: bool = False,
     num_workers: int | None = None,
     overwrite: bool = False,
 ) -> "Judged":
@@ -66,6 +70,10 @@ def generate(
         second_opinion: Is compared with it; a disagreement is flagged.
         reference: Known structures to be novel against, beside the embedded Materials Project:
             any source that `score` reads; repeat for several.
+        shortlist: How many of the best get the deeper checks and the DFT inputs.
+        phonons: Look for imaginary modes by finite displacements; minutes a crystal.
+        elastic: Find the bulk modulus from the equation of state.
+        dft_inputs: Write VASP input sets into dft/, without pseudopotentials.
         num_workers: Processes that judge; default one a core, 0 judges in this process.
         overwrite: Replace an earlier run in the same folder.
 
@@ -90,7 +98,14 @@ def generate(
 
         check_folder(out, overwrite)
         judging = JudgeOptions(
-            relax=relax, potential=potential, second_opinion=second_opinion, references=reference
+            relax=relax,
+            potential=potential,
+            second_opinion=second_opinion,
+            references=reference,
+            shortlist=shortlist,
+            phonons=phonons,
+            elasticity=elastic,
+            dft_inputs=dft_inputs,
         )
         judging.check()
         options = SamplerOptions(solver=solver, steps=steps, churn=churn, batch_size=batch_size)
@@ -122,6 +137,10 @@ def score(
     potential: BuiltInPotential = "7net-l3i5",
     second_opinion: BuiltInPotential | None = "chgnet",
     reference: Sequence[Path] = (),
+    shortlist: int = 10,
+    phonons: bool = False,
+    elastic: bool = False,
+    dft_inputs: bool = False,
     audit: bool = False,
     num_workers: int | None = None,
     overwrite: bool = False,
@@ -141,6 +160,10 @@ def score(
         second_opinion: Is compared with it; a disagreement is flagged.
         reference: Known structures to be novel against, beside the embedded Materials Project:
             any source that `score` reads; repeat for several.
+        shortlist: How many of the best get the deeper checks and the DFT inputs.
+        phonons: Look for imaginary modes by finite displacements; minutes a crystal.
+        elastic: Find the bulk modulus from the equation of state.
+        dft_inputs: Write VASP input sets into dft/, without pseudopotentials.
         audit: Compare the whole set with the known materials as a reviewer would: elements,
             intermetallics, dopant-like compositions, unseen chemical systems; audit.json and .png.
         num_workers: Processes that judge; default one a core, 0 judges in this process.
@@ -169,6 +192,10 @@ def score(
             potential=potential,
             second_opinion=second_opinion,
             references=reference,
+            shortlist=shortlist,
+            phonons=phonons,
+            elasticity=elastic,
+            dft_inputs=dft_inputs,
             audit=audit,
         )
         judging.check()

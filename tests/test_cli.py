@@ -253,3 +253,22 @@ def test_own_reference_and_audit(polymorphs, tmp_path):
     assert judged.audit.num_structures == 1
     assert (tmp_path / "out" / "audit.png").read_bytes().startswith(b"\x89PNG")
     assert json.loads((tmp_path / "out" / "audit.json").read_text())["traits"]
+
+
+@pytest.mark.slow
+def test_deeper_checks_and_dft_inputs_of_the_shortlist(polymorphs, tmp_path):
+    out = tmp_path / "out"
+    (tmp_path / "in").mkdir()
+    nacl().get_primitive_structure().to(str(tmp_path / "in" / "salt.cif"))
+    asked = {"potential": "chgnet", "phonons": True, "elastic": True, "dft_inputs": True}
+    score(tmp_path / "in", out=out, num_workers=2, **asked)
+    (row,) = read_rows(out / "scores.csv")
+    assert row["dynamically_stable"] == "True"
+    assert 15 < float(row["bulk_modulus"]) < 40  # GPa; 24.8 in experiment
+    assert (out / "dft" / "salt" / "relax" / "POSCAR").exists()
+    assert not list(out.rglob("POTCAR"))
+
+
+def test_contradictory_options_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="need relaxed crystals"):
+        score(tmp_path, out=tmp_path / "out", phonons=True, **QUICK)

@@ -13,6 +13,8 @@ from typing import Literal
 from pymatgen.core import Structure
 from pymatgen.symmetry.groups import PointGroup, SpaceGroup
 
+from mattergen_lite.scoring.elasticity import Elasticity
+from mattergen_lite.scoring.phonons import Phonons
 from mattergen_lite.scoring.score import Cell, Score, flatten
 from mattergen_lite.scoring.stability import METASTABLE, Stability
 from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED
@@ -50,6 +52,8 @@ class Candidate:
     relaxed: Score | None = None
     relaxed_structure: Structure | None = None
     stability: Stability | None = None
+    phonons: Phonons | None = None
+    elasticity: Elasticity | None = None
     rank: int = 0  # 1 is the best
 
     @property
@@ -99,6 +103,8 @@ class Candidate:
             return f"not judged: {self.raw.error}"
         parts = [f"fails: {', '.join(self.failed)}" if self.failed else "passes every check"]
         parts += filter(None, [_words_on_stability(self.stability), _words_on_novelty(self.final)])
+        if self.phonons and self.phonons.dynamically_stable is False:
+            parts.append(f"imaginary phonons down to {self.phonons.min_frequency:.1f} THz")
         if self.raw.credibility and self.raw.credibility.flags:
             parts.append(f"flags: {', '.join(self.raw.credibility.flags)}")
         return "; ".join(parts)
@@ -116,6 +122,8 @@ class Candidate:
             **flatten(self.stability, Stability),
             **{f"relaxed_{name}": relaxed.get(name) for name in _RELAXED_COLUMNS},
             "symmetry_change": self.symmetry_change,
+            **flatten(self.phonons, Phonons),
+            **flatten(self.elasticity, Elasticity),
         }
 
 

@@ -4,15 +4,19 @@ Every step asks its questions through a journal, which spreads them over process
 each (what potentials want on a CPU) and remembers the answers of an interrupted run.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from typing import TypeVar
 
 from pydantic import TypeAdapter
 from pymatgen.core import Structure
 
 from mattergen_lite.io import StructureRecord
 from mattergen_lite.scoring.candidate import Candidate, ranked
+from mattergen_lite.scoring.elasticity import Elasticity, bulk_modulus
 from mattergen_lite.scoring.journal import Journal, Question, structure_identity
+from mattergen_lite.scoring.phonons import Phonons, phonons
 from mattergen_lite.scoring.pool import Failure
 from mattergen_lite.scoring.potentials import load_potential
 from mattergen_lite.scoring.reference import Reference
@@ -23,6 +27,9 @@ from mattergen_lite.scoring.symmetry import SYMPREC_RELAXED
 
 RELAXER = "chgnet"
 TIME_LIMIT = 600.0  # s per crystal
+DEEP_TIME_LIMIT = 3600.0  # s per crystal, for phonons and elasticity
+
+Found = TypeVar("Found")
 
 
 def relax_and_measure(structure: Structure, *, others: tuple[str, ...]) -> Measurement:
@@ -133,3 +140,59 @@ def shortlist(
             )
         candidates.append(candidate)
     return ranked(candidates)
+
+
+# Deeper checks, of the best only
+
+
+def find_phonons(structure: Structure) -> Phonons:
+    """Phonons of a crystal according to the potential that relaxed it."""
+    return phonons(structure, load_potential(RELAXER))
+
+
+def find_elasticity(structure: Structure) -> Elasticity:
+    """Elasticity of a crystal according to the potential that relaxed it."""
+    return bulk_modulus(structure, load_potential(RELAXER))
+
+
+def deepen(
+    candidates: Sequence[Candidate],
+    *,
+    num_best: int,
+    with_phonons: bool,
+    with_elasticity: bool,
+    journal: Journal,
+) -> list[Candidate]:
+    """Find phonons and elasticity of the best relaxed candidates; ranks stay as they are.
+
+    Args:
+        candidates: From `shortlist`, best first.
+        num_best: How many are looked at.
+        with_phonons: Find phonons.
+        with_elasticity: Find elasticity.
+        journal: Processes to work in, and what they have found before.
+    """
+    deeper = list(candidates)
+    chosen = [i for i, one in enumerate(candidates[:num_best]) if one.relaxed_structure is not None]
+    structures = [candidates[i].relaxed_structure for i in chosen]
+    if with_phonons:
+        answers = journal.ask(_deep_question(find_phonons, Phonons), structures)
+        for i, answer in zip(chosen, answers, strict=True):
+            failed = isinstance(answer, Failure)
+            found = Phonons(phonon_error=answer.reason) if failed else answer
+            deeper[i] = replace(deeper[i], phonons=found)
+    if with_elasticity:
+        answers = journal.ask(_deep_question(find_elasticity, Elasticity), structures)
+        for i, answer in zip(chosen, answers, strict=True):
+            failed = isinstance(answer, Failure)
+            found = Elasticity(elasticity_error=answer.reason) if failed else answer
+            deeper[i] = replace(deeper[i], elasticity=found)
+    return deeper
+
+
+def _deep_question(
+    function: Callable[[Structure], Found], answer: type[Found]
+) -> Question[Structure, Found]:
+    return Question(
+        function, structure_identity, TypeAdapter(answer), answer.__name__.lower(), DEEP_TIME_LIMIT
+    )
