@@ -8,15 +8,17 @@ Measures (slow; resumes from `--work`), fits on one half, prints tables of the o
 
 Sets: "training", MP-20 training compounds as they are, for the element references; "known", MP-20
 test compounds, and "unstable", compounds 0.08 to 0.6 eV/atom above the hull outside MP-20's
-training set, both relaxed; "generated", crystals with DFT decomposition energies, relaxed. Half of
-each of the last three is for fitting, the other half for testing.
+training set, both relaxed; "generated", crystals with DFT decomposition energies, relaxed, those of
+at most 12 atoms first. Half of the first few hundred of each of the last three is for fitting; what
+comes after and the other half is for testing. The fit has seen no crystal of more than 12 atoms.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +42,13 @@ from mattergen_lite.scoring.stability import (
 
 RELAXER, DECIDER = "chgnet", "7net-l3i5"
 MAX_ATOMS = 12
-NOVEL_ELEMENT_PRIOR, KNOWN_ELEMENT_PRIOR = 0.06, 0.02  # eV/atom
+NUM_MEASURED = {"generated": 978, "known": 660, "unstable": 90, "training": 1500}
+NUM_FITTED = {
+    "generated": 320,
+    "known": 320,
+    "unstable": 90,
+}  # every other pair of the first so many
+ELEMENT_PRIORS = {"novel": 0.06, "known": 0.02}  # eV/atom
 
 
 @dataclass(frozen=True)
@@ -67,19 +75,24 @@ def _shuffled(table: pd.DataFrame, seed: int) -> list[dict]:
 
 
 def read_generated(paths: list[Path]) -> list[Crystal]:
-    """Small labelled crystals of every generator, alternating between generators."""
-    per_generator = []
+    """Labelled crystals of every generator: small ones first, alternating between generators."""
+    per_generator, larger = [], []
     for path in paths:
         table = pd.read_parquet(path).reset_index()
-        small = (table.nsites <= MAX_ATOMS) & table.decomposition_energy_dft.notna()
+        table = table[table.decomposition_energy_dft.notna()]
+        small = table.nsites <= MAX_ATOMS
         generator = path.stem.split("_")[0]
-        per_generator.append(
+        small_ones, large_ones = (
             [
                 Crystal(f"{generator}-{r['index']}", _structure(r), r["decomposition_energy_dft"])
-                for r in _shuffled(table[small], seed=0)
+                for r in _shuffled(some, seed=0)
             ]
+            for some in (table[small], table[~small])
         )
-    return [crystal for group in zip(*per_generator, strict=False) for crystal in group]
+        per_generator.append(small_ones)
+        larger += large_ones
+    alternating = [one for group in zip_longest(*per_generator) for one in group if one is not None]
+    return alternating + larger
 
 
 def read_materials(path: Path) -> dict[str, list[Crystal]]:
@@ -184,10 +197,24 @@ def e_above_hull(rows: pd.DataFrame, potential: str, references: dict[str, float
     )
 
 
-def halves(rows: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """For fitting and for testing: pairs (one of each generator) in turn."""
-    is_fit = (np.arange(len(rows)) // 2) % 2 == 0
-    return rows[is_fit], rows[~is_fit]
+def split(*sets: pd.DataFrame, num_fitted: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """For fitting and for testing: of the first so many of each set, pairs in turn."""
+    pool = pd.concat([rows[:number] for rows, number in zip(sets, num_fitted, strict=True)])
+    rest = pd.concat([rows[number:] for rows, number in zip(sets, num_fitted, strict=True)])
+    is_fit = (np.arange(len(pool)) // 2) % 2 == 0
+    return pool[is_fit], pd.concat([pool[~is_fit], rest])
+
+
+def split_all(data: dict[str, pd.DataFrame]) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """Fitting and testing parts of crystals that potentials have not and have seen."""
+    return {
+        "novel": split(data["generated"], num_fitted=[NUM_FITTED["generated"]]),
+        "known": split(
+            data["known"],
+            data["unstable"],
+            num_fitted=[NUM_FITTED["known"], NUM_FITTED["unstable"]],
+        ),
+    }
 
 
 def scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
@@ -245,17 +272,11 @@ def calibrate(potential: str, data: dict[str, pd.DataFrame]) -> Calibration:
         training.formation_energy.to_numpy(),
         own,
     )
-    novel, _ = halves(data["generated"])
-    known, _ = halves(pd.concat([data["known"], data["unstable"]]))
-    raw = {
-        name: e_above_hull(rows, potential, references)
-        for name, rows in (("novel", novel), ("known", known))
+    models = {
+        name: _error_model(rows, e_above_hull(rows, potential, references), ELEMENT_PRIORS[name])
+        for name, (rows, _) in split_all(data).items()
     }
-    return Calibration(
-        references=references,
-        novel=_error_model(novel, raw["novel"], NOVEL_ELEMENT_PRIOR),
-        known=_error_model(known, raw["known"], KNOWN_ELEMENT_PRIOR),
-    )
+    return Calibration(references=references, **models)
 
 
 def own_references(potential: str, elements: pd.DataFrame) -> dict[str, float]:
@@ -267,17 +288,22 @@ def own_references(potential: str, elements: pd.DataFrame) -> dict[str, float]:
 def report(
     data: dict[str, pd.DataFrame], fitted: dict[str, Calibration]
 ) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Tables of the testing halves, before and after."""
+    """Tables of what was not fitted, before and after."""
+    (_, generated), (_, known) = split_all(data).values()
+    is_small = generated.composition.map(lambda composition: composition.num_atoms) <= MAX_ATOMS
     tests = {
-        "generated": halves(data["generated"])[1],
-        "known and unstable": halves(pd.concat([data["known"], data["unstable"]]))[1],
+        f"generated, at most {MAX_ATOMS} atoms": generated[is_small],
+        f"generated, more than {MAX_ATOMS} atoms": generated[~is_small],
+        "known": known[known.index.isin(data["known"].index)],
+        "known and unstable": known,
     }
     for name, test in tests.items():
         accuracy, trust = {}, {}
         for potential, calibration in fitted.items():
             own = own_references(potential, data["elements"])
             raw = e_above_hull(test, potential, calibration.references)
-            model = calibration.novel if name == "generated" else calibration.known
+            is_novel = name.startswith("generated")
+            model = calibration.novel if is_novel else calibration.known
             calibrated, trust[potential] = reliability(model, raw, test)
             truth = test.truth.to_numpy()
             stages = {
@@ -286,7 +312,7 @@ def report(
                 "error model": calibrated,
             }
             accuracy |= {f"{potential}, {k}": scores(v, truth) for k, v in stages.items()}
-        yield f"{name}, held-out half", pd.DataFrame(accuracy).T
+        yield f"{name}, not fitted", pd.DataFrame(accuracy).T
         yield f"{name}, stated uncertainty", pd.DataFrame(trust).T
 
 
@@ -313,7 +339,7 @@ def main() -> None:
     parser.add_argument("--generated", type=Path, nargs="+", required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--calibration", type=Path)
-    for name, number in (("generated", 320), ("known", 320), ("unstable", 90), ("training", 1500)):
+    for name, number in NUM_MEASURED.items():
         parser.add_argument(f"--num-{name}", type=int, default=number)
     options = parser.parse_args()
 

@@ -4,6 +4,7 @@ Slow imports happen inside them, so that `--help` stays instant.
 """
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -133,6 +134,7 @@ def score(
     /,
     *,
     out: Path,
+    limit: int | None = None,
     relax: bool = True,
     potential: BuiltInPotential = "7net-l3i5",
     second_opinion: BuiltInPotential | None = "chgnet",
@@ -155,6 +157,7 @@ def score(
         source: Folder or zip of CIF/POSCAR files, extxyz, csv or parquet with a cif column,
             pymatgen JSON, or the folder of an earlier run.
         out: Folder for the results.
+        limit: Judge only so many structures, the first ones.
         relax: Relax every crystal with CHGNet and judge its stability; seconds a crystal.
         potential: Decides about the energy above the hull of what relaxed.
         second_opinion: Is compared with it; a disagreement is flagged.
@@ -203,7 +206,7 @@ def score(
             source = source / FRAMES
         watch = Stopwatch()
         with watch.stage("reading"):
-            records = list(read_structures(source))
+            records = list(islice(read_structures(source), limit))
         provenance = {"verb": "score", "arguments": arguments}
         return judge_and_write(records, out / "scores.csv", watch, provenance, judging, pool)
 
