@@ -29,7 +29,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 from tqdm import tqdm
 
-from mattergen_lite.elements import element_rows, symbols
+from mattergen_lite.elements import periodic_table_position, symbols
 from mattergen_lite.geometry import canonical_orientation
 from mattergen_lite.io import (
     Document,
@@ -414,7 +414,7 @@ class DatasetInfo:
             [["elements", "elements"], ["sizes", "properties"]], height_ratios=[3, 2]
         )
         figure.suptitle(f"{Path(self.path).name}: {self.num_crystals:,} crystals")
-        _draw_elements(axes["elements"], self.elements)
+        draw_elements(axes["elements"], self.elements)
         axes["sizes"].bar(list(self.sizes), list(self.sizes.values()))
         axes["sizes"].xaxis.set_major_locator(MaxNLocator(integer=True))
         axes["sizes"].set(xlabel="atoms in the primitive cell", ylabel="crystals")
@@ -427,27 +427,18 @@ class DatasetInfo:
             figure.savefig(temporary, format="png", dpi=150)
 
 
-def _draw_elements(axes: "matplotlib.axes.Axes", counts: Mapping[int, int]) -> None:
-    """Heat map of counts in the periodic table, the f block below it."""
+def draw_elements(axes: "matplotlib.axes.Axes", counts: Mapping[int, int]) -> None:
+    """Heat map of counts by atomic number in the periodic table, the f block below it."""
     grid = np.full((9, 18), np.nan)
-    for number, row in enumerate(element_rows(), start=1):
-        line, column = _table_position(number, row)
+    for number, symbol in enumerate(symbols()[1:], start=1):
+        line, column = periodic_table_position(number)
         grid[line, column] = counts.get(number, np.nan)
-        axes.annotate(row["symbol"], (column, line), ha="center", va="bottom", weight="bold")
+        axes.annotate(symbol, (column, line), ha="center", va="bottom", weight="bold")
         label = f"{counts.get(number, 0):,}"
         axes.annotate(label, (column, line + 0.1), ha="center", va="top", fontsize=7)
     image = axes.imshow(grid, cmap="YlGnBu", norm="log", alpha=0.7)
     axes.figure.colorbar(image, ax=axes, label="crystals with the element", shrink=0.7)
     axes.set_axis_off()
-
-
-def _table_position(atomic_number: int, row: Mapping[str, str]) -> tuple[int, int]:
-    """Line and column, from 0, in the table of 18 columns."""
-    period, group = int(row["period"]), int(row["group"])
-    if group <= 18:
-        return period - 1, group - 1
-    lanthanum, actinium = 57, 89
-    return period + 1, 2 + atomic_number - (lanthanum if period == 6 else actinium)
 
 
 def describe(path: str | Path) -> DatasetInfo:

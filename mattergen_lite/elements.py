@@ -32,6 +32,16 @@ def symbols() -> tuple[str, ...]:
     return ("X", *(row["symbol"] for row in element_rows()))
 
 
+def periodic_table_position(atomic_number: int) -> tuple[int, int]:
+    """Line and column, both from 0, in the table of 18 columns with the f block as lines 7 and 8."""
+    row = element_rows()[atomic_number - 1]
+    period, group = int(row["period"]), int(row["group"])
+    if group <= 18:
+        return period - 1, group - 1
+    lanthanum, actinium = 57, 89
+    return period + 1, 2 + atomic_number - (lanthanum if period == 6 else actinium)
+
+
 def atomic_number(symbol: str) -> int:
     """Atomic number of a chemical symbol.
 

@@ -30,6 +30,7 @@ from mattergen_lite.io import (
     write_extxyz,
     write_text,
 )
+from mattergen_lite.report import write_report
 from mattergen_lite.scoring.audit import Audit, audit
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.journal import Journal
@@ -169,25 +170,26 @@ def judge_and_write(
     candidates = judge_all(records, options, reference, journal, watch)
     with watch.stage("writing"):
         rows = write_structures(folder, candidates, pool)
+        write_table(rows, table)
         if options.dft_inputs:
             write_shortlist_inputs(best_structures(candidates, options.shortlist), folder / "dft")
-        write_table(rows, table)
+        audited = write_audit(candidates, reference, folder) if options.audit else None
         figures = summary(candidates)
         how = protocol(figures) | {"reference": reference.name}
         write_json({"figures": asdict(figures), "protocol": how}, folder / "summary.json")
-        audited = write_audit(candidates, reference, folder) if options.audit else None
-    write_json(
-        {
-            **provenance,
-            "mattergen_lite": version("mattergen-lite"),
-            "torch": version("torch"),
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": watch.seconds,
-        },
-        folder / RECORD,
-    )
+    with watch.stage("report"):
+        record = dict(provenance) | environment()
+        write_report(
+            folder,
+            title=f"{provenance['verb']}: {len(candidates)} crystals",
+            rows=rows,
+            structures=[one.structure if one.raw.error is None else None for one in candidates],
+            relaxed=[one.relaxed_structure for one in candidates],
+            figures=asdict(figures),
+            protocol=how,
+            provenance=record,
+        )
+    write_json(record | {"seconds": watch.seconds}, folder / RECORD)
     journal.forget()
     return Judged(
         table=table,
@@ -196,6 +198,17 @@ def judge_and_write(
         audit=audited,
         seconds=watch.seconds,
     )
+
+
+def environment() -> dict[str, str]:
+    """Versions, machine and time, for the record of a run."""
+    return {
+        "mattergen_lite": version("mattergen-lite"),
+        "torch": version("torch"),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
 def judge_all(

@@ -40,6 +40,10 @@ _RELAXED_COLUMNS = (
     "disordered_form_of",
 )
 
+# In the order of what they cost.
+CHECKS = ("readable", "physical", "neutral", "unique", "novel", "metastable", "on_target")
+CHEAP_CHECKS = CHECKS[:5]  # made before a potential is asked
+
 SymmetryChange = Literal["raised", "kept", "lowered"]
 
 

@@ -42,8 +42,8 @@ STABILITY_PROTOCOL = {
     "expected_sun": "sum of the probabilities of stable over unique and novel crystals",
     "expected_msun": "sum of the probabilities of metastable over unique and novel crystals",
     "msun_uncalibrated": "metastable_uncalibrated, unique and novel",
-    "median_rmsd": "Å, of atoms from raw to relaxed, without the strain of the cell",
-    "mean_rmsd": "Å, likewise",
+    "median_rmsd": "of atoms from raw to relaxed, without the strain of the cell",
+    "mean_rmsd": "likewise",
     "symmetry_raised": "relaxation raised the point group as seen at 0.1 Å",
 }
 

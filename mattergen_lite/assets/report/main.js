@@ -1,0 +1,104 @@
+// What is on the page when it opens.
+
+const tooltip = document.getElementById("tooltip");
+
+function showTooltip(text, event) {
+  tooltip.textContent = text;
+  tooltip.hidden = false;
+  const { width, height } = tooltip.getBoundingClientRect();
+  const left = event.clientX + 14 + width > innerWidth ? event.clientX - 14 - width : event.clientX + 14;
+  tooltip.style.left = `${Math.max(4, left)}px`;
+  tooltip.style.top = `${Math.max(4, Math.min(event.clientY + 14, innerHeight - height - 4))}px`;
+}
+
+function hideTooltip() {
+  tooltip.hidden = true;
+}
+
+// Summary
+
+function figureText({ value, is_share: isShare }) {
+  if (value === null) return "not judged";
+  if (isShare) return `${(100 * value).toFixed(1)}%`;
+  return typeof value === "number" ? formatNumber(value) : String(value);
+}
+
+function figureLabel(name) {
+  const plain = name.replaceAll("_", " ");
+  return plain.charAt(0).toUpperCase() + plain.slice(1);
+}
+
+function summaryCard(figure) {
+  const node = el("div", { className: "figure", title: figure.protocol },
+    el("div", { className: figure.value === null ? "value quiet" : "value" }, figureText(figure)),
+    el("div", { className: "label" }, figureLabel(figure.name)));
+  if (figure.is_share) {
+    node.append(svg("svg", { viewBox: "0 0 100 3", preserveAspectRatio: "none", class: "share", "aria-hidden": "true" },
+      svg("rect", { width: 100, height: 3, fill: "var(--faint)" }),
+      svg("rect", { width: 100 * figure.value, height: 3, fill: "var(--accent)" })));
+  }
+  return node;
+}
+
+function drawSummary() {
+  document.getElementById("cards").append(...data.figures.map(summaryCard));
+  const said = Object.entries(data.protocol).flatMap(([name, text]) => [el("dt", {}, figureLabel(name)), el("dd", {}, text)]);
+  document.getElementById("protocol").append(...said);
+}
+
+// Record of the run
+
+/** Names and values of a record, nested names joined by dots. */
+function flattened(record, prefix = "") {
+  return Object.entries(record).flatMap(([key, value]) => {
+    if (value !== null && typeof value === "object" && !Array.isArray(value)) return flattened(value, `${prefix}${key}.`);
+    return [[prefix + key, value]];
+  });
+}
+
+function drawRecord() {
+  const { model, ...rest } = data.provenance; // the network's sizes are in the full record
+  const told = flattened(rest).filter(([, value]) => value !== null && String(value) !== "");
+  document.getElementById("record").append(...told.flatMap(([name, value]) =>
+    [el("dt", {}, name.replaceAll("_", " ").replace("arguments.", "--")), el("dd", {}, Array.isArray(value) ? value.join(", ") : String(value))]));
+  document.getElementById("full-record").textContent = JSON.stringify(data.provenance, null, 2);
+  const errors = allRows.filter((row) => cell(row, "error")).length;
+  const facts = [`${data.rows.length} crystals`];
+  if (errors) facts.push(`${errors} with errors`);
+  if (data.provenance.mattergen_lite) facts.push(`mattergen_lite ${data.provenance.mattergen_lite}`);
+  if (data.provenance.finished) facts.push(String(data.provenance.finished).slice(0, 10));
+  document.getElementById("subtitle").textContent = facts.join("  ·  ");
+}
+
+// Keys of the page
+
+function onKey(event) {
+  if (openedRow() === undefined || event.target.closest("input, select, textarea")) return;
+  if (event.key === "Escape") closeDetail();
+  else if (event.key === "ArrowRight" || event.key === "ArrowDown") step(1);
+  else if (event.key === "ArrowLeft" || event.key === "ArrowUp") step(-1);
+  else return;
+  event.preventDefault();
+}
+
+function start() {
+  drawSummary();
+  drawRecord();
+  drawColumnMenu();
+  applyFilter();
+  let waiting = 0;
+  filterBox.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(applyFilter, 120);
+  });
+  tableBox.addEventListener("scroll", () => {
+    if (tableBox.scrollTop + 2 * tableBox.clientHeight > tableBox.scrollHeight) drawMore();
+  });
+  addEventListener("hashchange", drawDetail);
+  addEventListener("popstate", drawDetail);
+  addEventListener("keydown", onKey);
+  drawDetail();
+  document.documentElement.dataset.ready = "true"; // read by automatic checks
+}
+
+start();

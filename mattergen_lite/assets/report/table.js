@@ -1,0 +1,211 @@
+// The table: filter, sort, choice of columns. Rows are put on the page as they are scrolled to.
+
+const CHUNK = 80; // rows put on the page at a time
+const PREFERRED = [
+  "rank", "name", "formula", "verdict", "e_above_hull", "probability_metastable", "space_group_symbol",
+  "crystal_system", "num_atoms", "density", "charge_verdict", "is_novel", "flags", "error",
+];
+const view = {
+  columns: PREFERRED.filter((name) => columnOf.has(name)),
+  sort: columnOf.has("rank") ? { name: "rank", falling: false } : null,
+  rows: allRows,
+  drawn: 0,
+};
+
+// Filter
+
+const searchText = data.rows.map((row) => row.filter((value) => typeof value === "string").join(" ").toLowerCase());
+const symbols = new Set(data.elements.slice(1).map(([symbol]) => symbol));
+const COMPARISONS = {
+  "<": (a, b) => a < b, ">": (a, b) => a > b, "<=": (a, b) => a <= b, ">=": (a, b) => a >= b,
+};
+
+/** A test of one word of the filter: an element, a comparison or any text. */
+function wordTest(word) {
+  if (symbols.has(word)) return (row) => elementsOf(row).includes(word);
+  const [, name, operator, quoted] = word.match(/^(\w+)(<=|>=|<|>|=|:)(.+)$/) ?? [];
+  if (!columnOf.has(name)) return (row) => searchText[row].includes(unquoted(word).toLowerCase());
+  const wanted = unquoted(quoted).toLowerCase();
+  if (operator in COMPARISONS) {
+    return (row) => typeof cell(row, name) === "number" && COMPARISONS[operator](cell(row, name), Number(wanted));
+  }
+  const text = (row) => formatPlain(cell(row, name)).toLowerCase();
+  return operator === "=" ? (row) => text(row) === wanted : (row) => text(row).includes(wanted);
+}
+
+/** A value as one types it: unrounded, "yes" or "no". */
+function formatPlain(value) {
+  if (typeof value === "boolean") return value ? "yes" : "no";
+  return value === null ? "" : String(value);
+}
+
+function unquoted(text) {
+  return text.replaceAll('"', "");
+}
+
+/** Words of a filter; quotes keep words together. */
+function words(filter) {
+  return filter.match(/(?:[^\s"]|"[^"]*"?)+/g) ?? [];
+}
+
+function filteredRows(filter) {
+  const tests = words(filter).map((word) => {
+    const negated = word.length > 1 && word[0] === "!";
+    const test = wordTest(negated ? word.slice(1) : word);
+    return negated ? (row) => !test(row) : test;
+  });
+  return allRows.filter((row) => tests.every((test) => test(row)));
+}
+
+// Order
+
+/** Order of two rows by a column; rows without a value come last either way. */
+function compareRows({ name, falling }) {
+  const order = (a, b) => (typeof a === "string" && typeof b === "string" ? a.localeCompare(b, "en", { numeric: true }) : a - b);
+  return (p, q) => {
+    const [a, b] = [cell(p, name), cell(q, name)];
+    const [noA, noB] = [a === null || a === "", b === null || b === ""];
+    if (noA || noB) return noA - noB || p - q;
+    return (falling ? order(b, a) : order(a, b)) || p - q;
+  };
+}
+
+function sortBy(name) {
+  const again = view.sort?.name === name;
+  view.sort = { name, falling: again && !view.sort.falling };
+  updateTable();
+}
+
+// Drawing
+
+const tableBox = document.getElementById("table");
+const [head, body] = [tableBox.querySelector("thead"), tableBox.querySelector("tbody")];
+const filterBox = document.getElementById("filter");
+
+function drawHead() {
+  const heads = view.columns.map((name) => {
+    const { label, unit, help } = meta(name);
+    const sorted = view.sort?.name === name;
+    const button = el("button", { type: "button", title: help ?? "" }, label,
+      el("span", { className: "arrow", "aria-hidden": "true" }, sorted ? (view.sort.falling ? "▼" : "▲") : ""));
+    button.addEventListener("click", () => sortBy(name));
+    const node = el("th", { scope: "col", className: isNumeric.has(name) ? "number" : "" }, button);
+    if (unit) node.append(el("span", { className: "unit" }, unit));
+    if (sorted) node.setAttribute("aria-sort", view.sort.falling ? "descending" : "ascending");
+    return node;
+  });
+  head.replaceChildren(el("tr", {}, ...heads));
+}
+
+/** The energy above the hull with its standard error; a share as a bar; flags one by one. */
+function cellNodes(row, name) {
+  const value = cell(row, name);
+  if (value === null || value === "") return valueNodes(row, name);
+  if (name === "e_above_hull") {
+    const error = cell(row, "e_above_hull_std");
+    return [formatValue(name, value), el("span", { className: "quiet" }, error === null ? "" : ` ± ${error.toFixed(3)}`)];
+  }
+  if (name.startsWith("probability_")) {
+    const meter = svg("svg", { viewBox: "0 0 40 6", class: "meter", "aria-hidden": "true" },
+      svg("rect", { width: 40, height: 6, rx: 3, fill: "var(--faint)" }),
+      svg("rect", { width: 40 * value, height: 6, rx: 3, fill: probabilityColor(value) }));
+    return [meter, formatValue(name, value)];
+  }
+  if (name === "flags") return parts(value).map((flag) => el("span", { className: "chip" }, flag.replaceAll("_", " ")));
+  return valueNodes(row, name);
+}
+
+const CELL_CLASSES = { name: "name", error: "error-text", verdict: "verdict", formula: "formula" };
+
+function rowNode(row) {
+  const cells = view.columns.map((name) => {
+    const value = cell(row, name);
+    const node = el("td", { className: isNumeric.has(name) ? "number" : CELL_CLASSES[name] ?? "" }, ...cellNodes(row, name));
+    if (typeof value === "string" && value.length > 24) node.title = value;
+    return node;
+  });
+  const node = el("tr", { id: `row-${row}`, className: cell(row, "error") ? "broken" : "" }, ...cells);
+  if (row === openedRow()) node.classList.add("open");
+  node.addEventListener("click", () => openRow(row));
+  return node;
+}
+
+function drawMore(until = view.drawn + CHUNK) {
+  const more = view.rows.slice(view.drawn, until);
+  body.append(...more.map(rowNode));
+  view.drawn += more.length;
+}
+
+/** Filter and sort anew, and draw the first rows. */
+function updateTable() {
+  view.rows = filteredRows(filterBox.value);
+  if (view.sort) view.rows.sort(compareRows(view.sort));
+  drawHead();
+  body.replaceChildren();
+  view.drawn = 0;
+  drawMore();
+  if (!view.rows.length) {
+    body.append(el("tr", {}, el("td", { colSpan: view.columns.length, className: "quiet" }, "No crystal passes this filter.")));
+  }
+  tableBox.scrollTop = 0;
+  const total = data.rows.length;
+  document.getElementById("count").textContent = view.rows.length === total ? `${total}` : `${view.rows.length} of ${total}`;
+}
+
+/** Mark a row and scroll the table to it; the page stays where it is, at a chart perhaps. */
+function revealRow(row) {
+  const place = view.rows.indexOf(row);
+  if (place >= view.drawn) drawMore(place + CHUNK);
+  for (const node of body.querySelectorAll("tr.open")) node.classList.remove("open");
+  const node = document.getElementById(`row-${row}`);
+  if (!node) return;
+  node.classList.add("open");
+  const [top, bottom] = [node.offsetTop - head.offsetHeight, node.offsetTop + node.offsetHeight];
+  if (top < tableBox.scrollTop) tableBox.scrollTop = top;
+  else if (bottom > tableBox.scrollTop + tableBox.clientHeight) tableBox.scrollTop = bottom - tableBox.clientHeight;
+}
+
+function setFilter(text) {
+  filterBox.value = text;
+  applyFilter();
+}
+
+/** Add a word to the filter, or take it away. */
+function toggleWord(word) {
+  const present = words(filterBox.value);
+  setFilter((present.includes(word) ? present.filter((other) => other !== word) : [...present, word]).join(" "));
+}
+
+function applyFilter() {
+  hideTooltip();
+  updateTable();
+  drawCharts(view.rows);
+}
+
+/** A menu of all columns, grouped as in the detail. */
+function drawColumnMenu() {
+  const menu = document.querySelector("#columns > div");
+  for (const { title, columns } of columnGroups()) {
+    const boxes = columns.map((name) => {
+      const box = el("input", { type: "checkbox", checked: view.columns.includes(name) });
+      box.addEventListener("change", () => {
+        view.columns = box.checked ? [...view.columns, name] : view.columns.filter((other) => other !== name);
+        updateTable();
+      });
+      return el("label", {}, box, meta(name).label);
+    });
+    menu.append(el("fieldset", {}, el("legend", {}, title), ...boxes));
+  }
+}
+
+/** The columns of this report by group; unknown ones under "Other". */
+function columnGroups() {
+  const groups = data.groups.map(({ title, prefix, columns }) => {
+    const known = columns.map(({ name }) => name).filter((name) => columnOf.has(name));
+    const unknown = data.columns.filter((name) => prefix && name.startsWith(prefix) && !metaOf.has(name));
+    return { title, columns: [...known, ...unknown] };
+  });
+  const grouped = new Set(groups.flatMap(({ columns }) => columns));
+  groups.push({ title: "Other", columns: data.columns.filter((name) => !grouped.has(name)) });
+  return groups.filter(({ columns }) => columns.length);
+}
