@@ -142,10 +142,7 @@ def _table(rows: Sequence[Row]) -> dict[str, list]:
     table = [{name: _plain(value) for name, value in row.items()} for row in rows]
     columns = list(
         dict.fromkeys(
-            name
-            for row in table
-            for name, value in row.items()
-            if value is not None and value != ""
+            name for row in table for name, value in row.items() if value is not None and value != ""
         )
     )
     return {"columns": columns, "rows": [[row.get(name) for name in columns] for row in table]}

@@ -241,6 +241,7 @@ def judge_all(
         return deepen(
             candidates,
             num_best=options.shortlist,
+            potential=options.potential,
             with_phonons=options.phonons,
             with_elasticity=options.elasticity,
             journal=journal,

@@ -260,7 +260,7 @@ def test_deeper_checks_and_dft_inputs_of_the_shortlist(polymorphs, tmp_path):
     out = tmp_path / "out"
     (tmp_path / "in").mkdir()
     nacl().get_primitive_structure().to(str(tmp_path / "in" / "salt.cif"))
-    asked = {"potential": "chgnet", "phonons": True, "elastic": True, "dft_inputs": True}
+    asked = {"phonons": True, "elastic": True, "dft_inputs": True}
     score(tmp_path / "in", out=out, num_workers=2, **asked)
     (row,) = read_rows(out / "scores.csv")
     assert row["dynamically_stable"] == "True"

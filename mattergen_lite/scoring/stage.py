@@ -4,10 +4,9 @@ Every step asks its questions through a journal, which spreads them over process
 each (what potentials want on a CPU) and remembers the answers of an interrupted run.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
 
 from pydantic import TypeAdapter
 from pymatgen.core import Structure
@@ -29,8 +28,6 @@ RELAXER = "chgnet"
 TIME_LIMIT = 600.0  # s per crystal
 DEEP_TIME_LIMIT = 3600.0  # s per crystal, for phonons and elasticity
 
-Found = TypeVar("Found")
-
 
 def relax_and_measure(structure: Structure, *, others: tuple[str, ...]) -> Measurement:
     """Relax one crystal; energies by the relaxing potential and by the named others."""
@@ -42,14 +39,16 @@ def relax_all(
     records: Sequence[StructureRecord],
     *,
     potentials: Sequence[str],
+    required: Collection[str] = (),
     journal: Journal,
 ) -> list[Measurement | None]:
-    """Relax every structurally valid crystal, None for the others.
+    """Relax every structurally valid crystal that passes what is required, None for the others.
 
     Args:
         scores: From `score`, one a record.
         records: The structures that were judged.
         potentials: Who is asked for the energy of the relaxed crystal.
+        required: Cheap checks without which a crystal is not worth relaxing.
         journal: Processes to relax in, and what they have relaxed before.
 
     Raises:
@@ -58,7 +57,9 @@ def relax_all(
     worth = [
         index
         for index, judged in enumerate(scores)
-        if judged.validity is not None and judged.validity.structure_valid
+        if judged.validity is not None
+        and judged.validity.structure_valid
+        and not {*required}.intersection(Candidate(raw=judged, structure=None).failed)
     ]
     others = tuple(sorted({*potentials} - {RELAXER}))
     question = Question(
@@ -145,20 +146,21 @@ def shortlist(
 # Deeper checks, of the best only
 
 
-def find_phonons(structure: Structure) -> Phonons:
-    """Phonons of a crystal according to the potential that relaxed it."""
-    return phonons(structure, load_potential(RELAXER))
+def find_phonons(structure: Structure, *, potential: str) -> Phonons:
+    """Phonons of a crystal, which relaxes further with this potential first."""
+    return phonons(structure, load_potential(potential))
 
 
-def find_elasticity(structure: Structure) -> Elasticity:
-    """Elasticity of a crystal according to the potential that relaxed it."""
-    return bulk_modulus(structure, load_potential(RELAXER))
+def find_elasticity(structure: Structure, *, potential: str) -> Elasticity:
+    """Bulk modulus of a crystal by this potential."""
+    return bulk_modulus(structure, load_potential(potential))
 
 
 def deepen(
     candidates: Sequence[Candidate],
     *,
     num_best: int,
+    potential: str,
     with_phonons: bool,
     with_elasticity: bool,
     journal: Journal,
@@ -168,6 +170,7 @@ def deepen(
     Args:
         candidates: From `shortlist`, best first.
         num_best: How many are looked at.
+        potential: Who is asked: the accurate one, for curvatures are harder than energies.
         with_phonons: Find phonons.
         with_elasticity: Find elasticity.
         journal: Processes to work in, and what they have found before.
@@ -175,24 +178,27 @@ def deepen(
     deeper = list(candidates)
     chosen = [i for i, one in enumerate(candidates[:num_best]) if one.relaxed_structure is not None]
     structures = [candidates[i].relaxed_structure for i in chosen]
+
+    def ask(
+        function: Callable[..., Phonons | Elasticity], answer: type, label: str
+    ) -> list[Phonons | Elasticity | Failure]:
+        question = Question(
+            partial(function, potential=potential),
+            structure_identity,
+            TypeAdapter(answer),
+            label,
+            DEEP_TIME_LIMIT,
+        )
+        return journal.ask(question, structures)
+
     if with_phonons:
-        answers = journal.ask(_deep_question(find_phonons, Phonons), structures)
-        for i, answer in zip(chosen, answers, strict=True):
-            failed = isinstance(answer, Failure)
-            found = Phonons(phonon_error=answer.reason) if failed else answer
-            deeper[i] = replace(deeper[i], phonons=found)
+        for i, found in zip(chosen, ask(find_phonons, Phonons, "phonons"), strict=True):
+            failed = isinstance(found, Failure)
+            result = Phonons(phonon_error=found.reason) if failed else found
+            deeper[i] = replace(deeper[i], phonons=result)
     if with_elasticity:
-        answers = journal.ask(_deep_question(find_elasticity, Elasticity), structures)
-        for i, answer in zip(chosen, answers, strict=True):
-            failed = isinstance(answer, Failure)
-            found = Elasticity(elasticity_error=answer.reason) if failed else answer
-            deeper[i] = replace(deeper[i], elasticity=found)
+        for i, found in zip(chosen, ask(find_elasticity, Elasticity, "elastic"), strict=True):
+            failed = isinstance(found, Failure)
+            result = Elasticity(elasticity_error=found.reason) if failed else found
+            deeper[i] = replace(deeper[i], elasticity=result)
     return deeper
-
-
-def _deep_question(
-    function: Callable[[Structure], Found], answer: type[Found]
-) -> Question[Structure, Found]:
-    return Question(
-        function, structure_identity, TypeAdapter(answer), answer.__name__.lower(), DEEP_TIME_LIMIT
-    )
