@@ -33,7 +33,7 @@ def symbols() -> tuple[str, ...]:
 
 
 def periodic_table_position(atomic_number: int) -> tuple[int, int]:
-    """Line and column, both from 0, in the table of 18 columns with the f block as lines 7 and 8."""
+    """Line and column from 0 in the table of 18 columns; the f block is lines 7 and 8."""
     row = element_rows()[atomic_number - 1]
     period, group = int(row["period"]), int(row["group"])
     if group <= 18:

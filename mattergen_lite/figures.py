@@ -1,7 +1,7 @@
 """Figures of a set of judged crystals, as files for papers and slides.
 
-Each figure takes the table's rows and is left out if no row has what it shows. matplotlib's `Figure`
-is used without pyplot: no window, no global state.
+Each figure takes the table's rows and is left out if no row has what it shows. matplotlib's
+`Figure` is used without pyplot: no window, no list of open figures.
 """
 
 import math
@@ -92,6 +92,11 @@ def element_counts(rows: Sequence[Row]) -> dict[int, int]:
     return dict(Counter(known[s] for system in systems for s in set(system) if s in known))
 
 
+def _count_axis() -> MaxNLocator:
+    """Round whole numbers."""
+    return MaxNLocator(integer=True, steps=[1, 2, 5, 10])
+
+
 def _single(width: float = 4.6, height: float = 3.2) -> tuple[Figure, Axes]:
     """A figure with one set of axes; inches, one journal column wide."""
     figure = Figure(figsize=(width, height), layout="constrained")
@@ -128,7 +133,7 @@ def _hull_distance(rows: Sequence[Row]) -> Figure | None:
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.axvline(METASTABLE, color=ORANGE, linewidth=1.2, linestyle="--")
     axes.set(xlabel="energy above hull (eV/atom)", ylabel="crystals")
-    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.yaxis.set_major_locator(_count_axis())
     axes.legend(title=f"probability of ≤ {METASTABLE:g} eV/atom", title_fontsize=8)
     expected = f"{probabilities.sum():.1f} of {len(energies)} expected ≤ {METASTABLE:g} eV/atom"
     axes.set_title(expected, fontsize=9, loc="left")
@@ -156,7 +161,7 @@ def _elements(rows: Sequence[Row]) -> Figure | None:
     counts = element_counts(rows)
     if not counts:
         return None
-    figure, axes = _single(width=10, height=4.6)
+    figure, axes = _single(width=10.0, height=4.6)
     draw_elements(axes, counts)
     return figure
 
@@ -171,26 +176,26 @@ def _crystal_systems(rows: Sequence[Row]) -> Figure | None:
     bars = axes.barh(CRYSTAL_SYSTEMS, heights, color=BLUE)
     axes.bar_label(bars, padding=3, fontsize=8)
     axes.invert_yaxis()
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(_count_axis())
     axes.set_xlabel("crystals")
     return figure
 
 
 def _density(rows: Sequence[Row]) -> Figure | None:
     """Histograms of mass density and of volume per atom."""
-    quantities = {"density": "density (g/cm³)", "volume_per_atom": "volume per atom (Å³)"}
-    found = {label: numbers(rows, column).ravel() for column, label in quantities.items()}
+    units = {"density": "g/cm³", "volume_per_atom": "Å³"}
+    found = {column: numbers(rows, column).ravel() for column in units}
     if not all(map(len, found.values())):
         return None
     figure = Figure(figsize=(7.2, 3.0), layout="constrained")
-    for axes, (label, values) in zip(figure.subplots(1, 2), found.items(), strict=True):
+    for axes, (column, values) in zip(figure.subplots(1, 2), found.items(), strict=True):
         # A few exploded cells would squeeze all others into one bin: they are counted in words.
         shown = values[values <= 3 * np.percentile(values, 95)]
         axes.hist(shown, bins=_bins(shown), color=BLUE, edgecolor="white", linewidth=0.5)
         axes.axvline(np.median(values), color=ORANGE, linewidth=1.2)
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set(xlabel=label, ylabel="crystals")
+        axes.yaxis.set_major_locator(_count_axis())
+        axes.set(xlabel=f"{column.replace('_', ' ')} ({units[column]})", ylabel="crystals")
         beyond = f", {len(values) - len(shown)} beyond" if len(values) > len(shown) else ""
-        title = f"median {np.median(values):.3g} of {len(values)}{beyond}"
+        title = f"median {np.median(values):.3g} {units[column]}{beyond}"
         axes.set_title(title, fontsize=9, loc="left")
     return figure

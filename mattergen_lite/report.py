@@ -33,11 +33,11 @@ from mattergen_lite.scoring.stability import METASTABLE
 
 REPORT = "report.html"
 FIGURES = "figures"
-# In the order in which they are read. The crystals are drawn by a renderer of our own on a plain
-# canvas. 3Dmol.js (BSD-3) was tried on paper and not taken: it is 540 kB minified, more than the
-# whole report of 500 crystals; it needs WebGL, which remote desktops and headless browsers often
-# lack; it carries addresses of structure servers; and what is particular to crystals (atoms
-# repeated on cell faces, bonds across them, supercells) would have been ours to write anyway.
+# One after the other on the page. The crystals are drawn by a renderer of our own on a plain canvas.
+# 3Dmol.js (BSD-3) was weighed and not taken: its 540 kB minified are five times the whole report of
+# a dozen crystals; it needs WebGL, which a remote desktop or a headless browser may lack; it carries
+# addresses of structure servers; and what is particular to crystals (atoms repeated on cell faces,
+# the choice of bonds, supercells) would have been ours to write anyway.
 _SCRIPTS = ("format", "crystal", "viewer", "charts", "table", "detail", "main")
 # Words in the name of a figure between 0 and 1 that is no share of the structures.
 _NO_SHARE = frozenset(
@@ -142,7 +142,10 @@ def _table(rows: Sequence[Row]) -> dict[str, list]:
     table = [{name: _plain(value) for name, value in row.items()} for row in rows]
     columns = list(
         dict.fromkeys(
-            name for row in table for name, value in row.items() if value is not None and value != ""
+            name
+            for row in table
+            for name, value in row.items()
+            if value is not None and value != ""
         )
     )
     return {"columns": columns, "rows": [[row.get(name) for name in columns] for row in table]}
@@ -214,7 +217,7 @@ def _elements() -> list[list]:
 def _figures(
     figures: Mapping[str, object], protocol: Mapping[str, str], group: str = ""
 ) -> Iterator[dict[str, Json]]:
-    """One entry a figure, mappings flattened; each with how it is measured, as far as that is said."""
+    """One entry a figure, mappings flattened, with how it is measured where that is said."""
     for name, value in figures.items():
         key = f"{group} {name}".strip()
         if isinstance(value, Mapping):

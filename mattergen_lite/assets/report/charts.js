@@ -1,7 +1,7 @@
 // Charts of the rows that the filter leaves, as SVG. A mark of one crystal opens it; a bar or an
 // element filters by it.
 
-const WIDTH = 560;
+const WIDTH = innerWidth < 720 ? 360 : 560; // a phone shows fewer units, so that text stays legible
 const HEIGHT = 320;
 const MARGIN = { left: 58, right: 14, top: 14, bottom: 44 };
 const MAX_RANKED = 120; // crystals that a chart with one mark each can hold legibly
@@ -43,7 +43,7 @@ function frame({ x, y, xLabel, yLabel, integerY = false, noXTicks = false }) {
     );
   }
   const bottom = HEIGHT - MARGIN.bottom;
-  drawing.append(svg("line", { class: "axis", x1: MARGIN.left, x2: WIDTH - MARGIN.right, y1: bottom, y2: bottom }));
+  if (!noXTicks) drawing.append(svg("line", { class: "axis", x1: MARGIN.left, x2: WIDTH - MARGIN.right, y1: bottom, y2: bottom }));
   for (const tick of noXTicks ? [] : xScale.ticks) {
     drawing.append(
       svg("line", { class: "axis", x1: xScale(tick), x2: xScale(tick), y1: bottom, y2: bottom + 4 }),
@@ -69,8 +69,7 @@ function withTooltip(node, text) {
 function crystalMark(node, row, columns) {
   const lines = [`${cell(row, "name")}  ${cell(row, "formula") ?? ""}`];
   for (const name of columns) {
-    const unit = meta(name).unit;
-    lines.push(`${meta(name).label}: ${formatValue(name, cell(row, name))}${unit ? ` ${unit}` : ""}`);
+    lines.push(`${meta(name).label}: ${formatValue(name, cell(row, name))}${unitSuffix(meta(name).unit)}`);
   }
   node.classList.add("clickable");
   node.addEventListener("click", () => openRow(row));
@@ -121,7 +120,22 @@ function rankedHullChart(rows) {
       svg("circle", { cx: x, cy: yScale(value), r: size, fill: color }));
     drawing.append(crystalMark(group, row, ["e_above_hull", "e_above_hull_std", "probability_metastable"]));
   });
-  return drawing;
+  return el("div", {}, drawing, probabilityLegend());
+}
+
+function key(mark, ...text) {
+  return el("span", { className: "key" }, mark, ...text);
+}
+
+function swatch(color) {
+  return svg("svg", { viewBox: "0 0 10 10", class: "dot" }, svg("circle", { cx: 5, cy: 5, r: 5, fill: color }));
+}
+
+function probabilityLegend() {
+  const dash = svg("svg", { viewBox: "0 0 22 10", class: "dash" }, svg("line", { class: "threshold", x1: 0, x2: 22, y1: 5, y2: 5 }));
+  const shades = [0, 0.5, 1].map((probability) => key(swatch(probabilityColor(probability)), formatShare(probability)));
+  return el("div", { className: "legend" }, key(dash, `${data.metastable} eV/atom`),
+    el("span", { className: "quiet" }, "probability of lying below it:"), ...shades);
 }
 
 /** Equal bins of round width over values: [low, high, rows]. */
@@ -193,10 +207,8 @@ function scatter(rows, xName, yName, colorName) {
     const mark = svg("circle", { class: "mark", cx: xScale(cell(row, xName)), cy: yScale(cell(row, yName)), r: some.length > 300 ? 3 : 4.5, fill: color });
     drawing.append(crystalMark(mark, row, [xName, yName, colorName]));
   }
-  const keys = [...colors].map(([value, color]) => el("span", { className: "key" },
-    svg("svg", { viewBox: "0 0 10 10", class: "dot" }, svg("circle", { cx: 5, cy: 5, r: 5, fill: color })),
-    formatValue(colorName, value)));
-  return el("div", {}, drawing, el("div", { className: "legend" }, ...keys));
+  const entries = [...colors].map(([value, color]) => key(swatch(color), formatValue(colorName, value)));
+  return el("div", {}, drawing, el("div", { className: "legend" }, ...entries));
 }
 
 // Categories
@@ -205,7 +217,7 @@ function barChart(rows, name) {
   const counts = countValues(rows, name);
   if (!counts.length) return emptyChart("No crystal here has a value.");
   const shown = counts.slice(0, MAX_BARS);
-  const height = Math.min(24, (HEIGHT - 20) / shown.length);
+  const height = Math.min(34, (HEIGHT - 20) / shown.length);
   const most = shown[0][1];
   const left = 150;
   const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${Math.max(120, shown.length * height + 20)}`, role: "img" });
@@ -216,7 +228,7 @@ function barChart(rows, name) {
     const group = svg("g", { class: "clickable" },
       svg("rect", { class: "hit", x: 0, y, width: WIDTH, height }),
       svg("text", { class: "tick", x: left - 8, y: y + height / 2 + 4, "text-anchor": "end" }, text.length > 22 ? `${text.slice(0, 21)}…` : text),
-      svg("rect", { class: "bar", x: left, y: y + 2, width: length, height: height - 5, rx: 2 }),
+      svg("rect", { class: "bar", x: left, y: y + 2, width: length, height: height - 6, rx: 2 }),
       svg("text", { class: "tick", x: left + length + 6, y: y + height / 2 + 4 }, String(count)));
     group.addEventListener("click", () => setFilter(`${name}=${/\s/.test(value) ? `"${value}"` : value}`));
     drawing.append(withTooltip(group, `${text}\n${count} crystals`));
@@ -308,7 +320,7 @@ function drawCharts(rows) {
     cards.push(chartCard("Properties", scatter(rows, x, y, color),
       chooser("y", numericColumns, "Vertical axis", redraw), el("span", { className: "quiet" }, "against"),
       chooser("x", numericColumns, "Horizontal axis", redraw),
-      color ? chooser("color", categoricalColumns, "Colour", redraw) : null));
+      ...(color ? [el("span", { className: "quiet" }, "by"), chooser("color", categoricalColumns, "Colour", redraw)] : [])));
   }
   if (columnOf.has("chemical_system")) cards.push(chartCard("Elements", periodicTable(rows)));
   if (categoricalColumns.length) {

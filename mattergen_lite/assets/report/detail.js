@@ -4,7 +4,7 @@ const panel = document.getElementById("detail");
 const keys = rowKeys();
 const rowOfKey = new Map(keys.map((key, row) => [key, row]));
 const SAID_ABOVE = new Set(["name", "formula", "verdict", "flags", "flag_reasons", "error", "stability_error", "physical_problem"]);
-let viewer = null;
+let viewer = null; // one for all crystals, made when the first is opened; it keeps its options
 let shownForm = "relaxed"; // what the reader saw last: "raw" or "relaxed"
 
 /** What the address of each row ends in: its name, numbered where names are shared. */
@@ -27,8 +27,12 @@ function openedRow() {
   }
 }
 
+function addressOf(row) {
+  return `#${encodeURIComponent(keys[row])}`;
+}
+
 function openRow(row) {
-  location.hash = encodeURIComponent(keys[row]);
+  location.hash = addressOf(row);
 }
 
 function closeDetail() {
@@ -49,7 +53,6 @@ function drawDetail() {
   panel.hidden = row === undefined;
   document.body.classList.toggle("with-detail", row !== undefined);
   for (const node of body.querySelectorAll("tr.open")) node.classList.remove("open");
-  viewer = null;
   panel.replaceChildren();
   if (row === undefined) return;
   panel.append(detailHead(row), ...verdictNodes(row), pictureNode(row), downloadNodes(row), ...factGroups(row));
@@ -118,8 +121,8 @@ function pictureNode(row) {
   if (!Object.keys(forms).length) {
     return el("p", { className: "quiet empty" }, "There is no structure to draw.");
   }
-  const canvas = el("canvas", { tabIndex: 0, "aria-label": "Structure; drag to turn, scroll to zoom", role: "img" });
-  return el("figure", {}, canvas, el("div", { className: "toolbar" }), el("figcaption", {}));
+  viewer ??= new Viewer(el("canvas", { tabIndex: 0, "aria-label": "Structure; drag to turn, scroll to zoom", role: "img" }), showAtom);
+  return el("figure", {}, viewer.canvas, el("div", { className: "toolbar" }), el("figcaption", {}));
 }
 
 /** The structures that can be drawn, by what they are called. */
@@ -129,11 +132,9 @@ function structuresOf(row) {
 }
 
 function drawPicture(row) {
-  const canvas = panel.querySelector("canvas");
-  if (!canvas) return;
   const forms = structuresOf(row);
+  if (!Object.keys(forms).length) return;
   const form = shownForm in forms ? shownForm : Object.keys(forms)[0];
-  viewer = new Viewer(canvas, (atom, event) => showAtom(atom, event));
   viewer.show(forms[form]);
   drawToolbar(forms, form);
 }
@@ -184,9 +185,12 @@ function captionNodes(structure, form, named) {
     return el("span", { className: "key" }, dot, `${symbol} × ${count}`);
   });
   const { lengths, angles } = cellParameters(structure.lattice);
-  const cellText = `${lengths.map((value) => value.toFixed(2)).join("  ")} Å   ${angles.map((value) => value.toFixed(1)).join("  ")}°`;
+  const cellText = [
+    ...lengths.map((value, axis) => `${"abc"[axis]} ${value.toFixed(2)}`), "Å",
+    ...angles.map((value, axis) => ` ${"αβγ"[axis]} ${value.toFixed(1)}°`),
+  ].join(" ");
   return [el("div", { className: "legend" }, ...legend),
-    el("div", { className: "quiet cell" }, `${named ? `${form} cell: ` : "Cell: "}${cellText}`)];
+    el("div", { className: "quiet cell" }, `${named ? `Cell, ${form}: ` : "Cell: "}${cellText}`)];
 }
 
 // Files
@@ -223,7 +227,7 @@ function factGroups(row) {
     const pairs = facts.flatMap((name) => {
       const { label, unit, help, percent } = meta(name);
       const value = valueNodes(row, name);
-      return [el("dt", { title: help ?? "" }, label), el("dd", {}, ...value, unit && !percent ? ` ${unit}` : "")];
+      return [el("dt", { title: help ?? "" }, label), el("dd", {}, ...value, percent ? "" : unitSuffix(unit))];
     });
     return [el("section", {}, el("h3", {}, title), el("dl", { className: "facts" }, ...pairs))];
   });

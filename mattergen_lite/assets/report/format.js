@@ -62,6 +62,12 @@ function formatValue(name, value) {
   return typeof value === "number" ? formatNumber(value, meta(name)) : String(value);
 }
 
+/** A unit as it follows a number. */
+function unitSuffix(unit) {
+  if (!unit) return "";
+  return unit === "°" ? unit : ` ${unit}`;
+}
+
 /** An element with properties, attributes (aria-*, data-*) and children; strings become text. */
 function el(tag, properties = {}, ...children) {
   const node = document.createElement(tag);

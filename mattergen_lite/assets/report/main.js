@@ -24,7 +24,7 @@ function figureText({ value, is_share: isShare }) {
 }
 
 function figureLabel(name) {
-  const plain = name.replaceAll("_", " ");
+  const plain = name.replaceAll("_", " ").replace(/^num /, "").replace(/\bp1\b/, "P1");
   return plain.charAt(0).toUpperCase() + plain.slice(1);
 }
 
@@ -60,14 +60,18 @@ function drawRecord() {
   const { model, ...rest } = data.provenance; // the network's sizes are in the full record
   const told = flattened(rest).filter(([, value]) => value !== null && String(value) !== "");
   document.getElementById("record").append(...told.flatMap(([name, value]) =>
-    [el("dt", {}, name.replaceAll("_", " ").replace("arguments.", "--")), el("dd", {}, Array.isArray(value) ? value.join(", ") : String(value))]));
+    [el("dt", {}, name.startsWith("arguments.") ? name.replace("arguments.", "--").replaceAll("_", "-") : name), el("dd", {}, Array.isArray(value) ? value.join(", ") : String(value))]));
   document.getElementById("full-record").textContent = JSON.stringify(data.provenance, null, 2);
-  const errors = allRows.filter((row) => cell(row, "error")).length;
+}
+
+function drawSubtitle() {
+  const { mattergen_lite: version, finished } = data.provenance;
   const facts = [`${data.rows.length} crystals`];
-  if (errors) facts.push(`${errors} with errors`);
-  if (data.provenance.mattergen_lite) facts.push(`mattergen_lite ${data.provenance.mattergen_lite}`);
-  if (data.provenance.finished) facts.push(String(data.provenance.finished).slice(0, 10));
-  document.getElementById("subtitle").textContent = facts.join("  ·  ");
+  if (version) facts.push(`mattergen_lite ${version}`);
+  if (finished) facts.push(String(finished).slice(0, 10));
+  const errors = allRows.filter((row) => cell(row, "error")).length;
+  const show = button(`${errors} with errors`, () => setFilter("error:"), { title: "Show only these" });
+  document.getElementById("subtitle").append(facts.join("  ·  "), ...(errors ? ["  ·  ", show] : []));
 }
 
 // Keys of the page
@@ -82,6 +86,7 @@ function onKey(event) {
 }
 
 function start() {
+  drawSubtitle();
   drawSummary();
   drawRecord();
   drawColumnMenu();

@@ -23,9 +23,10 @@ const COMPARISONS = {
 /** A test of one word of the filter: an element, a comparison or any text. */
 function wordTest(word) {
   if (symbols.has(word)) return (row) => elementsOf(row).includes(word);
-  const [, name, operator, quoted] = word.match(/^(\w+)(<=|>=|<|>|=|:)(.+)$/) ?? [];
+  const [, name, operator, quoted] = word.match(/^(\w+)(<=|>=|<|>|=|:)(.*)$/) ?? [];
   if (!columnOf.has(name)) return (row) => searchText[row].includes(unquoted(word).toLowerCase());
   const wanted = unquoted(quoted).toLowerCase();
+  if (wanted === "") return (row) => cell(row, name) !== null && cell(row, name) !== "";
   if (operator in COMPARISONS) {
     return (row) => typeof cell(row, name) === "number" && COMPARISONS[operator](cell(row, name), Number(wanted));
   }
@@ -111,6 +112,7 @@ function cellNodes(row, name) {
       svg("rect", { width: 40 * value, height: 6, rx: 3, fill: probabilityColor(value) }));
     return [meter, formatValue(name, value)];
   }
+  if (name === "name") return [el("a", { href: addressOf(row) }, String(value))];
   if (name === "flags") return parts(value).map((flag) => el("span", { className: "chip" }, flag.replaceAll("_", " ")));
   return valueNodes(row, name);
 }
@@ -184,7 +186,8 @@ function applyFilter() {
 
 /** A menu of all columns, grouped as in the detail. */
 function drawColumnMenu() {
-  const menu = document.querySelector("#columns > div");
+  const menu = el("div", { className: "column-list" });
+  document.querySelector("#columns > div").append(menu);
   for (const { title, columns } of columnGroups()) {
     const boxes = columns.map((name) => {
       const box = el("input", { type: "checkbox", checked: view.columns.includes(name) });

@@ -1,0 +1,399 @@
+"""The report: everything is in the page, nothing comes from outside, nothing in it can run."""
+
+import base64
+import gzip
+import hashlib
+import json
+import math
+import re
+import shutil
+import subprocess
+from collections import Counter
+from dataclasses import replace
+from html.parser import HTMLParser
+from importlib.resources import files
+
+import numpy as np
+import pytest
+from crystals import nacl, nacl_primitive, quartz, rutile, single_atom, triclinic
+from matplotlib.image import imread
+from pymatgen.core import Lattice, Structure
+
+from mattergen_lite.io import StructureRecord, write_cif
+from mattergen_lite.report import write_report
+from mattergen_lite.scoring.score import score
+from mattergen_lite.scoring.stability import Stability
+
+HOSTILE = '</script><script>document.title="owned"</script>&amp;"\u2028'
+HOSTILE_ERROR = "unreadable: <img src=x onerror=\"document.title='owned'\">"
+RECORDS = [
+    StructureRecord("nacl", nacl()),
+    StructureRecord("rutile", rutile()),
+    StructureRecord("quartz", quartz()),
+    StructureRecord(HOSTILE, triclinic()),
+    StructureRecord("broken", None, HOSTILE_ERROR),
+    StructureRecord("nacl", nacl_primitive()),  # a name twice: they are other people's
+]
+STABILITIES = {
+    "rutile": Stability(
+        e_above_hull=0.012, e_above_hull_std=0.05, probability_metastable=0.93,
+        probability_stable=0.4, formation_energy_per_atom=-3.2,
+    ),
+    "quartz": Stability(
+        e_above_hull=0.25, e_above_hull_std=0.09, probability_metastable=0.04,
+        probability_stable=0.01, formation_energy_per_atom=-2.9,
+    ),
+}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """What a browser finds in the page: attributes that name addresses, scripts, styles, text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.addresses, self.policy, self.title = [], "", ""
+        self.elements = Counter()
+        self.contents = {}
+        self.open = None
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        attributes = dict(attributes)
+        self.elements[tag] += 1
+        self.open = attributes.get("id", tag)
+        named = {"src", "href", "action", "data", "srcset", "poster", "xlink:href"}
+        self.addresses += [value for name, value in attributes.items() if name in named]
+        if "http-equiv" in attributes:
+            self.policy = attributes["content"]
+
+    def handle_data(self, text):
+        self.contents[self.open] = self.contents.get(self.open, "") + text
+
+    def handle_endtag(self, tag):
+        self.open = None
+
+    @property
+    def data(self):
+        return json.loads(self.contents["data"])
+
+    @property
+    def rows(self):
+        return [dict(zip(self.data["columns"], row, strict=True)) for row in self.data["rows"]]
+
+    @property
+    def cifs(self):
+        return json.loads(gzip.decompress(base64.b64decode(self.contents["cifs"])))
+
+
+def judged_rows(records, stabilities=None):
+    judged = score(records, num_workers=1, progress=False)
+    return [replace(s, stability=(stabilities or {}).get(s.name)).row() for s in judged]
+
+
+def write(folder, rows, structures=None, relaxed=None, **others):
+    defaults = {"title": "Test", "figures": {}, "protocol": {}, "provenance": {}}
+    return write_report(
+        folder,
+        rows=rows,
+        structures=structures or [None] * len(rows),
+        relaxed=relaxed or [None] * len(rows),
+        **{**defaults, **others},
+    )
+
+
+def read(path):
+    return Page(path.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A report of good, hostile, nameless and broken crystals, two of them judged for stability."""
+    structures = [record.structure for record in RECORDS]
+    relaxed = [None, rutile().apply_strain(0.01, inplace=False), None, None, None, None]
+    return write(
+        tmp_path_factory.mktemp("report"),
+        judged_rows(RECORDS, STABILITIES),
+        structures,
+        relaxed,
+        title=f"Six crystals {HOSTILE}",
+        figures={"readable": 5 / 6, "novel": None, "metastable": {"expected": 0.97, "share": 0.5}},
+        protocol={"readable": "judged without an error", "metastable": "within 0.1 eV/atom"},
+        provenance={"verb": "score", "arguments": {"source": "x"}, "finished": "2026-01-02T03:04"},
+    )
+
+
+# What is in the page
+
+
+def test_every_row_is_in_the_page(report):
+    rows = read(report).rows
+    assert [row["name"] for row in rows] == [record.name for record in RECORDS]
+    assert [row["space_group"] for row in rows[:3]] == [225, 136, 154]
+    assert rows[4]["error"] == HOSTILE_ERROR
+    assert [row["e_above_hull"] for row in rows] == [None, 0.012, 0.25, None, None, None]
+
+
+def test_structures_are_those_that_were_judged(report):
+    data = read(report).data
+    assert [structure is None for structure in data["structures"]] == [False] * 4 + [True, False]
+    assert [structure is None for structure in data["relaxed"]] == [True, False, *[True] * 4]
+    drawn, original = data["structures"][3], triclinic()
+    np.testing.assert_allclose(drawn["lattice"], original.lattice.matrix, atol=1e-4)
+    np.testing.assert_allclose(drawn["frac_coords"], original.frac_coords, atol=1e-4)
+    assert drawn["atomic_numbers"] == [3, 15, 16, 8]
+
+
+def test_cif_is_embedded_as_it_was_written(tmp_path):
+    write_cif(rutile(), tmp_path / "cifs" / "rutile.cif", 0.1)
+    rows = [{"name": "rutile", "cif": "cifs/rutile.cif"}, {"name": "free", "cif": "cifs/gone.cif"}]
+    (written, relaxed), (own, _) = read(write(tmp_path, rows, [rutile(), nacl()])).cifs
+    assert written == (tmp_path / "cifs" / "rutile.cif").read_text()
+    assert relaxed is None
+    assert Structure.from_str(own, fmt="cif").composition == nacl().composition
+
+
+def test_no_other_file_is_embedded(tmp_path):
+    (tmp_path / "secret.cif").write_text("secret")
+    folder = tmp_path / "results"
+    folder.mkdir()
+    (folder / "run.json").write_text("secret")
+    named = ["../secret.cif", str(tmp_path / "secret.cif"), "run.json", "x" * 9999, "data_\n\0", 7]
+    rows = [{"name": str(number), "cif": name} for number, name in enumerate(named)]
+    assert read(write(folder, rows)).cifs == [[None, None]] * len(rows)
+
+
+def test_figures_of_the_set_come_with_their_protocol(report):
+    figures = {figure["name"]: figure for figure in read(report).data["figures"]}
+    assert figures["readable"]["is_share"]
+    assert figures["readable"]["protocol"] == "judged without an error"
+    assert figures["novel"]["value"] is None
+    assert figures["metastable expected"]["value"] == 0.97
+    assert not figures["metastable expected"]["is_share"]  # a number of crystals, not 97%
+    assert figures["metastable share"]["is_share"]
+    assert figures["metastable share"]["protocol"] == "within 0.1 eV/atom"
+
+
+# Whatever the rows lack
+
+
+def test_rows_of_other_columns(tmp_path):
+    rows = [{"name": "a", "odd": np.float64(1.5)}, {"name": None, "energy": math.nan}, {}]
+    page = read(write(tmp_path, rows))
+    assert page.data["columns"] == ["name", "odd"]  # no row has an energy
+    assert page.data["rows"] == [["a", 1.5], [None, None], [None, None]]
+
+
+def test_report_of_nothing(tmp_path):
+    assert read(write(tmp_path, [])).data["rows"] == []
+    assert not (tmp_path / "figures").exists()
+
+
+def test_a_structure_that_cannot_be_drawn_loses_no_other(tmp_path):
+    disordered = Structure(Lattice.cubic(3), [{"Na": 0.5, "K": 0.5}], [[0, 0, 0]])
+    flat = Structure(Lattice([[1, 0, 0], [2, 0, 0], [0, 0, 1]]), ["Na"], [[0, 0, 0]])
+    lost = Structure(Lattice.cubic(3), ["Na"], [[math.nan, 0, 0]])
+    structures = [disordered, flat, lost, single_atom()]
+    page = read(write(tmp_path, [{"name": str(n)} for n in range(4)], structures))
+    assert [structure is None for structure in page.data["structures"]] == [True] * 3 + [False]
+
+
+def test_lengths_must_agree(tmp_path):
+    with pytest.raises(ValueError, match="1 rows, 2 structures, 1 relaxed"):
+        write(tmp_path, [{"name": "a"}], [nacl(), nacl()])
+
+
+# Nothing from outside, nothing that runs
+
+
+def test_nothing_is_loaded_from_outside(report):
+    text, page = report.read_text(), read(report)
+    assert page.addresses == []
+    assert not re.search(r"https?://|src=[\"']?//|@import|url\(", text.replace(HOSTILE_ERROR, ""))
+    assert "default-src 'none'" in page.policy
+
+
+def test_policy_allows_this_script_and_style_only(report):
+    page = read(report)
+    for name, kind in (("script", "script-src"), ("style", "style-src")):
+        digest = base64.b64encode(hashlib.sha256(page.contents[name].encode()).digest()).decode()
+        assert f"{kind} 'sha256-{digest}'" in page.policy
+
+
+def test_text_of_other_people_is_never_markup(report):
+    page = read(report)
+    assert page.elements["script"] == 3  # data, CIFs and the code of the page
+    assert page.elements["img"] == 0
+    assert HOSTILE in page.contents["title"]
+
+
+def test_scripts_share_no_names():
+    """They are one script on the page, where a second function of a name replaces the first."""
+    scripts = (files("mattergen_lite") / "assets" / "report").glob("*.js")
+    declaration = re.compile(r"^(?:async )?(?:function|const|let|class) (\w+)", re.MULTILINE)
+    names = Counter(name for path in scripts for name in declaration.findall(path.read_text()))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+# Figures
+
+
+def test_figures_are_fit_for_print(report):
+    folder = report.parent / "figures"
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        "hull_distance.png", "formation_energy.png", "elements.png", "crystal_systems.png",
+        "density.png",
+    }  # fmt: skip
+    for path in folder.iterdir():
+        pixels = imread(path)
+        assert pixels.shape[1] >= 1300  # a column of 4.6 inches at 300 dpi
+        assert pixels[..., :3].std() > 0.05  # something is drawn
+
+
+def test_figures_without_stability(tmp_path):
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "hull_distance.png").touch()  # of an earlier run
+    write(tmp_path, judged_rows([StructureRecord("cu", single_atom())]), [single_atom()])
+    names = {path.stem for path in (tmp_path / "figures").iterdir()}
+    assert names == {"elements", "crystal_systems", "density"}
+
+
+def test_figures_of_odd_values(tmp_path):
+    odd = {"e_above_hull": math.inf, "probability_metastable": 0.5, "crystal_system": "cubist"}
+    write(tmp_path, [odd, {"chemical_system": "Xx-<b>", "density": "heavy"}])
+    assert not (tmp_path / "figures").exists()
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    if found is None:
+        pytest.skip(f"no browser: none of {', '.join(names)} is installed")
+    return found
+
+
+@pytest.fixture
+def browse(browser, tmp_path):
+    """Open an address headless, with a new empty profile and no network; returns what it prints."""
+
+    def run(address, *options):
+        command = [
+            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic",
+            "--no-first-run", "--disable-background-networking", "--disable-component-update",
+            "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
+            "--window-size=1400,900", "--hide-scrollbars", *options, address,
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=True)
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def evaluate(browse, tmp_path):
+    """Run a script (it may await) at the end of a report, and return what it returns."""
+
+    def run(report, script):
+        text = re.sub(r"<meta http-equiv[^\n]*\n", "", report.read_text(encoding="utf-8"))
+        answer = (
+            "<script>(async () => { document.body.dataset.answer = JSON.stringify("
+            f"await (async () => {{ {script} }})()); }})();</script></body>"
+        )
+        copy = tmp_path / "copy.html"
+        copy.write_text(text.replace("</body>", answer), encoding="utf-8")
+        page = browse(copy.as_uri(), "--dump-dom", "--virtual-time-budget=5000")
+        assert 'data-errors="0"' in page
+        found = []
+        parser = HTMLParser()
+        parser.handle_starttag = lambda tag, given: found.append(dict(given).get("data-answer"))
+        parser.feed(page)
+        return json.loads(next(filter(None, found)))
+
+    return run
+
+
+def test_crystal_is_drawn(report, browse, tmp_path):
+    picture = tmp_path / "page.png"
+    browse(report.as_uri() + "#nacl", f"--screenshot={picture}", "--timeout=5000")
+    pixels = (255 * imread(picture)[..., :3]).astype(int)
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    # Nothing else on the page is purple or pure green: sodium and chlorine in Jmol's colours.
+    assert ((blue > green + 80) & (red > green + 40)).sum() > 3000
+    assert ((green > red + 80) & (green > blue + 80)).sum() > 1500
+
+
+def test_address_opens_a_row_without_errors(report, browse):
+    page = browse(report.as_uri() + "#nacl", "--dump-dom", "--virtual-time-budget=3000")
+    assert 'data-ready="true"' in page
+    assert 'data-errors="0"' in page
+    assert 'data-atoms="27"' in page  # 8 in the cell, the others repeated on its faces
+    assert 'data-bonds="54"' in page  # the edges of eight cubes of 2.845 Å
+    assert "<title>Six crystals" in page  # and not "owned"
+
+
+def test_row_with_an_error_is_shown(report, evaluate):
+    script = (
+        "setFilter('error:'); openRow(view.rows[0]); await new Promise((go) => setTimeout(go, 50));"
+        "return [view.rows, panel.querySelector('.warning').textContent, document.title]"
+    )
+    rows, warning, title = evaluate(report, script)
+    assert rows == [4]
+    assert warning == f"Error: {HOSTILE_ERROR}"
+    assert title.startswith("Six crystals")
+
+
+def test_filter_and_order(report, evaluate):
+    script = """
+        const found = (filter) => { setFilter(filter); return [...view.rows]; };
+        const filters = ["O", "!O", "e_above_hull<0.1", "rutile Ti", "trigonal", '"no such"'];
+        const filtered = filters.map(found);
+        setFilter("");
+        const sorted = (name) => { sortBy(name); return view.rows.slice(0, 4); };
+        return [filtered, sorted("e_above_hull"), sorted("e_above_hull"), sorted("density")]
+    """
+    filtered, rising, falling, by_density = evaluate(report, script)
+    assert filtered == [[1, 2, 3], [0, 4, 5], [1], [1], [2], []]
+    assert rising == [1, 2, 0, 3]  # rows without a value come last, in the order of the table
+    assert falling == [2, 1, 0, 3]
+    assert by_density == [3, 0, 5, 2]
+
+
+def test_names_twice_have_addresses_of_their_own(report, evaluate):
+    script = """
+        location.hash = "nacl~2";
+        await new Promise((go) => setTimeout(go, 50));
+        return [openedRow(), viewer.canvas.dataset.atoms]
+    """
+    assert evaluate(report, script) == [5, "9"]  # corners and centre of the primitive cell
+
+
+def test_supercell_relaxed_and_cif(report, evaluate):
+    script = """
+        openRow(1);
+        await new Promise((go) => setTimeout(go, 50));
+        const toolbar = [...panel.querySelectorAll(".toolbar button")];
+        const buttons = toolbar.map((node) => node.textContent);
+        const relaxed = panel.querySelector("figcaption .cell").textContent;
+        viewer.set({ repeat: 2 });
+        return [buttons, relaxed, viewer.edges.length, (await readCifs())[1].map(Boolean)]
+    """
+    buttons, caption, num_edges, cifs = evaluate(report, script)
+    assert buttons[:3] == ["raw", "relaxed", "2×2×2"]
+    assert caption.startswith("Cell, relaxed: a 4.64 b 4.64 c 2.99 Å")
+    assert num_edges == 54  # 3 directions, 9 lines of two edges each
+    assert cifs == [True, True]
+
+
+def test_many_rows_are_drawn_as_they_are_scrolled_to(tmp_path, evaluate):
+    rows = [{"name": f"{n:04}", "density": n % 7 / 3, "num_atoms": 8} for n in range(2000)]
+    report = write(tmp_path, rows)
+    script = "return [view.rows.length, document.querySelectorAll('tbody tr').length]"
+    assert evaluate(report, script) == [2000, 80]
+
+
+def test_empty_report_opens(tmp_path, evaluate):
+    assert evaluate(write(tmp_path, []), "return view.rows.length") == 0
