@@ -33,9 +33,9 @@ from mattergen_lite.scoring.stability import METASTABLE
 
 REPORT = "report.html"
 FIGURES = "figures"
-# One after the other on the page. The crystals are drawn by a renderer of our own on a plain canvas.
-# 3Dmol.js (BSD-3) was weighed and not taken: its 540 kB minified are five times the whole report of
-# a dozen crystals; it needs WebGL, which a remote desktop or a headless browser may lack; it carries
+# One after the other on the page. Crystals are drawn by a renderer of our own on a plain canvas.
+# 3Dmol.js (BSD-3) was weighed and not taken: its 540 kB minified are five times the report of a
+# dozen crystals; it needs WebGL, which a remote desktop or a headless browser may lack; it carries
 # addresses of structure servers; and what is particular to crystals (atoms repeated on cell faces,
 # the choice of bonds, supercells) would have been ours to write anyway.
 _SCRIPTS = ("format", "crystal", "viewer", "charts", "table", "detail", "main")
