@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 from collections import Counter
-from dataclasses import replace
 from html.parser import HTMLParser
 from importlib.resources import files
 
@@ -19,8 +18,11 @@ from crystals import nacl, nacl_primitive, quartz, rutile, single_atom, triclini
 from matplotlib.image import imread
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.io import StructureRecord, write_cif
+from mattergen_lite.io import StructureRecord, to_cif, write_text
 from mattergen_lite.report import write_report
+from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.journal import Journal
+from mattergen_lite.scoring.pool import Pool
 from mattergen_lite.scoring.score import score
 from mattergen_lite.scoring.stability import Stability
 
@@ -86,8 +88,13 @@ class Page(HTMLParser):
 
 
 def judged_rows(records, stabilities=None):
-    judged = score(records, num_workers=1, progress=False)
-    return [replace(s, stability=(stabilities or {}).get(s.name)).row() for s in judged]
+    with Pool(0) as pool:
+        judged = score(records, journal=Journal(pool, progress=False))
+    stabilities = stabilities or {}
+    return [
+        Candidate(raw=one, structure=None, stability=stabilities.get(one.name)).row()
+        for one in judged
+    ]
 
 
 def write(folder, rows, structures=None, relaxed=None, **others):
@@ -144,7 +151,7 @@ def test_structures_are_those_that_were_judged(report):
 
 
 def test_cif_is_embedded_as_it_was_written(tmp_path):
-    write_cif(rutile(), tmp_path / "cifs" / "rutile.cif", 0.1)
+    write_text(to_cif(rutile(), 0.1).text, tmp_path / "cifs" / "rutile.cif")
     rows = [{"name": "rutile", "cif": "cifs/rutile.cif"}, {"name": "free", "cif": "cifs/gone.cif"}]
     (written, relaxed), (own, _) = read(write(tmp_path, rows, [rutile(), nacl()])).cifs
     assert written == (tmp_path / "cifs" / "rutile.cif").read_text()
