@@ -86,9 +86,9 @@ def run_sampler(model: CrystalDiffusion, options: SamplerOptions, num_samples: i
     device = device_of(model)
     with logged_calls(model) as log:
         start = now(device)
-        crystals = sample(model, range(num_samples), seed=0, options=options, target=Target())
+        samples = sample(model, range(num_samples), seed=0, options=options, target=Target())
         seconds = now(device) - start
-    return Run(options, len(crystals), seconds, log)
+    return Run(options, len(samples), seconds, log)
 
 
 @torch.inference_mode()

@@ -58,6 +58,8 @@ class PropertyConfig(Section):
     log: bool = False  # standardise the logarithm (positive properties that span decades)
     mean: float = 0.0  # filled in from the training data
     std: PositiveFloat = 1.0
+    minimum: float | None = None
+    maximum: float | None = None
     num_categories: int = 0
 
 

@@ -81,10 +81,17 @@ class Prediction:
     coords: Float[Tensor, "B N 3"]  # displacement towards the clean coordinates
     shape: Float[Tensor, "B 6"]  # lattice shape
 
-    def towards(self, other: "Prediction", weight: float) -> "Prediction":
-        """`self + weight (other - self)`, field by field; weights above 1 go beyond `other`."""
-        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
-        return type(self)(**{name: torch.lerp(a, b, weight) for name, (a, b) in pairs.items()})
+    @classmethod
+    def combined(cls, parts: "Sequence[tuple[float, Prediction]]") -> "Prediction":
+        """Weighted sum of predictions, field by field; a single one of weight 1 as it is."""
+        if len(parts) == 1 and parts[0][0] == 1:
+            return parts[0][1]
+        return cls(
+            **{
+                field.name: sum(weight * getattr(part, field.name) for weight, part in parts)
+                for field in fields(cls)
+            }
+        )
 
 
 def node_mask(num_atoms: Int[Tensor, "B"], width: int | None = None) -> Bool[Tensor, "B N"]:

@@ -5,7 +5,7 @@ close, so a small error of the denoiser exchanges an element for its neighbour, 
 """
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cache
 from importlib.resources import files
 
@@ -16,6 +16,7 @@ from mattergen_lite.shapes import Bool, Float
 
 MAX_ATOMIC_NUMBER = 100
 DESCRIPTOR_DIM = 16
+SCARCE_ABUNDANCE = 0.02  # ppm by mass of the Earth's crust; Au, Te and the platinum metals
 _SUBSHELL_CAPACITY = {"s": 2, "p": 6, "d": 10, "f": 14}
 
 
@@ -65,6 +66,44 @@ def element_mask(allowed: Iterable[str]) -> Bool[Tensor, "101"]:
     mask = torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.bool)
     mask[[atomic_number(symbol) for symbol in allowed]] = True
     return mask
+
+
+@cache
+def element_groups() -> dict[str, frozenset[str]]:
+    """Symbols of elements that many designs do without, by the name of the group.
+
+    toxic: a short list, not every harmful element. As, Cd, Hg and Pb are among WHO's ten chemicals
+    of major public health concern; all compounds of Be and Tl are fatal if inhaled under group
+    entries of Annex VI of the EU's CLP Regulation 1272/2008.
+    radioactive: no stable isotope (uranium and thorium included, bismuth not; pymatgen's table).
+    scarce: below `SCARCE_ABUNDANCE` of the crust, or not found there (CRC Handbook, through smact).
+    """
+
+    def group(belongs: Callable[[dict[str, str]], bool]) -> frozenset[str]:
+        return frozenset(row["symbol"] for row in element_rows() if belongs(row))
+
+    return {
+        "toxic": group(lambda row: row["toxic"] == "1"),
+        "radioactive": group(lambda row: row["radioactive"] == "1"),
+        "scarce": group(lambda row: float(row["crustal_abundance"] or 0) < SCARCE_ABUNDANCE),
+    }
+
+
+def parse_elements(text: str) -> frozenset[str]:
+    """Symbols out of symbols and groups of elements separated by commas: "Pb,Cd,radioactive".
+
+    Raises:
+        ValueError: If a part is neither an element nor a group.
+    """
+    groups = element_groups()
+    parts = [part.strip() for part in text.split(",")]
+    unknown = [part for part in parts if part not in groups and part not in symbols()[1:]]
+    if unknown:
+        raise ValueError(
+            f"unknown element {unknown[0]!r} in {text!r}: expected symbols of H to Fm, "
+            f"or {', '.join(groups)}"
+        )
+    return frozenset().union(*(groups.get(part, {part}) for part in parts))
 
 
 @cache

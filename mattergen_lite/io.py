@@ -71,6 +71,7 @@ class StructureRecord:
     error: str | None = None
     properties: dict[str, float] = field(default_factory=dict)
     split: str | None = None  # of a table with a `split` column
+    targets: dict[str, float | int | str] = field(default_factory=dict)  # asked of a sample
 
 
 @dataclass(frozen=True)

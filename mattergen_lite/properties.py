@@ -1,14 +1,12 @@
 """What a crystal can be conditioned on: name, unit, kind and normalisation of each property."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mattergen_lite.elements import MAX_ATOMIC_NUMBER, atomic_number
 from mattergen_lite.shapes import Bool, Float, Int
 
 Kind = Literal["real", "category", "elements"]
@@ -29,11 +27,18 @@ class Property:
     std: float = 1.0
     log: bool = False
     num_categories: int = 0
+    minimum: float | None = None  # smallest and largest value seen in training, if known
+    maximum: float | None = None
 
     def normalise(self, value: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         """Physical value to standardised value."""
         raw = value.clamp(min=1e-3).log10() if self.log else value
         return (raw - self.mean) / self.std
+
+    def denormalise(self, standard: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        """Standardised value to physical value."""
+        raw = standard * self.std + self.mean
+        return 10**raw if self.log else raw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +64,13 @@ class Conditions:
             present={name: flag & keep[name] for name, flag in self.present.items()},
         )
 
+    def only(self, names: Collection[str]) -> "Conditions":
+        """The conditions on the named properties."""
+        return type(self)(
+            values={name: value for name, value in self.values.items() if name in names},
+            present={name: flag for name, flag in self.present.items() if name in names},
+        )
+
     def __getitem__(self, index: slice | Int[Tensor, "*I"]) -> "Conditions":
         return type(self)(
             values={name: value[index] for name, value in self.values.items()},
@@ -81,51 +93,6 @@ CRYSTAL_SYSTEMS = (
     "hexagonal",
     "cubic",
 )
-
-
-def parse_conditions(texts: Sequence[str], properties: Sequence[Property]) -> Conditions | None:
-    """Targets for one crystal: "band_gap=2.0", "crystal_system=cubic", "chemical_system=Li-P-S".
-
-    Raises:
-        ValueError: For an unknown property, a value of the wrong kind or a property given twice.
-    """
-    values: dict[str, Tensor] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ValueError(
-                f"condition {text!r} is not of the form property=value, such as band_gap=2.0"
-            )
-        if name in values:
-            raise ValueError(f"condition {name!r} is given twice")
-        values[name] = _parse_value(known_property(name, properties), value)
-    present = {name: torch.ones(1, dtype=torch.bool) for name in values}
-    return Conditions(values=values, present=present) if values else None
-
-
-def _parse_value(prop: Property, text: str) -> Tensor:
-    """One value as a batch of one."""
-    if prop.kind == "elements":
-        chosen = torch.zeros(1, MAX_ATOMIC_NUMBER + 1)
-        chosen[0, [atomic_number(symbol) for symbol in text.split("-")]] = 1
-        return chosen
-    if prop.kind == "category":
-        names = {system: str(i) for i, system in enumerate(CRYSTAL_SYSTEMS, start=1)}
-        text = names.get(text, text) if prop.name == "crystal_system" else text
-        if not text.isdecimal() or not 1 <= int(text) <= prop.num_categories:
-            raise ValueError(
-                f"{prop.name}={text}: expected a whole number from 1 to {prop.num_categories}"
-            )
-        return torch.tensor([int(text)])
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise ValueError(
-            f"{prop.name}={text}: expected a number{f' in {prop.unit}' if prop.unit else ''}"
-        )
-    return torch.tensor([number])
 
 
 def known_property(name: str, properties: Sequence[Property]) -> Property:

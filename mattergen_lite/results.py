@@ -7,7 +7,8 @@ same criteria and the same files, whoever made the crystals.
 import csv
 import json
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from time import perf_counter
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pymatgen.core import Structure
+from tqdm import tqdm
 
 from mattergen_lite.dft import write_shortlist_inputs
 from mattergen_lite.io import (
@@ -32,7 +34,8 @@ from mattergen_lite.io import (
 )
 from mattergen_lite.report import write_report
 from mattergen_lite.scoring.audit import Audit, audit
-from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.candidate import CHECKS, Candidate
+from mattergen_lite.scoring.funnel import Funnel, funnel
 from mattergen_lite.scoring.journal import Journal
 from mattergen_lite.scoring.phonons import require_phonopy
 from mattergen_lite.scoring.pool import Failure, Pool
@@ -42,6 +45,7 @@ from mattergen_lite.scoring.score import score
 from mattergen_lite.scoring.stage import deepen, relax_all, score_relaxed, shortlist
 from mattergen_lite.scoring.summary import Summary, protocol, summary
 from mattergen_lite.scoring.symmetry import SYMPREC_RELAXED
+from mattergen_lite.targets import PropertyTarget
 
 RECORD = "run.json"
 FRAMES = "structures.extxyz"
@@ -65,7 +69,7 @@ class Stopwatch:
         """Time a block."""
         start = perf_counter()
         yield
-        self.seconds[name] = round(perf_counter() - start, 3)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + perf_counter() - start, 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +79,7 @@ class Judged:
     table: Path
     candidates: list[Candidate]
     summary: Summary
+    funnel: Funnel
     audit: Audit | None
     seconds: dict[str, float]
 
@@ -86,7 +91,8 @@ class Judged:
         ]
         times = ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
         audited = [self.audit.text()] if self.audit else []
-        return "\n".join([self.summary.text(), *audited, *best, times, f"-> {self.table}"])
+        parts = [self.summary.text(), *audited, self.funnel.text(), *best, times]
+        return "\n".join([*parts, f"-> {self.table}"])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +103,9 @@ class JudgeOptions:
     potential: str = "7net-l3i5"  # decides about stability
     second_opinion: str | None = "chgnet"  # is compared with the one that decides
     references: Sequence[Path] = ()  # known structures beside the embedded ones
+    targets: Sequence[PropertyTarget] = ()  # what the crystals were asked to be
+    required: Sequence[str] | None = None  # checks to pass; None: all that are made
+    until: int | None = None  # go on until so many candidates pass
     audit: bool = False
     shortlist: int = 10  # how many of the best get what follows
     phonons: bool = False
@@ -112,6 +121,10 @@ class JudgeOptions:
         """
         if not self.relax and (self.phonons or self.elasticity):
             raise ValueError("phonons and elasticity need relaxed crystals: expected no --no-relax")
+        if self.until is not None and self.until < 1:
+            raise ValueError(f"until is {self.until}: expected at least 1")
+        if not self.relax and "metastable" in (self.required or ()):
+            raise ValueError("metastable needs relaxed crystals: expected no --no-relax")
         if self.shortlist < 0:
             raise ValueError(f"shortlist is {self.shortlist}: expected 0 or more")
         if self.phonons:
@@ -121,6 +134,17 @@ class JudgeOptions:
         for path in self.references:
             if not path.exists():
                 raise ValueError(f"reference {path} does not exist")
+
+    @property
+    def checks(self) -> Sequence[str]:
+        """Names of the checks that a candidate has to pass."""
+        if self.required is not None:
+            return self.required
+        open_ones = {
+            "metastable": not self.relax,
+            "on_target": not self.targets,
+        }
+        return [name for name in CHECKS if not open_ones.get(name, False)]
 
     @property
     def potentials(self) -> list[str]:
@@ -152,7 +176,7 @@ def check_folder(out: Path, overwrite: bool) -> None:
 
 
 def judge_and_write(
-    records: Sequence[StructureRecord],
+    batches: Iterable[Sequence[StructureRecord]],
     table: Path,
     watch: Stopwatch,
     provenance: Mapping[str, object],
@@ -162,12 +186,22 @@ def judge_and_write(
     """Judge structures; write the table and, beside it, structures, summary and, last, record.
 
     An interrupted run leaves a journal in the folder, from which the same command goes on.
+
+    Args:
+        batches: Structures to judge. The second batch and those after it are asked for only if
+            the options want more candidates than have passed.
+        table: The table to write; everything else goes into its folder.
+        watch: Takes the time of every stage.
+        provenance: What the record says of where the structures come from.
+        options: How to judge.
+        pool: Processes to judge in.
+
+    Raises:
+        ValueError: If there is no structure, or whatever making the first batch raises.
     """
     folder = table.parent
     journal = Journal(pool, folder / JOURNAL)
-    with watch.stage("reference"):
-        reference = options.reference()
-    candidates = judge_all(records, options, reference, journal, watch)
+    candidates, reference = judge_until(iter(batches), options, journal, watch)
     with watch.stage("writing"):
         rows = write_structures(folder, candidates, pool)
         write_table(rows, table)
@@ -176,7 +210,11 @@ def judge_and_write(
         audited = write_audit(candidates, reference, folder) if options.audit else None
         figures = summary(candidates)
         how = protocol(figures) | {"reference": reference.name}
-        write_json({"figures": asdict(figures), "protocol": how}, folder / "summary.json")
+        passed = funnel(candidates, options.checks)
+        write_json(
+            {"figures": asdict(figures), "funnel": asdict(passed), "protocol": how},
+            folder / "summary.json",
+        )
     with watch.stage("report"):
         record = dict(provenance) | environment()
         write_report(
@@ -195,9 +233,41 @@ def judge_and_write(
         table=table,
         candidates=candidates,
         summary=figures,
+        funnel=passed,
         audit=audited,
         seconds=watch.seconds,
     )
+
+
+def judge_until(
+    batches: Iterator[Sequence[StructureRecord]],
+    options: JudgeOptions,
+    journal: Journal,
+    watch: Stopwatch,
+) -> tuple[list[Candidate], Reference]:
+    """Judge batch after batch until enough candidates pass; returns all of them, best first.
+
+    The whole set is judged again with each batch, which the journal makes cheap: what is unique and
+    what is best is a question to the set.
+    """
+    records: list[StructureRecord] = []
+    candidates: list[Candidate] = []
+    reference = None
+    while True:
+        with watch.stage("structures"):
+            batch = next(batches, None)
+        if batch is None:
+            break
+        records += batch
+        if reference is None:
+            with watch.stage("reference"):
+                reference = options.reference()
+        candidates = judge_all(records, options, reference, journal, watch)
+        passed = funnel(candidates, options.checks)
+        if options.until is None or passed.num_passed >= options.until:
+            break
+        tqdm.write(passed.text(), file=sys.stderr)
+    return deepened(candidates, options, journal, watch), reference
 
 
 def environment() -> dict[str, str]:
@@ -224,19 +294,32 @@ def judge_all(
     measured, relaxed = [None] * len(raw), [None] * len(raw)
     if options.relax:
         with watch.stage("relaxing"):
-            measured = relax_all(raw, records, potentials=options.potentials, journal=journal)
+            measured = relax_all(
+                raw,
+                records,
+                potentials=options.potentials,
+                required=options.checks if options.until else (),
+                journal=journal,
+            )
         with watch.stage("judging relaxed"):
             relaxed = score_relaxed(records, measured, reference=reference, journal=journal)
-    candidates = shortlist(
+    return shortlist(
         records,
         raw,
         measured,
         relaxed,
         decider=options.potential,
         second_opinion=options.potentials[1] if len(options.potentials) > 1 else None,
+        targets=options.targets,
     )
+
+
+def deepened(
+    candidates: Sequence[Candidate], options: JudgeOptions, journal: Journal, watch: Stopwatch
+) -> list[Candidate]:
+    """The candidates with the deeper checks of the best, if any are asked for."""
     if not (options.phonons or options.elasticity):
-        return candidates
+        return list(candidates)
     with watch.stage("deeper checks"):
         return deepen(
             candidates,

@@ -1,12 +1,12 @@
 """From noise to crystals: two flat solvers and the loop that feeds them.
 
-Sample i is a function of (seed, i) alone: it draws its atom count and all of its noise from a
-generator of its own, so batch size, order and neighbours do not matter, and any one sample of a
-large run can be made again by itself.
+Sample i is a function of (seed, i) alone: it draws its atom count, its targets and all of its
+noise from a generator of its own, so batch size, order and neighbours do not matter, and any one
+sample of a large run can be made again by itself.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -15,13 +15,17 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mattergen_lite.crystal import CrystalBatch, concatenate, node_mask
+from mattergen_lite.constraints import Constraints
+from mattergen_lite.crystal import CrystalBatch, Prediction, concatenate, node_mask
 from mattergen_lite.diffusion.joint import Latent
 from mattergen_lite.elements import DESCRIPTOR_DIM
 from mattergen_lite.geometry import wrap_difference
+from mattergen_lite.inpainting import Known
+from mattergen_lite.io import StructureRecord, to_structures
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.properties import Conditions
 from mattergen_lite.shapes import Bool, Int
+from mattergen_lite.targets import PropertyTarget, TargetValue, draw_conditions, target_cells
 
 Solver = Literal["multistep", "heun"]
 Displacement = Callable[[Latent, float], Latent]  # (noisy crystals, sigma) -> denoised minus noisy
@@ -48,12 +52,21 @@ class SamplerOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What is asked of every sample: properties are guided, elements and sizes are exact."""
+    """What is asked of every sample: properties are guided, constraints are exact."""
 
-    conditions: Conditions | None = None  # of one crystal (B = 1)
-    guidance: float = 1.0  # 0 = unconditional, 1 = conditional, above = exaggerated
-    allowed: Bool[Tensor, "Z"] | None = None  # elements by atomic number; None = all seen
-    num_atoms: tuple[int, int] | None = None  # smallest, largest; None = as in the training set
+    properties: tuple[PropertyTarget, ...] = ()
+    constraints: Constraints = field(default_factory=Constraints)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """Crystals and what each was asked to be."""
+
+    crystals: CrystalBatch  # double precision, in the host's cell, if there is a host
+    targets: list[dict[str, TargetValue]]  # one a crystal: property -> value it was conditioned on
+
+    def __len__(self) -> int:
+        return len(self.crystals)
 
 
 def solve_heun(
@@ -159,24 +172,40 @@ def draw_num_atoms(histogram: Sequence[int], rngs: Sequence[torch.Generator]) ->
     return torch.cat(draws) + 1
 
 
-def guided_displacement(model: CrystalDiffusion, target: Target) -> Displacement:
-    """The model as solvers see it, with classifier-free guidance (Ho and Salimans 2022).
+def guided_calls(
+    targets: Sequence[PropertyTarget], conditions: Conditions | None
+) -> list[tuple[float, Conditions | None]]:
+    """Weights and conditions of the network calls whose weighted sum is the guided prediction.
 
-    Predictions are mixed as `uncond + guidance (cond - uncond)`; the mix happens on element logits,
-    so that types remain a distribution over allowed elements.
+    Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598) composed over properties (Liu
+    et al. 2022, arXiv 2206.01714, eq. 11): `uncond + sum_g w_g (cond_g - uncond)`, where g are the
+    groups of properties that share a weight. One weight is one joint call beside the unconditional
+    one; a call whose weight is 0 is not made, so guidance 1 takes a single call, and so does 0.
     """
-    diffusion = model.diffusion
-    allowed = diffusion.allowed_elements if target.allowed is None else target.allowed
-    allowed = allowed.to(diffusion.allowed_elements.device)
-    conditions = None if target.guidance == 0 else target.conditions
+    weights = sorted({target.guidance for target in targets} - {0.0})
+    groups = {w: [t.definition.name for t in targets if t.guidance == w] for w in weights}
+    calls = [(weight, conditions.only(names)) for weight, names in groups.items()]
+    unconditional = 1.0 - sum(weights)
+    return calls if calls and abs(unconditional) < 1e-9 else [*calls, (unconditional, None)]
+
+
+def guided_displacement(
+    model: CrystalDiffusion,
+    calls: Sequence[tuple[float, Conditions | None]],
+    allowed: Bool[Tensor, "B N Z"],
+    known: Known | None,
+) -> Displacement:
+    """The model as solvers see it: guided, within the allowed elements, true where it is known.
+
+    Predictions are mixed as they leave the network, on element logits, so that types remain a
+    distribution over allowed elements.
+    """
 
     def displacement(x: Latent, sigma: float) -> Latent:
         level = x.shape.new_full((len(x.mask),), sigma)
-        asked = None if conditions is None else conditions[x.mask.new_zeros(len(level)).long()]
-        prediction = model.predict(x, level, asked)
-        if asked is not None and target.guidance != 1:
-            prediction = model.predict(x, level, None).towards(prediction, target.guidance)
-        return diffusion.displacement(prediction, x, level, allowed)
+        parts = [(weight, model.predict(x, level, asked)) for weight, asked in calls]
+        step = model.diffusion.displacement(Prediction.combined(parts), x, level, allowed)
+        return step if known is None else known.corrected(step, x, sigma)
 
     return displacement
 
@@ -188,15 +217,44 @@ def sample_batch(
     num_atoms: Int[Tensor, "B"],
     options: SamplerOptions,
     target: Target,
+    conditions: Conditions | None = None,
 ) -> Iterator[CrystalBatch]:
-    """Denoise one batch; yields what the crystals look like after each step, the result last."""
-    noise = SampleNoise(rngs, node_mask(num_atoms).to(model.diffusion.lattice.mean.device))
+    """Denoise one batch; yields what the crystals look like after each step, the result last.
+
+    Args:
+        model: A trained model.
+        rngs: One generator a sample; they have drawn what precedes the noise.
+        num_atoms: Size of each sample, one that the constraints allow.
+        options: Solver settings.
+        target: What the samples should be.
+        conditions: What `draw_conditions` made of the target's properties, a row a sample.
+    """
+    device = model.diffusion.lattice.mean.device
+    allowed = target.constraints.allowed(num_atoms, model.diffusion.allowed_elements).to(device)
+    calls = guided_calls(target.properties, None if conditions is None else conditions.to(device))
+    denoiser = guided_displacement(model, calls, allowed, known_parts(model, target, num_atoms))
+    noise = SampleNoise(rngs, node_mask(num_atoms).to(device))
     sigmas = model.schedule.grid(options.steps).tolist()
     start = model.diffusion.prior(noise(), sigmas[0])
     solve = solve_heun if options.solver == "heun" else solve_multistep
-    denoiser = guided_displacement(model, target)
     for state in solve(denoiser, start, sigmas, noise, options.churn):
-        yield model.diffusion.decode(state, target.allowed)
+        yield model.diffusion.decode(state, allowed)
+
+
+def known_parts(
+    model: CrystalDiffusion, target: Target, num_atoms: Int[Tensor, "B"]
+) -> Known | None:
+    """What a host says about samples of these sizes; None without a host."""
+    host = target.constraints.host
+    if host is None:
+        return None
+    crystals = host.crystals(num_atoms).to(model.diffusion.lattice.mean.device)
+    clean = model.diffusion.encode(crystals)
+    return Known(
+        coords=clean.coords,
+        sites=crystals.atomic_numbers > 0,
+        shape=clean.shape if host.fix_lattice else None,
+    )
 
 
 def sample(
@@ -206,7 +264,7 @@ def sample(
     seed: int,
     options: SamplerOptions,
     target: Target,
-) -> CrystalBatch:
+) -> Samples:
     """Generate the samples with the given indices, in their order.
 
     Args:
@@ -217,50 +275,69 @@ def sample(
         target: What the samples should be.
 
     Raises:
-        ValueError: If no samples are asked for or the atom counts are out of the model's range.
+        ValueError: If no samples are asked for, or the model cannot fulfil the constraints; nothing
+            has been sampled then.
     """
     if len(indices) < 1:
         raise ValueError(f"{len(indices)} samples: expected at least 1")
+    constraints = target.constraints
+    model.allowed(constraints.named_elements())
+    histogram = model.config.atom_count_histogram
+    counts = constraints.atom_counts(len(histogram))
     rngs = sample_rngs(seed, indices)
-    histogram = restrict_histogram(model.config.atom_count_histogram, target.num_atoms)
-    num_atoms = draw_num_atoms(histogram, rngs)
+    num_atoms = draw_num_atoms(restrict_histogram(histogram, counts), rngs)
+    conditions = draw_conditions(target.properties, rngs)
     # Crystals of similar size share a batch, which saves padding.
     order = torch.argsort(num_atoms, stable=True)
     finished: list[CrystalBatch] = []
     with tqdm(total=len(order) * options.steps, unit="step", desc="sampling", disable=None) as bar:
         for part in order.split(options.batch_size):
+            asked = None if conditions is None else conditions[part]
             batch_rngs = [rngs[i] for i in part]
-            for state in sample_batch(model, batch_rngs, num_atoms[part], options, target):
+            for state in sample_batch(model, batch_rngs, num_atoms[part], options, target, asked):
                 bar.update(len(part))
                 result = state
             finished.append(result.to("cpu"))
-    return concatenate(finished)[torch.argsort(order)]
+    crystals = concatenate(finished)[torch.argsort(order)]
+    return Samples(
+        crystals=crystals if constraints.host is None else constraints.host.restored(crystals),
+        targets=target_cells(target.properties, conditions) or [{} for _ in indices],
+    )
 
 
-def restrict_histogram(histogram: Sequence[int], num_atoms: tuple[int, int] | None) -> list[int]:
-    """The atom-count histogram within [smallest, largest]; uniform there if nothing was seen.
+def sample_records(
+    model: CrystalDiffusion,
+    indices: Sequence[int],
+    num_at_once: int,
+    *,
+    seed: int,
+    options: SamplerOptions,
+    target: Target,
+) -> Iterator[list[StructureRecord]]:
+    """Generate samples as named structures, so many at once, until the indices end.
+
+    Args:
+        model: A trained model, on the device to use.
+        indices: Sample numbers, by which the samples are named.
+        num_at_once: Length of each list but the last.
+        seed: Seed of the whole run.
+        options: Solver settings.
+        target: What the samples should be.
 
     Raises:
-        ValueError: If the range is empty or exceeds what the model can hold.
+        ValueError: As `sample` does, before anything has been sampled.
     """
-    if num_atoms is None:
-        return list(histogram)
-    low, high = num_atoms
-    if not 1 <= low <= high <= len(histogram):
-        raise ValueError(f"number of atoms {low}..{high}: this model makes 1..{len(histogram)}")
-    inside = [count if low <= n <= high else 0 for n, count in enumerate(histogram, start=1)]
-    return inside if any(inside) else [int(low <= n <= high) for n in range(1, len(histogram) + 1)]
+    for start in range(0, max(len(indices), 1), max(num_at_once, 1)):
+        part = indices[start : start + num_at_once]
+        samples = sample(model, part, seed=seed, options=options, target=target)
+        structures = to_structures(samples.crystals)
+        yield [
+            StructureRecord(f"{index:06d}", structure, targets=asked)
+            for index, structure, asked in zip(part, structures, samples.targets, strict=True)
+        ]
 
 
-def parse_range(text: str | None) -> tuple[int, int] | None:
-    """A whole number or an inclusive range: "8" or "4..12".
-
-    Raises:
-        ValueError: If it is neither.
-    """
-    if text is None:
-        return None
-    low, _, high = text.partition("..")
-    if not low.isdecimal() or not (high or low).isdecimal():
-        raise ValueError(f"{text!r} is no whole number such as 8 and no range such as 4..12")
-    return int(low), int(high or low)
+def restrict_histogram(histogram: Sequence[int], counts: Collection[int]) -> list[int]:
+    """The atom-count histogram at the given counts only; uniform there if none was ever seen."""
+    inside = [seen if n in counts else 0 for n, seen in enumerate(histogram, start=1)]
+    return inside if any(inside) else [int(n in counts) for n in range(1, len(histogram) + 1)]

@@ -108,9 +108,13 @@ def _standardised(
         return prop
     known = columns[prop.name][~columns[prop.name].isnan()]
     values = known.clamp(min=1e-3).log10() if prop.log else known
-    return prop.model_copy(
-        update={"mean": round(values.mean().item(), 6), "std": round(values.std().item(), 6)}
-    )
+    figures = {
+        "mean": values.mean(),
+        "std": values.std(),
+        "minimum": known.min(),
+        "maximum": known.max(),
+    }
+    return prop.model_copy(update={name: round(x.item(), 6) for name, x in figures.items()})
 
 
 class TrainingModule(pl.LightningModule):

@@ -23,9 +23,17 @@ def generate(
     num_samples: int = 16,
     checkpoint: str = DEFAULT_CHECKPOINT,
     condition: Sequence[str] = (),
-    guidance: float = 1.0,
+    guidance: Sequence[str] = (),
     elements: str | None = None,
+    chemical_system: str | None = None,
+    exclude: str | None = None,
+    formula: str | None = None,
+    formula_units: str | None = None,
     num_atoms: str | None = None,
+    seed_structure: Path | None = None,
+    fix_sites: str | None = None,
+    fix_lattice: bool = False,
+    vacancies: str | None = None,
     seed: int = 0,
     first_sample: int = 0,
     steps: int = 50,
@@ -37,6 +45,9 @@ def generate(
     potential: BuiltInPotential = "7net-l3i5",
     second_opinion: BuiltInPotential | None = "chgnet",
     reference: Sequence[Path] = (),
+    until: int | None = None,
+    max_samples: int = 1000,
+    require: str | None = None,
     shortlist: int = 10,
     phonons: bool = False,
     elastic: bool = False,
@@ -53,12 +64,25 @@ def generate(
 
     Args:
         out: Folder for the results.
-        num_samples: How many crystals.
+        num_samples: How many crystals; with --until, how many at a time.
         checkpoint: Name of a shipped model, or path of a model folder.
-        condition: Target such as band_gap=2.0 or space_group=225; repeat for several.
-        guidance: Weight of the targets: 0 ignores them, 1 samples the conditional model.
+        condition: Target such as band_gap=2.0 or space_group=225, a range such as
+            band_gap=1.5..2.5, or a bound such as 'bulk_modulus>300' or 'e_above_hull<0.05' (in
+            quotes, for the shell); repeat for several. Each sample draws its value from a range.
+        guidance: Weight of the targets: 0 ignores them, 1 (default) samples the conditional model,
+            2 insists; band_gap=3 sets that of one property. Repeat for several.
         elements: Elements that may occur, such as Li,P,S; no sample contains any other.
+        chemical_system: Elements of which every sample has each and no other, such as Li-P-S.
+        exclude: Elements that must not occur, such as Pb,Cd or toxic,radioactive,scarce.
+        formula: Composition of every sample, such as LiFePO4 (crystal structure prediction).
+        formula_units: How many formula units a cell has, such as 2 or 1..4; default what fits.
         num_atoms: Atoms per primitive cell, such as 8 or 4..12.
+        seed_structure: Crystal to build into, one structure in any readable format.
+        fix_sites: Sites of the seed structure that stay: all (default), none, numbers from 0 such
+            as 0,1,4..7, or elements such as Fe,O. Its other sites are left out.
+        fix_lattice: Keep the seed structure's cell.
+        vacancies: Atoms to place beside the fixed sites, such as 2 or 1..4; default as many as
+            sites are left out. With --elements, of these elements.
         seed: Same seed, same crystals, whatever the batch size.
         first_sample: Number of the first sample; with num_samples 1, makes one sample again.
         steps: Solver steps; more is slower and better.
@@ -71,6 +95,10 @@ def generate(
         second_opinion: Is compared with it; a disagreement is flagged.
         reference: Known structures to be novel against, beside the embedded Materials Project:
             any source that `score` reads; repeat for several.
+        until: Sample on until so many candidates pass every required check.
+        max_samples: Where --until gives up.
+        require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target; default all
+            that are made. With --until, a crystal that fails a cheap one is not relaxed.
         shortlist: How many of the best get the deeper checks and the DFT inputs.
         phonons: Look for imaginary modes by finite displacements; minutes a crystal.
         elastic: Find the bulk modulus from the equation of state.
@@ -85,48 +113,59 @@ def generate(
     from mattergen_lite.scoring.pool import Pool, available_cores
 
     with Pool(available_cores() if num_workers is None else num_workers, preload=JUDGE) as pool:
-        from mattergen_lite.elements import element_mask
-        from mattergen_lite.io import StructureRecord, to_structures
+        from mattergen_lite.constraints import parse_constraints
+        from mattergen_lite.host import parse_host
         from mattergen_lite.model import (
             CrystalDiffusion,
             find_checkpoint,
             model_provenance,
             pick_device,
         )
-        from mattergen_lite.properties import parse_conditions
         from mattergen_lite.results import JudgeOptions, Stopwatch, check_folder, judge_and_write
-        from mattergen_lite.sampling import SamplerOptions, Target, parse_range, sample
+        from mattergen_lite.sampling import SamplerOptions, Target, sample_records
+        from mattergen_lite.scoring.funnel import parse_required
+        from mattergen_lite.targets import parse_targets
 
         check_folder(out, overwrite)
+        options = SamplerOptions(solver=solver, steps=steps, churn=churn, batch_size=batch_size)
+        constraints = parse_constraints(
+            elements=elements,
+            chemical_system=chemical_system,
+            exclude=exclude,
+            formula=formula,
+            formula_units=formula_units,
+            num_atoms=num_atoms,
+            host=parse_host(seed_structure, fix_sites, fix_lattice, vacancies),
+        )
+        folder = find_checkpoint(checkpoint)
+        watch = Stopwatch()
+        with watch.stage("loading"):
+            model = CrystalDiffusion.load(folder, pick_device(device))
+        properties = parse_targets(condition, guidance, model.properties)
         judging = JudgeOptions(
             relax=relax,
             potential=potential,
             second_opinion=second_opinion,
             references=reference,
+            targets=properties,
+            required=None if require is None else parse_required(require),
+            until=until,
             shortlist=shortlist,
             phonons=phonons,
             elasticity=elastic,
             dft_inputs=dft_inputs,
         )
         judging.check()
-        options = SamplerOptions(solver=solver, steps=steps, churn=churn, batch_size=batch_size)
-        folder = find_checkpoint(checkpoint)
-        watch = Stopwatch()
-        with watch.stage("loading"):
-            model = CrystalDiffusion.load(folder, pick_device(device))
-        target = Target(
-            conditions=parse_conditions(condition, model.properties),
-            guidance=guidance,
-            allowed=None if elements is None else model.allowed(element_mask(elements.split(","))),
-            num_atoms=parse_range(num_atoms),
+        batches = sample_records(
+            model,
+            range(first_sample, first_sample + max(num_samples, max_samples if until else 0)),
+            num_samples,
+            seed=seed,
+            options=options,
+            target=Target(properties=properties, constraints=constraints),
         )
-        indices = range(first_sample, first_sample + num_samples)
-        with watch.stage("sampling"):
-            crystals = sample(model, indices, seed=seed, options=options, target=target)
-        structures = to_structures(crystals)
-        records = [StructureRecord(f"{i:06d}", s) for i, s in zip(indices, structures, strict=True)]
         provenance = {"verb": "generate", "arguments": arguments} | model_provenance(model, folder)
-        return judge_and_write(records, out / "candidates.csv", watch, provenance, judging, pool)
+        return judge_and_write(batches, out / "candidates.csv", watch, provenance, judging, pool)
 
 
 def score(
@@ -208,7 +247,7 @@ def score(
         with watch.stage("reading"):
             records = list(islice(read_structures(source), limit))
         provenance = {"verb": "score", "arguments": arguments}
-        return judge_and_write(records, out / "scores.csv", watch, provenance, judging, pool)
+        return judge_and_write([records], out / "scores.csv", watch, provenance, judging, pool)
 
 
 def train(

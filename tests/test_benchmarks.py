@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from crystals import nacl_primitive, perovskite
 from models import tiny_model
 
 from mattergen_lite.config import RunConfig
@@ -103,6 +104,41 @@ def test_generate_stages(run, checkpoint):
     assert total["seconds"] == pytest.approx(sum(row["seconds"] for row in stages))
     assert total["s/structure"] == pytest.approx(total["seconds"] / 2)
     assert_positive(total)
+
+
+def test_crystal_structure_prediction(run, tmp_path):
+    done = tmp_path / "rows.jsonl"
+    arguments = (
+        *("--device", "cpu", "--num-materials", 2, "--num-samples", 2, "--max-atoms", 4),
+        *("--steps", 2, "--rows", done),
+    )
+    rows = run("csp", *arguments)
+    assert rows[0]["materials"] == rows[-1]["materials"] == 2
+    assert all(0 <= row["match@1"] <= row["match@k"] <= 1 for row in rows)
+    before = done.read_text()
+    assert len(before.splitlines()) == 2
+    assert run("csp", *arguments) == rows
+    assert done.read_text() == before
+
+
+def test_crystal_structure_prediction_counts_right(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    csp = importlib.import_module("csp")
+    stretched = nacl_primitive()
+    stretched.scale_lattice(1.05 * stretched.volume)
+    found = csp.distances(nacl_primitive(), [perovskite(), stretched])
+    assert found == [None, pytest.approx(0.0, abs=1e-6)]
+    materials = [
+        {"num_atoms": 2, "distances": [None, 0.1, 0.3]},
+        {"num_atoms": 3, "distances": [0.3, None, None]},
+        {"num_atoms": 4, "distances": [None, None, None]},
+        {"num_atoms": 9, "distances": [0.0, 0.0, 0.0]},
+    ]
+    row = csp.summary(materials, 1, 4)
+    assert row["match@1"] == pytest.approx(1 / 3)
+    assert row["match@k"] == pytest.approx(2 / 3)
+    assert row["RMSE@k"] == pytest.approx(0.2)
+    assert row["samples matching"] == pytest.approx(3 / 9)
 
 
 @pytest.fixture

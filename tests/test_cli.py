@@ -100,6 +100,40 @@ def test_generate_keeps_to_elements_and_sizes(checkpoint, tmp_path):
         assert one.raw.num_atoms == 3
 
 
+def test_generate_designs_to_a_target(checkpoint, tmp_path, monkeypatch, capsys):
+    """Ranges, bounds and constraints as text; the host's sites come back from the files."""
+    host = tmp_path / "host.cif"
+    nacl().to(str(host))
+    code, err = command(
+        monkeypatch,
+        capsys,
+        *("generate", "--out", tmp_path / "out", "--checkpoint", checkpoint),
+        *("--num-samples", 3, "--steps", 3, "--num-workers", 1),
+        *("--condition", "band_gap=1..2", "--condition", "space_group=225"),
+        *("--guidance", 2, "--guidance", "band_gap=0.5"),
+        *("--seed-structure", host, "--fix-sites", "Na", "--fix-lattice", "--vacancies", "1..2"),
+        *("--elements", "F,Cl,Br", "--exclude", "Br,toxic"),
+    )
+    assert code == 0, err
+    for row in read_rows(tmp_path / "out" / "candidates.csv"):
+        assert row["num_atoms"] in ("5", "6")
+        assert set(row["chemical_system"].split("-")) <= {"Na", "F", "Cl"}
+    record = json.loads((tmp_path / "out" / "run.json").read_text())["arguments"]
+    assert record["guidance"] == ["2", "band_gap=0.5"]
+
+
+def test_generate_predicts_the_structure_of_a_formula(checkpoint, tmp_path):
+    judged = generate(
+        out=tmp_path,
+        num_samples=3,
+        checkpoint=str(checkpoint),
+        steps=3,
+        formula="SrTiO3",
+        formula_units="1..2",
+    )
+    assert {one.formula for one in judged.scores} == {"SrTiO3"}
+
+
 def test_score_keeps_broken_files_as_rows(tmp_path):
     archive = tmp_path / "mixed.zip"
     with zipfile.ZipFile(archive, "w") as file:
@@ -135,6 +169,13 @@ def test_earlier_results_are_not_overwritten_unasked(run, checkpoint):
         (["generate", "--elements", "Li,Qq"], "unknown element 'Qq'"),
         (["generate", "--num-atoms", "500"], "number of atoms 500..500: this model makes 1..20"),
         (["generate", "--condition", "hardness=3"], "unknown property 'hardness'"),
+        (["generate", "--condition", "band_gap>wide"], "band_gap>wide: expected a number in eV"),
+        (["generate", "--guidance", "band_gap=2"], "guidance of 'band_gap' without a condition"),
+        (["generate", "--formula", "PbTe", "--exclude", "toxic"], "formula PbTe contains Pb"),
+        (["generate", "--formula", "Li99O"], "are 100..100 atoms: this model makes 1..20"),
+        (["generate", "--chemical-system", "Li-O", "--num-atoms", "1"], "Li, O take at least 2"),
+        (["generate", "--seed-structure", "missing.cif"], "missing.cif does not exist"),
+        (["generate", "--vacancies", "2"], "need a seed-structure"),
         (["generate", "--device", "abacus"], "device 'abacus' cannot be used"),
         (["score", "nothing-here"], "nothing-here does not exist"),
     ],

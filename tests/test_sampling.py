@@ -2,22 +2,35 @@ import pytest
 import torch
 from models import tiny_model
 
-from mattergen_lite.elements import element_mask
+from mattergen_lite.constraints import parse_constraints
+from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.geometry import wrap_difference
-from mattergen_lite.properties import parse_conditions
 from mattergen_lite.sampling import (
     SamplerOptions,
+    Samples,
     Target,
     draw_num_atoms,
-    parse_range,
+    guided_calls,
     restrict_histogram,
     sample,
     sample_rngs,
 )
+from mattergen_lite.targets import draw_conditions, parse_targets
 
 
 def options(**changes) -> SamplerOptions:
     return SamplerOptions(**{"steps": 8, "batch_size": 4} | changes)
+
+
+def asked(model, conditions=(), guidance=(), **constraints) -> Target:
+    return Target(
+        properties=parse_targets(conditions, guidance, model.properties),
+        constraints=parse_constraints(**constraints),
+    )
+
+
+def crystals_of(*arguments, **keywords) -> CrystalBatch:
+    return sample(*arguments, **keywords).crystals
 
 
 @pytest.fixture(scope="module")
@@ -37,28 +50,30 @@ def assert_same_crystals(a, b, rows_a, rows_b):
 
 @pytest.mark.parametrize("solver", ["multistep", "heun"])
 def test_same_seed_same_crystals_whatever_the_batch(model, solver):
-    everything = sample(
+    everything = crystals_of(
         model, range(6), seed=1, options=options(solver=solver, batch_size=6), target=Target()
     )
-    in_pieces = sample(
+    in_pieces = crystals_of(
         model, range(6), seed=1, options=options(solver=solver, batch_size=1), target=Target()
     )
-    one = sample(model, [4], seed=1, options=options(solver=solver), target=Target())
+    one = crystals_of(model, [4], seed=1, options=options(solver=solver), target=Target())
     assert_same_crystals(everything, in_pieces, range(6), range(6))
     assert_same_crystals(everything, one, [4], [0])
 
 
 def test_other_seed_other_crystals(model):
     a, b = (
-        sample(model, range(4), seed=seed, options=options(), target=Target(num_atoms=(5, 5)))
+        crystals_of(
+            model, range(4), seed=seed, options=options(), target=asked(model, num_atoms="5")
+        )
         for seed in (1, 2)
     )
     assert (a.lattice - b.lattice).abs().min(-1).values.max() > 1e-3
 
 
 def test_elements_and_sizes_are_exact(model):
-    target = Target(allowed=element_mask(["Li", "P", "S"]), num_atoms=(3, 7))
-    crystals = sample(model, range(30), seed=0, options=options(batch_size=8), target=target)
+    target = asked(model, elements="Li,P,S", num_atoms="3..7")
+    crystals = crystals_of(model, range(30), seed=0, options=options(batch_size=8), target=target)
     found = set(crystals.atomic_numbers[crystals.mask].tolist())
     assert found <= {3, 15, 16}
     assert len(found) > 1
@@ -67,7 +82,7 @@ def test_elements_and_sizes_are_exact(model):
 
 
 def test_crystals_are_well_formed_even_from_random_weights(model):
-    crystals = sample(model, range(10), seed=3, options=options(), target=Target())
+    crystals = crystals_of(model, range(10), seed=3, options=options(), target=Target())
     assert ((crystals.frac_coords >= 0) & (crystals.frac_coords < 1)).all()
     assert crystals.lattice.isfinite().all()
     assert (crystals.atomic_numbers[crystals.mask] >= 1).all()
@@ -75,27 +90,74 @@ def test_crystals_are_well_formed_even_from_random_weights(model):
 
 
 def test_guidance_zero_is_unconditional_and_one_is_not(model):
-    conditions = parse_conditions(["band_gap=4.0", "space_group=225"], model.properties)
+    conditions = ["band_gap=4.0", "space_group=225"]
 
-    def lattices(**target):
-        return sample(
-            model, range(3), seed=0, options=options(), target=Target(num_atoms=(4, 4), **target)
-        ).lattice
+    def lattices(*target):
+        wanted = asked(model, *target, num_atoms="4")
+        return crystals_of(model, range(3), seed=0, options=options(), target=wanted).lattice
 
     free = lattices()
-    torch.testing.assert_close(lattices(conditions=conditions, guidance=0.0), free)
-    conditioned = lattices(conditions=conditions)
+    torch.testing.assert_close(lattices(conditions, ["0"]), free)
+    conditioned = lattices(conditions)
     assert (conditioned - free).abs().max() > 1e-3
-    assert (lattices(conditions=conditions, guidance=2.0) - conditioned).abs().max() > 1e-3
+    assert (lattices(conditions, ["2"]) - conditioned).abs().max() > 1e-3
+    assert (lattices(conditions, ["2", "band_gap=1"]) - conditioned).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("guidance", "expected"),
+    [
+        ([], [(1.0, ["band_gap", "space_group"])]),
+        (["0"], [(1.0, None)]),
+        (["2"], [(2.0, ["band_gap", "space_group"]), (-1.0, None)]),
+        (["0", "band_gap=1"], [(1.0, ["band_gap"])]),
+        (["band_gap=3"], [(1.0, ["space_group"]), (3.0, ["band_gap"]), (-3.0, None)]),
+        (["0.5", "band_gap=0.25"], [(0.25, ["band_gap"]), (0.5, ["space_group"]), (0.25, None)]),
+        (["0.6", "band_gap=0.4"], [(0.4, ["band_gap"]), (0.6, ["space_group"])]),
+    ],
+)
+def test_guidance_takes_as_few_network_calls_as_it_can(model, guidance, expected):
+    targets = parse_targets(["band_gap=2", "space_group=225"], guidance, model.properties)
+    conditions = draw_conditions(targets, sample_rngs(0, range(2)))
+    calls = [
+        (weight, None if part is None else sorted(part.values))
+        for weight, part in guided_calls(targets, conditions)
+    ]
+    assert calls == expected
+
+
+def test_every_sample_draws_its_own_target_whatever_the_batch(model):
+    target = asked(model, ["band_gap=1..3", "space_group=225"], num_atoms="2..4")
+    everything, one = (
+        sample(model, rows, seed=0, options=options(batch_size=size), target=target)
+        for rows, size in ((range(6), 6), ([4], 1))
+    )
+    gaps = [row["band_gap"] for row in everything.targets]
+    assert len(set(gaps)) == 6
+    assert all(1 <= gap <= 3 for gap in gaps)
+    assert all(row["space_group"] == 225 for row in everything.targets)
+    assert one.targets == [everything.targets[4]]
+    assert_same_crystals(everything.crystals, one.crystals, [4], [0])
+
+
+def test_samples_without_targets_have_none(model):
+    samples = sample(model, range(2), seed=0, options=options(), target=Target())
+    assert isinstance(samples, Samples)
+    assert len(samples) == 2
+    assert samples.targets == [{}, {}]
 
 
 def test_no_churn_means_no_noise_after_the_start(model):
     """Without churn the result must not depend on how much noise the generators still hold."""
-    few = sample(
-        model, [0], seed=0, options=options(steps=200, churn=0.0), target=Target(num_atoms=(2, 2))
-    )
-    more = sample(
-        model, [0], seed=0, options=options(steps=400, churn=0.0), target=Target(num_atoms=(2, 2))
+    few, more = (
+        crystals_of(
+            model,
+            [0],
+            seed=0,
+            options=options(steps=steps, churn=0.0),
+            target=asked(model, num_atoms="2"),
+        )
+        for steps in (200, 400)
     )
     torch.testing.assert_close(few.lattice, more.lattice, rtol=0.05, atol=0.05)
 
@@ -106,15 +168,9 @@ def test_atom_counts_follow_the_histogram():
     assert (drawn == 2).float().mean() == pytest.approx(0.75, abs=0.03)
 
 
-def test_ranges():
-    assert parse_range("8") == (8, 8)
-    assert parse_range("4..12") == (4, 12)
-    assert restrict_histogram([5, 0, 2], (2, 3)) == [0, 0, 2]
-    assert restrict_histogram([5, 0, 0], (2, 3)) == [0, 1, 1]
-    with pytest.raises(ValueError, match=r"this model makes 1\.\.3"):
-        restrict_histogram([1, 1, 1], (2, 4))
-    with pytest.raises(ValueError, match="'4-12' is no whole number"):
-        parse_range("4-12")
+def test_histogram_is_restricted_to_the_possible_counts():
+    assert restrict_histogram([5, 0, 2], [2, 3]) == [0, 0, 2]
+    assert restrict_histogram([5, 0, 0], [2, 3]) == [0, 1, 1]
 
 
 @pytest.mark.parametrize(

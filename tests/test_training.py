@@ -11,6 +11,7 @@ import torch
 from crystals import nacl, perovskite
 
 from mattergen_lite.config import LossConfig, OptimizerConfig, RunConfig
+from mattergen_lite.constraints import Constraints
 from mattergen_lite.curation import canonical_crystal, prepare
 from mattergen_lite.io import to_structures
 from mattergen_lite.model import CrystalDiffusion
@@ -160,11 +161,10 @@ def test_one_crystal_is_learnt_and_sampled_back(table, tmp_path):
         "trainer.log_every=50",
     )
     model = CrystalDiffusion.load(train(config))
-    crystals = sample(
-        model, range(16), seed=0, options=SamplerOptions(steps=40), target=Target(num_atoms=(2, 2))
-    )
+    target = Target(constraints=Constraints(num_atoms=(2, 2)))
+    samples = sample(model, range(16), seed=0, options=SamplerOptions(steps=40), target=target)
     matcher = StructureMatcher(scale=False)
-    found = [matcher.fit(s, canonical_crystal(nacl())) for s in to_structures(crystals)]
+    found = [matcher.fit(s, canonical_crystal(nacl())) for s in to_structures(samples.crystals)]
     assert sum(found) >= 13
 
 

@@ -34,9 +34,9 @@ def posterior_logits(
     prior_logits: Float[Tensor, "B N Z"],
     noisy: Float[Tensor, "B N D"],
     sigma: Float[Tensor, "B"],
-    allowed: Bool[Tensor, "Z"],
+    allowed: Bool[Tensor, "*P Z"],
 ) -> Float[Tensor, "B N Z"]:
-    """Unnormalised log posterior over elements; elements not allowed get -inf.
+    """Unnormalised log posterior over elements; those not allowed (at all, or here) get -inf.
 
     Descriptors have length 1: the Gaussian log likelihood is `x . e_Z / sigma²` up to a constant.
     """

@@ -121,9 +121,12 @@ class JointDiffusion(nn.Module):
         prediction: Prediction,
         noisy: Latent,
         sigma: Float[Tensor, "B"],
-        allowed: Bool[Tensor, "Z"],
+        allowed: Bool[Tensor, "*P Z"],
     ) -> Float[Tensor, "B N Z"]:
-        """Log posterior over the allowed elements; padding rows are finite but meaningless."""
+        """Log posterior over the elements allowed for all atoms, or for each.
+
+        Padding rows are finite but meaningless.
+        """
         return atom_types.posterior_logits(prediction.element_logits, noisy.types, sigma, allowed)
 
     def displacement(
@@ -131,7 +134,7 @@ class JointDiffusion(nn.Module):
         prediction: Prediction,
         noisy: Latent,
         sigma: Float[Tensor, "B"],
-        allowed: Bool[Tensor, "Z"],
+        allowed: Bool[Tensor, "*P Z"],
     ) -> Latent:
         """Denoised minus noisy, channel by channel: `sigma² score`, the way sampling goes."""
         logits = self.posterior_logits(prediction, noisy, sigma, allowed)
@@ -143,7 +146,7 @@ class JointDiffusion(nn.Module):
             shape=self.lattice.denoise(prediction.shape, noisy.shape, sigma) - noisy.shape,
         )
 
-    def decode(self, latent: Latent, allowed: Bool[Tensor, "Z"] | None = None) -> CrystalBatch:
+    def decode(self, latent: Latent, allowed: Bool[Tensor, "*P Z"] | None = None) -> CrystalBatch:
         """Nearest allowed element (default: of those seen), wrapped coordinates, lattice in Å."""
         allowed = self.allowed_elements if allowed is None else allowed.to(latent.mask.device)
         similarity = latent.types @ element_descriptors().to(latent.types).T

@@ -15,6 +15,7 @@ from pymatgen.symmetry.groups import PointGroup, SpaceGroup
 
 from mattergen_lite.scoring.elasticity import Elasticity
 from mattergen_lite.scoring.phonons import Phonons
+from mattergen_lite.scoring.oracles import Value
 from mattergen_lite.scoring.score import Cell, Score, flatten
 from mattergen_lite.scoring.stability import METASTABLE, Stability
 from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED
@@ -48,6 +49,16 @@ SymmetryChange = Literal["raised", "kept", "lowered"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What a property was asked to be and what it is."""
+
+    property: str
+    target: Value  # that the sample was conditioned on
+    measured: Value | None  # None where nothing here can measure it
+    on_target: bool | None  # None where it is not measured
+
+
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
     """Everything known about one crystal."""
 
@@ -58,6 +69,7 @@ class Candidate:
     stability: Stability | None = None
     phonons: Phonons | None = None
     elasticity: Elasticity | None = None
+    outcomes: tuple[Outcome, ...] = ()
     rank: int = 0  # 1 is the best
 
     @property
@@ -81,8 +93,15 @@ class Candidate:
             "novel": self.final.novelty and self.final.novelty.is_novel,
             "metastable": self.stability
             and self.stability.probability_metastable >= WORTH_COMPUTING,
+            "on_target": self.on_target,
         }
         return {name: passed for name, passed in outcomes.items() if passed is not None}
+
+    @property
+    def on_target(self) -> bool | None:
+        """Whether every property that can be measured is what was asked for."""
+        known = [outcome.on_target for outcome in self.outcomes if outcome.on_target is not None]
+        return all(known) if known else None
 
     @property
     def failed(self) -> list[str]:
@@ -128,6 +147,9 @@ class Candidate:
             "symmetry_change": self.symmetry_change,
             **flatten(self.phonons, Phonons),
             **flatten(self.elasticity, Elasticity),
+            **{f"target_{one.property}": one.target for one in self.outcomes},
+            **{f"measured_{one.property}": one.measured for one in self.outcomes},
+            "on_target": self.on_target,
         }
 
 

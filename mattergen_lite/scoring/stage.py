@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 from pymatgen.core import Structure
 
 from mattergen_lite.io import StructureRecord
-from mattergen_lite.scoring.candidate import Candidate, ranked
+from mattergen_lite.scoring import oracles
+from mattergen_lite.scoring.candidate import Candidate, Outcome, ranked
 from mattergen_lite.scoring.elasticity import Elasticity, bulk_modulus
 from mattergen_lite.scoring.journal import Journal, Question, structure_identity
 from mattergen_lite.scoring.phonons import Phonons, phonons
@@ -22,7 +23,8 @@ from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.relaxation import Relaxation
 from mattergen_lite.scoring.score import Score, ordered_structure, score
 from mattergen_lite.scoring.stability import Measurement, assess, measure
-from mattergen_lite.scoring.symmetry import SYMPREC_RELAXED
+from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED, SYMPREC_RELAXED
+from mattergen_lite.targets import PropertyTarget
 
 RELAXER = "chgnet"
 TIME_LIMIT = 600.0  # s per crystal
@@ -114,6 +116,7 @@ def shortlist(
     *,
     decider: str,
     second_opinion: str | None = None,
+    targets: Sequence[PropertyTarget] = (),
 ) -> list[Candidate]:
     """Put together what was found of each crystal, assess its stability and rank; best first.
 
@@ -124,6 +127,7 @@ def shortlist(
         relaxed: From `score_relaxed`.
         decider: The potential whose energy decides about stability.
         second_opinion: Another one, to be compared with.
+        targets: What every sample was asked to be.
     """
     candidates = []
     for record, before, one, after in zip(records, raw, measured, relaxed, strict=True):
@@ -139,8 +143,49 @@ def shortlist(
                 relaxed_structure=one.relaxation.structure,
                 stability=assess(one, decider=decider, second_opinion=second_opinion, known=known),
             )
-        candidates.append(candidate)
+        candidates.append(replace(candidate, outcomes=_outcomes(candidate, record, targets)))
     return ranked(candidates)
+
+
+def _outcomes(
+    candidate: Candidate, record: StructureRecord, targets: Sequence[PropertyTarget]
+) -> tuple[Outcome, ...]:
+    """Every property that was asked for, as asked and as measured."""
+    names = [
+        target.definition.name for target in targets if target.definition.name in record.targets
+    ]
+    if not names or candidate.raw.error is not None:
+        return ()
+    symprec = SYMPREC_RELAXED if candidate.relaxed_structure else SYMPREC_GENERATED
+    measured = oracles.measure(
+        candidate.final_structure, symprec=symprec, stability=candidate.stability
+    )
+    return tuple(
+        Outcome(
+            property=target.definition.name,
+            target=record.targets[target.definition.name],
+            measured=measured.get(target.definition.name),
+            on_target=_is_met(
+                target,
+                record.targets[target.definition.name],
+                measured.get(target.definition.name),
+            ),
+        )
+        for target in targets
+        if target.definition.name in names
+    )
+
+
+def _is_met(
+    target: PropertyTarget, drawn: oracles.Value, measured: oracles.Value | None
+) -> bool | None:
+    """Whether a range holds the value, or a value lies within the tolerance of a single target."""
+    if measured is None:
+        return None
+    if target.definition.kind == "real" and target.low != target.high:
+        return target.contains(measured)
+    tolerance = oracles.tolerance(target.definition.name)
+    return oracles.on_target(drawn, measured, tolerance)
 
 
 # Deeper checks, of the best only

@@ -1,0 +1,136 @@
+"""Crystal structure prediction: how often the structure of a known composition is found.
+
+    python benchmarks/csp.py --num-materials 20 --num-samples 20 --max-atoms 8 --rows csp.jsonl
+
+The protocol of DiffCSP (Jiao et al. 2023, arXiv 2309.04475): composition and number of atoms of
+test materials are given, k structures are sampled of each, and pymatgen's StructureMatcher (ltol
+0.3, stol 0.5, angle_tol 10) compares them with the true one. "match@1" is the share of materials
+whose first sample matches, "match@k" of those with any match; "RMSE@k" is the mean over matched
+materials of the smallest root mean square displacement, over (V/N)^(1/3). Raw samples, not relaxed.
+
+A material that is done is a line in the file of `--rows`; the same command goes on from there.
+"""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from measuring import Row, report
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Structure
+
+from mattergen_lite.config import DataConfig
+from mattergen_lite.constraints import Constraints
+from mattergen_lite.data import CrystalDataset, read_table, select_rows
+from mattergen_lite.io import to_structures
+from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
+from mattergen_lite.sampling import SamplerOptions, Target, sample
+from mattergen_lite.verbs import DEFAULT_CHECKPOINT
+
+BINS = ((1, 4), (5, 8), (9, 12), (13, 16), (17, 20), (1, 20))
+MATCHER = StructureMatcher(ltol=0.3, stol=0.5, angle_tol=10)
+
+
+def distances(truth: Structure, samples: Sequence[Structure]) -> list[float | None]:
+    """Normalised root mean square displacement of each sample, None where it does not match."""
+    found = [MATCHER.get_rms_dist(truth, structure) for structure in samples]
+    return [None if pair is None else float(pair[0]) for pair in found]
+
+
+def predict(model: CrystalDiffusion, truth: Structure, choice: argparse.Namespace) -> Row:
+    """Sample the structure of one material and compare."""
+    symbols = tuple(site.specie.symbol for site in truth)
+    samples = sample(
+        model,
+        range(choice.num_samples),
+        seed=choice.seed,
+        options=SamplerOptions(steps=choice.steps, batch_size=choice.num_samples),
+        target=Target(constraints=Constraints(formula=symbols, formula_units=(1, 1))),
+    )
+    found = distances(truth, to_structures(samples.crystals))
+    return {"formula": truth.formula, "num_atoms": len(truth), "distances": found}
+
+
+def test_materials(choice: argparse.Namespace, model: CrystalDiffusion) -> dict[str, Structure]:
+    """A random choice of test materials of elements the model knows, by name."""
+    limits = DataConfig(max_atoms=min(choice.max_atoms, model.config.max_atoms))
+    table = select_rows(read_table("embedded"), ["test"], limits)
+    crystals = CrystalDataset.from_table(table)
+    order = torch.randperm(len(crystals), generator=torch.Generator().manual_seed(choice.seed))
+    seen = model.diffusion.allowed_elements.cpu()
+    chosen: dict[str, Structure] = {}
+    for row in order.tolist():
+        crystal = crystals.crystals(torch.tensor([row]))
+        if seen[crystal.atomic_numbers].all() and len(chosen) < choice.num_materials:
+            chosen[table["material_id"][row].as_py()] = to_structures(crystal)[0]
+    return chosen
+
+
+def summary(rows: Sequence[Row], low: int, high: int) -> Row:
+    """Match rates and displacement of the materials with so many atoms."""
+    inside = [row["distances"] for row in rows if low <= row["num_atoms"] <= high]
+    best = [min(d for d in found if d is not None) for found in inside if any_match(found)]
+    return {
+        "atoms": f"{low}-{high}",
+        "materials": len(inside),
+        "match@1": sum(found[0] is not None for found in inside) / max(1, len(inside)),
+        "match@k": len(best) / max(1, len(inside)),
+        "RMSE@k": sum(best) / max(1, len(best)),
+        "samples matching": sum(d is not None for found in inside for d in found)
+        / max(1, sum(map(len, inside))),
+    }
+
+
+def any_match(found: Sequence[float | None]) -> bool:
+    return any(d is not None for d in found)
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="name or folder")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--num-materials", type=int, default=20)
+    parser.add_argument("--num-samples", type=int, default=20, help="k, structures per material")
+    parser.add_argument("--max-atoms", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0, help="of materials and samples")
+    parser.add_argument("--rows", type=Path, help="materials done, a line each; continued")
+    parser.add_argument("--json", type=Path, help="also write the JSON line into this file")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    choice = parse(arguments)
+    model = CrystalDiffusion.load(find_checkpoint(choice.checkpoint), pick_device(choice.device))
+    settings = {
+        name: str(getattr(choice, name)) for name in ("checkpoint", "num_samples", "steps", "seed")
+    }
+    done = read_done(choice.rows, settings)
+    rows: list[Row] = []
+    for name, truth in test_materials(choice, model).items():
+        if name not in done:
+            done[name] = predict(model, truth, choice)
+            append(choice.rows, {"material": name, **settings, **done[name]})
+        rows.append(done[name])
+    table = [summary(rows, *limits) for limits in BINS]
+    report(table, {"benchmark": "csp", **settings}, choice.json)
+
+
+def read_done(path: Path | None, settings: dict[str, str]) -> dict[str, Row]:
+    """Rows of an earlier run with the same settings, by material."""
+    if path is None or not path.exists():
+        return {}
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return {row["material"]: row for row in rows if settings.items() <= row.items()}
+
+
+def append(path: Path | None, row: Row) -> None:
+    if path is not None:
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

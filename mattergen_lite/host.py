@@ -1,0 +1,154 @@
+"""A structure that samples are built into: which of its sites, and whether its cell, stay as given.
+
+The host keeps its own cell. The model knows Niggli-reduced, lower-triangular cells, so sites go to
+the reduced cell for sampling and come back; fixed sites are then the very numbers of the file.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mattergen_lite.crystal import CrystalBatch, node_mask
+from mattergen_lite.elements import symbols
+from mattergen_lite.geometry import canonical_orientation, wrap
+from mattergen_lite.io import read_structures
+from mattergen_lite.shapes import Float, Int
+from mattergen_lite.targets import parse_range
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """What is known of a crystal: its fixed sites, in the order of the file, and maybe its cell."""
+
+    name: str  # of the file
+    lattice: Float[Tensor, "3 3"]  # Å, rows, as in the file; double precision
+    reduction: Float[Tensor, "3 3"]  # whole numbers: reduced cell = reduction @ lattice
+    numbers: Int[Tensor, "F"]  # atomic numbers of the fixed sites
+    coords: Float[Tensor, "F 3"]  # fractional, in the host's cell; double precision
+    fix_lattice: bool
+    num_freed: int  # sites of the file that are not fixed, hence left out
+    num_placed: tuple[int, int] | None  # fewest and most atoms to place; None = not said
+
+    @property
+    def fixed_elements(self) -> tuple[str, ...]:
+        """Symbols of the fixed sites."""
+        return tuple(symbols()[z] for z in self.numbers.tolist())
+
+    def crystals(self, num_atoms: Int[Tensor, "B"]) -> CrystalBatch:
+        """Crystals of these sizes in the reduced cell: fixed sites first, other atoms all zero."""
+        mask = node_mask(num_atoms)
+        numbers = torch.zeros(mask.shape, dtype=torch.long)
+        numbers[:, : len(self.numbers)] = self.numbers
+        coords = torch.zeros(*mask.shape, 3)
+        coords[:, : len(self.numbers)] = wrap((self.coords @ self.reduction.inverse()).float())
+        lattice = (self.reduction @ self.lattice).float().expand(len(mask), 3, 3)
+        return CrystalBatch(atomic_numbers=numbers, frac_coords=coords, lattice=lattice, mask=mask)
+
+    def restored(self, crystals: CrystalBatch) -> CrystalBatch:
+        """Crystals sampled in the reduced cell, back in the host's own; double precision.
+
+        Fixed sites are exactly those of the file, and so is a fixed lattice. A free lattice is
+        turned like the host's: a along its a, b in the plane of its a and b.
+        """
+        coords = wrap(crystals.frac_coords.double() @ self.reduction)
+        coords[:, : len(self.numbers)] = self.coords
+        return replace(
+            crystals,
+            frac_coords=coords * crystals.mask.unsqueeze(-1),
+            lattice=self._restored_lattice(crystals.lattice.double()),
+        )
+
+    def _restored_lattice(self, reduced: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B 3 3"]:
+        if self.fix_lattice:
+            return self.lattice.repeat(len(reduced), 1, 1)
+        orientation = canonical_orientation(self.lattice).inverse() @ self.lattice
+        return canonical_orientation(self.reduction.inverse() @ reduced) @ orientation
+
+
+def parse_host(
+    path: Path | None, fix_sites: str | None, fix_lattice: bool, vacancies: str | None
+) -> Host | None:
+    """A host from a structure file and what is to stay of it; None without a file.
+
+    Args:
+        path: One ordered structure in any readable format.
+        fix_sites: "all" (also if None), "none", sites by number from 0 such as "0,1,4..7", or by
+            element such as "Fe,O".
+        fix_lattice: Keep the cell.
+        vacancies: How many atoms to place beside the fixed sites, such as "2" or "1..4"; by default
+            as many as the host has other sites.
+
+    Raises:
+        ValueError: If there is something to fix but no file, the file does not hold one ordered
+            structure, or a site is not in it.
+    """
+    if path is None:
+        if fix_sites is not None or fix_lattice or vacancies is not None:
+            raise ValueError("fix-sites, fix-lattice and vacancies need a seed-structure")
+        return None
+    structure = _read_one(path)
+    sites = _chosen_sites(fix_sites or "all", structure, path.name)
+    lattice = torch.tensor(structure.lattice.matrix)
+    return Host(
+        name=path.name,
+        lattice=lattice,
+        reduction=_niggli_reduction(lattice),
+        numbers=torch.tensor(structure.atomic_numbers)[sites],
+        coords=torch.tensor(structure.frac_coords)[sites],
+        fix_lattice=fix_lattice,
+        num_freed=len(structure) - len(sites),
+        num_placed=parse_range(vacancies),
+    )
+
+
+def _read_one(path: Path) -> "Structure":
+    records = list(read_structures(path))
+    if len(records) > 1:
+        raise ValueError(f"seed-structure {path} holds {len(records)} structures: expected one")
+    if records[0].structure is None:
+        raise ValueError(f"seed-structure {path}: {records[0].error}")
+    return records[0].structure
+
+
+def _chosen_sites(text: str, structure: "Structure", name: str) -> list[int]:
+    """Numbers of the sites to fix, ascending, each once."""
+    if text in ("all", "none"):
+        return list(range(len(structure))) if text == "all" else []
+    chosen: set[int] = set()
+    for part in (part.strip() for part in text.split(",")):
+        found = _sites_of(part, structure)
+        if not found:
+            raise ValueError(
+                f"fix-sites {part!r}: {name} has {len(structure)} sites, numbered 0 to "
+                f"{len(structure) - 1}, of {', '.join(structure.symbol_set)}; or say all or none"
+            )
+        chosen |= found
+    return sorted(chosen)
+
+
+def _sites_of(part: str, structure: "Structure") -> set[int]:
+    """Sites of one element, one number or one range of numbers; empty if it is none of these."""
+    if part in structure.symbol_set:
+        return {i for i, site in enumerate(structure) if site.specie.symbol == part}
+    try:
+        low, high = parse_range(part)
+    except ValueError:
+        return set()
+    return set(range(low, high + 1)) if high < len(structure) else set()
+
+
+def _niggli_reduction(lattice: Float[Tensor, "3 3"]) -> Float[Tensor, "3 3"]:
+    """Whole numbers that take a cell to its Niggli cell; the identity if spglib finds none."""
+    import spglib
+
+    reduced = spglib.niggli_reduce(lattice.numpy())
+    if reduced is None:
+        return torch.eye(3, dtype=torch.double)
+    return torch.tensor(np.round(reduced @ np.linalg.inv(lattice.numpy())))

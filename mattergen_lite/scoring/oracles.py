@@ -1,0 +1,90 @@
+"""Measured properties of a finished structure, to hold against what it was asked to be.
+
+The oracles of everything that follows from the structure itself are exact, and are the definitions
+that models are trained with. Energies are the stability stage's. What nobody here can measure, such
+as a band gap, is absent rather than guessed.
+"""
+
+import math
+from dataclasses import dataclass
+
+from pymatgen.core import Structure
+
+from mattergen_lite.elements import atomic_masses, herfindahl_indices
+from mattergen_lite.scoring.stability import Stability
+from mattergen_lite.scoring.symmetry import crystal_system, space_group
+
+Value = float | int | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """How far a measured value may be from its target; the larger of the two counts."""
+
+    absolute: float = 0.0  # in the unit of the property
+    relative: float = 0.0  # of the target
+
+
+# No standard exists; these are of the size of the oracles' own errors against experiment or DFT.
+TOLERANCES = {
+    "density": Tolerance(relative=0.05),  # cell volumes of DFT are good to some 3%
+    "volume_per_atom": Tolerance(relative=0.05),
+    "hhi": Tolerance(absolute=500.0),  # a twentieth of the scale
+    "formation_energy_per_atom": Tolerance(absolute=0.1),  # eV/atom
+    "e_above_hull": Tolerance(absolute=0.05),  # eV/atom, the error of the calibrated potentials
+    "band_gap": Tolerance(absolute=0.3),  # eV
+}
+DEFAULT_TOLERANCE = Tolerance(relative=0.1)
+
+
+def tolerance(name: str) -> Tolerance:
+    """The tolerance on a property that is a number; 10% where nothing else is stated."""
+    return TOLERANCES.get(name, DEFAULT_TOLERANCE)
+
+
+def on_target(target: Value, measured: Value | None, tolerance: Tolerance) -> bool:
+    """Whether a measured value is what was asked for; one that is missing or NaN is not.
+
+    Whole numbers and text are categories, which are equal or not. For a range or a bound ask
+    `PropertyTarget.contains` instead: what one sample drew from it is a means, not the demand.
+    """
+    if measured is None or isinstance(target, int | str):
+        return measured == target
+    allowed = max(tolerance.absolute, tolerance.relative * abs(target))
+    return abs(measured - target) <= allowed
+
+
+def mean_herfindahl_index(structure: Structure) -> float:
+    """Herfindahl-Hirschman index of production, 0..10,000, averaged over mass.
+
+    Every element counts, those without a market as fully concentrated, as in the training data.
+    """
+    numbers = list(structure.atomic_numbers)
+    masses = atomic_masses()[numbers]
+    return float((masses * herfindahl_indices()[numbers]).sum() / masses.sum())
+
+
+def measure(
+    structure: Structure, *, symprec: float, stability: Stability | None = None
+) -> dict[str, Value]:
+    """Every property that can be measured on an ordered crystal, by name.
+
+    Args:
+        structure: The crystal, as sampled or relaxed.
+        symprec: Symmetry tolerance in Å; 0.1 for generated, 0.01 for relaxed structures.
+        stability: What the stability stage said of it, for the energies.
+    """
+    number = space_group(structure, symprec)
+    energies = {
+        name: getattr(stability, name, math.nan)
+        for name in ("formation_energy_per_atom", "e_above_hull")
+    }
+    return {
+        "density": float(structure.density),  # g/cm³
+        "volume_per_atom": structure.volume / len(structure),  # Å³
+        "hhi": mean_herfindahl_index(structure),
+        "space_group": number,
+        "crystal_system": crystal_system(number),
+        "chemical_system": structure.chemical_system,
+        **{name: value for name, value in energies.items() if math.isfinite(value)},  # eV/atom
+    }

@@ -1,0 +1,242 @@
+"""Exact constraints: every sample satisfies them, and what no sample can satisfy is said before."""
+
+from collections import Counter
+
+import pytest
+import torch
+from crystals import li3ps4
+from models import tiny_model
+from pymatgen.core import Composition, Structure
+
+from mattergen_lite.constraints import Constraints, parse_constraints, parse_formula
+from mattergen_lite.elements import (
+    atomic_number,
+    element_groups,
+    element_mask,
+    parse_elements,
+    symbols,
+)
+from mattergen_lite.host import parse_host
+from mattergen_lite.io import to_structures
+from mattergen_lite.model import CrystalDiffusion, find_checkpoint
+from mattergen_lite.sampling import SamplerOptions, Target, sample
+from mattergen_lite.scoring.credibility import radioactive_elements, scarce_elements
+
+ALL = element_mask(symbols()[1:])
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return CrystalDiffusion.load(find_checkpoint("mp_20"))
+
+
+@pytest.fixture(scope="module")
+def host_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("host") / "li3ps4.cif"
+    li3ps4().to(str(path))
+    return path
+
+
+def samples_of(model, count=24, steps=10, **constraints) -> list[Structure]:
+    target = Target(constraints=parse_constraints(**constraints))
+    options = SamplerOptions(steps=steps, batch_size=8)
+    return to_structures(
+        sample(model, range(count), seed=0, options=options, target=target).crystals
+    )
+
+
+@pytest.mark.parametrize("model", ["tiny", "shipped"])
+def test_a_chemical_system_has_each_of_its_elements_and_no_other(model, request):
+    found = samples_of(request.getfixturevalue(model), chemical_system="S-Li-P", num_atoms="3..8")
+    assert {structure.chemical_system for structure in found} == {"Li-P-S"}
+    assert len({structure.composition.reduced_formula for structure in found}) > 3
+
+
+@pytest.mark.parametrize("model", ["tiny", "shipped"])
+def test_a_formula_is_exact(model, request):
+    found = samples_of(request.getfixturevalue(model), formula="LiFePO4", formula_units="1..2")
+    assert {structure.composition.reduced_formula for structure in found} == {"LiFePO4"}
+    assert {len(structure) for structure in found} == {7, 14}
+
+
+def test_formula_units_are_what_fits_unless_stated(tiny):
+    assert {len(s) for s in samples_of(tiny, formula="SrTiO3", steps=3)} <= {5, 10, 15, 20}
+    assert {len(s) for s in samples_of(tiny, formula="SrTiO3", num_atoms="6..12", steps=3)} == {10}
+
+
+@pytest.mark.parametrize("model", ["tiny", "shipped"])
+def test_excluded_elements_never_occur(model, request):
+    found = samples_of(
+        request.getfixturevalue(model), exclude="O,Fe,toxic,scarce,radioactive", num_atoms="2..6"
+    )
+    for structure in found:
+        assert not structure.composition.get("O")
+        assert not structure.composition.get("Fe")
+        assert not radioactive_elements(structure.composition)
+        assert not scarce_elements(structure.composition)
+        assert not {"As", "Be", "Cd", "Hg", "Pb", "Tl"} & set(structure.symbol_set)
+
+
+def test_exclusion_narrows_a_list(tiny):
+    found = samples_of(tiny, elements="Li,O,Pb", exclude="Pb", num_atoms="6", steps=3)
+    assert set().union(*(structure.symbol_set for structure in found)) == {"Li", "O"}
+
+
+def test_samples_do_not_depend_on_their_batch(tiny):
+    target = Target(constraints=parse_constraints(chemical_system="Li-P-S", exclude="toxic"))
+    together, alone = (
+        sample(
+            tiny,
+            range(5),
+            seed=3,
+            options=SamplerOptions(steps=6, batch_size=size),
+            target=target,
+        ).crystals
+        for size in (5, 1)
+    )
+    assert torch.equal(together.atomic_numbers, alone.atomic_numbers)
+    torch.testing.assert_close(together.lattice, alone.lattice, rtol=2e-3, atol=2e-3)
+
+
+def test_pinned_atoms_have_one_element_and_the_others_the_allowed_ones():
+    constraints = parse_constraints(chemical_system="S-Li")
+    allowed = constraints.allowed(torch.tensor([2, 4]), ALL)
+    assert allowed.shape == (2, 4, 101)
+    for row in allowed:
+        assert row[0].nonzero().flatten().tolist() == [3]
+        assert row[1].nonzero().flatten().tolist() == [16]
+        assert row[2:].nonzero()[:, 1].tolist() == [3, 16, 3, 16]
+
+
+def test_without_constraints_any_seen_element_may_be_anywhere():
+    seen = element_mask(["Na", "Cl"])
+    assert torch.equal(Constraints().allowed(torch.tensor([3]), seen), seen.expand(1, 3, 101))
+    assert Constraints().atom_counts(20) == list(range(1, 21))
+
+
+@pytest.mark.parametrize("text", ["LiFePO4", "Ca5P3O13H", "C", "NaNaCl2", "Al2O3"])
+def test_formulae_are_read_as_pymatgen_reads_them(text):
+    counts = Counter(parse_formula(text))
+    assert counts == {k: int(v) for k, v in Composition(text).get_el_amt_dict().items()}
+
+
+def test_groups_of_elements_agree_with_the_judge():
+    """What the credibility criterion flags is what `--exclude` keeps out."""
+    groups = element_groups()
+    for symbol in symbols()[1:]:
+        composition = Composition(symbol)
+        assert (symbol in groups["radioactive"]) == bool(radioactive_elements(composition))
+        assert symbol in groups["scarce"] or not scarce_elements(composition)
+    assert groups["toxic"] == {"As", "Be", "Cd", "Hg", "Pb", "Tl"}
+    assert {"Te", "Pt", "Au", "Tc"} <= groups["scarce"]
+    assert not groups["scarce"] & {"Li", "O", "Fe", "Ag", "In", "Se"}
+    assert parse_elements("Pb, toxic,Li") == groups["toxic"] | {"Li"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"elements": "Li,Qq"}, "unknown element 'Qq' in 'Li,Qq'"),
+        ({"exclude": "nasty"}, "unknown element 'nasty'.*toxic, radioactive, scarce"),
+        ({"chemical_system": "Li-Qq"}, "unknown element 'Qq'"),
+        ({"formula": "Li(OH)2"}, r"formula 'Li\(OH\)2' is not of the form LiFePO4"),
+        ({"formula": "Li0.5O"}, "formula 'Li0.5O' is not of the form"),
+        ({"formula": "Li0O"}, "formula 'Li0O': expected 1 to"),
+        ({"formula": "QqO"}, "unknown element 'Qq'"),
+        ({"formula_units": "2"}, "formula-units 2 without a formula"),
+        ({"formula": "LiCl", "formula_units": "2-3"}, "'2-3' is no whole number"),
+        ({"formula": "PbTe", "exclude": "toxic"}, "formula PbTe contains Pb, excluded"),
+        ({"formula": "LiFePO4", "elements": "Li,P,O"}, "contains Fe, not among elements Li, O, P"),
+        ({"formula": "LiCl", "chemical_system": "Li-O"}, "formula LiCl contains Cl, not in chem"),
+        ({"formula": "LiCl", "chemical_system": "Li-Cl-O"}, "formula LiCl lacks O of chemical sys"),
+        ({"chemical_system": "Li-O", "elements": "Li,P"}, "Li-O contains O, not among elements Li"),
+        ({"chemical_system": "Li-O", "exclude": "O"}, "chemical system Li-O contains O, excluded"),
+        ({"elements": "Pb,Cd", "exclude": "toxic"}, "elements Cd, Pb are all excluded"),
+    ],
+)
+def test_contradictions_name_the_values(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        parse_constraints(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"num_atoms": "4..500"}, r"number of atoms 4\.\.500: this model makes 1\.\.20"),
+        ({"num_atoms": "0"}, r"no number of atoms is possible: number of atoms 0\.\.0"),
+        ({"chemical_system": "Li-P-S-O", "num_atoms": "3"}, "Li, O, P, S take at least 4 atoms"),
+        (
+            {"formula": "LiFePO4", "formula_units": "1..4"},
+            r"1\.\.4 formula units of LiFePO4 are 7\.\.28 atoms: this model makes 1\.\.20",
+        ),
+        ({"formula": "Ca10P6O26H2"}, "are 44..44 atoms: this model makes"),
+        ({"formula": "LiFePO4", "num_atoms": "8..13"}, "number of atoms 8..13; 1..2 formula units"),
+        ({"elements": "Li,Xe"}, "this model has never seen Xe"),
+        ({"chemical_system": "Li-Xe"}, "this model has never seen Xe"),
+        ({"formula": "XeF2"}, "this model has never seen Xe"),
+    ],
+)
+def test_what_a_model_cannot_do_is_said_before_sampling(tiny, arguments, message, monkeypatch):
+    tiny.diffusion.allowed_elements[atomic_number("Xe")] = False
+    monkeypatch.setattr(tiny, "predict", lambda *_: pytest.fail("sampling has begun"))
+    with pytest.raises(ValueError, match=message):
+        samples_of(tiny, **arguments)
+
+
+def test_nothing_left_to_choose_from_is_an_error():
+    excluded = ",".join(symbols()[1:])
+    with pytest.raises(ValueError, match="no element is left once H, He, Li"):
+        parse_constraints(exclude=excluded).allowed(torch.tensor([1]), ALL)
+
+
+def test_a_host_counts_towards_a_formula(tiny, host_file):
+    host = parse_host(host_file, "P,S", fix_lattice=True, vacancies=None)
+    found = samples_of(tiny, count=4, steps=3, host=host, formula="Li3PS4")
+    assert all(structure.composition.reduced_formula == "Li3PS4" for structure in found)
+    assert all(structure.symbol_set == ("Li", "P", "S") for structure in found)
+    doubled = samples_of(tiny, count=4, steps=3, host=host, formula="Li3PS4", formula_units="2")
+    assert {len(structure) for structure in doubled} == {16}
+
+
+def test_a_host_counts_towards_a_chemical_system(tiny, host_file):
+    host = parse_host(host_file, "P,S", fix_lattice=True, vacancies="2")
+    found = samples_of(tiny, count=8, steps=3, host=host, chemical_system="Li-P-S-Cl")
+    assert {structure.chemical_system for structure in found} == {"Cl-Li-P-S"}
+
+
+@pytest.mark.parametrize(
+    ("host", "arguments", "message"),
+    [
+        (("P,S", False, "16"), {}, "5 fixed sites of li3ps4.cif and 16..16 .*: this model makes"),
+        (("all", True, None), {}, "nothing is left to sample"),
+        (("P,S", True, None), {"formula": "Li3PO4"}, "no room for fixed S of li3ps4.cif"),
+        (("P,S", True, "1"), {"num_atoms": "9"}, "number of atoms 9..9; 5 fixed sites"),
+        (("P,S", True, "1"), {"chemical_system": "P-S-Li-O"}, "Li, O, P, S take at least 7 atoms"),
+    ],
+)
+def test_impossible_hosts_name_the_values(host_file, host, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        parse_constraints(host=parse_host(host_file, *host), **arguments).atom_counts(20)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"exclude": "S"}, "seed-structure li3ps4.cif contains S, excluded"),
+        ({"chemical_system": "Li-P-O"}, "seed-structure li3ps4.cif contains S, not in chemical"),
+    ],
+)
+def test_a_host_of_the_wrong_elements_is_an_error(host_file, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        parse_constraints(host=parse_host(host_file, "P,S", True, None), **arguments)
+
+
+def test_a_host_may_have_elements_that_are_not_placed(tiny, host_file):
+    host = parse_host(host_file, "P,S", fix_lattice=True, vacancies="2")
+    for structure in samples_of(tiny, count=4, steps=3, host=host, elements="Na"):
+        assert structure.composition["Na"] == 2
