@@ -119,14 +119,7 @@ class JudgeOptions:
             ValueError: If options contradict each other, a potential or phonopy is not installed,
                 or a reference is missing.
         """
-        if not self.relax and (self.phonons or self.elasticity):
-            raise ValueError("phonons and elasticity need relaxed crystals: expected no --no-relax")
-        if self.until is not None and self.until < 1:
-            raise ValueError(f"until is {self.until}: expected at least 1")
-        if not self.relax and "metastable" in (self.required or ()):
-            raise ValueError("metastable needs relaxed crystals: expected no --no-relax")
-        if self.shortlist < 0:
-            raise ValueError(f"shortlist is {self.shortlist}: expected 0 or more")
+        self._check_consistency()
         if self.phonons:
             require_phonopy()
         for name in self.potentials:
@@ -134,6 +127,17 @@ class JudgeOptions:
         for path in self.references:
             if not path.exists():
                 raise ValueError(f"reference {path} does not exist")
+
+    def _check_consistency(self) -> None:
+        """Refuse options that contradict each other or make no sense."""
+        if not self.relax and (self.phonons or self.elasticity):
+            raise ValueError("phonons and elasticity need relaxed crystals: expected no --no-relax")
+        if not self.relax and "metastable" in (self.required or ()):
+            raise ValueError("metastable needs relaxed crystals: expected no --no-relax")
+        if self.until is not None and self.until < 1:
+            raise ValueError(f"until is {self.until}: expected at least 1")
+        if self.shortlist < 0:
+            raise ValueError(f"shortlist is {self.shortlist}: expected 0 or more")
 
     @property
     def checks(self) -> Sequence[str]:

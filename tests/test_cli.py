@@ -108,7 +108,7 @@ def test_generate_designs_to_a_target(checkpoint, tmp_path, monkeypatch, capsys)
         monkeypatch,
         capsys,
         *("generate", "--out", tmp_path / "out", "--checkpoint", checkpoint),
-        *("--num-samples", 3, "--steps", 3, "--num-workers", 1),
+        *("--num-samples", 3, "--steps", 3, "--num-workers", 0, "--no-relax"),
         *("--condition", "band_gap=1..2", "--condition", "space_group=225"),
         *("--guidance", 2, "--guidance", "band_gap=0.5"),
         *("--seed-structure", host, "--fix-sites", "Na", "--fix-lattice", "--vacancies", "1..2"),
@@ -130,8 +130,9 @@ def test_generate_predicts_the_structure_of_a_formula(checkpoint, tmp_path):
         steps=3,
         formula="SrTiO3",
         formula_units="1..2",
+        **QUICK,
     )
-    assert {one.formula for one in judged.scores} == {"SrTiO3"}
+    assert {one.raw.formula for one in judged.candidates} == {"SrTiO3"}
 
 
 def test_score_keeps_broken_files_as_rows(tmp_path):
@@ -313,3 +314,43 @@ def test_deeper_checks_and_dft_inputs_of_the_shortlist(polymorphs, tmp_path):
 def test_contradictory_options_are_refused(tmp_path):
     with pytest.raises(ValueError, match="need relaxed crystals"):
         score(tmp_path, out=tmp_path / "out", phonons=True, **QUICK)
+
+
+def test_until_enough_candidates_pass(checkpoint, tmp_path):
+    """Batches follow each other until two crystals are physical and unique, or samples run out."""
+    asked = {"checkpoint": str(checkpoint), "steps": 6, "num_atoms": "2..4", "num_samples": 2}
+    judged = generate(
+        out=tmp_path / "a", until=2, max_samples=20, require="physical,unique", **asked, **QUICK
+    )
+    assert judged.funnel.num_passed >= 2 or judged.funnel.num_sampled == 20
+    assert judged.funnel.num_sampled % 2 == 0
+    assert list(judged.funnel.left) == ["physical", "unique"]
+    written = json.loads((tmp_path / "a" / "summary.json").read_text())["funnel"]
+    assert written["num_sampled"] == judged.funnel.num_sampled == len(judged.candidates)
+    with_none = generate(out=tmp_path / "b", until=50, max_samples=5, **asked, **QUICK)
+    assert with_none.funnel.num_sampled == 5
+
+
+def test_targets_stand_beside_measurements(tmp_path):
+    judged = generate(
+        out=tmp_path, num_samples=3, steps=5, num_atoms="2..4", condition=["density=2..9"], **QUICK
+    )
+    for row in read_rows(tmp_path / "candidates.csv"):
+        assert 2 <= float(row["target_density"]) <= 9
+        measured = float(row["measured_density"])
+        assert measured == pytest.approx(float(row["density"]), rel=1e-4)
+        assert row["on_target"] == str(2 <= measured <= 9)
+    assert "on_target" in judged.funnel.left
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"until": 0}, "until is 0"),
+        ({"require": "shiny"}, "unknown check 'shiny'"),
+        ({"require": "metastable"}, "needs relaxed crystals"),
+    ],
+)
+def test_bad_loops_are_refused(checkpoint, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        generate(out=tmp_path / "out", checkpoint=str(checkpoint), **options, **QUICK)

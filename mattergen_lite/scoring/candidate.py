@@ -14,8 +14,8 @@ from pymatgen.core import Structure
 from pymatgen.symmetry.groups import PointGroup, SpaceGroup
 
 from mattergen_lite.scoring.elasticity import Elasticity
-from mattergen_lite.scoring.phonons import Phonons
 from mattergen_lite.scoring.oracles import Value
+from mattergen_lite.scoring.phonons import Phonons
 from mattergen_lite.scoring.score import Cell, Score, flatten
 from mattergen_lite.scoring.stability import METASTABLE, Stability
 from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED
