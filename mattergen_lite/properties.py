@@ -12,6 +12,7 @@ from mattergen_lite.elements import MAX_ATOMIC_NUMBER, atomic_number
 from mattergen_lite.shapes import Bool, Float, Int
 
 Kind = Literal["real", "category", "elements"]
+LOG_FLOOR = 1e-30  # keeps the logarithm finite; targets and labels are checked to be positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,13 @@ class Property:
 
     def normalise(self, value: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         """Physical value to standardised value."""
-        raw = value.clamp(min=1e-3).log10() if self.log else value
+        raw = value.clamp(min=LOG_FLOOR).log10() if self.log else value
         return (raw - self.mean) / self.std
+
+    def denormalise(self, value: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        """Standardised value to physical value."""
+        raw = value * self.std + self.mean
+        return 10.0**raw if self.log else raw
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +63,13 @@ class Conditions:
         return type(self)(
             values=self.values,
             present={name: flag & keep[name] for name, flag in self.present.items()},
+        )
+
+    def only(self, names: Sequence[str]) -> "Conditions":
+        """The conditions on these properties."""
+        return type(self)(
+            values={name: self.values[name] for name in names},
+            present={name: self.present[name] for name in names},
         )
 
     def __getitem__(self, index: slice | Int[Tensor, "*I"]) -> "Conditions":
@@ -121,9 +134,10 @@ def _parse_value(prop: Property, text: str) -> Tensor:
         number = float(text)
     except ValueError:
         number = math.nan
-    if not math.isfinite(number):
+    if not math.isfinite(number) or (prop.log and number <= 0):
         raise ValueError(
-            f"{prop.name}={text}: expected a number{f' in {prop.unit}' if prop.unit else ''}"
+            f"{prop.name}={text}: expected a {'positive ' if prop.log else ''}number"
+            f"{f' in {prop.unit}' if prop.unit else ''}"
         )
     return torch.tensor([number])
 

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 from time import perf_counter
 
@@ -90,8 +91,12 @@ def judge_and_write(
     watch: Stopwatch,
     provenance: Mapping[str, object],
     options: JudgeOptions,
+    columns: Mapping[str, Sequence[float]] | None = None,
 ) -> Judged:
-    """Judge structures; write the table and, beside it, structures, summary and, last, record."""
+    """Judge structures; write the table and, beside it, structures, summary and, last, record.
+
+    `columns` are values that the criteria do not know, one a structure, added to the table.
+    """
     num_workers = options.num_workers or available_cores()
     with watch.stage("judging"):
         reference = Reference.embedded()
@@ -104,7 +109,11 @@ def judge_and_write(
             write_relaxed(table.parent, scores, relaxed)
     with watch.stage("writing"):
         rows = write_structures(table.parent, scores, [record.structure for record in records])
-        write_rows(rows, table)
+        extra = [
+            dict(zip(columns or {}, values, strict=True))
+            for values in zip(*(columns or {}).values(), strict=True)
+        ]
+        write_rows([a | b for a, b in zip_longest(rows, extra, fillvalue={})], table)
         figures = summary(scores)
         protocol = PROTOCOL | {"reference": reference.name}
         write_json(

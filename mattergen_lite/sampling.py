@@ -21,11 +21,13 @@ from mattergen_lite.elements import DESCRIPTOR_DIM
 from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.properties import Conditions
-from mattergen_lite.shapes import Bool, Int
+from mattergen_lite.shapes import Bool, Float, Int
 
 Solver = Literal["multistep", "heun"]
 Displacement = Callable[[Latent, float], Latent]  # (noisy crystals, sigma) -> denoised minus noisy
 NoiseSource = Callable[[], Latent]
+# (noisy crystals, sigma of each, the model's displacement) -> steered displacement
+Steering = Callable[[Latent, Float[Tensor, "B"], Latent], Latent]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,7 @@ class Target:
     guidance: float = 1.0  # 0 = unconditional, 1 = conditional, above = exaggerated
     allowed: Bool[Tensor, "Z"] | None = None  # elements by atomic number; None = all seen
     num_atoms: tuple[int, int] | None = None  # smallest, largest; None = as in the training set
+    steering: tuple[Steering, ...] = ()  # by probes, added to the model's displacement
 
 
 def solve_heun(
@@ -176,12 +179,15 @@ def guided_displacement(model: CrystalDiffusion, target: Target) -> Displacement
         prediction = model.predict(x, level, asked)
         if asked is not None and target.guidance != 1:
             prediction = model.predict(x, level, None).towards(prediction, target.guidance)
-        return diffusion.displacement(prediction, x, level, allowed)
+        step = diffusion.displacement(prediction, x, level, allowed)
+        for steered in target.steering:
+            step = steered(x, level, step)
+        return step
 
     return displacement
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: steering takes gradients of what is computed here
 def sample_batch(
     model: CrystalDiffusion,
     rngs: Sequence[torch.Generator],
