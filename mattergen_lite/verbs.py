@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from mattergen_lite.curation import DatasetInfo, PrepareReport
+    from mattergen_lite.finetuning import Finetuned
+    from mattergen_lite.probe import Probe
     from mattergen_lite.results import Judged
 
 DEFAULT_CHECKPOINT = "mp_20"
@@ -21,6 +23,7 @@ def generate(
     checkpoint: str = DEFAULT_CHECKPOINT,
     condition: Sequence[str] = (),
     guidance: float = 1.0,
+    probe: Sequence[Path] = (),
     elements: str | None = None,
     num_atoms: str | None = None,
     seed: int = 0,
@@ -45,6 +48,9 @@ def generate(
         checkpoint: Name of a shipped model, or path of a model folder.
         condition: Target such as band_gap=2.0 or space_group=225; repeat for several.
         guidance: Weight of the targets: 0 ignores them, 1 samples the conditional model.
+        probe: Folder that `steer` wrote: steers towards the condition on its property, and adds the
+            columns target_, measured_ (by the probe) and error_ (of the probe on held-out crystals,
+            mean absolute) to the table; repeat for several.
         elements: Elements that may occur, such as Li,P,S; no sample contains any other.
         num_atoms: Atoms per primitive cell, such as 8 or 4..12.
         seed: Same seed, same crystals, whatever the batch size.
@@ -66,6 +72,7 @@ def generate(
     from mattergen_lite.elements import element_mask
     from mattergen_lite.io import StructureRecord, to_structures
     from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
+    from mattergen_lite.probe import Probe, measured_columns, split_conditions, steering
     from mattergen_lite.properties import parse_conditions
     from mattergen_lite.results import JudgeOptions, Stopwatch, check_folder, judge_and_write
     from mattergen_lite.sampling import SamplerOptions, Target, parse_range, sample
@@ -77,15 +84,20 @@ def generate(
     watch = Stopwatch()
     with watch.stage("loading"):
         model = CrystalDiffusion.load(folder, pick_device(device))
+        probes = [Probe.load(path, weights_hash(folder)) for path in probe]
+    own, others = split_conditions(condition, probes)
     target = Target(
-        conditions=parse_conditions(condition, model.properties),
+        conditions=parse_conditions(others, model.properties),
         guidance=guidance,
+        steering=steering(model, own, guidance),
         allowed=None if elements is None else model.allowed(element_mask(elements.split(","))),
         num_atoms=parse_range(num_atoms),
     )
     indices = range(first_sample, first_sample + num_samples)
     with watch.stage("sampling"):
         crystals = sample(model, indices, seed=seed, options=options, target=target)
+    with watch.stage("measuring"):
+        columns = measured_columns(model, own, crystals)
     structures = to_structures(crystals)
     records = [StructureRecord(f"{i:06d}", s) for i, s in zip(indices, structures, strict=True)]
     provenance = {
@@ -95,7 +107,7 @@ def generate(
         "data_sha256": model.config.data_sha256,
         "model": model.config.model_dump(mode="json"),
     }
-    return judge_and_write(records, out / "candidates.csv", watch, provenance, judging)
+    return judge_and_write(records, out / "candidates.csv", watch, provenance, judging, columns)
 
 
 def score(
@@ -180,6 +192,145 @@ def _configuration(text: str) -> Path:
 
     path = Path(text)
     return path if path.exists() else shipped("configs") / path.name
+
+
+def finetune(
+    source: str,
+    /,
+    *,
+    property: str,
+    out: Path,
+    checkpoint: str = DEFAULT_CHECKPOINT,
+    kind: Literal["real", "category"] = "real",
+    log: bool = False,
+    unit: str = "",
+    steps: int = 1000,
+    batch_size: int = 64,
+    learning_rate: float = 3e-4,
+    base_share: float = 0.5,
+    patience: int = 6,
+    max_time: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    num_workers: int | None = None,
+) -> "Finetuned":
+    """Teach a model a property of your own; the same command continues after a kill.
+
+    Writes <out>/model, which `generate --checkpoint <out>/model --condition <property>=...` takes,
+    and which can be taught a further property.
+
+    Args:
+        source: csv with a column cif, or with a column file that names structure files beside it;
+            a folder with such a csv; or a table that `data prepare` wrote.
+        property: Column of the values; empty where unknown. Its unit is yours.
+        out: Folder of the run.
+        checkpoint: Name of a shipped model, or path of a model folder, to start from.
+        kind: real numbers, or categories numbered from 1.
+        log: Learn the logarithm: for positive values that span decades.
+        unit: Of the values, for messages only.
+        steps: Most optimiser steps; it stops earlier when held-out crystals no longer gain.
+        batch_size: Crystals a step.
+        learning_rate: Its highest value.
+        base_share: Share of each batch that comes from the embedded table, so that the model does
+            not forget what it knew.
+        patience: Validations without improvement before stopping; a full run has 20.
+        max_time: DD:HH:MM:SS after which this launch stops; the same command then continues.
+        seed: Of noise, order and the split into training and held-out crystals.
+        device: cpu, cuda, or auto.
+        num_workers: Processes that read structures; default all cores.
+
+    Raises:
+        ValueError: If the source, the column or an option is unusable; nothing is written then.
+    """
+    from mattergen_lite.config import PropertyConfig
+    from mattergen_lite.finetuning import FinetuneOptions
+    from mattergen_lite.finetuning import finetune as run
+    from mattergen_lite.labels import read_labelled
+    from mattergen_lite.model import find_checkpoint, read_config
+    from mattergen_lite.results import available_cores
+
+    options = FinetuneOptions(
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        base_share=base_share,
+        patience=patience,
+        max_time=max_time,
+        seed=seed,
+        device=device,
+    )
+    base = find_checkpoint(checkpoint)
+    crystals = read_labelled(
+        source,
+        PropertyConfig(name=property, kind=kind, log=log, unit=unit),
+        keep=out / "data",
+        max_atoms=read_config(base).max_atoms,
+        seed=seed,
+        num_workers=num_workers or available_cores(),
+    )
+    return run(base, crystals, out, options)
+
+
+def steer(
+    source: str,
+    /,
+    *,
+    property: str,
+    out: Path,
+    checkpoint: str = DEFAULT_CHECKPOINT,
+    log: bool = False,
+    unit: str = "",
+    seed: int = 0,
+    device: str = "auto",
+    num_workers: int | None = None,
+    overwrite: bool = False,
+) -> "Probe":
+    """Fit a probe of a property of your own to a frozen model: about a minute on one core.
+
+    `generate --probe <out> --condition <property>=...` then steers by its gradient and measures
+    with it. Prints its errors on held-out crystals at every noise level.
+
+    Args:
+        source: csv with a column cif, or with a column file that names structure files beside it;
+            a folder with such a csv; or a table that `data prepare` wrote. Crystals in its split
+            "test" are left out.
+        property: Column of the values; empty where unknown. Its unit is yours.
+        out: Folder for the probe.
+        checkpoint: Name of a shipped model, or path of a model folder.
+        log: Fit the logarithm: for positive values that span decades.
+        unit: Of the values, for messages only.
+        seed: Of the noise.
+        device: cpu, cuda, cuda:1, or auto.
+        num_workers: Processes that read structures; default all cores.
+        overwrite: Replace an earlier probe in the same folder.
+
+    Raises:
+        ValueError: If the source or the column is unusable, or the probe is no better than the mean
+            of the labels; no probe is written then.
+    """
+    from mattergen_lite.config import PropertyConfig
+    from mattergen_lite.labels import read_labelled
+    from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
+    from mattergen_lite.probe import CONFIG, Labels, ModelIdentity, fit
+    from mattergen_lite.results import available_cores
+
+    if (out / CONFIG).exists() and not overwrite:
+        raise ValueError(f"{out} holds a probe: choose another folder or pass --overwrite")
+    folder = find_checkpoint(checkpoint)
+    model = CrystalDiffusion.load(folder, pick_device(device))
+    crystals = read_labelled(
+        source,
+        PropertyConfig(name=property, log=log, unit=unit),
+        keep=out / "data",
+        max_atoms=model.config.max_atoms,
+        seed=seed,
+        num_workers=num_workers or available_cores(),
+    )
+    identity = ModelIdentity(checkpoint=checkpoint, weights_sha256=weights_hash(folder))
+    labels = Labels.from_table(crystals.labelled_outside("test"), property)
+    fitted = fit(model, labels, crystals.prop, identity, seed)
+    fitted.save(out)
+    return fitted
 
 
 def data_prepare(
