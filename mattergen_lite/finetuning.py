@@ -54,6 +54,7 @@ class FinetuneOptions:
     base_share: float = 0.5  # of each batch: crystals of the embedded table, without the new label
     patience: int = 6  # validations, 20 of which make a full run, without improvement
     max_time: str | None = None  # DD:HH:MM:SS of this launch
+    checkpoint_minutes: float = 2.0  # what a kill may cost
     seed: int = 0
     device: str = "auto"
 
@@ -173,7 +174,7 @@ def run_config(
             accelerator=_accelerator(options.device),
             devices=1,
             max_time=options.max_time,
-            checkpoint_minutes=2.0,
+            checkpoint_minutes=options.checkpoint_minutes,
             val_every=max(1, options.steps // 20),
             log_every=10,
             patience=options.patience,
@@ -188,10 +189,11 @@ def _accelerator(device: str) -> str:
 
 def known_elements(table: pa.Table, seen: Bool[Tensor, "Z"]) -> pa.Table:
     """Rows whose elements the model has all seen: a few crystals teach no others."""
-    allowed = set(seen.nonzero().flatten().tolist())
-    return table.filter(
-        pa.array([allowed >= set(numbers) for numbers in table["atomic_numbers"].to_pylist()])
-    )
+    numbers = table["atomic_numbers"].combine_chunks()
+    strange = ~seen.cpu().numpy()[numbers.flatten().to_numpy(zero_copy_only=False)]
+    count = np.concatenate([[0], strange.cumsum()])
+    ends = np.cumsum(table["num_atoms"].to_numpy())
+    return table.filter(count[ends] == count[ends - table["num_atoms"].to_numpy()])
 
 
 def _check_enough(train_rows: pa.Table, val_rows: pa.Table, name: str) -> None:

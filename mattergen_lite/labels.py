@@ -118,7 +118,8 @@ def _check_column(name: str, source: Path) -> None:
     if column.null_count == len(column):
         raise ValueError(f"column {name!r} of {source} has no values")
     if pa.types.is_string(column.type):
-        example = next(text for text in column.to_pylist() if text and not _is_number(text))
+        words = [text for text in column.to_pylist() if text]
+        example = next((text for text in words if not _is_number(text)), words[0])
         raise ValueError(f"column {name!r} of {source} holds text such as {example!r}, not numbers")
 
 
