@@ -42,8 +42,8 @@ Format = Literal["cif", "poscar", "extxyz", "row", "unreadable"]
 
 ACCEPTED = (
     "expected a folder or zip of CIF, POSCAR/.vasp or (ext)xyz files, one such file, a csv or "
-    "parquet table with a column `cif`, `structure` or `cif_string`, a csv with a column `file` "
-    "that names such files, a crystal table, or pymatgen JSON"
+    "parquet table with a column `cif`, `structure` or `cif_string`, a csv with a column `file` or "
+    "`cif` that names such files, a crystal table, or pymatgen JSON"
 )
 STRUCTURE_COLUMNS = ("cif", "structure", "cif_string")
 FILE_COLUMNS = ("file", "filename", "cif_file")  # of a csv that lies in the folder of its files
@@ -251,8 +251,8 @@ def _csv_documents(path: Path) -> Iterator[Document]:
         table = pa_csv.read_csv(path, parse_options=options, read_options=block)
     except pa.ArrowInvalid as error:
         raise ValueError(f"cannot read table {path}: {_one_line(error)}") from None
-    named = next((column for column in FILE_COLUMNS if column in table.column_names), None)
-    if named is None or set(STRUCTURE_COLUMNS) & set(table.column_names):
+    named = _file_column(table)
+    if named is None:
         _check_columns(path, table.column_names)
         yield from _row_documents(path.name, table.to_batches(max_chunksize=1000))
     else:
@@ -260,6 +260,15 @@ def _csv_documents(path: Path) -> Iterator[Document]:
     for row in broken:
         reason = f"{row.actual_columns} values for {row.expected_columns} columns"
         yield Document(f"{path.name}#{row.number}", "unreadable", reason)
+
+
+def _file_column(table: pa.Table) -> str | None:
+    """The column that names structure files, if the structures are not in the table itself."""
+    for column in STRUCTURE_COLUMNS:
+        if column in table.column_names:
+            first = next((text for text in table[column].to_pylist() if text), "")
+            return column if isinstance(first, str) and first.lower().endswith(".cif") else None
+    return next((column for column in FILE_COLUMNS if column in table.column_names), None)
 
 
 def _listed_documents(

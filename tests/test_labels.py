@@ -37,9 +37,11 @@ def test_missing_values_stay_missing(tmp_path, by_formula):
     assert (tmp_path / "kept" / "crystals.parquet.errors.csv").exists()
 
 
-@pytest.mark.parametrize("pointer", ["", "labels.csv"])
-def test_folder_of_files_with_a_table_that_names_them(tmp_path, by_formula, pointer):
+@pytest.mark.parametrize(("pointer", "column"), [("", "file"), ("labels.csv", "cif")])
+def test_folder_of_files_with_a_table_that_names_them(tmp_path, by_formula, pointer, column):
     folder = write_folder(tmp_path / "cifs", "mine", mass)
+    table = (folder / "labels.csv").read_text().replace("file", column).replace("a0,", "a0.cif,")
+    (folder / "labels.csv").write_text(table)
     crystals = read(folder / pointer, tmp_path / "kept")
     labelled = crystals.labelled("train", "val")
     assert len(labelled) == 36
