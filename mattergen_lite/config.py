@@ -56,7 +56,7 @@ class PropertyConfig(Section):
     unit: str = ""
     kind: Literal["real", "category", "elements"] = "real"
     log: bool = False  # standardise the logarithm (positive properties that span decades)
-    mean: float = 0.0  # filled in from the training data
+    mean: float = 0.0  # mean 0 and std 1: filled in from the training data
     std: PositiveFloat = 1.0
     minimum: float | None = None
     maximum: float | None = None
@@ -90,7 +90,7 @@ class ModelConfig(Section):
     noise: NoiseConfig = NoiseConfig()
     properties: tuple[PropertyConfig, ...] = ()
     max_atoms: PositiveInt = 20
-    atom_count_histogram: tuple[int, ...] = ()  # training crystals with 1, 2, ... atoms
+    atom_count_histogram: tuple[int, ...] = ()  # crystals with 1, 2, ... atoms; empty: filled in
     data_sha256: str = ""  # fingerprint of the table it was trained on
 
 
@@ -102,6 +102,9 @@ class LossConfig(Section):
     lattice: NonNegativeFloat = 1.0
     drop_all: float = 0.4  # share of crystals trained unconditionally
     drop_each: float = 0.5  # in the others, share of properties hidden
+    # Properties being taught to a finished model: validation shows them; training shows them in
+    # every conditional crystal that has them, in half of these alone.
+    focus: tuple[str, ...] = ()
 
 
 class OptimizerConfig(Section):
@@ -129,6 +132,7 @@ class TrainerConfig(Section):
     checkpoint_minutes: PositiveFloat = 10.0
     val_every: PositiveInt = 1000  # steps
     log_every: PositiveInt = 50  # steps
+    patience: PositiveInt | None = None  # validations without improvement; then the best is kept
     threads: int | None = None  # CPU threads; None leaves torch's choice
 
 
@@ -137,7 +141,7 @@ class RunConfig(Section):
 
     run_dir: Path
     seed: int = 0
-    init_from: Path | None = None  # model folder of the same architecture to start from
+    init_from: Path | None = None  # model to start from: the same network, perhaps fewer properties
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()

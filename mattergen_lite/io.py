@@ -17,7 +17,8 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from io import StringIO, TextIOWrapper
 from itertools import chain, count, islice
 from pathlib import Path, PurePath
@@ -41,10 +42,11 @@ Format = Literal["cif", "poscar", "extxyz", "row", "unreadable"]
 
 ACCEPTED = (
     "expected a folder or zip of CIF, POSCAR/.vasp or (ext)xyz files, one such file, a csv or "
-    "parquet table with a column `cif`, `structure` or `cif_string`, a crystal table, or "
-    "pymatgen JSON"
+    "parquet table with a column `cif`, `structure` or `cif_string`, a csv with a column `file` or "
+    "`cif` that names such files, a crystal table, or pymatgen JSON"
 )
 STRUCTURE_COLUMNS = ("cif", "structure", "cif_string")
+FILE_COLUMNS = ("file", "filename", "cif_file")  # of a csv that lies in the folder of its files
 NAME_COLUMNS = ("material_id", "name", "id")
 # Columns of a crystal table that follow from the structure: no properties of their own.
 DERIVED_COLUMNS = frozenset({"num_atoms", "space_group"})
@@ -62,6 +64,13 @@ _SUFFIXES: dict[str, Format] = {
 }
 
 
+class LearnedValue(NamedTuple):
+    """A property as a learned oracle reads it."""
+
+    value: float
+    error: float  # mean absolute error of the oracle on crystals held out of its training
+
+
 @dataclass(frozen=True)
 class StructureRecord:
     """One structure as read, or the one-line reason why it could not be."""
@@ -72,6 +81,7 @@ class StructureRecord:
     properties: dict[str, float] = field(default_factory=dict)
     split: str | None = None  # of a table with a `split` column
     targets: dict[str, float | int | str] = field(default_factory=dict)  # asked of a sample
+    learned: dict[str, LearnedValue] = field(default_factory=dict)  # measured by learned oracles
 
 
 @dataclass(frozen=True)
@@ -81,6 +91,7 @@ class Document:
     name: str
     format: Format
     content: str | Mapping[str, object]  # text; a table row; or the reason why it is unreadable
+    labels: Mapping[str, object] = field(default_factory=dict)  # the table row that names a file
 
 
 def read_structures(path: str | Path) -> Iterator[StructureRecord]:
@@ -114,8 +125,9 @@ def parse_document(document: Document) -> StructureRecord:
         structure, properties = _parse(document)
     except Exception as error:  # parsers of foreign files raise anything
         return StructureRecord(document.name, None, _one_line(error))
-    split = document.content.get("split") if document.format == "row" else None
-    return StructureRecord(document.name, structure, None, properties, split or None)
+    row = document.content if document.format == "row" else document.labels
+    properties |= _numeric(document.labels)
+    return StructureRecord(document.name, structure, None, properties, row.get("split") or None)
 
 
 # Sources -> documents
@@ -248,11 +260,43 @@ def _csv_documents(path: Path) -> Iterator[Document]:
         table = pa_csv.read_csv(path, parse_options=options, read_options=block)
     except pa.ArrowInvalid as error:
         raise ValueError(f"cannot read table {path}: {_one_line(error)}") from None
-    _check_columns(path, table.column_names)
-    yield from _row_documents(path.name, table.to_batches(max_chunksize=1000))
+    named = _file_column(table)
+    if named is None:
+        _check_columns(path, table.column_names)
+        yield from _row_documents(path.name, table.to_batches(max_chunksize=1000))
+    else:
+        yield from _listed_documents(path.parent, table.to_pylist(), named)
     for row in broken:
         reason = f"{row.actual_columns} values for {row.expected_columns} columns"
         yield Document(f"{path.name}#{row.number}", "unreadable", reason)
+
+
+def _file_column(table: pa.Table) -> str | None:
+    """The column that names structure files, if the structures are not in the table itself."""
+    for column in STRUCTURE_COLUMNS:
+        if column in table.column_names:
+            first = next((text for text in table[column].to_pylist() if text), "")
+            return column if isinstance(first, str) and first.lower().endswith(".cif") else None
+    return next((column for column in FILE_COLUMNS if column in table.column_names), None)
+
+
+def _listed_documents(
+    folder: Path, rows: Iterable[Mapping[str, object]], column: str
+) -> Iterator[Document]:
+    """The files that a csv beside them names, `.cif` left out or not, each with its row's values.
+
+    A name that leads out of the folder is unreadable: tables come from strangers too.
+    """
+    for row in rows:
+        name = str(row[column])
+        found = [path for path in (folder / name, folder / f"{name}.cif") if path.is_file()]
+        if not found or not found[0].resolve().is_relative_to(folder.resolve()):
+            yield Document(name, "unreadable", f"no such file in {folder}")
+        elif _file_format(found[0].name) is None:
+            yield Document(name, "unreadable", f"a file of an unknown kind: {ACCEPTED}")
+        else:
+            for document in _file_documents(found[0].name, partial(found[0].open, "rb")):
+                yield replace(document, labels=row)
 
 
 def _parquet_documents(path: Path) -> Iterator[Document]:

@@ -53,9 +53,21 @@ class CrystalDiffusion(nn.Module):
     def predict(
         self, noisy: Latent, sigma: Float[Tensor, "B"], conditions: Conditions | None
     ) -> Prediction:
-        """Scale noisy crystals to unit size and run the network."""
+        """What the network says about noisy crystals."""
+        inputs = self._inputs(noisy, sigma)
+        with torch.autocast(sigma.device.type, torch.bfloat16, enabled=self.mixed_precision):
+            return self.denoiser(inputs, conditions)
+
+    def features(self, noisy: Latent, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B D"]:
+        """Pooled hidden state of noisy crystals, differentiable: what probes are fitted on."""
+        inputs = self._inputs(noisy, sigma)
+        with torch.autocast(sigma.device.type, torch.bfloat16, enabled=self.mixed_precision):
+            return self.denoiser.features(inputs)
+
+    def _inputs(self, noisy: Latent, sigma: Float[Tensor, "B"]) -> NoisyCrystals:
+        """Noisy crystals scaled to unit size."""
         inp = scalings(sigma, SIGMA_DATA).inp
-        inputs = NoisyCrystals(
+        return NoisyCrystals(
             types=noisy.types * inp[:, None, None],
             guess=self.diffusion.type_guess(noisy, sigma),
             coords=noisy.coords,
@@ -64,8 +76,6 @@ class CrystalDiffusion(nn.Module):
             mask=noisy.mask,
             noise_level=sigma.log() / 4,
         )
-        with torch.autocast(sigma.device.type, torch.bfloat16, enabled=self.mixed_precision):
-            return self.denoiser(inputs, conditions)
 
     def losses(
         self, crystals: CrystalBatch, conditions: Conditions | None, rng: torch.Generator
@@ -98,7 +108,7 @@ class CrystalDiffusion(nn.Module):
         Raises:
             ValueError: If a file is missing or corrupt, or the weights do not fit the config.
         """
-        model = cls(ModelConfig.parse(read_yaml(folder / CONFIG)))
+        model = cls(read_config(folder))
         model.load_weights(folder)
         device = torch.device(device)
         model.mixed_precision = device.type == "cuda"
@@ -110,7 +120,22 @@ class CrystalDiffusion(nn.Module):
         Raises:
             ValueError: If the weights are missing, corrupt or of another architecture.
         """
-        tensors = read_weights(folder / WEIGHTS)
+        self._take_over(read_weights(folder / WEIGHTS), folder)
+
+    def start_from(self, folder: Path) -> None:
+        """Take over the weights of a model that may know fewer properties.
+
+        The embeddings of the others stay as they are; as they start at zero, this model then
+        predicts what that one does, whatever the value of a new property.
+
+        Raises:
+            ValueError: If the weights are missing, corrupt or of another architecture.
+        """
+        embeddings = self.denoiser.embed_global.properties
+        own = embeddings.state_dict(prefix="denoiser.embed_global.properties.")
+        self._take_over(own | read_weights(folder / WEIGHTS), folder)
+
+    def _take_over(self, tensors: dict[str, Tensor], folder: Path) -> None:
         try:
             self.load_state_dict(tensors)
         except RuntimeError as error:
@@ -135,6 +160,15 @@ def find_checkpoint(name: str) -> Path:
     raise ValueError(
         f"no model {name!r}: expected a folder with {CONFIG} and {WEIGHTS} or one of {known}"
     )
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Configuration of a model folder.
+
+    Raises:
+        ValueError: If it is missing or not a model's.
+    """
+    return ModelConfig.parse(read_yaml(folder / CONFIG))
 
 
 def pick_device(name: str) -> torch.device:

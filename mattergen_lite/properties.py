@@ -10,6 +10,7 @@ from torch import Tensor
 from mattergen_lite.shapes import Bool, Float, Int
 
 Kind = Literal["real", "category", "elements"]
+LOG_FLOOR = 1e-30  # keeps the logarithm finite; targets and labels are checked to be positive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Property:
 
     def normalise(self, value: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
         """Physical value to standardised value."""
-        raw = value.clamp(min=1e-3).log10() if self.log else value
+        raw = value.clamp(min=LOG_FLOOR).log10() if self.log else value
         return (raw - self.mean) / self.std
 
     def denormalise(self, standard: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:

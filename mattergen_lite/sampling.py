@@ -8,7 +8,7 @@ sample of a large run can be made again by itself.
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -21,15 +21,26 @@ from mattergen_lite.diffusion.joint import Latent
 from mattergen_lite.elements import DESCRIPTOR_DIM
 from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.inpainting import Known
-from mattergen_lite.io import StructureRecord, to_structures
+from mattergen_lite.io import LearnedValue, StructureRecord, to_structures
 from mattergen_lite.model import CrystalDiffusion
+from mattergen_lite.probe import Probe
 from mattergen_lite.properties import Conditions
-from mattergen_lite.shapes import Bool, Int
+from mattergen_lite.shapes import Bool, Float, Int
 from mattergen_lite.targets import PropertyTarget, TargetValue, draw_conditions, target_cells
 
 Solver = Literal["multistep", "heun"]
 Displacement = Callable[[Latent, float], Latent]  # (noisy crystals, sigma) -> denoised minus noisy
 NoiseSource = Callable[[], Latent]
+
+
+class Steering(Protocol):
+    """Something that bends the model's displacement towards a target, such as a probe."""
+
+    property: str
+    target: float  # in the unit of the property
+
+    def __call__(self, noisy: Latent, sigma: Float[Tensor, "B"], step: Latent) -> Latent:
+        """The model's displacement `step` from `noisy`, steered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +67,7 @@ class Target:
 
     properties: tuple[PropertyTarget, ...] = ()
     constraints: Constraints = field(default_factory=Constraints)
+    steering: tuple[Steering, ...] = ()  # by probes, added to the model's displacement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +205,7 @@ def guided_displacement(
     model: CrystalDiffusion,
     calls: Sequence[tuple[float, Conditions | None]],
     allowed: Bool[Tensor, "B N Z"],
+    steering: Sequence[Steering],
     known: Known | None,
 ) -> Displacement:
     """The model as solvers see it: guided, within the allowed elements, true where it is known.
@@ -205,12 +218,14 @@ def guided_displacement(
         level = x.shape.new_full((len(x.mask),), sigma)
         parts = [(weight, model.predict(x, level, asked)) for weight, asked in calls]
         step = model.diffusion.displacement(Prediction.combined(parts), x, level, allowed)
+        for steer in steering:
+            step = steer(x, level, step)
         return step if known is None else known.corrected(step, x, sigma)
 
     return displacement
 
 
-@torch.inference_mode()
+@torch.no_grad()  # not inference_mode: steering takes gradients of what is computed here
 def sample_batch(
     model: CrystalDiffusion,
     rngs: Sequence[torch.Generator],
@@ -232,7 +247,8 @@ def sample_batch(
     device = model.diffusion.lattice.mean.device
     allowed = target.constraints.allowed(num_atoms, model.diffusion.allowed_elements).to(device)
     calls = guided_calls(target.properties, None if conditions is None else conditions.to(device))
-    denoiser = guided_displacement(model, calls, allowed, known_parts(model, target, num_atoms))
+    known = known_parts(model, target, num_atoms)
+    denoiser = guided_displacement(model, calls, allowed, target.steering, known)
     noise = SampleNoise(rngs, node_mask(num_atoms).to(device))
     sigmas = model.schedule.grid(options.steps).tolist()
     start = model.diffusion.prior(noise(), sigmas[0])
@@ -299,9 +315,11 @@ def sample(
                 result = state
             finished.append(result.to("cpu"))
     crystals = concatenate(finished)[torch.argsort(order)]
+    steered = {steer.property: steer.target for steer in target.steering}
+    drawn = target_cells(target.properties, conditions) or [{} for _ in indices]
     return Samples(
         crystals=crystals if constraints.host is None else constraints.host.restored(crystals),
-        targets=target_cells(target.properties, conditions) or [{} for _ in indices],
+        targets=[row | steered for row in drawn],
     )
 
 
@@ -313,6 +331,7 @@ def sample_records(
     seed: int,
     options: SamplerOptions,
     target: Target,
+    oracles: Sequence[Probe] = (),
 ) -> Iterator[list[StructureRecord]]:
     """Generate samples as named structures, so many at once, until the indices end.
 
@@ -323,6 +342,7 @@ def sample_records(
         seed: Seed of the whole run.
         options: Solver settings.
         target: What the samples should be.
+        oracles: Probes that measure properties of every sample.
 
     Raises:
         ValueError: As `sample` does, before anything has been sampled.
@@ -330,11 +350,31 @@ def sample_records(
     for start in range(0, max(len(indices), 1), max(num_at_once, 1)):
         part = indices[start : start + num_at_once]
         samples = sample(model, part, seed=seed, options=options, target=target)
-        structures = to_structures(samples.crystals)
+        rows = zip(
+            part,
+            to_structures(samples.crystals),
+            samples.targets,
+            learned_values(model, oracles, samples.crystals),
+            strict=True,
+        )
         yield [
-            StructureRecord(f"{index:06d}", structure, targets=asked)
-            for index, structure, asked in zip(part, structures, samples.targets, strict=True)
+            StructureRecord(f"{index:06d}", structure, targets=asked, learned=learned)
+            for index, structure, asked, learned in rows
         ]
+
+
+def learned_values(
+    model: CrystalDiffusion, oracles: Sequence[Probe], crystals: CrystalBatch
+) -> list[dict[str, LearnedValue]]:
+    """What each oracle reads from every crystal, and how far it is wrong on average."""
+    columns = {
+        oracle.definition.name: [
+            LearnedValue(value, oracle.held_out.mae)
+            for value in oracle.predict(model, crystals).tolist()
+        ]
+        for oracle in oracles
+    }
+    return [{name: values[row] for name, values in columns.items()} for row in range(len(crystals))]
 
 
 def restrict_histogram(histogram: Sequence[int], counts: Collection[int]) -> list[int]:

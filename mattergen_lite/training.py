@@ -2,6 +2,7 @@
 
     run_dir/config.yaml    the resolved configuration
     run_dir/last.ckpt      optimiser, averaged and raw weights; running again continues from here
+    run_dir/best.ckpt      weights at the lowest validation loss, if `trainer.patience` is set
     run_dir/logs/          losses per channel as CSV, one version a launch; curves.png draws them
     run_dir/model/         weights, config and card that `generate` loads
 
@@ -22,6 +23,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import (
     Callback,
+    EarlyStopping,
     EMAWeightAveraging,
     LearningRateMonitor,
     ModelCheckpoint,
@@ -51,6 +53,8 @@ from mattergen_lite.properties import Conditions
 from mattergen_lite.shapes import Bool, Float
 
 LAST = "last.ckpt"
+BEST = "best.ckpt"
+MONITORED = "val/total"
 
 
 def train(config: RunConfig) -> Path:
@@ -67,7 +71,7 @@ def train(config: RunConfig) -> Path:
     data = CrystalDataModule(config.data, module.model.properties, config.seed)
     module.model.diffusion.fit(data.train.crystals(torch.arange(len(data.train))))
     if config.init_from is not None:
-        module.model.load_weights(config.init_from)
+        module.model.start_from(config.init_from)
     trainer = build_trainer(config)
     check_same_model(config)
     if trainer.is_global_zero:
@@ -82,7 +86,8 @@ def train(config: RunConfig) -> Path:
 def fit_statistics(config: RunConfig) -> ModelConfig:
     """Model configuration completed with what only the training data knows.
 
-    Standardisation of the real properties and the histogram of atom counts.
+    Standardisation of the real properties and the histogram of atom counts; what the configuration
+    says already, as that of a model to be extended does, stays.
     """
     table = read_table(config.data.path)
     data = CrystalDataset.from_table(select_rows(table, config.data.train_splits, config.data))
@@ -91,7 +96,7 @@ def fit_statistics(config: RunConfig) -> ModelConfig:
         update={
             "properties": tuple(_standardised(p, data.columns) for p in config.model.properties),
             "max_atoms": config.data.max_atoms,
-            "atom_count_histogram": tuple(histogram.tolist()),
+            "atom_count_histogram": config.model.atom_count_histogram or tuple(histogram.tolist()),
             "data_sha256": table_hash(config.data.path),
         }
     )
@@ -104,10 +109,14 @@ def _standardised(
         raise ValueError(
             f"property {prop.name!r} is not a column of the dataset: it has {', '.join(columns)}"
         )
-    if prop.kind != "real":
+    if prop.kind != "real" or (prop.mean, prop.std) != (0.0, 1.0):
         return prop
     known = columns[prop.name][~columns[prop.name].isnan()]
-    values = known.clamp(min=1e-3).log10() if prop.log else known
+    if prop.log and (known <= 0).any():
+        raise ValueError(
+            f"property {prop.name!r} is {known.min():g} somewhere: no logarithm of that"
+        )
+    values = known.log10() if prop.log else known
     figures = {
         "mean": values.mean(),
         "std": values.std(),
@@ -137,8 +146,11 @@ class TrainingModule(pl.LightningModule):
         return self._logged_loss("train", self.model.losses(batch.crystals, conditions, rng))
 
     def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
-        """Unconditional loss of the averaged weights, at the same noise every time."""
-        self._logged_loss("val", self.model.losses(batch.crystals, None, self._rng(-1 - batch_idx)))
+        """Loss of the averaged weights at the same noise every time; only the focus is shown."""
+        focus = self.loss_config.focus
+        conditions = batch.conditions.only(focus) if focus else None
+        losses = self.model.losses(batch.crystals, conditions, self._rng(-1 - batch_idx))
+        self._logged_loss("val", losses)
 
     def _logged_loss(self, stage: str, losses: Losses) -> Float[Tensor, ""]:
         means = {name: getattr(losses, name).mean() for name in ("types", "coords", "lattice")}
@@ -203,6 +215,11 @@ def drop_conditions(conditions: Conditions, config: LossConfig, rng: torch.Gener
         name: conditional & coin(flag.shape, config.drop_each)
         for name, flag in conditions.present.items()
     }
+    if config.focus:
+        taught = conditions.only(config.focus).present
+        alone = torch.stack(list(taught.values())).any(0) & ~coin(flags[0].shape, 0.5)
+        keep = {name: flag & ~alone for name, flag in keep.items()}
+        keep |= dict.fromkeys(taught, conditional)
     return conditions.dropped(keep)
 
 
@@ -248,9 +265,21 @@ def _callbacks(config: RunConfig) -> list[Callback]:
         ModelCheckpoint(**where, train_time_interval=timedelta(minutes=options.checkpoint_minutes)),
         ModelCheckpoint(**where, every_n_epochs=1, save_on_train_epoch_end=True),
     ]
+    if options.patience is not None:
+        best = {**where, "filename": Path(BEST).stem}
+        callbacks.append(ModelCheckpoint(**best, monitor=MONITORED, save_weights_only=True))
+        callbacks.append(EarlyStop(MONITORED, patience=options.patience))
     if options.max_time is not None:
         callbacks.append(LaunchTimer(options.max_time, interval="step"))
     return callbacks
+
+
+class EarlyStop(EarlyStopping):
+    """Stops when validation no longer improves; a run that has stopped so stays stopped."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the state that the checkpoint brought back."""
+        trainer.should_stop = self.wait_count >= self.patience
 
 
 class LaunchTimer(Timer):
@@ -280,6 +309,9 @@ def check_same_model(config: RunConfig) -> None:
 def export(trainer: pl.Trainer, module: TrainingModule, config: RunConfig, seconds: float) -> None:
     """Write the averaged weights as a model folder and draw the learning curves."""
     folder = config.run_dir / "model"
+    best = config.run_dir / BEST
+    if config.trainer.patience is not None and best.exists():
+        module.load_state_dict(torch.load(best, weights_only=True)["state_dict"])
     module.model.save(folder)
     (folder / "model_card.md").write_text(model_card(trainer, config, seconds))
     plot_curves(config.run_dir)

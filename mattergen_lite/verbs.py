@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from mattergen_lite.curation import DatasetInfo, PrepareReport
+    from mattergen_lite.finetuning import Finetuned
+    from mattergen_lite.probe import Probe
     from mattergen_lite.results import Judged
 
 DEFAULT_CHECKPOINT = "mp_20"
@@ -24,6 +26,7 @@ def generate(
     checkpoint: str = DEFAULT_CHECKPOINT,
     condition: Sequence[str] = (),
     guidance: Sequence[str] = (),
+    probe: Sequence[Path] = (),
     elements: str | None = None,
     chemical_system: str | None = None,
     exclude: str | None = None,
@@ -71,6 +74,8 @@ def generate(
             quotes, for the shell); repeat for several. Each sample draws its value from a range.
         guidance: Weight of the targets: 0 ignores them, 1 (default) samples the conditional model,
             2 insists; band_gap=3 sets that of one property. Repeat for several.
+        probe: Folder that `steer` wrote: steers towards the condition on its property, and measures
+            it on every sample; repeat for several.
         elements: Elements that may occur, such as Li,P,S; no sample contains any other.
         chemical_system: Elements of which every sample has each and no other, such as Li-P-S.
         exclude: Elements that must not occur, such as Pb,Cd or toxic,radioactive,scarce.
@@ -120,7 +125,9 @@ def generate(
             find_checkpoint,
             model_provenance,
             pick_device,
+            weights_hash,
         )
+        from mattergen_lite.probe import Probe, asked_for, oracles, steering
         from mattergen_lite.results import JudgeOptions, Stopwatch, check_folder, judge_and_write
         from mattergen_lite.sampling import SamplerOptions, Target, sample_records
         from mattergen_lite.scoring.funnel import parse_required
@@ -141,13 +148,21 @@ def generate(
         watch = Stopwatch()
         with watch.stage("loading"):
             model = CrystalDiffusion.load(folder, pick_device(device))
-        properties = parse_targets(condition, guidance, model.properties)
+            probes = [Probe.load(path, weights_hash(folder)) for path in probe]
+            learned = [*probes, *oracles(folder, weights_hash(folder))]
+        probed = [one.definition for one in probes]
+        asked = parse_targets(condition, guidance, [*probed, *model.properties])
+        target = Target(
+            properties=tuple(one for one in asked if one.definition not in probed),
+            constraints=constraints,
+            steering=steering(model, probes, asked),
+        )
         judging = JudgeOptions(
             relax=relax,
             potential=potential,
             second_opinion=second_opinion,
             references=reference,
-            targets=properties,
+            targets=asked,
             required=None if require is None else parse_required(require),
             until=until,
             shortlist=shortlist,
@@ -162,7 +177,8 @@ def generate(
             num_samples,
             seed=seed,
             options=options,
-            target=Target(properties=properties, constraints=constraints),
+            target=target,
+            oracles=asked_for(learned, asked),
         )
         provenance = {"verb": "generate", "arguments": arguments} | model_provenance(model, folder)
         return judge_and_write(batches, out / "candidates.csv", watch, provenance, judging, pool)
@@ -284,6 +300,145 @@ def _configuration(text: str) -> Path:
 
     path = Path(text)
     return path if path.exists() else shipped("configs") / path.name
+
+
+def finetune(
+    source: str,
+    /,
+    *,
+    property: str,
+    out: Path,
+    checkpoint: str = DEFAULT_CHECKPOINT,
+    kind: Literal["real", "category"] = "real",
+    log: bool = False,
+    unit: str = "",
+    steps: int = 1000,
+    batch_size: int = 64,
+    learning_rate: float = 3e-4,
+    base_share: float = 0.5,
+    patience: int = 6,
+    max_time: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    num_workers: int | None = None,
+) -> "Finetuned":
+    """Teach a model a property of your own; the same command continues after a kill.
+
+    Writes <out>/model, which `generate --checkpoint <out>/model --condition <property>=...` takes,
+    and which can be taught a further property.
+
+    Args:
+        source: csv with a column cif, or with a column file that names structure files beside it;
+            a folder with such a csv; or a table that `data prepare` wrote.
+        property: Column of the values; empty where unknown. Its unit is yours.
+        out: Folder of the run.
+        checkpoint: Name of a shipped model, or path of a model folder, to start from.
+        kind: real numbers, or categories numbered from 1.
+        log: Learn the logarithm: for positive values that span decades.
+        unit: Of the values, for messages only.
+        steps: Most optimiser steps; it stops earlier when held-out crystals no longer gain.
+        batch_size: Crystals a step.
+        learning_rate: Its highest value.
+        base_share: Share of each batch that comes from the embedded table, so that the model does
+            not forget what it knew.
+        patience: Validations without improvement before stopping; a full run has 20.
+        max_time: DD:HH:MM:SS after which this launch stops; the same command then continues.
+        seed: Of noise, order and the split into training and held-out crystals.
+        device: cpu, cuda, or auto.
+        num_workers: Processes that read structures; default all cores.
+
+    Raises:
+        ValueError: If the source, the column or an option is unusable; nothing is written then.
+    """
+    from mattergen_lite.config import PropertyConfig
+    from mattergen_lite.finetuning import FinetuneOptions
+    from mattergen_lite.finetuning import finetune as run
+    from mattergen_lite.labels import read_labelled
+    from mattergen_lite.model import find_checkpoint, read_config
+    from mattergen_lite.results import available_cores
+
+    options = FinetuneOptions(
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        base_share=base_share,
+        patience=patience,
+        max_time=max_time,
+        seed=seed,
+        device=device,
+    )
+    base = find_checkpoint(checkpoint)
+    crystals = read_labelled(
+        source,
+        PropertyConfig(name=property, kind=kind, log=log, unit=unit),
+        keep=out / "data",
+        max_atoms=read_config(base).max_atoms,
+        seed=seed,
+        num_workers=num_workers or available_cores(),
+    )
+    return run(base, crystals, out, options)
+
+
+def steer(
+    source: str,
+    /,
+    *,
+    property: str,
+    out: Path,
+    checkpoint: str = DEFAULT_CHECKPOINT,
+    log: bool = False,
+    unit: str = "",
+    seed: int = 0,
+    device: str = "auto",
+    num_workers: int | None = None,
+    overwrite: bool = False,
+) -> "Probe":
+    """Fit a probe of a property of your own to a frozen model: about a minute on one core.
+
+    `generate --probe <out> --condition <property>=...` then steers by its gradient and measures
+    with it. Prints its errors on held-out crystals at every noise level.
+
+    Args:
+        source: csv with a column cif, or with a column file that names structure files beside it;
+            a folder with such a csv; or a table that `data prepare` wrote. Crystals in its split
+            "test" are left out.
+        property: Column of the values; empty where unknown. Its unit is yours.
+        out: Folder for the probe.
+        checkpoint: Name of a shipped model, or path of a model folder.
+        log: Fit the logarithm: for positive values that span decades.
+        unit: Of the values, for messages only.
+        seed: Of the noise.
+        device: cpu, cuda, cuda:1, or auto.
+        num_workers: Processes that read structures; default all cores.
+        overwrite: Replace an earlier probe in the same folder.
+
+    Raises:
+        ValueError: If the source or the column is unusable, or the probe is no better than the mean
+            of the labels; no probe is written then.
+    """
+    from mattergen_lite.config import PropertyConfig
+    from mattergen_lite.labels import read_labelled
+    from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
+    from mattergen_lite.probe import CONFIG, Labels, ModelIdentity, fit
+    from mattergen_lite.results import available_cores
+
+    if (out / CONFIG).exists() and not overwrite:
+        raise ValueError(f"{out} holds a probe: choose another folder or pass --overwrite")
+    folder = find_checkpoint(checkpoint)
+    model = CrystalDiffusion.load(folder, pick_device(device))
+    crystals = read_labelled(
+        source,
+        PropertyConfig(name=property, log=log, unit=unit),
+        keep=out / "data",
+        max_atoms=model.config.max_atoms,
+        seed=seed,
+        num_workers=num_workers or available_cores(),
+    )
+    identity = ModelIdentity(checkpoint=checkpoint, weights_sha256=weights_hash(folder))
+    labels = Labels.from_table(crystals.labelled_outside("test"), property)
+    fitted = fit(model, labels, crystals.prop, identity, seed)
+    fitted.save(out)
+    return fitted
 
 
 def data_prepare(

@@ -1,6 +1,6 @@
 """Named crystals shared by all tests, as pymatgen structures with known answers."""
 
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Element, Lattice, Structure
 
 
 def nacl() -> Structure:
@@ -68,3 +68,15 @@ def single_atom() -> Structure:
     return Structure(
         Lattice([[0, 1.81, 1.81], [1.81, 0, 1.81], [1.81, 1.81, 0]]), ["Cu"], [[0, 0, 0]]
     )
+
+
+def simple_compounds() -> list[Structure]:
+    """36 different rock salts: alkali halides and alkaline-earth chalcogenides, 2 atoms each."""
+    pairs = [(a, x) for a in ("Li", "Na", "K", "Rb", "Cs") for x in ("F", "Cl", "Br", "I")]
+    pairs += [(a, x) for a in ("Mg", "Ca", "Sr", "Ba") for x in ("O", "S", "Se", "Te")]
+    salts = []
+    for cation, anion in pairs:
+        salt = nacl_primitive().replace_species({"Na": cation, "Cl": anion}, in_place=False)
+        radii = sum(Element(symbol).atomic_radius for symbol in (cation, anion))
+        salts.append(salt.scale_lattice(salt.volume * (radii / 2.8) ** 3))
+    return salts

@@ -57,7 +57,9 @@ def test_importing_has_no_side_effects():
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("name", ["generate", "score", "train", "data_prepare", "data_info"])
+@pytest.mark.parametrize(
+    "name", ["generate", "score", "train", "finetune", "steer", "data_prepare", "data_info"]
+)
 def test_verbs_are_functions_of_the_package(name):
     import mattergen_lite
 

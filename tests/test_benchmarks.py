@@ -141,6 +141,23 @@ def test_crystal_structure_prediction_counts_right(monkeypatch):
     assert row["samples matching"] == pytest.approx(3 / 9)
 
 
+def test_own_property(run, tmp_path):
+    """Toy model, few steps: the table is complete and its judge better than the mean."""
+    model = tiny_model()
+    model.save(tmp_path / "model")
+    rows = run(
+        "own_property",
+        *("--checkpoint", tmp_path / "model", "--device", "cpu", "--labels", 60),
+        *("--num-samples", 3, "--steps", 3, "--guidance", 2, "--finetune-steps", 2),
+    )
+    assert [row["method"] for row in rows] == ["unconditional", "steer", "finetune"]
+    for row in rows:
+        assert 0 <= row["hit rate"] <= 1
+        assert row["10%"] <= row["median"] <= row["90%"]
+    facts = json.loads((tmp_path / "result.json").read_text())
+    assert facts["judge_r2"] > 0.5
+
+
 @pytest.fixture
 def cluster(tmp_path):
     """Environment of a job on 2 nodes of 4 GPUs, with an `srun` that prints its arguments."""

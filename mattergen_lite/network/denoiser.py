@@ -62,11 +62,7 @@ class Denoiser(nn.Module):
     def forward(self, noisy: NoisyCrystals, conditions: Conditions | None) -> Prediction:
         """Predict from unit-size noisy inputs; `conditions` None is unconditional."""
         mask = noisy.mask
-        context = self.embed_global(noisy.noise_level, noisy.shape, mask.sum(-1), conditions)
-        pairs = self.embed_pairs(pair_features(noisy.coords, noisy.lattice), context)
-        x = self.embed_types(noisy.types) + self.embed_guess(noisy.guess)
-        for block in self.blocks:
-            x = block(x, context, pairs, mask)
+        x, context = self._hidden(noisy, conditions, len(self.blocks))
         # The last scale lets evidence grow as noise vanishes: logits of order 1 / sigma² are needed
         # to overrule an atom's own likelihood in favour of what its neighbours leave for it.
         scale, shift = self.modulation(nn.functional.silu(context)).unsqueeze(1).chunk(2, dim=-1)
@@ -76,6 +72,27 @@ class Denoiser(nn.Module):
             coords=self.to_coords(x).float(),
             shape=self.to_shape(torch.cat([masked_mean(x, mask), context], dim=-1)).float(),
         )
+
+    def features(self, noisy: NoisyCrystals) -> Float[Tensor, "B D"]:
+        """What the network has understood of each crystal: its unconditional hidden state, pooled.
+
+        The mean over atoms after half of the blocks: the later ones specialise in denoising, and a
+        linear probe reads properties less well from them.
+        """
+        x, _ = self._hidden(noisy, None, (len(self.blocks) + 1) // 2)
+        return masked_mean(x, noisy.mask).float()
+
+    def _hidden(
+        self, noisy: NoisyCrystals, conditions: Conditions | None, depth: int
+    ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B D"]]:
+        """State of every atom after the first `depth` blocks, and the crystal's global state."""
+        mask = noisy.mask
+        context = self.embed_global(noisy.noise_level, noisy.shape, mask.sum(-1), conditions)
+        pairs = self.embed_pairs(pair_features(noisy.coords, noisy.lattice), context)
+        x = self.embed_types(noisy.types) + self.embed_guess(noisy.guess)
+        for block in self.blocks[:depth]:
+            x = block(x, context, pairs, mask)
+        return x, context
 
 
 def _zero_linear(inputs: int, outputs: int) -> nn.Linear:

@@ -55,6 +55,7 @@ class Outcome:
     property: str
     target: Value  # that the sample was conditioned on
     measured: Value | None  # None where nothing here can measure it
+    error: float | None  # mean absolute error of a learned oracle; None for the others
     on_target: bool | None  # None where it is not measured
 
 
@@ -149,6 +150,7 @@ class Candidate:
             **flatten(self.elasticity, Elasticity),
             **{f"target_{one.property}": one.target for one in self.outcomes},
             **{f"measured_{one.property}": one.measured for one in self.outcomes},
+            **{f"error_{one.property}": one.error for one in self.outcomes},
             "on_target": self.on_target,
         }
 

@@ -4,7 +4,7 @@ Every step asks its questions through a journal, which spreads them over process
 each (what potentials want on a CPU) and remembers the answers of an interrupted run.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -151,28 +151,29 @@ def _outcomes(
     candidate: Candidate, record: StructureRecord, targets: Sequence[PropertyTarget]
 ) -> tuple[Outcome, ...]:
     """Every property that was asked for, as asked and as measured."""
-    names = [
-        target.definition.name for target in targets if target.definition.name in record.targets
-    ]
-    if not names or candidate.raw.error is not None:
+    if not targets or candidate.raw.error is not None:
         return ()
     symprec = SYMPREC_RELAXED if candidate.relaxed_structure else SYMPREC_GENERATED
-    measured = oracles.measure(
+    exact = oracles.measure(
         candidate.final_structure, symprec=symprec, stability=candidate.stability
     )
-    return tuple(
-        Outcome(
-            property=target.definition.name,
-            target=record.targets[target.definition.name],
-            measured=measured.get(target.definition.name),
-            on_target=_is_met(
-                target,
-                record.targets[target.definition.name],
-                measured.get(target.definition.name),
-            ),
-        )
-        for target in targets
-        if target.definition.name in names
+    return tuple(_outcome(target, record, exact) for target in targets)
+
+
+def _outcome(
+    target: PropertyTarget, record: StructureRecord, exact: Mapping[str, oracles.Value]
+) -> Outcome:
+    """One property; learned oracles are for what nothing else here can measure."""
+    name = target.definition.name
+    learned = record.learned.get(name) if name not in exact else None
+    measured = learned.value if learned else exact.get(name)
+    asked = record.targets[name]
+    return Outcome(
+        property=name,
+        target=asked,
+        measured=measured,
+        error=learned.error if learned else None,
+        on_target=_is_met(target, asked, measured),
     )
 
 

@@ -1,0 +1,271 @@
+"""Teach a finished model a property of your own, by the trainer that every model is trained with.
+
+The model gets a zero-initialised embedding of the property, so that training starts from exactly
+the model as it was. Half of each batch is the base's own kind of crystals, without the new label,
+so that it does not forget them; the rest are the labelled ones, each as often as it takes. Training
+stops when the loss of held-out labelled crystals, shown their label, no longer falls.
+
+    run_dir/data/            the user's crystals in canonical cells, and which were rejected
+    run_dir/training.parquet what is trained on; everything else as in `training`
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from torch import Tensor
+
+from mattergen_lite.config import (
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    PropertyConfig,
+    RunConfig,
+    TrainerConfig,
+)
+from mattergen_lite.curation import CORE_SCHEMA, write_table
+from mattergen_lite.data import EMBEDDED, CrystalDataset, read_table
+from mattergen_lite.labels import MIN_LABELS, LabelledCrystals
+from mattergen_lite.model import CrystalDiffusion, pick_device, read_config
+from mattergen_lite.shapes import Bool
+from mattergen_lite.training import train
+
+TABLE = "training.parquet"
+MIN_ROWS = 4000  # labelled rows of the table are repeated up to here: base rows then vary more
+LOSSES = LossConfig(types=5.0, coords=10.0, lattice=2.0, drop_all=0.2, drop_each=0.5)
+EMA_DECAY = 0.99  # runs are short
+REPORT_CRYSTALS = 512
+REPORT_BATCH = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneOptions:
+    """How a property is taught."""
+
+    steps: int = 1000  # at most
+    batch_size: int = 64
+    learning_rate: float = 3e-4
+    base_share: float = 0.5  # of each batch: crystals of the embedded table, without the new label
+    patience: int = 6  # validations, 20 of which make a full run, without improvement
+    max_time: str | None = None  # DD:HH:MM:SS of this launch
+    checkpoint_minutes: float = 2.0  # what a kill may cost
+    seed: int = 0
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.base_share < 1:
+            raise ValueError(f"base_share is {self.base_share}: expected 0 or more and below 1")
+        if min(self.steps, self.batch_size, self.patience) < 1 or self.learning_rate <= 0:
+            raise ValueError("steps, batch_size, patience and learning_rate: expected above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuned:
+    """A fine-tuned model and what held-out crystals say of it; losses are weighted sums."""
+
+    folder: Path
+    name: str
+    num_train: int
+    num_val: int
+    num_left_out: int  # labelled crystals with elements that the base has never seen
+    base: float  # loss of held-out labelled crystals under the base model
+    hidden: float  # under the fine-tuned one
+    shown: float  # likewise, shown the label
+    base_on_base: float  # loss of the base's own validation crystals under the base model
+    tuned_on_base: float  # under the fine-tuned one, unconditionally: how far the base drifted
+
+    def text(self) -> str:
+        """The outcome for a terminal."""
+        return "\n".join(
+            [
+                f"{self.num_train} labelled crystals to learn from, {self.num_val} held out, "
+                f"{self.num_left_out} left out for elements the base has never seen",
+                f"loss of held-out labelled crystals: base {self.base:.3f}, fine-tuned "
+                f"{self.hidden:.3f}, fine-tuned and shown {self.name} {self.shown:.3f}",
+                f"loss of MP-20 validation crystals: base {self.base_on_base:.3f}, fine-tuned "
+                f"{self.tuned_on_base:.3f}",
+                f"-> {self.folder}",
+            ]
+        )
+
+
+def finetune(
+    base: Path, crystals: LabelledCrystals, run_dir: Path, options: FinetuneOptions
+) -> Finetuned:
+    """Fine-tune the model in the folder `base`, or continue the run that `run_dir` holds.
+
+    Raises:
+        ValueError: If the model knows the property as something else, too few labelled crystals
+            are left, or `run_dir` holds another run.
+    """
+    model = CrystalDiffusion.load(base)
+    seen = model.diffusion.allowed_elements
+    train_rows, val_rows = (
+        known_elements(crystals.labelled(split), seen) for split in ("train", "val")
+    )
+    _check_enough(train_rows, val_rows, crystals.prop.name)
+    config = run_config(base, crystals.prop, run_dir, options)
+    pool = base_rows(seen, "train", model.config, crystals.prop.name)
+    table = training_table(train_rows, val_rows, pool, config.model.properties, options)
+    write_table(table, run_dir / TABLE)
+    folder = train(config)
+    left_out = crystals.labelled("train", "val").num_rows - len(train_rows) - len(val_rows)
+    checks = base_rows(seen, "val", model.config, crystals.prop.name)
+    checks = checks.slice(0, REPORT_CRYSTALS)
+    device = pick_device(options.device)
+    model, tuned = model.to(device), CrystalDiffusion.load(folder, device)
+    held_out = val_rows.slice(0, REPORT_CRYSTALS)
+    return Finetuned(
+        folder=folder,
+        name=crystals.prop.name,
+        num_train=len(train_rows),
+        num_val=len(val_rows),
+        num_left_out=left_out,
+        base=mean_loss(model, held_out),
+        hidden=mean_loss(tuned, held_out),
+        shown=mean_loss(tuned, held_out, (crystals.prop.name,)),
+        base_on_base=mean_loss(model, checks),
+        tuned_on_base=mean_loss(tuned, checks),
+    )
+
+
+def run_config(
+    base: Path, prop: PropertyConfig, run_dir: Path, options: FinetuneOptions
+) -> RunConfig:
+    """The training run that teaches `prop` to the model in the folder `base`.
+
+    What the base knows stays as it is: its properties with their standardisation, its sizes.
+
+    Raises:
+        ValueError: If the base has a property of that name and another kind.
+    """
+    model = read_config(base)
+    known = {p.name: p for p in model.properties}
+    same = known.get(prop.name, prop)
+    if (same.kind, same.log, same.num_categories) != (prop.kind, prop.log, prop.num_categories):
+        raise ValueError(
+            f"{base} knows {prop.name!r} as {same.kind}, log={same.log}, "
+            f"{same.num_categories} categories: say the same or rename the column"
+        )
+    properties = tuple((known | {prop.name: same}).values())
+    return RunConfig(
+        run_dir=run_dir,
+        seed=options.seed,
+        init_from=base,
+        data=DataConfig(
+            path=str(run_dir / TABLE), max_atoms=model.max_atoms, batch_size=options.batch_size
+        ),
+        model=model.model_copy(update={"properties": properties}),
+        loss=LOSSES.model_copy(update={"focus": (prop.name,)}),
+        optimizer=OptimizerConfig(
+            learning_rate=options.learning_rate,
+            weight_decay=0.0,  # towards zero is away from the base
+            warmup_steps=min(100, options.steps // 10),
+            max_steps=options.steps,
+            ema_decay=EMA_DECAY,
+        ),
+        trainer=TrainerConfig(
+            accelerator=_accelerator(options.device),
+            devices=1,
+            max_time=options.max_time,
+            checkpoint_minutes=options.checkpoint_minutes,
+            val_every=max(1, options.steps // 20),
+            log_every=10,
+            patience=options.patience,
+        ),
+    )
+
+
+def _accelerator(device: str) -> str:
+    """Lightning's word for a device of ours."""
+    return "auto" if device == "auto" else {"cuda": "gpu"}.get(pick_device(device).type, device)
+
+
+def known_elements(table: pa.Table, seen: Bool[Tensor, "Z"]) -> pa.Table:
+    """Rows whose elements the model has all seen: a few crystals teach no others."""
+    numbers = table["atomic_numbers"].combine_chunks()
+    strange = ~seen.cpu().numpy()[numbers.flatten().to_numpy(zero_copy_only=False)]
+    count = np.concatenate([[0], strange.cumsum()])
+    ends = np.cumsum(table["num_atoms"].to_numpy())
+    return table.filter(count[ends] == count[ends - table["num_atoms"].to_numpy()])
+
+
+def _check_enough(train_rows: pa.Table, val_rows: pa.Table, name: str) -> None:
+    if len(train_rows) < MIN_LABELS or not len(val_rows):
+        raise ValueError(
+            f"{len(train_rows)} crystals to learn {name!r} from and {len(val_rows)} to check it "
+            f"with: expected at least {MIN_LABELS} in split train and 1 in split val, of elements "
+            "that the model has seen"
+        )
+
+
+def base_rows(seen: Bool[Tensor, "Z"], split: str, model: ModelConfig, name: str) -> pa.Table:
+    """Crystals like those the base was trained on, in random order.
+
+    Their values of the property to be taught, should the embedded table have them, are hidden:
+    only the user's labels count.
+    """
+    table = read_table(EMBEDDED)
+    inside = pc.and_(
+        pc.equal(table["split"].cast(pa.string()), split),
+        pc.less_equal(table["num_atoms"], model.max_atoms),
+    )
+    table = known_elements(table.filter(inside), seen)
+    if name in table.column_names and name not in CORE_SCHEMA.names:
+        table = table.drop_columns([name])
+    return table.take(np.random.default_rng(0).permutation(len(table)))
+
+
+def training_table(
+    train_rows: pa.Table,
+    val_rows: pa.Table,
+    pool: pa.Table,
+    properties: Sequence[PropertyConfig],
+    options: FinetuneOptions,
+) -> pa.Table:
+    """Labelled rows, repeated, with base rows up to their share; labelled rows for validation."""
+    repeats = math.ceil(MIN_ROWS / len(train_rows))
+    share = options.base_share / (1 - options.base_share)
+    num_base = round(repeats * len(train_rows) * share)
+    names = [prop.name for prop in properties if prop.name not in CORE_SCHEMA.names]
+    parts = [*[train_rows] * repeats, pool.slice(0, num_base), val_rows]
+    return pa.concat_tables([_with_columns(part, names) for part in parts])
+
+
+def _with_columns(table: pa.Table, names: Sequence[str]) -> pa.Table:
+    """The core columns and the named ones, null where the table lacks them."""
+    empty = pa.nulls(len(table), pa.float32())
+    columns = {name: table[name].cast(kind) for name, kind in _core_types()} | {
+        name: table[name].cast(pa.float32()) if name in table.column_names else empty
+        for name in names
+    }
+    return pa.table(columns)
+
+
+def _core_types() -> list[tuple[str, pa.DataType]]:
+    return [(field.name, field.type) for field in CORE_SCHEMA]
+
+
+def mean_loss(model: CrystalDiffusion, table: pa.Table, shown: Sequence[str] = ()) -> float:
+    """Weighted loss of the crystals of a table at one draw of noise, the same for every model."""
+    data = CrystalDataset.from_table(table).to(model.diffusion.lattice.mean.device)
+    shown_properties = [prop for prop in model.properties if prop.name in shown]
+    rng = torch.Generator(data.lattice.device).manual_seed(0)
+    total = 0.0
+    for index in torch.argsort(data.num_atoms).split(REPORT_BATCH):
+        batch = data.batch(index, shown_properties)
+        with torch.no_grad():
+            losses = model.losses(batch.crystals, batch.conditions if shown else None, rng)
+        weighted = (
+            LOSSES.types * losses.types
+            + LOSSES.coords * losses.coords
+            + LOSSES.lattice * losses.lattice
+        )
+        total += weighted.sum().item()
+    return total / len(data)

@@ -1,0 +1,408 @@
+"""A linear probe: your property read from the frozen network, and its gradient as guidance.
+
+Ridge regressions on the pooled hidden state (`Denoiser.features`), one for each of several noise
+levels and interpolated between them, give the mean of the property y of a noisy crystal x; the
+error on held-out crystals gives its variance:
+
+    log p(y | x, sigma) = -(y - mean(x, sigma))² / (2 variance(sigma)) + const
+
+By Bayes' rule its gradient with respect to x adds to the score of the model (classifier guidance:
+Dhariwal and Nichol 2021, arXiv 2105.05233). Where noise hides the property, the variance is that of
+the labels and the gradient vanishes by itself. At the lowest level the same regression measures the
+property of finished crystals.
+
+A probe on disk is a folder: `probe.safetensors` and `probe.yaml`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from mattergen_lite.config import PropertyConfig, Section, read_yaml, write_yaml
+from mattergen_lite.crystal import CrystalBatch
+from mattergen_lite.data import CrystalDataset
+from mattergen_lite.diffusion.joint import Latent, draw_noise
+from mattergen_lite.model import CrystalDiffusion, read_weights
+from mattergen_lite.properties import Property
+from mattergen_lite.regression import best_penalty, held_out_predictions, ridge
+from mattergen_lite.shapes import Float, Int
+from mattergen_lite.targets import PropertyTarget
+
+WEIGHTS = "probe.safetensors"
+CONFIG = "probe.yaml"
+# Noise levels of the regressions: below the first crystals look clean, above the last like noise.
+SIGMAS = tuple(0.01 * 300 ** (level / 9) for level in range(10))  # 0.01 to 3
+MAX_PASSES = 12_000  # noisy crystals through the network: about a minute on one core
+MAX_DRAWS = 4  # of noise for each crystal and level
+BATCH_SIZE = 64
+MIN_R2 = 0.05  # below, held-out errors are those of predicting the mean
+
+
+class LevelError(Section):
+    """Errors on held-out crystals at one noise level, in the property's unit but for R²."""
+
+    sigma: float
+    r2: float  # of the values the regression sees: of logarithms if the property has `log`
+    rmse: float  # likewise, in standard deviations of the labels
+    mae: float
+    mae_of_mean: float  # of predicting the mean for every crystal
+
+
+class ModelIdentity(Section):
+    """The model whose features a probe reads; another one's mean something else."""
+
+    checkpoint: str  # name or folder, for people
+    weights_sha256: str
+
+
+class ProbeConfig(Section):
+    """What a probe predicts, how well, and from which model's features."""
+
+    prop: PropertyConfig
+    model: ModelIdentity
+    num_labels: int
+    num_draws: int
+    errors: tuple[LevelError, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regression:
+    """Linear maps from features to standardised values at K noise levels, geometrically spaced."""
+
+    log_sigma: Float[Tensor, "K"]
+    weight: Float[Tensor, "K D"]
+    bias: Float[Tensor, "K"]
+    variance: Float[Tensor, "K"]  # mean squared error on held-out crystals
+
+    def mean(self, features: Float[Tensor, "B D"], sigma: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """Prediction at any noise level, linear in ln(sigma) between two of the K."""
+        levels = features @ self.weight.T + self.bias
+        return (levels * self._shares(sigma)).sum(-1)
+
+    def variance_at(self, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
+        """Variance of the property given the features, likewise."""
+        return self._shares(sigma) @ self.variance
+
+    def _shares(self, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B K"]:
+        """Weights of linear interpolation; beyond the ends, the end."""
+        first, last = self.log_sigma[0], self.log_sigma[-1]
+        count = len(self.log_sigma)
+        place = (sigma.log() - first) / (last - first) * (count - 1)
+        levels = torch.arange(count, device=sigma.device)
+        return (1 - (place.clamp(0, count - 1).unsqueeze(-1) - levels).abs()).clamp(min=0)
+
+    def to(self, device: torch.device | str) -> "Regression":
+        """The same on another device."""
+        return type(self)(**{name: value.to(device) for name, value in vars(self).items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A property read from a model's features; what `steer` makes and `generate` takes."""
+
+    config: ProbeConfig
+    regression: Regression
+
+    @property
+    def definition(self) -> Property:
+        """Name, unit and normalisation of the property."""
+        return Property(**self.config.prop.model_dump())
+
+    def predict(self, model: CrystalDiffusion, crystals: CrystalBatch) -> Float[Tensor, "B"]:
+        """The property of finished crystals, in its unit; `held_out` says how far to trust it."""
+        device = model.diffusion.lattice.mean.device
+        regression = self.regression.to(device)
+        values = []
+        for part in torch.arange(len(crystals)).split(BATCH_SIZE):
+            batch = crystals[part].to(device)
+            sigma = batch.lattice.new_full((len(part),), self.config.errors[0].sigma)
+            with torch.no_grad():
+                features = model.features(model.diffusion.encode(batch), sigma)
+                values.append(regression.mean(features, sigma).cpu())
+        return self.definition.denormalise(torch.cat(values))
+
+    @property
+    def held_out(self) -> LevelError:
+        """Errors on held-out crystals with almost no noise: those of `predict`."""
+        return self.config.errors[0]
+
+    def save(self, folder: Path) -> None:
+        """Write the two files."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: value.contiguous().cpu() for name, value in vars(self.regression).items()}
+        save_file(tensors, folder / WEIGHTS)
+        (folder / WEIGHTS).chmod(0o644)  # safetensors makes it private to its owner
+        write_yaml(self.config, folder / CONFIG)
+
+    @classmethod
+    def load(cls, folder: Path, weights_sha256: str) -> "Probe":
+        """Read a probe for the model with these weights; nothing in it is executed.
+
+        Raises:
+            ValueError: If there is no probe, a file is corrupt or it belongs to another model.
+        """
+        config = ProbeConfig.parse(read_yaml(folder / CONFIG))
+        if config.model.weights_sha256 != weights_sha256:
+            raise ValueError(
+                f"probe {folder} was fitted on another model, {config.model.checkpoint} with "
+                f"weights {config.model.weights_sha256[:12]}: use that one or fit the probe again"
+            )
+        return cls(config=config, regression=_regression(read_weights(folder / WEIGHTS), folder))
+
+    def text(self) -> str:
+        """Errors per noise level for a terminal."""
+        prop, unit = self.config.prop, f" {self.config.prop.unit}" if self.config.prop.unit else ""
+        header = f"{'sigma':>8}{'R2':>8}{'MAE':>12}{'of mean':>12}"
+        rows = [
+            f"{e.sigma:8.3f}{e.r2:8.3f}{e.mae:12.4g}{e.mae_of_mean:12.4g}"
+            for e in self.config.errors
+        ]
+        scale = ", R2 of its logarithm" if prop.log else ""
+        lines = [
+            f"{prop.name}{unit}: errors on held-out formulas, {self.config.num_labels} labels, "
+            f"{self.config.num_draws} noise draws each{scale}",
+            header,
+            *rows,
+        ]
+        if self.held_out.r2 < 0.3:
+            lines.append(
+                "warning: the probe is weak; more labels help, or the property is not in "
+                "what the network has learnt"
+            )
+        return "\n".join(lines)
+
+
+def _regression(tensors: dict[str, Tensor], folder: Path) -> Regression:
+    try:
+        return Regression(**tensors)
+    except TypeError:
+        raise ValueError(
+            f"weights in {folder / WEIGHTS} are no probe's: they hold {', '.join(tensors)}"
+        ) from None
+
+
+# Steering
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeSteering:
+    """What a sampler adds to the model's own displacement: guidance · sigma² ∇ log p(y | x)."""
+
+    model: CrystalDiffusion
+    regression: Regression
+    property: str
+    target: float  # in the unit of the property
+    value: float  # the same, standardised
+    guidance: float
+
+    def __call__(self, noisy: Latent, sigma: Float[Tensor, "B"], step: Latent) -> Latent:
+        """The displacement `step` from `noisy`, steered."""
+        if self.guidance == 0:
+            return step
+        gradient = self.gradient(noisy, sigma)
+        scale = self.guidance * sigma**2
+        return replace(
+            step,
+            types=step.types + scale[:, None, None] * gradient.types,
+            coords=step.coords + scale[:, None, None] * gradient.coords,
+            shape=step.shape + scale[:, None] * gradient.shape,
+        )
+
+    def gradient(self, noisy: Latent, sigma: Float[Tensor, "B"]) -> Latent:
+        """Gradient of log p(y | noisy) through the network, with respect to the noisy crystals."""
+        leaves = [
+            x.detach().clone().requires_grad_() for x in (noisy.types, noisy.coords, noisy.shape)
+        ]
+        free = replace(noisy, types=leaves[0], coords=leaves[1], shape=leaves[2])
+        with torch.enable_grad():
+            error = self.value - self.regression.mean(self.model.features(free, sigma), sigma)
+            log_likelihood = -0.5 * error**2 / self.regression.variance_at(sigma)
+            types, coords, shape = torch.autograd.grad(log_likelihood.sum(), leaves)
+        return replace(noisy, types=types, coords=coords, shape=shape)
+
+
+def steering(
+    model: CrystalDiffusion, probes: Sequence[Probe], targets: Sequence[PropertyTarget]
+) -> tuple[ProbeSteering, ...]:
+    """Steer samples of `model` towards the targets of the probed properties; guidance 0 does not.
+
+    Raises:
+        ValueError: If a probe has no target, or a range for one.
+    """
+    device = model.diffusion.lattice.mean.device
+    steered = []
+    for probe in probes:
+        prop = probe.definition
+        target = next((one for one in targets if one.definition.name == prop.name), None)
+        if target is None:
+            raise ValueError(
+                f"the probe of {prop.name!r} has no target: add --condition {prop.name}=..."
+            )
+        if target.low != target.high:
+            raise ValueError(f"a probe steers towards a value, expected {prop.name}=<number>")
+        value = prop.normalise(torch.tensor(target.low)).item()
+        steered.append(
+            ProbeSteering(
+                model=model,
+                regression=probe.regression.to(device),
+                property=prop.name,
+                target=target.low,
+                value=value,
+                guidance=target.guidance,
+            )
+        )
+    return tuple(steered)
+
+
+def oracles(folder: Path, weights_sha256: str) -> list[Probe]:
+    """The probes that a model folder brings along to measure properties of its samples.
+
+    Raises:
+        ValueError: If one is corrupt or belongs to other weights.
+    """
+    paths = sorted(folder.glob(f"oracles/*/{CONFIG}"))
+    return [Probe.load(path.parent, weights_sha256) for path in paths]
+
+
+def asked_for(probes: Sequence[Probe], targets: Sequence[PropertyTarget]) -> list[Probe]:
+    """The probes of properties that have a target, one a property: the first."""
+    first = {probe.definition.name: probe for probe in reversed(probes)}
+    names = [target.definition.name for target in targets]
+    return [first[name] for name in names if name in first]
+
+
+# Fitting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What a probe is fitted to."""
+
+    crystals: CrystalDataset
+    values: Float[Tensor, "M"]  # in the property's unit
+    formulas: Sequence[str]  # crystals of one formula are never on both sides of a split
+
+    @classmethod
+    def from_table(cls, table: pa.Table, name: str) -> "Labels":
+        """Rows of a crystal table, with the values of a column that has one in each."""
+        return cls(
+            crystals=CrystalDataset.from_table(table),
+            values=torch.tensor(table[name].to_pylist(), dtype=torch.float32),
+            formulas=table["formula"].to_pylist(),
+        )
+
+
+def fit(
+    model: CrystalDiffusion,
+    labels: Labels,
+    prop: PropertyConfig,
+    identity: ModelIdentity,
+    seed: int,
+) -> Probe:
+    """Fit a regression at every noise level and measure each on held-out formulas.
+
+    Args:
+        model: The frozen model, on the device to use.
+        labels: Crystals and values, none missing.
+        prop: The property; its mean and spread are filled in from the values.
+        identity: Which model it is.
+        seed: Of the noise.
+
+    Raises:
+        ValueError: If the probe is no better than predicting the mean.
+    """
+    prop = standardised(prop, labels.values)
+    values = Property(**prop.model_dump()).normalise(labels.values)
+    num_draws = max(1, min(MAX_DRAWS, MAX_PASSES // (len(SIGMAS) * len(values))))
+    groups = _group_numbers(labels.formulas).repeat(num_draws)
+    rng = torch.Generator(model.diffusion.lattice.mean.device).manual_seed(seed)
+    levels, errors = [], []
+    bar = partial(tqdm, desc="noise levels", unit="level", disable=None)
+    for sigma in bar(SIGMAS):
+        features = noisy_features(model, labels.crystals, sigma, num_draws, rng)
+        repeated = values.repeat(num_draws)
+        predicted = held_out_predictions(features, repeated, groups)
+        errors.append(level_error(sigma, repeated, predicted, Property(**prop.model_dump())))
+        levels.append(ridge(features, repeated, best_penalty(features, repeated, groups)))
+    _refuse_the_useless(prop.name, errors[0], len(values))
+    weights, biases = zip(*levels, strict=True)
+    regression = Regression(
+        log_sigma=torch.tensor(SIGMAS).log(),
+        weight=torch.stack(weights),
+        bias=torch.stack(biases),
+        variance=torch.tensor([error.rmse**2 for error in errors]),
+    )
+    config = ProbeConfig(
+        prop=prop,
+        model=identity,
+        num_labels=len(values),
+        num_draws=num_draws,
+        errors=tuple(errors),
+    )
+    return Probe(config=config, regression=regression)
+
+
+def standardised(prop: PropertyConfig, values: Float[Tensor, "M"]) -> PropertyConfig:
+    """The property with mean and spread of the values, of their logarithm if it has `log`."""
+    raw = values.log10() if prop.log else values
+    return prop.model_copy(update={"mean": raw.mean().item(), "std": raw.std().item()})
+
+
+def noisy_features(
+    model: CrystalDiffusion,
+    crystals: CrystalDataset,
+    sigma: float,
+    num_draws: int,
+    rng: torch.Generator,
+) -> Float[Tensor, "M2 D"]:
+    """Features of all crystals at one noise level, drawn `num_draws` times, draw after draw."""
+    order = torch.argsort(crystals.num_atoms)  # similar sizes share a batch: less padding
+    draws = []
+    for _ in range(num_draws):
+        parts = []
+        for index in order.split(BATCH_SIZE):
+            batch = crystals.crystals(index).to(rng.device)
+            level = batch.lattice.new_full((len(index),), sigma)
+            noise = draw_noise(batch.mask, rng)
+            noisy = model.diffusion.corrupt(model.diffusion.encode(batch), level, noise)
+            with torch.no_grad():
+                parts.append(model.features(noisy, level).cpu())
+        draws.append(torch.cat(parts)[torch.argsort(order)])
+    return torch.cat(draws)
+
+
+def level_error(
+    sigma: float, values: Float[Tensor, "M"], predicted: Float[Tensor, "M"], prop: Property
+) -> LevelError:
+    """Errors of held-out predictions; arguments standardised, results as `LevelError` says."""
+    mse = (predicted - values).square().mean()
+    truth = prop.denormalise(values)
+    return LevelError(
+        sigma=sigma,
+        r2=(1 - mse / values.var(correction=0)).item(),
+        rmse=mse.sqrt().item(),
+        mae=(prop.denormalise(predicted) - truth).abs().mean().item(),
+        mae_of_mean=(prop.denormalise(torch.zeros(())) - truth).abs().mean().item(),
+    )
+
+
+def _group_numbers(names: Sequence[str]) -> Int[Tensor, "M"]:
+    number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    return torch.tensor([number[name] for name in names])
+
+
+def _refuse_the_useless(name: str, error: LevelError, num_labels: int) -> None:
+    if error.r2 < MIN_R2:
+        raise ValueError(
+            f"the probe of {name!r} is no better than the mean of its {num_labels} labels: R2 is "
+            f"{error.r2:.2f} on held-out formulas, MAE {error.mae:.3g} against "
+            f"{error.mae_of_mean:.3g}; more labels may help"
+        )

@@ -1,0 +1,233 @@
+"""The probe: what it reads, its honesty about it, and that its gradient steers."""
+
+import csv
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from labelled import mass, write_csv
+from models import random_crystals, tiny_model
+
+from mattergen_lite import generate, steer
+from mattergen_lite.config import PropertyConfig
+from mattergen_lite.constraints import parse_constraints
+from mattergen_lite.data import CrystalDataset, read_table
+from mattergen_lite.diffusion.joint import draw_noise
+from mattergen_lite.model import CrystalDiffusion, find_checkpoint, weights_hash
+from mattergen_lite.probe import (
+    Labels,
+    ModelIdentity,
+    Probe,
+    ProbeSteering,
+    Regression,
+    fit,
+    steering,
+)
+from mattergen_lite.regression import best_penalty, folds, held_out_predictions, ridge
+from mattergen_lite.sampling import SamplerOptions, Target, sample
+from mattergen_lite.targets import parse_targets
+
+IDENTITY = ModelIdentity(checkpoint="mp_20", weights_sha256="0" * 64)
+
+
+def test_ridge_finds_a_plane_and_forgets_noise():
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(300, 5, generator=rng) * 7 + 3
+    y = x @ torch.tensor([1.0, -2.0, 0.5, 0.0, 0.0]) + 4
+    groups = torch.arange(300) // 3
+    weight, bias = ridge(x, y, best_penalty(x, y, groups))
+    assert x @ weight + bias == pytest.approx(y, abs=0.2)
+    noise = torch.randn(300, generator=rng)
+    predicted = held_out_predictions(x, noise, groups)
+    assert (predicted - noise).square().mean() > 0.9 * noise.var()
+
+
+def test_groups_are_never_split():
+    groups = torch.tensor([3, 3, 1, 7, 7, 7, 1, 9, 9, 2, 2, 3])
+    parts = folds(groups)
+    assert torch.stack(parts).sum(0).eq(1).all()
+    for held in parts:
+        assert not set(groups[held].tolist()) & set(groups[~held].tolist())
+
+
+def test_regressions_are_interpolated_between_levels_and_held_at_the_ends():
+    regression = Regression(
+        log_sigma=torch.tensor([0.01, 0.1, 1.0]).log(),
+        weight=torch.zeros(3, 2),
+        bias=torch.tensor([1.0, 2.0, 4.0]),
+        variance=torch.tensor([0.1, 0.2, 1.0]),
+    )
+    sigma = torch.tensor([0.001, 0.01, 0.1, math.sqrt(0.1), 1.0, 50.0])
+    mean = regression.mean(torch.zeros(6, 2), sigma)
+    assert mean == pytest.approx(torch.tensor([1.0, 1.0, 2.0, 3.0, 4.0, 4.0]), abs=1e-5)
+    assert regression.variance_at(sigma)[3] == pytest.approx(0.6, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return CrystalDiffusion.load(find_checkpoint("mp_20"))
+
+
+@pytest.fixture(scope="module")
+def labels():
+    """150 small crystals of the embedded table with a property that can be computed."""
+    table = (
+        read_table("embedded")
+        .filter(read_table("embedded")["num_atoms"].to_numpy() <= 4)
+        .slice(0, 3000)
+    )
+    index = torch.randperm(len(table), generator=torch.Generator().manual_seed(0))[:150]
+    table = table.take(index.numpy())
+    crystals = CrystalDataset.from_table(table)
+    return Labels(
+        crystals=crystals,
+        values=crystals.columns["volume_per_atom"],
+        formulas=table["formula"].to_pylist(),
+    )
+
+
+@pytest.fixture(scope="module")
+def probe(shipped, labels):
+    prop = PropertyConfig(name="room", unit="Å³", log=True)
+    return fit(shipped, labels, prop, IDENTITY, seed=0)
+
+
+def test_the_probe_is_good_without_noise_and_useless_in_noise(probe, labels):
+    errors = probe.config.errors
+    assert errors[0].r2 > 0.7
+    assert errors[0].mae < 0.6 * errors[0].mae_of_mean
+    assert errors[-1].r2 < errors[0].r2
+    assert errors[-1].rmse == pytest.approx(1.0, abs=0.25)
+    assert "150 labels" in probe.text()
+
+
+def test_it_measures_crystals_in_the_unit_of_the_property(probe, shipped, labels):
+    crystals = labels.crystals.crystals(torch.arange(40))
+    error = (probe.predict(shipped, crystals) - labels.values[:40]).abs().mean()
+    assert error < 2 * probe.held_out.mae
+
+
+def test_round_trip_through_two_files_that_hold_no_code(probe, shipped, tmp_path):
+    probe.save(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"probe.safetensors", "probe.yaml"}
+    again = Probe.load(tmp_path, IDENTITY.weights_sha256)
+    crystals = random_crystals([3, 5])
+    assert again.config == probe.config
+    assert torch.equal(again.predict(shipped, crystals), probe.predict(shipped, crystals))
+    with pytest.raises(ValueError, match="was fitted on another model, mp_20"):
+        Probe.load(tmp_path, "1" * 64)
+
+
+def test_gradient_is_that_of_the_gaussian_likelihood():
+    """Against finite differences, through the whole network."""
+    model = tiny_model()
+    rng = torch.Generator().manual_seed(1)
+    regression = Regression(
+        log_sigma=torch.tensor([0.01, 1.0]).log(),
+        weight=torch.randn(2, 32, generator=rng),
+        bias=torch.zeros(2),
+        variance=torch.tensor([0.5, 1.0]),
+    )
+    crystals = random_crystals([3, 4])
+    clean, sigma = model.diffusion.encode(crystals), torch.tensor([0.2, 0.4])
+    noisy = model.diffusion.corrupt(clean, sigma, draw_noise(crystals.mask, rng))
+    direction = model.diffusion.corrupt(
+        replace(clean, types=0 * clean.types, coords=0 * clean.coords, shape=0 * clean.shape),
+        torch.ones(2),
+        draw_noise(crystals.mask, rng),
+    )
+
+    def log_likelihood(x):
+        mean = regression.mean(model.features(x, sigma), sigma)
+        return (-((1.5 - mean) ** 2) / 2 / regression.variance_at(sigma)).sum()
+
+    steered = ProbeSteering(model=model, regression=regression, **REQUEST)
+    gradient = steered.gradient(noisy, sigma)
+    slope = sum(
+        (getattr(gradient, name) * getattr(direction, name)).sum()
+        for name in ("types", "coords", "shape")
+    )
+    step = 2e-3
+    with torch.no_grad():
+        ahead, behind = (log_likelihood(noisy.shifted(direction, scale)) for scale in (step, -step))
+    assert slope.item() == pytest.approx(((ahead - behind) / (2 * step)).item(), rel=0.03)
+    displaced = steered(noisy, sigma, noisy)
+    added = 2.0 * sigma[:, None] ** 2 * gradient.shape
+    assert displaced.shape == pytest.approx(noisy.shape + added, abs=1e-6)
+
+
+REQUEST = {"property": "room", "target": 1.5, "value": 1.5, "guidance": 2.0}
+
+
+def test_samples_follow_the_target(probe, shipped):
+    """Volume per atom of samples, which the network never sees as a condition here."""
+    volumes = []
+    for value in (11.0, 40.0):
+        samples = sample(
+            shipped,
+            range(12),
+            seed=0,
+            options=SamplerOptions(steps=20),
+            target=Target(
+                constraints=parse_constraints(num_atoms="2..4"),
+                steering=steering(shipped, [probe], ask(probe, f"room={value}", guidance="2")),
+            ),
+        )
+        crystals = samples.crystals
+        cells = torch.linalg.det(crystals.lattice).abs()
+        volumes.append((cells / crystals.num_atoms).log().mean().exp().item())
+        assert samples.targets == [{"room": value}] * 12
+    assert volumes[1] > 1.5 * volumes[0]
+
+
+def test_guidance_0_leaves_samples_alone(probe, shipped):
+    (idle,) = steering(shipped, [probe], ask(probe, "room=11", guidance="0"))
+    step = draw_noise(torch.ones(1, 2, dtype=torch.bool), torch.Generator())
+    assert idle(step, torch.ones(1), step) is step
+
+
+def ask(probe, condition, guidance="1"):
+    return parse_targets([condition], [guidance], [probe.definition])
+
+
+def test_a_probe_that_is_no_better_than_the_mean_is_refused(shipped, labels):
+    noise = torch.rand(150, generator=torch.Generator().manual_seed(5))
+    useless = Labels(crystals=labels.crystals, values=noise, formulas=labels.formulas)
+    with pytest.raises(ValueError, match="no better than the mean of its 150 labels: R2 is"):
+        fit(shipped, useless, PropertyConfig(name="noise"), IDENTITY, seed=0)
+
+
+def test_a_probe_needs_one_value(probe, shipped):
+    with pytest.raises(ValueError, match="the probe of 'room' has no target"):
+        steering(shipped, [probe], ())
+    with pytest.raises(ValueError, match="expected room=<number>"):
+        steering(shipped, [probe], ask(probe, "room=10..20"))
+
+
+def test_steer_then_generate(tmp_path):
+    """The two commands; every candidate has target, measured value and error."""
+    folder = tmp_path / "model"
+    tiny_model().save(folder)
+    source = write_csv(tmp_path / "data.csv", {"weight": mass})
+    asked = {"property": "weight", "out": tmp_path / "probe", "checkpoint": str(folder)}
+    fitted = steer(str(source), **asked, unit="u", num_workers=1)
+    assert fitted.config.model.weights_sha256 == weights_hash(folder)
+    with pytest.raises(ValueError, match="holds a probe"):
+        steer(str(source), **asked)
+    generate(
+        out=tmp_path / "results",
+        num_samples=3,
+        checkpoint=str(folder),
+        probe=[tmp_path / "probe"],
+        condition=["weight=60"],
+        num_atoms="2",
+        steps=4,
+        relax=False,
+        num_workers=0,
+    )
+    with (tmp_path / "results" / "candidates.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["target_weight"] for row in rows] == ["60"] * 3
+    assert all(math.isfinite(float(row["measured_weight"])) for row in rows)
+    assert float(rows[0]["error_weight"]) == pytest.approx(fitted.held_out.mae, rel=1e-4)
