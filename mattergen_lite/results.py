@@ -106,6 +106,7 @@ class JudgeOptions:
     targets: Sequence[PropertyTarget] = ()  # what the crystals were asked to be
     required: Sequence[str] | None = None  # checks to pass; None: all that are made
     until: int | None = None  # go on until so many candidates pass
+    device: str = "cpu"  # of the potentials
     audit: bool = False
     shortlist: int = 10  # how many of the best get what follows
     phonons: bool = False
@@ -303,6 +304,7 @@ def judge_all(
                 records,
                 potentials=options.potentials,
                 required=options.checks if options.until else (),
+                device=options.device,
                 journal=journal,
             )
         with watch.stage("judging relaxed"):

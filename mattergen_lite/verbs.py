@@ -163,6 +163,7 @@ def generate(
             second_opinion=second_opinion,
             references=reference,
             targets=asked,
+            device=str(pick_device(device)),
             required=None if require is None else parse_required(require),
             until=until,
             shortlist=shortlist,
@@ -190,6 +191,7 @@ def score(
     *,
     out: Path,
     limit: int | None = None,
+    device: str = "auto",
     relax: bool = True,
     potential: BuiltInPotential = "7net-l3i5",
     second_opinion: BuiltInPotential | None = "chgnet",
@@ -213,6 +215,7 @@ def score(
             pymatgen JSON, or the folder of an earlier run.
         out: Folder for the results.
         limit: Judge only so many structures, the first ones.
+        device: Of the potentials: cpu, cuda, cuda:1, or auto.
         relax: Relax every crystal with CHGNet and judge its stability; seconds a crystal.
         potential: Decides about the energy above the hull of what relaxed.
         second_opinion: Is compared with it; a disagreement is flagged.
@@ -235,6 +238,7 @@ def score(
 
     with Pool(available_cores() if num_workers is None else num_workers, preload=JUDGE) as pool:
         from mattergen_lite.io import read_structures
+        from mattergen_lite.model import pick_device
         from mattergen_lite.results import (
             FRAMES,
             RECORD,
@@ -250,6 +254,7 @@ def score(
             potential=potential,
             second_opinion=second_opinion,
             references=reference,
+            device=str(pick_device(device)),
             shortlist=shortlist,
             phonons=phonons,
             elasticity=elastic,

@@ -13,6 +13,11 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mattergen_lite import cli, generate, score
+from mattergen_lite.io import read_structures
+from mattergen_lite.scoring import score as scoring
+from mattergen_lite.scoring.journal import Journal
+from mattergen_lite.scoring.pool import Pool
+from mattergen_lite.scoring.stage import relax_all
 
 QUICK = {"relax": False, "num_workers": 0}
 
@@ -277,6 +282,23 @@ def test_interrupted_scoring_repeats_nothing(polymorphs, tmp_path, monkeypatch):
     monkeypatch.setattr("mattergen_lite.scoring.stage.measure", fail)
     resumed = score(polymorphs, out=out, potential="chgnet", num_workers=0)
     assert [one.row() for one in resumed.candidates] == [one.row() for one in whole.candidates]
+
+
+def test_batches_on_a_device_give_the_same(polymorphs):
+    """What a GPU would do, on the CPU: all crystals advance together, in this process."""
+    records = list(read_structures(polymorphs))
+    with Pool(0) as pool:
+        scores = scoring.score(records, journal=Journal(pool))
+        alone, together = (
+            relax_all(scores, records, potentials=["chgnet"], device=device, journal=Journal(pool))
+            for device in ("cpu", "cpu:0")
+        )
+    for one, other in zip(alone, together, strict=True):
+        if one is None:
+            assert other is None
+            continue
+        assert other.energies_per_atom == pytest.approx(one.energies_per_atom, abs=1e-4)
+        assert other.hull_energy_per_atom == one.hull_energy_per_atom
 
 
 def fail(*arguments: object, **options: object) -> None:

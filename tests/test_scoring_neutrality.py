@@ -34,6 +34,20 @@ def test_bond_valence_assigns_real_crystals(crystal, states):
 
 
 @pytest.mark.parametrize(
+    ("structure", "states"),
+    [
+        (rutile(), "4 4 -2 -2 -2 -2"),
+        (far_apart("CaF2"), "2 -1 -1"),
+        (far_apart("Fe3O4"), ""),  # which iron is which the composition cannot say
+        (far_apart("Na2Cl"), ""),
+        (far_apart("CuZn"), "0 0"),
+    ],
+)
+def test_every_site_has_its_state(structure, states):
+    assert neutrality(structure).site_oxidation_states == states
+
+
+@pytest.mark.parametrize(
     ("formula", "verdict", "states"),
     [
         ("LiFePO4", "neutral", "Li+1 Fe+2 P+5 O-2"),

@@ -63,16 +63,27 @@ class Journal:
         self.progress = progress
 
     def ask(
-        self, question: Question[Item, Result], items: Sequence[Item]
+        self,
+        question: Question[Item, Result],
+        items: Sequence[Item],
+        together: Callable[[Sequence[Item]], Iterator[tuple[int, Result | Failure]]] | None = None,
     ) -> list[Result | Failure]:
-        """Answers in the order of the items; only those not in the journal are worked out."""
+        """Answers in the order of the items; only those not in the journal are worked out.
+
+        Args:
+            question: What is asked.
+            items: Of what.
+            together: Works the answers out in this process, all items at hand (for a GPU, which
+                wants batches), instead of one by one in the pool; yields positions and answers.
+        """
         keys = [question.key(item) for item in items]
         known = self._read(set(keys), question.answers)
         missing = [index for index, key in enumerate(keys) if key not in known]
+        unanswered = [items[index] for index in missing]
         bar = tqdm(
-            self.pool.stream(
-                question.function, [items[i] for i in missing], time_limit=question.time_limit
-            ),
+            together(unanswered)
+            if together
+            else self.pool.stream(question.function, unanswered, time_limit=question.time_limit),
             total=len(items),
             initial=len(items) - len(missing),
             desc=question.label,

@@ -48,6 +48,9 @@ class Neutrality:
 
     charge_verdict: Verdict
     oxidation_states: str  # distinct species, "Li+1 P+5 S-2"; empty if nothing balances
+    # Of every site in its order, "1 1 5 -2"; empty if nothing balances, or if an element has two
+    # states and only the composition spoke, which cannot tell its sites apart.
+    site_oxidation_states: str
     oxidation_method: Method
     smact_sets: tuple[str, ...]  # sets of states under which `smact_validity` is True
     composition_valid: bool  # CDVAE protocol
@@ -96,6 +99,7 @@ class _Assignment(NamedTuple):
 
     log_likelihood: float  # mean over the atoms
     species: tuple[tuple[str, int], ...]  # distinct ones
+    sites: tuple[int, ...] = ()  # state of every site, where bond lengths tell
 
 
 def _single_choices(symbol: str, count: int, limit: int) -> list[_Choice]:
@@ -211,7 +215,17 @@ def _bond_valence_assignment(structure: Structure) -> _Assignment | None:
     species = [(site.specie.symbol, state) for site, state in zip(structure, states, strict=True)]
     shares = [icsd_shares().get(symbol, {}).get(state) for symbol, state in species]
     logs = [math.log(share) if share else LOG_SHARE_UNSEEN for share in shares]
-    return _Assignment(float(np.mean(logs)), tuple(set(species)))
+    return _Assignment(float(np.mean(logs)), tuple(set(species)), tuple(states))
+
+
+def _site_states(structure: Structure, assignment: _Assignment) -> tuple[int, ...]:
+    """Oxidation state of every site in its order; empty where sites cannot be told apart."""
+    if assignment.sites:
+        return assignment.sites
+    states = dict(assignment.species)
+    if len(states) < len(assignment.species):  # mixed valence
+        return ()
+    return tuple(states[site.specie.symbol] for site in structure)
 
 
 def _assignment(structure: Structure) -> tuple[_Assignment | None, Method]:
@@ -297,14 +311,17 @@ def neutrality(structure: Structure) -> Neutrality:
     if verdict is None:
         assignment, method = _assignment(structure)
         species = assignment.species if assignment else ()
+        sites = _site_states(structure, assignment) if assignment else ()
         unbalanced = "charged" if _is_assignable(symbols) else "unassigned"
         verdict = "neutral" if assignment else unbalanced
     else:
         species, method = [(symbol, 0) for symbol in symbols], "none"
+        sites = (0,) * len(structure)
     accepted = smact_sets(structure.composition.reduced_formula)
     return Neutrality(
         charge_verdict=verdict,
         oxidation_states=_species_text(species),
+        site_oxidation_states=" ".join(f"{state:d}" for state in sites),
         oxidation_method=method,
         smact_sets=accepted,
         composition_valid=CDVAE_SET in accepted,

@@ -11,7 +11,7 @@ same code serves one crystal at a time on a CPU and lets a batch advance togethe
 
 import math
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
@@ -231,8 +231,19 @@ def relax_batch(
 
     A crystal that arrives makes room for the next. On a CPU batches gain nothing.
     """
+    found = dict(relax_stream(structures, potential, limits, batch_size=batch_size))
+    return [found[number] for number in range(len(structures))]
+
+
+def relax_stream(
+    structures: Sequence[Structure],
+    potential: Potential,
+    limits: Limits | None = None,
+    *,
+    batch_size: int = 64,
+) -> Iterator[tuple[int, Relaxation]]:
+    """Like `relax_batch`, but each result as soon as it is there, with its crystal's position."""
     limits = limits or Limits()
-    results: dict[int, Relaxation] = {}
     active: dict[int, _Crystal] = {}
     waiting = deque(enumerate(structures))
     while waiting or active:
@@ -242,12 +253,10 @@ def relax_batch(
                 check_elements(potential, structure.symbol_set)
                 active[number] = _Crystal(structure, potential, limits)
             except _FAILURES as error:
-                results[number] = _failure(potential, error)
+                yield number, _failure(potential, error)
         points = _evaluate(potential, [crystal.atoms for crystal in active.values()])
-        outcomes = {
-            number: crystal.advance(point)
-            for (number, crystal), point in zip(active.items(), points, strict=True)
-        }
-        results |= {number: end for number, end in outcomes.items() if end is not None}
-        active = {number: crystal for number, crystal in active.items() if number not in results}
-    return [results[number] for number in range(len(structures))]
+        for (number, crystal), point in zip(list(active.items()), points, strict=True):
+            end = crystal.advance(point)
+            if end is not None:
+                del active[number]
+                yield number, end

@@ -194,18 +194,30 @@ def measure(
         hull: What to compare with; defaults to the embedded Materials Project hull.
     """
     relaxation = relax(structure, relaxer, limits)
-    energies, errors = {relaxer.name: relaxation.energy_per_atom}, {}
+    return complete(relaxation, structure.composition, relaxer.name, others, hull=hull)
+
+
+def complete(
+    relaxation: Relaxation,
+    composition: Composition,
+    relaxed_with: str,
+    others: Sequence[Potential],
+    *,
+    hull: ReferenceHull | None = None,
+) -> Measurement:
+    """The measurement that follows from a relaxation; see `measure`."""
+    energies, errors = {relaxed_with: relaxation.energy_per_atom}, {}
     for potential in others if relaxation.structure is not None else ():
         try:
             energies[potential.name] = energy_per_atom(relaxation.structure, potential)
         except ValueError as error:
             errors[potential.name] = str(error)
     return Measurement(
-        relaxed_with=relaxer.name,
+        relaxed_with=relaxed_with,
         relaxation=relaxation,
         energies_per_atom=energies,
         errors=errors,
-        **_position_of_hull(structure.composition, hull or reference_hull()),
+        **_position_of_hull(composition, hull or reference_hull()),
     )
 
 

@@ -4,7 +4,7 @@ Every step asks its questions through a journal, which spreads them over process
 each (what potentials want on a CPU) and remembers the answers of an interrupted run.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -20,9 +20,9 @@ from mattergen_lite.scoring.phonons import Phonons, phonons
 from mattergen_lite.scoring.pool import Failure
 from mattergen_lite.scoring.potentials import load_potential
 from mattergen_lite.scoring.reference import Reference
-from mattergen_lite.scoring.relaxation import Relaxation
+from mattergen_lite.scoring.relaxation import Relaxation, relax_stream
 from mattergen_lite.scoring.score import Score, ordered_structure, score
-from mattergen_lite.scoring.stability import Measurement, assess, measure
+from mattergen_lite.scoring.stability import Measurement, assess, complete, measure
 from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED, SYMPREC_RELAXED
 from mattergen_lite.targets import PropertyTarget
 
@@ -36,12 +36,23 @@ def relax_and_measure(structure: Structure, *, others: tuple[str, ...]) -> Measu
     return measure(structure, load_potential(RELAXER), [load_potential(name) for name in others])
 
 
+def relax_together(
+    structures: Sequence[Structure], *, others: tuple[str, ...], device: str
+) -> Iterator[tuple[int, Measurement]]:
+    """Relax many crystals in batches on one device; yields positions and measurements."""
+    decided_by = [load_potential(name, device) for name in others]
+    for index, relaxation in relax_stream(structures, load_potential(RELAXER, device)):
+        composition = structures[index].composition
+        yield index, complete(relaxation, composition, RELAXER, decided_by)
+
+
 def relax_all(
     scores: Sequence[Score],
     records: Sequence[StructureRecord],
     *,
     potentials: Sequence[str],
     required: Collection[str] = (),
+    device: str = "cpu",
     journal: Journal,
 ) -> list[Measurement | None]:
     """Relax every structurally valid crystal that passes what is required, None for the others.
@@ -51,6 +62,8 @@ def relax_all(
         records: The structures that were judged.
         potentials: Who is asked for the energy of the relaxed crystal.
         required: Cheap checks without which a crystal is not worth relaxing.
+        device: "cpu" relaxes one crystal at a time in every process, which is what potentials want
+            there; a GPU relaxes batches in this one.
         journal: Processes to relax in, and what they have relaxed before.
 
     Raises:
@@ -73,7 +86,8 @@ def relax_all(
     )
     structures = [ordered_structure(records[index].structure) for index in worth]
     measured: list[Measurement | None] = [None] * len(scores)
-    for index, answer in zip(worth, journal.ask(question, structures), strict=True):
+    together = None if device == "cpu" else partial(relax_together, others=others, device=device)
+    for index, answer in zip(worth, journal.ask(question, structures, together), strict=True):
         measured[index] = _failed(answer) if isinstance(answer, Failure) else answer
     return measured
 
