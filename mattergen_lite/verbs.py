@@ -360,7 +360,7 @@ def finetune(
     from mattergen_lite.finetuning import finetune as run
     from mattergen_lite.labels import read_labelled
     from mattergen_lite.model import find_checkpoint, read_config
-    from mattergen_lite.results import available_cores
+    from mattergen_lite.scoring.pool import available_cores
 
     options = FinetuneOptions(
         steps=steps,
@@ -425,7 +425,7 @@ def steer(
     from mattergen_lite.labels import read_labelled
     from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
     from mattergen_lite.probe import CONFIG, Labels, ModelIdentity, fit
-    from mattergen_lite.results import available_cores
+    from mattergen_lite.scoring.pool import available_cores
 
     if (out / CONFIG).exists() and not overwrite:
         raise ValueError(f"{out} holds a probe: choose another folder or pass --overwrite")
