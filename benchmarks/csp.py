@@ -8,6 +8,9 @@ test materials are given, k structures are sampled of each, and pymatgen's Struc
 whose first sample matches, "match@k" of those with any match; "RMSE@k" is the mean over matched
 materials of the smallest root mean square displacement, over (V/N)^(1/3). Raw samples, not relaxed.
 
+The matcher is generous to small cells, hence a control: "random@k" is match@k of k guesses with
+cells of random training crystals of that size, and atoms anywhere.
+
 A material that is done is a line in the file of `--rows`; the same command goes on from there.
 """
 
@@ -39,7 +42,22 @@ def distances(truth: Structure, samples: Sequence[Structure]) -> list[float | No
     return [None if pair is None else float(pair[0]) for pair in found]
 
 
-def predict(model: CrystalDiffusion, truth: Structure, choice: argparse.Namespace) -> Row:
+def random_guesses(truth: Structure, cells: torch.Tensor, count: int) -> list[Structure]:
+    """Structures of the right composition in random cells, atoms anywhere."""
+    rng = torch.Generator().manual_seed(0)
+    return [
+        Structure(
+            cells[int(torch.randint(len(cells), (), generator=rng))].double().numpy(),
+            truth.species,
+            torch.rand(len(truth), 3, generator=rng).double().numpy(),
+        )
+        for _ in range(count)
+    ]
+
+
+def predict(
+    model: CrystalDiffusion, truth: Structure, train: CrystalDataset, choice: argparse.Namespace
+) -> Row:
     """Sample the structure of one material and compare."""
     symbols = tuple(site.specie.symbol for site in truth)
     samples = sample(
@@ -50,7 +68,14 @@ def predict(model: CrystalDiffusion, truth: Structure, choice: argparse.Namespac
         target=Target(constraints=Constraints(formula=symbols, formula_units=(1, 1))),
     )
     found = distances(truth, to_structures(samples.crystals))
-    return {"formula": truth.formula, "num_atoms": len(truth), "distances": found}
+    cells = train.lattice[train.num_atoms == len(truth)]
+    control = distances(truth, random_guesses(truth, cells, choice.num_samples))
+    return {
+        "formula": truth.formula,
+        "num_atoms": len(truth),
+        "distances": found,
+        "random": any_match(control),
+    }
 
 
 def test_materials(choice: argparse.Namespace, model: CrystalDiffusion) -> dict[str, Structure]:
@@ -78,6 +103,8 @@ def summary(rows: Sequence[Row], low: int, high: int) -> Row:
         "match@1": sum(found[0] is not None for found in inside) / max(1, len(inside)),
         "match@k": len(best) / max(1, len(inside)),
         "RMSE@k": sum(best) / max(1, len(best)),
+        "random@k": sum(row["random"] for row in rows if low <= row["num_atoms"] <= high)
+        / max(1, len(inside)),
         "samples matching": sum(d is not None for found in inside for d in found)
         / max(1, sum(map(len, inside))),
     }
@@ -108,10 +135,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name: str(getattr(choice, name)) for name in ("checkpoint", "num_samples", "steps", "seed")
     }
     done = read_done(choice.rows, settings)
+    train = CrystalDataset.from_table(select_rows(read_table("embedded"), ["train"], DataConfig()))
     rows: list[Row] = []
     for name, truth in test_materials(choice, model).items():
         if name not in done:
-            done[name] = predict(model, truth, choice)
+            done[name] = predict(model, truth, train, choice)
             append(choice.rows, {"material": name, **settings, **done[name]})
         rows.append(done[name])
     table = [summary(rows, *limits) for limits in BINS]

@@ -129,15 +129,16 @@ def test_crystal_structure_prediction_counts_right(monkeypatch):
     found = csp.distances(nacl_primitive(), [perovskite(), stretched])
     assert found == [None, pytest.approx(0.0, abs=1e-6)]
     materials = [
-        {"num_atoms": 2, "distances": [None, 0.1, 0.3]},
-        {"num_atoms": 3, "distances": [0.3, None, None]},
-        {"num_atoms": 4, "distances": [None, None, None]},
-        {"num_atoms": 9, "distances": [0.0, 0.0, 0.0]},
+        {"num_atoms": 2, "distances": [None, 0.1, 0.3], "random": True},
+        {"num_atoms": 3, "distances": [0.3, None, None], "random": False},
+        {"num_atoms": 4, "distances": [None, None, None], "random": False},
+        {"num_atoms": 9, "distances": [0.0, 0.0, 0.0], "random": True},
     ]
     row = csp.summary(materials, 1, 4)
     assert row["match@1"] == pytest.approx(1 / 3)
     assert row["match@k"] == pytest.approx(2 / 3)
     assert row["RMSE@k"] == pytest.approx(0.2)
+    assert row["random@k"] == pytest.approx(1 / 3)
     assert row["samples matching"] == pytest.approx(3 / 9)
 
 
