@@ -8,7 +8,7 @@ sample of a large run can be made again by itself.
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ Displacement = Callable[[Latent, float], Latent]  # (noisy crystals, sigma) -> d
 NoiseSource = Callable[[], Latent]
 
 
+@runtime_checkable
 class Steering(Protocol):
     """Something that bends the model's displacement towards a target, such as a probe."""
 
