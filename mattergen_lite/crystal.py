@@ -73,6 +73,23 @@ def _widened(values: Tensor, width: int) -> Tensor:
     return torch.cat([values, padding], dim=1)
 
 
+@dataclass(frozen=True)
+class Share:
+    """Some rows of a global batch: what one process of a distributed run works on.
+
+    Whatever is random is drawn for the global batch and then shared out, so that a crystal meets
+    the same noise however many processes there are.
+    """
+
+    rows: slice
+    total: int  # crystals in the global batch
+
+    @classmethod
+    def whole(cls, total: int) -> "Share":
+        """All rows: a single process."""
+        return cls(slice(None), total)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
     """What the network says about a noisy batch, all of unit size; `diffusion` gives it meaning."""

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from mattergen_lite.config import DataConfig
-from mattergen_lite.crystal import CrystalBatch, node_mask
+from mattergen_lite.crystal import CrystalBatch, Share, node_mask
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, atomic_masses, herfindahl_indices
 from mattergen_lite.geometry import cell_volume
 from mattergen_lite.properties import Conditions, Property, crystal_system
@@ -36,6 +36,7 @@ class LabelledBatch:
 
     crystals: CrystalBatch
     conditions: Conditions
+    share: Share  # of the global batch
 
     def to(self, device: torch.device | str) -> "LabelledBatch":
         """The same batch on another device."""
@@ -129,10 +130,10 @@ class CrystalDataset:
             columns={name: column.to(device) for name, column in self.columns.items()},
         )
 
-    def crystals(self, index: Int[Tensor, "B"]) -> CrystalBatch:
-        """Gather crystals into one padded batch."""
+    def crystals(self, index: Int[Tensor, "B"], width: int | None = None) -> CrystalBatch:
+        """Gather crystals into one batch, padded to the largest or to a known `width`."""
         num_atoms = self.num_atoms[index]
-        mask = node_mask(num_atoms)
+        mask = node_mask(num_atoms, width)
         slots = torch.arange(mask.shape[1], device=mask.device)
         atoms = torch.where(mask, self.first_atom[index].unsqueeze(-1) + slots, 0)
         return CrystalBatch(
@@ -142,9 +143,22 @@ class CrystalDataset:
             mask=mask,
         )
 
-    def batch(self, index: Int[Tensor, "B"], properties: Sequence[Property]) -> LabelledBatch:
-        """Gather crystals with the values of the given properties."""
-        crystals = self.crystals(index)
+    def batch(
+        self,
+        index: Int[Tensor, "B"],
+        properties: Sequence[Property],
+        width: int | None = None,
+        share: Share | None = None,
+    ) -> LabelledBatch:
+        """Gather crystals with the values of the given properties.
+
+        Args:
+            index: Rows of the table.
+            properties: What is known of each crystal besides its structure.
+            width: Atom slots of a crystal, at least as many as the largest has; None: as many.
+            share: Which crystals of a global batch these are; None: all.
+        """
+        crystals = self.crystals(index, width)
         values: dict[str, Tensor] = {}
         present: dict[str, Tensor] = {}
         for prop in properties:
@@ -156,7 +170,9 @@ class CrystalDataset:
                 present[prop.name] = ~column.isnan()
                 values[prop.name] = column.nan_to_num()
         return LabelledBatch(
-            crystals=crystals, conditions=Conditions(values=values, present=present)
+            crystals=crystals,
+            conditions=Conditions(values=values, present=present),
+            share=share or Share.whole(len(crystals)),
         )
 
 
@@ -249,21 +265,59 @@ class BatchOrder:
 
 
 @dataclass(frozen=True)
-class BatchStream(IterableDataset):
-    """This rank's share of the global batches from a given step on."""
+class BatchShares:
+    """What one process sees of global batches of one table.
+
+    It takes every `world_size`-th crystal and pads it as wide as the largest of the global batch,
+    so that all processes work on the same shapes.
+    """
 
     dataset: CrystalDataset
+    num_atoms: np.ndarray  # of every crystal, in memory: widths must not be asked of a GPU
     properties: tuple[Property, ...]
-    order: BatchOrder
-    start: int
     rank: int
     world_size: int
 
+    @classmethod
+    def of(
+        cls, dataset: CrystalDataset, properties: tuple[Property, ...], trainer: pl.Trainer
+    ) -> "BatchShares":
+        """The share of this process in a trainer, the table on its device."""
+        return cls(
+            dataset.to(trainer.strategy.root_device),
+            dataset.num_atoms.cpu().numpy(),
+            properties,
+            trainer.global_rank,
+            trainer.world_size,
+        )
+
+    def batch(self, rows: np.ndarray) -> LabelledBatch:
+        """This process's share of a global batch of these rows."""
+        mine = slice(self.rank, None, self.world_size)
+        return self.dataset.batch(
+            _on_device(rows[mine], self.dataset.lattice.device),
+            self.properties,
+            width=int(self.num_atoms[rows].max()),
+            share=Share(mine, len(rows)),
+        )
+
+
+def _on_device(rows: np.ndarray, device: torch.device) -> Int[Tensor, "B"]:
+    """Row numbers on the device; copied from pinned memory, which no process has to wait for."""
+    index = torch.as_tensor(rows)
+    return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index
+
+
+@dataclass(frozen=True)
+class BatchStream(IterableDataset):
+    """Endless batches from a given step on."""
+
+    shares: BatchShares
+    order: BatchOrder
+    start: int
+
     def __iter__(self) -> Iterator[LabelledBatch]:
-        device = self.dataset.lattice.device
-        for rows in self.order.batches(self.start):
-            share = torch.as_tensor(rows[self.rank :: self.world_size], device=device)
-            yield self.dataset.batch(share, self.properties)
+        return map(self.shares.batch, self.order.batches(self.start))
 
 
 class CrystalDataModule(pl.LightningDataModule):
@@ -287,26 +341,19 @@ class CrystalDataModule(pl.LightningDataModule):
             self.config.pool_batches,
             self.seed,
         )
-        stream = BatchStream(
-            self.train.to(trainer.strategy.root_device),
-            self.properties,
-            order,
-            trainer.global_step,
-            trainer.global_rank,
-            trainer.world_size,
-        )
-        return DataLoader(stream, batch_size=None)
+        shares = BatchShares.of(self.train, self.properties, trainer)
+        return DataLoader(BatchStream(shares, order, trainer.global_step), batch_size=None)
 
     def val_dataloader(self) -> DataLoader:
         """Every validation crystal of elements that training saw, by size; this rank's share."""
-        trainer = self.trainer
-        rows = torch.argsort(self.val.num_atoms)
-        rows = rows[self._has_known_elements()[rows]][trainer.global_rank :: trainer.world_size]
-        val = self.val.to(trainer.strategy.root_device)
-        batches = [
-            val.batch(part.to(val.lattice.device), self.properties)
-            for part in rows.split(self.config.batch_size)
-        ]
+        shares = BatchShares.of(self.val, self.properties, self.trainer)
+        rows = torch.argsort(self.val.num_atoms, stable=True)
+        rows = rows[self._has_known_elements()[rows]].numpy()
+        if len(rows) < shares.world_size:  # nothing to share out: all do the same, the mean stays
+            shares = replace(shares, rank=0, world_size=1)
+        size = self.config.batch_size * shares.world_size
+        parts = [rows[start : start + size] for start in range(0, len(rows), size)]
+        batches = [shares.batch(part) for part in parts if len(part) > shares.rank]
         return DataLoader(batches, batch_size=None)
 
     def _has_known_elements(self) -> Bool[Tensor, "M"]:

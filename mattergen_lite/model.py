@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mattergen_lite.config import ModelConfig, PropertyConfig, read_yaml, shipped, write_yaml
-from mattergen_lite.crystal import CrystalBatch, Prediction
+from mattergen_lite.crystal import CrystalBatch, Prediction, Share
 from mattergen_lite.diffusion.joint import JointDiffusion, Latent, Losses, draw_noise
 from mattergen_lite.diffusion.lattice import SIGMA_DATA
 from mattergen_lite.diffusion.schedule import NoiseSchedule, scalings
@@ -78,12 +78,17 @@ class CrystalDiffusion(nn.Module):
         )
 
     def losses(
-        self, crystals: CrystalBatch, conditions: Conditions | None, rng: torch.Generator
+        self,
+        crystals: CrystalBatch,
+        conditions: Conditions | None,
+        rng: torch.Generator,
+        share: Share | None = None,
     ) -> Losses:
-        """Denoising losses of a batch at freshly drawn noise levels."""
+        """Denoising losses at freshly drawn noise levels of a batch, or of a share of one."""
+        share = share or Share.whole(len(crystals))
         clean = self.diffusion.encode(crystals)
-        sigma = self.schedule.draw(len(crystals), rng)
-        noisy = self.diffusion.corrupt(clean, sigma, draw_noise(crystals.mask, rng))
+        sigma = self.schedule.draw(share.total, rng)[share.rows]
+        noisy = self.diffusion.corrupt(clean, sigma, draw_noise(crystals.mask, rng, share))
         prediction = self.predict(noisy, sigma, conditions)
         return self.diffusion.losses(prediction, crystals, clean, noisy, sigma)
 

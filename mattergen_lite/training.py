@@ -6,8 +6,9 @@
     run_dir/logs/          losses per channel as CSV, one version a launch; curves.png draws them
     run_dir/model/         weights, config and card that `generate` loads
 
-Everything random is a function of (seed, step, rank), so a resumed run repeats what an undisturbed
-one would have done. Needs only torch, lightning, numpy, pyarrow and pydantic until the export.
+Everything random is a function of (seed, step, place in the global batch): a resumed run repeats
+what an undisturbed one would have done, and so does one on another number of devices, to rounding.
+Needs only torch, lightning, numpy, pyarrow and pydantic until the export.
 """
 
 import csv
@@ -39,6 +40,7 @@ from mattergen_lite.config import (
     PropertyConfig,
     RunConfig,
 )
+from mattergen_lite.crystal import Share
 from mattergen_lite.data import (
     CrystalDataModule,
     CrystalDataset,
@@ -142,33 +144,36 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Float[Tensor, ""]:
         """Weighted sum of the channel losses of one batch."""
         rng = self._rng(self.global_step)
-        conditions = drop_conditions(batch.conditions, self.loss_config, rng)
-        return self._logged_loss("train", self.model.losses(batch.crystals, conditions, rng))
+        conditions = drop_conditions(batch.conditions, self.loss_config, rng, batch.share)
+        losses = self.model.losses(batch.crystals, conditions, rng, batch.share)
+        return self._logged_loss("train", losses)
 
     def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
         """Loss of the averaged weights at the same noise every time; only the focus is shown."""
         focus = self.loss_config.focus
         conditions = batch.conditions.only(focus) if focus else None
-        losses = self.model.losses(batch.crystals, conditions, self._rng(-1 - batch_idx))
+        rng = self._rng(-1 - batch_idx)
+        losses = self.model.losses(batch.crystals, conditions, rng, batch.share)
         self._logged_loss("val", losses)
 
     def _logged_loss(self, stage: str, losses: Losses) -> Float[Tensor, ""]:
         means = {name: getattr(losses, name).mean() for name in ("types", "coords", "lattice")}
         total = sum(getattr(self.loss_config, name) * value for name, value in means.items())
+        if stage == "train" and (self.global_step + 1) % self.trainer.log_every_n_steps:
+            return total  # not a step that is written: talking of it would hold up the device
         for name, value in {**means, "total": total}.items():
             self.log(
                 f"{stage}/{name}",
                 value,
                 prog_bar=name == "total",
                 batch_size=len(losses.types),
-                sync_dist=stage == "val",
+                sync_dist=True,
             )
         return total
 
     def _rng(self, step: int) -> torch.Generator:
-        """Noise of one step on one rank, the same whenever and wherever it is computed."""
-        key = (self.seed * 1_000_003 + step) * 4099 + self.global_rank
-        return torch.Generator(self.device).manual_seed(key % 2**63)
+        """Noise of one step of the global batch, the same whenever and wherever it is computed."""
+        return torch.Generator(self.device).manual_seed((self.seed * 1_000_003 + step) % 2**63)
 
     def configure_optimizers(self) -> dict[str, object]:
         """AdamW; decay on matrices only; linear warm-up, then cosine to zero at max_steps."""
@@ -198,26 +203,27 @@ def learning_rate_factor(step: int, config: OptimizerConfig) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
 
 
-def drop_conditions(conditions: Conditions, config: LossConfig, rng: torch.Generator) -> Conditions:
+def drop_conditions(
+    conditions: Conditions, config: LossConfig, rng: torch.Generator, share: Share | None = None
+) -> Conditions:
     """Hide all properties of some crystals and some properties of the others.
 
     What classifier-free guidance needs (Ho and Salimans 2022, arXiv 2207.12598).
     """
-
-    def coin(shape: tuple[int, ...], probability: float) -> Bool[Tensor, "*S"]:
-        return torch.rand(shape, generator=rng, device=rng.device) >= probability
-
     flags = list(conditions.present.values())
     if not flags:
         return conditions
-    conditional = coin(flags[0].shape, config.drop_all)
-    keep = {
-        name: conditional & coin(flag.shape, config.drop_each)
-        for name, flag in conditions.present.items()
-    }
+    share = share or Share.whole(len(flags[0]))
+
+    def coin(probability: float) -> Bool[Tensor, "B"]:
+        drawn = torch.rand(share.total, generator=rng, device=rng.device)
+        return drawn[share.rows] >= probability
+
+    conditional = coin(config.drop_all)
+    keep = {name: conditional & coin(config.drop_each) for name in conditions.present}
     if config.focus:
         taught = conditions.only(config.focus).present
-        alone = torch.stack(list(taught.values())).any(0) & ~coin(flags[0].shape, 0.5)
+        alone = torch.stack(list(taught.values())).any(0) & ~coin(0.5)
         keep = {name: flag & ~alone for name, flag in keep.items()}
         keep |= dict.fromkeys(taught, conditional)
     return conditions.dropped(keep)

@@ -5,14 +5,15 @@ import torch
 from models import random_crystals, tiny_model
 
 from mattergen_lite.config import shipped
+from mattergen_lite.crystal import Share
 from mattergen_lite.elements import element_mask
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
 
 
-def loss_of(model, conditions=None):
+def loss_of(model, crystals=None, share=None):
     rng = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        return model.losses(random_crystals([5, 8, 3]), conditions, rng)
+        return model.losses(crystals or random_crystals([5, 8, 3]), None, rng, share)
 
 
 def test_saved_and_loaded_models_agree(tmp_path):
@@ -39,6 +40,17 @@ def test_losses_are_one_number_a_crystal_and_repeatable():
     assert first.coords.shape == (3,)
     assert torch.equal(first.types, again.types)
     assert all(loss.isfinite().all() for loss in (first.types, first.coords, first.lattice))
+
+
+def test_shares_of_a_batch_meet_the_noise_of_the_whole():
+    """Which process a crystal is given to changes nothing about it."""
+    model, crystals = tiny_model(), random_crystals([5, 8, 3, 6, 2])
+    whole = loss_of(model, crystals)
+    for rank in range(2):
+        rows = slice(rank, None, 2)
+        part = loss_of(model, crystals[rows], Share(rows, len(crystals)))
+        for name in ("types", "coords", "lattice"):
+            torch.testing.assert_close(getattr(part, name), getattr(whole, name)[rows])
 
 
 @pytest.mark.parametrize("damage", ["missing", "truncated", "other network", "pickle"])

@@ -21,6 +21,7 @@ from mattergen_lite.training import (
     drop_conditions,
     learning_rate_factor,
     newest_checkpoint,
+    read_metrics,
     train,
 )
 
@@ -120,6 +121,28 @@ def test_killed_and_resumed_equals_undisturbed_bit_for_bit(table, tmp_path):
     with pytest.raises(ValueError, match="holds a run of another model"):
         train(run_config(table, tmp_path / "broken", "model.network.depth=3"))
     assert (tmp_path / "broken" / "curves.png").stat().st_size > 1000
+
+
+def curves(run_dir):
+    """Every logged loss of a run, step by step."""
+    series = read_metrics(run_dir)
+    losses = [name for name in sorted(series) if "/" in name]
+    assert {"train/total", "val/total"} <= set(losses)
+    return [value for name in losses for _, value in series[name]]
+
+
+def test_two_processes_learn_what_one_does(table, tmp_path):
+    """Half the batch on each of two: the same losses, step by step, to float tolerance."""
+    common = ["data.pool_batches=2", "optimizer.max_steps=8", "trainer.val_every=4"]
+    train(run_config(table, tmp_path / "one", *common, "data.batch_size=8"))
+    two = run_config(table, tmp_path / "two", *common, "data.batch_size=4")
+    two.save(tmp_path / "two.yaml")
+    command = [sys.executable, "-m", "mattergen_lite.cli", "train", str(tmp_path / "two.yaml")]
+    devices = ["trainer.accelerator=cpu", "trainer.strategy=ddp", "trainer.devices=2"]
+    done = subprocess.run([*command, *devices], capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert curves(tmp_path / "two") == pytest.approx(curves(tmp_path / "one"), rel=1e-3)
+    assert "8 of 8 crystals" in (tmp_path / "two" / "model" / "model_card.md").read_text()
 
 
 def test_newest_checkpoint_wins(tmp_path):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.crystal import CrystalBatch, Prediction
+from mattergen_lite.crystal import CrystalBatch, Prediction, Share
 from mattergen_lite.diffusion import atom_types, frac_coords, lattice
 from mattergen_lite.diffusion.lattice import LatticeChannel
 from mattergen_lite.elements import DESCRIPTOR_DIM, MAX_ATOMIC_NUMBER, element_descriptors
@@ -159,15 +159,22 @@ class JointDiffusion(nn.Module):
         )
 
 
-def draw_noise(mask: Bool[Tensor, "B N"], rng: torch.Generator) -> Latent:
-    """Standard normal noise for a whole batch from one generator (training)."""
+def draw_noise(
+    mask: Bool[Tensor, "B N"], rng: torch.Generator, share: Share | None = None
+) -> Latent:
+    """Standard normal noise for a whole batch from one generator (training).
+
+    Args:
+        mask: Of the crystals at hand, padded as wide as the global batch.
+        rng: In the same state in every process.
+        share: Which crystals of the global batch these are; None: all.
+    """
+    share = share or Share.whole(len(mask))
 
     def normal(*size: int) -> Tensor:
-        return torch.randn(*size, generator=rng, device=rng.device)
+        return torch.randn(share.total, *size, generator=rng, device=rng.device)[share.rows]
 
+    width = mask.shape[1]
     return Latent(
-        types=normal(*mask.shape, DESCRIPTOR_DIM),
-        coords=normal(*mask.shape, 3),
-        shape=normal(len(mask), 6),
-        mask=mask,
+        types=normal(width, DESCRIPTOR_DIM), coords=normal(width, 3), shape=normal(6), mask=mask
     )
