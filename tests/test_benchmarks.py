@@ -100,7 +100,7 @@ def test_generate_stages(run, checkpoint):
     )
     names = [row["stage"] for row in stages]
     assert names[:2] == ["imports, rest", "loading"]
-    assert {"sampling", "judging", "writing"} < set(names)
+    assert {"structures", "judging", "writing"} < set(names)
     assert total["seconds"] == pytest.approx(sum(row["seconds"] for row in stages))
     assert total["s/structure"] == pytest.approx(total["seconds"] / 2)
     assert_positive(total)

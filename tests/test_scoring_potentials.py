@@ -103,7 +103,7 @@ def test_unknown_potential_names_the_known_ones():
 def test_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr(potentials, "find_spec", lambda package: None)
     with pytest.raises(ValueError, match=r"sevenn is not installed.*pip install sevenn"):
-        potentials.SevennetPotential()
+        potentials.check_potential("7net-l3i5")
 
 
 def test_mp2020_correction_values():

@@ -353,11 +353,6 @@ class SevennetPotential:
         return mp2020_correction(structure)
 
 
-def _require(package: str) -> None:
-    if find_spec(package) is None:
-        raise ValueError(f"{package} is not installed, expected `pip install {package}`")
-
-
 @dataclass(frozen=True)
 class _BuiltIn:
     """A potential that ships its weights in the wheel of a package."""
@@ -380,7 +375,9 @@ def check_potential(name: str) -> None:
     """
     if name not in POTENTIALS:
         raise ValueError(f"unknown potential {name!r}: expected one of {', '.join(POTENTIALS)}")
-    _require(POTENTIALS[name].package)
+    package = POTENTIALS[name].package
+    if find_spec(package) is None:
+        raise ValueError(f"{package} is not installed: expected `pip install {package}`")
 
 
 @cache
