@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mattergen_lite.io import atomic_path, build_structure
+from mattergen_lite.io import atomic_path, build_structure, file_names
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -131,24 +131,13 @@ def write_shortlist_inputs(
         What was written, in the order of `structures`; a crystal that cannot be done has an error.
     """
     folder = Path(folder)
-    taken: set[str] = set()
-    written = []
-    for name, structure in structures.items():
-        place = folder / _folder_name(name, taken)
-        taken.add(place.name)
-        written.append(_write_candidate(name, structure, place, recipes))
+    places = file_names(structures, reserved=[README])
+    written = [
+        _write_candidate(name, structure, folder / place, recipes)
+        for place, (name, structure) in zip(places, structures.items(), strict=True)
+    ]
     _write(_readme(written, recipes), folder / README)
     return written
-
-
-def _folder_name(name: str, taken: set[str]) -> str:
-    """A name as that of a new folder: names come from other people's tables."""
-    stem = "".join(c if c.isalnum() or c in "-_." else "_" for c in name).lstrip(".") or "unnamed"
-    free, number = stem, 1
-    while free in taken | {README}:
-        number += 1
-        free = f"{stem}_{number}"
-    return free
 
 
 def _write_candidate(

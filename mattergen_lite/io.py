@@ -597,6 +597,29 @@ def to_cif(structure: "Structure", symprec: float | None) -> Cif:
     return symmetrised or Cif(str(CifWriter(structure)), 1)
 
 
+def file_names(names: Iterable[str], reserved: Iterable[str] = ()) -> list[str]:
+    """Names as those of files in one folder, without suffix: safe, and no two alike.
+
+    Names come from other people's tables; some file systems do not tell capitals apart.
+
+    Args:
+        names: Of anything.
+        reserved: Names of other files in the folder.
+    """
+    found: list[str] = []
+    taken = {name.casefold() for name in reserved}
+    for name in names:
+        stem = "".join(c if c.isalnum() or c in "-_.#" else "_" for c in name.removesuffix(".cif"))
+        stem = stem.lstrip(".") or "unnamed"
+        free, number = stem, 1
+        while free.casefold() in taken:
+            number += 1
+            free = f"{stem}_{number}"
+        taken.add(free.casefold())
+        found.append(free)
+    return found
+
+
 def write_text(text: str, path: str | Path) -> None:
     """Write a text file, all at once."""
     with atomic_path(path) as temporary:

@@ -27,6 +27,7 @@ from mattergen_lite.io import (
     Cif,
     StructureRecord,
     atomic_path,
+    file_names,
     read_structures,
     to_cif,
     write_extxyz,
@@ -228,7 +229,7 @@ def judge_and_write(
             rows=rows,
             structures=[one.structure if one.raw.error is None else None for one in candidates],
             relaxed=[one.relaxed_structure for one in candidates],
-            figures=asdict(figures),
+            figures=asdict(figures) | {"funnel": {"sampled": passed.num_sampled} | passed.left},
             protocol=how,
             provenance=record,
         )
@@ -338,10 +339,11 @@ def deepened(
 
 
 def best_structures(candidates: Sequence[Candidate], count: int) -> dict[str, Structure]:
-    """The best readable candidates by file name, relaxed where they were."""
+    """The best readable candidates by name of their files, relaxed where they were."""
+    best = candidates[:count]
     return {
-        _file_name(one.raw.name): one.final_structure
-        for one in candidates[:count]
+        name: one.final_structure
+        for name, one in zip(file_names(one.raw.name for one in best), best, strict=True)
         if one.raw.error is None
     }
 
@@ -353,7 +355,7 @@ def write_structures(folder: Path, candidates: Sequence[Candidate], pool: Pool) 
     """
     raw = [one.structure if one.raw.error is None else None for one in candidates]
     relaxed = [one.relaxed_structure for one in candidates]
-    names = [_file_name(one.raw.name) for one in candidates]
+    names = file_names(one.raw.name for one in candidates)
     cifs = write_cifs(raw, names, folder / "cifs", CIF_SYMPREC, pool)
     relaxed_cifs = write_cifs(relaxed, names, folder / "relaxed", SYMPREC_RELAXED, pool)
     write_frames(raw, candidates, folder / FRAMES)
@@ -414,12 +416,6 @@ def write_audit(candidates: Sequence[Candidate], reference: Reference, folder: P
     write_json(asdict(found), folder / "audit.json")
     found.write_png(folder / "audit.png")
     return found
-
-
-def _file_name(name: str) -> str:
-    """A record's name as a file name: names come from other people's tables."""
-    stem = name.removesuffix(".cif")
-    return "".join(c if c.isalnum() or c in "-_.#" else "_" for c in stem).lstrip(".") or "unnamed"
 
 
 def write_table(rows: Sequence[Row], path: Path) -> None:

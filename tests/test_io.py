@@ -16,6 +16,7 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mattergen_lite import io
 from mattergen_lite.io import (
+    file_names,
     from_structures,
     read_structures,
     to_cif,
@@ -361,3 +362,9 @@ def test_writing_is_atomic(tmp_path):
         assert temporary.write_text("half") / 0
     assert target.read_bytes() == before
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_names_of_files_are_safe_and_distinct():
+    names = ["a b.cif", "a_b", "A_B", "../../etc/passwd", "", "notes"]
+    found = file_names(names, reserved=["notes"])
+    assert found == ["a_b", "a_b_2", "A_B_3", "_.._etc_passwd", "unnamed", "notes_2"]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Composition, Element
 
-from mattergen_lite.elements import element_rows
+from mattergen_lite.elements import periodic_table_position, symbols
 from mattergen_lite.io import atomic_path
 from mattergen_lite.scoring.credibility import (
     is_all_metal,
@@ -162,13 +162,8 @@ def _draw_periodic_table(axes: "Axes", values: dict[str, float]) -> "AxesImage":
     """A value per element as colour, grey where there is none; the f block below."""
     limit = max((abs(value) for value in values.values()), default=0.0) or 1.0
     grid = np.full((9, 18), np.nan)
-    f_block: Counter[str] = Counter()
-    for element in element_rows():
-        period, group, symbol = int(element["period"]), int(element["group"]), element["symbol"]
-        row, column = period - 1, group - 1
-        if element["group"] == "19":
-            row, column = period + 1, 2 + f_block[element["period"]]
-            f_block.update([element["period"]])
+    for number, symbol in enumerate(symbols()[1:], start=1):
+        row, column = periodic_table_position(number)
         grid[row, column] = values.get(symbol, np.nan)
         ink = "white" if abs(values.get(symbol, 0)) > 0.7 * limit else "black"
         axes.text(column, row, symbol, ha="center", va="center", fontsize=9, color=ink)
