@@ -28,6 +28,7 @@ from scipy import stats
 from tqdm import tqdm
 
 from mattergen_lite.io import build_structure
+from mattergen_lite.scoring.candidate import WORTH_COMPUTING
 from mattergen_lite.scoring.hull import Decomposition, reference_hull
 from mattergen_lite.scoring.potentials import load_potential
 from mattergen_lite.scoring.relaxation import relax
@@ -246,6 +247,8 @@ def reliability(
         [error.probability_below(METASTABLE, one) for error, one in zip(errors, raw, strict=True)]
     )
     is_true = (test.truth <= METASTABLE).to_numpy()
+    worth = probabilities >= WORTH_COMPUTING
+    hits = (worth & is_true).sum()
     return raw + location, {
         "mean std": float(np.mean([error.std for error in errors])),
         "within 50% interval": (z < stats.t.ppf(0.75, 4)).mean(),
@@ -255,6 +258,8 @@ def reliability(
         "true count": is_true.sum(),
         "Brier": np.mean((probabilities - is_true) ** 2),
         "Brier of base rate": is_true.mean() * (1 - is_true.mean()),
+        "worth computing: precision": hits / max(worth.sum(), 1),
+        "recall": hits / max(is_true.sum(), 1),
     }
 
 
@@ -298,6 +303,8 @@ def report(
         "known and unstable": known,
     }
     for name, test in tests.items():
+        if test.empty:
+            continue
         accuracy, trust = {}, {}
         for potential, calibration in fitted.items():
             own = own_references(potential, data["elements"])
