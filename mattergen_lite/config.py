@@ -18,6 +18,7 @@ from pydantic import (
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    model_validator,
 )
 
 S = TypeVar("S", bound="Section")
@@ -132,8 +133,16 @@ class TrainerConfig(Section):
     checkpoint_minutes: PositiveFloat = 10.0
     val_every: PositiveInt = 1000  # steps
     log_every: PositiveInt = 50  # steps
-    patience: PositiveInt | None = None  # validations without improvement; then the best is kept
+    select: Literal["last", "loss", "sun"] = "last"  # which weights are exported, see `training`
+    select_samples: PositiveInt = 64  # judged at each validation, if selected by sun
+    patience: PositiveInt | None = None  # validations without improvement of what selects
     threads: int | None = None  # CPU threads; None leaves torch's choice
+
+    @model_validator(mode="after")
+    def _patience_needs_a_measure(self) -> "TrainerConfig":
+        if self.patience is not None and self.select == "last":
+            raise ValueError("patience needs select=loss or select=sun")
+        return self
 
 
 class RunConfig(Section):

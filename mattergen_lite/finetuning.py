@@ -177,6 +177,7 @@ def run_config(
             checkpoint_minutes=options.checkpoint_minutes,
             val_every=max(1, options.steps // 20),
             log_every=10,
+            select="loss",
             patience=options.patience,
         ),
     )

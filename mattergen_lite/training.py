@@ -2,7 +2,7 @@
 
     run_dir/config.yaml    the resolved configuration
     run_dir/last.ckpt      optimiser, averaged and raw weights; running again continues from here
-    run_dir/best.ckpt      weights at the lowest validation loss, if `trainer.patience` is set
+    run_dir/best.ckpt      the best weights so far, unless `trainer.select` is last
     run_dir/logs/          losses per channel as CSV, one version a launch; curves.png draws them
     run_dir/model/         weights, config and card that `generate` loads
 
@@ -14,7 +14,7 @@ Needs only torch, lightning, numpy, pyarrow and pydantic until the export.
 import csv
 import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -56,15 +56,25 @@ from mattergen_lite.shapes import Bool, Float
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
-MONITORED = "val/total"
+MEASURES = {"loss": ("val/total", "min"), "sun": ("val/sun", "max")}  # by `trainer.select`
+
+Judge = Callable[[CrystalDiffusion], float]
 
 
-def train(config: RunConfig) -> Path:
+def train(config: RunConfig, judge: Judge | None = None) -> Path:
     """Train, or continue the run in `config.run_dir`; returns the exported model folder.
 
+    Args:
+        config: Everything.
+        judge: Says at each validation how good the averaged weights are, if `trainer.select` is
+            sun; more is better.
+
     Raises:
-        ValueError: If the dataset is unusable or `run_dir` holds a run of another model.
+        ValueError: If the dataset is unusable, `run_dir` holds a run of another model, or nobody
+            is there to judge.
     """
+    if config.trainer.select == "sun" and judge is None:
+        raise ValueError("trainer.select is sun: expected `train --select sun`, which can judge")
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     pl.seed_everything(config.seed, verbose=False)
@@ -74,7 +84,7 @@ def train(config: RunConfig) -> Path:
     module.model.diffusion.fit(data.train.crystals(torch.arange(len(data.train))))
     if config.init_from is not None:
         module.model.start_from(config.init_from)
-    trainer = build_trainer(config)
+    trainer = build_trainer(config, judge)
     check_same_model(config)
     if trainer.is_global_zero:
         config.save(config.run_dir / "config.yaml")
@@ -229,7 +239,7 @@ def drop_conditions(
     return conditions.dropped(keep)
 
 
-def build_trainer(config: RunConfig) -> pl.Trainer:
+def build_trainer(config: RunConfig, judge: Judge | None = None) -> pl.Trainer:
     """Lightning's trainer for this configuration."""
     options = config.trainer
     return pl.Trainer(
@@ -245,7 +255,7 @@ def build_trainer(config: RunConfig) -> pl.Trainer:
         num_sanity_val_steps=0,
         log_every_n_steps=options.log_every,
         logger=_loggers(config.run_dir),
-        callbacks=_callbacks(config),
+        callbacks=_callbacks(config, judge),
     )
 
 
@@ -262,7 +272,7 @@ def _loggers(run_dir: Path) -> list[Logger]:
     return loggers
 
 
-def _callbacks(config: RunConfig) -> list[Callback]:
+def _callbacks(config: RunConfig, judge: Judge | None) -> list[Callback]:
     options = config.trainer
     where = {"dirpath": config.run_dir, "filename": "last", "enable_version_counter": False}
     callbacks: list[Callback] = [
@@ -271,13 +281,29 @@ def _callbacks(config: RunConfig) -> list[Callback]:
         ModelCheckpoint(**where, train_time_interval=timedelta(minutes=options.checkpoint_minutes)),
         ModelCheckpoint(**where, every_n_epochs=1, save_on_train_epoch_end=True),
     ]
-    if options.patience is not None:
-        best = {**where, "filename": Path(BEST).stem}
-        callbacks.append(ModelCheckpoint(**best, monitor=MONITORED, save_weights_only=True))
-        callbacks.append(EarlyStop(MONITORED, patience=options.patience))
+    if judge is not None:
+        callbacks.append(Judging(judge))
+    if options.select != "last":
+        monitor, mode = MEASURES[options.select]
+        best = {**where, "filename": Path(BEST).stem, "monitor": monitor, "mode": mode}
+        callbacks.append(ModelCheckpoint(**best, save_weights_only=True))
+        if options.patience is not None:
+            callbacks.append(EarlyStop(monitor, mode=mode, patience=options.patience))
     if options.max_time is not None:
         callbacks.append(LaunchTimer(options.max_time, interval="step"))
     return callbacks
+
+
+class Judging(Callback):
+    """Logs what a judge says of the averaged weights, which are in place during validation."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: "TrainingModule") -> None:
+        """One process asks, all hear: they must agree on which weights are best."""
+        verdict = self.judge(pl_module.model) if trainer.is_global_zero else 0.0
+        pl_module.log(MEASURES["sun"][0], trainer.strategy.broadcast(verdict), prog_bar=True)
 
 
 class EarlyStop(EarlyStopping):
@@ -316,7 +342,7 @@ def export(trainer: pl.Trainer, module: TrainingModule, config: RunConfig, secon
     """Write the averaged weights as a model folder and draw the learning curves."""
     folder = config.run_dir / "model"
     best = config.run_dir / BEST
-    if config.trainer.patience is not None and best.exists():
+    if config.trainer.select != "last" and best.exists():
         module.load_state_dict(torch.load(best, weights_only=True)["state_dict"])
     module.model.save(folder)
     (folder / "model_card.md").write_text(model_card(trainer, config, seconds))

@@ -4,6 +4,7 @@ Slow imports happen inside them, so that `--help` stays instant.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -274,6 +275,7 @@ def score(
 def train(
     *settings: str,
     max_time: str | None = None,
+    select: Literal["last", "loss", "sun"] | None = None,
 ) -> Path:
     """Train a model, or continue the run that its run_dir already holds.
 
@@ -282,6 +284,9 @@ def train(
             trainer.devices=4 or run_dir=runs/a. A file is looked for on disk, then among the
             shipped configurations.
         max_time: DD:HH:MM:SS after which this launch stops; the same command then continues.
+        select: Which weights to keep: the last (default), those of the lowest validation loss, or
+            those whose samples are most often stable, unique and novel. The last samples and judges
+            trainer.select_samples crystals at each validation: a minute or two on two cores.
 
     Returns:
         The exported model folder, which `generate --checkpoint` takes.
@@ -296,7 +301,14 @@ def train(
     overrides = [text for text in settings if "=" in text]
     if max_time is not None:
         overrides.append(f"trainer.max_time='{max_time}'")
-    return run(RunConfig.load(files, overrides))
+    if select is not None:
+        overrides.append(f"trainer.select={select}")
+    config = RunConfig.load(files, overrides)
+    if config.trainer.select != "sun":
+        return run(config)  # needs no more than a bare training node has
+    from mattergen_lite.selection import expected_sun
+
+    return run(config, partial(expected_sun, num_samples=config.trainer.select_samples))
 
 
 def _configuration(text: str) -> Path:

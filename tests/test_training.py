@@ -145,6 +145,38 @@ def test_two_processes_learn_what_one_does(table, tmp_path):
     assert "8 of 8 crystals" in (tmp_path / "two" / "model" / "model_card.md").read_text()
 
 
+def test_selected_weights_are_exported_not_the_last(table, tmp_path):
+    """By a judge that likes the first of three validations best."""
+    common = ["optimizer.max_steps=6", "trainer.val_every=2", "trainer.select=sun"]
+    common += [
+        "optimizer.learning_rate=0.02",
+        "optimizer.ema_decay=0.1",
+        "optimizer.warmup_steps=1",
+    ]
+    seen = []
+
+    def judge(model):
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+        return 1.0 / len(seen)
+
+    folder = train(run_config(table, tmp_path / "run", *common), judge)
+    assert len(seen) == 3
+    exported = CrystalDiffusion.load(folder).state_dict()
+    apart = [
+        sum((exported[k].float() - v.float()).abs().sum() for k, v in weights.items())
+        for weights in seen
+    ]
+    assert apart[0] < 0.5 * min(apart[1:])  # rounded to bfloat16
+    assert [value for _, value in read_metrics(tmp_path / "run")["val/sun"]] == pytest.approx(
+        [1, 1 / 2, 1 / 3]
+    )
+
+
+def test_selection_by_samples_needs_a_judge(table, tmp_path):
+    with pytest.raises(ValueError, match="--select sun"):
+        train(run_config(table, tmp_path, "trainer.select=sun"))
+
+
 def test_newest_checkpoint_wins(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     (tmp_path / "last.ckpt").touch()
