@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from scipy.stats import wasserstein_distance
@@ -47,15 +48,19 @@ def main() -> None:
     print(section)
 
 
-def judged_against(train: object, results: Path) -> list[Score]:
+def judged_against(train: pa.Table, results: Path) -> list[Score]:
     """The samples judged again, with the training split as the set of what is known."""
+    records = list(read_structures(results / FRAMES))
+    with Pool(available_cores()) as pool:
+        return score(records, reference=known_from(train), journal=Journal(pool))
+
+
+def known_from(train: pa.Table) -> Reference:
+    """The training split as what is known."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "train.parquet"
         pq.write_table(train, path)
-        reference = Reference.from_parquet(path, name="MP-20 training split")
-    records = list(read_structures(results / FRAMES))
-    with Pool(available_cores()) as pool:
-        return score(records, reference=reference, journal=Journal(pool))
+        return Reference.from_parquet(path, name="MP-20 training split")
 
 
 def protocol(record: dict, scores: Sequence[Score]) -> str:
@@ -99,12 +104,19 @@ def table_row(low: int, high: int, scores: Sequence[Score], test: CrystalDataset
         share(lambda s: s.novelty.is_unique),
         share(lambda s: bool(s.novelty.is_novel)),
         share(lambda s: s.novelty.is_unique and bool(s.novelty.is_novel)),
-        *distances(inside, test, (test.num_atoms >= low) & (test.num_atoms <= high)),
+        *(
+            f"{distance:.3f}"
+            for distance in distances(
+                inside, test, (test.num_atoms >= low) & (test.num_atoms <= high)
+            )
+        ),
     ]
     return "| " + " | ".join(cells) + " |"
 
 
-def distances(inside: Sequence[Score], test: CrystalDataset, rows: torch.Tensor) -> list[str]:
+def distances(
+    inside: Sequence[Score], test: CrystalDataset, rows: torch.Tensor
+) -> tuple[float, float]:
     """Wasserstein distances of density and number of elements to the test crystals."""
     index = rows.nonzero().flatten()
     num_elements = element_sets(test.crystals(index)).sum(-1)
@@ -114,7 +126,7 @@ def distances(inside: Sequence[Score], test: CrystalDataset, rows: torch.Tensor)
     n_ary = wasserstein_distance(
         [s.chemical_system.count("-") + 1 for s in inside], num_elements.numpy()
     )
-    return [f"{density:.3f}", f"{n_ary:.3f}"]
+    return float(density), float(n_ary)
 
 
 if __name__ == "__main__":

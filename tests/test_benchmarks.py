@@ -189,3 +189,16 @@ def test_smoke_configuration_is_small():
     config = RunConfig.load([ROOT / "configs" / "smoke.yaml"])
     assert config.data.path == "embedded"
     assert config.model.network.dim <= 64
+
+
+@pytest.mark.slow
+def test_sampler_curve(tmp_path):
+    """Both solvers make the calls they are asked for, and a second run adds nothing."""
+    arguments = ("--calls", 3, "--num-samples", 2, "--num-relaxed", 1, "--out", tmp_path)
+    command = [sys.executable, ROOT / "benchmarks" / "sampler_curve.py", *map(str, arguments)]
+    for _ in range(2):
+        subprocess.run(command, check=True, capture_output=True, timeout=600)
+        rows = [json.loads(line) for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+        assert [(row["solver"], row["calls"]) for row in rows] == [("multistep", 3), ("heun", 3)]
+        assert all(0 <= row["valid"] <= 1 and row["structures/s"] > 0 for row in rows)
+    assert (tmp_path / "curve.png").exists()

@@ -1,0 +1,194 @@
+"""Quality of samples against network calls: from this curve the default sampler is chosen.
+
+    python benchmarks/sampler_curve.py --checkpoint mp_20 --out curve/
+
+Both solvers at several numbers of calls, the same seeds for all. Shares are of raw samples; novel
+is against MP-20's training split, W1 distances are to its test split. "metastable" is the share
+expected to lie within 0.1 eV/atom of the hull (sum of calibrated probabilities, CHGNet relaxes and
+decides) among the first `--num-relaxed` samples, "rmsd" how far those moved in relaxing. Settings
+that `--out` has already are not run again; curve.png draws them.
+"""
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from matplotlib.figure import Figure
+from model_card import distances, known_from
+from tqdm import tqdm
+
+from mattergen_lite.config import DataConfig
+from mattergen_lite.data import CrystalDataset, read_table, select_rows
+from mattergen_lite.io import StructureRecord
+from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
+from mattergen_lite.results import JudgeOptions, Stopwatch, judge_all
+from mattergen_lite.sampling import SamplerOptions, Target, sample_records
+from mattergen_lite.scoring.journal import Journal
+from mattergen_lite.scoring.pool import Pool, available_cores
+from mattergen_lite.scoring.reference import Reference
+from mattergen_lite.scoring.score import Score, score
+from mattergen_lite.scoring.summary import summary
+
+Row = dict[str, str | int | float]
+CALLS = (10, 20, 50, 100, 200, 300)
+COLUMNS = {
+    "solver": "{}",
+    "calls": "{}",
+    "churn": "{:g}",
+    "structures/s": "{:.2f}",
+    "valid": "{:.1%}",
+    "physical": "{:.1%}",
+    "above P1": "{:.1%}",
+    "unique": "{:.1%}",
+    "novel": "{:.1%}",
+    "W1 density": "{:.3f}",
+    "W1 n-ary": "{:.3f}",
+    "metastable": "{:.1%}",
+    "rmsd": "{:.3f}",
+}
+DRAWN = ("valid", "physical", "above P1", "metastable", "rmsd", "W1 n-ary")
+
+
+@dataclass(frozen=True)
+class Yardstick:
+    """What samples are measured against."""
+
+    known: Reference  # training split
+    everything: Reference  # the embedded table, for ranking relaxed candidates
+    test: CrystalDataset
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", default="mp_20")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--num-samples", type=int, default=128)
+    parser.add_argument("--num-relaxed", type=int, default=32)
+    parser.add_argument("--calls", type=int, nargs="+", default=CALLS)
+    parser.add_argument("--churn", type=float, nargs="+", default=[SamplerOptions().churn])
+    parser.add_argument("--solvers", nargs="+", default=["multistep", "heun"])
+    parser.add_argument("--device", default="auto")
+    asked = parser.parse_args()
+    asked.out.mkdir(parents=True, exist_ok=True)
+    rows_file = asked.out / "curve.jsonl"
+    rows = (
+        [json.loads(line) for line in rows_file.read_text().splitlines()]
+        if rows_file.exists()
+        else []
+    )
+    done = {(row["solver"], row["calls"], row["churn"]) for row in rows}
+    settings = [
+        (solver, calls, churn)
+        for solver in asked.solvers
+        for calls in asked.calls
+        for churn in asked.churn
+        if (solver, calls, churn) not in done
+    ]
+    model = CrystalDiffusion.load(find_checkpoint(asked.checkpoint), pick_device(asked.device))
+    yardstick = read_yardstick()
+    with Pool(available_cores()) as pool:
+        for solver, calls, churn in tqdm(settings, desc="settings"):
+            row = measured(model, solver, calls, churn, asked, yardstick, pool)
+            rows.append(row)
+            with rows_file.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+            print(table([row]))
+    print(table(rows))
+    draw(rows, asked.out / "curve.png")
+
+
+def read_yardstick() -> Yardstick:
+    """The embedded data in its roles."""
+    data = read_table("embedded")
+    return Yardstick(
+        known=known_from(select_rows(data, ["train"], DataConfig())),
+        everything=Reference.embedded(),
+        test=CrystalDataset.from_table(select_rows(data, ["test"], DataConfig())),
+    )
+
+
+def measured(
+    model: CrystalDiffusion,
+    solver: str,
+    calls: int,
+    churn: float,
+    asked: argparse.Namespace,
+    yardstick: Yardstick,
+    pool: Pool,
+) -> Row:
+    """One point of the curve."""
+    # Heun takes two calls a step, but one in the last.
+    steps = calls if solver == "multistep" else (calls + 1) // 2
+    options = SamplerOptions(solver=solver, steps=steps, churn=churn)
+    start = perf_counter()
+    numbers = range(asked.num_samples)
+    (records,) = sample_records(
+        model, numbers, len(numbers), seed=0, options=options, target=Target()
+    )
+    seconds = perf_counter() - start
+    journal = Journal(pool, progress=False)
+    scores = score(records, reference=yardstick.known, journal=journal)
+    setting: Row = {"solver": solver, "calls": calls, "churn": churn}
+    speed = {"samples": len(records), "structures/s": len(records) / seconds}
+    relaxed = after_relaxing(
+        records[: asked.num_relaxed], str(next(model.parameters()).device), yardstick, journal
+    )
+    return setting | speed | raw_figures(scores, yardstick.test) | relaxed
+
+
+def raw_figures(scores: list[Score], test: CrystalDataset) -> Row:
+    """Shares of the samples as they came."""
+    density, n_ary = distances(scores, test, test.num_atoms > 0)
+
+    def share(passed: list[bool]) -> float:
+        return float(np.mean(passed))
+
+    return {
+        "valid": share(
+            [s.validity.structure_valid and s.neutrality.composition_valid for s in scores]
+        ),
+        "physical": share([not s.validity.physical_problem for s in scores]),
+        "above P1": share([bool(s.symmetry and s.symmetry.space_group > 1) for s in scores]),
+        "unique": share([bool(s.novelty.is_unique) for s in scores]),
+        "novel": share([bool(s.novelty.is_novel) for s in scores]),
+        "W1 density": density,
+        "W1 n-ary": n_ary,
+    }
+
+
+def after_relaxing(
+    records: list[StructureRecord], device: str, yardstick: Yardstick, journal: Journal
+) -> Row:
+    """How far the samples were from a minimum, and from the hull."""
+    options = JudgeOptions(potential="chgnet", second_opinion=None, device=device)
+    candidates = judge_all(records, options, yardstick.everything, journal, Stopwatch())
+    found = summary(candidates).stability
+    return {"metastable": found.expected_metastable, "rmsd": found.median_rmsd}
+
+
+def table(rows: list[Row]) -> str:
+    """A Markdown table."""
+    lines = [" | ".join(COLUMNS), "|".join(["---"] * len(COLUMNS))]
+    lines += [" | ".join(form.format(row[name]) for name, form in COLUMNS.items()) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def draw(rows: list[Row], path: Path) -> None:
+    """Every figure of merit against calls, a line a solver and churn."""
+    figure = Figure(figsize=(11, 6), layout="constrained")
+    for axes, name in zip(figure.subplots(2, 3).flat, DRAWN, strict=True):
+        for kind in sorted({(row["solver"], row["churn"]) for row in rows}):
+            points = sorted(
+                (row["calls"], row[name]) for row in rows if (row["solver"], row["churn"]) == kind
+            )
+            axes.plot(*zip(*points, strict=True), "o-", label=f"{kind[0]}, churn {kind[1]:g}")
+        axes.set(title=name, xlabel="network calls", xscale="log")
+    figure.axes[0].legend()
+    figure.savefig(path, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
