@@ -52,6 +52,7 @@ def results(out):
     return [row | {"checkpoint": ""} for row in rows], tables, weights
 
 
+@pytest.mark.slow
 def test_a_killed_loop_ends_where_an_undisturbed_one_does(base, tmp_path, monkeypatch):
     """Killed while judging, while training, and after a round's crystals but before its record."""
     asked = QUICK | {"rounds": 2, "checkpoint": base, "require": "readable,unique"}
