@@ -329,6 +329,8 @@ def draw(rows: Mapping[Cell, Row], properties: Sequence[Property]) -> Figure:
     grid: dict[str, list[str]] = {}
     for target in dict.fromkeys(cell.target for cell in cells):
         grid.setdefault(target.split("=")[0], []).append(target)
+    if not grid:
+        raise ValueError("nothing to draw: expected a target on one property")
     width = max(map(len, grid.values()))
     figure = Figure(figsize=(3.4 * width, 2.5 * len(grid)), layout="constrained")
     panels = figure.subplots(len(grid), width, squeeze=False)
@@ -357,9 +359,9 @@ def draw_histograms(axes: Axes, chosen: Mapping[str, Row], target: str, prop: Pr
     }
     value, allowed = float(target.split("=")[1]), tolerance(prop.name)
     everything = np.concatenate([*found.values(), [value]])
-    edges = np.linspace(*np.percentile(everything, [1, 99]), 25)
+    edges = np.linspace(*np.percentile(everything, [1, 99]), 16)
     if edges[0] == edges[-1]:
-        edges = np.linspace(value - 1, value + 1, 25)
+        edges = np.linspace(value - 1, value + 1, 16)
     half = max(allowed.absolute, allowed.relative * abs(value))
     axes.axvspan(value - half, value + half, color=ORANGE, alpha=0.2, linewidth=0)
     for (title, values), colour in zip(found.items(), SHADES, strict=False):
@@ -380,7 +382,9 @@ def draw_bars(axes: Axes, chosen: Mapping[str, Row], target: str, prop: Property
     rates = [hits(row, target, "measured", [prop]) for row in chosen.values()]
     axes.bar(range(len(rates)), rates, color=[SHADES[i % len(SHADES)] for i in range(len(rates))])
     axes.set_xticks(range(len(rates)), [title.split()[-1] for title in chosen], fontsize=7)
-    axes.set(ylabel="share on target", xlabel="guidance")
+    axes.set_ylim(0, max(0.05, 1.1 * max(rates)))
+    axes.set_xlabel("guidance", fontsize=8)
+    axes.set_ylabel("share on target", fontsize=8)
 
 
 # The command
