@@ -19,7 +19,7 @@ those of MP-20's test split that its training split has nothing of.
 import argparse
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -341,8 +341,9 @@ def draw(rows: Mapping[Cell, Row], properties: Sequence[Property]) -> Figure:
             chosen = {"unconditional": rows[Cell()]} | {
                 f"guidance {cell.guidance:g}": rows[cell] for cell in cells if cell.target == target
             }
-            panel: Callable = draw_bars if names[name].kind == "category" else draw_histograms
-            panel(axes, chosen, target, names[name])
+            prop = names[name]
+            draw_panel = draw_bars if prop.kind == "category" else draw_histograms
+            draw_panel(axes, chosen, target, prop)
             axes.set_title(target, fontsize=9, loc="left")
             axes.tick_params(labelsize=7)
     panels[0][0].legend(fontsize=7, frameon=False)
@@ -351,13 +352,9 @@ def draw(rows: Mapping[Cell, Row], properties: Sequence[Property]) -> Figure:
 
 def draw_histograms(axes: Axes, chosen: Mapping[str, Row], target: str, prop: Property) -> None:
     """Outlines of the distributions; the tolerance is shaded."""
-    found = {
-        title: finite(
-            column(row, prop.name, "measured") or column(row, prop.name, "by_composition") or ()
-        )
-        for title, row in chosen.items()
-    }
-    value, allowed = float(target.split("=")[1]), tolerance(prop.name)
+    found = {title: finite(shown(row, prop.name)) for title, row in chosen.items()}
+    (one,) = asked(target, 1.0, [prop])
+    allowed, value = tolerance(prop.name), one.low
     everything = np.concatenate([*found.values(), [value]])
     edges = np.linspace(*np.percentile(everything, [1, 99]), 16)
     if edges[0] == edges[-1]:
@@ -394,7 +391,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="name or folder")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--targets", nargs="*", default=list(TARGETS), help="such as band_gap=2")
+    parser.add_argument(
+        "--targets", nargs="*", default=list(TARGETS), help="values, such as band_gap=2"
+    )
     parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 4.0])
     parser.add_argument("--num-samples", type=int, default=64, help="a target and guidance")
     parser.add_argument("--num-systems", type=int, default=20, help="held-out chemical systems")
@@ -440,8 +439,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = {
         name: getattr(choice, name) for name in ("num_samples", "system_samples", "steps", "seed")
     } | {"weights": weights_hash(folder)[:12]}
-    for text in choice.targets:
-        asked(text, 1.0, model.properties)  # a slip is said before hours are spent
+    for text in choice.targets:  # a slip is said before hours are spent
+        if any(one.low != one.high for one in asked(text, 1.0, model.properties)):
+            raise ValueError(f"target {text}: expected values, not ranges")
     done = read_done(choice.out, settings)
     workers = available_cores() if choice.num_workers is None else choice.num_workers
     with Pool(workers) as pool:

@@ -125,7 +125,7 @@ class Probe:
             with torch.no_grad():
                 features = model.features(model.diffusion.encode(batch), sigma)
                 values.append(regression.mean(features, sigma).cpu())
-        return self.definition.denormalise(torch.cat(values))
+        return self.definition.within_reason(self.definition.denormalise(torch.cat(values)))
 
     @property
     def held_out(self) -> LevelError:
@@ -372,7 +372,8 @@ def fit(
 def standardised(prop: PropertyConfig, values: Float[Tensor, "M"]) -> PropertyConfig:
     """The property with mean and spread of the values, of their logarithm if it has `log`."""
     raw = values.log10() if prop.log else values
-    return prop.model_copy(update={"mean": raw.mean().item(), "std": raw.std().item()})
+    figures = {"mean": raw.mean(), "std": raw.std(), "minimum": values.min()}
+    return prop.model_copy(update={name: value.item() for name, value in figures.items()})
 
 
 def noisy_features(
