@@ -81,7 +81,8 @@ class Judge:
 
     def measure(self, crystals: CrystalBatch) -> Tensor:
         """Values in the property's unit. [B]"""
-        return self.prop.denormalise(composition_features(crystals) @ self.weight + self.bias)
+        standard = composition_features(crystals) @ self.weight + self.bias
+        return self.prop.within_reason(self.prop.denormalise(standard))
 
 
 def fit_judge(table: pa.Table, prop: PropertyConfig) -> Judge:

@@ -27,7 +27,14 @@ def printed(verb: Callable[..., object]) -> Callable[..., None]:
 
 app = App(name="mattergen-lite", help="Design inorganic crystals: sample, judge, train.")
 data = App(name="data", help="Prepare and inspect crystal tables.")
-for verb in (verbs.generate, verbs.score, verbs.train, verbs.finetune, verbs.steer):
+for verb in (
+    verbs.generate,
+    verbs.score,
+    verbs.discover,
+    verbs.train,
+    verbs.finetune,
+    verbs.steer,
+):
     app.command(printed(verb))
 data.command(printed(verbs.data_prepare), name="prepare")
 data.command(printed(verbs.data_info), name="info")

@@ -227,6 +227,11 @@ def select_rows(table: pa.Table, splits: Sequence[str], config: DataConfig) -> p
     return selected
 
 
+def embedded_crystals(*splits: str) -> CrystalDataset:
+    """Crystals of the embedded table's splits, such as "train", which is MP-20's."""
+    return CrystalDataset.from_table(select_rows(read_table(EMBEDDED), splits, DataConfig()))
+
+
 class BatchOrder:
     """Endless, reproducible batches of row numbers, sorted by size inside shuffled pools.
 

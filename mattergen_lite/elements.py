@@ -85,8 +85,14 @@ def element_groups() -> dict[str, frozenset[str]]:
     return {
         "toxic": group(lambda row: row["toxic"] == "1"),
         "radioactive": group(lambda row: row["radioactive"] == "1"),
-        "scarce": group(lambda row: float(row["crustal_abundance"] or 0) < SCARCE_ABUNDANCE),
+        "scarce": group(lambda row: (crustal_abundance(row["symbol"]) or 0) < SCARCE_ABUNDANCE),
     }
+
+
+def crustal_abundance(symbol: str) -> float | None:
+    """Parts per million of the Earth's crust, by mass; None if the element is not found there."""
+    text = element_rows()[atomic_number(symbol) - 1]["crustal_abundance"]
+    return float(text) if text else None
 
 
 def parse_elements(text: str) -> frozenset[str]:

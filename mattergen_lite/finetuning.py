@@ -1,5 +1,7 @@
 """Teach a finished model a property of your own, by the trainer that every model is trained with.
 
+`finetune` teaches a property, `reinforce` only more crystals of a kind.
+
 The model gets a zero-initialised embedding of the property, so that training starts from exactly
 the model as it was. Half of each batch is the base's own kind of crystals, without the new label,
 so that it does not forget them; the rest are the labelled ones, each as often as it takes. Training
@@ -135,10 +137,41 @@ def finetune(
     )
 
 
+def reinforce(base: Path, found: pa.Table, run_dir: Path, options: FinetuneOptions) -> Path:
+    """Teach the model in the folder `base` to make more crystals like those of a table.
+
+    Trains for all of `options.steps`, or continues the run that `run_dir` holds. Columns of the
+    table that are properties of the model are taught as such.
+
+    Returns:
+        The folder of the model.
+
+    Raises:
+        ValueError: If no crystal has only elements the base knows, or `run_dir` holds another run.
+    """
+    seen = CrystalDiffusion.load(base).diffusion.allowed_elements
+    found = known_elements(found, seen)
+    if not len(found):
+        raise ValueError("no crystals to learn from: expected some of elements the model has seen")
+    config = run_config(base, None, run_dir, options)
+    pool, held_out = (base_rows(seen, split, config.model) for split in ("train", "val"))
+    held_out = held_out.slice(0, REPORT_CRYSTALS)
+    table = training_table(found, held_out, pool, config.model.properties, options)
+    write_table(table, run_dir / TABLE)
+    return train(config)
+
+
+def base_loss(folder: Path, device: str) -> float:
+    """Loss of MP-20 validation crystals under a model: how far it has drifted from what it knew."""
+    model = CrystalDiffusion.load(folder, pick_device(device))
+    checks = base_rows(model.diffusion.allowed_elements, "val", model.config)
+    return mean_loss(model, checks.slice(0, REPORT_CRYSTALS))
+
+
 def run_config(
-    base: Path, prop: PropertyConfig, run_dir: Path, options: FinetuneOptions
+    base: Path, prop: PropertyConfig | None, run_dir: Path, options: FinetuneOptions
 ) -> RunConfig:
-    """The training run that teaches `prop` to the model in the folder `base`.
+    """The training run that teaches `prop`, or only crystals, to the model in the folder `base`.
 
     What the base knows stays as it is: its properties with their standardisation, its sizes.
 
@@ -146,14 +179,8 @@ def run_config(
         ValueError: If the base has a property of that name and another kind.
     """
     model = read_config(base)
-    known = {p.name: p for p in model.properties}
-    same = known.get(prop.name, prop)
-    if (same.kind, same.log, same.num_categories) != (prop.kind, prop.log, prop.num_categories):
-        raise ValueError(
-            f"{base} knows {prop.name!r} as {same.kind}, log={same.log}, "
-            f"{same.num_categories} categories: say the same or rename the column"
-        )
-    properties = tuple((known | {prop.name: same}).values())
+    if prop is not None:
+        model = model.model_copy(update={"properties": _extended(model.properties, prop, base)})
     return RunConfig(
         run_dir=run_dir,
         seed=options.seed,
@@ -161,8 +188,8 @@ def run_config(
         data=DataConfig(
             path=str(run_dir / TABLE), max_atoms=model.max_atoms, batch_size=options.batch_size
         ),
-        model=model.model_copy(update={"properties": properties}),
-        loss=LOSSES.model_copy(update={"focus": (prop.name,)}),
+        model=model,
+        loss=LOSSES.model_copy(update={"focus": (prop.name,) if prop else ()}),
         optimizer=OptimizerConfig(
             learning_rate=options.learning_rate,
             weight_decay=0.0,  # towards zero is away from the base
@@ -177,10 +204,24 @@ def run_config(
             checkpoint_minutes=options.checkpoint_minutes,
             val_every=max(1, options.steps // 20),
             log_every=10,
-            select="loss",
-            patience=options.patience,
+            select="loss" if prop else "last",  # all of what `reinforce` teaches is seen
+            patience=options.patience if prop else None,
         ),
     )
+
+
+def _extended(
+    properties: Sequence[PropertyConfig], prop: PropertyConfig, base: Path
+) -> tuple[PropertyConfig, ...]:
+    """The properties with one more, unless it is among them."""
+    known = {p.name: p for p in properties}
+    same = known.get(prop.name, prop)
+    if (same.kind, same.log, same.num_categories) != (prop.kind, prop.log, prop.num_categories):
+        raise ValueError(
+            f"{base} knows {prop.name!r} as {same.kind}, log={same.log}, "
+            f"{same.num_categories} categories: say the same or rename the column"
+        )
+    return tuple((known | {prop.name: same}).values())
 
 
 def _accelerator(device: str) -> str:
@@ -206,11 +247,13 @@ def _check_enough(train_rows: pa.Table, val_rows: pa.Table, name: str) -> None:
         )
 
 
-def base_rows(seen: Bool[Tensor, "Z"], split: str, model: ModelConfig, name: str) -> pa.Table:
+def base_rows(
+    seen: Bool[Tensor, "Z"], split: str, model: ModelConfig, name: str | None = None
+) -> pa.Table:
     """Crystals like those the base was trained on, in random order.
 
-    Their values of the property to be taught, should the embedded table have them, are hidden:
-    only the user's labels count.
+    Their values of a property to be taught, should the embedded table have them, are hidden: only
+    the user's labels count.
     """
     table = read_table(EMBEDDED)
     inside = pc.and_(

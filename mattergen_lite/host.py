@@ -4,6 +4,7 @@ The host keeps its own cell. The model knows Niggli-reduced, lower-triangular ce
 the reduced cell for sampling and come back; fixed sites are then the very numbers of the file.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -148,7 +149,9 @@ def _niggli_reduction(lattice: Float[Tensor, "3 3"]) -> Float[Tensor, "3 3"]:
     """Whole numbers that take a cell to its Niggli cell; the identity if spglib finds none."""
     import spglib
 
-    reduced = spglib.niggli_reduce(lattice.numpy())
+    reduced = None
+    with suppress(spglib.SpglibError):
+        reduced = spglib.niggli_reduce(lattice.numpy())
     if reduced is None:
         return torch.eye(3, dtype=torch.double)
     return torch.tensor(np.round(reduced @ np.linalg.inv(lattice.numpy())))

@@ -28,7 +28,7 @@ from mattergen_lite.config import PropertyConfig, Section, read_yaml, write_yaml
 from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.data import CrystalDataset
 from mattergen_lite.diffusion.joint import Latent, draw_noise
-from mattergen_lite.model import CrystalDiffusion, read_weights
+from mattergen_lite.model import CrystalDiffusion, read_weights, weights_hash
 from mattergen_lite.properties import Property
 from mattergen_lite.regression import best_penalty, held_out_predictions, ridge
 from mattergen_lite.shapes import Float, Int
@@ -125,7 +125,7 @@ class Probe:
             with torch.no_grad():
                 features = model.features(model.diffusion.encode(batch), sigma)
                 values.append(regression.mean(features, sigma).cpu())
-        return self.definition.denormalise(torch.cat(values))
+        return self.definition.within_reason(self.definition.denormalise(torch.cat(values)))
 
     @property
     def held_out(self) -> LevelError:
@@ -262,19 +262,38 @@ def steering(
     return tuple(steered)
 
 
-def oracles(folder: Path, weights_sha256: str) -> list[Probe]:
-    """The probes that a model folder brings along to measure properties of its samples.
+@dataclass(frozen=True, kw_only=True)
+class Oracle:
+    """A probe and the model whose features it reads, which need not be the one that samples."""
+
+    probe: Probe
+    model: CrystalDiffusion
+
+
+def oracles(
+    folder: Path, model: CrystalDiffusion | None, device: torch.device | str = "cpu"
+) -> list[Oracle]:
+    """What a model folder brings along to measure properties of crystals.
+
+    Args:
+        folder: Of a model.
+        model: That very model; None loads it, if there is an oracle that needs it.
+        device: To load it to.
 
     Raises:
-        ValueError: If one is corrupt or belongs to other weights.
+        ValueError: If an oracle is corrupt or belongs to other weights.
     """
     paths = sorted(folder.glob(f"oracles/*/{CONFIG}"))
-    return [Probe.load(path.parent, weights_sha256) for path in paths]
+    if not paths:
+        return []
+    model = model or CrystalDiffusion.load(folder, device)
+    weights = weights_hash(folder)
+    return [Oracle(probe=Probe.load(path.parent, weights), model=model) for path in paths]
 
 
-def asked_for(probes: Sequence[Probe], targets: Sequence[PropertyTarget]) -> list[Probe]:
-    """The probes of properties that have a target, one a property: the first."""
-    first = {probe.definition.name: probe for probe in reversed(probes)}
+def asked_for(known: Sequence[Oracle], targets: Sequence[PropertyTarget]) -> list[Oracle]:
+    """The oracles of properties that have a target, one a property: the first."""
+    first = {oracle.probe.definition.name: oracle for oracle in reversed(known)}
     names = [target.definition.name for target in targets]
     return [first[name] for name in names if name in first]
 
@@ -353,7 +372,8 @@ def fit(
 def standardised(prop: PropertyConfig, values: Float[Tensor, "M"]) -> PropertyConfig:
     """The property with mean and spread of the values, of their logarithm if it has `log`."""
     raw = values.log10() if prop.log else values
-    return prop.model_copy(update={"mean": raw.mean().item(), "std": raw.std().item()})
+    figures = {"mean": raw.mean(), "std": raw.std(), "minimum": values.min()}
+    return prop.model_copy(update={name: value.item() for name, value in figures.items()})
 
 
 def noisy_features(

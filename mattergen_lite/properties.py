@@ -41,6 +41,11 @@ class Property:
         raw = standard * self.std + self.mean
         return 10**raw if self.log else raw
 
+    def within_reason(self, value: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+        """Predicted values, none below zero of what was never seen below: a gap, a density."""
+        never_negative = self.minimum is not None and self.minimum >= 0
+        return value.clamp(min=0) if never_negative else value
+
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from pymatgen.core import Structure
 from tqdm import tqdm
 
+from mattergen_lite.data import embedded_crystals
 from mattergen_lite.dft import write_shortlist_inputs
 from mattergen_lite.io import (
     Cif,
@@ -37,6 +38,8 @@ from mattergen_lite.report import write_report
 from mattergen_lite.scoring.audit import Audit, audit
 from mattergen_lite.scoring.candidate import CHECKS, Candidate
 from mattergen_lite.scoring.funnel import Funnel, funnel
+from mattergen_lite.scoring.hits import HOW_UNCONDITIONAL, HitRate, hit_rates
+from mattergen_lite.scoring.hits import PROTOCOL as HITS_PROTOCOL
 from mattergen_lite.scoring.journal import Journal
 from mattergen_lite.scoring.phonons import require_phonopy
 from mattergen_lite.scoring.pool import Failure, Pool
@@ -81,6 +84,7 @@ class Judged:
     candidates: list[Candidate]
     summary: Summary
     funnel: Funnel
+    hits: tuple[HitRate, ...]  # of every target
     audit: Audit | None
     seconds: dict[str, float]
 
@@ -92,7 +96,8 @@ class Judged:
         ]
         times = ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
         audited = [self.audit.text()] if self.audit else []
-        parts = [self.summary.text(), *audited, self.funnel.text(), *best, times]
+        hits = [*(one.text() for one in self.hits), *([HOW_UNCONDITIONAL] if self.hits else [])]
+        parts = [self.summary.text(), *audited, self.funnel.text(), *hits, *best, times]
         return "\n".join([*parts, f"-> {self.table}"])
 
 
@@ -216,9 +221,16 @@ def judge_and_write(
         audited = write_audit(candidates, reference, folder) if options.audit else None
         figures = summary(candidates)
         how = protocol(figures) | {"reference": reference.name}
+        how |= HITS_PROTOCOL if options.targets else {}
         passed = funnel(candidates, options.checks)
+        hits = against_training(candidates, options.targets)
         write_json(
-            {"figures": asdict(figures), "funnel": asdict(passed), "protocol": how},
+            {
+                "figures": asdict(figures),
+                "funnel": asdict(passed),
+                "targets": [one.figures() for one in hits],
+                "protocol": how,
+            },
             folder / "summary.json",
         )
     with watch.stage("report"):
@@ -240,9 +252,17 @@ def judge_and_write(
         candidates=candidates,
         summary=figures,
         funnel=passed,
+        hits=hits,
         audit=audited,
         seconds=watch.seconds,
     )
+
+
+def against_training(
+    candidates: Sequence[Candidate], targets: Sequence[PropertyTarget]
+) -> tuple[HitRate, ...]:
+    """Hit rates beside the base rates of MP-20's training split; none without targets."""
+    return hit_rates(candidates, targets, embedded_crystals("train")) if targets else ()
 
 
 def judge_until(

@@ -23,7 +23,7 @@ from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.inpainting import Known
 from mattergen_lite.io import LearnedValue, StructureRecord, to_structures
 from mattergen_lite.model import CrystalDiffusion
-from mattergen_lite.probe import Probe
+from mattergen_lite.probe import Oracle
 from mattergen_lite.properties import Conditions
 from mattergen_lite.shapes import Bool, Float, Int
 from mattergen_lite.targets import PropertyTarget, TargetValue, draw_conditions, target_cells
@@ -332,7 +332,7 @@ def sample_records(
     seed: int,
     options: SamplerOptions,
     target: Target,
-    oracles: Sequence[Probe] = (),
+    oracles: Sequence[Oracle] = (),
 ) -> Iterator[list[StructureRecord]]:
     """Generate samples as named structures, so many at once, until the indices end.
 
@@ -343,7 +343,7 @@ def sample_records(
         seed: Seed of the whole run.
         options: Solver settings.
         target: What the samples should be.
-        oracles: Probes that measure properties of every sample.
+        oracles: What measures properties of every sample.
 
     Raises:
         ValueError: As `sample` does, before anything has been sampled.
@@ -355,7 +355,7 @@ def sample_records(
             part,
             to_structures(samples.crystals),
             samples.targets,
-            learned_values(model, oracles, samples.crystals),
+            learned_values(oracles, samples.crystals),
             strict=True,
         )
         yield [
@@ -365,13 +365,13 @@ def sample_records(
 
 
 def learned_values(
-    model: CrystalDiffusion, oracles: Sequence[Probe], crystals: CrystalBatch
+    oracles: Sequence[Oracle], crystals: CrystalBatch
 ) -> list[dict[str, LearnedValue]]:
     """What each oracle reads from every crystal, and how far it is wrong on average."""
     columns = {
-        oracle.definition.name: [
-            LearnedValue(value, oracle.held_out.mae)
-            for value in oracle.predict(model, crystals).tolist()
+        oracle.probe.definition.name: [
+            LearnedValue(value, oracle.probe.held_out.mae)
+            for value in oracle.probe.predict(oracle.model, crystals).tolist()
         ]
         for oracle in oracles
     }

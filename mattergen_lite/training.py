@@ -342,8 +342,11 @@ def export(trainer: pl.Trainer, module: TrainingModule, config: RunConfig, secon
     """Write the averaged weights as a model folder and draw the learning curves."""
     folder = config.run_dir / "model"
     best = config.run_dir / BEST
-    if config.trainer.select != "last" and best.exists():
-        module.load_state_dict(torch.load(best, weights_only=True)["state_dict"])
+    kept = best if config.trainer.select != "last" and best.exists() else None
+    # From disk: if nothing was left to train, those in memory have not been averaged.
+    averaged = kept or newest_checkpoint(config.run_dir)
+    if averaged is not None:
+        module.load_state_dict(torch.load(averaged, weights_only=True)["state_dict"])
     module.model.save(folder)
     (folder / "model_card.md").write_text(model_card(trainer, config, seconds))
     plot_curves(config.run_dir)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from mattergen_lite.curation import DatasetInfo, PrepareReport
+    from mattergen_lite.discovery import Discovered
     from mattergen_lite.finetuning import Finetuned
     from mattergen_lite.probe import Probe
     from mattergen_lite.results import Judged
@@ -28,6 +29,7 @@ def generate(
     condition: Sequence[str] = (),
     guidance: Sequence[str] = (),
     probe: Sequence[Path] = (),
+    measured_by: str | None = None,
     elements: str | None = None,
     chemical_system: str | None = None,
     exclude: str | None = None,
@@ -77,6 +79,8 @@ def generate(
             2 insists; band_gap=3 sets that of one property. Repeat for several.
         probe: Folder that `steer` wrote: steers towards the condition on its property, and measures
             it on every sample; repeat for several.
+        measured_by: Model whose learned oracles measure what has no exact one, such as a band gap,
+            by name or folder; default the checkpoint itself. Fine-tuned models have none.
         elements: Elements that may occur, such as Li,P,S; no sample contains any other.
         chemical_system: Elements of which every sample has each and no other, such as Li-P-S.
         exclude: Elements that must not occur, such as Pb,Cd or toxic,radioactive,scarce.
@@ -128,7 +132,7 @@ def generate(
             pick_device,
             weights_hash,
         )
-        from mattergen_lite.probe import Probe, asked_for, oracles, steering
+        from mattergen_lite.probe import Oracle, Probe, asked_for, oracles, steering
         from mattergen_lite.results import JudgeOptions, Stopwatch, check_folder, judge_and_write
         from mattergen_lite.sampling import SamplerOptions, Target, sample_records
         from mattergen_lite.scoring.funnel import parse_required
@@ -150,7 +154,11 @@ def generate(
         with watch.stage("loading"):
             model = CrystalDiffusion.load(folder, pick_device(device))
             probes = [Probe.load(path, weights_hash(folder)) for path in probe]
-            learned = [*probes, *oracles(folder, weights_hash(folder))]
+            reader = find_checkpoint(measured_by or checkpoint)
+            learned = [
+                *(Oracle(probe=one, model=model) for one in probes),
+                *oracles(reader, model if reader == folder else None, pick_device(device)),
+            ]
         probed = [one.definition for one in probes]
         asked = parse_targets(condition, guidance, [*probed, *model.properties])
         target = Target(
@@ -270,6 +278,124 @@ def score(
             records = list(islice(read_structures(source), limit))
         provenance = {"verb": "score", "arguments": arguments}
         return judge_and_write([records], out / "scores.csv", watch, provenance, judging, pool)
+
+
+def discover(
+    *,
+    out: Path,
+    rounds: int = 5,
+    patience: int = 2,
+    num_samples: int = 64,
+    checkpoint: str = DEFAULT_CHECKPOINT,
+    condition: Sequence[str] = (),
+    guidance: Sequence[str] = (),
+    measured_by: str | None = None,
+    elements: str | None = None,
+    chemical_system: str | None = None,
+    exclude: str | None = None,
+    formula: str | None = None,
+    num_atoms: str | None = None,
+    require: str | None = None,
+    relax: bool = True,
+    potential: BuiltInPotential = "7net-l3i5",
+    second_opinion: BuiltInPotential | None = "chgnet",
+    reference: Sequence[Path] = (),
+    finetune_steps: int = 200,
+    learning_rate: float = 1e-4,
+    base_share: float = 0.8,
+    seed: int = 0,
+    steps: int = 50,
+    batch_size: int = 64,
+    device: str = "auto",
+    num_workers: int | None = None,
+) -> "Discovered":
+    """Generate, judge, learn from what passed, and again; the same command continues after a kill.
+
+    Each round starts from the checkpoint, taught all that earlier rounds have found together with
+    crystals of the embedded table, so that it does not forget them. What has been found counts as
+    known from then on. Writes <out>/rounds/<number>/ (generated/, as `generate` writes it; tuning/,
+    as `finetune`; found.parquet), and rounds.csv, rounds.json and rounds.png.
+
+    Args:
+        out: Folder of the loop.
+        rounds: At most so many.
+        patience: Stop after so many rounds without a higher pass rate.
+        num_samples: Crystals a round.
+        checkpoint: Name of a shipped model, or path of a model folder, to start from.
+        condition: Targets, as of `generate`; repeat for several.
+        guidance: Weight of the targets, as of `generate`.
+        measured_by: Model whose learned oracles measure what has no exact one; default the
+            checkpoint, in every round.
+        elements: Elements that may occur, such as Li,P,S.
+        chemical_system: Elements of which every sample has each and no other, such as Li-P-S.
+        exclude: Elements that must not occur, such as Pb,Cd or toxic,radioactive,scarce.
+        formula: Composition of every sample, such as LiFePO4.
+        num_atoms: Atoms per primitive cell, such as 8 or 4..12.
+        require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target; default all
+            that are made. What passes is learnt from.
+        relax: Relax every crystal with CHGNet and judge its stability; seconds a crystal.
+        potential: Decides about the energy above the hull of what relaxed.
+        second_opinion: Is compared with it.
+        reference: Known structures to be novel against, beside the embedded Materials Project.
+        finetune_steps: Optimiser steps before every round but the first.
+        learning_rate: Its highest value.
+        base_share: Share of each batch that comes from the embedded table.
+        seed: Of samples and training.
+        steps: Solver steps of the sampler.
+        batch_size: Crystals denoised together, and learnt from together.
+        device: cpu, cuda, or auto.
+        num_workers: Processes that judge; default one a core, 0 judges in this process.
+
+    Raises:
+        ValueError: If an argument does not make sense, or `out` holds a loop of other settings.
+    """
+    arguments = dict(locals())
+    from mattergen_lite.discovery import DiscoverOptions, Request, settings
+    from mattergen_lite.discovery import discover as run
+    from mattergen_lite.finetuning import FinetuneOptions
+    from mattergen_lite.model import find_checkpoint
+
+    def judged(request: Request) -> None:
+        generate(
+            out=request.out,
+            checkpoint=str(request.checkpoint),
+            first_sample=request.first_sample,
+            num_samples=num_samples,
+            condition=condition,
+            guidance=guidance,
+            measured_by=measured_by or checkpoint,
+            elements=elements,
+            chemical_system=chemical_system,
+            exclude=exclude,
+            formula=formula,
+            num_atoms=num_atoms,
+            require=require,
+            relax=relax,
+            potential=potential,
+            second_opinion=second_opinion,
+            reference=[*reference, *request.found],
+            seed=seed,
+            steps=steps,
+            batch_size=batch_size,
+            device=device,
+            num_workers=num_workers,
+        )
+
+    options = DiscoverOptions(
+        rounds=rounds,
+        patience=patience,
+        num_samples=num_samples,
+        settings=settings(arguments),
+        tuning=FinetuneOptions(
+            steps=finetune_steps,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            base_share=base_share,
+            seed=seed,
+            device=device,
+        ),
+    )
+    return run(find_checkpoint(checkpoint), out, judged, options)
 
 
 def train(

@@ -14,6 +14,8 @@ from crystals import nacl_primitive, perovskite
 from models import tiny_model
 
 from mattergen_lite.config import RunConfig
+from mattergen_lite.elements import atomic_number
+from mattergen_lite.properties import Property
 
 ROOT = Path(__file__).parent.parent
 SBATCH = ROOT / "configs" / "train.sbatch"
@@ -34,6 +36,7 @@ def checkpoint(tmp_path):
 def run(monkeypatch, tmp_path, capsys):
     """Run a benchmark; its rows, and what it printed."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    monkeypatch.syspath_prepend(ROOT / "scripts")
 
     def run_benchmark(name, *arguments):
         path = tmp_path / "result.json"
@@ -158,6 +161,71 @@ def test_own_property(run, tmp_path):
         assert row["10%"] <= row["median"] <= row["90%"]
     facts = json.loads((tmp_path / "result.json").read_text())
     assert facts["judge_r2"] > 0.5
+
+
+def test_design(run, checkpoint, tmp_path):
+    """A table, a figure and a file of cells that the same command does not add to."""
+    done, table, figure = (tmp_path / name for name in ("design.jsonl", "design.md", "design.png"))
+    fit_oracles = importlib.import_module("fit_oracles")
+    fit_oracles.main(
+        [
+            *("--checkpoint", str(checkpoint), "--properties", "band_gap"),
+            *("--max-labels", "200", "--device", "cpu"),
+        ]
+    )
+    arguments = (
+        *("--checkpoint", checkpoint, "--device", "cpu", "--num-workers", 0, "--steps", 2),
+        *("--targets", "band_gap=0", "space_group=225", "--guidance", 1, 2, "--num-samples", 3),
+        *("--num-systems", 1, "--system-samples", 2),
+        *("--out", done, "--table", table, "--figure", figure),
+    )
+    rows = run("design", *arguments)
+    assert [(row["target"], row["guidance"]) for row in rows] == [
+        (target, guidance) for target in ("band_gap=0", "space_group=225") for guidance in (1, 2)
+    ]
+    for row in rows:
+        assert 0 <= row["hits"] <= 1
+        assert 0 <= row["unconditional"] <= 1
+        assert 0 < row["training data"] < 1
+    assert rows[0]["hits by composition"] is not None
+    assert rows[2]["hits by composition"] is None
+    systems = json.loads((tmp_path / "result.json").read_text())["systems"]
+    assert [row["inside"] for row in systems] == [1.0, 1.0]
+    assert figure.read_bytes().startswith(b"\x89PNG")
+    assert "band_gap: learned oracle on 200 labels" in table.read_text()
+    before = done.read_text()
+    assert len(before.splitlines()) == 1 + 4 + 2
+    assert run("design", *arguments) == rows
+    assert done.read_text() == before
+
+
+def test_held_out_systems_are_new_to_the_training_split(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    design = importlib.import_module("design")
+    model = tiny_model()
+    systems = design.held_out_systems(model, 20, seed=0)
+    assert len({*systems}) == 20
+    training = {frozenset(row) for row in design.elements_of(design.embedded_crystals("train"))}
+    for system in systems:
+        assert frozenset(map(atomic_number, system.split("-"))) not in training
+    model.diffusion.allowed_elements[8] = False  # a model that has never seen oxygen
+    assert not any("O" in s.split("-") for s in design.held_out_systems(model, 20, seed=0))
+
+
+def test_design_counts_right(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    design = importlib.import_module("design")
+    properties = [Property(name=name) for name in ("band_gap", "density")]
+    row = {
+        "measured": {"band_gap": [2.0, 2.2, 3.0, 2.1], "density": [5.0, 5.1, 5.0, None]},
+        "by_composition": {"band_gap": [0.0, 2.0, 0.0, 0.0]},
+    }
+    assert design.hits(row, "band_gap=2", "measured", properties) == 0.75
+    assert design.hits(row, "band_gap=2", "by_composition", properties) == 0.25
+    assert design.hits(row, "density=5", "measured", properties) == 0.75
+    assert design.hits(row, "band_gap=2,density=5", "measured", properties) == 0.5
+    assert design.hits(row, "band_gap=2,density=5", "by_composition", properties) == 0.25
+    assert design.median_text(row, "band_gap=2,density=5", properties) == "2.15, 5"
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mattergen_lite import cli, generate, score
+from mattergen_lite.data import embedded_crystals
 from mattergen_lite.io import read_structures
 from mattergen_lite.scoring import score as scoring
 from mattergen_lite.scoring.journal import Journal
@@ -363,6 +364,14 @@ def test_targets_stand_beside_measurements(tmp_path):
         assert measured == pytest.approx(float(row["density"]), rel=1e-4)
         assert row["on_target"] == str(2 <= measured <= 9)
     assert "on_target" in judged.funnel.left
+    (hits,) = json.loads((tmp_path / "summary.json").read_text())["targets"]
+    assert (hits["target"], hits["num_measured"]) == ("density", 3)
+    assert hits["num_hits"] == sum(one.on_target for one in judged.candidates)
+    density = embedded_crystals("train").columns["density"]
+    inside = ((density >= 2) & (density <= 9)).float().mean().item()
+    assert hits["base_rate"] == pytest.approx(inside)
+    assert f"training data {inside:.1%}" in judged.text()
+    assert "--guidance 0" in judged.text()
 
 
 @pytest.mark.parametrize(

@@ -231,3 +231,20 @@ def test_steer_then_generate(tmp_path):
     assert [row["target_weight"] for row in rows] == ["60"] * 3
     assert all(math.isfinite(float(row["measured_weight"])) for row in rows)
     assert float(rows[0]["error_weight"]) == pytest.approx(fitted.held_out.mae, rel=1e-4)
+
+
+def test_another_model_measures(tmp_path):
+    """A band gap that only the oracle of another model can tell."""
+    folder, tuned = tmp_path / "model", tmp_path / "tuned"
+    tiny_model().save(folder)
+    tiny_model(seed=1).save(tuned)
+    source = write_csv(tmp_path / "data.csv", {"band_gap": mass})
+    oracle = folder / "oracles" / "band_gap"
+    steer(str(source), property="band_gap", out=oracle, checkpoint=str(folder), num_workers=1)
+    asked = {"num_samples": 2, "num_atoms": "2", "steps": 3, "relax": False, "num_workers": 0}
+    asked |= {"checkpoint": str(tuned), "condition": ["band_gap=60"]}
+    blind = generate(out=tmp_path / "blind", **asked)
+    seen = generate(out=tmp_path / "seen", measured_by=str(folder), **asked)
+    assert [one.outcomes[0].measured for one in blind.candidates] == [None, None]
+    assert all(math.isfinite(one.outcomes[0].measured) for one in seen.candidates)
+    assert seen.hits[0].num_measured == 2

@@ -12,6 +12,15 @@ def test_logarithmic_properties_are_standardised_in_decades():
     torch.testing.assert_close(restored, torch.tensor([10.0, 100.0, 1000.0]))
 
 
+def test_predictions_are_not_negative_where_nothing_ever_was():
+    gap = Property(name="band_gap", minimum=0.0)
+    energy = Property(name="formation_energy", minimum=-4.0)
+    values = torch.tensor([-0.4, 0.3])
+    torch.testing.assert_close(gap.within_reason(values), torch.tensor([0.0, 0.3]))
+    assert energy.within_reason(values) is values
+    assert Property(name="anything").within_reason(values) is values
+
+
 def test_conditions_on_some_properties_only():
     both = {"band_gap": torch.ones(2), "density": torch.ones(2)}
     flags = {name: torch.ones(2, dtype=torch.bool) for name in both}

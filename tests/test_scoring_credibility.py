@@ -6,8 +6,15 @@ from matplotlib.image import imread
 from pymatgen.core import Composition, Lattice, Structure
 from test_scoring_novelty import judged, reference_of, rutile_of, trirutile
 
+from mattergen_lite.elements import element_groups, symbols
 from mattergen_lite.scoring.audit import UNSEEN_SYSTEM, audit
-from mattergen_lite.scoring.credibility import credibility, mean_concentration, with_novelty
+from mattergen_lite.scoring.credibility import (
+    credibility,
+    mean_concentration,
+    radioactive_elements,
+    scarce_elements,
+    with_novelty,
+)
 from mattergen_lite.scoring.disorder import could_share_a_site, mixable_groups, shared_sites
 
 
@@ -70,6 +77,17 @@ def test_flags_and_their_sentences():
     assert "radioactive" in flags(nacl().replace_species({"Na": "Tc"}))
     assert "scarce" in flags(rutile_of("Ru"))
     assert "concentrated_supply" in flags(rutile_of("Ce"))
+
+
+def test_flags_and_constraints_mean_the_same_elements():
+    """What `--exclude scarce,radioactive` leaves out is what the judge would flag, and no more."""
+    groups = element_groups()
+    for symbol in symbols()[1:]:
+        found = Composition(symbol)
+        assert bool(scarce_elements(found)) == (symbol in groups["scarce"]), symbol
+        assert bool(radioactive_elements(found)) == (symbol in groups["radioactive"]), symbol
+    assert {"scarce", "radioactive"} <= flags(nacl().replace_species({"Na": "Pu"}))
+    assert credibility(rutile_of("Ru"), symprec=0.1).rarest_abundance == pytest.approx(0.001)
 
 
 def test_dopant_like():

@@ -1,6 +1,7 @@
 """Space groups and standard cells of crystals with known answers."""
 
 import pytest
+import spglib
 from crystals import (
     li3ps4,
     nacl,
@@ -71,7 +72,11 @@ def test_crystal_systems():
         crystal_system(231)
 
 
-def test_overlapping_atoms_are_refused():
+@pytest.mark.parametrize("old_handling", [True, False])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_overlapping_atoms_are_refused(monkeypatch, old_handling):
+    """Whichever way of reporting errors another package has asked spglib for."""
+    monkeypatch.setattr(spglib.error, "OLD_ERROR_HANDLING", old_handling)
     overlapping = nacl()
     overlapping.append("Na", [0.001, 0, 0])
     with pytest.raises(ValueError, match="do atoms overlap"):

@@ -14,7 +14,7 @@ from mattergen_lite.config import LossConfig, OptimizerConfig, RunConfig
 from mattergen_lite.constraints import Constraints
 from mattergen_lite.curation import canonical_crystal, prepare
 from mattergen_lite.io import to_structures
-from mattergen_lite.model import CrystalDiffusion
+from mattergen_lite.model import CrystalDiffusion, read_weights
 from mattergen_lite.properties import Conditions
 from mattergen_lite.sampling import SamplerOptions, Target, sample
 from mattergen_lite.training import (
@@ -118,6 +118,9 @@ def test_killed_and_resumed_equals_undisturbed_bit_for_bit(table, tmp_path):
     assert_same_run(final_state(tmp_path / "broken"), final_state(tmp_path / "whole"))
     assert CrystalDiffusion.load(folder).config.properties[0].name == "band_gap"
     assert "60 of 16 crystals" in (folder / "model_card.md").read_text()
+    finished = read_weights(folder / "weights.safetensors")
+    again = read_weights(train(broken) / "weights.safetensors")  # averaged ones still
+    assert all(torch.equal(again[name], finished[name]) for name in finished)
     with pytest.raises(ValueError, match="holds a run of another model"):
         train(run_config(table, tmp_path / "broken", "model.network.depth=3"))
     assert (tmp_path / "broken" / "curves.png").stat().st_size > 1000

@@ -9,24 +9,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
-from pymatgen.core import Composition, Element, Structure
+from pymatgen.core import Composition, Structure
 
+from mattergen_lite.elements import SCARCE_ABUNDANCE, crustal_abundance, element_groups
 from mattergen_lite.scoring.disorder import shared_sites
 from mattergen_lite.scoring.neutrality import is_metal
 from mattergen_lite.scoring.novelty import Novelty
 
 DOPANT_FRACTION = 1 / 15  # of the atoms; an element below it looks like a dopant
-SCARCE_ABUNDANCE = 0.02  # ppm by mass of the Earth's crust; Au, Te and the platinum metals
 CONCENTRATED_HHI = 5000.0  # twice what the US Department of Justice calls highly concentrated
 MAX_MASS_WITHOUT_HHI = 0.1  # of a compound, so that hydrides still get an index
-
-# CRC Handbook values in ppm of entries that smact 4 lacks (Ru) or has mistyped.
-_CORRECTED_ABUNDANCES = {"Ru": 0.001, "Lu": 0.8, "S": 350.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Credibility:
-    """Flags of one crystal. Abundances and concentrations are smact's."""
+    """Flags of one crystal. Concentrations are smact's; the rest is the element table's."""
 
     flags: tuple[str, ...]
     flag_reasons: tuple[str, ...]  # one sentence for each flag
@@ -37,14 +34,6 @@ class Credibility:
 
 
 Flag = tuple[str, str]  # name and reason
-
-
-@cache
-def _abundance(symbol: str) -> float | None:
-    """Crustal abundance in ppm."""
-    import smact
-
-    return _CORRECTED_ABUNDANCES.get(symbol, smact.Element(symbol).crustal_abundance)
 
 
 @cache
@@ -88,13 +77,17 @@ def smallest_fraction(composition: Composition) -> float:
 
 def radioactive_elements(composition: Composition) -> list[str]:
     """Elements without a stable isotope (uranium and thorium included)."""
-    return [element.symbol for element in composition if Element(element.symbol).is_radioactive]
+    return _members(composition, "radioactive")
 
 
 def scarce_elements(composition: Composition) -> list[str]:
-    """Elements rarer in the Earth's crust than `SCARCE_ABUNDANCE`."""
-    abundances = {element.symbol: _abundance(element.symbol) for element in composition}
-    return [symbol for symbol, ppm in abundances.items() if ppm and ppm < SCARCE_ABUNDANCE]
+    """Elements rarer in the Earth's crust than `SCARCE_ABUNDANCE`, or not found there."""
+    return _members(composition, "scarce")
+
+
+def _members(composition: Composition, group: str) -> list[str]:
+    """Elements that belong to a group; the same that `generate --exclude` leaves out."""
+    return [element.symbol for element in composition if element.symbol in element_groups()[group]]
 
 
 def _composition_flags(composition: Composition) -> Iterator[Flag]:
@@ -139,7 +132,7 @@ def credibility(structure: Structure, *, symprec: float) -> Credibility:
     """
     composition = structure.composition.reduced_composition
     flags = [*_disorder_flags(structure, symprec), *_composition_flags(composition)]
-    abundances = [_abundance(element.symbol) for element in composition]
+    abundances = [crustal_abundance(element.symbol) for element in composition]
     return Credibility(
         flags=tuple(name for name, _ in flags),
         flag_reasons=tuple(reason for _, reason in flags),

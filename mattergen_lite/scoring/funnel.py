@@ -12,11 +12,12 @@ class Funnel:
 
     num_sampled: int
     left: dict[str, int]  # check -> candidates that pass it and every one before
+    passed: tuple[str, ...]  # names of those that pass every required check
 
     @property
     def num_passed(self) -> int:
         """Candidates that pass every required check."""
-        return min(self.left.values(), default=self.num_sampled)
+        return len(self.passed)
 
     @property
     def hit_rate(self) -> float:
@@ -38,7 +39,8 @@ def funnel(candidates: Sequence[Candidate], required: Sequence[str]) -> Funnel:
     for name in (name for name in CHECKS if name in required):
         remaining = [one for one in remaining if one.checks.get(name, False)]
         left[name] = len(remaining)
-    return Funnel(num_sampled=len(candidates), left=left)
+    names = tuple(one.raw.name for one in remaining)
+    return Funnel(num_sampled=len(candidates), left=left, passed=names)
 
 
 def parse_required(text: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from pymatgen.core import Structure
 from mattergen_lite.elements import atomic_masses, herfindahl_indices
 from mattergen_lite.scoring.stability import Stability
 from mattergen_lite.scoring.symmetry import crystal_system, space_group
+from mattergen_lite.targets import PropertyTarget
 
 Value = float | int | str
 
@@ -33,6 +34,9 @@ TOLERANCES = {
     "formation_energy_per_atom": Tolerance(absolute=0.1),  # eV/atom
     "e_above_hull": Tolerance(absolute=0.05),  # eV/atom, the error of the calibrated potentials
     "band_gap": Tolerance(absolute=0.3),  # eV
+    "bulk_modulus": Tolerance(relative=0.2),  # learned oracles are some 25 GPa off
+    "shear_modulus": Tolerance(relative=0.2),
+    "magnetic_density": Tolerance(absolute=0.02),  # µB/Å³
 }
 DEFAULT_TOLERANCE = Tolerance(relative=0.1)
 
@@ -52,6 +56,21 @@ def on_target(target: Value, measured: Value | None, tolerance: Tolerance) -> bo
         return measured == target
     allowed = max(tolerance.absolute, tolerance.relative * abs(target))
     return abs(measured - target) <= allowed
+
+
+def is_met(target: PropertyTarget, drawn: Value, measured: Value | None) -> bool | None:
+    """Whether a range holds the value, or a value lies within the tolerance of a single target.
+
+    Args:
+        target: What was asked of every crystal.
+        drawn: What this one was conditioned on.
+        measured: What it is; None, for which the answer is None too, where nobody can tell.
+    """
+    if measured is None:
+        return None
+    if target.definition.kind == "real" and target.low != target.high:
+        return target.contains(measured)
+    return on_target(drawn, measured, tolerance(target.definition.name))
 
 
 def mean_herfindahl_index(structure: Structure) -> float:

@@ -187,20 +187,8 @@ def _outcome(
         target=asked,
         measured=measured,
         error=learned.error if learned else None,
-        on_target=_is_met(target, asked, measured),
+        on_target=oracles.is_met(target, asked, measured),
     )
-
-
-def _is_met(
-    target: PropertyTarget, drawn: oracles.Value, measured: oracles.Value | None
-) -> bool | None:
-    """Whether a range holds the value, or a value lies within the tolerance of a single target."""
-    if measured is None:
-        return None
-    if target.definition.kind == "real" and target.low != target.high:
-        return target.contains(measured)
-    tolerance = oracles.tolerance(target.definition.name)
-    return oracles.on_target(drawn, measured, tolerance)
 
 
 # Deeper checks, of the best only

@@ -7,6 +7,7 @@ the chosen one, so that a symmetry which only the loose tolerance sees is visibl
 
 import os
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -68,10 +69,14 @@ def symmetry_dataset(structure: Structure, symprec: float) -> "SpglibDataset":
     # Symmetry that it sees and cannot refine ends in the result, not on the terminal.
     os.environ.setdefault("SPGLIB_WARNING", "OFF")
     cell = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)
-    dataset = spglib.get_symmetry_dataset(cell, symprec=symprec, angle_tolerance=ANGLE_TOLERANCE)
-    if dataset is None:
-        raise ValueError(f"spglib finds no symmetry at symprec {symprec} Å: do atoms overlap?")
-    return dataset
+    # None or an exception, as other packages in the process like it: phonopy asks for exceptions.
+    with suppress(spglib.SpglibError):
+        dataset = spglib.get_symmetry_dataset(
+            cell, symprec=symprec, angle_tolerance=ANGLE_TOLERANCE
+        )
+        if dataset is not None:
+            return dataset
+    raise ValueError(f"spglib finds no symmetry at symprec {symprec} Å: do atoms overlap?")
 
 
 def space_group(structure: Structure, symprec: float) -> int:

@@ -1,0 +1,89 @@
+"""Hit rates of samples, and base rates against counts made another way."""
+
+import numpy as np
+import pytest
+
+from mattergen_lite.data import EMBEDDED, embedded_crystals, read_table
+from mattergen_lite.properties import Property
+from mattergen_lite.scoring.candidate import Candidate, Outcome
+from mattergen_lite.scoring.hits import EVERY, hit_rates
+from mattergen_lite.scoring.score import Score
+from mattergen_lite.targets import parse_targets
+
+PROPERTIES = (
+    Property(name="band_gap", unit="eV"),
+    Property(name="bulk_modulus", unit="GPa", log=True),
+    Property(name="space_group", kind="category", num_categories=230),
+    Property(name="crystal_system", kind="category", num_categories=7),
+    Property(name="chemical_system", kind="elements"),
+    Property(name="hardness"),
+)
+
+
+@pytest.fixture(scope="module")
+def training():
+    return embedded_crystals("train")
+
+
+@pytest.fixture(scope="module")
+def columns():
+    """The training split as pandas reads it."""
+    table = read_table(EMBEDDED).select(
+        ["split", "formula", "band_gap", "bulk_modulus", "space_group", "atomic_numbers"]
+    )
+    return table.to_pandas().query("split == 'train'")
+
+
+def rates(training, *conditions, candidates=()):
+    return hit_rates(candidates, parse_targets(conditions, [], PROPERTIES), training)
+
+
+def base_rate(training, condition):
+    (found,) = rates(training, condition)
+    return found.base_rate
+
+
+def test_base_rates_are_those_of_the_training_split(training, columns):
+    gap = columns["band_gap"].dropna().to_numpy()
+    assert base_rate(training, "band_gap=2") == pytest.approx((np.abs(gap - 2) <= 0.3).mean())
+    assert base_rate(training, "band_gap=1.5..2.5") == pytest.approx(
+        ((gap >= 1.5) & (gap <= 2.5)).mean()
+    )
+    modulus = columns["bulk_modulus"].dropna().to_numpy()
+    assert base_rate(training, "bulk_modulus>300") == pytest.approx((modulus >= 300).mean())
+    groups = columns["space_group"].to_numpy()
+    assert base_rate(training, "space_group=62") == pytest.approx((groups == 62).mean())
+    assert base_rate(training, "crystal_system=cubic") == pytest.approx((groups >= 195).mean())
+    oxides = columns["atomic_numbers"].map(lambda numbers: {*numbers} == {22, 8}).mean()
+    assert oxides > 0
+    assert base_rate(training, "chemical_system=Ti-O") == pytest.approx(oxides)
+
+
+def test_a_property_that_nobody_measured_has_no_base_rate(training):
+    (found,) = rates(training, "hardness=3")
+    assert found.base_rate is None
+    assert found.rate is None
+    assert "unknown" in found.text()
+
+
+def outcome(name, on_target):
+    return Outcome(property=name, target=1.0, measured=None, error=None, on_target=on_target)
+
+
+def test_samples_count_where_they_are_measured(training, columns):
+    """Three samples: both met; one met; the gap of the third is not measured."""
+    candidates = [
+        Candidate(
+            raw=Score(name="x"),
+            structure=None,
+            outcomes=(outcome("band_gap", gap), outcome("space_group", group)),
+        )
+        for gap, group in ((True, True), (True, False), (None, True))
+    ]
+    gap, group, every = rates(training, "band_gap=1..2", "space_group=225", candidates=candidates)
+    assert (gap.num_hits, gap.num_measured) == (2, 2)
+    assert (group.num_hits, group.num_measured) == (2, 3)
+    assert (every.target, every.num_hits, every.num_measured) == (EVERY, 1, 2)
+    known = columns.dropna(subset="band_gap")
+    both = known["band_gap"].between(1, 2) & (known["space_group"] == 225)
+    assert every.base_rate == pytest.approx(both.mean())
