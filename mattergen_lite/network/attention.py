@@ -10,7 +10,7 @@ from mattergen_lite.shapes import Bool, Float
 
 
 class PairAttention(nn.Module):
-    """ "PairAttention"-attention over the atoms of a crystal.
+    """Attention over the atoms of a crystal, aware of where their images are.
 
     Pair features act twice: one scalar a head biases the attention logits, and the attended mean of
     the features themselves joins the values, so that an atom learns where its neighbours are and
