@@ -271,3 +271,18 @@ def test_sampler_curve(tmp_path):
         assert [(row["solver"], row["calls"]) for row in rows] == [("multistep", 3), ("heun", 3)]
         assert all(0 <= row["valid"] <= 1 and row["structures/s"] > 0 for row in rows)
     assert (tmp_path / "curve.png").exists()
+
+
+def test_scaling_worksheet(monkeypatch, capsys):
+    """A ring: two devices send each byte once; links that cost nothing scale without loss."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    scaling = importlib.import_module("scaling")
+    assert scaling.all_reduce_seconds(8e9, 2, scaling.Link(1e9, 0.5)) == pytest.approx(8 + 2 * 0.5)
+    slow = ["--rate", "100", "--batch-size", "10", "--devices", "1", "2", "8", "16"]
+    rows = scaling.main([*slow, "--network-bandwidth", "0.001", "--node-bandwidth", "0.001"])
+    assert rows[0].efficiency == 1
+    assert rows[0].samples_per_second == pytest.approx(100)
+    assert rows[1].efficiency > rows[2].efficiency > 0
+    free = scaling.main([*slow, "--node-latency", "0", "--network-latency", "0"])
+    assert free[3].samples_per_second == pytest.approx(1600)
+    assert "samples/s" in capsys.readouterr().out
