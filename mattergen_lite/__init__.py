@@ -4,7 +4,18 @@ The command line's verbs are functions here: `from mattergen_lite import generat
 Nothing is imported before it is used.
 """
 
-__all__ = ["data_info", "data_prepare", "finetune", "generate", "score", "steer", "train"]
+__all__ = [
+    "campaign_report",
+    "campaign_run",
+    "campaign_status",
+    "data_info",
+    "data_prepare",
+    "finetune",
+    "generate",
+    "score",
+    "steer",
+    "train",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -32,6 +32,11 @@ for verb in (verbs.generate, verbs.score, verbs.train, verbs.finetune, verbs.ste
 data.command(printed(verbs.data_prepare), name="prepare")
 data.command(printed(verbs.data_info), name="info")
 app.command(data)
+campaign = App(name="campaign", help="Many crystals on many machines, nothing lost.")
+campaign.command(printed(verbs.campaign_run), name="run")
+campaign.command(printed(verbs.campaign_status), name="status")
+campaign.command(printed(verbs.campaign_report), name="report")
+app.command(campaign)
 
 
 def main() -> None:
