@@ -12,6 +12,8 @@ __all__ = [
     "data_prepare",
     "finetune",
     "generate",
+    "library_export",
+    "library_import",
     "score",
     "steer",
     "train",

@@ -37,6 +37,10 @@ campaign.command(printed(verbs.campaign_run), name="run")
 campaign.command(printed(verbs.campaign_status), name="status")
 campaign.command(printed(verbs.campaign_report), name="report")
 app.command(campaign)
+library = App(name="library", help="Exchange crystals with databases.")
+library.command(printed(verbs.library_export), name="export")
+library.command(printed(verbs.library_import), name="import")
+app.command(library)
 
 
 def main() -> None:

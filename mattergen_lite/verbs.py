@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from mattergen_lite.campaign.status import Progress
     from mattergen_lite.curation import DatasetInfo, PrepareReport
     from mattergen_lite.finetuning import Finetuned
+    from mattergen_lite.library.exchange import Exchanged
     from mattergen_lite.probe import Probe
     from mattergen_lite.results import Judged
 
@@ -555,3 +556,59 @@ def campaign_report(
     deeper = Deeper(phonons=phonons, elasticity=elastic, dft_inputs=dft_inputs)
     with Pool(available_cores() if num_workers is None else num_workers) as pool:
         return report(run_dir, out or run_dir / "report", shortlist, deeper, pool)
+
+
+def library_export(source: Path, destination: str, /, *, passed_only: bool = False) -> "Exchanged":
+    """Write judged crystals as a database that others can search.
+
+    Every crystal keeps its name: exporting again adds what is new.
+
+    Args:
+        source: Folder of a campaign, or of a run of generate or score.
+        destination: library.db (ASE, SQLite), postgresql://user:password@host:port/name (ASE,
+            PostgreSQL) or library.jsonl (OPTIMADE JSON Lines, which OPTIMADE servers publish).
+        passed_only: Leave out what fails a check.
+
+    Raises:
+        ValueError: If the source holds nothing or the destination is of an unknown kind.
+    """
+    from mattergen_lite.library.exchange import export
+
+    return export(source, destination, passed_only=passed_only)
+
+
+def library_import(
+    provider: str,
+    out: Path,
+    /,
+    *,
+    filter: str = "",
+    chemical_system: str | None = None,
+    field: Sequence[str] = (),
+    limit: int | None = None,
+) -> "Exchanged":
+    """Fetch structures from a public database into a table for score, --reference and data prepare.
+
+    Args:
+        provider: Address of an OPTIMADE provider, such as https://alexandria.icams.rub.de/pbe, or
+            materials-project, which asks for a key in the environment variable MP_API_KEY.
+        out: The parquet table to write.
+        filter: In OPTIMADE's filter language, such as 'elements HAS "Li" AND nelements<=3'.
+        chemical_system: Exactly these elements, such as Li-P-S.
+        field: Numeric property to take along, such as _alexandria_hull_distance; repeat for
+            several.
+        limit: At most so many structures.
+
+    Raises:
+        ValueError: If the request makes no sense, the provider fails or finds nothing.
+    """
+    from mattergen_lite.library.exchange import fetch
+
+    return fetch(
+        provider,
+        out,
+        filter_text=filter,
+        chemical_system=chemical_system,
+        fields=field,
+        limit=limit,
+    )
