@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     Connect = Callable[[], AbstractContextManager[Client]]
 
 CONNECT_TIMEOUT = 10.0  # s
+LOOPBACK = "127.0.0.1"  # whoever reaches a scheduler may run anything
 
 
 def require_dask() -> None:
@@ -85,7 +86,7 @@ def this_machine(config: WorkersConfig) -> "Cluster":
         index: {"cls": Nanny, "options": _nanny_options(config, index, num_gpus, number)}
         for index in range(number)
     }
-    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "port": 0}}
+    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": LOOPBACK, "port": 0}}
     return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=50, name="campaign")
 
 
@@ -101,6 +102,7 @@ def _nanny_options(
         environment["CUDA_VISIBLE_DEVICES"] = str(index % num_gpus)
     memory = config.memory if config.memory != "auto" else 1 / number
     return {
+        "host": LOOPBACK,
         "nthreads": 1,
         "memory_limit": memory,
         "dashboard": False,
@@ -133,5 +135,6 @@ def batch_system(config: ClusterConfig) -> "Cluster":
         cluster = kinds[config.kind](**config.options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{config.kind} options: {error}") from None
-    cluster.scale(jobs=config.jobs)
+    # Not `scale`: jobs that end, such as at their time limit, are to be replaced.
+    cluster.adapt(minimum_jobs=config.jobs, maximum_jobs=config.jobs)
     return cluster
