@@ -133,7 +133,9 @@ def cluster(campaign, tmp_path_factory):
     (folder / "sitecustomize.py").write_text(FAULT)
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), str(ROOT)])
+    sys.path.insert(0, str(folder))  # which the workers take over, and their processes from them
     with this_machine(campaign(folder).workers) as workers:
+        sys.path.remove(str(folder))
         yield workers.scheduler_address
     os.environ.pop("PYTHONPATH")
     if before is not None:

@@ -124,7 +124,7 @@ def provider(run, tmp_path_factory):
         "insert_test_data": False,
         "create_default_index": False,
         "provider": provider,
-        "provider_fields": {"structures": ["density", "space_group"]},
+        "provider_fields": {"structures": ["_mglite_density"]},
         "log_dir": str(folder),
     }
     (folder / "config.json").write_text(json.dumps(settings))

@@ -61,20 +61,18 @@ def _atoms(entry: Entry) -> "Atoms":
 
 
 def _pairs(entry: Entry) -> dict[str, Cell]:
-    """The judgement as ASE accepts it: no text that could be a number, no name of its own."""
+    """The judgement as ASE accepts it: text that could be a number in quotes, none of its own names."""
     pairs = {_RENAMED.get(name, name): value for name, value in entry.judgement.items()}
     return {"entry_id": entry.id} | {
-        name: f"{value} " if isinstance(value, str) and _looks_numeric(value) else value
+        name: f'"{value}"' if isinstance(value, str) and _looks_numeric(value) else value
         for name, value in pairs.items()
     }
 
 
 def _looks_numeric(text: str) -> bool:
-    """Whether ASE would take it for a number."""
-    for kind in (int, float):
-        try:
-            if str(kind(text)) == text:
-                return True
-        except ValueError:
-            continue
-    return False
+    """Whether ASE would take it for a number or a truth value."""
+    try:
+        float(text)
+    except ValueError:
+        return text in ("True", "False")
+    return True

@@ -56,7 +56,7 @@ def _of_campaign(source: Path) -> Iterator[Entry]:
                 yield Entry(f"{row['unit'][:12]}-{row['name']}", structure, _judgement(row))
 
 
-def _structure(row: Mapping[str, list]) -> Structure:
+def _structure(row: Mapping[str, object]) -> Structure:
     flat, coords = row["lattice"], row["frac_coords"]
     return structure_from_json(
         {

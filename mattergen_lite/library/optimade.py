@@ -117,13 +117,14 @@ def read_provider(
     """
     try:
         from optimade.client import OptimadeClient
-        from optimade.filterparser import LarkParser, ParserError
+        from optimade.exceptions import BadRequest
+        from optimade.filterparser import LarkParser
     except ImportError:
         raise ValueError("OPTIMADE needs `pip install 'mattergen-lite[library]'`") from None
     try:
         LarkParser().parse(filter_text) if filter_text else None
-    except ParserError as error:
-        raise ValueError(f"filter {filter_text!r}: {str(error).splitlines()[0]}") from None
+    except BadRequest as error:
+        raise ValueError(f"filter {filter_text!r}: {error.detail.splitlines()[0]}") from None
     client = OptimadeClient(
         base_urls=[address], max_results_per_provider=limit or -1, use_async=False, silent=True
     )
