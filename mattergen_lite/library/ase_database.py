@@ -61,7 +61,7 @@ def _atoms(entry: Entry) -> "Atoms":
 
 
 def _pairs(entry: Entry) -> dict[str, Cell]:
-    """The judgement as ASE accepts it: text that could be a number quoted, none of its own names."""
+    """The judgement as ASE accepts it: none of its own names, numeric text quoted."""
     pairs = {_RENAMED.get(name, name): value for name, value in entry.judgement.items()}
     return {"entry_id": entry.id} | {
         name: f'"{value}"' if isinstance(value, str) and _looks_numeric(value) else value
