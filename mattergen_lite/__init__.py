@@ -5,11 +5,16 @@ Nothing is imported before it is used.
 """
 
 __all__ = [
+    "campaign_report",
+    "campaign_run",
+    "campaign_status",
     "data_info",
     "data_prepare",
     "discover",
     "finetune",
     "generate",
+    "library_export",
+    "library_import",
     "score",
     "steer",
     "train",

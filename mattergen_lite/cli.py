@@ -39,6 +39,15 @@ for verb in (
 data.command(printed(verbs.data_prepare), name="prepare")
 data.command(printed(verbs.data_info), name="info")
 app.command(data)
+campaign = App(name="campaign", help="Many crystals on many machines, nothing lost.")
+campaign.command(printed(verbs.campaign_run), name="run")
+campaign.command(printed(verbs.campaign_status), name="status")
+campaign.command(printed(verbs.campaign_report), name="report")
+app.command(campaign)
+library = App(name="library", help="Exchange crystals with databases.")
+library.command(printed(verbs.library_export), name="export")
+library.command(printed(verbs.library_import), name="import")
+app.command(library)
 
 
 def main() -> None:

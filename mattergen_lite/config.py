@@ -37,6 +37,25 @@ class Section(BaseModel):
         except ValidationError as error:
             raise ValueError(_explain(cls, error)) from None
 
+    @classmethod
+    def load(cls: type[S], files: Sequence[Path], overrides: Iterable[str] = ()) -> S:
+        """Merge YAML files left to right, then overrides such as `model.network.dim=256`.
+
+        Raises:
+            ValueError: For a missing file, YAML that is not a mapping, or a key or value that does
+                not fit; the message is one line with the dotted path.
+        """
+        tree: dict[str, Any] = {}
+        for file in files:
+            tree = _merged(tree, read_yaml(file))
+        for override in overrides:
+            tree = _merged(tree, _override_tree(override))
+        return cls.parse(tree)
+
+    def save(self, path: Path) -> None:
+        """Write the resolved configuration as YAML."""
+        write_yaml(self, path)
+
 
 class DataConfig(Section):
     """Which crystals are trained on."""
@@ -157,24 +176,75 @@ class RunConfig(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     trainer: TrainerConfig = TrainerConfig()
 
-    @classmethod
-    def load(cls: type[S], files: Sequence[Path], overrides: Iterable[str] = ()) -> S:
-        """Merge YAML files left to right, then overrides such as `model.network.dim=256`.
 
-        Raises:
-            ValueError: For a missing file, YAML that is not a mapping, or a key or value that does
-                not fit; the message is one line with the dotted path.
-        """
-        tree: dict[str, Any] = {}
-        for file in files:
-            tree = _merged(tree, read_yaml(file))
-        for override in overrides:
-            tree = _merged(tree, _override_tree(override))
-        return cls.parse(tree)
+class GenerateConfig(Section):
+    """What is asked of every sample and how it is made; texts as on the command line."""
 
-    def save(self, path: Path) -> None:
-        """Write the resolved configuration as YAML."""
-        write_yaml(self, path)
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+    checkpoint: str = "mp_20"
+    condition: tuple[str, ...] = ()
+    guidance: tuple[str, ...] = ()
+    probe: tuple[Path, ...] = ()
+    measured_by: str | None = None
+    elements: str | None = None
+    chemical_system: str | None = None
+    exclude: str | None = None
+    formula: str | None = None
+    formula_units: str | None = None
+    num_atoms: str | None = None
+    seed_structure: Path | None = None
+    fix_sites: str | None = None
+    fix_lattice: bool = False
+    vacancies: str | None = None
+    steps: int = 50
+    solver: Literal["multistep", "heun"] = "multistep"
+    churn: float = 4.0
+    batch_size: int = 64
+
+
+class JudgeConfig(Section):
+    """How the crystals of a campaign are judged."""
+
+    relax: bool = True
+    potential: str = "7net-l3i5"
+    second_opinion: str | None = None  # another potential to compare with; costs its time again
+    reference: tuple[Path, ...] = ()  # known structures beside the embedded ones
+    # What a crystal has to pass; the cheap ones of these before it is relaxed.
+    require: tuple[str, ...] | None = None  # None: every check that is made
+    time_limit: PositiveFloat = 600.0  # s per crystal, then it is given up with a reason
+
+
+class WorkersConfig(Section):
+    """Who works, unless a scheduler is running already; changes no result."""
+
+    count: PositiveInt | None = None  # None: one a GPU or, without, as many as there are cores
+    cores: PositiveInt = 1  # processes with which each of them judges
+    device: str = "auto"
+    memory: str = "auto"  # of each, such as 8GiB; one that takes more is started again
+    retries: int = 2  # of a unit that fails, before it is set aside
+
+
+class CampaignConfig(Section):
+    """One campaign: what is generated or read, how it is judged, and who works."""
+
+    run_dir: Path
+    source: Path | None = None  # structures to judge instead of generating any
+    num_samples: PositiveInt = 1024
+    unit_size: PositiveInt = 64  # crystals that are made, judged and stored together
+    seed: int = 0
+    first_sample: int = 0
+    generate: GenerateConfig = GenerateConfig()
+    judge: JudgeConfig = JudgeConfig()
+    workers: WorkersConfig = WorkersConfig()
+
+
+class ClusterConfig(Section):
+    """A batch system that starts the workers; options as dask-jobqueue names them."""
+
+    kind: Literal["slurm", "pbs", "sge", "lsf", "oar", "htcondor", "local"]
+    jobs: PositiveInt = 1
+    options: dict[str, Any] = {}
 
 
 def shipped(folder: Literal["configs", "checkpoints"]) -> Path:

@@ -45,7 +45,9 @@ from mattergen_lite.scoring.phonons import require_phonopy
 from mattergen_lite.scoring.pool import Failure, Pool
 from mattergen_lite.scoring.potentials import check_potential
 from mattergen_lite.scoring.reference import Reference
+from mattergen_lite.scoring.score import TIME_LIMIT as SCORE_TIME_LIMIT
 from mattergen_lite.scoring.score import score
+from mattergen_lite.scoring.stage import TIME_LIMIT as RELAX_TIME_LIMIT
 from mattergen_lite.scoring.stage import deepen, relax_all, score_relaxed, shortlist
 from mattergen_lite.scoring.summary import Summary, protocol, summary
 from mattergen_lite.scoring.symmetry import SYMPREC_RELAXED
@@ -112,6 +114,8 @@ class JudgeOptions:
     targets: Sequence[PropertyTarget] = ()  # what the crystals were asked to be
     required: Sequence[str] | None = None  # checks to pass; None: all that are made
     until: int | None = None  # go on until so many candidates pass
+    selective: bool = False  # relax only what passes the cheap checks; `until` implies it
+    time_limit: float = RELAX_TIME_LIMIT  # s per crystal and question
     device: str = "cpu"  # of the potentials
     audit: bool = False
     shortlist: int = 10  # how many of the best get what follows
@@ -210,9 +214,24 @@ def judge_and_write(
     Raises:
         ValueError: If there is no structure, or whatever making the first batch raises.
     """
-    folder = table.parent
-    journal = Journal(pool, folder / JOURNAL)
+    journal = Journal(pool, table.parent / JOURNAL)
     candidates, reference = judge_until(iter(batches), options, journal, watch)
+    judged = write_judged(candidates, reference, table, watch, provenance, options, pool)
+    journal.forget()
+    return judged
+
+
+def write_judged(
+    candidates: Sequence[Candidate],
+    reference: Reference,
+    table: Path,
+    watch: Stopwatch,
+    provenance: Mapping[str, object],
+    options: JudgeOptions,
+    pool: Pool,
+) -> Judged:
+    """Write what `judge_and_write` writes, of candidates that are judged already, best first."""
+    folder = table.parent
     with watch.stage("writing"):
         rows = write_structures(folder, candidates, pool)
         write_table(rows, table)
@@ -246,10 +265,9 @@ def judge_and_write(
             provenance=record,
         )
     write_json(record | {"seconds": watch.seconds}, folder / RECORD)
-    journal.forget()
     return Judged(
         table=table,
-        candidates=candidates,
+        candidates=list(candidates),
         summary=figures,
         funnel=passed,
         hits=hits,
@@ -316,7 +334,8 @@ def judge_all(
 ) -> list[Candidate]:
     """The chain of the judge: score, relax, score what came of it, assess, rank; best first."""
     with watch.stage("judging"):
-        raw = score(records, journal=journal, reference=reference)
+        quick = min(options.time_limit, SCORE_TIME_LIMIT)
+        raw = score(records, journal=journal, reference=reference, time_limit=quick)
     measured, relaxed = [None] * len(raw), [None] * len(raw)
     if options.relax:
         with watch.stage("relaxing"):
@@ -324,8 +343,9 @@ def judge_all(
                 raw,
                 records,
                 potentials=options.potentials,
-                required=options.checks if options.until else (),
+                required=options.checks if options.until or options.selective else (),
                 device=options.device,
+                time_limit=options.time_limit,
                 journal=journal,
             )
         with watch.stage("judging relaxed"):

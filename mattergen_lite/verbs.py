@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from mattergen_lite.campaign.status import Progress
     from mattergen_lite.curation import DatasetInfo, PrepareReport
     from mattergen_lite.discovery import Discovered
     from mattergen_lite.finetuning import Finetuned
+    from mattergen_lite.library.exchange import Exchanged
     from mattergen_lite.probe import Probe
     from mattergen_lite.results import Judged
 
@@ -123,55 +125,23 @@ def generate(
     from mattergen_lite.scoring.pool import Pool, available_cores
 
     with Pool(available_cores() if num_workers is None else num_workers, preload=JUDGE) as pool:
-        from mattergen_lite.constraints import parse_constraints
-        from mattergen_lite.host import parse_host
-        from mattergen_lite.model import (
-            CrystalDiffusion,
-            find_checkpoint,
-            model_provenance,
-            pick_device,
-            weights_hash,
-        )
-        from mattergen_lite.probe import Oracle, Probe, asked_for, oracles, steering
+        from mattergen_lite.config import GenerateConfig
+        from mattergen_lite.generator import open_generator
+        from mattergen_lite.model import pick_device
         from mattergen_lite.results import JudgeOptions, Stopwatch, check_folder, judge_and_write
-        from mattergen_lite.sampling import SamplerOptions, Target, sample_records
         from mattergen_lite.scoring.funnel import parse_required
-        from mattergen_lite.targets import parse_targets
 
         check_folder(out, overwrite)
-        options = SamplerOptions(solver=solver, steps=steps, churn=churn, batch_size=batch_size)
-        constraints = parse_constraints(
-            elements=elements,
-            chemical_system=chemical_system,
-            exclude=exclude,
-            formula=formula,
-            formula_units=formula_units,
-            num_atoms=num_atoms,
-            host=parse_host(seed_structure, fix_sites, fix_lattice, vacancies),
-        )
-        folder = find_checkpoint(checkpoint)
+        asked = {name: arguments[name] for name in GenerateConfig.model_fields}
         watch = Stopwatch()
         with watch.stage("loading"):
-            model = CrystalDiffusion.load(folder, pick_device(device))
-            probes = [Probe.load(path, weights_hash(folder)) for path in probe]
-            reader = find_checkpoint(measured_by or checkpoint)
-            learned = [
-                *(Oracle(probe=one, model=model) for one in probes),
-                *oracles(reader, model if reader == folder else None, pick_device(device)),
-            ]
-        probed = [one.definition for one in probes]
-        asked = parse_targets(condition, guidance, [*probed, *model.properties])
-        target = Target(
-            properties=tuple(one for one in asked if one.definition not in probed),
-            constraints=constraints,
-            steering=steering(model, probes, asked),
-        )
+            generator = open_generator(GenerateConfig.parse(asked), pick_device(device))
         judging = JudgeOptions(
             relax=relax,
             potential=potential,
             second_opinion=second_opinion,
             references=reference,
-            targets=asked,
+            targets=generator.asked,
             device=str(pick_device(device)),
             required=None if require is None else parse_required(require),
             until=until,
@@ -181,16 +151,9 @@ def generate(
             dft_inputs=dft_inputs,
         )
         judging.check()
-        batches = sample_records(
-            model,
-            range(first_sample, first_sample + max(num_samples, max_samples if until else 0)),
-            num_samples,
-            seed=seed,
-            options=options,
-            target=target,
-            oracles=asked_for(learned, asked),
-        )
-        provenance = {"verb": "generate", "arguments": arguments} | model_provenance(model, folder)
+        numbers = range(first_sample, first_sample + max(num_samples, max_samples if until else 0))
+        batches = generator.records(numbers, num_samples, seed=seed)
+        provenance = {"verb": "generate", "arguments": arguments} | generator.provenance()
         return judge_and_write(batches, out / "candidates.csv", watch, provenance, judging, pool)
 
 
@@ -643,3 +606,143 @@ def data_info(table: str = "embedded", /, *, png: Path | None = None) -> "Datase
     if png is not None:
         info.write_png(png)
     return info
+
+
+def campaign_run(
+    *settings: str,
+    scheduler: str | None = None,
+    cluster: Path | None = None,
+) -> "Progress":
+    """Generate or read, judge and store any number of crystals, on any number of machines.
+
+    Work is cut into units. A finished unit is a parquet file in <run_dir>/candidates, which appears
+    at once; what is finished is never done again. After a kill of anything, the same command goes
+    on. Workers and this command need to see the same run_dir.
+
+    Args:
+        settings: Configuration files, merged left to right, then overrides such as num_samples=4096
+            or run_dir=runs/a. A file is looked for on disk, then among the shipped configurations.
+        scheduler: Address of a running Dask scheduler, such as tcp://head:8786; default workers on
+            this machine, one a GPU or a core.
+        cluster: YAML that says how a batch system starts workers, such as configs/slurm.yaml.
+
+    Raises:
+        ValueError: For a bad configuration, a folder that holds another campaign, or a full disk.
+    """
+    from mattergen_lite.campaign.plan import Plan
+    from mattergen_lite.campaign.run import run
+    from mattergen_lite.campaign.workers import connection
+    from mattergen_lite.config import CampaignConfig
+
+    files = [_configuration(text) for text in settings if "=" not in text]
+    config = CampaignConfig.load(files, [text for text in settings if "=" in text])
+    batch_system = None if cluster is None else _configuration(str(cluster))
+    return run(Plan.of(config), connection(config.workers, scheduler, batch_system))
+
+
+def campaign_status(run_dir: Path, /) -> "Progress":
+    """How far a campaign is: counts of the funnel, rate, time left, what was given up and why.
+
+    Args:
+        run_dir: Folder of the campaign, running or not.
+
+    Raises:
+        ValueError: If it holds no campaign.
+    """
+    from mattergen_lite.campaign.status import progress
+
+    return progress(run_dir)
+
+
+def campaign_report(
+    run_dir: Path,
+    /,
+    *,
+    out: Path | None = None,
+    shortlist: int = 100,
+    phonons: bool = False,
+    elastic: bool = False,
+    dft_inputs: bool = False,
+    num_workers: int | None = None,
+) -> "Judged":
+    """Write the shortlist of a campaign, running or not: the best of all units, each kind once.
+
+    Writes the files of `generate`, of the shortlist only, campaign.json (counts of the whole
+    campaign) and quarantine.csv (crystals that were given up, with the reason).
+
+    Args:
+        run_dir: Folder of the campaign.
+        out: Folder for the report; default <run_dir>/report, which is replaced.
+        shortlist: How many candidates.
+        phonons: Look for imaginary modes of each by finite displacements; minutes a crystal.
+        elastic: Find the bulk modulus of each from the equation of state.
+        dft_inputs: Write VASP input sets into dft/, without pseudopotentials.
+        num_workers: Processes; default one a core, 0 works in this process.
+
+    Raises:
+        ValueError: If there is no campaign or nothing finished yet.
+    """
+    from mattergen_lite.campaign.report import Deeper, report
+    from mattergen_lite.scoring.pool import Pool, available_cores
+
+    if shortlist < 1:
+        raise ValueError(f"shortlist is {shortlist}: expected at least 1")
+    deeper = Deeper(phonons=phonons, elasticity=elastic, dft_inputs=dft_inputs)
+    with Pool(available_cores() if num_workers is None else num_workers) as pool:
+        return report(run_dir, out or run_dir / "report", shortlist, deeper, pool)
+
+
+def library_export(source: Path, destination: str, /, *, passed_only: bool = False) -> "Exchanged":
+    """Write judged crystals as a database that others can search.
+
+    Every crystal keeps its name: exporting again adds what is new.
+
+    Args:
+        source: Folder of a campaign, or of a run of generate or score.
+        destination: library.db (ASE, SQLite), postgresql://user:password@host:port/name (ASE,
+            PostgreSQL) or library.jsonl (OPTIMADE JSON Lines, which OPTIMADE servers publish).
+        passed_only: Leave out what fails a check.
+
+    Raises:
+        ValueError: If the source holds nothing or the destination is of an unknown kind.
+    """
+    from mattergen_lite.library.exchange import export
+
+    return export(source, destination, passed_only=passed_only)
+
+
+def library_import(
+    provider: str,
+    out: Path,
+    /,
+    *,
+    filter: str = "",
+    chemical_system: str | None = None,
+    field: Sequence[str] = (),
+    limit: int | None = None,
+) -> "Exchanged":
+    """Fetch structures from a public database into a table for score, --reference and data prepare.
+
+    Args:
+        provider: Address of an OPTIMADE provider, such as https://alexandria.icams.rub.de/pbe, or
+            materials-project, which asks for a key in the environment variable MP_API_KEY.
+        out: The parquet table to write.
+        filter: In OPTIMADE's filter language, such as 'elements HAS "Li" AND nelements<=3'.
+        chemical_system: Exactly these elements, such as Li-P-S.
+        field: Numeric property to take along, such as _alexandria_hull_distance; repeat for
+            several.
+        limit: At most so many structures.
+
+    Raises:
+        ValueError: If the request makes no sense, the provider fails or finds nothing.
+    """
+    from mattergen_lite.library.exchange import fetch
+
+    return fetch(
+        provider,
+        out,
+        filter_text=filter,
+        chemical_system=chemical_system,
+        fields=field,
+        limit=limit,
+    )

@@ -81,6 +81,41 @@ def test_training_speed(run):
     assert row["data"] + row["compute"] + row["other"] == pytest.approx(1, abs=0.2)
 
 
+@pytest.mark.slow
+def test_campaign_scaling(run, checkpoint):
+    (row,) = run(
+        "campaign_scaling",
+        *("--workers", 1, "--units", 3, "--unit-size", 2, "--steps", 3, "--checkpoint", checkpoint),
+    )
+    assert_positive(row)
+    assert (row["workers"], row["units"]) == (1, 3)
+    assert row["crystals_per_hour"] <= 3600 * 2 / row["unit_seconds"]
+    assert row["memory_last_unit_mib"] >= row["memory_first_unit_mib"]
+
+
+def test_campaign_worksheet(run):
+    rows = run(
+        "campaign_scaling",
+        *("--worksheet", "--gpus", 1, 10, "--sample-rate", 10, "--relax-rate", 2),
+        *("--pass-rate", 0.2, "--cheap-rate", 5, "--cores-per-gpu", 4),
+        *("--bytes-per-crystal", 2000, "--unit-size", 1000, "--overhead", 50),
+    )
+    assert [(row["candidates"], row["gpus"]) for row in rows] == [
+        (1_000_000, 1),
+        (1_000_000, 10),
+        (32_000_000, 1),
+        (32_000_000, 10),
+    ]
+    seconds = 1 / 10 + 0.2 / 2 + 1 / (5 * 4) + 50 / 1000
+    assert [row["hours"] for row in rows[:2]] == pytest.approx(
+        [1e6 * seconds / 3600, 1e5 * seconds / 3600]
+    )
+    assert rows[2]["gpu_hours"] == pytest.approx(32e6 * seconds / 3600)
+    assert rows[3]["units"] == 32_000
+    assert rows[0]["storage_gb"] == pytest.approx(2)
+    assert rows[0]["gpu_busy"] == pytest.approx(0.2 / 0.3)
+
+
 def test_sampling_speed(run, checkpoint):
     rows = run(
         "sampling_speed",

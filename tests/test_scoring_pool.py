@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,14 @@ def misbehave(item: int) -> int:
         raise ValueError("six is refused")
     print("noise on standard output")
     return item**2
+
+
+def die_once(item: str) -> str:
+    marker = Path(item)
+    if not marker.exists():
+        marker.touch()
+        os._exit(1)
+    return "alive"
 
 
 def wait(item: float) -> float:
@@ -50,6 +59,11 @@ def test_crash_hang_and_exception_cost_one_item_each():
         Failure("ValueError: six is refused"),
         49,
     ]
+
+
+def test_an_item_whose_process_dies_gets_a_second_one(tmp_path):
+    with Pool(1) as pool:
+        assert list(pool.map(die_once, [str(tmp_path / "marker")], time_limit=30.0)) == ["alive"]
 
 
 def test_workers_use_one_thread_and_are_reused():

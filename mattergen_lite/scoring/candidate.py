@@ -16,6 +16,7 @@ from pymatgen.symmetry.groups import PointGroup, SpaceGroup
 from mattergen_lite.scoring.elasticity import Elasticity
 from mattergen_lite.scoring.oracles import Value
 from mattergen_lite.scoring.phonons import Phonons
+from mattergen_lite.scoring.relaxation import StoredStructure
 from mattergen_lite.scoring.score import Cell, Score, flatten
 from mattergen_lite.scoring.stability import METASTABLE, Stability
 from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED
@@ -64,9 +65,9 @@ class Candidate:
     """Everything known about one crystal."""
 
     raw: Score
-    structure: Structure | None  # as it came; None if it could not be read
+    structure: StoredStructure | None  # as it came; None if it could not be read
     relaxed: Score | None = None
-    relaxed_structure: Structure | None = None
+    relaxed_structure: StoredStructure | None = None
     stability: Stability | None = None
     phonons: Phonons | None = None
     elasticity: Elasticity | None = None
@@ -108,6 +109,17 @@ class Candidate:
     def failed(self) -> list[str]:
         """Names of the checks that were not passed."""
         return [name for name, passed in self.checks.items() if not passed]
+
+    @property
+    def merit(self) -> tuple[bool, int, float, int]:
+        """Sorts the best first."""
+        probability = self.stability.probability_metastable if self.stability else 0.0
+        return (
+            self.raw.error is not None,
+            len(self.failed),
+            -probability if probability == probability else 0.0,  # no number, no chance
+            len(self.raw.credibility.flags) if self.raw.credibility else 0,
+        )
 
     @property
     def symmetry_change(self) -> SymmetryChange | None:
@@ -201,17 +213,5 @@ def _words_on_novelty(score: Score) -> str | None:
 
 def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
     """The candidates with their ranks, best first; equals keep their order."""
-    order = sorted(candidates, key=_merit)
+    order = sorted(candidates, key=lambda candidate: candidate.merit)
     return [replace(candidate, rank=place) for place, candidate in enumerate(order, start=1)]
-
-
-def _merit(candidate: Candidate) -> tuple[bool, int, float, int]:
-    """Sorts the best first."""
-    stability, credibility = candidate.stability, candidate.raw.credibility
-    probability = stability.probability_metastable if stability else 0.0
-    return (
-        candidate.raw.error is not None,
-        len(candidate.failed),
-        -probability if probability == probability else 0.0,  # no number, no chance
-        len(credibility.flags) if credibility else 0,
-    )

@@ -2,9 +2,10 @@
 
 `concurrent.futures` loses every pending item when a worker dies and cannot stop one that hangs.
 Here each slot owns one worker process, kills it when an item exceeds the time limit and starts
-another. Workers are fresh interpreters (nothing is forked, the caller's `__main__` is not imported
-again) and use one thread each, so that `num_workers` is the number of cores in use. Those that
-`preload` a module start at once and import it while the caller does something else.
+another; an item whose process dies gets a second one. Workers are fresh interpreters (nothing is
+forked, the caller's `__main__` is not imported again) and use one thread each, so that
+`num_workers` is the number of cores in use. Those that `preload` a module start at once and import
+it while the caller does something else.
 """
 
 import os
@@ -13,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from queue import SimpleQueue
 from threading import Timer
@@ -31,6 +32,7 @@ class Failure:
     """Why an item has no result."""
 
     reason: str
+    died: bool = field(default=False, compare=False)  # with its process, not out of time
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Result | Failure:
@@ -94,11 +96,9 @@ class _Worker:
         except (EOFError, BrokenPipeError, pickle.UnpicklingError):
             timed_out = not timer.is_alive()
             exit_code = self.process.wait()
-            return Failure(
-                f"no result within {time_limit:g} s"
-                if timed_out
-                else f"its process died with exit code {exit_code}"
-            )
+            if timed_out:
+                return Failure(f"no result within {time_limit:g} s")
+            return Failure(f"its process died with exit code {exit_code}", died=True)
         finally:
             timer.cancel()
 
@@ -181,7 +181,12 @@ class Pool:
             worker = idle.get()
             try:
                 worker.prepare(function)
-                return worker.ask(item, time_limit)
+                answer = worker.ask(item, time_limit)
+                if isinstance(answer, Failure) and answer.died:
+                    # Not always the item's fault: memory runs out, batch systems end jobs.
+                    worker.prepare(function)
+                    answer = worker.ask(item, time_limit)
+                return answer
             finally:
                 idle.put(worker)
 

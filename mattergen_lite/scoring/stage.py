@@ -53,6 +53,7 @@ def relax_all(
     potentials: Sequence[str],
     required: Collection[str] = (),
     device: str = "cpu",
+    time_limit: float = TIME_LIMIT,
     journal: Journal,
 ) -> list[Measurement | None]:
     """Relax every structurally valid crystal that passes what is required, None for the others.
@@ -63,7 +64,8 @@ def relax_all(
         potentials: Who is asked for the energy of the relaxed crystal.
         required: Cheap checks without which a crystal is not worth relaxing.
         device: "cpu" relaxes one crystal at a time in every process, which is what potentials want
-            there; a GPU relaxes batches in this one.
+            there; a GPU relaxes batches in this one, without time limit.
+        time_limit: Seconds a crystal may take.
         journal: Processes to relax in, and what they have relaxed before.
 
     Raises:
@@ -82,7 +84,7 @@ def relax_all(
         structure_identity,
         TypeAdapter(Measurement),
         "relax",
-        TIME_LIMIT,
+        time_limit,
     )
     structures = [ordered_structure(records[index].structure) for index in worth]
     measured: list[Measurement | None] = [None] * len(scores)

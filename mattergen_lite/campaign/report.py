@@ -1,0 +1,88 @@
+"""What a campaign ends with: its shortlist as the files of a run, its counts, what it gave up."""
+
+import csv
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from mattergen_lite.campaign.parts import part_paths
+from mattergen_lite.campaign.plan import Plan
+from mattergen_lite.campaign.shortlist import best_candidates
+from mattergen_lite.campaign.status import progress
+from mattergen_lite.campaign.work import judge_options
+from mattergen_lite.io import atomic_path
+from mattergen_lite.results import JOURNAL, Judged, Stopwatch, deepened, write_json, write_judged
+from mattergen_lite.scoring.journal import Journal
+from mattergen_lite.scoring.pool import Pool
+
+QUARANTINE = ("name", "unit", "formula", "error", "stability_error")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deeper:
+    """What is done for the shortlist only."""
+
+    phonons: bool = False
+    elasticity: bool = False
+    dft_inputs: bool = False
+
+
+def report(run_dir: Path, out: Path, number: int, deeper: Deeper, pool: Pool) -> Judged:
+    """Write the shortlist of a campaign, its counts and its quarantine.
+
+    Args:
+        run_dir: Folder of the campaign.
+        out: Folder for the report.
+        number: Length of the shortlist.
+        deeper: What to find of it beyond what units found.
+        pool: Processes to work in.
+
+    Raises:
+        ValueError: If there is no campaign or nothing finished, or a deeper check is impossible.
+    """
+    plan, stands = Plan.read(run_dir), progress(run_dir)
+    options = replace(
+        judge_options(plan.config.judge, shortlist=number, **asdict(deeper)),
+        required=tuple(stands.funnel.left),  # with those about targets, which a model would know
+    )
+    watch, journal = Stopwatch(), Journal(pool, out / JOURNAL)
+    with watch.stage("choosing"):
+        candidates = best_candidates(run_dir, number, pool)
+    candidates = deepened(candidates, options, journal, watch)
+    with watch.stage("reference"):
+        reference = options.reference()
+    counts = {
+        "num_wanted": stands.num_wanted,
+        "funnel": asdict(stands.funnel),
+        "quarantined": stands.quarantined,
+        "refused": stands.refused,
+        "seconds": stands.seconds,
+        "crystals_per_hour": stands.rate,
+        "fingerprint": plan.fingerprint,
+        "determinants": plan.determinants,
+    }
+    provenance = {"verb": "campaign", "campaign": counts}
+    judged = write_judged(
+        candidates, reference, out / "candidates.csv", watch, provenance, options, pool
+    )
+    write_json(counts, out / "campaign.json")
+    write_quarantine(run_dir, out / "quarantine.csv")
+    journal.forget()
+    return judged
+
+
+def write_quarantine(run_dir: Path, path: Path) -> None:
+    """One row a crystal that has no judgement, or no relaxed one, with the reason."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=QUARANTINE)
+        writer.writeheader()
+        writer.writerows(_given_up(run_dir))
+
+
+def _given_up(run_dir: Path) -> Iterator[dict[str, str | None]]:
+    for path in part_paths(run_dir):
+        for row in pq.read_table(path, columns=list(QUARANTINE)).to_pylist():
+            if row["error"] is not None or row["stability_error"] is not None:
+                yield row

@@ -1,0 +1,177 @@
+"""Runs a campaign: keeps workers busy with units that are not stored yet, until all are.
+
+What is lost on the way is sent again: a unit whose worker died (by Dask), everything in flight when
+the scheduler is gone (here, after connecting anew). A unit that kills its workers time and again is
+worked out on a CPU, one crystal at a time in a process of its own; one that fails even so is set
+aside with its reason, and the next launch tries it again.
+"""
+
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from tqdm import tqdm
+
+from mattergen_lite.campaign.parts import Receipt, finished_keys
+from mattergen_lite.campaign.plan import Plan, Unit
+from mattergen_lite.campaign.status import Progress, forget_refusals, progress, write_refusal
+from mattergen_lite.campaign.work import judge_options, leftovers, work
+from mattergen_lite.results import environment
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+    from mattergen_lite.campaign.workers import Connect
+
+UNITS_PER_WORKER = 2  # in flight: one being worked on, one waiting at the worker
+FEWEST_IN_FLIGHT = 4  # while workers are still being started
+PATIENCE = 600.0  # s to look for a scheduler that is gone
+
+
+class SchedulerLostError(Exception):
+    """What was in flight is not known to anybody any more."""
+
+
+def run(plan: Plan, connect: "Connect", patience: float = PATIENCE) -> Progress:
+    """Finish a campaign, from wherever it is.
+
+    Args:
+        plan: What to do.
+        connect: How to reach the workers.
+        patience: Seconds to wait for a scheduler that cannot be reached.
+
+    Raises:
+        ValueError: If the folder holds another campaign, the configuration makes no sense, results
+            cannot be stored, or no scheduler is found; what is finished is kept.
+    """
+    config = plan.config
+    judge_options(config.judge)
+    plan.save(environment())
+    forget_refusals(config.run_dir)
+    done = finished_keys(config.run_dir)
+    refused: set[str] = set()
+    stored = progress(config.run_dir).num_sampled
+    with tqdm(
+        total=plan.num_samples, initial=stored, unit="crystal", desc="campaign", disable=None
+    ) as bar:
+        drive = _Drive(plan, bar, done, refused)
+        _persist(drive, connect, patience)
+    if not refused:
+        for path in leftovers(config.run_dir):
+            path.unlink(missing_ok=True)
+    return progress(config.run_dir)
+
+
+def _persist(drive: "_Drive", connect: "Connect", patience: float) -> None:
+    """Drive until everything is done, through losses of the scheduler."""
+    last_seen = time.monotonic()
+    while next(drive.pending(), None) is not None:
+        try:
+            with connect() as client:
+                drive.through(client)
+        except (SchedulerLostError, OSError) as error:  # Dask's communication errors are OSErrors
+            if drive.news:
+                last_seen, drive.news = time.monotonic(), False
+            if time.monotonic() - last_seen > patience:
+                raise ValueError(
+                    f"no scheduler within {patience:g} s ({error}); what is finished is kept, the "
+                    "same command goes on"
+                ) from None
+            tqdm.write(f"the scheduler is gone, looking for it: {error}", file=sys.stderr)
+            time.sleep(1.0)
+
+
+@dataclass
+class _Drive:
+    """Sends units to workers and takes note of what becomes of them."""
+
+    plan: Plan
+    bar: tqdm
+    done: set[str]  # keys of stored units
+    refused: set[str]  # keys of units set aside
+    careful: set[str] = field(default_factory=set)  # keys of units that killed their workers
+    news: bool = False  # something was finished since this was last looked at
+
+    def pending(self) -> Iterator[Unit]:
+        """Units that are neither stored nor set aside."""
+        return (u for u in self.plan.units() if u.key not in self.done | self.refused)
+
+    def through(self, client: "Client") -> None:
+        """Have everything that is pending worked out.
+
+        Raises:
+            SchedulerLostError: If the scheduler forgot or lost what it was given.
+        """
+        from distributed import as_completed
+
+        waiting = self.pending()
+        units: dict[str, Unit] = {}  # in flight, by the key of their task
+        flying = as_completed()
+
+        def send(unit: Unit) -> None:
+            future = self._submit(client, unit)
+            units[future.key] = unit
+            flying.add(future)
+
+        for unit in islice(waiting, _room(client)):
+            send(unit)
+        while units:
+            future = next(flying)
+            unit = units.pop(future.key)
+            again = self._outcome(unit, future)
+            future.release()
+            for one in [unit] if again else []:
+                send(one)
+            for one in islice(waiting, max(0, _room(client) - len(units))):
+                send(one)
+
+    def _submit(self, client: "Client", unit: Unit) -> "Future":
+        workers = self.plan.config.workers
+        careful = unit.key in self.careful
+        return client.submit(
+            work,
+            self.plan.config,
+            unit,
+            "cpu" if careful else workers.device,
+            key=f"{'careful' if careful else 'unit'}-{unit.key}",
+            retries=workers.retries,
+            pure=False,
+        )
+
+    def _outcome(self, unit: Unit, future: "Future") -> bool:
+        """Take note of what became of a unit; True if it is to be sent once more."""
+        from distributed import KilledWorker
+
+        if future.status == "finished":
+            self._finished(unit, future.result())
+            return False
+        if future.status != "error":
+            raise SchedulerLostError(f"unit {unit.key} is {future.status}")
+        error = future.exception()
+        if isinstance(error, CancelledError):
+            raise SchedulerLostError(str(error))
+        if isinstance(error, OSError):
+            raise ValueError(
+                f"a worker cannot write to {self.plan.config.run_dir}: {error}; what is finished "
+                "is kept, the same command goes on"
+            )
+        if isinstance(error, KilledWorker) and unit.key not in self.careful:
+            self.careful.add(unit.key)
+            return True
+        self.refused.add(unit.key)
+        write_refusal(self.plan.config.run_dir, unit, f"{type(error).__name__}: {error}")
+        return False
+
+    def _finished(self, unit: Unit, receipt: Receipt) -> None:
+        self.done.add(unit.key)
+        self.news = True
+        self.bar.update(receipt.num_sampled)
+
+
+def _room(client: "Client") -> int:
+    """How many units may be in flight."""
+    return max(FEWEST_IN_FLIGHT, UNITS_PER_WORKER * sum(client.nthreads().values()))

@@ -1,0 +1,83 @@
+"""The end of the funnel: the best candidates of all units, each of its kind once.
+
+Units know nothing of each other, so what is unique in a unit may be there twice in a campaign. The
+better one of two equal crystals comes first in the order of merit; comparing the best with each
+other therefore finds every duplicate among them.
+"""
+
+import heapq
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pyarrow.parquet as pq
+from pymatgen.core import Structure
+
+from mattergen_lite.campaign.parts import part_paths, stored_candidate
+from mattergen_lite.scoring.candidate import Candidate, ranked
+from mattergen_lite.scoring.novelty import novelty
+from mattergen_lite.scoring.pool import Failure, Pool
+
+
+class Place(NamedTuple):
+    """A stored candidate by its merit."""
+
+    merit: tuple[float, ...]
+    part: int
+    row: int
+
+
+def best_candidates(run_dir: Path, number: int, pool: Pool) -> list[Candidate]:
+    """The best candidates of a campaign, no two of them the same crystal; the best first.
+
+    Args:
+        run_dir: Folder of the campaign.
+        number: How many; fewer if there are not so many kinds.
+        pool: Processes to compare in.
+
+    Raises:
+        ValueError: If no unit is stored yet.
+    """
+    parts = part_paths(run_dir)
+    if not parts:
+        raise ValueError(f"{run_dir} holds no finished unit yet: expected at least one")
+    looked_at = 2 * number
+    while True:
+        places = heapq.nsmallest(looked_at, _places(parts))
+        candidates = ranked(_load(parts, places))
+        unique = _each_once(candidates, pool)
+        if len(unique) >= number or len(places) < looked_at:
+            return ranked(unique[:number])
+        looked_at *= 2
+
+
+def _places(parts: Sequence[Path]) -> Iterator[Place]:
+    """Merit of every stored candidate that could be read."""
+    for part, path in enumerate(parts):
+        for row, merit in enumerate(pq.read_table(path, columns=["merit"])["merit"].to_pylist()):
+            if not merit[0]:
+                yield Place(tuple(merit), part, row)
+
+
+def _load(parts: Sequence[Path], places: Sequence[Place]) -> list[Candidate]:
+    """The candidates at these places, in their order; every file is read once."""
+    wanted: dict[int, list[int]] = {}
+    for place in places:
+        wanted.setdefault(place.part, []).append(place.row)
+    found: dict[tuple[int, int], Candidate] = {}
+    for part, rows in wanted.items():
+        texts = pq.read_table(parts[part], columns=["candidate"])["candidate"]
+        found |= {(part, row): stored_candidate(texts[row].as_py()) for row in rows}
+    return [found[place.part, place.row] for place in places]
+
+
+def _each_once(candidates: Sequence[Candidate], pool: Pool) -> list[Candidate]:
+    """The candidates without those that equal a better one."""
+    structures: list[Structure] = [one.final_structure for one in candidates]
+    names = [one.raw.name for one in candidates]
+    found = novelty(structures, names, reference=None, pool=pool)
+    return [
+        one
+        for one, judged in zip(candidates, found, strict=True)
+        if isinstance(judged, Failure) or judged.is_unique
+    ]

@@ -1,0 +1,119 @@
+"""How far a campaign is: counts of the funnel, rates, time left, and what was given up and why."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mattergen_lite.campaign.parts import Receipt, receipts
+from mattergen_lite.campaign.plan import MANIFEST, Plan, Unit
+from mattergen_lite.io import write_text
+from mattergen_lite.scoring.funnel import Funnel
+
+REFUSED = "refused"  # units that were set aside, a file with the reason each
+RECENT_UNITS = 100  # from which the rate is found
+NUM_REASONS = 5  # shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Where a campaign stands."""
+
+    run_dir: Path
+    num_wanted: int  # crystals of the whole campaign
+    num_sampled: int  # crystals that are stored
+    num_units: int  # that are stored
+    funnel: Funnel
+    quarantined: dict[str, int]  # reason -> crystals that were given up
+    refused: dict[str, str]  # key of a unit that was set aside -> reason
+    rate: float | None  # crystals an hour, of late; None before the second unit
+    seconds: dict[str, float]  # of all workers together, by stage
+
+    @property
+    def complete(self) -> bool:
+        """Whether every crystal is stored."""
+        return self.num_sampled >= self.num_wanted
+
+    @property
+    def hours_left(self) -> float | None:
+        """Hours to go at the present rate."""
+        return (self.num_wanted - self.num_sampled) / self.rate if self.rate else None
+
+    def text(self) -> str:
+        """Lines for a terminal."""
+        share = self.num_sampled / max(self.num_wanted, 1)
+        lines = [f"{self.num_sampled} of {self.num_wanted} crystals ({share:.1%})"]
+        if self.rate and not self.complete:
+            lines.append(f"{self.rate:.0f} an hour, {self.hours_left:.1f} hours left")
+        if self.num_sampled:
+            lines.append(f"{self.funnel.text()}; unique within a unit")
+            lines.append(", ".join(f"{name} {spent:.0f} s" for name, spent in self.seconds.items()))
+        for reason, number in Counter(self.quarantined).most_common(NUM_REASONS):
+            lines.append(f"{number} given up: {reason}")
+        for key, reason in list(self.refused.items())[:NUM_REASONS]:
+            lines.append(f"unit {key} set aside: {reason}; the next launch tries it again")
+        return "\n".join([*lines, f"-> {self.run_dir}"])
+
+
+def progress(run_dir: Path) -> Progress:
+    """Where the campaign in a folder stands, while it is running or not.
+
+    Raises:
+        ValueError: If there is no campaign in this folder.
+    """
+    Plan.read(run_dir)
+    stored = list(receipts(run_dir))
+    left, given_up, seconds = Counter(), Counter(), Counter()
+    for one in stored:
+        left.update(one.left)
+        given_up.update(one.quarantined)
+        seconds.update(one.seconds)
+    sampled = sum(one.num_sampled for one in stored)
+    return Progress(
+        run_dir=run_dir,
+        num_wanted=json.loads((run_dir / MANIFEST).read_text(encoding="utf-8"))["num_samples"],
+        num_sampled=sampled,
+        num_units=len(stored),
+        funnel=Funnel(num_sampled=sampled, left=dict(left)),
+        quarantined=dict(given_up),
+        refused=_refusals(run_dir),
+        rate=recent_rate(stored),
+        seconds=dict(seconds),
+    )
+
+
+def recent_rate(stored: Sequence[Receipt]) -> float | None:
+    """Crystals an hour over the units that were finished last."""
+    recent = sorted(stored, key=lambda one: one.finished)[-RECENT_UNITS:]
+    if len(recent) < 2:
+        return None
+    span = max(recent[-1].finished, _now_if_running(recent)) - recent[0].finished
+    return sum(one.num_sampled for one in recent[1:]) / max(span, 1e-3) * 3600
+
+
+def _now_if_running(recent: Sequence[Receipt]) -> float:
+    """Now, unless the last unit is so long ago that the campaign must be at rest."""
+    now, last = time.time(), recent[-1].finished
+    longest = max(one.finished - one.started for one in recent)
+    return now if now - last < 2 * longest else last
+
+
+def write_refusal(run_dir: Path, unit: Unit, reason: str) -> None:
+    """Set a unit aside."""
+    note = {"start": unit.start, "stop": unit.stop, "reason": reason}
+    write_text(json.dumps(note) + "\n", run_dir / REFUSED / f"{unit.key}.json")
+
+
+def forget_refusals(run_dir: Path) -> None:
+    """Give units that were set aside another chance."""
+    for path in (run_dir / REFUSED).glob("*.json"):
+        path.unlink()
+
+
+def _refusals(run_dir: Path) -> dict[str, str]:
+    return {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))["reason"]
+        for path in sorted((run_dir / REFUSED).glob("*.json"))
+    }

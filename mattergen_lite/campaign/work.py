@@ -1,0 +1,190 @@
+"""What a worker does with a unit: make it, judge it, store it. Knows nothing of who sent it.
+
+The model, the known structures and the judging processes stay with the worker from unit to unit.
+Answers of the judge go to a journal of the unit, so that a unit whose worker died goes on where it
+was. A crystal that crashes or hangs the judge costs its own row only: see `scoring.pool`.
+"""
+
+import os
+import resource
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from threading import Timer
+
+from mattergen_lite.campaign.parts import CANDIDATES, Receipt, commit, part_path, read_receipt
+from mattergen_lite.campaign.plan import Unit
+from mattergen_lite.config import CampaignConfig, GenerateConfig, JudgeConfig
+from mattergen_lite.generator import Generator, open_generator
+from mattergen_lite.io import StructureRecord, parse_document
+from mattergen_lite.model import pick_device
+from mattergen_lite.results import JudgeOptions, Stopwatch, environment, judge_all
+from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.funnel import funnel
+from mattergen_lite.scoring.journal import Journal
+from mattergen_lite.scoring.pool import Pool
+from mattergen_lite.scoring.reference import Reference
+
+JUDGE = "mattergen_lite.scoring.stage"
+UNFINISHED = "unfinished"  # journals of units that are being worked on
+HUNG_EXIT_CODE = 75
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """What a worker keeps between units."""
+
+    generator: Generator | None  # None where there is a source
+    reference: Reference
+    options: JudgeOptions
+    pool: Pool
+    device: str
+
+
+def judge_options(
+    judge: JudgeConfig, generator: Generator | None = None, **more: object
+) -> JudgeOptions:
+    """How a campaign judges.
+
+    Args:
+        judge: What the configuration says.
+        generator: Whose targets are to be judged too.
+        more: Further fields of the options.
+
+    Raises:
+        ValueError: If that makes no sense or something is not installed.
+    """
+    options = JudgeOptions(
+        relax=judge.relax,
+        potential=judge.potential,
+        second_opinion=judge.second_opinion,
+        references=judge.reference,
+        targets=generator.asked if generator else (),
+        required=judge.require,
+        selective=True,
+        time_limit=judge.time_limit,
+        **more,
+    )
+    options.check()
+    return options
+
+
+@lru_cache(maxsize=1)
+def workshop(
+    generate: GenerateConfig | None, judge: JudgeConfig, cores: int, device: str
+) -> Workshop:
+    """Load what a campaign needs; once a worker."""
+    chosen = pick_device(device)
+    generator = None if generate is None else open_generator(generate, chosen)
+    options = judge_options(judge, generator, device=str(chosen))
+    return Workshop(
+        generator=generator,
+        reference=options.reference(),
+        options=options,
+        pool=Pool(cores, preload=JUDGE),
+        device=str(chosen),
+    )
+
+
+def work(config: CampaignConfig, unit: Unit, device: str) -> Receipt:
+    """Make, judge and store one unit, unless it is stored already.
+
+    Args:
+        config: The campaign.
+        unit: What to do.
+        device: Of the model and the potentials.
+
+    Raises:
+        OSError: If the result cannot be stored; nothing of it is then.
+        ValueError: If the campaign cannot be worked on here.
+    """
+    path = part_path(config.run_dir, unit.key, unit.start)
+    if path.exists():
+        return read_receipt(path)
+    started, watch = time.time(), Stopwatch()
+    with watch.stage("loading"):
+        asked = None if config.source else config.generate
+        shop = workshop(asked, config.judge, config.workers.cores, device)
+    with watch.stage("structures"):
+        records = _records(shop, config, unit)
+    journal = Journal(shop.pool, config.run_dir / UNFINISHED / f"{unit.key}.jsonl", progress=False)
+    with _deadline(shop, config.judge.time_limit * len(records)):
+        candidates = judge_all(records, shop.options, shop.reference, journal, watch)
+    receipt = _receipt(unit, candidates, shop, watch, started)
+    commit(config.run_dir, unit, candidates, shop.options.targets, receipt)
+    journal.forget()
+    return receipt
+
+
+def _records(shop: Workshop, config: CampaignConfig, unit: Unit) -> list[StructureRecord]:
+    """The crystals of a unit; the same ones, to the last bit, whenever it is asked for."""
+    if shop.generator is None:
+        return [parse_document(one) for one in unit.documents]
+    numbers = range(unit.start, unit.stop)
+    return next(shop.generator.records(numbers, len(numbers), seed=config.seed))
+
+
+@contextmanager
+def _deadline(shop: Workshop, seconds: float) -> Iterator[None]:
+    """End this process when a GPU, on which nothing can be interrupted, hangs.
+
+    The scheduler then sends the unit elsewhere; its journal has what was found before.
+    """
+    if shop.device == "cpu" or not shop.options.relax:
+        yield
+        return
+    timer = Timer(seconds, partial(os._exit, HUNG_EXIT_CODE))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _receipt(
+    unit: Unit,
+    candidates: list[Candidate],
+    shop: Workshop,
+    watch: Stopwatch,
+    started: float,
+) -> Receipt:
+    """What to say about a judged unit."""
+    counts = funnel(candidates, shop.options.checks)
+    quarantined: dict[str, int] = {}
+    for reason in filter(None, map(why_given_up, candidates)):
+        quarantined[reason] = quarantined.get(reason, 0) + 1
+    return Receipt(
+        key=unit.key,
+        start=unit.start,
+        num_sampled=counts.num_sampled,
+        left=counts.left,
+        quarantined=quarantined,
+        seconds=dict(watch.seconds),
+        started=started,
+        finished=time.time(),
+        worker=f"{socket.gethostname()}:{os.getpid()}",
+        device=shop.device,
+        peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        provenance={
+            **environment(),
+            **(shop.generator.provenance() if shop.generator else {}),
+        },
+    )
+
+
+def why_given_up(candidate: Candidate) -> str | None:
+    """Why a crystal has no judgement, or no relaxed one; None if it has."""
+    if candidate.raw.error is not None:
+        return candidate.raw.error
+    return candidate.stability.stability_error if candidate.stability else None
+
+
+def leftovers(run_dir: Path) -> list[Path]:
+    """Journals and half-written files that nobody needs once every unit is stored."""
+    hidden = (run_dir / CANDIDATES).glob(".*.parquet.*")
+    return [*hidden, *(run_dir / UNFINISHED).glob("*.jsonl")]

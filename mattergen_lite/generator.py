@@ -1,0 +1,92 @@
+"""What is asked of the sampler, as text, and the model that answers: ready to make any sample."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mattergen_lite.config import GenerateConfig
+from mattergen_lite.constraints import parse_constraints
+from mattergen_lite.host import parse_host
+from mattergen_lite.io import StructureRecord
+from mattergen_lite.model import CrystalDiffusion, find_checkpoint, model_provenance, weights_hash
+from mattergen_lite.probe import Oracle, Probe, asked_for, oracles, steering
+from mattergen_lite.sampling import SamplerOptions, Target, sample_records
+from mattergen_lite.targets import PropertyTarget, parse_targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """A loaded model and everything that was asked of it."""
+
+    model: CrystalDiffusion
+    folder: Path  # of the model
+    options: SamplerOptions
+    target: Target
+    asked: tuple[PropertyTarget, ...]  # of the model and of probes
+    oracles: Sequence[Oracle]  # that measure what was asked
+
+    def records(
+        self, indices: Sequence[int], num_at_once: int, *, seed: int
+    ) -> Iterator[list[StructureRecord]]:
+        """The samples of these numbers, so many at a time.
+
+        Raises:
+            ValueError: If the model cannot fulfil the constraints; nothing has been sampled then.
+        """
+        return sample_records(
+            self.model,
+            indices,
+            num_at_once,
+            seed=seed,
+            options=self.options,
+            target=self.target,
+            oracles=self.oracles,
+        )
+
+    def provenance(self) -> dict[str, object]:
+        """What a record needs to name the model."""
+        return model_provenance(self.model, self.folder)
+
+
+def open_generator(asked: GenerateConfig, device: torch.device) -> Generator:
+    """Load the model and work out what is asked of it.
+
+    Raises:
+        ValueError: If a file is missing or a request does not make sense.
+    """
+    options = SamplerOptions(
+        solver=asked.solver, steps=asked.steps, churn=asked.churn, batch_size=asked.batch_size
+    )
+    constraints = parse_constraints(
+        elements=asked.elements,
+        chemical_system=asked.chemical_system,
+        exclude=asked.exclude,
+        formula=asked.formula,
+        formula_units=asked.formula_units,
+        num_atoms=asked.num_atoms,
+        host=parse_host(asked.seed_structure, asked.fix_sites, asked.fix_lattice, asked.vacancies),
+    )
+    folder = find_checkpoint(asked.checkpoint)
+    model = CrystalDiffusion.load(folder, device)
+    probes = [Probe.load(path, weights_hash(folder)) for path in asked.probe]
+    reader = find_checkpoint(asked.measured_by or asked.checkpoint)
+    learned = [
+        *(Oracle(probe=one, model=model) for one in probes),
+        *oracles(reader, model if reader == folder else None, device),
+    ]
+    probed = [one.definition for one in probes]
+    targets = parse_targets(asked.condition, asked.guidance, [*probed, *model.properties])
+    return Generator(
+        model=model,
+        folder=folder,
+        options=options,
+        target=Target(
+            properties=tuple(one for one in targets if one.definition not in probed),
+            constraints=constraints,
+            steering=steering(model, probes, targets),
+        ),
+        asked=targets,
+        oracles=asked_for(learned, targets),
+    )

@@ -1,0 +1,142 @@
+"""Both directions: a finished run into a library, somebody's library into a crystal table."""
+
+import csv
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from mattergen_lite.elements import atomic_number
+from mattergen_lite.io import StructureRecord, atomic_path, structure_to_json
+from mattergen_lite.library.ase_database import write_database
+from mattergen_lite.library.entries import entries
+from mattergen_lite.library.materials_project import FIELDS, read_materials_project
+from mattergen_lite.library.optimade import read_provider, write_jsonl
+
+MATERIALS_PROJECT = "materials-project"
+DATABASES = (".db", "postgresql://", "postgres://")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exchanged:
+    """How many crystals went where."""
+
+    number: int
+    unreadable: int
+    where: str
+
+    def text(self) -> str:
+        """One line for a terminal."""
+        broken = f", {self.unreadable} unreadable" if self.unreadable else ""
+        return f"{self.number} crystals{broken} -> {self.where}"
+
+
+def export(source: Path, destination: str, *, passed_only: bool = False) -> Exchanged:
+    """Write a campaign or a run as a database or as OPTIMADE JSON Lines.
+
+    Raises:
+        ValueError: If the source is neither or the destination is of an unknown kind.
+    """
+    found = iter(tqdm(entries(source, passed_only=passed_only), unit="crystal", disable=None))
+    if destination.endswith(".jsonl"):
+        number = write_jsonl(found, Path(destination))
+    elif destination.endswith(DATABASES[0]) or destination.startswith(DATABASES[1:]):
+        number = write_database(found, destination)
+    else:
+        raise ValueError(
+            f"destination {destination!r}: expected a file ending in .jsonl (OPTIMADE) or .db "
+            "(ASE, SQLite), or postgresql://user:password@host:port/name"
+        )
+    return Exchanged(number=number, unreadable=0, where=destination)
+
+
+def fetch(
+    provider: str,
+    out: Path,
+    *,
+    filter_text: str = "",
+    chemical_system: str | None = None,
+    fields: Sequence[str] = (),
+    limit: int | None = None,
+) -> Exchanged:
+    """Write what a provider has as a table that every reader of structures takes.
+
+    Raises:
+        ValueError: If the request makes no sense, the provider fails or finds nothing.
+    """
+    if limit is not None and limit < 1:
+        raise ValueError(f"limit is {limit}: expected at least 1")
+    if provider == MATERIALS_PROJECT:
+        if filter_text:
+            raise ValueError(f"filter {filter_text!r}: {provider} takes a chemical system only")
+        found = read_materials_project(chemical_system, limit, fields or FIELDS)
+    elif provider.startswith(("http://", "https://")):
+        asked = _and(filter_text, system_filter(chemical_system))
+        found = read_provider(provider, asked, limit, fields)
+    else:
+        raise ValueError(
+            f"provider {provider!r}: expected {MATERIALS_PROJECT} or the http(s) address of an "
+            "OPTIMADE provider, see https://www.optimade.org/providers-dashboard"
+        )
+    return write_records(iter(tqdm(found, unit="crystal", disable=None)), out)
+
+
+def system_filter(chemical_system: str | None) -> str:
+    """Exactly these elements, in OPTIMADE's filter language; empty without a system.
+
+    Raises:
+        ValueError: For something that is no element.
+    """
+    if chemical_system is None:
+        return ""
+    elements = chemical_system.split("-")
+    for one in elements:
+        atomic_number(one)
+    listed = ", ".join(f'"{one}"' for one in elements)
+    return f"elements HAS ALL {listed} AND nelements={len(elements)}"
+
+
+def _and(*filters: str) -> str:
+    given = [one for one in filters if one]
+    return given[0] if len(given) == 1 else " AND ".join(f"({one})" for one in given)
+
+
+def write_records(records: Iterable[StructureRecord], out: Path) -> Exchanged:
+    """Write records as a crystal table, unreadable ones with their reasons as a csv beside it.
+
+    Raises:
+        ValueError: If there is no readable record; nothing is written then.
+    """
+    broken: list[StructureRecord] = []
+    rows = list(_rows(records, broken))
+    if not rows:
+        reason = f" ({broken[0].name}: {broken[0].error})" if broken else ""
+        raise ValueError(f"nothing found{reason}: {out} is not written")
+    columns = list(dict.fromkeys(name for row in rows for name in row))  # not all have all values
+    table = pa.table({name: [row.get(name) for row in rows] for name in columns})
+    with atomic_path(out) as temporary:
+        pq.write_table(table, temporary)
+    if broken:
+        with atomic_path(f"{out}.errors.csv") as temporary, temporary.open("w", newline="") as file:
+            csv.writer(file).writerows([("name", "error"), *((b.name, b.error) for b in broken)])
+    return Exchanged(number=len(rows), unreadable=len(broken), where=str(out))
+
+
+def _rows(
+    records: Iterable[StructureRecord], broken: list[StructureRecord]
+) -> Iterator[dict[str, object]]:
+    """Rows of the readable records; the others are put aside."""
+    for one in records:
+        if one.structure is None:
+            broken.append(one)
+            continue
+        crystal = structure_to_json(one.structure)
+        yield {
+            "material_id": one.name,
+            "lattice": [x for vector in crystal["lattice"] for x in vector],
+            "atomic_numbers": crystal["atomic_numbers"],
+            "frac_coords": [x for atom in crystal["frac_coords"] for x in atom],
+        } | one.properties

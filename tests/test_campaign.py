@@ -1,0 +1,219 @@
+"""Campaigns in this process: plan, parts, status, shortlist, and what is refused."""
+
+import json
+import sys
+from dataclasses import replace
+
+import dask_jobqueue
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from crystals import nacl, nacl_primitive, perovskite, rutile
+from models import tiny_model
+
+from mattergen_lite import campaign_report, campaign_run, campaign_status, cli, library_export
+from mattergen_lite.campaign.parts import (
+    CANDIDATES,
+    finished_keys,
+    part_paths,
+    receipts,
+    schema,
+    stored_candidate,
+)
+from mattergen_lite.campaign.plan import Plan
+from mattergen_lite.campaign.shortlist import best_candidates
+from mattergen_lite.campaign.status import progress, recent_rate, write_refusal
+from mattergen_lite.campaign.work import work
+from mattergen_lite.campaign.workers import batch_system, connection
+from mattergen_lite.config import CampaignConfig, ClusterConfig, WorkersConfig
+from mattergen_lite.io import read_structures, write_extxyz
+from mattergen_lite.scoring.pool import Pool
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model")
+    tiny_model().save(folder)
+    return folder
+
+
+@pytest.fixture
+def campaign(checkpoint, tmp_path):
+    def configured(**settings: object) -> CampaignConfig:
+        asked = {"checkpoint": str(checkpoint), "steps": 3, "num_atoms": "2..4"}
+        tree = {
+            "run_dir": tmp_path / "run",
+            "num_samples": 6,
+            "unit_size": 3,
+            "generate": asked | {"condition": ["band_gap=1..2", "space_group=225"]},
+            "judge": {"relax": False},
+            "workers": {"device": "cpu"},
+        }
+        return CampaignConfig.parse(tree | settings)
+
+    return configured
+
+
+def finish(config):
+    plan = Plan.of(config)
+    plan.save({})
+    for unit in plan.units():
+        work(config, unit, "cpu")
+    return plan
+
+
+def test_parts_are_a_dataset_that_says_everything(campaign):
+    config = campaign()
+    plan = finish(config)
+    table = ds.dataset(config.run_dir / CANDIDATES).to_table()
+    assert table.num_rows == 6
+    assert sorted(table["name"].to_pylist()) == [f"{i:06d}" for i in range(6)]
+    assert set(table["unit"].to_pylist()) == {unit.key for unit in plan.units()}
+    assert finished_keys(config.run_dir) == {unit.key for unit in plan.units()}
+    for row in table.to_pylist():
+        candidate = stored_candidate(row["candidate"])
+        assert candidate.raw.formula == row["formula"]
+        assert list(candidate.final_structure.atomic_numbers) == row["atomic_numbers"]
+        assert [float(part) for part in candidate.merit] == row["merit"]
+        assert 1 <= row["target_band_gap"] <= 2
+        assert row["target_space_group"] == "225"
+    for path in part_paths(config.run_dir):  # every part has every type, whatever its values
+        assert not any(pa.types.is_null(one.type) for one in pq.read_schema(path))
+        assert len(list(read_structures(path))) == 3
+    for one in receipts(config.run_dir):
+        assert len(one.provenance["weights_sha256"]) == 64
+        assert one.finished >= one.started
+        assert one.num_sampled == 3
+
+
+def test_schema_knows_every_column():
+    assert schema().field("e_above_hull").type == pa.float64()
+    assert schema().field("relaxed_is_unique").type == pa.bool_()
+    assert schema().field("space_groups").type == pa.string()
+
+
+def test_finished_units_are_not_done_again(campaign):
+    config = campaign()
+    plan = finish(config)
+    before = {path: path.stat().st_mtime_ns for path in part_paths(config.run_dir)}
+    larger = campaign(num_samples=9)
+    assert [unit.key for unit in Plan.of(larger).units()][:2] == [u.key for u in plan.units()]
+    finish(larger)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert progress(config.run_dir).num_sampled == 9
+
+
+def test_keys_follow_everything_that_matters_and_nothing_else(campaign, tmp_path):
+    def key(config):
+        return next(Plan.of(config).units()).key
+
+    original = key(campaign())
+    same = [{"run_dir": tmp_path / "other"}, {"num_samples": 12}, {"workers": {"count": 3}}]
+    different = [{"seed": 1}, {"unit_size": 2}, {"first_sample": 3}, {"judge": {"relax": True}}]
+    assert {key(campaign(**settings)) for settings in same} == {original}
+    keys = [key(campaign(**settings)) for settings in different]
+    assert len({original, *keys}) == 1 + len(different)
+    weights = campaign().generate.checkpoint
+    tiny_model(seed=5).save(tmp_path / "other_model")
+    asked = campaign().generate.model_copy(update={"checkpoint": str(tmp_path / "other_model")})
+    assert weights != asked.checkpoint
+    assert key(campaign(generate=asked.model_dump())) != original
+
+
+def test_a_folder_keeps_to_one_campaign(campaign):
+    Plan.of(campaign()).save({})
+    with pytest.raises(ValueError, match=r"another seed \(0, now 1\)"):
+        Plan.of(campaign(seed=1)).save({})
+    with pytest.raises(ValueError, match="num_samples is 3: expected at least the 6"):
+        Plan.of(campaign(num_samples=3)).save({})
+    with pytest.raises(ValueError, match=r"expected a multiple of unit_size \(3\)"):
+        Plan.of(campaign(num_samples=7))
+    with pytest.raises(ValueError, match="does not exist"):
+        Plan.of(campaign(source="nowhere.cif"))
+
+
+def test_the_shortlist_has_every_kind_once_and_the_best_first(campaign, tmp_path):
+    """Equal crystals in different units: the units cannot know, the shortlist does."""
+    crystals = [nacl(), rutile(), nacl_primitive(), perovskite(), rutile(), nacl()]
+    names = [{"name": f"c{i}"} for i in range(6)]
+    write_extxyz(crystals, tmp_path / "all.extxyz", names)
+    config = campaign(source=tmp_path / "all.extxyz", unit_size=2)
+    finish(config)
+    with Pool(0) as pool:
+        best = best_candidates(config.run_dir, 5, pool)
+    assert sorted(one.raw.formula for one in best) == ["NaCl", "SrTiO3", "TiO2"]
+    assert [one.rank for one in best] == [1, 2, 3]
+    assert [one.merit for one in best] == sorted(one.merit for one in best)
+    judged = campaign_report(config.run_dir, shortlist=2, num_workers=0)
+    out = config.run_dir / "report"
+    assert [one.raw.name for one in judged.candidates] == [one.raw.name for one in best[:2]]
+    assert {path.name for path in out.iterdir()} >= {"candidates.csv", "report.html", "cifs"}
+    assert json.loads((out / "campaign.json").read_text())["funnel"]["num_sampled"] == 6
+    assert library_export(config.run_dir, str(tmp_path / "all.jsonl")).number == 6
+
+
+def test_status_counts_and_names_what_was_set_aside(campaign):
+    config = campaign(num_samples=9)
+    plan = Plan.of(config)
+    plan.save({})
+    first, second, third = plan.units()
+    assert progress(config.run_dir).rate is None
+    work(config, first, "cpu")
+    work(config, second, "cpu")
+    write_refusal(config.run_dir, third, "RuntimeError: no luck")
+    found = campaign_status(config.run_dir)
+    assert (found.num_sampled, found.num_wanted, found.complete) == (6, 9, False)
+    assert found.funnel.num_sampled == 6
+    assert found.hours_left == pytest.approx(3 / found.rate)
+    for words in ("6 of 9 crystals", "6 sampled ->", "RuntimeError: no luck", "hours left"):
+        assert words in found.text()
+
+
+def test_rates_are_those_of_the_last_units(campaign):
+    config = campaign()
+    finish(config)
+    first, second = receipts(config.run_dir)
+    then = second.started - 1e6  # long ago: the campaign is at rest
+    stored = [
+        replace(one, started=then + 10 * i, finished=then + 10 * (i + 1))
+        for i, one in enumerate((first, second))
+    ]
+    assert recent_rate(stored) == pytest.approx(3 / 10 * 3600)
+    assert recent_rate(stored[:1]) is None
+
+
+def test_job_scripts_have_what_the_file_says():
+    options = {
+        "cores": 1,
+        "processes": 1,
+        "memory": "2GiB",
+        "queue": "gpu",
+        "job_extra_directives": ["--gres=gpu:1"],
+        "scheduler_options": {"dashboard": False, "host": "127.0.0.1"},
+    }
+    config = ClusterConfig(kind="slurm", jobs=1, options=options | {"no_such_option": 1})
+    with pytest.raises(ValueError, match=r"slurm options: .*no_such_option"):
+        batch_system(config)
+    with dask_jobqueue.SLURMCluster(**options) as cluster:
+        script = cluster.job_script()
+    assert "#SBATCH --gres=gpu:1" in script
+    assert "#SBATCH -p gpu" in script
+
+
+def test_what_cannot_work_is_refused(campaign, tmp_path, monkeypatch, capsys):
+    with pytest.raises(ValueError, match="expected one of them"):
+        connection(WorkersConfig(), "tcp://127.0.0.1:1", tmp_path / "slurm.yaml")
+    with pytest.raises(ValueError, match="cannot read configuration"):
+        connection(WorkersConfig(), None, tmp_path / "slurm.yaml")
+    with pytest.raises(ValueError, match="holds no campaign"):
+        campaign_status(tmp_path)
+    Plan.of(campaign()).save({})
+    with pytest.raises(ValueError, match="holds no finished unit"):
+        campaign_report(campaign().run_dir, num_workers=0)
+    with pytest.raises(ValueError, match=r"nearest one is 'generate\.elements'"):
+        campaign_run("run_dir=a", "generate.element=Li")
+    monkeypatch.setattr(sys, "argv", ["mattergen-lite", "campaign", "status", str(tmp_path)])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert "error: " in capsys.readouterr().err
