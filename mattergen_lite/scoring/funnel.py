@@ -12,12 +12,12 @@ class Funnel:
 
     num_sampled: int
     left: dict[str, int]  # check -> candidates that pass it and every one before
-    passed: tuple[str, ...]  # names of those that pass every required check
+    passed: tuple[str, ...] | None = None  # their names; None where only counts were kept
 
     @property
     def num_passed(self) -> int:
         """Candidates that pass every required check."""
-        return len(self.passed)
+        return min(self.left.values(), default=self.num_sampled)
 
     @property
     def hit_rate(self) -> float:
