@@ -1,4 +1,4 @@
-"""Reference pages of the documentation, written by the package itself: nothing is copied by hand."""
+"""Reference pages of the documentation, from the package itself: nothing is copied by hand."""
 
 import ast
 import inspect
@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.cli import app
-from mattergen_lite.config import RunConfig, read_yaml, shipped
+from mattergen_lite.config import PropertyConfig, RunConfig, shipped
+from mattergen_lite.model import read_config
 from mattergen_lite.scoring import oracles, summary
 from mattergen_lite.scoring.candidate import CHECKS, Outcome
 from mattergen_lite.scoring.credibility import Credibility
@@ -81,11 +82,13 @@ def _comment(lines: list[str], node: ast.AnnAssign) -> str:
 
 
 def table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A Markdown table; vertical bars in cells are escaped."""
+    """A Markdown table; vertical bars in cells that are not code are escaped."""
     lines = [header, ("---",) * len(header), *rows]
-    return "\n".join(
-        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
-    )
+    return "\n".join(f"| {' | '.join(map(_cell, line))} |" for line in lines)
+
+
+def _cell(text: str) -> str:
+    return text if text.startswith("`") else text.replace("|", r"\|")
 
 
 def code(text: str) -> str:
@@ -98,7 +101,7 @@ def code(text: str) -> str:
 
 def command_line() -> str:
     """What `--help` of every command says."""
-    text = app.generate_docs(output_format="markdown", recursive=True, heading_level=1)
+    text = app.generate_docs(usage_name=app.name[0])
     # Outside code, <out> would be taken for HTML.
     parts = re.split(r"(```.*?```|`[^`\n]*`)", text, flags=re.DOTALL)
     return "".join(part if part.startswith("`") else part.replace("<", "&lt;") for part in parts)
@@ -107,8 +110,9 @@ def command_line() -> str:
 def configuration() -> str:
     """Every key of the configuration with its default."""
     text = (
-        "# Configuration\n\nYAML files are merged left to right, then `key=value` overrides such as "
-        "`trainer.devices=4`. A key that does not exist is an error that names the nearest one.\n\n"
+        "# Configuration\n\nYAML files are merged left to right, then `key=value` overrides such "
+        "as `trainer.devices=4`. A key that does not exist is an error that names the nearest "
+        "one.\n\n"
     )
     return text + "\n".join(_sections(RunConfig, ""))
 
@@ -185,22 +189,21 @@ def properties() -> str:
     measured = set(oracles.measure(_nacl(), symprec=0.1))
     by_potential = {"formation_energy_per_atom", "e_above_hull"}
     text = (
-        "# Properties\n\nWhat `--condition` takes, model by model, with the range seen in training. "
-        "A property is on target within the stated tolerance, or inside the range that was asked "
-        "for.\n"
+        "# Properties\n\nWhat `--condition` takes, model by model, with the range seen in training "
+        "where the model records it. A property is on target within the stated tolerance, or "
+        "inside the range that was asked for.\n"
     )
     for folder in sorted(path.parent for path in shipped("checkpoints").glob("*/config.yaml")):
         rows = []
-        for prop in read_yaml(folder / "config.yaml")["properties"]:
-            name = prop["name"]
-            how = "exactly" if name in measured else "by the potentials"
+        for prop in read_config(folder).properties:
+            how = "exactly" if prop.name in measured else "by the potentials"
             rows.append(
                 (
-                    code(name),
-                    prop["unit"],
-                    prop["kind"] + (", logarithm" if prop["log"] else ""),
+                    code(prop.name),
+                    prop.unit,
+                    prop.kind + (", logarithm" if prop.log else ""),
                     _seen(prop),
-                    how if name in measured | by_potential else "only with a probe",
+                    how if prop.name in measured | by_potential else "only with a probe",
                     _tolerance(prop),
                 )
             )
@@ -214,19 +217,19 @@ def _nacl() -> Structure:
     return Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.69), ["Na", "Cl"], sites)
 
 
-def _seen(prop: dict) -> str:
-    if prop["kind"] == "category":
-        return f"1 to {prop['num_categories']}"
-    if prop["minimum"] is None:
+def _seen(prop: PropertyConfig) -> str:
+    if prop.kind == "category":
+        return f"1 to {prop.num_categories}"
+    if prop.minimum is None or prop.maximum is None:
         return ""
-    return f"{prop['minimum']:.4g} to {prop['maximum']:.4g}"
+    return f"{prop.minimum:.4g} to {prop.maximum:.4g}"
 
 
-def _tolerance(prop: dict) -> str:
-    if prop["kind"] != "real":
+def _tolerance(prop: PropertyConfig) -> str:
+    if prop.kind != "real":
         return "equal"
-    allowed = oracles.tolerance(prop["name"])
-    parts = [f"± {allowed.absolute:g} {prop['unit']}".strip()] if allowed.absolute else []
+    allowed = oracles.tolerance(prop.name)
+    parts = [f"± {allowed.absolute:g} {prop.unit}".strip()] if allowed.absolute else []
     return " or ".join([*parts, *([f"± {allowed.relative:.0%}"] if allowed.relative else [])])
 
 
