@@ -37,8 +37,10 @@ def execute(path: Path) -> None:
 
 
 def _is_noise(output: NotebookNode) -> bool:
-    """Progress bars and warnings of libraries."""
-    return output.output_type == "stream" and output.name == "stderr"
+    """Progress bars, tables of the trainer and warnings of libraries: all but prints and pictures."""
+    if output.output_type == "stream":
+        return output.name == "stderr"
+    return not any(kind.startswith("image/") for kind in output.get("data", {}))
 
 
 def _tidied(output: NotebookNode) -> NotebookNode:
