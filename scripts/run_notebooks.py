@@ -37,7 +37,7 @@ def execute(path: Path) -> None:
 
 
 def _is_noise(output: NotebookNode) -> bool:
-    """Progress bars, tables of the trainer and warnings of libraries: all but prints and pictures."""
+    """Progress bars, tables of the trainer, warnings: all but prints and pictures."""
     if output.output_type == "stream":
         return output.name == "stderr"
     return not any(kind.startswith("image/") for kind in output.get("data", {}))
