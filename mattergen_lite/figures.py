@@ -206,7 +206,8 @@ def _density(rows: Sequence[Row]) -> Figure | None:
 
 def _targets(rows: Sequence[Row]) -> Figure | None:
     """What was asked for beside what came out, a panel a property that is a number."""
-    names = [name.removeprefix("target_") for name in rows[0] if name.startswith("target_")]
+    columns = dict.fromkeys(column for row in rows for column in row)
+    names = [name.removeprefix("target_") for name in columns if name.startswith("target_")]
     asked = {name: numbers(rows, f"target_{name}", f"measured_{name}") for name in names}
     asked = {name: values for name, values in asked.items() if len(values)}
     if not asked:
