@@ -405,6 +405,11 @@ class DatasetInfo:
         return f"{name:28}{found.count:>10}{found.count / self.num_crystals:>8.1%}{spread}"
 
     def write_png(self, path: str | Path) -> None:
+        """Write the figure, all at once."""
+        with atomic_path(path) as temporary:
+            self.draw().savefig(temporary, format="png", dpi=150)
+
+    def draw(self) -> "matplotlib.figure.Figure":
         """Figure: elements on the periodic table, sizes, coverage of the properties."""
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
@@ -423,8 +428,7 @@ class DatasetInfo:
         axes["properties"].bar_label(bars, fmt="{:,.0f}", padding=3)
         axes["properties"].set(xlabel="crystals with a value", xlim=(0, 1.2 * self.num_crystals))
         axes["properties"].set_xticks([])
-        with atomic_path(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=150)
+        return figure
 
 
 def draw_elements(axes: "matplotlib.axes.Axes", counts: Mapping[int, int]) -> None:

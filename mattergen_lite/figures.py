@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from mattergen_lite.curation import draw_elements
 from mattergen_lite.elements import symbols
 from mattergen_lite.io import atomic_path
+from mattergen_lite.phase_diagram import DRAWABLE, Placed, draw_phase_diagram
 from mattergen_lite.scoring.score import Cell
 from mattergen_lite.scoring.stability import METASTABLE
 
@@ -59,6 +60,8 @@ def write_figures(folder: Path, rows: Sequence[Row]) -> list[Path]:
         "elements": _elements,
         "crystal_systems": _crystal_systems,
         "density": _density,
+        "targets": _targets,
+        "phase_diagram": _phase_diagram,
     }
     written = []
     for name, draw in drawings.items():
@@ -199,3 +202,50 @@ def _density(rows: Sequence[Row]) -> Figure | None:
         title = f"median {np.median(values):.3g} {units[column]}{beyond}"
         axes.set_title(title, fontsize=9, loc="left")
     return figure
+
+
+def _targets(rows: Sequence[Row]) -> Figure | None:
+    """What was asked for beside what came out, a panel a property that is a number."""
+    columns = dict.fromkeys(column for row in rows for column in row)
+    names = [name.removeprefix("target_") for name in columns if name.startswith("target_")]
+    asked = {name: numbers(rows, f"target_{name}", f"measured_{name}") for name in names}
+    asked = {name: values for name, values in asked.items() if len(values)}
+    if not asked:
+        return None
+    figure = Figure(figsize=(max(4.6, 3.6 * len(asked)), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(asked), squeeze=False)[0]
+    for axes, (name, (targets, measured)) in zip(
+        panels, ((name, values.T) for name, values in asked.items()), strict=True
+    ):
+        bins = _bins(np.concatenate([targets, measured]))
+        axes.hist(measured, bins=bins, color=BLUE, edgecolor="white", linewidth=0.5)
+        if np.ptp(targets) > 0:
+            axes.hist(targets, bins=bins, histtype="step", color=ORANGE, linewidth=1.4)
+        else:
+            axes.axvline(targets[0], color=ORANGE, linewidth=1.4, linestyle="--")
+        axes.yaxis.set_major_locator(_count_axis())
+        axes.set(xlabel=name.replace("_", " "), ylabel="crystals")
+        error = np.abs(measured - targets).mean()
+        title = f"blue measured, orange target: mean distance {error:.3g}"
+        axes.set_title(title, fontsize=8, loc="left")
+    return figure
+
+
+def _phase_diagram(rows: Sequence[Row]) -> Figure | None:
+    """The candidates among the known phases, if they are of two or three elements in all."""
+    placed = [row for row in rows if len(numbers([row], "e_above_hull", "e_above_hull_std"))]
+    systems = [str(row.get("chemical_system") or "").split("-") for row in placed]
+    elements = sorted({symbol for system in systems for symbol in system})
+    if len(elements) not in DRAWABLE:
+        return None
+    return draw_phase_diagram(
+        elements,
+        [
+            Placed(
+                formula=str(row["formula"]),
+                e_above_hull=float(row["e_above_hull"]),
+                std=float(row["e_above_hull_std"]),
+            )
+            for row in placed
+        ],
+    )

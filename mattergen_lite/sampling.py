@@ -274,6 +274,47 @@ def known_parts(
     )
 
 
+def starting_points(
+    model: CrystalDiffusion, indices: Sequence[int], *, seed: int, target: Target
+) -> tuple[list[torch.Generator], Int[Tensor, "B"], Conditions | None]:
+    """Generator, number of atoms and drawn targets of each sample, before any noise.
+
+    Raises:
+        ValueError: If no samples are asked for, or the model cannot fulfil the constraints.
+    """
+    if len(indices) < 1:
+        raise ValueError(f"{len(indices)} samples: expected at least 1")
+    constraints = target.constraints
+    model.allowed(constraints.named_elements())
+    histogram = model.config.atom_count_histogram
+    counts = constraints.atom_counts(len(histogram))
+    rngs = sample_rngs(seed, indices)
+    num_atoms = draw_num_atoms(restrict_histogram(histogram, counts), rngs)
+    return rngs, num_atoms, draw_conditions(target.properties, rngs)
+
+
+def follow(
+    model: CrystalDiffusion, index: int, *, seed: int, options: SamplerOptions, target: Target
+) -> Iterator[CrystalBatch]:
+    """Generate one sample; yields what it looks like after each step, the last as `sample` has it.
+
+    Args:
+        model: A trained model, on the device to use.
+        index: Number of the sample; with `seed` it fixes the crystal.
+        seed: Seed of the whole run.
+        options: Solver settings.
+        target: What the sample should be.
+
+    Raises:
+        ValueError: If the model cannot fulfil the constraints.
+    """
+    rngs, num_atoms, conditions = starting_points(model, [index], seed=seed, target=target)
+    host = target.constraints.host
+    for state in sample_batch(model, rngs, num_atoms, options, target, conditions):
+        crystal = state.to("cpu")
+        yield crystal if host is None else host.restored(crystal)
+
+
 def sample(
     model: CrystalDiffusion,
     indices: Sequence[int],
@@ -295,15 +336,8 @@ def sample(
         ValueError: If no samples are asked for, or the model cannot fulfil the constraints; nothing
             has been sampled then.
     """
-    if len(indices) < 1:
-        raise ValueError(f"{len(indices)} samples: expected at least 1")
+    rngs, num_atoms, conditions = starting_points(model, indices, seed=seed, target=target)
     constraints = target.constraints
-    model.allowed(constraints.named_elements())
-    histogram = model.config.atom_count_histogram
-    counts = constraints.atom_counts(len(histogram))
-    rngs = sample_rngs(seed, indices)
-    num_atoms = draw_num_atoms(restrict_histogram(histogram, counts), rngs)
-    conditions = draw_conditions(target.properties, rngs)
     # Crystals of similar size share a batch, which saves padding.
     order = torch.argsort(num_atoms, stable=True)
     finished: list[CrystalBatch] = []

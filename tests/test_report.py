@@ -249,7 +249,7 @@ def test_figures_are_fit_for_print(report):
     names = {path.name for path in folder.iterdir()}
     assert names == {
         "hull_distance.png", "formation_energy.png", "elements.png", "crystal_systems.png",
-        "density.png",
+        "density.png", "phase_diagram.png",
     }  # fmt: skip
     for path in folder.iterdir():
         pixels = imread(path)
