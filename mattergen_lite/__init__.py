@@ -5,6 +5,7 @@ Nothing is imported before it is used.
 """
 
 __all__ = [
+    "benchmark",
     "data_info",
     "data_prepare",
     "discover",
