@@ -49,6 +49,7 @@ from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.score import ordered_structure
 
 RESULT = "benchmark.json"
+PANELS_ACROSS = 5
 # The probabilities that the judge states, by threshold in eV/atom.
 _PROBABILITIES = {0.0: "probability_stable", 0.1: "probability_metastable"}
 
@@ -63,7 +64,7 @@ class Line:
     num: int | None  # what shares are of; None if it was not published
     judged_by: str
     values: Values
-    source: str
+    source: str  # of the crystals; empty if published
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ class Benchmarked:
         protocol = self.protocol
         sections = [
             f"# {protocol.name}: {protocol.title}",
-            f"Defined by {protocol.source}.",
+            f"Defined by {protocol.source}.{_compared(protocol)}",
             "\n".join(_table(protocol.figures, self.measured, self.published)),
             "Shares are of all crystals, ± one standard error (Agresti-Coull). Rows in *italics* "
             f"are published: {self.published_source}. Their potential, hull and known structures "
@@ -124,22 +125,42 @@ class Benchmarked:
         shown = [
             f for f in self.protocol.figures if any(_value(o, f) is not None for o in self.measured)
         ]
-        figure = Drawing(figsize=(2.4 + 1.7 * len(shown), 0.9 + 0.3 * len(lines)))
-        figure.set_layout_engine("constrained")
-        axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+        across = min(len(shown), PANELS_ACROSS)
+        down = math.ceil(len(shown) / across)
+        size = (2.4 + 1.7 * across, (0.9 + 0.3 * len(lines)) * down)
+        figure = Drawing(figsize=size, layout="constrained")
+        grid = figure.subplots(down, across, sharey=True, squeeze=False)
+        axes = grid.flat[: len(shown)]
         colours = [BLUE] * len(self.measured) + [GREY] * len(self.published)
         for panel, column in zip(axes, shown, strict=True):
             heights = [_printed(_value(one, column), column) for one in lines]
             bars = panel.barh(range(len(lines)), np.nan_to_num(heights), color=colours)
             labels = ["" if math.isnan(h) else f"{h:.3g}" for h in heights]
             panel.bar_label(bars, labels, padding=2, fontsize=7)
-            panel.set_title(column.heading.replace(", ", ",\n"), fontsize=8)
+            panel.set_title(heading(column).replace(", ", ",\n"), fontsize=8)
             panel.tick_params(labelsize=7)
             panel.margins(x=0.3)
             panel.spines[["top", "right"]].set_visible(False)
+        for empty in grid.flat[len(shown) :]:
+            empty.remove()
         axes[0].set_yticks(range(len(lines)), [one.name for one in lines])
-        axes[0].invert_yaxis()
+        axes[0].invert_yaxis()  # for all: they share it
         return figure
+
+
+def heading(figure: Figure) -> str:
+    """Heading of a column with the direction that is better."""
+    return f"{figure.heading} {'↑' if figure.better == 'higher' else '↓'}"
+
+
+def _compared(protocol: Protocol) -> str:
+    """Which crystals are compared with what, in words."""
+    if protocol.novel_against is None:
+        return ""
+    return (
+        f" Uniqueness and novelty are those of the {protocol.compared} crystals, "
+        f"novelty against: {protocol.novel_against}."
+    )
 
 
 def _value(line: Line, figure: Figure) -> float | None:
@@ -154,7 +175,7 @@ def _table(
     figures: Sequence[Figure], measured: Sequence[Line], papers: Sequence[Line]
 ) -> list[str]:
     """A Markdown table of all rows."""
-    header = ["set", "crystals", "judged by", *(figure.heading for figure in figures)]
+    header = ["set", "crystals", "judged by", *map(heading, figures)]
     rows = [
         [
             mark.format(one.name),
@@ -175,9 +196,9 @@ def _cell(line: Line, figure: Figure) -> str:
         return ""
     if figure.unit != "%":
         return f"{value:.3f}"
-    is_ours = line.num is not None and figure.name in line.values and line.source != ""
-    error = f" ± {100 * standard_error(value, line.num):.1f}" if is_ours else ""
-    return f"{100 * value:.1f}{error}" if error else f"{100 * value:.3g}"
+    if not (line.source and line.num and figure.sampled):  # published: as it was printed
+        return f"{100 * value:.3g}"
+    return f"{100 * value:.1f} ± {100 * standard_error(value, line.num):.1f}"
 
 
 def standard_error(share: float, count: int) -> float:
@@ -223,6 +244,8 @@ class BenchmarkOptions:
         if is_prediction != (self.truth is not None):
             wanted = "the known structures" if is_prediction else "no --truth"
             raise ValueError(f"truth is {self.truth}: protocol {self.protocol.name} takes {wanted}")
+        if self.truth is not None and not self.truth.exists():
+            raise ValueError(f"truth {self.truth} does not exist")
 
 
 def is_run(source: Path) -> bool:
@@ -320,7 +343,9 @@ class CrystalSet:
     def judged_by(self) -> str:
         """Who relaxed and who decided."""
         names = {
-            f"{row['relaxed_with']} + {row['potential']}" for row in self.rows if row["potential"]
+            f"{row['relaxed_with']} relaxes, {row['potential']} decides, Materials Project hull"
+            for row in self.rows
+            if row["potential"]
         }
         return ", ".join(sorted(names))
 

@@ -24,6 +24,7 @@ class Figure:
     how: str
     unit: str = "%"  # "%": a share in 0..1, printed times 100; else the unit of the number
     better: Literal["higher", "lower"] = "higher"
+    sampled: bool = True  # a share of the number of crystals in the table, which sets its error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +88,18 @@ COMPOSITION_VALID = Figure(
     heading="comp. valid %",
     how="smact: charges balance and obey Pauling's rule; metals and elements count as valid",
 )
-VALID = Figure(name="valid", heading="valid %", how="both")
-UNIQUE = Figure(name="unique", heading="unique %", how="first of its kind in the set")
+VALID = Figure(name="valid", heading="valid %", how="structure and composition")
+UNIQUE = Figure(
+    name="unique",
+    heading="unique %",
+    how="first of its kind in the set; the most stable of equal crystals comes first",
+)
 NOVEL = Figure(name="novel", heading="novel %", how="equals no known structure")
-UNIQUE_AND_NOVEL = Figure(name="unique_and_novel", heading="unique + novel %", how="both")
+UNIQUE_AND_NOVEL = Figure(
+    name="unique_and_novel",
+    heading="unique + novel %",
+    how="first of its kind in the set, and equal to no known structure",
+)
 RMSD = Figure(
     name="rmsd",
     heading="RMSD to relaxed (Å)",
@@ -243,6 +252,7 @@ CSP = Protocol(
             name="metre",
             heading="METRe %",
             how="known structures, equal ones counted once, that any sample of the set matches",
+            sampled=False,
         ),
         Figure(
             name="crmse",
@@ -255,6 +265,7 @@ CSP = Protocol(
             name="sample_match_rate",
             heading="samples matching %",
             how="samples, equal ones counted once, that match any known structure",
+            sampled=False,
         ),
     ),
     differences=(
@@ -278,6 +289,7 @@ CONDITIONAL = Protocol(
             name="base_rate",
             heading="training data %",
             how="crystals of MP-20's training split with a known value that meet the same demand",
+            sampled=False,
         ),
         Figure(
             name="enrichment",
