@@ -7,13 +7,14 @@ that was next in the file counts.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
+from tqdm import tqdm
 
 from mattergen_lite.scoring.matching import find_duplicates
 from mattergen_lite.scoring.pool import Failure, Pool
@@ -53,8 +54,11 @@ def _matcher() -> StructureMatcher:
 
 
 def displacements(truth: Structure, samples: Sequence[Structure]) -> list[Distance]:
-    """Root mean square displacement of each sample in (V/N)^(1/3), None where it does not match."""
-    found = [_matcher().get_rms_dist(truth, structure) for structure in samples]
+    """Root mean square displacement of each sample in (V/N)^(1/3), None where it does not match.
+
+    The sample comes first, as in CDVAE: at its limits the matcher depends on the order.
+    """
+    found = [_matcher().get_rms_dist(structure, truth) for structure in samples]
     return [None if pair is None else float(pair[0]) for pair in found]
 
 
@@ -86,54 +90,68 @@ def predicted(
         raise ValueError("no known structures to compare with: expected at least one")
     known = [Crystal.from_structure(one) for one in truths]
     made = [None if one is None else Crystal.from_structure(one) for one in samples]
-    known_keys = [_key(one) for one in known]
-    made_keys = [one and _key(one) for one in made]
-    of_key = _positions(made_keys)
-    if not of_key.keys() & {*known_keys}:
-        raise ValueError("no sample has the composition of a known structure")
-    cases = [
-        Case(one, [made[i] for i in of_key[key]])
-        for one, key in zip(known, known_keys, strict=True)
-    ]
-    answers = list(pool.map(_compare, cases, time_limit=TIME_LIMIT))
-    found = [
-        {} if isinstance(answer, Failure) else dict(zip(of_key[key], answer, strict=True))
-        for answer, key in zip(answers, known_keys, strict=True)
-    ]
+    known_keys, made_keys = ([one and _key(one) for one in side] for side in (known, made))
     in_order = ordered and _same_order(made_keys, known_keys)
-    meant = [
-        ({position} if in_order else {*of_key[key]}) for position, key in enumerate(known_keys)
+    found = _all_distances(known, made, pool)
+    own = [
+        _smallest([one.get(position)] if in_order else one.values())
+        for position, one in enumerate(found)
     ]
-    own = [_closest({i: d[i] for i in d.keys() & m}) for d, m in zip(found, meant, strict=True)]
-    groups = _groups(known, _positions(known_keys), pool)
-    closest = [_smallest([_closest(found[i]) for i in group]) for group in groups]
-    made_groups = _groups(made, of_key, pool)
-    matching = {i for one in found for i, distance in one.items() if distance is not None}
     hits = [distance for distance in own if distance is not None]
+    known_groups, made_groups = (_groups(side, pool) for side in (known, made))
+    closest = [_smallest(d for i in group for d in found[i].values()) for group in known_groups]
+    matching = {i for one in found for i, distance in one.items() if distance is not None}
     return Predicted(
         paired="order" if in_order else "formula",
         num_known=len(known),
-        num_distinct=len(groups),
+        num_distinct=len(known_groups),
         num_samples=len(samples),
         match_rate=len(hits) / len(known),
         rmse=sum(hits) / len(hits) if hits else None,
-        metre=sum(distance is not None for distance in closest) / len(groups),
-        crmse=sum(STOL if d is None else d for d in closest) / len(groups),
+        metre=sum(distance is not None for distance in closest) / len(closest),
+        crmse=sum(STOL if d is None else d for d in closest) / len(closest),
         sample_match_rate=sum(bool(matching & {*group}) for group in made_groups)
         / (len(made_groups) + made.count(None)),
     )
+
+
+def _all_distances(
+    known: Sequence[Crystal], made: Sequence[Crystal | None], pool: Pool
+) -> list[dict[int, Distance]]:
+    """For every known structure: distances of the samples of its composition, by position.
+
+    Raises:
+        ValueError: If no sample has the composition of a known structure.
+    """
+    positions = _positions(made)
+    fitting = [positions.get(_key(one), []) for one in known]
+    if not any(fitting):
+        raise ValueError("no sample has the composition of a known structure")
+    cases = [
+        Case(one, [made[i] for i in indices]) for one, indices in zip(known, fitting, strict=True)
+    ]
+    answers = tqdm(
+        pool.map(_compare, cases, time_limit=TIME_LIMIT),
+        total=len(cases),
+        desc="match",
+        disable=None,
+    )
+    return [
+        {} if isinstance(answer, Failure) else dict(zip(indices, answer, strict=True))
+        for answer, indices in zip(answers, fitting, strict=True)
+    ]
 
 
 def _key(crystal: Crystal) -> CompositionKey:
     return composition_key(crystal.atomic_numbers.tolist())
 
 
-def _positions(keys: Sequence[CompositionKey | None]) -> dict[CompositionKey, list[int]]:
+def _positions(crystals: Sequence[Crystal | None]) -> dict[CompositionKey, list[int]]:
     """Positions of every composition."""
     positions: dict[CompositionKey, list[int]] = defaultdict(list)
-    for position, key in enumerate(keys):
-        if key is not None:
-            positions[key].append(position)
+    for position, crystal in enumerate(crystals):
+        if crystal is not None:
+            positions[_key(crystal)].append(position)
     return positions
 
 
@@ -146,11 +164,9 @@ def _same_order(
     )
 
 
-def _groups(
-    crystals: Sequence[Crystal | None], positions: dict[CompositionKey, list[int]], pool: Pool
-) -> list[list[int]]:
+def _groups(crystals: Sequence[Crystal | None], pool: Pool) -> list[list[int]]:
     """Positions of equal crystals together; where comparing broke, every crystal is its own."""
-    buckets = [indices for indices in positions.values() if indices]
+    buckets = list(_positions(crystals).values())
     tasks = [[crystals[i] for i in indices] for indices in buckets]
     answers = pool.map(find_duplicates, tasks, time_limit=TIME_LIMIT)
     groups: dict[int, list[int]] = {}
@@ -161,9 +177,5 @@ def _groups(
     return list(groups.values())
 
 
-def _closest(distances: dict[int, Distance]) -> Distance:
-    return _smallest([*distances.values()])
-
-
-def _smallest(distances: Sequence[Distance]) -> Distance:
+def _smallest(distances: Iterable[Distance]) -> Distance:
     return min((one for one in distances if one is not None), default=None)
