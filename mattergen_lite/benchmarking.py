@@ -84,16 +84,20 @@ class Benchmarked:
             f"# {protocol.name}: {protocol.title}",
             f"Defined by {protocol.source}.{_compared(protocol)}",
             "\n".join(_table(protocol.figures, self.measured, self.published)),
-            "Shares are of all crystals, ± one standard error (Agresti-Coull). Rows in *italics* "
-            f"are published: {self.published_source}. Their potential, hull and known structures "
-            "are others'."
-            if self.published
-            else "Shares are ± one standard error (Agresti-Coull).",
+            f"Shares are ± one standard error (Agresti-Coull).{self._on_published()}",
             _bullets("Columns", (f"**{f.heading}**: {f.how}" for f in protocol.figures)),
             _bullets("How this differs from the papers", protocol.differences),
             _bullets("Left out", protocol.left_out),
         ]
         return "\n\n".join(filter(None, sections)) + "\n"
+
+    def _on_published(self) -> str:
+        """What the published rows are, in words."""
+        if not self.published:
+            return ""
+        warning = " Another potential, hull and set of known structures judged them."
+        source = f" Rows in *italics* are published: {self.published_source}."
+        return source + (warning if self.protocol.relaxed else "")
 
     def text(self) -> str:
         """The table for a terminal."""
@@ -257,12 +261,13 @@ def parse_sets(source: Path, beside: Sequence[str]) -> dict[str, Path]:
     """Sets by name, the source first; the others come as name=path.
 
     Raises:
-        ValueError: If one has no name, or a name comes twice.
+        ValueError: If one has no name that a folder can have, or a name comes twice.
     """
-    sets = {source.stem: source}
+    whole = source.resolve()  # "." has no name
+    sets = {whole.name if source.is_dir() else whole.stem: source}
     for text in beside:
         name, sign, path = text.partition("=")
-        if not (name and sign and path):
+        if not (name and sign and path) or "/" in name:
             raise ValueError(f"beside is {text!r}: expected name=path")
         if name in sets:
             raise ValueError(f"two sets are called {name!r}: expected different names")

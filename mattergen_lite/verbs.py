@@ -300,7 +300,7 @@ def benchmark(
 
     Writes benchmark.md and .png (the table, what its columns mean, how it differs from the papers)
     and benchmark.json. What is not the folder of an earlier run is judged first, into
-    <out>/judged; a run's own judgements and relaxations are used as they are. An interrupted
+    judged/ beside them; a run's own judgements and relaxations are used as they are. An interrupted
     benchmark is continued by the same command.
 
     Args:

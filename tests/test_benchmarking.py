@@ -299,6 +299,8 @@ def test_sets_have_names(tmp_path):
     assert list(sets) == ["ours", "peer"]
     with pytest.raises(ValueError, match=r"'peer\.zip': expected name=path"):
         parse_sets(tmp_path, ["peer.zip"])
+    with pytest.raises(ValueError, match="expected name=path"):
+        parse_sets(tmp_path, ["../peer=peer.zip"])
     with pytest.raises(ValueError, match="two sets are called 'peer'"):
         parse_sets(tmp_path / "peer", ["peer=x"])
 
