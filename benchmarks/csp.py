@@ -21,7 +21,6 @@ from pathlib import Path
 
 import torch
 from measuring import Row, report
-from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
 from mattergen_lite.config import DataConfig
@@ -30,16 +29,10 @@ from mattergen_lite.data import CrystalDataset, read_table, select_rows
 from mattergen_lite.io import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
 from mattergen_lite.sampling import SamplerOptions, Target, sample
+from mattergen_lite.scoring.prediction import displacements
 from mattergen_lite.verbs import DEFAULT_CHECKPOINT
 
 BINS = ((1, 4), (5, 8), (9, 12), (13, 16), (17, 20), (1, 20))
-MATCHER = StructureMatcher(ltol=0.3, stol=0.5, angle_tol=10)
-
-
-def distances(truth: Structure, samples: Sequence[Structure]) -> list[float | None]:
-    """Normalised root mean square displacement of each sample, None where it does not match."""
-    found = [MATCHER.get_rms_dist(truth, structure) for structure in samples]
-    return [None if pair is None else float(pair[0]) for pair in found]
 
 
 def random_guesses(truth: Structure, cells: torch.Tensor, count: int) -> list[Structure]:
@@ -67,9 +60,9 @@ def predict(
         options=SamplerOptions(steps=choice.steps, batch_size=choice.num_samples),
         target=Target(constraints=Constraints(formula=symbols, formula_units=(1, 1))),
     )
-    found = distances(truth, to_structures(samples.crystals))
+    found = displacements(truth, to_structures(samples.crystals))
     cells = train.lattice[train.num_atoms == len(truth)]
-    control = distances(truth, random_guesses(truth, cells, choice.num_samples))
+    control = displacements(truth, random_guesses(truth, cells, choice.num_samples))
     return {
         "formula": truth.formula,
         "num_atoms": len(truth),

@@ -9,19 +9,16 @@ Everything between the two `metrics` markers of the card is replaced. Raw sample
 import argparse
 import json
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-import torch
-from scipy.stats import wasserstein_distance
 
 from mattergen_lite.config import DataConfig
-from mattergen_lite.data import CrystalDataset, element_sets, read_table, select_rows
+from mattergen_lite.data import CrystalDataset, read_table, select_rows
 from mattergen_lite.io import read_structures
 from mattergen_lite.results import FRAMES, RECORD
+from mattergen_lite.scoring.distributions import distances
 from mattergen_lite.scoring.journal import Journal
 from mattergen_lite.scoring.pool import Pool, available_cores
 from mattergen_lite.scoring.reference import Reference
@@ -51,16 +48,9 @@ def main() -> None:
 def judged_against(train: pa.Table, results: Path) -> list[Score]:
     """The samples judged again, with the training split as the set of what is known."""
     records = list(read_structures(results / FRAMES))
+    known = Reference.from_table(train, name="MP-20 training split")
     with Pool(available_cores()) as pool:
-        return score(records, reference=known_from(train), journal=Journal(pool))
-
-
-def known_from(train: pa.Table) -> Reference:
-    """The training split as what is known."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "train.parquet"
-        pq.write_table(train, path)
-        return Reference.from_parquet(path, name="MP-20 training split")
+        return score(records, reference=known, journal=Journal(pool))
 
 
 def protocol(record: dict, scores: Sequence[Score]) -> str:
@@ -94,6 +84,12 @@ def table_row(low: int, high: int, scores: Sequence[Score], test: CrystalDataset
     def share(passes: Callable[[Score], bool]) -> str:
         return f"{sum(map(passes, inside)) / len(inside):.1%}"
 
+    w1 = distances(
+        [s.validity.density for s in inside],
+        [s.chemical_system.count("-") + 1 for s in inside],
+        test,
+        (test.num_atoms >= low) & (test.num_atoms <= high),
+    )
     cells = [
         f"{low}-{high}",
         str(len(inside)),
@@ -104,29 +100,10 @@ def table_row(low: int, high: int, scores: Sequence[Score], test: CrystalDataset
         share(lambda s: s.novelty.is_unique),
         share(lambda s: bool(s.novelty.is_novel)),
         share(lambda s: s.novelty.is_unique and bool(s.novelty.is_novel)),
-        *(
-            f"{distance:.3f}"
-            for distance in distances(
-                inside, test, (test.num_atoms >= low) & (test.num_atoms <= high)
-            )
-        ),
+        f"{w1.density:.3f}",
+        f"{w1.n_ary:.3f}",
     ]
     return "| " + " | ".join(cells) + " |"
-
-
-def distances(
-    inside: Sequence[Score], test: CrystalDataset, rows: torch.Tensor
-) -> tuple[float, float]:
-    """Wasserstein distances of density and number of elements to the test crystals."""
-    index = rows.nonzero().flatten()
-    num_elements = element_sets(test.crystals(index)).sum(-1)
-    density = wasserstein_distance(
-        [s.validity.density for s in inside], test.columns["density"][index].numpy()
-    )
-    n_ary = wasserstein_distance(
-        [s.chemical_system.count("-") + 1 for s in inside], num_elements.numpy()
-    )
-    return float(density), float(n_ary)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from time import perf_counter
 
 import numpy as np
 from matplotlib.figure import Figure
-from model_card import distances, known_from
 from tqdm import tqdm
 
 from mattergen_lite.config import DataConfig
@@ -26,6 +25,7 @@ from mattergen_lite.io import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
 from mattergen_lite.results import JudgeOptions, Stopwatch, judge_all
 from mattergen_lite.sampling import SamplerOptions, Target, sample_records
+from mattergen_lite.scoring.distributions import distances
 from mattergen_lite.scoring.journal import Journal
 from mattergen_lite.scoring.pool import Pool, available_cores
 from mattergen_lite.scoring.reference import Reference
@@ -104,7 +104,9 @@ def read_yardstick() -> Yardstick:
     """The embedded data in its roles."""
     data = read_table("embedded")
     return Yardstick(
-        known=known_from(select_rows(data, ["train"], DataConfig())),
+        known=Reference.from_table(
+            select_rows(data, ["train"], DataConfig()), name="MP-20 training split"
+        ),
         everything=Reference.embedded(),
         test=CrystalDataset.from_table(select_rows(data, ["test"], DataConfig())),
     )
@@ -141,7 +143,11 @@ def measured(
 
 def raw_figures(scores: list[Score], test: CrystalDataset) -> Row:
     """Shares of the samples as they came."""
-    density, n_ary = distances(scores, test, test.num_atoms > 0)
+    w1 = distances(
+        [s.validity.density for s in scores],
+        [s.chemical_system.count("-") + 1 for s in scores],
+        test,
+    )
 
     def share(passed: list[bool]) -> float:
         return float(np.mean(passed))
@@ -154,8 +160,8 @@ def raw_figures(scores: list[Score], test: CrystalDataset) -> Row:
         "above P1": share([bool(s.symmetry and s.symmetry.space_group > 1) for s in scores]),
         "unique": share([bool(s.novelty.is_unique) for s in scores]),
         "novel": share([bool(s.novelty.is_novel) for s in scores]),
-        "W1 density": density,
-        "W1 n-ary": n_ary,
+        "W1 density": w1.density,
+        "W1 n-ary": w1.n_ary,
     }
 
 

@@ -5,6 +5,7 @@ Nothing is imported before it is used.
 """
 
 __all__ = [
+    "benchmark",
     "campaign_report",
     "campaign_run",
     "campaign_status",

@@ -30,6 +30,7 @@ data = App(name="data", help="Prepare and inspect crystal tables.")
 for verb in (
     verbs.generate,
     verbs.score,
+    verbs.benchmark,
     verbs.discover,
     verbs.train,
     verbs.finetune,

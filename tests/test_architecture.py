@@ -59,7 +59,17 @@ def test_importing_has_no_side_effects():
 
 @pytest.mark.parametrize(
     "name",
-    ["generate", "score", "discover", "train", "finetune", "steer", "data_prepare", "data_info"],
+    [
+        "generate",
+        "score",
+        "benchmark",
+        "discover",
+        "train",
+        "finetune",
+        "steer",
+        "data_prepare",
+        "data_info",
+    ],
 )
 def test_verbs_are_functions_of_the_package(name):
     import mattergen_lite

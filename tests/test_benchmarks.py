@@ -165,7 +165,7 @@ def test_crystal_structure_prediction_counts_right(monkeypatch):
     csp = importlib.import_module("csp")
     stretched = nacl_primitive()
     stretched.scale_lattice(1.05 * stretched.volume)
-    found = csp.distances(nacl_primitive(), [perovskite(), stretched])
+    found = csp.displacements(nacl_primitive(), [perovskite(), stretched])
     assert found == [None, pytest.approx(0.0, abs=1e-6)]
     materials = [
         {"num_atoms": 2, "distances": [None, 0.1, 0.3], "random": True},

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
 from mattergen_lite.io import StructureRecord
+
+_COLUMNS = ["material_id", "atomic_numbers", "frac_coords", "lattice"]
 
 CompositionKey = tuple[tuple[int, int], ...]  # (Z, count in the reduced formula), by Z
 SystemKey = tuple[int, ...]  # Z of every element, ascending
@@ -73,9 +76,13 @@ class Reference:
     @classmethod
     def from_parquet(cls, path: Path, *, name: str) -> "Reference":
         """A crystal table with material_id, atomic_numbers, frac_coords and lattice."""
-        columns = ["material_id", "atomic_numbers", "frac_coords", "lattice"]
-        table = pq.read_table(path, columns=columns).combine_chunks()
-        ids, numbers, coords, lattices = (table[column].chunk(0) for column in columns)
+        return cls.from_table(pq.read_table(path, columns=_COLUMNS), name=name)
+
+    @classmethod
+    def from_table(cls, table: pa.Table, *, name: str) -> "Reference":
+        """The same, in memory."""
+        packed = table.select(_COLUMNS).combine_chunks()
+        ids, numbers, coords, lattices = (packed[column].chunk(0) for column in _COLUMNS)
         return cls(
             f"{name}, {len(table)} structures",
             ids.to_pylist(),

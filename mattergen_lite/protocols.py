@@ -1,0 +1,310 @@
+"""The field's evaluation protocols, each with its thresholds, and what was published under them.
+
+Figures of different protocols do not compare: each has its own set of known structures, its own
+threshold and its own moment (raw or relaxed) at which it looks at a crystal.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+TRAINING = "MP-20 training split"
+EVERYTHING = "Materials Project, up to 20 atoms"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A column of a table: what is measured and how it is written."""
+
+    name: str  # in JSON
+    heading: str
+    how: str
+    unit: str = "%"  # "%": a share in 0..1, printed times 100; else the unit of the number
+    better: Literal["higher", "lower"] = "higher"
+    sampled: bool = True  # a share of the number of crystals in the table, which sets its error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """One way to evaluate a set of crystals."""
+
+    name: str
+    title: str
+    source: str  # where it is defined
+    kind: Literal["de novo", "prediction", "conditional"]
+    figures: tuple[Figure, ...]
+    relaxed: bool = False  # crystals are relaxed, and their stability judged
+    compared: Literal["raw", "relaxed"] = "raw"  # when a crystal is looked at for being unique, new
+    novel_against: str | None = None  # TRAINING or EVERYTHING; None: not asked
+    stable_below: float | None = None  # eV/atom above the hull
+    metastable_below: float | None = None  # eV/atom above the hull, where it is another figure
+    w1_over: Literal["all", "valid"] | None = None  # crystals whose distributions are compared
+    differences: tuple[str, ...] = ()  # from what the papers do
+    left_out: tuple[str, ...] = ()  # of what the papers report, and why
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Rows as published, all under one protocol; a figure that is not reported is absent."""
+
+    source: str
+    judged_by: str
+    num_structures: int | None
+    rows: Mapping[str, Mapping[str, float]]  # figures by model, shares in 0..1
+
+
+@cache
+def published(protocol: str) -> Published | None:
+    """What was published under a protocol; None if nothing comparable was."""
+    text = (files("mattergen_lite") / "assets" / "published.json").read_text(encoding="utf-8")
+    found = json.loads(text).get(protocol)
+    return Published(**found) if found else None
+
+
+def protocol_named(name: str) -> Protocol:
+    """The protocol of that name.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for one in PROTOCOLS:
+        if one.name == name:
+            return one
+    raise ValueError(
+        f"unknown protocol {name!r}: expected one of {', '.join(one.name for one in PROTOCOLS)}"
+    )
+
+
+STRUCTURE_VALID = Figure(
+    name="structure_valid",
+    heading="struct. valid %",
+    how="raw crystals: no two atoms within 0.5 Å and a cell of at least 0.1 Å³",
+)
+COMPOSITION_VALID = Figure(
+    name="composition_valid",
+    heading="comp. valid %",
+    how="smact: charges balance and obey Pauling's rule; metals and elements count as valid",
+)
+VALID = Figure(name="valid", heading="valid %", how="structure and composition")
+UNIQUE = Figure(
+    name="unique",
+    heading="unique %",
+    how="first of its kind in the set; the most stable of equal crystals comes first",
+)
+NOVEL = Figure(name="novel", heading="novel %", how="equals no known structure")
+UNIQUE_AND_NOVEL = Figure(
+    name="unique_and_novel",
+    heading="unique + novel %",
+    how="first of its kind in the set, and equal to no known structure",
+)
+RMSD = Figure(
+    name="rmsd",
+    heading="RMSD to relaxed (Å)",
+    how="mean root mean square displacement of atoms from raw to relaxed, without strain",
+    unit="Å",
+    better="lower",
+)
+W1_DENSITY = Figure(
+    name="w1_density",
+    heading="W1 density",
+    how="Wasserstein distance of densities (g/cm³) to the embedded MP-20 test split",
+    unit="g/cm³",
+    better="lower",
+)
+W1_N_ARY = Figure(
+    name="w1_n_ary",
+    heading="W1 n-ary",
+    how="Wasserstein distance of the number of elements to the embedded MP-20 test split",
+    unit="",
+    better="lower",
+)
+
+
+def _stability(threshold: float, *, share: str = "stable", sun: str = "sun") -> tuple[Figure, ...]:
+    """Stability and S.U.N. at a threshold, as the papers count them and as DFT would."""
+    letters = {"sun": "S.U.N.", "msun": "M.S.U.N."}[sun]
+    below = f"e_above_hull <= {threshold:g} eV/atom"
+    expected = f"sum of the calibrated probabilities that DFT finds {below}"
+    return (
+        Figure(name=share, heading=f"{share} %", how=f"the potential's own {below}"),
+        Figure(name=f"expected_{share}", heading=f"{share} %, expected of DFT", how=expected),
+        Figure(name=sun, heading=f"{letters} %", how=f"{share}, unique and novel"),
+        Figure(
+            name=f"expected_{sun}",
+            heading=f"{letters} %, expected of DFT",
+            how=f"{expected}, over unique and novel crystals",
+        ),
+    )
+
+
+_MATCHER = "equal: pymatgen's StructureMatcher with ltol 0.2, stol 0.3, angle_tol 5"
+_POTENTIALS = (
+    "relaxed with CHGNet, decided by the potential named in the table, on the Materials Project "
+    "hull with MP2020 corrections and fitted element references"
+)
+_TEST_SPLIT = "the embedded test split has those MP-20 test crystals that are still in the database"
+
+CDVAE = Protocol(
+    name="cdvae",
+    title="validity and property distributions of raw crystals",
+    source="CDVAE, arXiv 2110.06197, appendix B",
+    kind="de novo",
+    figures=(STRUCTURE_VALID, COMPOSITION_VALID, VALID, W1_DENSITY, W1_N_ARY),
+    w1_over="valid",
+    differences=(
+        "W1 over all valid crystals; CDVAE draws 1,000 of them",
+        "smact of today with its smact14 oxidation states; CDVAE's was older",
+        _TEST_SPLIT,
+    ),
+    left_out=(
+        "COV-R, COV-P: need CrystalNN fingerprints of every sample and test crystal, about a "
+        "second each (hours for the test split), from matminer, which holds pandas below 3",
+        "W1 of energy: needs CDVAE's own energy model",
+    ),
+)
+MATTERGEN = Protocol(
+    name="mattergen",
+    title="stable, unique and novel after relaxation; distance to the minimum",
+    source="MatterGen, Nature 639, 624 (2025)",
+    kind="de novo",
+    figures=(*_stability(0.1), UNIQUE, NOVEL, RMSD),
+    relaxed=True,
+    compared="relaxed",
+    novel_against=EVERYTHING,
+    stable_below=0.1,
+    differences=(
+        _POTENTIALS,
+        "hull and known structures are the Materials Project's; MatterGen's include Alexandria "
+        "and ICSD, against which fewer crystals are stable and novel",
+        _MATCHER + "; MatterGen's also calls ordered and disordered forms equal",
+    ),
+)
+LEMAT = Protocol(
+    name="lemat",
+    title="strictly stable and metastable, unique and novel, relaxed first",
+    source="LeMat-GenBench, arXiv 2512.04562",
+    kind="de novo",
+    figures=(
+        *_stability(0.0),
+        *_stability(0.1, share="metastable", sun="msun"),
+        UNIQUE_AND_NOVEL,
+    ),
+    relaxed=True,
+    compared="relaxed",
+    novel_against=EVERYTHING,
+    stable_below=0.0,
+    metastable_below=0.1,
+    differences=(
+        _POTENTIALS,
+        "hull and known structures are the Materials Project's; LeMat-GenBench's are LeMat-Bulk's",
+        _MATCHER + "; LeMat-GenBench compares hashes of bonding graphs",
+        "shares are of all crystals; no validity filter comes before",
+    ),
+)
+CRYSTALITE = Protocol(
+    name="crystalite",
+    title="S.U.N. against what the model was trained on",
+    source="Crystalite, arXiv 2604.02270",
+    kind="de novo",
+    figures=(
+        STRUCTURE_VALID,
+        COMPOSITION_VALID,
+        UNIQUE_AND_NOVEL,
+        *_stability(0.1),
+        W1_DENSITY,
+        W1_N_ARY,
+    ),
+    relaxed=True,
+    compared="raw",
+    novel_against=TRAINING,
+    stable_below=0.1,
+    w1_over="all",
+    differences=(
+        _POTENTIALS,
+        _MATCHER + ", on raw crystals",
+        "novel against the training split only: a model trained on more is flattered",
+        _TEST_SPLIT,
+    ),
+)
+CSP = Protocol(
+    name="csp",
+    title="crystal structure prediction",
+    source="CDVAE and DiffCSP, arXiv 2309.04475; METRe and cRMSE: arXiv 2509.12178",
+    kind="prediction",
+    figures=(
+        Figure(
+            name="match_rate",
+            heading="match rate %",
+            how="known structures that a sample meant for them matches: StructureMatcher with "
+            "stol 0.5, ltol 0.3, angle_tol 10",
+        ),
+        Figure(
+            name="rmse",
+            heading="RMSE",
+            how="mean over these of the smallest displacement, in (V/N)^(1/3)",
+            unit="",
+            better="lower",
+        ),
+        Figure(
+            name="metre",
+            heading="METRe %",
+            how="known structures, equal ones counted once, that any sample of the set matches",
+            sampled=False,
+        ),
+        Figure(
+            name="crmse",
+            heading="cRMSE",
+            how="mean over these of the smallest displacement, 0.5 where nothing matches",
+            unit="",
+            better="lower",
+        ),
+        Figure(
+            name="sample_match_rate",
+            heading="samples matching %",
+            how="samples, equal ones counted once, that match any known structure",
+            sampled=False,
+        ),
+    ),
+    differences=(
+        "samples that are not valid are compared as well; CDVAE and DiffCSP let them fail",
+        "with several samples of a composition the closest counts: match rate at k, not at 1",
+    ),
+)
+CONDITIONAL = Protocol(
+    name="conditional",
+    title="hit rates of property targets",
+    source="this package: `scoring.hits`",
+    kind="conditional",
+    figures=(
+        Figure(
+            name="rate",
+            heading="on target %",
+            how="of the samples on which the property can be measured: within the range, of the "
+            "category, or within the tolerance of `scoring.oracles`",
+        ),
+        Figure(
+            name="base_rate",
+            heading="training data %",
+            how="crystals of MP-20's training split with a known value that meet the same demand",
+            sampled=False,
+        ),
+        Figure(
+            name="enrichment",
+            heading="times the base rate",
+            how="one over the other",
+            unit="",
+        ),
+        Figure(
+            name="mae",
+            heading="mean error",
+            how="mean absolute difference of measured and asked value, in the property's unit",
+            unit="",
+            better="lower",
+        ),
+    ),
+    left_out=("published rows: no hit rates of different models under one protocol exist",),
+)
+PROTOCOLS = (CDVAE, MATTERGEN, LEMAT, CRYSTALITE, CSP, CONDITIONAL)
