@@ -249,7 +249,9 @@ def with_includes(markdown: str) -> str:
 
 
 def section_of(path: Path, heading: str) -> str:
-    """The text below a heading of a Markdown file, links to model cards made the site's own.
+    """The text below a heading of a Markdown file, for a page one folder deep.
+
+    Links from the repository's root to pages and model cards become the site's own.
 
     Raises:
         ValueError: If the file has no such heading.
@@ -258,7 +260,8 @@ def section_of(path: Path, heading: str) -> str:
     if not found:
         raise ValueError(f"{path} has no section {heading!r}")
     body = re.split(r"^## ", rest, maxsplit=1, flags=re.MULTILINE)[0].strip()
-    return re.sub(r"checkpoints/\w+/model_card\.md", "../reference/models.md", body)
+    body = re.sub(r"\(checkpoints/\w+/model_card\.md", "(../reference/models.md", body)
+    return body.replace("](docs/", "](../")
 
 
 # Notebooks
