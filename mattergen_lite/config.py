@@ -193,6 +193,7 @@ class GenerateConfig(Section):
     formula: str | None = None
     formula_units: str | None = None
     num_atoms: str | None = None
+    space_group: str | None = None
     seed_structure: Path | None = None
     fix_sites: str | None = None
     fix_lattice: bool = False

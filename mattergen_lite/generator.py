@@ -11,6 +11,7 @@ from mattergen_lite.constraints import parse_constraints
 from mattergen_lite.host import parse_host
 from mattergen_lite.io import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, model_provenance, weights_hash
+from mattergen_lite.patterns import parse_space_group
 from mattergen_lite.probe import Oracle, Probe, asked_for, oracles, steering
 from mattergen_lite.sampling import SamplerOptions, Target, sample_records
 from mattergen_lite.targets import PropertyTarget, parse_targets
@@ -68,6 +69,11 @@ def open_generator(asked: GenerateConfig, device: torch.device) -> Generator:
         num_atoms=asked.num_atoms,
         host=parse_host(asked.seed_structure, asked.fix_sites, asked.fix_lattice, asked.vacancies),
     )
+    space_groups = parse_space_group(asked.space_group)
+    if space_groups is not None and constraints.host is not None:
+        raise ValueError(
+            f"space-group {asked.space_group} with a seed-structure: a host brings its own sites"
+        )
     folder = find_checkpoint(asked.checkpoint)
     model = CrystalDiffusion.load(folder, device)
     probes = [Probe.load(path, weights_hash(folder)) for path in asked.probe]
@@ -85,6 +91,7 @@ def open_generator(asked: GenerateConfig, device: torch.device) -> Generator:
         target=Target(
             properties=tuple(one for one in targets if one.definition not in probed),
             constraints=constraints,
+            space_groups=space_groups,
             steering=steering(model, probes, targets),
         ),
         asked=targets,

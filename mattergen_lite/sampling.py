@@ -7,6 +7,7 @@ sample of a large run can be made again by itself.
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from typing import Literal, Protocol, runtime_checkable
 
@@ -23,10 +24,12 @@ from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.inpainting import Known
 from mattergen_lite.io import LearnedValue, StructureRecord, to_structures
 from mattergen_lite.model import CrystalDiffusion
+from mattergen_lite.patterns import SpaceGroups
 from mattergen_lite.probe import Oracle
 from mattergen_lite.properties import Conditions
 from mattergen_lite.shapes import Bool, Float, Int
 from mattergen_lite.targets import PropertyTarget, TargetValue, draw_conditions, target_cells
+from mattergen_lite.wyckoff import Symmetry, WyckoffPattern
 
 Solver = Literal["multistep", "heun"]
 Displacement = Callable[[Latent, float], Latent]  # (noisy crystals, sigma) -> denoised minus noisy
@@ -68,6 +71,7 @@ class Target:
 
     properties: tuple[PropertyTarget, ...] = ()
     constraints: Constraints = field(default_factory=Constraints)
+    space_groups: SpaceGroups | None = None  # of the patterns that samples keep; None = as it comes
     steering: tuple[Steering, ...] = ()  # by probes, added to the model's displacement
 
 
@@ -80,6 +84,34 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.crystals)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Starts:
+    """What each of B samples has drawn before any noise."""
+
+    rngs: Sequence[torch.Generator]
+    num_atoms: Int[Tensor, "B"]
+    conditions: Conditions | None
+    patterns: Sequence[WyckoffPattern] | None  # None: symmetry as it comes
+
+    def __getitem__(self, index: Int[Tensor, "I"]) -> "Starts":
+        return Starts(
+            rngs=[self.rngs[i] for i in index],
+            num_atoms=self.num_atoms[index],
+            conditions=None if self.conditions is None else self.conditions[index],
+            patterns=None if self.patterns is None else [self.patterns[i] for i in index],
+        )
+
+
+def short_way(a: Latent, b: Latent) -> Latent:
+    """a - b, the short way round for coordinates."""
+    return replace(
+        a,
+        types=a.types - b.types,
+        coords=wrap_difference(a.coords - b.coords),
+        shape=a.shape - b.shape,
+    )
 
 
 def solve_heun(
@@ -107,13 +139,18 @@ def solve_heun(
 
 
 def solve_multistep(
-    displacement: Displacement, x: Latent, sigmas: Sequence[float], noise: NoiseSource, churn: float
+    displacement: Displacement,
+    x: Latent,
+    sigmas: Sequence[float],
+    noise: NoiseSource,
+    churn: float,
+    difference: Callable[[Latent, Latent], Latent] = short_way,
 ) -> Iterator[Latent]:
     """DPM-Solver++(2M) for the reverse SDE: Lu et al. (2022), arXiv 2211.01095, eq. 14.
 
     One network call a step, second order by remembering the last denoised estimate. `churn` scales
-    the noise of the SDE: 1 is the reverse diffusion, 0 the probability-flow ODE. Yields the state
-    after each step.
+    the noise of the SDE: 1 is the reverse diffusion, 0 the probability-flow ODE. `difference` says
+    how two denoised estimates differ. Yields the state after each step.
     """
     last_denoised, last_h = None, None
     for sigma, sigma_next in pairwise(sigmas):
@@ -132,16 +169,6 @@ def solve_multistep(
         x = moved.shifted(noise(), sigma_next * (1 - np.exp(-2 * churn * h)) ** 0.5)
         last_denoised, last_h = denoised, h
         yield x
-
-
-def difference(a: Latent, b: Latent) -> Latent:
-    """a - b, the short way round for coordinates."""
-    return replace(
-        a,
-        types=a.types - b.types,
-        coords=wrap_difference(a.coords - b.coords),
-        shape=a.shape - b.shape,
-    )
 
 
 class SampleNoise:
@@ -207,7 +234,7 @@ def guided_displacement(
     calls: Sequence[tuple[float, Conditions | None]],
     allowed: Bool[Tensor, "B N Z"],
     steering: Sequence[Steering],
-    known: Known | None,
+    known: Known | Symmetry | None,
 ) -> Displacement:
     """The model as solvers see it: guided, within the allowed elements, true where it is known.
 
@@ -228,32 +255,34 @@ def guided_displacement(
 
 @torch.no_grad()  # not inference_mode: steering takes gradients of what is computed here
 def sample_batch(
-    model: CrystalDiffusion,
-    rngs: Sequence[torch.Generator],
-    num_atoms: Int[Tensor, "B"],
-    options: SamplerOptions,
-    target: Target,
-    conditions: Conditions | None = None,
+    model: CrystalDiffusion, starts: Starts, options: SamplerOptions, target: Target
 ) -> Iterator[CrystalBatch]:
     """Denoise one batch; yields what the crystals look like after each step, the result last.
 
     Args:
         model: A trained model.
-        rngs: One generator a sample; they have drawn what precedes the noise.
-        num_atoms: Size of each sample, one that the constraints allow.
+        starts: What the samples have drawn; their sizes are ones that the constraints allow.
         options: Solver settings.
         target: What the samples should be.
-        conditions: What `draw_conditions` made of the target's properties, a row a sample.
     """
     device = model.diffusion.lattice.mean.device
+    conditions = None if starts.conditions is None else starts.conditions.to(device)
+    calls = guided_calls(target.properties, conditions)
+    num_atoms = starts.num_atoms
     allowed = target.constraints.allowed(num_atoms, model.diffusion.allowed_elements).to(device)
-    calls = guided_calls(target.properties, None if conditions is None else conditions.to(device))
-    known = known_parts(model, target, num_atoms)
-    denoiser = guided_displacement(model, calls, allowed, target.steering, known)
-    noise = SampleNoise(rngs, node_mask(num_atoms).to(device))
+    noise: NoiseSource = SampleNoise(starts.rngs, node_mask(num_atoms).to(device))
+    known: Known | Symmetry | None = known_parts(model, target, num_atoms)
     sigmas = model.schedule.grid(options.steps).tolist()
-    start = model.diffusion.prior(noise(), sigmas[0])
-    solve = solve_heun if options.solver == "heun" else solve_multistep
+    if starts.patterns is None:
+        start, difference = model.diffusion.prior(noise(), sigmas[0]), short_way
+    else:
+        known = Symmetry.of(starts.patterns, model.diffusion.lattice)
+        noise, allowed = known.noise(noise), known.allowed(allowed)
+        start = known.start(model.diffusion.prior(noise(), sigmas[0]))
+        difference = known.difference(short_way)
+    denoiser = guided_displacement(model, calls, allowed, target.steering, known)
+    multistep = partial(solve_multistep, difference=difference)
+    solve = solve_heun if options.solver == "heun" else multistep
     for state in solve(denoiser, start, sigmas, noise, options.churn):
         yield model.diffusion.decode(state, allowed)
 
@@ -276,8 +305,8 @@ def known_parts(
 
 def starting_points(
     model: CrystalDiffusion, indices: Sequence[int], *, seed: int, target: Target
-) -> tuple[list[torch.Generator], Int[Tensor, "B"], Conditions | None]:
-    """Generator, number of atoms and drawn targets of each sample, before any noise.
+) -> Starts:
+    """What each sample draws before any noise: its size or pattern, and its targets.
 
     Raises:
         ValueError: If no samples are asked for, or the model cannot fulfil the constraints.
@@ -289,8 +318,18 @@ def starting_points(
     histogram = model.config.atom_count_histogram
     counts = constraints.atom_counts(len(histogram))
     rngs = sample_rngs(seed, indices)
-    num_atoms = draw_num_atoms(restrict_histogram(histogram, counts), rngs)
-    return rngs, num_atoms, draw_conditions(target.properties, rngs)
+    patterns = None
+    if target.space_groups is None:
+        num_atoms = draw_num_atoms(restrict_histogram(histogram, counts), rngs)
+    else:
+        patterns = target.space_groups.draw(counts, constraints.pinned, rngs)
+        num_atoms = torch.tensor([len(pattern.frac_coords) for pattern in patterns])
+    return Starts(
+        rngs=rngs,
+        num_atoms=num_atoms,
+        conditions=draw_conditions(target.properties, rngs),
+        patterns=patterns,
+    )
 
 
 def follow(
@@ -308,9 +347,9 @@ def follow(
     Raises:
         ValueError: If the model cannot fulfil the constraints.
     """
-    rngs, num_atoms, conditions = starting_points(model, [index], seed=seed, target=target)
+    starts = starting_points(model, [index], seed=seed, target=target)
     host = target.constraints.host
-    for state in sample_batch(model, rngs, num_atoms, options, target, conditions):
+    for state in sample_batch(model, starts, options, target):
         crystal = state.to("cpu")
         yield crystal if host is None else host.restored(crystal)
 
@@ -336,22 +375,20 @@ def sample(
         ValueError: If no samples are asked for, or the model cannot fulfil the constraints; nothing
             has been sampled then.
     """
-    rngs, num_atoms, conditions = starting_points(model, indices, seed=seed, target=target)
+    starts = starting_points(model, indices, seed=seed, target=target)
     constraints = target.constraints
     # Crystals of similar size share a batch, which saves padding.
-    order = torch.argsort(num_atoms, stable=True)
+    order = torch.argsort(starts.num_atoms, stable=True)
     finished: list[CrystalBatch] = []
     with tqdm(total=len(order) * options.steps, unit="step", desc="sampling", disable=None) as bar:
         for part in order.split(options.batch_size):
-            asked = None if conditions is None else conditions[part]
-            batch_rngs = [rngs[i] for i in part]
-            for state in sample_batch(model, batch_rngs, num_atoms[part], options, target, asked):
+            for state in sample_batch(model, starts[part], options, target):
                 bar.update(len(part))
                 result = state
             finished.append(result.to("cpu"))
     crystals = concatenate(finished)[torch.argsort(order)]
     steered = {steer.property: steer.target for steer in target.steering}
-    drawn = target_cells(target.properties, conditions) or [{} for _ in indices]
+    drawn = target_cells(target.properties, starts.conditions) or [{} for _ in indices]
     return Samples(
         crystals=crystals if constraints.host is None else constraints.host.restored(crystals),
         targets=[row | steered for row in drawn],

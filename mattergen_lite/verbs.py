@@ -40,6 +40,7 @@ def generate(
     formula: str | None = None,
     formula_units: str | None = None,
     num_atoms: str | None = None,
+    space_group: str | None = None,
     seed_structure: Path | None = None,
     fix_sites: str | None = None,
     fix_lattice: bool = False,
@@ -91,6 +92,8 @@ def generate(
         formula: Composition of every sample, such as LiFePO4 (crystal structure prediction).
         formula_units: How many formula units a cell has, such as 2 or 1..4; default what fits.
         num_atoms: Atoms per primitive cell, such as 8 or 4..12.
+        space_group: Exact symmetry of every sample: 225, 195..230, cubic, or any, on the sites of a
+            known crystal that has it; default none is imposed.
         seed_structure: Crystal to build into, one structure in any readable format.
         fix_sites: Sites of the seed structure that stay: all (default), none, numbers from 0 such
             as 0,1,4..7, or elements such as Fe,O. Its other sites are left out.
@@ -323,6 +326,7 @@ def discover(
     exclude: str | None = None,
     formula: str | None = None,
     num_atoms: str | None = None,
+    space_group: str | None = None,
     require: str | None = None,
     relax: bool = True,
     potential: BuiltInPotential = "7net-l3i5",
@@ -359,6 +363,8 @@ def discover(
         exclude: Elements that must not occur, such as Pb,Cd or toxic,radioactive,scarce.
         formula: Composition of every sample, such as LiFePO4.
         num_atoms: Atoms per primitive cell, such as 8 or 4..12.
+        space_group: Exact symmetry of every sample: 225, 195..230, cubic, or any, on the sites of a
+            known crystal that has it; default none is imposed.
         require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target; default all
             that are made. What passes is learnt from.
         relax: Relax every crystal with CHGNet and judge its stability; seconds a crystal.
@@ -397,6 +403,7 @@ def discover(
             exclude=exclude,
             formula=formula,
             num_atoms=num_atoms,
+            space_group=space_group,
             require=require,
             relax=relax,
             potential=potential,
