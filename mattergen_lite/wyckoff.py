@@ -177,7 +177,7 @@ class Symmetry:
         """What every atom of an orbit may be; anything on padding."""
         return self.orbits @ (~allowed).float() < 1e-4
 
-    def corrected(self, step: Latent, noisy: Latent, sigma: float) -> Latent:  # noqa: ARG002
+    def corrected(self, step: Latent, noisy: Latent, sigma: float) -> Latent:
         """A step from noisy to denoised that ends at a symmetric crystal."""
         num_atoms = noisy.mask.sum(-1)
         # In double precision: the cells of first guesses can be flat.

@@ -108,7 +108,7 @@ def test_noise_is_the_same_on_copies_and_of_unit_size():
 
 def test_cells_become_symmetric_and_symmetric_ones_stay():
     structures = [nacl_primitive(), rutile(), quartz(), triclinic()]
-    symmetry, mask = symmetry_of(structures)
+    symmetry, _ = symmetry_of(structures)
     lattice = torch.tensor(np.array([s.lattice.matrix for s in structures])).float()
     same = symmetry._lattice(lattice)
     torch.testing.assert_close(same @ same.mT, lattice @ lattice.mT, atol=1e-2, rtol=1e-4)
@@ -199,6 +199,6 @@ def test_what_is_no_space_group_is_refused(text):
 def test_what_no_known_crystal_has_is_refused(model):
     with pytest.raises(ValueError, match="no such crystal with 3 atoms"):
         sample(model, [0], seed=0, options=OPTIONS, target=asked("227", num_atoms="3"))
+    target = asked("225", formula="LiFePSeClBr")
     with pytest.raises(ValueError, match="has sites for the elements"):
-        target = asked("225", formula="LiFePSeClBr")
         sample(model, [0], seed=0, options=OPTIONS, target=target)
