@@ -28,10 +28,12 @@ from mattergen_lite.constraints import Constraints
 from mattergen_lite.data import CrystalDataset, read_table, select_rows
 from mattergen_lite.io import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
+from mattergen_lite.patterns import parse_space_group
 from mattergen_lite.sampling import SamplerOptions, Target, sample
 from mattergen_lite.scoring.prediction import displacements
 from mattergen_lite.verbs import DEFAULT_CHECKPOINT
 
+SETTINGS = ("checkpoint", "num_samples", "steps", "seed", "space_group")
 BINS = ((1, 4), (5, 8), (9, 12), (13, 16), (17, 20), (1, 20))
 
 
@@ -58,7 +60,10 @@ def predict(
         range(choice.num_samples),
         seed=choice.seed,
         options=SamplerOptions(steps=choice.steps, batch_size=choice.num_samples),
-        target=Target(constraints=Constraints(formula=symbols, formula_units=(1, 1))),
+        target=Target(
+            constraints=Constraints(formula=symbols, formula_units=(1, 1)),
+            space_groups=parse_space_group(choice.space_group),
+        ),
     )
     found = displacements(truth, to_structures(samples.crystals))
     cells = train.lattice[train.num_atoms == len(truth)]
@@ -116,6 +121,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-atoms", type=int, default=20)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of materials and samples")
+    parser.add_argument("--space-group", help="as in `generate`; default none is imposed")
     parser.add_argument("--rows", type=Path, help="materials done, a line each; continued")
     parser.add_argument("--json", type=Path, help="also write the JSON line into this file")
     return parser.parse_args(arguments)
@@ -124,9 +130,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     choice = parse(arguments)
     model = CrystalDiffusion.load(find_checkpoint(choice.checkpoint), pick_device(choice.device))
-    settings = {
-        name: str(getattr(choice, name)) for name in ("checkpoint", "num_samples", "steps", "seed")
-    }
+    settings = {name: str(getattr(choice, name)) for name in SETTINGS}
     done = read_done(choice.rows, settings)
     train = CrystalDataset.from_table(select_rows(read_table("embedded"), ["train"], DataConfig()))
     rows: list[Row] = []

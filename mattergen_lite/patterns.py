@@ -4,7 +4,8 @@
 
 A sample takes the pattern of a crystal of MP-20's training split, drawn at random among those with
 the space group and the number of atoms that were asked for; "any" is as often cubic as that split.
-Elements that a constraint demands are put on whole orbits: a formula on orbits whose sizes add up.
+Elements that a constraint demands are put on whole orbits: a formula on orbits whose sizes add up,
+of a crystal with the same stoichiometry if there is one.
 """
 
 from collections import Counter
@@ -71,6 +72,7 @@ class SpaceGroups:
                 for the pinned elements.
         """
         rows = self.crystals(counts)
+        rows = [row for row in rows if has_stoichiometry(row, pinned)] or rows
         return [self._draw_one(rows, pinned, rng) for rng in rngs]
 
     def _draw_one(
@@ -96,6 +98,20 @@ def pattern_of(row: int) -> WyckoffPattern:
         crystal.frac_coords[0].double().numpy(),
         crystal.lattice[0].double().numpy(),
     )
+
+
+def has_stoichiometry(row: int, pinned: Callable[[int], Sequence[int]]) -> bool:
+    """Whether a known crystal has as many atoms of its elements as the pinned ones have of theirs.
+
+    Always if not all of its atoms are pinned.
+    """
+    known = known_crystals()
+    first, count = int(known.first_atom[row]), int(known.num_atoms[row])
+    wanted = pinned(count)
+    if len(wanted) < count:
+        return True
+    found = Counter(known.atomic_numbers[first : first + count].tolist())
+    return sorted(found.values()) == sorted(Counter(wanted).values())
 
 
 def parse_space_group(text: str | None) -> SpaceGroups | None:

@@ -11,7 +11,7 @@ from mattergen_lite.constraints import parse_constraints
 from mattergen_lite.diffusion.joint import Latent
 from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.patterns import parse_space_group, suitable_order
-from mattergen_lite.sampling import SamplerOptions, Target, sample, starting_points
+from mattergen_lite.sampling import SamplerOptions, Target, sample, sample_rngs, starting_points
 from mattergen_lite.wyckoff import Symmetry, WyckoffPattern, displacement_projection
 
 CRYSTALS = {
@@ -202,3 +202,11 @@ def test_what_no_known_crystal_has_is_refused(model):
     target = asked("225", formula="LiFePSeClBr")
     with pytest.raises(ValueError, match="has sites for the elements"):
         sample(model, [0], seed=0, options=OPTIONS, target=target)
+
+
+def test_a_formula_takes_the_pattern_of_a_crystal_of_its_stoichiometry():
+    constraints = parse_constraints(formula="SrTiO3", formula_units="1")
+    patterns = parse_space_group("any").draw([5], constraints.pinned, sample_rngs(0, range(20)))
+    assert {tuple(sorted(map(len, one.orbits))) for one in patterns} >= {(1, 1, 3)}
+    for pattern in patterns:  # atoms 0..2 are O, 3 is Ti, 4 is Sr: each on orbits of its own
+        assert all({*orbit} <= {0, 1, 2} or len(orbit) == 1 for orbit in pattern.orbits)
