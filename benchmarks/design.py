@@ -2,9 +2,10 @@
 
     python benchmarks/design.py --out design.jsonl --table design.md --figure design.png
 
-Every target is sampled at several guidances; the unconditional samples are the control. A cell of
-the benchmark (target, guidance) that is done is a line of `--out`; the same command goes on from
-there, and only draws if nothing is left to do. Raw samples, not relaxed.
+Every target is sampled at several guidances; the unconditional samples are the control. Space
+groups are also asked for exactly (`--space-group`). A cell of the benchmark (target, guidance) that
+is done is a line of `--out`; the same command goes on from there, and only draws if nothing is left
+to do. Raw samples, not relaxed.
 
 What is measured exactly: density, space group (spglib at 0.1 Å), the Herfindahl-Hirschman index.
 What is not is read twice. By the checkpoint's learned oracles (`scripts/fit_oracles.py`), which
@@ -47,6 +48,7 @@ from mattergen_lite.elements import symbols
 from mattergen_lite.figures import GREY, ORANGE
 from mattergen_lite.io import StructureRecord, to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
+from mattergen_lite.patterns import parse_space_group
 from mattergen_lite.probe import Oracle, oracles
 from mattergen_lite.properties import Property
 from mattergen_lite.sampling import SamplerOptions, Target, learned_values, sample
@@ -72,7 +74,7 @@ TARGETS = (
 COMPOSITION = {"band_gap": False, "bulk_modulus": True, "magnetic_density": False}  # log or not
 EXACT = ("density", "volume_per_atom", "hhi", "space_group")
 SHARES = ("structure_valid", "valid", "neutral", "alloy_or_element", "unique", "novel")
-SHADES = (GREY, "#9ecae1", "#4292c6", "#08519c", ORANGE)  # unconditional, then rising guidance
+SHADES = (GREY, "#9ecae1", "#4292c6", "#08519c", ORANGE)  # unconditional, guidance, exact
 
 Row = dict[str, object]
 Values = Sequence[float | int | None]
@@ -85,6 +87,12 @@ class Cell:
     target: str = ""  # "band_gap=2", several joined by commas; "" is unconditional
     guidance: float = 0.0
     system: str = ""  # "Li-P-S", exactly; beside a target chemical_system it is also a condition
+    space_group: str = ""  # "225", exactly; the target says it again, to be compared with
+
+    @property
+    def title(self) -> str:
+        """How the target was asked for."""
+        return "exact" if self.space_group else f"{self.guidance:g}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +114,15 @@ class Tools:
 def run_cell(cell: Cell, num_samples: int, tools: Tools) -> Row:
     """Sample a cell; measured values and shares of its crystals."""
     constraints = parse_constraints(chemical_system=cell.system or None)
+    # A weight of 0 is no condition: what is exact is not wished for as well.
     targets = asked(cell.target, cell.guidance, tools.model.properties)
+    space_groups = parse_space_group(cell.space_group or None)
     samples = sample(
         tools.model,
         range(num_samples),
         seed=tools.seed,
         options=tools.options,
-        target=Target(properties=targets, constraints=constraints),
+        target=Target(properties=targets, constraints=constraints, space_groups=space_groups),
     )
     structures = to_structures(samples.crystals)
     records = [StructureRecord(f"{i:06d}", one) for i, one in enumerate(structures)]
@@ -220,7 +230,7 @@ def table_rows(rows: Mapping[Cell, Row], properties: Sequence[Property]) -> list
         {
             "target": cell.target,
             "tolerance": tolerance_text(cell.target, properties),
-            "guidance": cell.guidance,
+            "guidance": cell.title,
             "hits": hits(row, cell.target, "measured", properties),
             "unconditional": hits(free, cell.target, "measured", properties),
             "training data": base[cell.target],
@@ -339,7 +349,7 @@ def draw(rows: Mapping[Cell, Row], properties: Sequence[Property]) -> Figure:
             axes.set_visible(False)
         for axes, target in zip(line, targets, strict=False):
             chosen = {"unconditional": rows[Cell()]} | {
-                f"guidance {cell.guidance:g}": rows[cell] for cell in cells if cell.target == target
+                f"guidance {cell.title}": rows[cell] for cell in cells if cell.target == target
             }
             prop = names[name]
             draw_panel = draw_bars if prop.kind == "category" else draw_histograms
@@ -413,6 +423,11 @@ def cells_of(choice: argparse.Namespace, model: CrystalDiffusion) -> list[Cell]:
     """All cells: the control, targets by guidance, systems with and without their condition."""
     systems = held_out_systems(model, choice.num_systems, choice.seed)
     cells = [Cell(), *(Cell(t, w) for t in choice.targets for w in choice.guidance)]
+    cells += [
+        Cell(target, space_group=target.removeprefix("space_group="))
+        for target in choice.targets
+        if target.startswith("space_group=")
+    ]
     cells += [Cell(system=system) for system in systems]
     if any(prop.name == "chemical_system" for prop in model.properties):
         cells += [Cell(f"chemical_system={system}", 1.0, system) for system in systems]

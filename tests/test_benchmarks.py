@@ -216,7 +216,8 @@ def test_design(run, checkpoint, tmp_path):
     )
     rows = run("design", *arguments)
     assert [(row["target"], row["guidance"]) for row in rows] == [
-        (target, guidance) for target in ("band_gap=0", "space_group=225") for guidance in (1, 2)
+        *((target, guidance) for target in ("band_gap=0", "space_group=225") for guidance in "12"),
+        ("space_group=225", "exact"),
     ]
     for row in rows:
         assert 0 <= row["hits"] <= 1
@@ -229,7 +230,7 @@ def test_design(run, checkpoint, tmp_path):
     assert figure.read_bytes().startswith(b"\x89PNG")
     assert "band_gap: learned oracle on 200 labels" in table.read_text()
     before = done.read_text()
-    assert len(before.splitlines()) == 1 + 4 + 2
+    assert len(before.splitlines()) == 1 + 5 + 2
     assert run("design", *arguments) == rows
     assert done.read_text() == before
 
