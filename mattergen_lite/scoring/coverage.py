@@ -12,7 +12,7 @@ composition within 10. As in CDVAE these may be two different crystals.
 
 The known crystals are MP-20's test split. Their fingerprints are in the package
 (`scripts/build_coverage_reference.py`); only those of samples are worked out, with
-`pip install ".[coverage]"`.
+`pip install ".[coverage]"`, in about a second of one core each.
 """
 
 from collections.abc import Iterable, Sequence
