@@ -4,6 +4,7 @@ A set that is not the folder of an earlier run is judged first, as `score` does 
 <out>/judged/<name>; a run's own judgements and relaxations are used as they are.
 
     out/judged/<name>/     what `score` would have written; an interrupted benchmark goes on from it
+    out/fingerprints.jsonl what coverage has worked out so far; gone when all is done
     out/benchmark.json     all figures, with the protocol in words; written last
     out/benchmark.md, .png the same for people
 """
@@ -40,8 +41,14 @@ from mattergen_lite.results import (
     judge_and_write,
     write_json,
 )
+from mattergen_lite.scoring.coverage import (
+    FINGERPRINT,
+    coverage,
+    has_matminer,
+    known_fingerprints,
+)
 from mattergen_lite.scoring.distributions import distances
-from mattergen_lite.scoring.journal import structure_identity
+from mattergen_lite.scoring.journal import Journal, structure_identity
 from mattergen_lite.scoring.novelty import Novelty, novelty
 from mattergen_lite.scoring.pool import Failure, Pool, attempt
 from mattergen_lite.scoring.prediction import predicted
@@ -49,6 +56,7 @@ from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.score import ordered_structure
 
 RESULT = "benchmark.json"
+FINGERPRINTS = "fingerprints.jsonl"
 PANELS_ACROSS = 5
 # The probabilities that the judge states, by threshold in eV/atom.
 _PROBABILITIES = {0.0: "probability_stable", 0.1: "probability_metastable"}
@@ -76,6 +84,7 @@ class Benchmarked:
     published: tuple[Line, ...]
     published_source: str
     folder: Path
+    note: str = ""  # why columns are empty
 
     def markdown(self) -> str:
         """The comparison as a document: table, what the columns mean, how it differs."""
@@ -85,6 +94,7 @@ class Benchmarked:
             f"Defined by {protocol.source}.{_compared(protocol)}",
             "\n".join(_table(protocol.figures, self.measured, self.published)),
             f"Shares are ± one standard error (Agresti-Coull).{self._on_published()}",
+            self.note,
             _bullets("Columns", (f"**{f.heading}**: {f.how}" for f in protocol.figures)),
             _bullets("How this differs from the papers", protocol.differences),
             _bullets("Left out", protocol.left_out),
@@ -102,12 +112,13 @@ class Benchmarked:
     def text(self) -> str:
         """The table for a terminal."""
         lines = _table(self.protocol.figures, self.measured, self.published)
-        return "\n".join([*lines, f"-> {self.folder / 'benchmark.md'}"])
+        return "\n".join(filter(None, [*lines, self.note, f"-> {self.folder / 'benchmark.md'}"]))
 
     def content(self) -> dict[str, object]:
         """Everything as plain data."""
         return {
             "protocol": asdict(self.protocol),
+            "note": self.note,
             "measured": [asdict(one) for one in self.measured],
             "published": {
                 "source": self.published_source,
@@ -288,7 +299,8 @@ def benchmark(sets: Mapping[str, Path], options: BenchmarkOptions, pool: Pool) -
     """
     options.check(sets)
     measure = {"de novo": _de_novo, "prediction": _prediction, "conditional": _conditional}
-    lines = measure[options.protocol.kind](sets, options, pool)
+    journal = Journal(pool, options.out / FINGERPRINTS)
+    lines = measure[options.protocol.kind](sets, options, journal)
     papers = published(options.protocol.name)
     done = Benchmarked(
         protocol=options.protocol,
@@ -307,9 +319,18 @@ def benchmark(sets: Mapping[str, Path], options: BenchmarkOptions, pool: Pool) -
         else (),
         published_source=papers.source if papers else "",
         folder=options.out,
+        note=_note(options.protocol),
     )
     done.write()
+    journal.forget()
     return done
+
+
+def _note(protocol: Protocol) -> str:
+    """Which columns cannot be filled here, and what it takes."""
+    if not protocol.coverage or has_matminer():
+        return ""
+    return 'COV-R and COV-P are empty: they need matminer, `pip install ".[coverage]"`.'
 
 
 # De novo generation
@@ -376,18 +397,18 @@ def _placed(frames: Path, present: Sequence[bool]) -> list[Structure | None]:
     return [next(structures) if there else None for there in present]
 
 
-def _de_novo(sets: Mapping[str, Path], options: BenchmarkOptions, pool: Pool) -> list[Line]:
+def _de_novo(sets: Mapping[str, Path], options: BenchmarkOptions, journal: Journal) -> list[Line]:
     """A line for every set."""
     known = known_structures(options.protocol.novel_against)
     lines = []
     for name, source in sets.items():
-        crystals = CrystalSet.read(judged(name, source, options, pool))
+        crystals = CrystalSet.read(judged(name, source, options, journal.pool))
         lines.append(
             Line(
                 name=name,
                 num=len(crystals.rows),
                 judged_by=crystals.judged_by if options.protocol.relaxed else "",
-                values=de_novo_figures(crystals, options.protocol, known, pool),
+                values=de_novo_figures(crystals, options.protocol, known, journal),
                 source=str(source),
             )
         )
@@ -444,15 +465,15 @@ def digest(records: Sequence[StructureRecord]) -> str:
 
 
 def de_novo_figures(
-    crystals: CrystalSet, protocol: Protocol, known: Reference | None, pool: Pool
+    crystals: CrystalSet, protocol: Protocol, known: Reference | None, journal: Journal
 ) -> Values:
-    """Figures of a set of crystals: shares of all of them, distances, displacement.
+    """Figures of a set of crystals: shares of all of them, distances, coverage, displacement.
 
     Args:
         crystals: Judged crystals.
         protocol: Its thresholds.
         known: What is not novel; None if the protocol does not ask.
-        pool: Processes to compare structures in.
+        journal: Processes to compare structures in, and what is known of them already.
     """
     structure_valid = crystals.column("structure_valid") == 1
     composition_valid = crystals.column("composition_valid") == 1
@@ -464,8 +485,10 @@ def de_novo_figures(
     if protocol.w1_over is not None:
         valid = structure_valid & composition_valid
         values |= _w1(crystals, valid if protocol.w1_over == "valid" else np.ones_like(valid))
+    if protocol.coverage:
+        values |= _coverage(crystals, journal)
     if known is not None:
-        unique, novel = _unique_and_novel(crystals, protocol, known, pool)
+        unique, novel = _unique_and_novel(crystals, protocol, known, journal.pool)
         values |= {
             "unique": _share(unique),
             "novel": _share(novel),
@@ -490,6 +513,17 @@ def _w1(crystals: CrystalSet, which: np.ndarray) -> Values:
         embedded_crystals("test"),
     )
     return {"w1_density": found.density, "w1_n_ary": found.n_ary}
+
+
+def _coverage(crystals: CrystalSet, journal: Journal) -> Values:
+    """COV-R and COV-P over all crystals; None without matminer."""
+    if not has_matminer():
+        return {"cov_recall": None, "cov_precision": None}
+    answers = journal.ask(FINGERPRINT, [one for one in crystals.raw if one is not None])
+    found = [None if isinstance(one, Failure) else one for one in answers]
+    unread = [None] * (len(crystals.rows) - len(found))
+    covered = coverage([*found, *unread], known_fingerprints())
+    return {"cov_recall": covered.recall, "cov_precision": covered.precision}
 
 
 def _unique_and_novel(
@@ -535,13 +569,15 @@ def _stability(crystals: CrystalSet, protocol: Protocol, new: np.ndarray) -> Val
 # Crystal structure prediction
 
 
-def _prediction(sets: Mapping[str, Path], options: BenchmarkOptions, pool: Pool) -> list[Line]:
+def _prediction(
+    sets: Mapping[str, Path], options: BenchmarkOptions, journal: Journal
+) -> list[Line]:
     """A line for every set against the same known structures."""
     truths = [one for one in _ordered(read_structures(options.truth)) if one is not None]
     lines = []
     for name, source in sets.items():
         records = islice(read_structures(structure_file(source)), options.limit)
-        found = predicted(_ordered(records), truths, pool=pool, ordered=not is_run(source))
+        found = predicted(_ordered(records), truths, pool=journal.pool, ordered=not is_run(source))
         lines.append(
             Line(
                 name=name,
@@ -566,7 +602,9 @@ def _ordered(records: Iterable[StructureRecord]) -> list[Structure | None]:
 # Property targets
 
 
-def _conditional(sets: Mapping[str, Path], options: BenchmarkOptions, pool: Pool) -> list[Line]:
+def _conditional(
+    sets: Mapping[str, Path], options: BenchmarkOptions, journal: Journal
+) -> list[Line]:
     """A line for every target of every run."""
     return [line for name, source in sets.items() for line in _target_lines(name, source)]
 

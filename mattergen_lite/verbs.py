@@ -271,10 +271,10 @@ def benchmark(
 
     Args:
         source: Anything that `score` reads, or the folder of an earlier run.
-        protocol: cdvae: validity and distributions of raw crystals. mattergen: S.U.N. within 0.1
-            eV/atom of the hull, displacement. lemat: S.U.N. on the hull and within 0.1. crystalite:
-            S.U.N. against MP-20's training split. csp: match rate of known structures. conditional:
-            hit rates of the targets of a run.
+        protocol: cdvae: validity, distributions and coverage of raw crystals. mattergen: S.U.N.
+            within 0.1 eV/atom of the hull, displacement. lemat: S.U.N. on the hull and within 0.1.
+            crystalite: S.U.N. against MP-20's training split. csp: match rate of known structures.
+            conditional: hit rates of the targets of a run.
         out: Folder for the results.
         beside: Another set as name=path; repeat for several.
         truth: Known structures for csp, in any readable format: in the order of the samples, or to

@@ -15,6 +15,7 @@ from pymatgen.core import Lattice, Structure
 from mattergen_lite.cli import app
 from mattergen_lite.config import PropertyConfig, RunConfig, shipped
 from mattergen_lite.model import read_config
+from mattergen_lite.protocols import PROTOCOLS
 from mattergen_lite.scoring import oracles, summary
 from mattergen_lite.scoring.candidate import CHECKS, Outcome
 from mattergen_lite.scoring.credibility import Credibility
@@ -144,6 +145,14 @@ def metrics() -> str:
     stability = table(
         ("figure", "protocol"), [(code(k), v) for k, v in summary.STABILITY_PROTOCOL.items()]
     )
+    benchmarks = table(
+        ("protocol", "figure", "column", "what"),
+        [
+            (code(one.name), code(figure.name), figure.heading, figure.how)
+            for one in PROTOCOLS
+            for figure in one.figures
+        ],
+    )
     return f"""# Metrics and protocols
 
 Shares are of **all** structures of a set: what could not be read passes nothing. Raw and relaxed
@@ -156,6 +165,10 @@ figures are kept apart in `summary.json` and never mixed.
 ## Of a set, after relaxation
 
 {stability}
+
+## Of `benchmark`, under a protocol
+
+{benchmarks}
 
 ## Checks of one candidate
 

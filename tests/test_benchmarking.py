@@ -16,6 +16,7 @@ from smact.screening import smact_validity
 
 from mattergen_lite import benchmark, generate
 from mattergen_lite.benchmarking import (
+    FINGERPRINTS,
     RESULT,
     CrystalSet,
     de_novo_figures,
@@ -29,6 +30,7 @@ from mattergen_lite.data import EMBEDDED, read_table
 from mattergen_lite.io import write_extxyz
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.protocols import CDVAE, CRYSTALITE, LEMAT, MATTERGEN, PROTOCOLS, TRAINING
+from mattergen_lite.scoring.journal import Journal
 from mattergen_lite.scoring.pool import Pool
 
 HERE = {"device": "cpu", "num_workers": 0}
@@ -117,7 +119,7 @@ def test_sun_is_counted_as_by_hand(protocol, judged_set, crystals, table):
     assert unique.sum() <= len(crystals) - 2
     with Pool(0) as pool:
         known = known_structures(protocol.novel_against)
-        found = de_novo_figures(judged_set, protocol, known, pool)
+        found = de_novo_figures(judged_set, protocol, known, Journal(pool))
     frame = pd.DataFrame(judged_set.rows).iloc[:-1]
     count = len(frame) + 1
     new = unique & novel
@@ -138,11 +140,52 @@ def test_sun_is_counted_as_by_hand(protocol, judged_set, crystals, table):
 
 def test_cdvae_takes_distances_over_valid_crystals_only(judged_set):
     with Pool(0) as pool:
-        every = de_novo_figures(judged_set, CRYSTALITE, None, pool)
-        valid = de_novo_figures(judged_set, CDVAE, None, pool)
+        every = de_novo_figures(judged_set, CRYSTALITE, None, Journal(pool))
+        valid = de_novo_figures(judged_set, CDVAE, None, Journal(pool))
     assert every["composition_valid"] == valid["composition_valid"] == pytest.approx(10 / 17)
     assert every["w1_density"] != valid["w1_density"]
     assert {figure.name for figure in CDVAE.figures} <= valid.keys()
+
+
+def test_known_crystals_are_covered_and_unread_ones_count(judged_set):
+    """Six of sixteen are of the test split and one is a copy; the seventeenth has no structure."""
+    with Pool(0) as pool:
+        found = de_novo_figures(judged_set, CDVAE, None, Journal(pool))
+        alone = CrystalSet(rows=judged_set.rows[-1:], raw=[None])
+        nothing = de_novo_figures(alone, CDVAE, None, Journal(pool))
+    assert 7 / 17 <= found["cov_precision"] <= 16 / 17
+    assert 6 / 7333 <= found["cov_recall"] < 1
+    assert nothing["cov_recall"] == nothing["cov_precision"] == 0
+
+
+def test_without_matminer_coverage_is_empty_and_says_what_it_takes(tmp_path, monkeypatch):
+    monkeypatch.setattr("mattergen_lite.benchmarking.has_matminer", lambda: False)
+    write([nacl()], tmp_path / "set.extxyz")
+    out = tmp_path / "out"
+    done = benchmark(tmp_path / "set.extxyz", protocol="cdvae", out=out, **HERE)
+    (line,) = done.measured
+    assert line.values["cov_recall"] is line.values["cov_precision"] is None
+    assert line.values["valid"] == 1
+    for text in (done.text(), (out / "benchmark.md").read_text()):
+        assert 'pip install ".[coverage]"' in text
+    assert "matminer" in json.loads((out / RESULT).read_text())["note"]
+
+
+def test_an_interrupted_coverage_goes_on_where_it_was(tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    write([nacl(), rutile()], tmp_path / "set.extxyz")
+    asked = {"protocol": "cdvae", "out": out, **HERE}
+    with monkeypatch.context() as patch:
+        patch.setattr("mattergen_lite.benchmarking.coverage", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            benchmark(tmp_path / "set.extxyz", **asked)
+    lines = (out / FINGERPRINTS).read_text().split()
+    assert lines
+    with monkeypatch.context() as patch:
+        patch.setattr("mattergen_lite.scoring.coverage.structure_fingerprint", killed)
+        (line,) = benchmark(tmp_path / "set.extxyz", **asked).measured
+    assert line.values["cov_precision"] == 1
+    assert not (out / FINGERPRINTS).exists()
 
 
 def test_validity_is_that_of_cdvae_and_smact(tmp_path):

@@ -1,0 +1,83 @@
+"""Fingerprint MP-20's test split for COV-R and COV-P of the `cdvae` protocol.
+
+    pip install ".[coverage]"
+    python scripts/build_coverage_reference.py --num-workers 8
+
+Writes `mp_20_test_fingerprints.npz` beside the embedded table: fingerprints, material ids, and the
+mean and standard deviation of composition statistics over MP-20's training split. Answers are kept
+in a journal as they come; the same command goes on from it. Crystals come in a random order that
+is always the same, so that the first N of them (`--limit N`) are a fair sample.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pymatgen.core import Composition
+from tqdm import tqdm
+
+from mattergen_lite.curation import row_structure
+from mattergen_lite.data import EMBEDDED, read_table
+from mattergen_lite.scoring.coverage import (
+    FINGERPRINT,
+    KnownFingerprints,
+    Scaler,
+    composition_fingerprint,
+)
+from mattergen_lite.scoring.journal import Journal
+from mattergen_lite.scoring.pool import Failure, Pool, available_cores
+
+OUT = Path(__file__).parents[1] / "mattergen_lite/assets/mp_20_test_fingerprints.npz"
+COLUMNS = ["split", "material_id", "num_atoms", "lattice", "atomic_numbers", "frac_coords"]
+
+
+def rows_of(split: str) -> pa.Table:
+    """Crystals of a split of the embedded table."""
+    table = read_table(EMBEDDED, COLUMNS)
+    return table.filter(pc.equal(table["split"].cast(pa.string()), split))
+
+
+def fitted_scaler(train: pa.Table) -> Scaler:
+    """Mean and standard deviation over the compositions of a table."""
+    bar = tqdm(train["atomic_numbers"].to_pylist(), desc="training compositions", disable=None)
+    return Scaler.fit(np.array([composition_fingerprint(Composition(Counter(z))) for z in bar]))
+
+
+def build(out: Path, journal: Journal, limit: int | None) -> KnownFingerprints:
+    """Fingerprints of the test split, or of its first `limit` crystals in the fixed order."""
+    table = rows_of("test")
+    order = np.random.default_rng(0).permutation(len(table))[:limit]
+    rows = table.take(pa.array(order)).to_pylist()
+    answers = journal.ask(FINGERPRINT, [row_structure(row) for row in rows])
+    pairs = zip([row["material_id"] for row in rows], answers, strict=True)
+    found = {}
+    for material_id, answer in pairs:
+        if isinstance(answer, Failure):
+            print(f"{material_id} has no fingerprint: {answer.reason}")
+        else:
+            found[material_id] = answer
+    known = KnownFingerprints.of(list(found), found.values(), fitted_scaler(rows_of("train")))
+    known.save(out)
+    return known
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--journal", type=Path, default=Path("runs/coverage/fingerprints.jsonl"))
+    parser.add_argument("--limit", type=int, help="take only so many crystals")
+    parser.add_argument("--num-workers", type=int, default=available_cores())
+    choice = parser.parse_args(arguments)
+    with Pool(choice.num_workers) as pool:
+        known = build(choice.out, Journal(pool, choice.journal), choice.limit)
+    size = choice.out.stat().st_size / 1e6
+    print(f"{choice.out.name}: {len(known.material_ids)} crystals, {size:.2f} MB")
+
+
+if __name__ == "__main__":
+    main()
