@@ -149,7 +149,7 @@ class TrainingModule(pl.LightningModule):
         self.model = CrystalDiffusion(config.model)
         self.model.mixed_precision = _mixed_precision(config.trainer.precision)
         if config.trainer.compile:
-            self.model.denoiser.compile(dynamic=True)
+            compile_blocks(self.model)
 
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Float[Tensor, ""]:
         """Weighted sum of the channel losses of one batch."""
@@ -203,6 +203,17 @@ class TrainingModule(pl.LightningModule):
             optimizer, lambda step: learning_rate_factor(step, config)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def compile_blocks(model: CrystalDiffusion) -> None:
+    """Compile the transformer blocks for batches of any shape.
+
+    One piece of code serves them all, in a minute; the network as a whole takes many. Where
+    compiling fails, for want of a C++ compiler for example, they run as they are with a warning.
+    """
+    torch._dynamo.config.suppress_errors = True
+    for block in model.denoiser.blocks:
+        block.compile(dynamic=True)
 
 
 def learning_rate_factor(step: int, config: OptimizerConfig) -> float:
