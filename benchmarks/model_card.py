@@ -55,12 +55,20 @@ def judged_against(train: pa.Table, results: Path) -> list[Score]:
 
 def protocol(record: dict, scores: Sequence[Score]) -> str:
     asked = record["arguments"]
-    settings = f"seed {asked['seed']}, {asked['solver']} solver, {asked['steps']} steps"
+    settings = ", ".join(
+        [
+            f"seed {asked['seed']}",
+            f"{asked['solver']} solver",
+            f"{asked['steps']} steps",
+            f"churn {asked['churn']}",
+            f"temperature {asked['temperature']}",
+        ]
+    )
     return (
-        f"{len(scores)} raw samples (not relaxed), unconditional, {settings}, churn "
-        f"{asked['churn']}; weights `{record['weights_sha256'][:12]}`. Structural validity: no two "
-        "atoms within 0.5 Å, volume above 0.1 Å³. Composition validity: smact. Physical: no "
-        "overlapping covalent spheres, void or impossible density. Unique and novel: pymatgen's "
+        f"{len(scores)} raw samples (not relaxed), unconditional, {settings}; "
+        f"weights `{record['weights_sha256'][:12]}`. Structural validity: no two atoms within "
+        "0.5 Å, volume above 0.1 Å³. Composition validity: smact. Physical: no overlapping "
+        "covalent spheres, void or impossible density. Unique and novel: pymatgen's "
         "StructureMatcher (ltol 0.2, stol 0.3, angle 5), novel against MP-20's training split. "
         "W1: Wasserstein distance to MP-20's test split of density (g/cm³) and number of "
         "elements, over all samples of a bin."

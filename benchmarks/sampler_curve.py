@@ -5,18 +5,22 @@
 Both solvers at several numbers of calls, the same seeds for all. Shares are of raw samples; novel
 is against MP-20's training split, W1 distances are to its test split. "metastable" is the share
 expected to lie within 0.1 eV/atom of the hull (sum of calibrated probabilities, CHGNet relaxes and
-decides) among the first `--num-relaxed` samples, "rmsd" how far those moved in relaxing. Settings
-that `--out` has already are not run again; curve.png draws them.
+decides) among the first `--num-relaxed` samples, "rmsd" how far those moved in relaxing. "force" is
+the largest on an atom of the raw crystal by CHGNet in eV/Å, median of those that are physical.
+Settings that `--out` has already are not run again; curve.png draws them.
 """
 
 import argparse
 import json
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from pymatgen.core import Structure
 from tqdm import tqdm
 
 from mattergen_lite.config import DataConfig
@@ -28,6 +32,7 @@ from mattergen_lite.sampling import SamplerOptions, Target, sample_records
 from mattergen_lite.scoring.distributions import distances
 from mattergen_lite.scoring.journal import Journal
 from mattergen_lite.scoring.pool import Pool, available_cores
+from mattergen_lite.scoring.potentials import load_potential
 from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.score import Score, score
 from mattergen_lite.scoring.summary import summary
@@ -38,6 +43,7 @@ COLUMNS = {
     "solver": "{}",
     "calls": "{}",
     "churn": "{:g}",
+    "temperature": "{:g}",
     "structures/s": "{:.2f}",
     "valid": "{:.1%}",
     "physical": "{:.1%}",
@@ -46,10 +52,27 @@ COLUMNS = {
     "novel": "{:.1%}",
     "W1 density": "{:.3f}",
     "W1 n-ary": "{:.3f}",
+    "force": "{:.2f}",
     "metastable": "{:.1%}",
     "rmsd": "{:.3f}",
 }
-DRAWN = ("valid", "physical", "above P1", "metastable", "rmsd", "W1 n-ary")
+DRAWN = ("valid", "physical", "above P1", "force", "rmsd", "W1 n-ary")
+
+
+class Setting(NamedTuple):
+    """One point of the curve."""
+
+    solver: str
+    calls: int
+    churn: float
+    temperature: float
+
+    def options(self) -> SamplerOptions:
+        """Heun takes two calls a step, but one in the last."""
+        steps = self.calls if self.solver == "multistep" else (self.calls + 1) // 2
+        return SamplerOptions(
+            solver=self.solver, steps=steps, churn=self.churn, temperature=self.temperature
+        )
 
 
 @dataclass(frozen=True)
@@ -69,6 +92,9 @@ def main() -> None:
     parser.add_argument("--num-relaxed", type=int, default=32)
     parser.add_argument("--calls", type=int, nargs="+", default=CALLS)
     parser.add_argument("--churn", type=float, nargs="+", default=[SamplerOptions().churn])
+    parser.add_argument(
+        "--temperature", type=float, nargs="+", default=[SamplerOptions().temperature]
+    )
     parser.add_argument("--solvers", nargs="+", default=["multistep", "heun"])
     parser.add_argument("--device", default="auto")
     asked = parser.parse_args()
@@ -79,19 +105,17 @@ def main() -> None:
         if rows_file.exists()
         else []
     )
-    done = {(row["solver"], row["calls"], row["churn"]) for row in rows}
+    done = {tuple(row[name] for name in Setting._fields) for row in rows}
     settings = [
-        (solver, calls, churn)
-        for solver in asked.solvers
-        for calls in asked.calls
-        for churn in asked.churn
-        if (solver, calls, churn) not in done
+        Setting(*values)
+        for values in product(asked.solvers, asked.calls, asked.churn, asked.temperature)
+        if values not in done
     ]
     model = CrystalDiffusion.load(find_checkpoint(asked.checkpoint), pick_device(asked.device))
     yardstick = read_yardstick()
     with Pool(available_cores()) as pool:
-        for solver, calls, churn in tqdm(settings, desc="settings"):
-            row = measured(model, solver, calls, churn, asked, yardstick, pool)
+        for setting in tqdm(settings, desc="settings"):
+            row = measured(model, setting, asked, yardstick, pool)
             rows.append(row)
             with rows_file.open("a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -114,17 +138,13 @@ def read_yardstick() -> Yardstick:
 
 def measured(
     model: CrystalDiffusion,
-    solver: str,
-    calls: int,
-    churn: float,
+    setting: Setting,
     asked: argparse.Namespace,
     yardstick: Yardstick,
     pool: Pool,
 ) -> Row:
     """One point of the curve."""
-    # Heun takes two calls a step, but one in the last.
-    steps = calls if solver == "multistep" else (calls + 1) // 2
-    options = SamplerOptions(solver=solver, steps=steps, churn=churn)
+    options = setting.options()
     start = perf_counter()
     numbers = range(asked.num_samples)
     (records,) = sample_records(
@@ -133,15 +153,14 @@ def measured(
     seconds = perf_counter() - start
     journal = Journal(pool, progress=False)
     scores = score(records, reference=yardstick.known, journal=journal)
-    setting: Row = {"solver": solver, "calls": calls, "churn": churn}
     speed = {"samples": len(records), "structures/s": len(records) / seconds}
     relaxed = after_relaxing(
         records[: asked.num_relaxed], str(next(model.parameters()).device), yardstick, journal
     )
-    return setting | speed | raw_figures(scores, yardstick.test) | relaxed
+    return setting._asdict() | speed | raw_figures(records, scores, yardstick.test) | relaxed
 
 
-def raw_figures(scores: list[Score], test: CrystalDataset) -> Row:
+def raw_figures(records: list[StructureRecord], scores: list[Score], test: CrystalDataset) -> Row:
     """Shares of the samples as they came."""
     w1 = distances(
         [s.validity.density for s in scores],
@@ -162,7 +181,23 @@ def raw_figures(scores: list[Score], test: CrystalDataset) -> Row:
         "novel": share([bool(s.novelty.is_novel) for s in scores]),
         "W1 density": w1.density,
         "W1 n-ary": w1.n_ary,
+        "force": median_force(
+            [
+                record.structure
+                for record, found in zip(records, scores, strict=True)
+                if not found.validity.physical_problem
+            ]
+        ),
     }
+
+
+def median_force(structures: list[Structure]) -> float:
+    """Median over crystals of the largest force on an atom, eV/Å."""
+    potential = load_potential("chgnet")
+    atoms = [structure.to_ase_atoms(msonable=False) for structure in structures]
+    parts = [atoms[start : start + 16] for start in range(0, len(atoms), 16)]
+    points = [point for part in parts for point in potential.single_points(part)]
+    return float(np.median([np.linalg.norm(point.forces, axis=-1).max() for point in points]))
 
 
 def after_relaxing(
@@ -182,15 +217,18 @@ def table(rows: list[Row]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
+def kind_of(row: Row) -> str:
+    """What a line of the figure stands for."""
+    return f"{row['solver']}, churn {row['churn']:g}, temperature {row['temperature']:g}"
+
+
 def draw(rows: list[Row], path: Path) -> None:
-    """Every figure of merit against calls, a line a solver and churn."""
+    """Every figure of merit against calls, a line for each solver and its noise."""
     figure = Figure(figsize=(11, 6), layout="constrained")
     for axes, name in zip(figure.subplots(2, 3).flat, DRAWN, strict=True):
-        for kind in sorted({(row["solver"], row["churn"]) for row in rows}):
-            points = sorted(
-                (row["calls"], row[name]) for row in rows if (row["solver"], row["churn"]) == kind
-            )
-            axes.plot(*zip(*points, strict=True), "o-", label=f"{kind[0]}, churn {kind[1]:g}")
+        for kind in sorted({kind_of(row) for row in rows}):
+            points = sorted((row["calls"], row[name]) for row in rows if kind_of(row) == kind)
+            axes.plot(*zip(*points, strict=True), "o-", label=kind)
         axes.set(title=name, xlabel="network calls", xscale="log")
     figure.axes[0].legend()
     figure.savefig(path, dpi=150)

@@ -98,9 +98,13 @@ class NoiseConfig(Section):
 
     log_mean: float = -1.2  # training: ln(sigma) ~ N(log_mean, log_std²)
     log_std: PositiveFloat = 1.2
-    sigma_min: PositiveFloat = 0.002
+    sigma_min: PositiveFloat = 0.002  # training: levels beyond these two are brought back to them
     sigma_max: PositiveFloat = 10.0
-    rho: PositiveFloat = 7.0  # spacing of the sampling grid
+    # Sampling spends its steps where something is decided: above `start` nothing is, and from
+    # `end`, some 0.05 Å, the last step goes all the way.
+    start: PositiveFloat = 3.0
+    end: PositiveFloat = 0.01
+    rho: PositiveFloat = 7.0  # spacing of the levels in between
 
 
 class ModelConfig(Section):
@@ -147,7 +151,7 @@ class TrainerConfig(Section):
     num_nodes: PositiveInt = 1
     strategy: str = "auto"
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"  # auto: bf16 on GPUs
-    compile: bool = False
+    compile: bool = False  # the transformer blocks with torch.compile: a minute, then faster
     max_time: str | None = None  # DD:HH:MM:SS; stops cleanly, the same command continues
     checkpoint_minutes: PositiveFloat = 10.0
     val_every: PositiveInt = 1000  # steps
@@ -200,7 +204,8 @@ class GenerateConfig(Section):
     vacancies: str | None = None
     steps: int = 50
     solver: Literal["multistep", "heun"] = "multistep"
-    churn: float = 4.0
+    churn: float = 8.0
+    temperature: float = 0.5
     batch_size: int = 64
 
 

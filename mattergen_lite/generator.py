@@ -58,7 +58,11 @@ def open_generator(asked: GenerateConfig, device: torch.device) -> Generator:
         ValueError: If a file is missing or a request does not make sense.
     """
     options = SamplerOptions(
-        solver=asked.solver, steps=asked.steps, churn=asked.churn, batch_size=asked.batch_size
+        solver=asked.solver,
+        steps=asked.steps,
+        churn=asked.churn,
+        temperature=asked.temperature,
+        batch_size=asked.batch_size,
     )
     constraints = parse_constraints(
         elements=asked.elements,

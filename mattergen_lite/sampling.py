@@ -32,6 +32,8 @@ from mattergen_lite.targets import PropertyTarget, TargetValue, draw_conditions,
 from mattergen_lite.wyckoff import Symmetry, WyckoffPattern
 
 Solver = Literal["multistep", "heun"]
+STEPS_AHEAD = 16  # of which noise is drawn at once
+
 Displacement = Callable[[Latent, float], Latent]  # (noisy crystals, sigma) -> denoised minus noisy
 NoiseSource = Callable[[], Latent]
 
@@ -53,7 +55,8 @@ class SamplerOptions:
 
     solver: Solver = "multistep"
     steps: int = 50
-    churn: float = 4.0  # noise put back at each step: 0 = none, 1 = the plain reverse diffusion
+    churn: float = 8.0  # noise put back at each step: 0 = none, 1 = the plain reverse diffusion
+    temperature: float = 0.5  # of that noise in coordinates and cell: < 1 is likelier, less varied
     batch_size: int = 64  # crystals denoised together
 
     def __post_init__(self) -> None:
@@ -61,6 +64,8 @@ class SamplerOptions:
             raise ValueError(f"steps is {self.steps}: expected at least 2")
         if self.churn < 0:
             raise ValueError(f"churn is {self.churn}: expected 0 or more")
+        if self.temperature < 0:
+            raise ValueError(f"temperature is {self.temperature}: expected 0 or more")
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}: expected at least 1")
 
@@ -178,23 +183,40 @@ class SampleNoise:
         self.rngs = rngs
         self.mask = mask
         self.num_atoms = mask.sum(-1).tolist()
+        self.ahead: Iterator[Tensor] = iter(())
 
     def __call__(self) -> Latent:
-        """Draw the next noise of every crystal."""
-        batch, width = self.mask.shape
-        atoms = torch.zeros(batch, width, DESCRIPTOR_DIM + 3)
-        shape = torch.zeros(batch, 6)
-        for i, (rng, count) in enumerate(zip(self.rngs, self.num_atoms, strict=True)):
-            values = torch.randn(count * (DESCRIPTOR_DIM + 3) + 6, generator=rng)
-            shape[i] = values[:6]
-            atoms[i, :count] = values[6:].view(count, -1)
-        atoms = atoms.to(self.mask.device)
+        """The next noise of every crystal."""
+        values = next(self.ahead, None)
+        if values is None:
+            self.ahead = iter(self._drawn())
+            values = next(self.ahead)
+        atoms = values[:, 6:].unflatten(-1, (-1, DESCRIPTOR_DIM + 3))
         return Latent(
             types=atoms[..., :DESCRIPTOR_DIM],
             coords=atoms[..., DESCRIPTOR_DIM:],
-            shape=shape.to(self.mask.device),
+            shape=values[:, :6],
             mask=self.mask,
         )
+
+    def _drawn(self) -> Float[Tensor, "K B F"]:
+        """Noise of the next K steps: asked one by one, the generators take longer than a GPU."""
+        batch, width = self.mask.shape
+        values = torch.zeros(STEPS_AHEAD, batch, 6 + width * (DESCRIPTOR_DIM + 3))
+        for i, (rng, count) in enumerate(zip(self.rngs, self.num_atoms, strict=True)):
+            size = 6 + count * (DESCRIPTOR_DIM + 3)
+            values[:, i, :size] = torch.randn(STEPS_AHEAD, size, generator=rng)
+        return values.to(self.mask.device)
+
+
+def tempered(noise: NoiseSource, temperature: float) -> NoiseSource:
+    """The same noise with another spread in coordinates and cell; elements keep their variety."""
+
+    def draw() -> Latent:
+        drawn = noise()
+        return replace(drawn, coords=temperature * drawn.coords, shape=temperature * drawn.shape)
+
+    return draw
 
 
 def sample_rngs(seed: int, indices: Sequence[int]) -> list[torch.Generator]:
@@ -283,7 +305,8 @@ def sample_batch(
     denoiser = guided_displacement(model, calls, allowed, target.steering, known)
     multistep = partial(solve_multistep, difference=difference)
     solve = solve_heun if options.solver == "heun" else multistep
-    for state in solve(denoiser, start, sigmas, noise, options.churn):
+    cooler = tempered(noise, options.temperature)
+    for state in solve(denoiser, start, sigmas, cooler, options.churn):
         yield model.diffusion.decode(state, allowed)
 
 

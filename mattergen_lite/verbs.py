@@ -49,7 +49,8 @@ def generate(
     first_sample: int = 0,
     steps: int = 50,
     solver: Literal["multistep", "heun"] = "multistep",
-    churn: float = 4.0,
+    churn: float = 8.0,
+    temperature: float = 0.5,
     batch_size: int = 64,
     device: str = "auto",
     relax: bool = True,
@@ -105,6 +106,8 @@ def generate(
         steps: Solver steps; more is slower and better.
         solver: multistep takes one network call a step, heun two.
         churn: Noise put back at each step: 0 is deterministic, 1 the plain reverse diffusion.
+        temperature: Spread of that noise in coordinates and cell: 1 is the reverse diffusion's,
+            less gives likelier and less varied geometries.
         batch_size: Crystals denoised together.
         device: cpu, cuda, cuda:1, or auto.
         relax: Relax every crystal with CHGNet and judge its stability; seconds a crystal.

@@ -12,9 +12,23 @@ from mattergen_lite.diffusion.joint import Latent, draw_noise
 from mattergen_lite.diffusion.schedule import NoiseSchedule, scalings
 from mattergen_lite.elements import element_descriptors
 from mattergen_lite.geometry import wrap, wrap_difference, wrapped_normal_displacement
-from mattergen_lite.sampling import SampleNoise, sample_rngs, solve_heun, solve_multistep
+from mattergen_lite.sampling import (
+    SampleNoise,
+    sample_rngs,
+    solve_heun,
+    solve_multistep,
+    tempered,
+)
 
-SCHEDULE = NoiseSchedule(log_mean=-1.2, log_std=1.2, sigma_min=0.002, sigma_max=10.0, rho=7.0)
+SCHEDULE = NoiseSchedule(
+    log_mean=-1.2,
+    log_std=1.2,
+    sigma_min=0.002,
+    sigma_max=10.0,
+    start=10.0,
+    end=0.002,
+    rho=7.0,
+)
 SOLVERS = {"heun": solve_heun, "multistep": solve_multistep}
 
 
@@ -126,37 +140,55 @@ def latent(types: torch.Tensor, coords: torch.Tensor, shape: torch.Tensor) -> La
     return Latent(types=types, coords=coords, shape=shape, mask=coords[..., 0].isfinite())
 
 
+COUNT, MEAN, SPREAD = 1500, 0.4, 0.25
+ELEMENT = element_descriptors()[[26]].expand(COUNT, 1, 16)
+CORNERS = torch.tensor([0.1, 0.75])
+
+
+def sampled_exactly(solver: str, churn: float, temperature: float) -> Latent:
+    """Shapes from a Gaussian, types from one element, coordinates from two points on the torus."""
+
+    def displacement(x: Latent, sigma: float) -> Latent:
+        level = torch.full_like(x.coords, sigma).unsqueeze(-1)
+        towards = wrap_difference(CORNERS - x.coords.unsqueeze(-1))
+        images = towards.unsqueeze(-1) + torch.arange(-6.0, 7.0)
+        weight = torch.logsumexp(-0.5 * (images / sigma) ** 2, -1).softmax(-1)
+        pull = wrapped_normal_displacement(towards, level.expand_as(towards))
+        gain = SPREAD**2 / (SPREAD**2 + sigma**2)
+        return replace(
+            x,
+            types=ELEMENT - x.types,
+            coords=(weight * pull).sum(-1),
+            shape=MEAN + gain * (x.shape - MEAN) - x.shape,
+        )
+
+    noise = SampleNoise(sample_rngs(0, range(COUNT)), torch.ones(COUNT, 1, dtype=torch.bool))
+    sigmas = SCHEDULE.grid(60).tolist()
+    start = noise()
+    start = latent(10 * start.types, wrap(10 * start.coords), 10 * start.shape)
+    cooler = tempered(noise, temperature)
+    *_, final = SOLVERS[solver](displacement, start, sigmas, cooler, churn)
+    return final
+
+
 @pytest.mark.parametrize(
     ("solver", "churn"), [("heun", 4.0), ("multistep", 1.0), ("multistep", 4.0)]
 )
 def test_sampling_with_the_exact_denoiser_recovers_the_distribution(solver, churn):
-    """Shapes from a Gaussian, types from one element, coordinates from two points on the torus."""
-    count, mean, spread = 1500, 0.4, 0.25
-    element = element_descriptors()[[26]].expand(count, 1, 16)
-    corners = torch.tensor([0.1, 0.75])
+    final = sampled_exactly(solver, churn, temperature=1.0)
+    assert final.shape.mean() == pytest.approx(MEAN, abs=0.02)
+    assert final.shape.std() == pytest.approx(SPREAD, rel=0.06)
+    torch.testing.assert_close(final.types, ELEMENT.contiguous(), atol=0.02, rtol=0)
+    to_corner = wrap_difference(final.coords.unsqueeze(-1) - CORNERS).abs()
+    assert (to_corner.min(-1).values < 0.01).float().mean() > 0.99
+    assert (to_corner.argmin(-1) == 0).float().mean() == pytest.approx(0.5, abs=0.05)
 
-    def displacement(x: Latent, sigma: float) -> Latent:
-        level = torch.full_like(x.coords, sigma).unsqueeze(-1)
-        towards = wrap_difference(corners - x.coords.unsqueeze(-1))
-        images = towards.unsqueeze(-1) + torch.arange(-6.0, 7.0)
-        weight = torch.logsumexp(-0.5 * (images / sigma) ** 2, -1).softmax(-1)
-        pull = wrapped_normal_displacement(towards, level.expand_as(towards))
-        gain = spread**2 / (spread**2 + sigma**2)
-        return replace(
-            x,
-            types=element - x.types,
-            coords=(weight * pull).sum(-1),
-            shape=mean + gain * (x.shape - mean) - x.shape,
-        )
 
-    noise = SampleNoise(sample_rngs(0, range(count)), torch.ones(count, 1, dtype=torch.bool))
-    sigmas = SCHEDULE.grid(60).tolist()
-    start = noise()
-    start = latent(10 * start.types, wrap(10 * start.coords), 10 * start.shape)
-    *_, final = SOLVERS[solver](displacement, start, sigmas, noise, churn)
-    assert final.shape.mean() == pytest.approx(mean, abs=0.02)
-    assert final.shape.std() == pytest.approx(spread, rel=0.06)
-    torch.testing.assert_close(final.types, element.contiguous(), atol=0.02, rtol=0)
-    to_corner = wrap_difference(final.coords.unsqueeze(-1) - corners).abs()
+@pytest.mark.parametrize("solver", list(SOLVERS))
+def test_low_temperature_narrows_the_distribution_around_the_same_places(solver):
+    final = sampled_exactly(solver, 8.0, temperature=0.5)
+    assert final.shape.mean() == pytest.approx(MEAN, abs=0.02)
+    assert 0.4 * SPREAD < final.shape.std() < 0.7 * SPREAD
+    to_corner = wrap_difference(final.coords.unsqueeze(-1) - CORNERS).abs()
     assert (to_corner.min(-1).values < 0.01).float().mean() > 0.99
     assert (to_corner.argmin(-1) == 0).float().mean() == pytest.approx(0.5, abs=0.05)

@@ -147,6 +147,16 @@ def test_samples_without_targets_have_none(model):
     assert samples.targets == [{}, {}]
 
 
+def test_temperature_bends_geometry(model):
+    def crystals(temperature: float) -> CrystalBatch:
+        changed = options(temperature=temperature)
+        return crystals_of(model, range(3), seed=0, options=changed, target=Target())
+
+    assert (crystals(0.5).lattice - crystals(1.0).lattice).abs().max() > 1e-3
+    with pytest.raises(ValueError, match=r"temperature is -1\.0: expected 0 or more"):
+        crystals(-1.0)
+
+
 def test_no_churn_means_no_noise_after_the_start(model):
     """Without churn the result must not depend on how much noise the generators still hold."""
     few, more = (

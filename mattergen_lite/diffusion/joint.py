@@ -78,15 +78,15 @@ class JointDiffusion(nn.Module):
             shape=lattice.corrupt(clean.shape, sigma, noise.shape),
         )
 
-    def prior(self, noise: Latent, sigma_max: float) -> Latent:
-        """Starting points of sampling: pure noise of standard deviation sigma_max."""
+    def prior(self, noise: Latent, sigma: float) -> Latent:
+        """Starting points of sampling: pure noise of standard deviation sigma."""
         origin = replace(
             noise,
             types=torch.zeros_like(noise.types),
             coords=torch.zeros_like(noise.coords),
             shape=torch.zeros_like(noise.shape),
         )
-        return self.corrupt(origin, noise.shape.new_full((len(noise.mask),), sigma_max), noise)
+        return self.corrupt(origin, noise.shape.new_full((len(noise.mask),), sigma), noise)
 
     def losses(
         self,

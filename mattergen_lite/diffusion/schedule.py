@@ -20,6 +20,8 @@ class NoiseSchedule:
     log_std: float
     sigma_min: float
     sigma_max: float
+    start: float
+    end: float
     rho: float
 
     def draw(self, count: int, rng: torch.Generator) -> Float[Tensor, "B"]:
@@ -34,9 +36,9 @@ class NoiseSchedule:
         return (self.log_mean + self.log_std * normal).exp().clamp(self.sigma_min, self.sigma_max)
 
     def grid(self, num_steps: int) -> Float[Tensor, "K"]:
-        """`num_steps` descending noise levels from sigma_max to sigma_min, then 0."""
+        """`num_steps` descending noise levels from `start` to `end`, then 0."""
         ramp = torch.linspace(0, 1, num_steps, dtype=torch.float64)
-        top, bottom = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
+        top, bottom = self.start ** (1 / self.rho), self.end ** (1 / self.rho)
         return torch.cat([(top + ramp * (bottom - top)) ** self.rho, torch.zeros(1)]).float()
 
 
