@@ -110,9 +110,15 @@ def commit(
     note = json.dumps(asdict(receipt))
     columns = schema(targets).with_metadata({_PROVENANCE: note.encode()})
     path = part_path(run_dir, unit.key, unit.start)
-    with atomic_path(path) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows, columns), temporary, compression="zstd")
-        _synchronise(temporary)
+    try:
+        with atomic_path(path) as temporary:
+            pq.write_table(pa.Table.from_pylist(rows, columns), temporary, compression="zstd")
+            _synchronise(temporary)
+    except FileNotFoundError:
+        # Delivered twice: the other one was stored, the campaign is over, and what was unfinished
+        # has been cleared away.
+        if not path.exists():
+            raise
     _synchronise(path.parent)
 
 
