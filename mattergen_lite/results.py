@@ -391,9 +391,10 @@ def best_structures(candidates: Sequence[Candidate], count: int) -> dict[str, St
 def write_structures(folder: Path, candidates: Sequence[Candidate], pool: Pool) -> list[Row]:
     """Write CIFs and extxyz of raw and relaxed crystals; returns table rows with the CIFs' names.
 
-    A crystal whose row has an error is in no file: there is nothing a reader could open.
+    A crystal that could not be judged is there as well, or whoever counts the files would find a
+    set without its worst; only what could not be read at all is in none.
     """
-    raw = [one.structure if one.raw.error is None else None for one in candidates]
+    raw = [one.structure for one in candidates]
     relaxed = [one.relaxed_structure for one in candidates]
     names = file_names(one.raw.name for one in candidates)
     cifs = write_cifs(raw, names, folder / "cifs", CIF_SYMPREC, pool)
