@@ -55,14 +55,9 @@ def judged_against(train: pa.Table, results: Path) -> list[Score]:
 
 def protocol(record: dict, scores: Sequence[Score]) -> str:
     asked = record["arguments"]
-    settings = ", ".join(
-        [
-            f"seed {asked['seed']}",
-            f"{asked['solver']} solver",
-            f"{asked['steps']} steps",
-            f"churn {asked['churn']}",
-            f"temperature {asked['temperature']}",
-        ]
+    settings = (
+        f"seed {asked['seed']}, {asked['solver']} solver, {asked['steps']} steps, "
+        f"churn {asked['churn']}, temperature {asked['temperature']}"
     )
     return (
         f"{len(scores)} raw samples (not relaxed), unconditional, {settings}; "

@@ -34,6 +34,7 @@ from mattergen_lite.scoring.journal import Journal
 from mattergen_lite.scoring.pool import Pool, available_cores
 from mattergen_lite.scoring.potentials import load_potential
 from mattergen_lite.scoring.reference import Reference
+from mattergen_lite.scoring.relaxation import largest_force
 from mattergen_lite.scoring.score import Score, score
 from mattergen_lite.scoring.summary import summary
 
@@ -197,7 +198,7 @@ def median_force(structures: list[Structure]) -> float:
     atoms = [structure.to_ase_atoms(msonable=False) for structure in structures]
     parts = [atoms[start : start + 16] for start in range(0, len(atoms), 16)]
     points = [point for part in parts for point in potential.single_points(part)]
-    return float(np.median([np.linalg.norm(point.forces, axis=-1).max() for point in points]))
+    return float(np.median([largest_force(point) for point in points]))
 
 
 def after_relaxing(

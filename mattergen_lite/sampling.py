@@ -183,14 +183,11 @@ class SampleNoise:
         self.rngs = rngs
         self.mask = mask
         self.num_atoms = mask.sum(-1).tolist()
-        self.ahead: Iterator[Tensor] = iter(())
+        self.values = self._drawn()
 
     def __call__(self) -> Latent:
         """The next noise of every crystal."""
-        values = next(self.ahead, None)
-        if values is None:
-            self.ahead = iter(self._drawn())
-            values = next(self.ahead)
+        values = next(self.values)
         atoms = values[:, 6:].unflatten(-1, (-1, DESCRIPTOR_DIM + 3))
         return Latent(
             types=atoms[..., :DESCRIPTOR_DIM],
@@ -199,14 +196,15 @@ class SampleNoise:
             mask=self.mask,
         )
 
-    def _drawn(self) -> Float[Tensor, "K B F"]:
-        """Noise of the next K steps: asked one by one, the generators take longer than a GPU."""
+    def _drawn(self) -> Iterator[Float[Tensor, "B F"]]:
+        """Noise step by step, drawn for several at once: the generators are slow to ask."""
         batch, width = self.mask.shape
-        values = torch.zeros(STEPS_AHEAD, batch, 6 + width * (DESCRIPTOR_DIM + 3))
-        for i, (rng, count) in enumerate(zip(self.rngs, self.num_atoms, strict=True)):
-            size = 6 + count * (DESCRIPTOR_DIM + 3)
-            values[:, i, :size] = torch.randn(STEPS_AHEAD, size, generator=rng)
-        return values.to(self.mask.device)
+        while True:
+            values = torch.zeros(STEPS_AHEAD, batch, 6 + width * (DESCRIPTOR_DIM + 3))
+            for i, (rng, count) in enumerate(zip(self.rngs, self.num_atoms, strict=True)):
+                size = 6 + count * (DESCRIPTOR_DIM + 3)
+                values[:, i, :size] = torch.randn(STEPS_AHEAD, size, generator=rng)
+            yield from values.to(self.mask.device)
 
 
 def tempered(noise: NoiseSource, temperature: float) -> NoiseSource:

@@ -4,12 +4,23 @@ import torch
 
 from mattergen_lite.config import ModelConfig, NetworkConfig, PropertyConfig
 from mattergen_lite.crystal import CrystalBatch
+from mattergen_lite.diffusion.schedule import NoiseSchedule
 from mattergen_lite.model import CrystalDiffusion
 
 PROPERTIES = (
     PropertyConfig(name="band_gap", unit="eV", mean=1.0, std=1.5),
     PropertyConfig(name="space_group", kind="category", num_categories=230),
     PropertyConfig(name="chemical_system", kind="elements"),
+)
+# Sampling walks over all the noise there is: what is exact has to hold from one end to the other.
+SCHEDULE = NoiseSchedule(
+    log_mean=-1.2,
+    log_std=1.2,
+    sigma_min=0.002,
+    sigma_max=10.0,
+    start=10.0,
+    end=0.002,
+    rho=7.0,
 )
 
 

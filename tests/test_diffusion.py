@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from models import random_crystals, tiny_model
+from models import SCHEDULE, random_crystals, tiny_model
 
 from mattergen_lite.crystal import node_mask
 from mattergen_lite.diffusion import atom_types, frac_coords, lattice
 from mattergen_lite.diffusion.joint import Latent, draw_noise
-from mattergen_lite.diffusion.schedule import NoiseSchedule, scalings
+from mattergen_lite.diffusion.schedule import scalings
 from mattergen_lite.elements import element_descriptors
 from mattergen_lite.geometry import wrap, wrap_difference, wrapped_normal_displacement
 from mattergen_lite.sampling import (
@@ -20,15 +20,6 @@ from mattergen_lite.sampling import (
     tempered,
 )
 
-SCHEDULE = NoiseSchedule(
-    log_mean=-1.2,
-    log_std=1.2,
-    sigma_min=0.002,
-    sigma_max=10.0,
-    start=10.0,
-    end=0.002,
-    rho=7.0,
-)
 SOLVERS = {"heun": solve_heun, "multistep": solve_multistep}
 
 

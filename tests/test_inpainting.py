@@ -4,22 +4,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from models import SCHEDULE
 
 from mattergen_lite.diffusion.joint import Latent
-from mattergen_lite.diffusion.schedule import NoiseSchedule
 from mattergen_lite.geometry import wrap, wrap_difference, wrapped_normal_displacement
 from mattergen_lite.inpainting import Known
 from mattergen_lite.sampling import SampleNoise, sample_rngs, solve_heun, solve_multistep
 
-SCHEDULE = NoiseSchedule(
-    log_mean=-1.2,
-    log_std=1.2,
-    sigma_min=0.002,
-    sigma_max=10.0,
-    start=10.0,
-    end=0.002,
-    rho=7.0,
-)
 ORIGIN = torch.tensor([0.2, 0.6, 0.9])
 WELLS, WEIGHTS = torch.tensor([0.1, 0.75]), torch.tensor([0.7, 0.3])
 

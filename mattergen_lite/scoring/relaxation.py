@@ -87,7 +87,7 @@ class _Fire:
         return displacement * min(1.0, 0.2 / max(np.linalg.norm(displacement), 1e-12))
 
 
-def _largest_force(point: SinglePoint) -> float:
+def largest_force(point: SinglePoint) -> float:
     """Largest force on an atom in eV/Å."""
     return float(np.linalg.norm(point.forces, axis=1).max())
 
@@ -98,7 +98,7 @@ def _largest_stress(point: SinglePoint) -> float:
 
 
 def _is_converged(point: SinglePoint, limits: Limits) -> bool:
-    return _largest_force(point) <= limits.max_force and _largest_stress(point) <= limits.max_stress
+    return largest_force(point) <= limits.max_force and _largest_stress(point) <= limits.max_stress
 
 
 def _hopeless(point: SinglePoint, energy_rise: float, volume_ratio: float) -> str | None:
@@ -184,7 +184,7 @@ class _Crystal:
             energy_per_atom=energy / len(atoms),
             converged=_is_converged(point, self.limits),
             num_steps=num_steps,
-            max_force=_largest_force(point),
+            max_force=largest_force(point),
             max_stress=_largest_stress(point),
             rmsd=_rmsd(self.start, atoms),
             volume_change=atoms.get_volume() / self.start.get_volume() - 1,
