@@ -15,6 +15,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     NonNegativeFloat,
+    NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
@@ -64,7 +65,9 @@ class DataConfig(Section):
     train_splits: tuple[str, ...] = ("train",)
     val_splits: tuple[str, ...] = ("val",)
     max_e_above_hull: float | None = None  # eV/atom; rows without a value are dropped when set
-    max_atoms: PositiveInt = 20
+    max_orbits: PositiveInt = 20  # symmetry-distinct atoms: the tokens of the network
+    max_atoms: PositiveInt = 52  # in the primitive cell
+    symmetry_dropout: float = 0.2  # share of crystals shown as orbits of a subgroup, half of them P1
     batch_size: PositiveInt = 256  # crystals per device and step
     pool_batches: PositiveInt = 32  # batches that are sorted by size together: less padding
 
@@ -113,7 +116,8 @@ class ModelConfig(Section):
     network: NetworkConfig = NetworkConfig()
     noise: NoiseConfig = NoiseConfig()
     properties: tuple[PropertyConfig, ...] = ()
-    max_atoms: PositiveInt = 20
+    max_orbits: PositiveInt = 20
+    max_atoms: PositiveInt = 52
     atom_count_histogram: tuple[int, ...] = ()  # crystals with 1, 2, ... atoms; empty: filled in
     data_sha256: str = ""  # fingerprint of the table it was trained on
 
@@ -122,25 +126,32 @@ class LossConfig(Section):
     """Weights of the three channels and how often conditions are hidden."""
 
     types: NonNegativeFloat = 1.0
-    coords: NonNegativeFloat = 10.0
+    coords: NonNegativeFloat = 5.0
     lattice: NonNegativeFloat = 1.0
-    drop_all: float = 0.4  # share of crystals trained unconditionally
-    drop_each: float = 0.5  # in the others, share of properties hidden
+    drop_all: float = 0.5  # share of crystals trained without properties
+    drop_each: float = 0.6  # in the others, share of properties hidden
+    # Properties hidden apart from the others, each in its own share of crystals.
+    drop: dict[str, float] = {"e_above_hull": 0.15}
+    hide_classes: float = 0.5  # share trained without knowing which orbits hold the same element
     # Properties being taught to a finished model: validation shows them; training shows them in
     # every conditional crystal that has them, in half of these alone.
     focus: tuple[str, ...] = ()
 
 
 class OptimizerConfig(Section):
-    """AdamW with linear warm-up and cosine decay to zero."""
+    """AdamW: linear warm-up, a constant rate, and a linear decay to zero at the end.
+
+    A run goes on from any checkpoint before the decay: raise `max_steps` to train for longer.
+    """
 
     learning_rate: PositiveFloat = 1e-3
     weight_decay: NonNegativeFloat = 0.01
     betas: tuple[float, float] = (0.9, 0.99)
     warmup_steps: int = 500
-    max_steps: PositiveInt = 100_000  # the cosine reaches zero here
+    max_steps: PositiveInt = 100_000  # the rate reaches zero here
+    decay_steps: NonNegativeInt = 20_000  # of these, the last ones decay; at most all
     clip_norm: PositiveFloat = 1.0
-    ema_decay: float = 0.999
+    ema_decay: float = 0.9995
 
 
 class TrainerConfig(Section):
@@ -186,7 +197,7 @@ class GenerateConfig(Section):
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
-    checkpoint: str = "mp_20"
+    checkpoint: str = "mp"
     condition: tuple[str, ...] = ()
     guidance: tuple[str, ...] = ()
     probe: tuple[Path, ...] = ()
@@ -206,6 +217,8 @@ class GenerateConfig(Section):
     solver: Literal["multistep", "heun"] = "multistep"
     churn: float = 8.0
     temperature: float = 0.5
+    strength: float = 1.0
+    stability_guidance: float = 2.0
     batch_size: int = 64
 
 

@@ -2,11 +2,8 @@
 
     parse_constraints(chemical_system="Li-P-S", exclude="toxic", num_atoms="4..12")
 
-Nothing is rejected after sampling. Atoms are exchangeable, so "contains Li" can be "the first atom
-is Li": an element that must occur is pinned to one atom, a formula pins every atom, and the
-posterior over the elements of a pinned atom has a single entry. Samples then come from the
-distribution given that these very atoms are these elements, which among the compositions of a
-chemical system favours balanced ones, by the product of the elements' atom counts.
+Nothing is rejected after sampling: `drafts` puts the elements that must occur on orbits, and the
+posterior over the elements of such an orbit has a single entry.
 """
 
 import re
@@ -18,13 +15,12 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.elements import (
-    MAX_ATOMIC_NUMBER,
     atomic_number,
     element_mask,
     parse_elements,
 )
 from mattergen_lite.host import Host
-from mattergen_lite.shapes import Bool, Int
+from mattergen_lite.shapes import Bool
 from mattergen_lite.targets import parse_range
 
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d*)")
@@ -71,24 +67,11 @@ class Constraints:
             raise ValueError(f"no number of atoms is possible: {demands}")
         return counts
 
-    def allowed(
-        self, num_atoms: Int[Tensor, "B"], seen: Bool[Tensor, "Z"]
-    ) -> Bool[Tensor, "B N Z"]:
-        """Elements each atom of samples of these sizes may be; on padding, what any atom may be.
-
-        Raises:
-            ValueError: If nothing that the model has seen is left.
-        """
-        free = self._free_elements(seen)
-        allowed = free.repeat(len(num_atoms), int(num_atoms.max()), 1)
-        for row, size in zip(allowed, num_atoms.tolist(), strict=True):
-            pinned = self.pinned(size)
-            numbers = torch.tensor(pinned, dtype=torch.long)
-            row[: len(pinned)] = torch.nn.functional.one_hot(numbers, MAX_ATOMIC_NUMBER + 1).bool()
-        return allowed
-
     def pinned(self, num_atoms: int) -> list[int]:
-        """Atomic numbers of the first atoms of a sample of this size: those that are settled."""
+        """Atomic numbers that must occur in a sample of this size, fixed sites first.
+
+        All of them with a formula; otherwise one atom of each required element.
+        """
         if self.formula:
             units = num_atoms // len(self.formula)
             rest = Counter(list(self.formula) * units) - Counter(self._fixed)
@@ -106,7 +89,12 @@ class Constraints:
     def _fixed(self) -> tuple[str, ...]:
         return self.host.fixed_elements if self.host else ()
 
-    def _free_elements(self, seen: Bool[Tensor, "Z"]) -> Bool[Tensor, "Z"]:
+    def open_elements(self, seen: Bool[Tensor, "Z"]) -> Bool[Tensor, "Z"]:
+        """What an atom may be of which nothing else is said.
+
+        Raises:
+            ValueError: If nothing that the model has seen is left.
+        """
         wanted = seen.cpu() & ~element_mask(self.excluded)
         if self.elements is not None:
             wanted &= element_mask(self.elements)

@@ -94,9 +94,9 @@ class Share:
 class Prediction:
     """What the network says about a noisy batch, all of unit size; `diffusion` gives it meaning."""
 
-    element_logits: Float[Tensor, "B N Z"]  # log prior over elements given the rest of the crystal
-    coords: Float[Tensor, "B N 3"]  # displacement towards the clean coordinates
-    shape: Float[Tensor, "B 6"]  # lattice shape
+    element_logits: Float[Tensor, "B O Z"]  # log prior over elements given the rest of the crystal
+    coords: Float[Tensor, "B O 3"]  # fractional displacement of the representatives
+    cell: Float[Tensor, "B 6"]  # free numbers of the cell
 
     @classmethod
     def combined(cls, parts: "Sequence[tuple[float, Prediction]]") -> "Prediction":

@@ -32,7 +32,7 @@ from mattergen_lite.config import (
     TrainerConfig,
 )
 from mattergen_lite.curation import CORE_SCHEMA, write_table
-from mattergen_lite.data import EMBEDDED, CrystalDataset, read_table
+from mattergen_lite.data import EMBEDDED, OrbitDataset, read_table
 from mattergen_lite.labels import MIN_LABELS, LabelledCrystals
 from mattergen_lite.model import CrystalDiffusion, pick_device, read_config
 from mattergen_lite.shapes import Bool
@@ -40,7 +40,7 @@ from mattergen_lite.training import train
 
 TABLE = "training.parquet"
 MIN_ROWS = 4000  # labelled rows of the table are repeated up to here: base rows then vary more
-LOSSES = LossConfig(types=5.0, coords=10.0, lattice=2.0, drop_all=0.2, drop_each=0.5)
+LOSSES = LossConfig(drop_all=0.2, drop_each=0.5)
 EMA_DECAY = 0.99  # runs are short
 REPORT_CRYSTALS = 512
 REPORT_BATCH = 128
@@ -75,7 +75,8 @@ class Finetuned:
     name: str
     num_train: int
     num_val: int
-    num_left_out: int  # labelled crystals with elements that the base has never seen
+    num_too_large: int  # labelled crystals with more orbits or atoms than the base makes
+    num_strange: int  # of the others, those with elements that the base has never seen
     base: float  # loss of held-out labelled crystals under the base model
     hidden: float  # under the fine-tuned one
     shown: float  # likewise, shown the label
@@ -87,7 +88,8 @@ class Finetuned:
         return "\n".join(
             [
                 f"{self.num_train} labelled crystals to learn from, {self.num_val} held out, "
-                f"{self.num_left_out} left out for elements the base has never seen",
+                f"{self.num_too_large} left out for more orbits or atoms than the base makes, "
+                f"{self.num_strange} for elements that it has never seen",
                 f"loss of held-out labelled crystals: base {self.base:.3f}, fine-tuned "
                 f"{self.hidden:.3f}, fine-tuned and shown {self.name} {self.shown:.3f}",
                 f"loss of MP-20 validation crystals: base {self.base_on_base:.3f}, fine-tuned "
@@ -108,8 +110,9 @@ def finetune(
     """
     model = CrystalDiffusion.load(base)
     seen = model.diffusion.allowed_elements
+    small = crystals.restricted(fits(crystals.table, model.config))
     train_rows, val_rows = (
-        known_elements(crystals.labelled(split), seen) for split in ("train", "val")
+        known_elements(small.labelled(split), seen) for split in ("train", "val")
     )
     _check_enough(train_rows, val_rows, crystals.prop.name)
     config = run_config(base, crystals.prop, run_dir, options)
@@ -117,7 +120,7 @@ def finetune(
     table = training_table(train_rows, val_rows, pool, config.model.properties, options)
     write_table(table, run_dir / TABLE)
     folder = train(config)
-    left_out = crystals.labelled("train", "val").num_rows - len(train_rows) - len(val_rows)
+    num_small = small.labelled("train", "val").num_rows
     checks = base_rows(seen, "val", model.config, crystals.prop.name)
     checks = checks.slice(0, REPORT_CRYSTALS)
     device = pick_device(options.device)
@@ -128,7 +131,8 @@ def finetune(
         name=crystals.prop.name,
         num_train=len(train_rows),
         num_val=len(val_rows),
-        num_left_out=left_out,
+        num_too_large=crystals.labelled("train", "val").num_rows - num_small,
+        num_strange=num_small - len(train_rows) - len(val_rows),
         base=mean_loss(model, held_out),
         hidden=mean_loss(tuned, held_out),
         shown=mean_loss(tuned, held_out, (crystals.prop.name,)),
@@ -186,7 +190,10 @@ def run_config(
         seed=options.seed,
         init_from=base,
         data=DataConfig(
-            path=str(run_dir / TABLE), max_atoms=model.max_atoms, batch_size=options.batch_size
+            path=str(run_dir / TABLE),
+            max_orbits=model.max_orbits,
+            max_atoms=model.max_atoms,
+            batch_size=options.batch_size,
         ),
         model=model,
         loss=LOSSES.model_copy(update={"focus": (prop.name,) if prop else ()}),
@@ -195,6 +202,7 @@ def run_config(
             weight_decay=0.0,  # towards zero is away from the base
             warmup_steps=min(100, options.steps // 10),
             max_steps=options.steps,
+            decay_steps=options.steps // 2,
             ema_decay=EMA_DECAY,
         ),
         trainer=TrainerConfig(
@@ -247,6 +255,14 @@ def _check_enough(train_rows: pa.Table, val_rows: pa.Table, name: str) -> None:
         )
 
 
+def fits(table: pa.Table, model: ModelConfig) -> pa.ChunkedArray:
+    """Which crystals of a table have no more orbits and atoms than the model makes."""
+    return pc.and_(
+        pc.less_equal(pc.list_value_length(table["orbit_numbers"]), model.max_orbits),
+        pc.less_equal(table["num_atoms"], model.max_atoms),
+    )
+
+
 def base_rows(
     seen: Bool[Tensor, "Z"], split: str, model: ModelConfig, name: str | None = None
 ) -> pa.Table:
@@ -258,7 +274,7 @@ def base_rows(
     table = read_table(EMBEDDED)
     inside = pc.and_(
         pc.equal(table["split"].cast(pa.string()), split),
-        pc.less_equal(table["num_atoms"], model.max_atoms),
+        fits(table, model),
     )
     table = known_elements(table.filter(inside), seen)
     if name in table.column_names and name not in CORE_SCHEMA.names:
@@ -298,12 +314,13 @@ def _core_types() -> list[tuple[str, pa.DataType]]:
 
 def mean_loss(model: CrystalDiffusion, table: pa.Table, shown: Sequence[str] = ()) -> float:
     """Weighted loss of the crystals of a table at one draw of noise, the same for every model."""
-    data = CrystalDataset.from_table(table).to(model.diffusion.lattice.mean.device)
+    data = OrbitDataset.from_table(table).to(model.device)
     shown_properties = [prop for prop in model.properties if prop.name in shown]
-    rng = torch.Generator(data.lattice.device).manual_seed(0)
+    rng = torch.Generator(model.device).manual_seed(0)
+    order = torch.from_numpy(np.argsort(data.sort_key(), kind="stable"))
     total = 0.0
-    for index in torch.argsort(data.num_atoms).split(REPORT_BATCH):
-        batch = data.batch(index, shown_properties)
+    for index in order.split(REPORT_BATCH):
+        batch = data.batch(index.to(model.device), shown_properties)
         with torch.no_grad():
             losses = model.losses(batch.crystals, batch.conditions if shown else None, rng)
         weighted = (

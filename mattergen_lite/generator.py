@@ -1,5 +1,6 @@
 """What is asked of the sampler, as text, and the model that answers: ready to make any sample."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +9,10 @@ import torch
 
 from mattergen_lite.config import GenerateConfig
 from mattergen_lite.constraints import parse_constraints
+from mattergen_lite.drafts import Drafting, parse_space_group
 from mattergen_lite.host import parse_host
 from mattergen_lite.io import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, model_provenance, weights_hash
-from mattergen_lite.patterns import parse_space_group
 from mattergen_lite.probe import Oracle, Probe, asked_for, oracles, steering
 from mattergen_lite.sampling import SamplerOptions, Target, sample_records
 from mattergen_lite.targets import PropertyTarget, parse_targets
@@ -62,6 +63,7 @@ def open_generator(asked: GenerateConfig, device: torch.device) -> Generator:
         steps=asked.steps,
         churn=asked.churn,
         temperature=asked.temperature,
+        strength=asked.strength,
         batch_size=asked.batch_size,
     )
     constraints = parse_constraints(
@@ -73,10 +75,11 @@ def open_generator(asked: GenerateConfig, device: torch.device) -> Generator:
         num_atoms=asked.num_atoms,
         host=parse_host(asked.seed_structure, asked.fix_sites, asked.fix_lattice, asked.vacancies),
     )
-    space_groups = parse_space_group(asked.space_group)
-    if space_groups is not None and constraints.host is not None:
+    symmetry = parse_space_group(asked.space_group)
+    if symmetry.numbers is not None and constraints.host is not None:
         raise ValueError(
-            f"space-group {asked.space_group} with a seed-structure: a host brings its own sites"
+            f"space-group {asked.space_group} with a seed-structure: a host brings its own; "
+            "only none can be said, to ignore it"
         )
     folder = find_checkpoint(asked.checkpoint)
     model = CrystalDiffusion.load(folder, device)
@@ -88,16 +91,39 @@ def open_generator(asked: GenerateConfig, device: torch.device) -> Generator:
     ]
     probed = [one.definition for one in probes]
     targets = parse_targets(asked.condition, asked.guidance, [*probed, *model.properties])
+    guided = tuple(one for one in targets if one.definition not in probed)
     return Generator(
         model=model,
         folder=folder,
         options=options,
         target=Target(
-            properties=tuple(one for one in targets if one.definition not in probed),
-            constraints=constraints,
-            space_groups=space_groups,
+            properties=guided,
+            wishes=stable(model, targets, asked.stability_guidance),
+            drafting=Drafting(constraints=constraints, symmetry=symmetry),
             steering=steering(model, probes, targets),
         ),
         asked=targets,
         oracles=asked_for(learned, targets),
     )
+
+
+def stable(
+    model: CrystalDiffusion, targets: Sequence[PropertyTarget], guidance: float
+) -> tuple[PropertyTarget, ...]:
+    """The wish that every sample is on the convex hull, unless its energy is asked for otherwise.
+
+    Args:
+        model: Knows `e_above_hull` or not.
+        targets: What is asked for.
+        guidance: Weight of the wish; 0 = none.
+
+    Raises:
+        ValueError: If the weight is negative or no number.
+    """
+    if not 0 <= guidance < math.inf:
+        raise ValueError(f"stability-guidance is {guidance}: expected 0 or more")
+    named = {target.definition.name for target in targets}
+    known = [prop for prop in model.properties if prop.name == "e_above_hull"]
+    if guidance == 0 or not known or "e_above_hull" in named:
+        return ()
+    return (PropertyTarget(definition=known[0], low=0.0, high=0.0, guidance=guidance),)

@@ -1,11 +1,11 @@
 """A structure that samples are built into: which of its sites, and whether its cell, stay as given.
 
-The host keeps its own cell. The model knows Niggli-reduced, lower-triangular cells, so sites go to
-the reduced cell for sampling and come back; fixed sites are then the very numbers of the file.
+The host keeps its own cell. Samples are made in the primitive cell of the fixed sites' symmetry, and
+come back; fixed sites are then the very numbers of the file.
 """
 
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mattergen_lite.crystal import CrystalBatch, node_mask
+from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.elements import symbols
 from mattergen_lite.geometry import canonical_orientation, wrap
 from mattergen_lite.io import read_structures
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.shapes import Bool, Float, Int
 from mattergen_lite.targets import parse_range
 
 if TYPE_CHECKING:
@@ -42,35 +42,58 @@ class Host:
         """Symbols of the fixed sites."""
         return tuple(symbols()[z] for z in self.numbers.tolist())
 
-    def crystals(self, num_atoms: Int[Tensor, "B"]) -> CrystalBatch:
-        """Crystals of these sizes in the reduced cell: fixed sites first, other atoms all zero."""
-        mask = node_mask(num_atoms)
-        numbers = torch.zeros(mask.shape, dtype=torch.long)
-        numbers[:, : len(self.numbers)] = self.numbers
-        coords = torch.zeros(*mask.shape, 3)
-        coords[:, : len(self.numbers)] = wrap((self.coords @ self.reduction.inverse()).float())
-        lattice = (self.reduction @ self.lattice).float().expand(len(mask), 3, 3)
-        return CrystalBatch(atomic_numbers=numbers, frac_coords=coords, lattice=lattice, mask=mask)
+    def restored(
+        self, crystal: CrystalBatch, known: Bool[Tensor, "N"], change: "CellChange"
+    ) -> CrystalBatch:
+        """A sample in the host's own cell; double precision.
 
-    def restored(self, crystals: CrystalBatch) -> CrystalBatch:
-        """Crystals sampled in the reduced cell, back in the host's own; double precision.
+        Fixed sites come first and are exactly those of the file, and so is a fixed lattice. A free
+        lattice is turned like the host's: a along its a, b in the plane of its a and b.
 
-        Fixed sites are exactly those of the file, and so is a fixed lattice. A free lattice is
-        turned like the host's: a along its a, b in the plane of its a and b.
+        Args:
+            crystal: A batch of one, in the cell that it was sampled in.
+            known: Which of its atoms are the fixed sites.
+            change: How the host's cell became that one.
         """
-        coords = wrap(crystals.frac_coords.double() @ self.reduction)
-        coords[:, : len(self.numbers)] = self.coords
-        return replace(
-            crystals,
-            frac_coords=coords * crystals.mask.unsqueeze(-1),
-            lattice=self._restored_lattice(crystals.lattice.double()),
+        placed = ~known
+        coords = change.back(crystal.frac_coords[0][placed].double())  # [P, copies, 3]
+        numbers = crystal.atomic_numbers[0][placed].repeat_interleave(coords.shape[1])
+        lattice = self.lattice
+        if not self.fix_lattice:
+            orientation = canonical_orientation(self.lattice).inverse() @ self.lattice
+            lattice = canonical_orientation(change.matrix @ crystal.lattice[0].double())
+            lattice = lattice @ orientation
+        return CrystalBatch.from_crystals(
+            [torch.cat([self.numbers, numbers])],
+            [torch.cat([self.coords, coords.flatten(0, 1)])],
+            lattice.unsqueeze(0),
         )
 
-    def _restored_lattice(self, reduced: Float[Tensor, "B 3 3"]) -> Float[Tensor, "B 3 3"]:
-        if self.fix_lattice:
-            return self.lattice.repeat(len(reduced), 1, 1)
-        orientation = canonical_orientation(self.lattice).inverse() @ self.lattice
-        return canonical_orientation(self.reduction.inverse() @ reduced) @ orientation
+
+@dataclass(frozen=True, kw_only=True)
+class CellChange:
+    """From fractional coordinates in the host's cell to those in another: `x @ matrix + shift`.
+
+    The rows of the host's lattice are then `matrix @ lattice` of the other, but for a rotation.
+    """
+
+    matrix: Float[Tensor, "3 3"]
+    shift: Float[Tensor, "3"]
+
+    @property
+    def num_copies(self) -> int:
+        """Cells of the other kind in the host's cell."""
+        return round(abs(torch.linalg.det(self.matrix).item()))
+
+    def back(self, coords: Float[Tensor, "P 3"]) -> Float[Tensor, "P C 3"]:
+        """Where atoms of the other cell are in the host's, with all copies that it has of them."""
+        inverse = self.matrix.inverse()
+        count = self.num_copies
+        steps = torch.cartesian_prod(*[torch.arange(float(count), dtype=torch.double)] * 3)
+        moved = wrap((steps.view(-1, 3) @ inverse * 1e6).round() / 1e6)
+        _, first = np.unique(moved.numpy().round(5) % 1, axis=0, return_index=True)
+        translations = steps.view(-1, 3)[torch.from_numpy(np.sort(first))]
+        return wrap((coords[:, None] + translations - self.shift) @ inverse)
 
 
 def parse_host(

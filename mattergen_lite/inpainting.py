@@ -1,14 +1,14 @@
-"""Sampling around what is known: fixed sites and a fixed cell beside atoms still to be found.
+"""Sampling around what is known: fixed orbits and a fixed cell beside orbits still to be found.
 
 Where something is known, the denoised estimate is the truth. The reverse SDE then carries the known
 part along as correctly noised truth at every noise level, which is the replacement that RePaint
-makes by hand (Lugmayr et al. 2022, arXiv 2201.09865); the churn of the solver plays the part of its
+makes by hand (Lugmayr et al. 2022, arXiv 2201.09865); the noise of the solver plays the part of its
 resampling, since it lets the unknown part settle around the known one at every level. Elements need
-no word here: a known atom is one that a single element is allowed for.
+no word here: a known orbit is one that a single element is allowed for.
 
-The network knows no origin: its displacements have zero mean over a crystal's atoms, so it says
-where atoms are relative to each other. Known sites say where the crystal is: their true
-displacements minus the predicted ones, on average, are the translation to add to unknown atoms.
+Along polar axes the network knows no origin: its displacements have zero mean over a crystal's
+atoms there. Known orbits say where the crystal is: their true displacements minus the predicted
+ones, on average over their atoms, are the translation to add to unknown orbits.
 """
 
 from dataclasses import dataclass, replace
@@ -16,28 +16,35 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from mattergen_lite.crystal import masked_mean
-from mattergen_lite.diffusion.joint import Latent
+from mattergen_lite.diffusion import coordinates
+from mattergen_lite.diffusion.joint import State
 from mattergen_lite.geometry import wrapped_normal_displacement
 from mattergen_lite.shapes import Bool, Float
+from mattergen_lite.symmetry.templates import Templates
 
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """The known part of B crystals in the coordinates that are diffused."""
+    """The known part of B crystals; known orbits are where their free coordinates are 0."""
 
-    coords: Float[Tensor, "B N 3"]  # fractional; meaningless where not `sites`
-    sites: Bool[Tensor, "B N"]  # True = fixed atom
-    shape: Float[Tensor, "B 6"] | None  # lattice shape; None = free
+    templates: Templates
+    orbits: Bool[Tensor, "B O"]  # True = fixed positions
+    cell: Float[Tensor, "B 6"]  # free numbers of the cell; meaningless where not `fixed_cell`
+    fixed_cell: Bool[Tensor, "B"]
 
-    def corrected(self, step: Latent, noisy: Latent, sigma: float) -> Latent:
-        """A step from noisy to denoised as it is once the known part has had its say."""
-        shape = step.shape if self.shape is None else self.shape - noisy.shape
-        return replace(step, coords=self._coords(step, noisy, sigma), shape=shape)
+    def corrected(self, step: State, noisy: State, sigma: float) -> State:
+        """A step from noisy to denoised that ends at the truth where that is known."""
+        cell = torch.where(self.fixed_cell.unsqueeze(-1), self.cell - noisy.cell, step.cell)
+        return replace(step, free_coords=self._free_coords(step, noisy, sigma), cell=cell)
 
-    def _coords(self, step: Latent, noisy: Latent, sigma: float) -> Float[Tensor, "B N 3"]:
-        towards_truth = self.coords - noisy.coords
-        true = wrapped_normal_displacement(towards_truth, torch.full_like(towards_truth, sigma))
-        translation = masked_mean(true - step.coords, self.sites).unsqueeze(1)
-        moved = (step.coords + translation) * noisy.mask.unsqueeze(-1)
-        return torch.where(self.sites.unsqueeze(-1), true, moved)
+    def _free_coords(self, step: State, noisy: State, sigma: float) -> Float[Tensor, "B O 3"]:
+        templates = self.templates
+        level = noisy.cell.new_full((len(noisy.cell),), sigma)
+        std = torch.where(templates.free, coordinates.spread(templates, level), 1.0)
+        true = wrapped_normal_displacement(-noisy.free_coords, std) * templates.free
+        missing = templates.to_fractional(true - step.free_coords)
+        weights = templates.multiplicity * self.orbits
+        mean = (weights.unsqueeze(-1) * missing).sum(1) / weights.sum(-1, keepdim=True).clamp(min=1)
+        translation = (templates.invariant @ mean.unsqueeze(-1)).squeeze(-1).unsqueeze(1)
+        moved = step.free_coords + templates.to_free(translation.expand_as(step.free_coords))
+        return torch.where(self.orbits.unsqueeze(-1), true, moved * templates.free)

@@ -6,7 +6,7 @@ What is wrong with the labels is said in one line before anything is computed or
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,6 +23,7 @@ from mattergen_lite.data import read_table, table_path
 MIN_LABELS = 20
 VAL_FRACTION = 0.15  # of crystals that come without a split
 MAX_CATEGORIES = 1000
+MAX_ATOMS = 200  # of a primitive cell; what a model makes is asked of the model
 PREPARED = "crystals.parquet"
 
 
@@ -32,6 +33,10 @@ class LabelledCrystals:
 
     table: pa.Table
     prop: PropertyConfig  # mean and spread not filled in
+
+    def restricted(self, keep: pa.ChunkedArray) -> "LabelledCrystals":
+        """Only the crystals of the rows that are to be kept."""
+        return replace(self, table=self.table.filter(keep))
 
     def labelled(self, *splits: str) -> pa.Table:
         """The rows of these splits with a known value."""
@@ -49,7 +54,6 @@ def read_labelled(
     prop: PropertyConfig,
     *,
     keep: Path,
-    max_atoms: int,
     seed: int,
     num_workers: int,
 ) -> LabelledCrystals:
@@ -60,7 +64,6 @@ def read_labelled(
             A crystal table, such as `data prepare` writes, is taken as it is.
         prop: The property; its name is the column of the values, empty where unknown.
         keep: Folder for the prepared table and its lists of rejected and of duplicate crystals.
-        max_atoms: Largest primitive cell to keep.
         seed: Of the random split into training and validation, where there is no column `split`.
         num_workers: Processes that prepare.
 
@@ -72,7 +75,7 @@ def read_labelled(
     _check_column(prop.name, source)
     if _is_crystal_table(source):
         table = read_table(source)
-        return _checked(table.filter(pc.less_equal(table["num_atoms"], max_atoms)), source, prop)
+        return _checked(table, source, prop)
     with TemporaryDirectory() as folder:
         table = Path(folder) / PREPARED
         prepare(
@@ -82,7 +85,7 @@ def read_labelled(
             val_fraction=VAL_FRACTION,
             test_fraction=0.0,
             seed=seed,
-            max_atoms=max_atoms,
+            max_atoms=MAX_ATOMS,
         )
         crystals = _checked(read_table(table), source, prop)
         shutil.copytree(folder, keep, dirs_exist_ok=True)

@@ -11,14 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from mattergen_lite.config import ModelConfig, PropertyConfig, read_yaml, shipped, write_yaml
-from mattergen_lite.crystal import CrystalBatch, Prediction, Share
-from mattergen_lite.diffusion.joint import JointDiffusion, Latent, Losses, draw_noise
+from mattergen_lite.crystal import Prediction, Share
+from mattergen_lite.data import OrbitDataset
+from mattergen_lite.diffusion.joint import JointDiffusion, Losses, State, draw_noise
 from mattergen_lite.diffusion.lattice import SIGMA_DATA
 from mattergen_lite.diffusion.schedule import NoiseSchedule, scalings
-from mattergen_lite.elements import symbols
+from mattergen_lite.elements import MAX_ATOMIC_NUMBER, symbols
 from mattergen_lite.network.denoiser import Denoiser, NoisyCrystals
 from mattergen_lite.properties import Conditions, Property
 from mattergen_lite.shapes import Bool, Float
+from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
 
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.yaml"
@@ -36,6 +38,12 @@ class CrystalDiffusion(nn.Module):
         self.diffusion = JointDiffusion()
         self.denoiser = Denoiser(**config.network.model_dump(), properties=self.properties)
 
+    def fit(self, data: OrbitDataset) -> None:
+        """Learn cell statistics and the set of elements from training crystals."""
+        self.diffusion.lattice.fit(data.lattice, data.space_group, data.num_atoms)
+        seen = torch.bincount(data.atomic_numbers, minlength=MAX_ATOMIC_NUMBER + 1)
+        self.diffusion.allowed_elements.copy_(seen > 0)
+
     def allowed(self, wanted: Bool[Tensor, "Z"]) -> Bool[Tensor, "Z"]:
         """The wanted elements, all of which the model must have seen in training.
 
@@ -50,46 +58,61 @@ class CrystalDiffusion(nn.Module):
             raise ValueError(f"this model has never seen {names}: it cannot place such atoms")
         return wanted
 
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.diffusion.lattice.mean.device
+
     def predict(
-        self, noisy: Latent, sigma: Float[Tensor, "B"], conditions: Conditions | None
+        self,
+        noisy: State,
+        sigma: Float[Tensor, "B"],
+        templates: Templates,
+        conditions: Conditions | None,
     ) -> Prediction:
         """What the network says about noisy crystals."""
-        inputs = self._inputs(noisy, sigma)
+        inputs = self._inputs(noisy, sigma, templates)
         with torch.autocast(sigma.device.type, torch.bfloat16, enabled=self.mixed_precision):
             return self.denoiser(inputs, conditions)
 
-    def features(self, noisy: Latent, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B D"]:
+    def features(
+        self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates
+    ) -> Float[Tensor, "B D"]:
         """Pooled hidden state of noisy crystals, differentiable: what probes are fitted on."""
-        inputs = self._inputs(noisy, sigma)
+        inputs = self._inputs(noisy, sigma, templates)
         with torch.autocast(sigma.device.type, torch.bfloat16, enabled=self.mixed_precision):
             return self.denoiser.features(inputs)
 
-    def _inputs(self, noisy: Latent, sigma: Float[Tensor, "B"]) -> NoisyCrystals:
+    def _inputs(
+        self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates
+    ) -> NoisyCrystals:
         """Noisy crystals scaled to unit size."""
         inp = scalings(sigma, SIGMA_DATA).inp
         return NoisyCrystals(
+            templates=templates,
             types=noisy.types * inp[:, None, None],
-            guess=self.diffusion.type_guess(noisy, sigma),
-            coords=noisy.coords,
-            shape=noisy.shape * inp[:, None],
-            lattice=self.diffusion.lattice_guess(noisy, sigma),
-            mask=noisy.mask,
+            guess=self.diffusion.type_guess(noisy, sigma, templates),
+            representatives=templates.representatives(noisy.free_coords),
+            cell=noisy.cell * inp[:, None],
+            lattice=self.diffusion.lattice_guess(noisy, sigma, templates),
             noise_level=sigma.log() / 4,
         )
 
     def losses(
         self,
-        crystals: CrystalBatch,
+        crystals: OrbitCrystals,
         conditions: Conditions | None,
         rng: torch.Generator,
         share: Share | None = None,
     ) -> Losses:
         """Denoising losses at freshly drawn noise levels of a batch, or of a share of one."""
         share = share or Share.whole(len(crystals))
+        templates = crystals.templates
         clean = self.diffusion.encode(crystals)
         sigma = self.schedule.draw(share.total, rng)[share.rows]
-        noisy = self.diffusion.corrupt(clean, sigma, draw_noise(crystals.mask, rng, share))
-        prediction = self.predict(noisy, sigma, conditions)
+        noise = self.diffusion.noise(draw_noise(templates, rng, share), templates)
+        noisy = self.diffusion.corrupt(clean, sigma, noise)
+        prediction = self.predict(noisy, sigma, templates, conditions)
         return self.diffusion.losses(prediction, crystals, clean, noisy, sigma)
 
     def save(self, folder: Path) -> None:

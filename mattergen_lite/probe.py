@@ -15,23 +15,26 @@ A probe on disk is a folder: `probe.safetensors` and `probe.yaml`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
 from mattergen_lite.config import PropertyConfig, Section, read_yaml, write_yaml
-from mattergen_lite.crystal import CrystalBatch
-from mattergen_lite.data import CrystalDataset
-from mattergen_lite.diffusion.joint import Latent, draw_noise
+from mattergen_lite.data import OrbitDataset
+from mattergen_lite.diffusion import coordinates
+from mattergen_lite.diffusion.joint import State, draw_noise
+from mattergen_lite.diffusion.lattice import free_numbers
 from mattergen_lite.model import CrystalDiffusion, read_weights, weights_hash
 from mattergen_lite.properties import Property
 from mattergen_lite.regression import best_penalty, held_out_predictions, ridge
 from mattergen_lite.shapes import Float, Int
+from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
 from mattergen_lite.targets import PropertyTarget
 
 WEIGHTS = "probe.safetensors"
@@ -114,16 +117,17 @@ class Probe:
         """Name, unit and normalisation of the property."""
         return Property(**self.config.prop.model_dump())
 
-    def predict(self, model: CrystalDiffusion, crystals: CrystalBatch) -> Float[Tensor, "B"]:
+    def predict(self, model: CrystalDiffusion, crystals: OrbitCrystals) -> Float[Tensor, "B"]:
         """The property of finished crystals, in its unit; `held_out` says how far to trust it."""
-        device = model.diffusion.lattice.mean.device
+        device = model.device
         regression = self.regression.to(device)
         values = []
         for part in torch.arange(len(crystals)).split(BATCH_SIZE):
             batch = crystals[part].to(device)
             sigma = batch.lattice.new_full((len(part),), self.config.errors[0].sigma)
             with torch.no_grad():
-                features = model.features(model.diffusion.encode(batch), sigma)
+                clean = model.diffusion.encode(batch)
+                features = model.features(clean, sigma, batch.templates)
                 values.append(regression.mean(features, sigma).cpu())
         return self.definition.within_reason(self.definition.denormalise(torch.cat(values)))
 
@@ -203,30 +207,43 @@ class ProbeSteering:
     value: float  # the same, standardised
     guidance: float
 
-    def __call__(self, noisy: Latent, sigma: Float[Tensor, "B"], step: Latent) -> Latent:
+    def __call__(
+        self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates, step: State
+    ) -> State:
         """The displacement `step` from `noisy`, steered."""
         if self.guidance == 0:
             return step
-        gradient = self.gradient(noisy, sigma)
+        gradient = self.gradient(noisy, sigma, templates)
         scale = self.guidance * sigma**2
-        return replace(
-            step,
+        return State(
             types=step.types + scale[:, None, None] * gradient.types,
-            coords=step.coords + scale[:, None, None] * gradient.coords,
-            shape=step.shape + scale[:, None] * gradient.shape,
+            free_coords=step.free_coords + scale[:, None, None] * gradient.free_coords,
+            cell=step.cell + scale[:, None] * gradient.cell,
         )
 
-    def gradient(self, noisy: Latent, sigma: Float[Tensor, "B"]) -> Latent:
-        """Gradient of log p(y | noisy) through the network, with respect to the noisy crystals."""
+    def gradient(
+        self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates
+    ) -> State:
+        """Gradient of log p(y | noisy) through the network, with respect to the noisy crystals.
+
+        A step of one cell fraction along a free direction changes its coordinate by 1/|b|, hence
+        the factor 1/|b|² between the gradient and the step. Orbits of one class move together.
+        """
         leaves = [
-            x.detach().clone().requires_grad_() for x in (noisy.types, noisy.coords, noisy.shape)
+            x.detach().clone().requires_grad_()
+            for x in (noisy.types, noisy.free_coords, noisy.cell)
         ]
-        free = replace(noisy, types=leaves[0], coords=leaves[1], shape=leaves[2])
+        free = State(types=leaves[0], free_coords=leaves[1], cell=leaves[2])
         with torch.enable_grad():
-            error = self.value - self.regression.mean(self.model.features(free, sigma), sigma)
+            features = self.model.features(free, sigma, templates)
+            error = self.value - self.regression.mean(features, sigma)
             log_likelihood = -0.5 * error**2 / self.regression.variance_at(sigma)
-            types, coords, shape = torch.autograd.grad(log_likelihood.sum(), leaves)
-        return replace(noisy, types=types, coords=coords, shape=shape)
+            types, free_coords, cell = torch.autograd.grad(log_likelihood.sum(), leaves)
+        return State(
+            types=templates.class_sum(types),
+            free_coords=free_coords * coordinates.unit_spread(templates) ** 2,
+            cell=cell * free_numbers(templates.space_group),
+        )
 
 
 def steering(
@@ -237,7 +254,7 @@ def steering(
     Raises:
         ValueError: If a probe has no target, or a range for one.
     """
-    device = model.diffusion.lattice.mean.device
+    device = model.device
     steered = []
     for probe in probes:
         prop = probe.definition
@@ -305,7 +322,7 @@ def asked_for(known: Sequence[Oracle], targets: Sequence[PropertyTarget]) -> lis
 class Labels:
     """What a probe is fitted to."""
 
-    crystals: CrystalDataset
+    crystals: OrbitDataset
     values: Float[Tensor, "M"]  # in the property's unit
     formulas: Sequence[str]  # crystals of one formula are never on both sides of a split
 
@@ -313,7 +330,7 @@ class Labels:
     def from_table(cls, table: pa.Table, name: str) -> "Labels":
         """Rows of a crystal table, with the values of a column that has one in each."""
         return cls(
-            crystals=CrystalDataset.from_table(table),
+            crystals=OrbitDataset.from_table(table),
             values=torch.tensor(table[name].to_pylist(), dtype=torch.float32),
             formulas=table["formula"].to_pylist(),
         )
@@ -342,7 +359,7 @@ def fit(
     values = Property(**prop.model_dump()).normalise(labels.values)
     num_draws = max(1, min(MAX_DRAWS, MAX_PASSES // (len(SIGMAS) * len(values))))
     groups = _group_numbers(labels.formulas).repeat(num_draws)
-    rng = torch.Generator(model.diffusion.lattice.mean.device).manual_seed(seed)
+    rng = torch.Generator(model.device).manual_seed(seed)
     levels, errors = [], []
     bar = partial(tqdm, desc="noise levels", unit="level", disable=None)
     for sigma in bar(SIGMAS):
@@ -378,23 +395,23 @@ def standardised(prop: PropertyConfig, values: Float[Tensor, "M"]) -> PropertyCo
 
 def noisy_features(
     model: CrystalDiffusion,
-    crystals: CrystalDataset,
+    crystals: OrbitDataset,
     sigma: float,
     num_draws: int,
     rng: torch.Generator,
 ) -> Float[Tensor, "M2 D"]:
     """Features of all crystals at one noise level, drawn `num_draws` times, draw after draw."""
-    order = torch.argsort(crystals.num_atoms)  # similar sizes share a batch: less padding
+    order = torch.from_numpy(np.argsort(crystals.sort_key()))  # similar sizes share a batch: less padding
     draws = []
     for _ in range(num_draws):
         parts = []
         for index in order.split(BATCH_SIZE):
             batch = crystals.crystals(index).to(rng.device)
             level = batch.lattice.new_full((len(index),), sigma)
-            noise = draw_noise(batch.mask, rng)
+            noise = model.diffusion.noise(draw_noise(batch.templates, rng), batch.templates)
             noisy = model.diffusion.corrupt(model.diffusion.encode(batch), level, noise)
             with torch.no_grad():
-                parts.append(model.features(noisy, level).cpu())
+                parts.append(model.features(noisy, level, batch.templates).cpu())
         draws.append(torch.cat(parts)[torch.argsort(order)])
     return torch.cat(draws)
 

@@ -12,7 +12,7 @@ from importlib.resources import files
 from typing import Literal
 
 TRAINING = "MP-20 training split"
-EVERYTHING = "Materials Project, up to 20 atoms"
+EVERYTHING = "Materials Project, up to 52 atoms"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,8 @@ noise from a generator of its own, so batch size, order and neighbours do not ma
 sample of a large run can be made again by itself.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, Protocol, runtime_checkable
 
@@ -16,26 +15,25 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from mattergen_lite.constraints import Constraints
-from mattergen_lite.crystal import CrystalBatch, Prediction, concatenate, node_mask
-from mattergen_lite.diffusion.joint import Latent
+from mattergen_lite.crystal import CrystalBatch, Prediction, concatenate
+from mattergen_lite.diffusion.joint import State
+from mattergen_lite.drafts import Draft, DraftBatch, Drafting
 from mattergen_lite.elements import DESCRIPTOR_DIM
 from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.inpainting import Known
 from mattergen_lite.io import LearnedValue, StructureRecord, to_structures
 from mattergen_lite.model import CrystalDiffusion
-from mattergen_lite.patterns import SpaceGroups
 from mattergen_lite.probe import Oracle
 from mattergen_lite.properties import Conditions
 from mattergen_lite.shapes import Bool, Float, Int
+from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
 from mattergen_lite.targets import PropertyTarget, TargetValue, draw_conditions, target_cells
-from mattergen_lite.wyckoff import Symmetry, WyckoffPattern
 
 Solver = Literal["multistep", "heun"]
 STEPS_AHEAD = 16  # of which noise is drawn at once
 
-Displacement = Callable[[Latent, float], Latent]  # (noisy crystals, sigma) -> denoised minus noisy
-NoiseSource = Callable[[], Latent]
+Displacement = Callable[[State, float], State]  # (noisy crystals, sigma) -> denoised minus noisy
+NoiseSource = Callable[[], State]
 
 
 @runtime_checkable
@@ -45,7 +43,9 @@ class Steering(Protocol):
     property: str
     target: float  # in the unit of the property
 
-    def __call__(self, noisy: Latent, sigma: Float[Tensor, "B"], step: Latent) -> Latent:
+    def __call__(
+        self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates, step: State
+    ) -> State:
         """The model's displacement `step` from `noisy`, steered."""
 
 
@@ -57,6 +57,7 @@ class SamplerOptions:
     steps: int = 50
     churn: float = 8.0  # noise put back at each step: 0 = none, 1 = the plain reverse diffusion
     temperature: float = 0.5  # of that noise in coordinates and cell: < 1 is likelier, less varied
+    strength: float = 1.0  # of the noise on the template's own crystal to start from: 1 = all noise
     batch_size: int = 64  # crystals denoised together
 
     def __post_init__(self) -> None:
@@ -66,17 +67,19 @@ class SamplerOptions:
             raise ValueError(f"churn is {self.churn}: expected 0 or more")
         if self.temperature < 0:
             raise ValueError(f"temperature is {self.temperature}: expected 0 or more")
+        if not 0 < self.strength <= 1:
+            raise ValueError(f"strength is {self.strength}: expected above 0 and at most 1")
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}: expected at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What is asked of every sample: properties are guided, constraints are exact."""
+    """What is asked of every sample: properties are guided, what drafts say is exact."""
 
     properties: tuple[PropertyTarget, ...] = ()
-    constraints: Constraints = field(default_factory=Constraints)
-    space_groups: SpaceGroups | None = None  # of the patterns that samples keep; None = as it comes
+    wishes: tuple[PropertyTarget, ...] = ()  # guided likewise, but not what samples are measured by
+    drafting: Drafting = Drafting()  # elements, sizes, templates, known sites
     steering: tuple[Steering, ...] = ()  # by probes, added to the model's displacement
 
 
@@ -85,6 +88,7 @@ class Samples:
     """Crystals and what each was asked to be."""
 
     crystals: CrystalBatch  # double precision, in the host's cell, if there is a host
+    orbits: list[OrbitCrystals]  # the same as orbits, one batch each
     targets: list[dict[str, TargetValue]]  # one a crystal: property -> value it was conditioned on
 
     def __len__(self) -> int:
@@ -96,32 +100,29 @@ class Starts:
     """What each of B samples has drawn before any noise."""
 
     rngs: Sequence[torch.Generator]
-    num_atoms: Int[Tensor, "B"]
+    drafts: Sequence[Draft]
     conditions: Conditions | None
-    patterns: Sequence[WyckoffPattern] | None  # None: symmetry as it comes
 
     def __getitem__(self, index: Int[Tensor, "I"]) -> "Starts":
         return Starts(
             rngs=[self.rngs[i] for i in index],
-            num_atoms=self.num_atoms[index],
+            drafts=[self.drafts[i] for i in index],
             conditions=None if self.conditions is None else self.conditions[index],
-            patterns=None if self.patterns is None else [self.patterns[i] for i in index],
         )
 
 
-def short_way(a: Latent, b: Latent) -> Latent:
+def short_way(a: State, b: State) -> State:
     """a - b, the short way round for coordinates."""
-    return replace(
-        a,
+    return State(
         types=a.types - b.types,
-        coords=wrap_difference(a.coords - b.coords),
-        shape=a.shape - b.shape,
+        free_coords=wrap_difference(a.free_coords - b.free_coords),
+        cell=a.cell - b.cell,
     )
 
 
 def solve_heun(
-    displacement: Displacement, x: Latent, sigmas: Sequence[float], noise: NoiseSource, churn: float
-) -> Iterator[Latent]:
+    displacement: Displacement, x: State, sigmas: Sequence[float], noise: NoiseSource, churn: float
+) -> Iterator[State]:
     """EDM stochastic sampler: algorithm 2 of Karras et al. (2022), S_noise = 1.003.
 
     Noise is raised by a factor 1 + 0.1 churn before each step, then a second-order Heun step is
@@ -145,17 +146,16 @@ def solve_heun(
 
 def solve_multistep(
     displacement: Displacement,
-    x: Latent,
+    x: State,
     sigmas: Sequence[float],
     noise: NoiseSource,
     churn: float,
-    difference: Callable[[Latent, Latent], Latent] = short_way,
-) -> Iterator[Latent]:
+) -> Iterator[State]:
     """DPM-Solver++(2M) for the reverse SDE: Lu et al. (2022), arXiv 2211.01095, eq. 14.
 
     One network call a step, second order by remembering the last denoised estimate. `churn` scales
-    the noise of the SDE: 1 is the reverse diffusion, 0 the probability-flow ODE. `difference` says
-    how two denoised estimates differ. Yields the state after each step.
+    the noise of the SDE: 1 is the reverse diffusion, 0 the probability-flow ODE. Yields the state
+    after each step.
     """
     last_denoised, last_h = None, None
     for sigma, sigma_next in pairwise(sigmas):
@@ -169,7 +169,7 @@ def solve_multistep(
         moved = x.shifted(step, 1 - decay)
         if last_denoised is not None:
             moved = moved.shifted(
-                difference(denoised, last_denoised), 0.5 * (1 - decay) * h / last_h
+                short_way(denoised, last_denoised), 0.5 * (1 - decay) * h / last_h
             )
         x = moved.shifted(noise(), sigma_next * (1 - np.exp(-2 * churn * h)) ** 0.5)
         last_denoised, last_h = denoised, h
@@ -177,31 +177,30 @@ def solve_multistep(
 
 
 class SampleNoise:
-    """Standard normal noise for a padded batch, each crystal from its own generator."""
+    """Standard normal numbers for a padded batch, each crystal from its own generator."""
 
-    def __init__(self, rngs: Sequence[torch.Generator], mask: Bool[Tensor, "B N"]) -> None:
+    def __init__(self, rngs: Sequence[torch.Generator], mask: Bool[Tensor, "B O"]) -> None:
         self.rngs = rngs
         self.mask = mask
-        self.num_atoms = mask.sum(-1).tolist()
+        self.num_orbits = mask.sum(-1).tolist()
         self.values = self._drawn()
 
-    def __call__(self) -> Latent:
-        """The next noise of every crystal."""
+    def __call__(self) -> State:
+        """The next numbers of every crystal."""
         values = next(self.values)
-        atoms = values[:, 6:].unflatten(-1, (-1, DESCRIPTOR_DIM + 3))
-        return Latent(
-            types=atoms[..., :DESCRIPTOR_DIM],
-            coords=atoms[..., DESCRIPTOR_DIM:],
-            shape=values[:, :6],
-            mask=self.mask,
+        orbits = values[:, 6:].unflatten(-1, (-1, DESCRIPTOR_DIM + 3))
+        return State(
+            types=orbits[..., :DESCRIPTOR_DIM],
+            free_coords=orbits[..., DESCRIPTOR_DIM:],
+            cell=values[:, :6],
         )
 
     def _drawn(self) -> Iterator[Float[Tensor, "B F"]]:
-        """Noise step by step, drawn for several at once: the generators are slow to ask."""
+        """Numbers step by step, drawn for several at once: the generators are slow to ask."""
         batch, width = self.mask.shape
         while True:
             values = torch.zeros(STEPS_AHEAD, batch, 6 + width * (DESCRIPTOR_DIM + 3))
-            for i, (rng, count) in enumerate(zip(self.rngs, self.num_atoms, strict=True)):
+            for i, (rng, count) in enumerate(zip(self.rngs, self.num_orbits, strict=True)):
                 size = 6 + count * (DESCRIPTOR_DIM + 3)
                 values[:, i, :size] = torch.randn(STEPS_AHEAD, size, generator=rng)
             yield from values.to(self.mask.device)
@@ -210,9 +209,13 @@ class SampleNoise:
 def tempered(noise: NoiseSource, temperature: float) -> NoiseSource:
     """The same noise with another spread in coordinates and cell; elements keep their variety."""
 
-    def draw() -> Latent:
+    def draw() -> State:
         drawn = noise()
-        return replace(drawn, coords=temperature * drawn.coords, shape=temperature * drawn.shape)
+        return replace(
+            drawn,
+            free_coords=temperature * drawn.free_coords,
+            cell=temperature * drawn.cell,
+        )
 
     return draw
 
@@ -223,13 +226,6 @@ def sample_rngs(seed: int, indices: Sequence[int]) -> list[torch.Generator]:
         np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] for index in indices
     ]
     return [torch.Generator().manual_seed(int(state >> 1)) for state in states]
-
-
-def draw_num_atoms(histogram: Sequence[int], rngs: Sequence[torch.Generator]) -> Int[Tensor, "B"]:
-    """Atom counts with the frequencies of the histogram, one draw from each generator."""
-    weights = torch.tensor(histogram, dtype=torch.float)
-    draws = [torch.multinomial(weights, 1, generator=rng) for rng in rngs]
-    return torch.cat(draws) + 1
 
 
 def guided_calls(
@@ -251,105 +247,94 @@ def guided_calls(
 
 def guided_displacement(
     model: CrystalDiffusion,
+    batch: DraftBatch,
     calls: Sequence[tuple[float, Conditions | None]],
-    allowed: Bool[Tensor, "B N Z"],
     steering: Sequence[Steering],
-    known: Known | Symmetry | None,
 ) -> Displacement:
     """The model as solvers see it: guided, within the allowed elements, true where it is known.
 
     Predictions are mixed as they leave the network, on element logits, so that types remain a
     distribution over allowed elements.
     """
+    templates = batch.crystals.templates
+    known = known_parts(model, batch)
 
-    def displacement(x: Latent, sigma: float) -> Latent:
-        level = x.shape.new_full((len(x.mask),), sigma)
-        parts = [(weight, model.predict(x, level, asked)) for weight, asked in calls]
-        step = model.diffusion.displacement(Prediction.combined(parts), x, level, allowed)
+    def displacement(x: State, sigma: float) -> State:
+        level = x.cell.new_full((len(x.cell),), sigma)
+        parts = [(weight, model.predict(x, level, templates, asked)) for weight, asked in calls]
+        combined = Prediction.combined(parts)
+        step = model.diffusion.displacement(combined, x, level, batch.allowed, templates)
         for steer in steering:
-            step = steer(x, level, step)
-        return step if known is None else known.corrected(step, x, sigma)
+            step = steer(x, level, templates, step)
+        return known.corrected(step, x, sigma) if known else step
 
     return displacement
+
+
+def known_parts(model: CrystalDiffusion, batch: DraftBatch) -> Known | None:
+    """Which positions and cells the drafts fix; None if they fix nothing."""
+    if not (batch.known.any() or batch.fixed_cell.any()):
+        return None
+    return Known(
+        templates=batch.crystals.templates,
+        orbits=batch.known,
+        cell=model.diffusion.encode(batch.crystals).cell,
+        fixed_cell=batch.fixed_cell,
+    )
 
 
 @torch.no_grad()  # not inference_mode: steering takes gradients of what is computed here
 def sample_batch(
     model: CrystalDiffusion, starts: Starts, options: SamplerOptions, target: Target
-) -> Iterator[CrystalBatch]:
+) -> Iterator[OrbitCrystals]:
     """Denoise one batch; yields what the crystals look like after each step, the result last.
 
     Args:
         model: A trained model.
-        starts: What the samples have drawn; their sizes are ones that the constraints allow.
+        starts: What the samples have drawn.
         options: Solver settings.
         target: What the samples should be.
     """
-    device = model.diffusion.lattice.mean.device
-    conditions = None if starts.conditions is None else starts.conditions.to(device)
-    calls = guided_calls(target.properties, conditions)
-    num_atoms = starts.num_atoms
-    allowed = target.constraints.allowed(num_atoms, model.diffusion.allowed_elements).to(device)
-    noise: NoiseSource = SampleNoise(starts.rngs, node_mask(num_atoms).to(device))
-    known: Known | Symmetry | None = known_parts(model, target, num_atoms)
+    seen = model.diffusion.allowed_elements
+    open_elements = target.drafting.constraints.open_elements(seen)
+    batch = DraftBatch.of(starts.drafts, open_elements).to(model.device)
+    conditions = None if starts.conditions is None else starts.conditions.to(model.device)
+    templates = batch.crystals.templates
+    normal = SampleNoise(starts.rngs, templates.mask)
+
+    def noise() -> State:
+        return model.diffusion.noise(normal(), templates)
+
     sigmas = model.schedule.grid(options.steps).tolist()
-    if starts.patterns is None:
-        start, difference = model.diffusion.prior(noise(), sigmas[0]), short_way
-    else:
-        known = Symmetry.of(starts.patterns, model.diffusion.lattice)
-        noise, allowed = known.noise(noise), known.allowed(allowed)
-        start = known.start(model.diffusion.prior(noise(), sigmas[0]))
-        difference = known.difference(short_way)
-    denoiser = guided_displacement(model, calls, allowed, target.steering, known)
-    multistep = partial(solve_multistep, difference=difference)
-    solve = solve_heun if options.solver == "heun" else multistep
+    sigmas = sigmas[round((1 - options.strength) * options.steps) :]
+    start = model.diffusion.prior(noise(), sigmas[0])
+    if options.strength < 1:
+        start = model.diffusion.encode(batch.crystals).shifted(start, 1.0)
+    denoiser = guided_displacement(
+        model, batch, guided_calls((*target.properties, *target.wishes), conditions), target.steering
+    )
+    solve = solve_heun if options.solver == "heun" else solve_multistep
     cooler = tempered(noise, options.temperature)
     for state in solve(denoiser, start, sigmas, cooler, options.churn):
-        yield model.diffusion.decode(state, allowed)
-
-
-def known_parts(
-    model: CrystalDiffusion, target: Target, num_atoms: Int[Tensor, "B"]
-) -> Known | None:
-    """What a host says about samples of these sizes; None without a host."""
-    host = target.constraints.host
-    if host is None:
-        return None
-    crystals = host.crystals(num_atoms).to(model.diffusion.lattice.mean.device)
-    clean = model.diffusion.encode(crystals)
-    return Known(
-        coords=clean.coords,
-        sites=crystals.atomic_numbers > 0,
-        shape=clean.shape if host.fix_lattice else None,
-    )
+        yield model.diffusion.decode(state, templates, batch.allowed)
 
 
 def starting_points(
     model: CrystalDiffusion, indices: Sequence[int], *, seed: int, target: Target
 ) -> Starts:
-    """What each sample draws before any noise: its size or pattern, and its targets.
+    """What each sample draws before any noise: its template, and its targets.
 
     Raises:
         ValueError: If no samples are asked for, or the model cannot fulfil the constraints.
     """
     if len(indices) < 1:
         raise ValueError(f"{len(indices)} samples: expected at least 1")
-    constraints = target.constraints
-    model.allowed(constraints.named_elements())
-    histogram = model.config.atom_count_histogram
-    counts = constraints.atom_counts(len(histogram))
+    model.allowed(target.drafting.constraints.named_elements())
     rngs = sample_rngs(seed, indices)
-    patterns = None
-    if target.space_groups is None:
-        num_atoms = draw_num_atoms(restrict_histogram(histogram, counts), rngs)
-    else:
-        patterns = target.space_groups.draw(counts, constraints.pinned, rngs)
-        num_atoms = torch.tensor([len(pattern.frac_coords) for pattern in patterns])
     return Starts(
         rngs=rngs,
-        num_atoms=num_atoms,
-        conditions=draw_conditions(target.properties, rngs),
-        patterns=patterns,
+        drafts=target.drafting.draw(model.config, rngs),
+        conditions=draw_conditions((*target.properties, *target.wishes), rngs),
     )
 
 
@@ -369,10 +354,8 @@ def follow(
         ValueError: If the model cannot fulfil the constraints.
     """
     starts = starting_points(model, [index], seed=seed, target=target)
-    host = target.constraints.host
     for state in sample_batch(model, starts, options, target):
-        crystal = state.to("cpu")
-        yield crystal if host is None else host.restored(crystal)
+        yield starts.drafts[0].restored(state.to("cpu"))
 
 
 def sample(
@@ -397,22 +380,25 @@ def sample(
             has been sampled then.
     """
     starts = starting_points(model, indices, seed=seed, target=target)
-    constraints = target.constraints
     # Crystals of similar size share a batch, which saves padding.
-    order = torch.argsort(starts.num_atoms, stable=True)
-    finished: list[CrystalBatch] = []
+    size = torch.tensor([draft.size for draft in starts.drafts])
+    order = torch.argsort(size, stable=True)
+    orbits: list[OrbitCrystals] = []
     with tqdm(total=len(order) * options.steps, unit="step", desc="sampling", disable=None) as bar:
         for part in order.split(options.batch_size):
             for state in sample_batch(model, starts[part], options, target):
                 bar.update(len(part))
                 result = state
-            finished.append(result.to("cpu"))
-    crystals = concatenate(finished)[torch.argsort(order)]
+            orbits.extend(result.to("cpu")[row : row + 1] for row in range(len(part)))
+    orbits = [orbits[place] for place in torch.argsort(order).tolist()]
     steered = {steer.property: steer.target for steer in target.steering}
-    drawn = target_cells(target.properties, starts.conditions) or [{} for _ in indices]
+    asked = target_cells(target.properties, starts.conditions) if target.properties else []
+    drawn = asked or [{} for _ in indices]
+    restored = [
+        draft.restored(crystal) for draft, crystal in zip(starts.drafts, orbits, strict=True)
+    ]
     return Samples(
-        crystals=crystals if constraints.host is None else constraints.host.restored(crystals),
-        targets=[row | steered for row in drawn],
+        crystals=concatenate(restored), orbits=orbits, targets=[row | steered for row in drawn]
     )
 
 
@@ -447,7 +433,7 @@ def sample_records(
             part,
             to_structures(samples.crystals),
             samples.targets,
-            learned_values(oracles, samples.crystals),
+            learned_values(oracles, samples.orbits),
             strict=True,
         )
         yield [
@@ -457,20 +443,15 @@ def sample_records(
 
 
 def learned_values(
-    oracles: Sequence[Oracle], crystals: CrystalBatch
+    oracles: Sequence[Oracle], crystals: Sequence[OrbitCrystals]
 ) -> list[dict[str, LearnedValue]]:
     """What each oracle reads from every crystal, and how far it is wrong on average."""
+    everything = OrbitCrystals.concatenate(crystals)
     columns = {
         oracle.probe.definition.name: [
             LearnedValue(value, oracle.probe.held_out.mae)
-            for value in oracle.probe.predict(oracle.model, crystals).tolist()
+            for value in oracle.probe.predict(oracle.model, everything).tolist()
         ]
         for oracle in oracles
     }
     return [{name: values[row] for name, values in columns.items()} for row in range(len(crystals))]
-
-
-def restrict_histogram(histogram: Sequence[int], counts: Collection[int]) -> list[int]:
-    """The atom-count histogram at the given counts only; uniform there if none was ever seen."""
-    inside = [seen if n in counts else 0 for n, seen in enumerate(histogram, start=1)]
-    return inside if any(inside) else [int(n in counts) for n in range(1, len(histogram) + 1)]

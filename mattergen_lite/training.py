@@ -2,6 +2,7 @@
 
     run_dir/config.yaml    the resolved configuration
     run_dir/last.ckpt      optimiser, averaged and raw weights; running again continues from here
+    run_dir/views.parquet  training crystals with less symmetry, if `data.symmetry_dropout`
     run_dir/best.ckpt      the best weights so far, unless `trainer.select` is last
     run_dir/logs/          losses per channel as CSV, one version a launch; curves.png draws them
     run_dir/model/         weights, config and card that `generate` loads
@@ -20,6 +21,8 @@ from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import (
@@ -43,8 +46,8 @@ from mattergen_lite.config import (
 from mattergen_lite.crystal import Share
 from mattergen_lite.data import (
     CrystalDataModule,
-    CrystalDataset,
     LabelledBatch,
+    OrbitDataset,
     read_table,
     select_rows,
     table_hash,
@@ -53,9 +56,12 @@ from mattergen_lite.diffusion.joint import Losses
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.properties import Conditions
 from mattergen_lite.shapes import Bool, Float
+from mattergen_lite.symmetry.templates import OrbitCrystals, classes_by_element
+from mattergen_lite.views import view_columns
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
+VIEWS = "views.parquet"
 MEASURES = {"loss": ("val/total", "min"), "sun": ("val/sun", "max")}  # by `trainer.select`
 
 Judge = Callable[[CrystalDiffusion], float]
@@ -80,8 +86,9 @@ def train(config: RunConfig, judge: Judge | None = None) -> Path:
     pl.seed_everything(config.seed, verbose=False)
     config = config.model_copy(update={"model": fit_statistics(config)})
     module = TrainingModule(config)
-    data = CrystalDataModule(config.data, module.model.properties, config.seed)
-    module.model.diffusion.fit(data.train.crystals(torch.arange(len(data.train))))
+    views = reduced_views(config)
+    data = CrystalDataModule(config.data, module.model.properties, config.seed, views)
+    module.model.fit(data.train)
     if config.init_from is not None:
         module.model.start_from(config.init_from)
     trainer = build_trainer(config, judge)
@@ -102,11 +109,12 @@ def fit_statistics(config: RunConfig) -> ModelConfig:
     says already, as that of a model to be extended does, stays.
     """
     table = read_table(config.data.path)
-    data = CrystalDataset.from_table(select_rows(table, config.data.train_splits, config.data))
+    data = OrbitDataset.from_table(select_rows(table, config.data.train_splits, config.data))
     histogram = torch.bincount(data.num_atoms, minlength=config.data.max_atoms + 1)[1:]
     return config.model.model_copy(
         update={
             "properties": tuple(_standardised(p, data.columns) for p in config.model.properties),
+            "max_orbits": config.data.max_orbits,
             "max_atoms": config.data.max_atoms,
             "atom_count_histogram": config.model.atom_count_histogram or tuple(histogram.tolist()),
             "data_sha256": table_hash(config.data.path),
@@ -155,7 +163,8 @@ class TrainingModule(pl.LightningModule):
         """Weighted sum of the channel losses of one batch."""
         rng = self._rng(self.global_step)
         conditions = drop_conditions(batch.conditions, self.loss_config, rng, batch.share)
-        losses = self.model.losses(batch.crystals, conditions, rng, batch.share)
+        crystals = vary(batch.crystals, self.loss_config, rng, batch.share)
+        losses = self.model.losses(crystals, conditions, rng, batch.share)
         return self._logged_loss("train", losses)
 
     def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
@@ -186,7 +195,7 @@ class TrainingModule(pl.LightningModule):
         return torch.Generator(self.device).manual_seed((self.seed * 1_000_003 + step) % 2**63)
 
     def configure_optimizers(self) -> dict[str, object]:
-        """AdamW; decay on matrices only; linear warm-up, then cosine to zero at max_steps."""
+        """AdamW; decay on matrices only."""
         config = self.optimizer_config
         matrices = [p for p in self.parameters() if p.dim() > 1]
         vectors = [p for p in self.parameters() if p.dim() <= 1]
@@ -217,11 +226,42 @@ def compile_blocks(model: CrystalDiffusion) -> None:
 
 
 def learning_rate_factor(step: int, config: OptimizerConfig) -> float:
-    """Share of the peak learning rate at a step."""
-    if step < config.warmup_steps:
-        return (step + 1) / config.warmup_steps
-    progress = (step - config.warmup_steps) / max(config.max_steps - config.warmup_steps, 1)
-    return 0.5 * (1 + math.cos(math.pi * min(progress, 1.0)))
+    """Share of the peak learning rate at a step: up, constant, and down to zero at the end."""
+    rising = (step + 1) / config.warmup_steps if step < config.warmup_steps else 1.0
+    falling = (config.max_steps - step) / max(config.decay_steps, 1)
+    return max(min(rising, falling, 1.0), 0.0)
+
+
+def vary(
+    crystals: OrbitCrystals, config: LossConfig, rng: torch.Generator, share: Share
+) -> OrbitCrystals:
+    """The same crystals as they may also be given: other representatives, classes known or not."""
+
+    def uniform(*size: int) -> Float[Tensor, "B *S"]:
+        return torch.rand(share.total, *size, generator=rng, device=rng.device)[share.rows]
+
+    known = uniform() >= config.hide_classes
+    crystals = crystals.with_random_representatives(uniform(crystals.templates.mask.shape[1]))
+    return crystals.with_classes(classes_by_element(crystals.atomic_numbers), known)
+
+
+def reduced_views(config: RunConfig) -> pa.Table | None:
+    """Some training crystals as orbits of subgroups, computed once a run and kept in its folder.
+
+    Twice `symmetry_dropout` of them have such a view, which is shown every other time.
+    """
+    share = 2 * config.data.symmetry_dropout
+    if share == 0:
+        return None
+    path = config.run_dir / VIEWS
+    if not path.exists():
+        table = select_rows(read_table(config.data.path), config.data.train_splits, config.data)
+        views = view_columns(table, share, config.data.max_orbits, config.seed)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            pq.write_table(views, temporary, compression="zstd")
+    views = pq.read_table(path)
+    return views if len(views) else None
 
 
 def drop_conditions(
@@ -241,7 +281,12 @@ def drop_conditions(
         return drawn[share.rows] >= probability
 
     conditional = coin(config.drop_all)
-    keep = {name: conditional & coin(config.drop_each) for name in conditions.present}
+    keep = {
+        name: coin(config.drop[name])
+        if name in config.drop
+        else conditional & coin(config.drop_each)
+        for name in conditions.present
+    }
     if config.focus:
         taught = conditions.only(config.focus).present
         alone = torch.stack(list(taught.values())).any(0) & ~coin(0.5)
@@ -368,7 +413,8 @@ def model_card(trainer: pl.Trainer, config: RunConfig, seconds: float) -> str:
     device = trainer.strategy.root_device
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     batch = config.data.batch_size * trainer.world_size
-    count, largest = sum(config.model.atom_count_histogram), config.model.max_atoms
+    count = sum(config.model.atom_count_histogram)
+    largest = f"{config.model.max_orbits} orbits and {config.model.max_atoms}"
     facts = {
         "data": f"{config.data.path}, splits {', '.join(config.data.train_splits)}",
         "data SHA-256": config.model.data_sha256,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mattergen_lite.probe import Probe
     from mattergen_lite.results import Judged
 
-DEFAULT_CHECKPOINT = "mp_20"
+DEFAULT_CHECKPOINT = "mp"
 JUDGE = "mattergen_lite.scoring.stage"  # what judging processes import while others still work
 BuiltInPotential = Literal["chgnet", "7net-l3i5"]
 ProtocolName = Literal["cdvae", "mattergen", "lemat", "crystalite", "csp", "conditional"]
@@ -51,6 +51,8 @@ def generate(
     solver: Literal["multistep", "heun"] = "multistep",
     churn: float = 8.0,
     temperature: float = 0.5,
+    strength: float = 1.0,
+    stability_guidance: float = 2.0,
     batch_size: int = 64,
     device: str = "auto",
     relax: bool = True,
@@ -78,7 +80,7 @@ def generate(
         out: Folder for the results.
         num_samples: How many crystals; with --until, how many at a time.
         checkpoint: Name of a shipped model, or path of a model folder.
-        condition: Target such as band_gap=2.0 or space_group=225, a range such as
+        condition: Target such as band_gap=2.0, a range such as
             band_gap=1.5..2.5, or a bound such as 'bulk_modulus>300' or 'e_above_hull<0.05' (in
             quotes, for the shell); repeat for several. Each sample draws its value from a range.
         guidance: Weight of the targets: 0 ignores them, 1 (default) samples the conditional model,
@@ -93,8 +95,8 @@ def generate(
         formula: Composition of every sample, such as LiFePO4 (crystal structure prediction).
         formula_units: How many formula units a cell has, such as 2 or 1..4; default what fits.
         num_atoms: Atoms per primitive cell, such as 8 or 4..12.
-        space_group: Exact symmetry of every sample: 225, 195..230, cubic, or any, on the sites of a
-            known crystal that has it; default none is imposed.
+        space_group: Symmetry of every sample, on the template of a known crystal that has it:
+            any (default, as known crystals have it), 225, 195..230 or cubic; none prescribes none.
         seed_structure: Crystal to build into, one structure in any readable format.
         fix_sites: Sites of the seed structure that stay: all (default), none, numbers from 0 such
             as 0,1,4..7, or elements such as Fe,O. Its other sites are left out.
@@ -108,6 +110,10 @@ def generate(
         churn: Noise put back at each step: 0 is deterministic, 1 the plain reverse diffusion.
         temperature: Spread of that noise in coordinates and cell: 1 is the reverse diffusion's,
             less gives likelier and less varied geometries.
+        strength: Noise to start from: 1 (default) is all noise; less starts from the known crystal
+            whose template a sample takes, so noised, and keeps something of it.
+        stability_guidance: Weight of the wish that every sample is on the convex hull, where the
+            checkpoint knows e_above_hull: 0 does without it, 1 is conditional, above insists.
         batch_size: Crystals denoised together.
         device: cpu, cuda, cuda:1, or auto.
         relax: Relax every crystal with CHGNet and judge its stability; seconds a crystal.
@@ -366,8 +372,8 @@ def discover(
         exclude: Elements that must not occur, such as Pb,Cd or toxic,radioactive,scarce.
         formula: Composition of every sample, such as LiFePO4.
         num_atoms: Atoms per primitive cell, such as 8 or 4..12.
-        space_group: Exact symmetry of every sample: 225, 195..230, cubic, or any, on the sites of a
-            known crystal that has it; default none is imposed.
+        space_group: Symmetry of every sample, on the template of a known crystal that has it:
+            any (default, as known crystals have it), 225, 195..230 or cubic; none prescribes none.
         require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target; default all
             that are made. What passes is learnt from.
         relax: Relax every crystal with CHGNet and judge its stability; seconds a crystal.
@@ -553,7 +559,6 @@ def finetune(
         source,
         PropertyConfig(name=property, kind=kind, log=log, unit=unit),
         keep=out / "data",
-        max_atoms=read_config(base).max_atoms,
         seed=seed,
         num_workers=num_workers or available_cores(),
     )
@@ -598,6 +603,7 @@ def steer(
             of the labels; no probe is written then.
     """
     from mattergen_lite.config import PropertyConfig
+    from mattergen_lite.finetuning import fits
     from mattergen_lite.labels import read_labelled
     from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
     from mattergen_lite.probe import CONFIG, Labels, ModelIdentity, fit
@@ -611,12 +617,12 @@ def steer(
         source,
         PropertyConfig(name=property, log=log, unit=unit),
         keep=out / "data",
-        max_atoms=model.config.max_atoms,
         seed=seed,
         num_workers=num_workers or available_cores(),
     )
     identity = ModelIdentity(checkpoint=checkpoint, weights_sha256=weights_hash(folder))
-    labels = Labels.from_table(crystals.labelled_outside("test"), property)
+    small = crystals.restricted(fits(crystals.table, model.config))
+    labels = Labels.from_table(small.labelled_outside("test"), property)
     fitted = fit(model, labels, crystals.prop, identity, seed)
     fitted.save(out)
     return fitted
@@ -627,7 +633,7 @@ def data_prepare(
     out: Path,
     /,
     *,
-    max_atoms: int = 20,
+    max_atoms: int = 52,
     val_fraction: float = 0.1,
     test_fraction: float = 0.1,
     seed: int = 0,

@@ -1,6 +1,6 @@
 """Atom types: Gaussian noise on element descriptors, denoised by Bayes' rule over the elements.
 
-Each element is a unit vector (`elements.element_descriptors`). The noisy vector x of one atom has
+Each element is a unit vector (`elements.element_descriptors`). The noisy vector x of one orbit has
 the likelihood N(x; e_Z, sigma²) under every element Z; the network supplies what the likelihood
 cannot know, the log prior of Z given the rest of the crystal. Their sum is a posterior, and
 
@@ -18,24 +18,17 @@ from mattergen_lite.elements import element_descriptors
 from mattergen_lite.shapes import Bool, Float, Int
 
 
-def encode(atomic_numbers: Int[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
-    """Unit descriptor of every atom; zero on padding."""
+def encode(atomic_numbers: Int[Tensor, "B O"]) -> Float[Tensor, "B O D"]:
+    """Unit descriptor of every orbit; zero on padding."""
     return element_descriptors().to(atomic_numbers.device)[atomic_numbers]
 
 
-def corrupt(
-    clean: Float[Tensor, "B N D"], sigma: Float[Tensor, "B"], noise: Float[Tensor, "B N D"]
-) -> Float[Tensor, "B N D"]:
-    """Add Gaussian noise of standard deviation sigma."""
-    return clean + sigma[:, None, None] * noise
-
-
 def posterior_logits(
-    prior_logits: Float[Tensor, "B N Z"],
-    noisy: Float[Tensor, "B N D"],
+    prior_logits: Float[Tensor, "B O Z"],
+    noisy: Float[Tensor, "B O D"],
     sigma: Float[Tensor, "B"],
     allowed: Bool[Tensor, "*P Z"],
-) -> Float[Tensor, "B N Z"]:
+) -> Float[Tensor, "B O Z"]:
     """Unnormalised log posterior over elements; those not allowed (at all, or here) get -inf.
 
     Descriptors have length 1: the Gaussian log likelihood is `x . e_Z / sigma²` up to a constant.
@@ -45,21 +38,21 @@ def posterior_logits(
 
 
 def best_guess(
-    noisy: Float[Tensor, "B N D"], sigma: Float[Tensor, "B"], allowed: Bool[Tensor, "Z"]
-) -> Float[Tensor, "B N D"]:
-    """Posterior mean descriptor of each atom by itself, as if all elements were equally likely."""
+    noisy: Float[Tensor, "B O D"], sigma: Float[Tensor, "B"], allowed: Bool[Tensor, "Z"]
+) -> Float[Tensor, "B O D"]:
+    """Posterior mean descriptor of each orbit by itself, as if all elements were equally likely."""
     flat_prior = noisy.new_zeros(*noisy.shape[:2], len(allowed))
     return denoise(posterior_logits(flat_prior, noisy, sigma, allowed))
 
 
-def denoise(logits: Float[Tensor, "B N Z"]) -> Float[Tensor, "B N D"]:
+def denoise(logits: Float[Tensor, "B O Z"]) -> Float[Tensor, "B O D"]:
     """Posterior mean descriptor."""
     return torch.softmax(logits, dim=-1) @ element_descriptors().to(logits)
 
 
 def loss(
-    logits: Float[Tensor, "B N Z"], atomic_numbers: Int[Tensor, "B N"], mask: Bool[Tensor, "B N"]
+    logits: Float[Tensor, "B O Z"], atomic_numbers: Int[Tensor, "B O"], mask: Bool[Tensor, "B O"]
 ) -> Float[Tensor, "B"]:
-    """Cross-entropy of the true elements in nats, mean over the atoms of each crystal."""
+    """Cross-entropy of the true elements in nats, mean over the orbits of each crystal."""
     log_p = torch.log_softmax(logits, dim=-1).gather(-1, atomic_numbers.unsqueeze(-1)).squeeze(-1)
     return -torch.where(mask, log_p, 0.0).sum(-1) / mask.sum(-1)

@@ -1,34 +1,34 @@
-"""The three channels together: a crystal as a point in noise space, and the way there and back."""
+"""The three channels together: crystals as points in noise space, and the way there and back."""
 
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.crystal import CrystalBatch, Prediction, Share
-from mattergen_lite.diffusion import atom_types, frac_coords, lattice
-from mattergen_lite.diffusion.lattice import LatticeChannel
+from mattergen_lite.crystal import Prediction, Share
+from mattergen_lite.diffusion import atom_types, coordinates, lattice
+from mattergen_lite.diffusion.lattice import LatticeChannel, free_numbers
 from mattergen_lite.elements import DESCRIPTOR_DIM, MAX_ATOMIC_NUMBER, element_descriptors
 from mattergen_lite.geometry import wrap
 from mattergen_lite.shapes import Bool, Float
+from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
 
 
 @dataclass(frozen=True, kw_only=True)
-class Latent:
-    """B crystals, clean or noisy, in the coordinates that are diffused."""
+class State:
+    """B crystals, clean or noisy, in the coordinates that are diffused; or a step between two."""
 
-    types: Float[Tensor, "B N D"]  # element descriptors
-    coords: Float[Tensor, "B N 3"]  # fractional, wrapped
-    shape: Float[Tensor, "B 6"]  # standardised lattice shape
-    mask: Bool[Tensor, "B N"]
+    types: Float[Tensor, "B O D"]  # element descriptor of each orbit
+    free_coords: Float[Tensor, "B O 3"]  # of the representatives, on the unit torus
+    cell: Float[Tensor, "B 6"]  # standardised free numbers of the cell
 
-    def shifted(self, step: "Latent", scale: Float[Tensor, ""] | float) -> "Latent":
+    def shifted(self, step: "State", scale: Float[Tensor, ""] | float) -> "State":
         """This point moved along `step`, coordinates re-wrapped."""
         return replace(
             self,
             types=self.types + scale * step.types,
-            coords=wrap(self.coords + scale * step.coords),
-            shape=self.shape + scale * step.shape,
+            free_coords=wrap(self.free_coords + scale * step.free_coords),
+            cell=self.cell + scale * step.cell,
         )
 
 
@@ -42,7 +42,7 @@ class Losses:
 
 
 class JointDiffusion(nn.Module):
-    """One shared sigma for atom types, fractional coordinates and lattice shape."""
+    """One shared sigma for atom types, free coordinates and free numbers of the cell."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -51,130 +51,144 @@ class JointDiffusion(nn.Module):
         allowed[0] = False
         self.register_buffer("allowed_elements", allowed)
 
-    def fit(self, crystals: CrystalBatch) -> None:
-        """Learn lattice statistics and the set of elements from training crystals."""
-        self.lattice.fit(crystals.lattice, crystals.num_atoms)
-        seen = torch.bincount(
-            crystals.atomic_numbers[crystals.mask], minlength=MAX_ATOMIC_NUMBER + 1
-        )
-        self.allowed_elements.copy_(seen > 0)
-
-    def encode(self, crystals: CrystalBatch) -> Latent:
-        """Noise-free point of each crystal."""
-        return Latent(
+    def encode(self, crystals: OrbitCrystals) -> State:
+        """Noise-free point of each crystal, its own origin."""
+        templates = crystals.templates
+        return State(
             types=atom_types.encode(crystals.atomic_numbers),
-            coords=crystals.frac_coords,
-            shape=self.lattice.encode(crystals.lattice, crystals.num_atoms),
-            mask=crystals.mask,
+            free_coords=torch.zeros_like(templates.origin),
+            cell=self.lattice.encode(
+                crystals.lattice, templates.space_group, templates.num_atoms
+            ),
         )
 
-    def corrupt(self, clean: Latent, sigma: Float[Tensor, "B"], noise: Latent) -> Latent:
-        """Clean crystals at noise level sigma; padding stays zero."""
-        atoms = clean.mask.unsqueeze(-1)
-        return replace(
-            clean,
-            types=atom_types.corrupt(clean.types, sigma, noise.types) * atoms,
-            coords=frac_coords.corrupt(clean.coords, sigma, noise.coords) * atoms,
-            shape=lattice.corrupt(clean.shape, sigma, noise.shape),
+    def noise(self, normal: State, templates: Templates) -> State:
+        """Noise of unit size in the coordinates that are diffused, from standard normal numbers.
+
+        Orbits of one class share the noise of their element; a free coordinate has the spread of
+        one cell fraction along its direction; what symmetry fixes has none.
+        """
+        return State(
+            types=templates.shared(normal.types) * templates.mask.unsqueeze(-1),
+            free_coords=coordinates.unit_spread(templates) * normal.free_coords,
+            cell=normal.cell * free_numbers(templates.space_group),
         )
 
-    def prior(self, noise: Latent, sigma: float) -> Latent:
+    def corrupt(self, clean: State, sigma: Float[Tensor, "B"], noise: State) -> State:
+        """Clean crystals at noise level sigma."""
+        level = sigma[:, None, None]
+        return State(
+            types=clean.types + level * noise.types,
+            free_coords=wrap(clean.free_coords + level * noise.free_coords),
+            cell=clean.cell + sigma[:, None] * noise.cell,
+        )
+
+    def prior(self, noise: State, sigma: float) -> State:
         """Starting points of sampling: pure noise of standard deviation sigma."""
-        origin = replace(
-            noise,
+        origin = State(
             types=torch.zeros_like(noise.types),
-            coords=torch.zeros_like(noise.coords),
-            shape=torch.zeros_like(noise.shape),
+            free_coords=torch.zeros_like(noise.free_coords),
+            cell=torch.zeros_like(noise.cell),
         )
-        return self.corrupt(origin, noise.shape.new_full((len(noise.mask),), sigma), noise)
+        return origin.shifted(noise, sigma)
 
     def losses(
         self,
         prediction: Prediction,
-        crystals: CrystalBatch,
-        clean: Latent,
-        noisy: Latent,
+        crystals: OrbitCrystals,
+        clean: State,
+        noisy: State,
         sigma: Float[Tensor, "B"],
     ) -> Losses:
         """Denoising losses per crystal and channel: small crystals count like large ones."""
-        logits = self.posterior_logits(prediction, noisy, sigma, self.allowed_elements)
+        templates = crystals.templates
+        logits = self.posterior_logits(
+            prediction, noisy, sigma, self.allowed_elements, templates
+        )
         return Losses(
-            types=atom_types.loss(logits, crystals.atomic_numbers, crystals.mask),
-            coords=frac_coords.loss(
-                prediction.coords, clean.coords, noisy.coords, sigma, clean.mask
+            types=atom_types.loss(logits, crystals.atomic_numbers, templates.mask),
+            coords=coordinates.loss(
+                prediction.coords, clean.free_coords, noisy.free_coords, sigma, templates
             ),
-            lattice=lattice.loss(prediction.shape, clean.shape, noisy.shape, sigma),
+            lattice=lattice.loss(
+                prediction.cell, clean.cell, noisy.cell, sigma, free_numbers(templates.space_group)
+            ),
         )
 
-    def type_guess(self, noisy: Latent, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B N D"]:
-        """Descriptor of every atom as far as it can be told without the rest of the crystal."""
-        atoms = noisy.mask.unsqueeze(-1)
-        return atom_types.best_guess(noisy.types, sigma, self.allowed_elements) * atoms
+    def type_guess(
+        self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates
+    ) -> Float[Tensor, "B O D"]:
+        """Descriptor of every orbit as far as it can be told without the rest of the crystal."""
+        guess = atom_types.best_guess(noisy.types, sigma, self.allowed_elements)
+        return guess * templates.mask.unsqueeze(-1)
 
-    def lattice_guess(self, noisy: Latent, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B 3 3"]:
+    def lattice_guess(
+        self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates
+    ) -> Float[Tensor, "B 3 3"]:
         """Lattice in Å with which distances are measured under noise."""
-        guess = self.lattice.best_guess(noisy.shape, sigma)
-        return self.lattice.decode(guess, noisy.mask.sum(-1))
+        guess = self.lattice.best_guess(noisy.cell, sigma)
+        return self.lattice.decode(guess, templates.space_group, templates.num_atoms)
 
     def posterior_logits(
         self,
         prediction: Prediction,
-        noisy: Latent,
+        noisy: State,
         sigma: Float[Tensor, "B"],
         allowed: Bool[Tensor, "*P Z"],
-    ) -> Float[Tensor, "B N Z"]:
-        """Log posterior over the elements allowed for all atoms, or for each.
+        templates: Templates,
+    ) -> Float[Tensor, "B O Z"]:
+        """Log posterior over the elements allowed for all orbits, or for each.
 
+        Orbits of one class have one prior, the mean over them; one noisy vector speaks for all.
         Padding rows are finite but meaningless.
         """
-        return atom_types.posterior_logits(prediction.element_logits, noisy.types, sigma, allowed)
+        prior = templates.class_mean(prediction.element_logits)
+        return atom_types.posterior_logits(prior, noisy.types, sigma, allowed)
 
     def displacement(
         self,
         prediction: Prediction,
-        noisy: Latent,
+        noisy: State,
         sigma: Float[Tensor, "B"],
         allowed: Bool[Tensor, "*P Z"],
-    ) -> Latent:
+        templates: Templates,
+    ) -> State:
         """Denoised minus noisy, channel by channel: `sigma² score`, the way sampling goes."""
-        logits = self.posterior_logits(prediction, noisy, sigma, allowed)
-        atoms = noisy.mask.unsqueeze(-1)
-        return replace(
-            noisy,
-            types=(atom_types.denoise(logits) - noisy.types) * atoms,
-            coords=frac_coords.displacement(prediction.coords, sigma, noisy.mask),
-            shape=self.lattice.denoise(prediction.shape, noisy.shape, sigma) - noisy.shape,
+        logits = self.posterior_logits(prediction, noisy, sigma, allowed, templates)
+        orbits = templates.mask.unsqueeze(-1)
+        cell = self.lattice.denoise(prediction.cell, noisy.cell, sigma)
+        return State(
+            types=(atom_types.denoise(logits) - noisy.types) * orbits,
+            free_coords=coordinates.displacement(prediction.coords, sigma, templates),
+            cell=(cell - noisy.cell) * free_numbers(templates.space_group),
         )
 
-    def decode(self, latent: Latent, allowed: Bool[Tensor, "*P Z"] | None = None) -> CrystalBatch:
-        """Nearest allowed element (default: of those seen), wrapped coordinates, lattice in Å."""
-        allowed = self.allowed_elements if allowed is None else allowed.to(latent.mask.device)
-        similarity = latent.types @ element_descriptors().to(latent.types).T
+    def decode(
+        self, state: State, templates: Templates, allowed: Bool[Tensor, "*P Z"] | None = None
+    ) -> OrbitCrystals:
+        """Crystals: nearest allowed element (default: of those seen), representatives, lattice."""
+        allowed = self.allowed_elements if allowed is None else allowed.to(state.types.device)
+        similarity = state.types @ element_descriptors().to(state.types).T
         nearest = similarity.masked_fill(~allowed, -torch.inf).argmax(-1)
-        return CrystalBatch(
-            atomic_numbers=nearest * latent.mask,
-            frac_coords=wrap(latent.coords) * latent.mask.unsqueeze(-1),
-            lattice=self.lattice.decode(latent.shape, latent.mask.sum(-1)),
-            mask=latent.mask,
+        return OrbitCrystals(
+            templates=replace(templates, origin=templates.representatives(state.free_coords)),
+            atomic_numbers=nearest * templates.mask,
+            lattice=self.lattice.decode(state.cell, templates.space_group, templates.num_atoms),
         )
 
 
-def draw_noise(
-    mask: Bool[Tensor, "B N"], rng: torch.Generator, share: Share | None = None
-) -> Latent:
-    """Standard normal noise for a whole batch from one generator (training).
+def draw_noise(templates: Templates, rng: torch.Generator, share: Share | None = None) -> State:
+    """Standard normal numbers for a whole batch from one generator (training).
 
     Args:
-        mask: Of the crystals at hand, padded as wide as the global batch.
+        templates: Of the crystals at hand, padded as wide as the global batch.
         rng: In the same state in every process.
         share: Which crystals of the global batch these are; None: all.
     """
-    share = share or Share.whole(len(mask))
+    share = share or Share.whole(len(templates))
 
     def normal(*size: int) -> Tensor:
         return torch.randn(share.total, *size, generator=rng, device=rng.device)[share.rows]
 
-    width = mask.shape[1]
-    return Latent(
-        types=normal(width, DESCRIPTOR_DIM), coords=normal(width, 3), shape=normal(6), mask=mask
-    )
+    width = templates.mask.shape[1]
+    return State(types=normal(width, DESCRIPTOR_DIM), free_coords=normal(width, 3), cell=normal(6))

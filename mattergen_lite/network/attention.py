@@ -10,11 +10,11 @@ from mattergen_lite.shapes import Bool, Float
 
 
 class PairAttention(nn.Module):
-    """Attention over the atoms of a crystal, aware of where their images are.
+    """Attention over the orbits of a crystal, aware of where their atoms and images are.
 
     Pair features act twice: one scalar a head biases the attention logits, and the attended mean of
-    the features themselves joins the values, so that an atom learns where its neighbours are and
-    not only what they are.
+    the features themselves joins the values, so that an orbit learns where its neighbours are
+    and not only what they are.
     """
 
     def __init__(self, dim: int, num_heads: int, pair_dim: int) -> None:
@@ -25,8 +25,8 @@ class PairAttention(nn.Module):
         self.out = nn.Linear(dim + num_heads * pair_dim, dim)
 
     def forward(
-        self, x: Float[Tensor, "B N D"], pairs: Float[Tensor, "B N N P"], mask: Bool[Tensor, "B N"]
-    ) -> Float[Tensor, "B N D"]:
+        self, x: Float[Tensor, "B O D"], pairs: Float[Tensor, "B O O P"], mask: Bool[Tensor, "B O"]
+    ) -> Float[Tensor, "B O D"]:
         """Padding is never attended to; outputs at padding are meaningless."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         logits = q @ k.mT * q.shape[-1] ** -0.5 + self.bias(pairs).permute(0, 3, 1, 2)
@@ -54,12 +54,12 @@ class Block(nn.Module):
 
     def forward(
         self,
-        x: Float[Tensor, "B N D"],
+        x: Float[Tensor, "B O D"],
         context: Float[Tensor, "B D"],
-        pairs: Float[Tensor, "B N N P"],
-        mask: Bool[Tensor, "B N"],
-    ) -> Float[Tensor, "B N D"]:
-        """Residual update of every atom."""
+        pairs: Float[Tensor, "B O O P"],
+        mask: Bool[Tensor, "B O"],
+    ) -> Float[Tensor, "B O D"]:
+        """Residual update of every orbit."""
         scale_a, shift_a, gate_a, scale_m, shift_m, gate_m = (
             self.modulation(nn.functional.silu(context)).unsqueeze(1).chunk(6, dim=-1)
         )

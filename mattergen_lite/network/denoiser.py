@@ -1,7 +1,8 @@
 """The denoiser: noisy crystals in, a prediction of what is clean out.
 
-Invariances hold by construction, not by augmentation. Atoms are a set (permutations), coordinates
-enter only as wrapped differences (translations, images), the cell as its rotation-free shape.
+Tokens are orbits. Invariances hold by construction, not by augmentation: orbits are a set
+(permutations), coordinates enter only as wrapped differences (translations, images), the cell as
+its rotation-free numbers.
 """
 
 from collections.abc import Sequence
@@ -10,30 +11,31 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.crystal import Prediction, masked_mean
+from mattergen_lite.crystal import Prediction
 from mattergen_lite.elements import DESCRIPTOR_DIM, MAX_ATOMIC_NUMBER
 from mattergen_lite.network.attention import Block
-from mattergen_lite.network.embeddings import GlobalEmbedding
+from mattergen_lite.network.embeddings import GlobalEmbedding, SiteEmbedding
 from mattergen_lite.network.pairs import PairEmbedding, pair_features
 from mattergen_lite.properties import Conditions, Property
-from mattergen_lite.shapes import Bool, Float
+from mattergen_lite.shapes import Float
+from mattergen_lite.symmetry.templates import Templates
 
 
 @dataclass(frozen=True, kw_only=True)
 class NoisyCrystals:
     """What the network sees of B noisy crystals, scaled to unit size."""
 
-    types: Float[Tensor, "B N D"]  # noisy element descriptors
-    guess: Float[Tensor, "B N D"]  # what each atom's own descriptor says of its element
-    coords: Float[Tensor, "B N 3"]  # fractional; only differences modulo 1 matter
-    shape: Float[Tensor, "B 6"]  # lattice shape numbers
+    templates: Templates
+    types: Float[Tensor, "B O D"]  # noisy element descriptors
+    guess: Float[Tensor, "B O D"]  # what each orbit's own descriptor says of its element
+    representatives: Float[Tensor, "B O 3"]  # fractional; only differences modulo 1 matter
+    cell: Float[Tensor, "B 6"]  # free numbers of the cell
     lattice: Float[Tensor, "B 3 3"]  # lower-triangular rows in Å, to measure distances with
-    mask: Bool[Tensor, "B N"]  # True = real atom
     noise_level: Float[Tensor, "B"]  # ln(sigma) / 4
 
 
 class Denoiser(nn.Module):
-    """Transformer over the atoms of a crystal, conditioned on noise level, cell and properties."""
+    """Transformer over the orbits of a crystal, conditioned on noise level, cell and properties."""
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class Denoiser(nn.Module):
         super().__init__()
         self.embed_types = nn.Linear(DESCRIPTOR_DIM, dim)
         self.embed_guess = nn.Linear(DESCRIPTOR_DIM, dim)
+        self.embed_site = SiteEmbedding(dim)
         self.embed_global = GlobalEmbedding(dim, properties)
         self.embed_pairs = PairEmbedding(dim, pair_dim)
         self.blocks = nn.ModuleList(
@@ -57,11 +60,10 @@ class Denoiser(nn.Module):
         self.modulation = _zero_linear(dim, 2 * dim)
         self.to_elements = _zero_linear(dim, MAX_ATOMIC_NUMBER + 1)
         self.to_coords = _zero_linear(dim, 3)
-        self.to_shape = nn.Sequential(nn.Linear(2 * dim, dim), nn.SiLU(), _zero_linear(dim, 6))
+        self.to_cell = nn.Sequential(nn.Linear(2 * dim, dim), nn.SiLU(), _zero_linear(dim, 6))
 
     def forward(self, noisy: NoisyCrystals, conditions: Conditions | None) -> Prediction:
         """Predict from unit-size noisy inputs; `conditions` None is unconditional."""
-        mask = noisy.mask
         x, context = self._hidden(noisy, conditions, len(self.blocks))
         # The last scale lets evidence grow as noise vanishes: logits of order 1 / sigma² are needed
         # to overrule an atom's own likelihood in favour of what its neighbours leave for it.
@@ -70,7 +72,7 @@ class Denoiser(nn.Module):
         return Prediction(
             element_logits=self.to_elements(x).float(),
             coords=self.to_coords(x).float(),
-            shape=self.to_shape(torch.cat([masked_mean(x, mask), context], dim=-1)).float(),
+            cell=self.to_cell(torch.cat([_atom_mean(x, noisy.templates), context], dim=-1)).float(),
         )
 
     def features(self, noisy: NoisyCrystals) -> Float[Tensor, "B D"]:
@@ -80,19 +82,27 @@ class Denoiser(nn.Module):
         linear probe reads properties less well from them.
         """
         x, _ = self._hidden(noisy, None, (len(self.blocks) + 1) // 2)
-        return masked_mean(x, noisy.mask).float()
+        return _atom_mean(x, noisy.templates).float()
 
     def _hidden(
         self, noisy: NoisyCrystals, conditions: Conditions | None, depth: int
-    ) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B D"]]:
-        """State of every atom after the first `depth` blocks, and the crystal's global state."""
-        mask = noisy.mask
-        context = self.embed_global(noisy.noise_level, noisy.shape, mask.sum(-1), conditions)
-        pairs = self.embed_pairs(pair_features(noisy.coords, noisy.lattice), context)
+    ) -> tuple[Float[Tensor, "B O D"], Float[Tensor, "B D"]]:
+        """State of every orbit after the first `depth` blocks, and the crystal's global state."""
+        templates = noisy.templates
+        context = self.embed_global(noisy.noise_level, noisy.cell, templates, conditions)
+        geometry = pair_features(noisy.representatives, noisy.lattice, templates)
+        pairs = self.embed_pairs(geometry, context)
         x = self.embed_types(noisy.types) + self.embed_guess(noisy.guess)
+        x = x + self.embed_site(templates)
         for block in self.blocks[:depth]:
-            x = block(x, context, pairs, mask)
+            x = block(x, context, pairs, templates.mask)
         return x, context
+
+
+def _atom_mean(x: Float[Tensor, "B O D"], templates: Templates) -> Float[Tensor, "B D"]:
+    """Mean over the atoms of each crystal: an orbit counts as often as it has atoms."""
+    weights = templates.multiplicity / templates.num_atoms.unsqueeze(-1)
+    return (x * weights.unsqueeze(-1)).sum(1)
 
 
 def _zero_linear(inputs: int, outputs: int) -> nn.Linear:

@@ -1,4 +1,4 @@
-"""Embeddings of what is global to a crystal: noise level, cell shape, size, target properties."""
+"""Embeddings of what is known beside the noisy state: site symmetry, cell, size, properties."""
 
 import math
 from collections.abc import Sequence
@@ -7,10 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER
-from mattergen_lite.properties import Conditions, Property
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.properties import CRYSTAL_SYSTEMS, Conditions, Property, crystal_system
+from mattergen_lite.shapes import Float
+from mattergen_lite.symmetry.orbits import NUM_ROTATION_TYPES
+from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS
+from mattergen_lite.symmetry.templates import Templates
 
 NUM_FREQUENCIES = 16
+_LARGEST = 6.0  # standard deviations
 
 
 def fourier_features(
@@ -22,6 +26,24 @@ def fourier_features(
     return torch.cat([value.unsqueeze(-1), phase.sin(), phase.cos()], dim=-1)
 
 
+class SiteEmbedding(nn.Module):
+    """What an orbit is before anything is known of its element and place: its site symmetry.
+
+    The kinds of operations that leave a site in place tell its point group; the projection onto
+    its free directions tells how that group is oriented. No list of symbols has to be kept.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.project = nn.Linear(NUM_ROTATION_TYPES + 9 + 2 * NUM_FREQUENCIES + 1, dim)
+
+    def forward(self, templates: Templates) -> Float[Tensor, "B O D"]:
+        """Embedding of every orbit."""
+        directions = (templates.dual @ templates.basis).flatten(2)
+        size = fourier_features(templates.multiplicity.clamp(min=1).log() / 2)
+        return self.project(torch.cat([templates.rotation_types, directions, size], dim=-1))
+
+
 class GlobalEmbedding(nn.Module):
     """One vector per crystal that modulates every block (adaptive layer norm)."""
 
@@ -30,22 +52,28 @@ class GlobalEmbedding(nn.Module):
         width = 2 * NUM_FREQUENCIES + 1
         self.noise_level = nn.Linear(width, dim)
         self.size = nn.Linear(width, dim)
-        self.shape = nn.Linear(6, dim)
+        self.num_orbits = nn.Linear(width, dim)
+        self.cell = nn.Linear(6, dim)
+        self.space_group = nn.Embedding(NUM_SPACE_GROUPS + 1, dim)
+        self.crystal_system = nn.Embedding(len(CRYSTAL_SYSTEMS) + 1, dim)
         self.properties = nn.ModuleDict({p.name: PropertyEmbedding(p, dim) for p in properties})
         self.mix = nn.Sequential(nn.SiLU(), nn.Linear(dim, dim), nn.SiLU(), nn.Linear(dim, dim))
 
     def forward(
         self,
         noise_level: Float[Tensor, "B"],
-        shape: Float[Tensor, "B 6"],
-        num_atoms: Int[Tensor, "B"],
+        cell: Float[Tensor, "B 6"],
+        templates: Templates,
         conditions: Conditions | None,
     ) -> Float[Tensor, "B D"]:
         """Sum of the parts, mixed. Without conditions no property contributes."""
         total = (
             self.noise_level(fourier_features(noise_level))
-            + self.size(fourier_features(num_atoms.log()))
-            + self.shape(shape)
+            + self.size(fourier_features(templates.num_atoms.log()))
+            + self.num_orbits(fourier_features(templates.mask.sum(-1).log()))
+            + self.cell(cell)
+            + self.space_group(templates.space_group)
+            + self.crystal_system(crystal_system(templates.space_group))
         )
         if conditions is not None:
             for name, present in conditions.present.items():
@@ -79,7 +107,9 @@ class PropertyEmbedding(nn.Module):
     def _features(self, value: Tensor) -> Float[Tensor, "B F"]:
         match self.definition.kind:
             case "real":
-                return fourier_features(self.definition.normalise(value))
+                # Bounded: an outlier must not leave what the network saw most of.
+                standard = self.definition.normalise(value).clamp(-_LARGEST, _LARGEST)
+                return fourier_features(standard)
             case "category":
                 return nn.functional.one_hot(
                     value.long(), self.definition.num_categories + 1

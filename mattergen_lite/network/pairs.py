@@ -1,23 +1,27 @@
-"""Periodic pair geometry of a noisy crystal: what attention knows about atoms i and j.
+"""Periodic pair geometry of a noisy crystal: what attention knows about orbits i and j.
 
-Everything is a function of the wrapped coordinate difference and of the cell in its one canonical
+Everything is a function of differences between atoms and of the cell in its one canonical
 orientation, so it is unchanged by translations, by moving one atom to another image and by rotating
-the lattice. Distances sum over the 27 neighbour cells instead of taking the nearest image: an atom
-then sees its own copies (all there is in a one-atom cell) and nothing jumps where two images tie.
+the lattice. An orbit is seen from one atom of another: features of all its atoms and of their
+periodic images are summed, so an orbit also sees its own copies and nothing jumps where two images
+tie.
 """
 
 import math
+from itertools import product
 
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.geometry import NEIGHBOUR_CELLS, wrap_difference
+from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.shapes import Float
+from mattergen_lite.symmetry.templates import Templates
 
 NUM_HARMONICS = 4
 NUM_RADIAL = 12
 CUTOFF = 7.0  # Å; the last Gaussian's centre
-FEATURES = 6 * NUM_HARMONICS + 4 * NUM_RADIAL
+GEOMETRY = 6 * NUM_HARMONICS + 4 * NUM_RADIAL
+FEATURES = GEOMETRY + 1  # and whether two orbits are known to hold the same element
 
 _FIRST_CENTRE = 1.0  # Å
 _WIDTH = (CUTOFF - _FIRST_CENTRE) / (NUM_RADIAL - 1)  # Å; of a Gaussian and between two centres
@@ -25,38 +29,45 @@ _MIDDLE = NUM_RADIAL // 2 - 1
 # Widths beyond the middle Gaussian at which all are below 2e-8, and exp(6 * 12) is yet a float.
 _OUT_OF_REACH = 12.0
 
+_TRANSLATIONS = torch.tensor(list(product(range(-2, 3), repeat=3)), dtype=torch.float)
+# Lattice translations looked at, by the number of atoms of the largest cell of a batch: at 17 Å³ an
+# atom so many come within the cutoff of some pair of atoms.
+_NUM_TRANSLATIONS = ((2, 125), (6, 57))
+_FEWEST_TRANSLATIONS = 27
+
 
 def pair_features(
-    coords: Float[Tensor, "B N 3"], lattice: Float[Tensor, "B 3 3"]
-) -> Float[Tensor, "B N N F"]:
-    """Features of the vector from atom i to atom j.
+    representatives: Float[Tensor, "B O 3"], lattice: Float[Tensor, "B 3 3"], templates: Templates
+) -> Float[Tensor, "B O O F"]:
+    """Features of orbit j as seen from the representative of orbit i.
 
     Args:
-        coords: Fractional coordinates.
+        representatives: Fractional coordinates.
         lattice: Row lattices in Å, lower triangular.
+        templates: Which atoms each orbit has.
 
     Returns:
-        Fourier series of the fractional difference, then for each radial Gaussian the number of
-        images of j in that shell around i and their mean direction.
+        The mean over the atoms of j of a Fourier series of the fractional difference; for each
+        radial Gaussian the number of atoms of j, images included, in that shell around i, and the
+        sum of their directions; and 1 or -1 for orbits that are known to hold the same element or
+        different ones, 0 where that is not known.
     """
     # Geometry stays in full precision: bfloat16 would place atoms on a grid of 0.03 Å.
-    with torch.autocast(coords.device.type, enabled=False):
-        # From j to i everything is as from i to j with the directions reversed: half is enough.
-        i, j = torch.triu_indices(coords.shape[1], coords.shape[1], device=coords.device)
-        difference = wrap_difference(coords[:, j] - coords[:, i])
-        half = torch.cat([_harmonics(difference), _shells(difference, lattice)], dim=-1)
-        return _both_ways(half, coords.shape[1])
+    with torch.autocast(representatives.device.type, enabled=False):
+        atoms = templates.atoms(representatives)
+        difference = wrap_difference(atoms.unsqueeze(1) - representatives.unsqueeze(2))
+        size = difference.shape[:3]
+        flat = difference.flatten(1, 2)
+        members = templates.members
+        mean = members / templates.multiplicity.clamp(min=1).unsqueeze(1)
+        harmonics = mean.mT.unsqueeze(1) @ _harmonics(flat).unflatten(1, size[1:])
+        shells = members.mT.unsqueeze(1) @ _shells(flat, lattice, size[2]).unflatten(1, size[1:])
+        return torch.cat([harmonics, shells, _same_element(templates)], dim=-1)
 
 
-def _both_ways(half: Float[Tensor, "B P F"], num_atoms: int) -> Float[Tensor, "B N N F"]:
-    """Features of all pairs from those with i <= j, row by row."""
-    atom = torch.arange(num_atoms, device=half.device)
-    low, high = torch.minimum(atom[:, None], atom), torch.maximum(atom[:, None], atom)
-    number = low * (2 * num_atoms - low - 1) // 2 + high  # of the pair among those with i <= j
-    odd, even = [-1.0] * 3 * NUM_HARMONICS, [1.0] * 3 * NUM_HARMONICS  # sines, cosines
-    reversal = torch.tensor([*odd, *even, *[1.0, -1.0, -1.0, -1.0] * NUM_RADIAL])
-    sign = torch.where((atom[:, None] > atom)[..., None], reversal.to(half), 1.0)
-    return half[:, number] * sign
+def _same_element(templates: Templates) -> Float[Tensor, "B O O 1"]:
+    sign = torch.where(templates.same_class, 1.0, -1.0)
+    return (sign * templates.classes_known[:, None, None]).unsqueeze(-1)
 
 
 def _harmonics(difference: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P H"]:
@@ -66,15 +77,28 @@ def _harmonics(difference: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P H"]:
 
 
 def _shells(
-    difference: Float[Tensor, "B P 3"], lattice: Float[Tensor, "B 3 3"]
+    difference: Float[Tensor, "B P 3"], lattice: Float[Tensor, "B 3 3"], num_atoms: int
 ) -> Float[Tensor, "B P R"]:
     """Sums over images of the Gaussians, and of the Gaussians times the unit vector."""
     cart = (difference @ lattice).movedim(-1, 0)  # components first: long rows are fast
-    offsets = (NEIGHBOUR_CELLS.to(cart) @ lattice).movedim(-1, 0)  # [3, B, 27]
-    images = cart.unsqueeze(-1) + offsets.unsqueeze(2)  # [3, B, P, 27]
+    offsets = (_near_translations(lattice, num_atoms) @ lattice).movedim(-1, 0)  # [3, B, M]
+    images = cart.unsqueeze(-1) + offsets.unsqueeze(2)  # [3, B, P, M]
     distance = (images.square().sum(0) + 1e-6).sqrt()
     weights = torch.cat([torch.ones_like(distance)[None], images / distance])
     return _radial_sums(distance.flatten(0, 1), weights.flatten(1, 2)).view(*cart.shape[1:], -1)
+
+
+def _near_translations(lattice: Float[Tensor, "B 3 3"], num_atoms: int) -> Float[Tensor, "B M 3"]:
+    """The lattice translations that can bring an atom nearest, of those up to 2 cells away.
+
+    A wrapped difference has components of at most 1/2, so the translation T leaves at least
+    `max(|T| - 1/2, 0)` of each: the length of that vector ranks them.
+    """
+    translations = _TRANSLATIONS.to(lattice)
+    count = next((m for n, m in _NUM_TRANSLATIONS if num_atoms <= n), _FEWEST_TRANSLATIONS)
+    least = translations.sign() * (translations.abs() - 0.5).clamp(min=0)
+    nearest = torch.linalg.vector_norm(least @ lattice, dim=-1).topk(count, largest=False)
+    return translations[nearest.indices]
 
 
 def _radial_sums(
@@ -100,7 +124,7 @@ def _radial_sums(
 
 
 class PairEmbedding(nn.Module):
-    """Small MLP from pair geometry to pair features, in the light of the crystal's state."""
+    """Small MLP from pair geometry to pair features, given the embedding of the whole crystal."""
 
     def __init__(self, dim: int, pair_dim: int) -> None:
         super().__init__()
@@ -109,8 +133,8 @@ class PairEmbedding(nn.Module):
         self.out = nn.Linear(2 * pair_dim, pair_dim)
 
     def forward(
-        self, features: Float[Tensor, "B N N F"], context: Float[Tensor, "B D"]
-    ) -> Float[Tensor, "B N N P"]:
+        self, features: Float[Tensor, "B O O F"], context: Float[Tensor, "B D"]
+    ) -> Float[Tensor, "B O O P"]:
         """The noise level enters here: under strong noise geometry must not be believed."""
         hidden = self.project(features) + self.context(context)[:, None, None]
         return self.out(nn.functional.silu(hidden))

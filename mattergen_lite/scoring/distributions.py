@@ -40,7 +40,7 @@ def distances(
         raise ValueError(
             f"{len(densities)} crystals against {len(index)} known ones: expected at least one each"
         )
-    known_elements = element_sets(known.crystals(index)).sum(-1)
+    known_elements = element_sets(known.crystals(index).atomic_numbers).sum(-1)
     return Distances(
         density=float(wasserstein_distance(densities, known.columns["density"][index].numpy())),
         n_ary=float(wasserstein_distance(num_elements, known_elements.numpy())),

@@ -100,7 +100,7 @@ def known_hits(target: PropertyTarget, crystals: CrystalDataset) -> list[Met]:
     """Whether each crystal of a dataset is what is asked for; None where it has no value."""
     prop = target.definition
     if prop.kind == "elements":
-        values = element_sets(crystals.crystals(torch.arange(len(crystals))))
+        values = element_sets(crystals.crystals(torch.arange(len(crystals))).atomic_numbers)
     else:
         values = crystals.columns.get(prop.name, torch.full((len(crystals),), torch.nan))
     asked = target.cell(target.draw(torch.Generator().manual_seed(0)))

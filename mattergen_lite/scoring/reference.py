@@ -69,9 +69,9 @@ class Reference:
 
     @classmethod
     def embedded(cls) -> "Reference":
-        """The Materials Project structures of up to 20 atoms that ship with the package."""
-        with as_file(files("mattergen_lite") / "assets" / "mp_le20.parquet") as path:
-            return cls.from_parquet(path, name="Materials Project, up to 20 atoms")
+        """The Materials Project structures of up to 52 atoms that ship with the package."""
+        with as_file(files("mattergen_lite") / "assets" / "mp.parquet") as path:
+            return cls.from_parquet(path, name="Materials Project, up to 52 atoms")
 
     @classmethod
     def from_parquet(cls, path: Path, *, name: str) -> "Reference":

@@ -1,0 +1,239 @@
+"""Samples built into a host: its fixed sites under their own symmetry, and orbits to be found.
+
+The fixed sites have a space group of their own. Atoms to place take Wyckoff positions of that group
+whose multiplicities add up to their number; the positions are those that known crystals of the
+group have, and the general one. Without symmetry, or where no positions add up, every atom is an
+orbit of its own.
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from mattergen_lite.config import ModelConfig
+from mattergen_lite.constraints import Constraints
+from mattergen_lite.drafts import Draft, Symmetry, place_on_orbits, template_library
+from mattergen_lite.host import CellChange, Host
+from mattergen_lite.symmetry.orbits import (
+    SYMPREC,
+    Orbits,
+    find_setting,
+    orbits_in_setting,
+    p1_orbits,
+)
+from mattergen_lite.symmetry.space_groups import space_group
+
+_MIN_DISTANCE = 0.7  # Å; a position without freedom nearer than that to a fixed atom is taken
+_TRIES = 2000  # random sets of positions looked at for one whose multiplicities add up
+
+
+@dataclass(frozen=True, kw_only=True)
+class Position:
+    """A Wyckoff position that atoms can be placed on."""
+
+    frac_coords: tuple[float, float, float]
+    operations: tuple[int, ...]
+    is_free: bool  # whether it has a free coordinate, so that several orbits can be on it
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostDrafting:
+    """Drafts of samples around the fixed sites of one host."""
+
+    constraints: Constraints
+    host: Host
+    framework: Orbits  # of the fixed sites, in the primitive cell of their group
+    change: CellChange  # from the host's cell to that of the framework
+    positions: tuple[Position, ...]
+    placed: tuple[int, ...]  # possible numbers of atoms to place in the primitive cell
+    max_orbits: int
+
+    @classmethod
+    def of(cls, constraints: Constraints, symmetry: Symmetry, model: ModelConfig) -> "HostDrafting":
+        """What can be placed where.
+
+        Raises:
+            ValueError: If the model makes too few orbits for the host, or no positions add up to a
+                number of atoms that is asked for.
+        """
+        host = constraints.host
+        totals = constraints.atom_counts(model.max_atoms)
+        wanted = [total - len(host.numbers) for total in totals]
+        options = [_without_symmetry(host)]
+        if symmetry.prescribed and len(host.numbers):
+            options = [*_with_symmetry(host), *options]
+        for framework, change in options:
+            drafting = cls(
+                constraints=constraints,
+                host=host,
+                framework=framework,
+                change=change,
+                positions=_positions(framework, model),
+                placed=tuple(n // change.num_copies for n in wanted if n % change.num_copies == 0),
+                max_orbits=model.max_orbits,
+            )
+            possible = tuple(n for n in drafting.placed if drafting.can_place(n))
+            if possible:
+                return cls(**(vars(drafting) | {"placed": possible}))
+        raise ValueError(
+            f"{host.name}: no Wyckoff positions of its fixed sites' symmetry (space group "
+            f"{options[0][0].space_group}) add up to {_listed(wanted)} atoms, and without symmetry "
+            f"there are more than the {model.max_orbits} orbits that this model makes; place "
+            "another number of atoms or fix fewer sites"
+        )
+
+    def can_place(self, count: int) -> bool:
+        """Whether some positions add up to so many atoms in few enough orbits."""
+        return self._draw_positions(count, torch.Generator().manual_seed(0)) is not None
+
+    def draw(self, rng: torch.Generator) -> Draft:
+        """One draft.
+
+        Raises:
+            ValueError: If the elements that must occur do not fit on the positions.
+        """
+        for _ in range(100):
+            count = self.placed[int(torch.randint(len(self.placed), (), generator=rng))]
+            chosen = self._draw_positions(count, rng)
+            if chosen is None:
+                continue
+            elements = self._elements(chosen, count, rng)
+            if elements is not None:
+                return self._draft(chosen, elements)
+        raise ValueError(
+            f"{self.host.name}: no positions were found for the elements that are asked for; "
+            "place another number of atoms, or say space-group none"
+        )
+
+    def _draw_positions(self, count: int, rng: torch.Generator) -> list[Position] | None:
+        room = self.max_orbits - len(self.framework.operations)
+        for _ in range(_TRIES if count else 1):
+            chosen: list[Position] = []
+            left, open_ones = count, list(self.positions)
+            while left and open_ones and len(chosen) < room:
+                fitting = [one for one in open_ones if len(one.operations) <= left]
+                if not fitting:
+                    break
+                one = fitting[int(torch.randint(len(fitting), (), generator=rng))]
+                chosen.append(one)
+                left -= len(one.operations)
+                if not one.is_free:
+                    open_ones.remove(one)
+            if not left:
+                return chosen
+        return None
+
+    def _elements(
+        self, chosen: list[Position], count: int, rng: torch.Generator
+    ) -> tuple[int, ...] | None:
+        """Elements of the placed orbits, 0 where open."""
+        cells = self.change.num_copies
+        total = count * cells + len(self.host.numbers)
+        pinned = Counter(self.constraints.pinned(total))
+        pinned -= Counter(self.host.numbers.tolist())
+        complete = bool(self.constraints.formula)
+        if complete:
+            pinned = Counter({z: number // cells for z, number in pinned.items()})
+        sizes = np.array([len(one.operations) for one in chosen], dtype=int)
+        return place_on_orbits(sizes, pinned, complete, rng)
+
+    def _draft(self, chosen: list[Position], elements: tuple[int, ...]) -> Draft:
+        framework = self.framework
+        orbits = Orbits(
+            space_group=framework.space_group,
+            lattice=framework.lattice,
+            atomic_numbers=np.concatenate(
+                [framework.atomic_numbers, np.ones(len(chosen), int)]
+            ).astype(int),
+            frac_coords=np.array(
+                [*framework.frac_coords, *(one.frac_coords for one in chosen)]
+            ).reshape(-1, 3),
+            operations=(
+                *framework.operations,
+                *(np.array(one.operations) for one in chosen),
+            ),
+        )
+        fixed = framework.atomic_numbers.tolist()
+        return Draft(
+            orbits=orbits,
+            elements=(*fixed, *elements),
+            known=(True,) * len(fixed) + (False,) * len(chosen),
+            prescribed=False,
+            fixed_cell=self.host.fix_lattice,
+            host=self.host,
+            change=self.change,
+        )
+
+
+def _with_symmetry(host: Host) -> list[tuple[Orbits, CellChange]]:
+    """The fixed sites as orbits of their own group; nothing where that group cannot be used."""
+    arguments = (host.numbers.numpy(), host.coords.numpy(), host.lattice.numpy())
+    try:
+        setting = find_setting(*arguments, SYMPREC)
+        orbits = orbits_in_setting(setting, *arguments, 2 * SYMPREC)
+    except ValueError:
+        return []
+    to_primitive = np.linalg.inv(setting.group.primitive_cell)
+    change = CellChange(
+        matrix=torch.from_numpy(setting.matrix.T @ to_primitive),
+        shift=torch.from_numpy(setting.shift @ to_primitive),
+    )
+    return [(orbits, change)]
+
+
+def _without_symmetry(host: Host) -> tuple[Orbits, CellChange]:
+    """The fixed sites in the host's reduced cell, each an orbit."""
+    matrix = host.reduction.inverse()
+    coords = (host.coords @ matrix).numpy()
+    lattice = (host.reduction @ host.lattice).numpy()
+    orbits = p1_orbits(host.numbers.numpy(), coords, lattice)
+    return orbits, CellChange(matrix=matrix, shift=torch.zeros(3, dtype=torch.double))
+
+
+def _positions(framework: Orbits, model: ModelConfig) -> tuple[Position, ...]:
+    """Wyckoff positions of a group: the general one, and those on which known crystals have atoms.
+
+    Those without freedom are left out where the framework has an atom.
+    """
+    group = space_group(framework.space_group)
+    general = Position(
+        frac_coords=(0.0, 0.0, 0.0),
+        operations=tuple(range(len(group.rotations))),
+        is_free=True,
+    )
+    if framework.space_group == 1:
+        return (general,)
+    library = template_library(model.max_orbits, model.max_atoms)
+    crystals = library.crystals
+    found: dict[tuple, Position] = {}
+    for row in np.flatnonzero(library.space_groups == framework.space_group).tolist():
+        orbits = crystals.orbits(row)
+        start = int(crystals.first_orbit[row])
+        for number, (x, operations) in enumerate(
+            zip(orbits.frac_coords, orbits.operations, strict=True)
+        ):
+            basis = crystals.basis[start + number].numpy()
+            is_free = bool(basis.any())
+            place = x - x @ np.linalg.pinv(basis) @ basis if is_free else x
+            key = (len(operations), *np.rint(basis.ravel()), *(np.rint(place * 48) % 48))
+            if key not in found and (is_free or not _occupied(place, framework)):
+                found[key] = Position(
+                    frac_coords=tuple(place.tolist()),
+                    operations=tuple(operations.tolist()),
+                    is_free=is_free,
+                )
+    return (general, *(one for one in found.values() if len(one.operations) < len(group.rotations)))
+
+
+def _occupied(place: np.ndarray, framework: Orbits) -> bool:
+    """Whether the framework has an atom there."""
+    _, atoms = framework.expand()
+    apart = atoms - place
+    distance = np.linalg.norm((apart - np.rint(apart)) @ framework.lattice, axis=-1)
+    return bool((distance < _MIN_DISTANCE).any())
+
+
+def _listed(counts: list[int]) -> str:
+    return ", ".join(map(str, counts))

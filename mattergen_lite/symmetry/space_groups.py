@@ -1,0 +1,61 @@
+"""Operations of the 230 space groups, each in a primitive cell of its standard setting.
+
+The setting is spglib's first of each group: unique axis b and cell choice 1 in monoclinic groups,
+origin choice 1, hexagonal axes for rhombohedral lattices. `scripts/build_space_groups.py` writes
+the file that is read here, so that training needs no spglib.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import as_file, files
+
+import numpy as np
+
+from mattergen_lite.shapes import Float, Int
+
+NUM_SPACE_GROUPS = 230
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpaceGroup:
+    """Operations `x -> rotations[g] @ x + translations[g]` on fractional coordinates."""
+
+    number: int
+    rotations: Int[np.ndarray, "G 3 3"]  # the identity first
+    translations: Float[np.ndarray, "G 3"]  # in [0, 1)
+    primitive_cell: Float[np.ndarray, "3 3"]  # rows: its vectors in units of the standard cell's
+    hall_number: int  # of the setting
+
+    @property
+    def centring(self) -> int:
+        """Primitive cells in the standard cell: 1, 2, 3 or 4."""
+        return int(np.rint(1 / np.linalg.det(self.primitive_cell)))
+
+
+@cache
+def space_group_tables() -> dict[str, np.ndarray]:
+    """Arrays of all groups, index = number: rotations [231, 48, 3, 3], translations, ..."""
+    with as_file(files("mattergen_lite") / "assets" / "space_groups.npz") as path:
+        tables = dict(np.load(path))
+    counts = np.maximum(tables["num_operations"], 1)[:, None, None]
+    return tables | {"mean_rotations": tables["rotations"].sum(axis=1) / counts}
+
+
+@cache
+def space_group(number: int) -> SpaceGroup:
+    """One space group by its international number.
+
+    Raises:
+        ValueError: If there is no such group.
+    """
+    if not 1 <= number <= NUM_SPACE_GROUPS:
+        raise ValueError(f"space group {number}: expected 1 to {NUM_SPACE_GROUPS}")
+    tables = space_group_tables()
+    count = int(tables["num_operations"][number])
+    return SpaceGroup(
+        number=number,
+        rotations=tables["rotations"][number, :count].astype(int),
+        translations=tables["translations"][number, :count],
+        primitive_cell=tables["primitive_cells"][number],
+        hall_number=int(tables["hall_numbers"][number]),
+    )
