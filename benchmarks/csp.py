@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from mattergen_lite.patterns import parse_space_group
 from measuring import Row, report
 from pymatgen.core import Structure
 
@@ -28,7 +29,6 @@ from mattergen_lite.constraints import Constraints
 from mattergen_lite.data import CrystalDataset, read_table, select_rows
 from mattergen_lite.io import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
-from mattergen_lite.patterns import parse_space_group
 from mattergen_lite.sampling import SamplerOptions, Target, sample
 from mattergen_lite.scoring.prediction import displacements
 from mattergen_lite.verbs import DEFAULT_CHECKPOINT

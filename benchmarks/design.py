@@ -32,6 +32,7 @@ import torch
 from csp import append
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from mattergen_lite.patterns import parse_space_group
 from own_property import Judge, fit_judge
 from tqdm import tqdm
 
@@ -48,7 +49,6 @@ from mattergen_lite.elements import symbols
 from mattergen_lite.figures import GREY, ORANGE
 from mattergen_lite.io import StructureRecord, to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
-from mattergen_lite.patterns import parse_space_group
 from mattergen_lite.probe import Oracle, oracles
 from mattergen_lite.properties import Property
 from mattergen_lite.sampling import SamplerOptions, Target, learned_values, sample

@@ -67,7 +67,9 @@ class DataConfig(Section):
     max_e_above_hull: float | None = None  # eV/atom; rows without a value are dropped when set
     max_orbits: PositiveInt = 20  # symmetry-distinct atoms: the tokens of the network
     max_atoms: PositiveInt = 52  # in the primitive cell
-    symmetry_dropout: float = 0.2  # share of crystals shown as orbits of a subgroup, half of them P1
+    symmetry_dropout: float = (
+        0.2  # share of crystals shown as orbits of a subgroup, half of them P1
+    )
     batch_size: PositiveInt = 256  # crystals per device and step
     pool_batches: PositiveInt = 32  # batches that are sorted by size together: less padding
 

@@ -5,11 +5,7 @@ the xy plane, atoms sorted by atomic number. The table has one row per crystal: 
 `formula`, `num_atoms`, `atomic_numbers`, `frac_coords` (3N numbers in [0, 1)), `lattice` (rows a,
 b, c in Å), `space_group`, `split` and one float column per property, null where unknown.
 
-Beside the atoms stands what training works on, the same crystal as orbits of its space group within
-0.1 Å, in the primitive cell of the group's standard setting (`symmetry.orbits`): `orbit_space_group`
-and `orbit_lattice`; for each orbit `orbit_numbers`, `orbit_coords` (of the representative),
-`orbit_multiplicities`, `orbit_basis` (rows of free directions) and `orbit_rotation_types` (how many
-operations of each kind leave the site in place); for each atom `orbit_operations`.
+Beside the atoms stands what training works on: the same crystal as orbits (`symmetry.columns`).
 """
 
 import csv
@@ -45,7 +41,8 @@ from mattergen_lite.io import (
     iter_documents,
     parse_document,
 )
-from mattergen_lite.symmetry.orbits import Orbits, find_orbits, site_symmetry
+from mattergen_lite.symmetry.columns import ORBIT_TYPES, orbit_columns
+from mattergen_lite.symmetry.orbits import Orbits, find_orbits
 
 SPLITS = ("train", "val", "test", "val_or_test", "unknown", "extra")
 SYMPREC = 0.01  # Å; relaxed crystals
@@ -64,14 +61,7 @@ CORE_SCHEMA = pa.schema(
         "lattice": pa.list_(pa.float32()),
         "space_group": pa.int16(),
         "split": pa.string(),
-        "orbit_space_group": pa.int16(),
-        "orbit_lattice": pa.list_(pa.float32()),
-        "orbit_numbers": pa.list_(pa.int8()),
-        "orbit_coords": pa.list_(pa.float32()),
-        "orbit_multiplicities": pa.list_(pa.int8()),
-        "orbit_operations": pa.list_(pa.int8()),
-        "orbit_basis": pa.list_(pa.int8()),
-        "orbit_rotation_types": pa.list_(pa.int8()),
+        **ORBIT_TYPES,
     }
 )
 
@@ -148,21 +138,6 @@ def _orbits(crystal: Structure) -> Orbits:
     return find_orbits(
         np.array(crystal.atomic_numbers), crystal.frac_coords, crystal.lattice.matrix
     )
-
-
-def orbit_columns(orbits: Orbits) -> Row:
-    """The part of a table row that describes a crystal by its orbits."""
-    basis, rotation_types = site_symmetry(orbits.space_group, orbits.frac_coords)
-    return {
-        "orbit_space_group": orbits.space_group,
-        "orbit_lattice": orbits.lattice.ravel().tolist(),
-        "orbit_numbers": orbits.atomic_numbers.tolist(),
-        "orbit_coords": orbits.frac_coords.ravel().tolist(),
-        "orbit_multiplicities": orbits.multiplicities.tolist(),
-        "orbit_operations": np.concatenate(orbits.operations).tolist(),
-        "orbit_basis": basis.ravel().tolist(),
-        "orbit_rotation_types": rotation_types.ravel().tolist(),
-    }
 
 
 def _rounded(crystal: Structure) -> Structure:

@@ -25,24 +25,12 @@ from mattergen_lite.elements import MAX_ATOMIC_NUMBER, atomic_masses, herfindahl
 from mattergen_lite.geometry import cell_volume
 from mattergen_lite.properties import Conditions, Property, crystal_system
 from mattergen_lite.shapes import Bool, Float, Int
+from mattergen_lite.symmetry.columns import ORBIT_TYPES
 from mattergen_lite.symmetry.orbits import NUM_ROTATION_TYPES, Orbits
 from mattergen_lite.symmetry.space_groups import space_group_tables
 from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
 
 EMBEDDED = "embedded"
-ORBIT_COLUMNS = (
-    "split",
-    "num_atoms",
-    "e_above_hull",
-    "orbit_space_group",
-    "orbit_lattice",
-    "orbit_numbers",
-    "orbit_coords",
-    "orbit_multiplicities",
-    "orbit_operations",
-    "orbit_basis",
-    "orbit_rotation_types",
-)
 # Constructor arguments of `OrbitDataset` that are tensors.
 _ORBIT_TENSORS = (
     "space_group",
@@ -229,7 +217,7 @@ def _computed_columns(
 class OrbitDataset:
     """M crystals of any size as orbits, concatenated, with their properties (NaN: unknown)."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (one argument a packed column)
         self,
         *,
         space_group: Int[Tensor, "M"],
@@ -440,9 +428,7 @@ def embedded_crystals(*splits: str) -> CrystalDataset:
     )
 
 
-def embedded_orbits(
-    *, max_orbits: int, max_atoms: int, max_e_above_hull: float
-) -> OrbitDataset:
+def embedded_orbits(*, max_orbits: int, max_atoms: int, max_e_above_hull: float) -> OrbitDataset:
     """Crystals of the embedded table that may be trained on, near the hull, as orbits.
 
     Those are the splits train, val and extra; what is or may be in MP-20's test split is not there.
@@ -450,7 +436,11 @@ def embedded_orbits(
     limits = DataConfig(
         max_orbits=max_orbits, max_atoms=max_atoms, max_e_above_hull=max_e_above_hull
     )
-    table = select_rows(read_table(EMBEDDED, ORBIT_COLUMNS), ("train", "val", "extra"), limits)
+    table = select_rows(
+        read_table(EMBEDDED, ["split", "num_atoms", "e_above_hull", *ORBIT_TYPES]),
+        ("train", "val", "extra"),
+        limits,
+    )
     return OrbitDataset.from_table(table)
 
 
@@ -473,12 +463,12 @@ class BatchOrder:
         views: Mapping[int, int] | None = None,
     ) -> None:
         """Args:
-            size: By which rows are sorted, of crystals and then of their views.
-            batch_size: Crystals of a global batch.
-            pool_batches: Batches that are sorted together.
-            seed: Of the order.
-            num_crystals: How many rows are crystals; None: all.
-            views: Row of a crystal -> row of its view, which is shown every other time.
+        size: By which rows are sorted, of crystals and then of their views.
+        batch_size: Crystals of a global batch.
+        pool_batches: Batches that are sorted together.
+        seed: Of the order.
+        num_crystals: How many rows are crystals; None: all.
+        views: Row of a crystal -> row of its view, which is shown every other time.
         """
         self.size = np.asarray(size)
         self.batch_size = batch_size
@@ -576,10 +566,10 @@ class CrystalDataModule(pl.LightningDataModule):
         self, config: DataConfig, properties: Sequence[Property], seed: int, views: pa.Table | None
     ) -> None:
         """Args:
-            config: Which crystals, and batches of how many.
-            properties: What is shown of them besides their structure.
-            seed: Of the order.
-            views: Orbit columns of the same crystals with less symmetry, and the `row` of each.
+        config: Which crystals, and batches of how many.
+        properties: What is shown of them besides their structure.
+        seed: Of the order.
+        views: Orbit columns of the same crystals with less symmetry, and the `row` of each.
         """
         super().__init__()
         self.config = config

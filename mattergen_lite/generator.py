@@ -9,7 +9,8 @@ import torch
 
 from mattergen_lite.config import GenerateConfig
 from mattergen_lite.constraints import parse_constraints
-from mattergen_lite.drafts import Drafting, parse_space_group
+from mattergen_lite.drafting.drafting import Drafting
+from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.host import parse_host
 from mattergen_lite.io import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, model_provenance, weights_hash

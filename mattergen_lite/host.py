@@ -1,7 +1,7 @@
-"""A structure that samples are built into: which of its sites, and whether its cell, stay as given.
+"""A structure that samples are built into: which sites, and whether the cell, stay as given.
 
-The host keeps its own cell. Samples are made in the primitive cell of the fixed sites' symmetry, and
-come back; fixed sites are then the very numbers of the file.
+The host keeps its own cell. Samples are made in the primitive cell of the fixed sites' symmetry,
+and come back; fixed sites are then the very numbers of the file.
 """
 
 from contextlib import suppress

@@ -221,9 +221,7 @@ class ProbeSteering:
             cell=step.cell + scale[:, None] * gradient.cell,
         )
 
-    def gradient(
-        self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates
-    ) -> State:
+    def gradient(self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates) -> State:
         """Gradient of log p(y | noisy) through the network, with respect to the noisy crystals.
 
         A step of one cell fraction along a free direction changes its coordinate by 1/|b|, hence
@@ -401,7 +399,9 @@ def noisy_features(
     rng: torch.Generator,
 ) -> Float[Tensor, "M2 D"]:
     """Features of all crystals at one noise level, drawn `num_draws` times, draw after draw."""
-    order = torch.from_numpy(np.argsort(crystals.sort_key()))  # similar sizes share a batch: less padding
+    order = torch.from_numpy(
+        np.argsort(crystals.sort_key())
+    )  # similar sizes share a batch: less padding
     draws = []
     for _ in range(num_draws):
         parts = []

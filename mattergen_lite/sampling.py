@@ -6,7 +6,7 @@ sample of a large run can be made again by itself.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Literal, Protocol, runtime_checkable
 
@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from mattergen_lite.crystal import CrystalBatch, Prediction, concatenate
 from mattergen_lite.diffusion.joint import State
-from mattergen_lite.drafts import Draft, DraftBatch, Drafting
+from mattergen_lite.drafting.draft import Draft, DraftBatch
+from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.elements import DESCRIPTOR_DIM
 from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.inpainting import Known
@@ -78,8 +79,8 @@ class Target:
     """What is asked of every sample: properties are guided, what drafts say is exact."""
 
     properties: tuple[PropertyTarget, ...] = ()
-    wishes: tuple[PropertyTarget, ...] = ()  # guided likewise, but not what samples are measured by
-    drafting: Drafting = Drafting()  # elements, sizes, templates, known sites
+    wishes: tuple[PropertyTarget, ...] = ()  # guided too; samples are not measured by them
+    drafting: Drafting = field(default_factory=Drafting)  # elements, sizes, templates, known sites
     steering: tuple[Steering, ...] = ()  # by probes, added to the model's displacement
 
 
@@ -311,7 +312,10 @@ def sample_batch(
     if options.strength < 1:
         start = model.diffusion.encode(batch.crystals).shifted(start, 1.0)
     denoiser = guided_displacement(
-        model, batch, guided_calls((*target.properties, *target.wishes), conditions), target.steering
+        model,
+        batch,
+        guided_calls((*target.properties, *target.wishes), conditions),
+        target.steering,
     )
     solve = solve_heun if options.solver == "heun" else solve_multistep
     cooler = tempered(noise, options.temperature)

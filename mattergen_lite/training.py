@@ -13,7 +13,6 @@ Needs only torch, lightning, numpy, pyarrow and pydantic until the export.
 """
 
 import csv
-import math
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -57,7 +56,6 @@ from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.properties import Conditions
 from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.templates import OrbitCrystals, classes_by_element
-from mattergen_lite.views import view_columns
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
@@ -253,13 +251,16 @@ def reduced_views(config: RunConfig) -> pa.Table | None:
     share = 2 * config.data.symmetry_dropout
     if share == 0:
         return None
+    from mattergen_lite.views import view_columns  # needs spglib, which a bare node may lack
+
     path = config.run_dir / VIEWS
     if not path.exists():
         table = select_rows(read_table(config.data.path), config.data.train_splits, config.data)
         views = view_columns(table, share, config.data.max_orbits, config.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            pq.write_table(views, temporary, compression="zstd")
+        temporary = path.with_name(f".{VIEWS}.{os.getpid()}")
+        pq.write_table(views, temporary, compression="zstd")
+        temporary.replace(path)
     views = pq.read_table(path)
     return views if len(views) else None
 

@@ -541,7 +541,7 @@ def finetune(
     from mattergen_lite.finetuning import FinetuneOptions
     from mattergen_lite.finetuning import finetune as run
     from mattergen_lite.labels import read_labelled
-    from mattergen_lite.model import find_checkpoint, read_config
+    from mattergen_lite.model import find_checkpoint
     from mattergen_lite.scoring.pool import available_cores
 
     options = FinetuneOptions(

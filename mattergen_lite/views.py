@@ -5,8 +5,8 @@ import pyarrow as pa
 import spglib
 from tqdm import tqdm
 
-from mattergen_lite.curation import CORE_SCHEMA, orbit_columns
 from mattergen_lite.data import OrbitDataset
+from mattergen_lite.symmetry.columns import ORBIT_TYPES, orbit_columns
 from mattergen_lite.symmetry.orbits import Orbits, p1_orbits
 from mattergen_lite.symmetry.space_groups import space_group
 from mattergen_lite.symmetry.subgroups import orbits_in_subgroup, random_subgroup
@@ -29,12 +29,13 @@ def view_columns(table: pa.Table, share: float, max_orbits: int, seed: int) -> p
     data = OrbitDataset.from_table(table)
     rng = np.random.default_rng([seed, 2])
     rows = []
-    for row in tqdm(np.flatnonzero(rng.random(len(data)) < share).tolist(), desc="views", disable=None):
+    for row in tqdm(
+        np.flatnonzero(rng.random(len(data)) < share).tolist(), desc="views", disable=None
+    ):
         view = reduced(data.orbits(row), rng)
         if view is not None and len(view.operations) <= max_orbits:
             rows.append({"row": row, **orbit_columns(view)})
-    fields = [field for field in CORE_SCHEMA if field.name.startswith("orbit_")]
-    return pa.Table.from_pylist(rows, schema=pa.schema([("row", pa.int64()), *fields]))
+    return pa.Table.from_pylist(rows, schema=pa.schema({"row": pa.int64(), **ORBIT_TYPES}))
 
 
 def reduced(orbits: Orbits, rng: np.random.Generator) -> Orbits | None:

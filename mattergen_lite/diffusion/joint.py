@@ -57,9 +57,7 @@ class JointDiffusion(nn.Module):
         return State(
             types=atom_types.encode(crystals.atomic_numbers),
             free_coords=torch.zeros_like(templates.origin),
-            cell=self.lattice.encode(
-                crystals.lattice, templates.space_group, templates.num_atoms
-            ),
+            cell=self.lattice.encode(crystals.lattice, templates.space_group, templates.num_atoms),
         )
 
     def noise(self, normal: State, templates: Templates) -> State:
@@ -102,9 +100,7 @@ class JointDiffusion(nn.Module):
     ) -> Losses:
         """Denoising losses per crystal and channel: small crystals count like large ones."""
         templates = crystals.templates
-        logits = self.posterior_logits(
-            prediction, noisy, sigma, self.allowed_elements, templates
-        )
+        logits = self.posterior_logits(prediction, noisy, sigma, self.allowed_elements, templates)
         return Losses(
             types=atom_types.loss(logits, crystals.atomic_numbers, templates.mask),
             coords=coordinates.loss(

@@ -157,5 +157,3 @@ def loss(
     scale = scalings(sigma, SIGMA_DATA)
     target = (clean - scale.skip[:, None] * noisy) / scale.out[:, None]
     return (((prediction - target) ** 2) * free).sum(-1) / free.sum(-1)
-
-

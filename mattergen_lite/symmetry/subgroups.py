@@ -1,7 +1,7 @@
-"""Crystals with less symmetry than they have: what a network trained on them learns of free sites.
+"""Crystals with less symmetry than they have.
 
-A crystal is as well described by the orbits of any subgroup of its space group. Trained under random
-subgroups, down to P1, one network serves samples with and without prescribed symmetry.
+A crystal is as well described by the orbits of any subgroup of its space group. Trained under
+random subgroups, down to P1, one network serves samples with and without prescribed symmetry.
 """
 
 import numpy as np

@@ -23,7 +23,6 @@ from mattergen_lite.shapes import Bool, Float, Int
 from mattergen_lite.symmetry.orbits import Orbits, site_symmetry
 from mattergen_lite.symmetry.space_groups import space_group_tables
 
-
 _OF_ATOMS = ("orbit", "rotations", "translations")
 
 
@@ -162,9 +161,9 @@ class Templates:
             origin: Coordinates of the present representatives.
         """
         chosen = representative.unsqueeze(-1)
-        turn = torch.gather(
-            self.rotations.flatten(2), 1, chosen.expand(-1, -1, 9)
-        ).unflatten(-1, (3, 3))
+        turn = torch.gather(self.rotations.flatten(2), 1, chosen.expand(-1, -1, 9)).unflatten(
+            -1, (3, 3)
+        )
         shift = torch.gather(self.translations, 1, chosen.expand(-1, -1, 3))
         moved = (turn @ origin.unsqueeze(-1)).squeeze(-1) + shift
         # x_a = R_a x + t_a and y = R x + t: x_a = (R_a R^-1) y + t_a - (R_a R^-1) t.
@@ -295,9 +294,7 @@ class OrbitCrystals:
         )
 
 
-def _widened(
-    crystals: OrbitCrystals, name: str, most_orbits: int, most_atoms: int
-) -> Tensor:
+def _widened(crystals: OrbitCrystals, name: str, most_orbits: int, most_atoms: int) -> Tensor:
     """One field of the templates, padded."""
     values = getattr(crystals.templates, name)
     if name in ("space_group", "classes_known"):

@@ -14,7 +14,10 @@ import torch
 
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.constraints import Constraints
-from mattergen_lite.drafts import Draft, Symmetry, place_on_orbits, template_library
+from mattergen_lite.drafting.draft import Draft
+from mattergen_lite.drafting.library import template_library
+from mattergen_lite.drafting.placement import place_on_orbits
+from mattergen_lite.drafting.space_groups import Symmetry
 from mattergen_lite.host import CellChange, Host
 from mattergen_lite.symmetry.orbits import (
     SYMPREC,

@@ -1,0 +1,10 @@
+"""What is settled of each sample before any noise.
+
+    Drafting(constraints=parse_constraints(formula="LiFePO4"), symmetry=parse_space_group(None))
+
+A sample takes the template of a known crystal: its space group, orbits and stoichiometry, not its
+elements, free coordinates or cell. Templates come as often as known crystals near the hull have
+them. Elements that must occur are put on whole classes of orbits, where similar elements are in the
+known crystal. Without prescribed symmetry every atom is an orbit of its own; in a host, orbits are
+added to those of the fixed sites.
+"""

@@ -1,0 +1,76 @@
+"""One sample before any noise, and a batch of them as tensors."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+
+from mattergen_lite.crystal import CrystalBatch
+from mattergen_lite.host import CellChange, Host
+from mattergen_lite.shapes import Bool
+from mattergen_lite.symmetry.orbits import Orbits
+from mattergen_lite.symmetry.templates import OrbitCrystals, classes_by_element
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """What is settled of one sample."""
+
+    orbits: Orbits  # the template; elements and places are taken over only where said below
+    elements: tuple[int, ...]  # atomic number that each orbit must have; 0 = open
+    known: tuple[bool, ...]  # orbits that stay where they are
+    prescribed: bool  # orbits of one element in the template hold one element in the sample
+    fixed_cell: bool = False
+    host: Host | None = None
+    change: CellChange | None = None  # from the host's cell to that of the template
+
+    @property
+    def size(self) -> int:
+        """What batches are sorted by: the number of orbits, then of atoms."""
+        return 1000 * len(self.elements) + int(self.orbits.multiplicities.sum())
+
+    def restored(self, crystal: OrbitCrystals) -> CrystalBatch:
+        """A finished sample (a batch of one) as atoms; in the host's cell, if there is a host."""
+        atoms = replace(crystal, lattice=crystal.lattice.double()).expand()
+        if self.host is None:
+            return atoms
+        known = np.repeat(self.known, self.orbits.multiplicities)
+        return self.host.restored(atoms, torch.from_numpy(known), self.change)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DraftBatch:
+    """B drafts as tensors."""
+
+    crystals: OrbitCrystals
+    allowed: Bool[Tensor, "B O Z"]
+    known: Bool[Tensor, "B O"]
+    fixed_cell: Bool[Tensor, "B"]
+
+    @classmethod
+    def of(cls, drafts: Sequence[Draft], allowed: Bool[Tensor, "Z"]) -> "DraftBatch":
+        """Pad drafts to the most orbits and atoms.
+
+        Args:
+            drafts: What is settled of each sample.
+            allowed: Elements that open orbits may hold.
+        """
+        crystals = OrbitCrystals.of([draft.orbits for draft in drafts])
+        prescribed = torch.tensor([draft.prescribed for draft in drafts])
+        crystals = crystals.with_classes(classes_by_element(crystals.atomic_numbers), prescribed)
+        shape = crystals.atomic_numbers.shape
+        table = allowed.repeat(*shape, 1)
+        known = torch.zeros(shape, dtype=torch.bool)
+        for row, draft in enumerate(drafts):
+            known[row, : len(draft.known)] = torch.tensor(draft.known)
+            for orbit, number in enumerate(draft.elements):
+                if number:
+                    table[row, orbit] = False
+                    table[row, orbit, number] = True
+        fixed_cell = torch.tensor([draft.fixed_cell for draft in drafts])
+        return cls(crystals=crystals, allowed=table, known=known, fixed_cell=fixed_cell)
+
+    def to(self, device: torch.device | str) -> "DraftBatch":
+        """The same drafts on another device."""
+        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})

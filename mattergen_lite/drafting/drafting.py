@@ -1,0 +1,41 @@
+"""All that is asked of samples exactly, and the drafts that fulfil it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from mattergen_lite.config import ModelConfig
+from mattergen_lite.constraints import Constraints
+from mattergen_lite.drafting.draft import Draft
+from mattergen_lite.drafting.free import FreeDrafting
+from mattergen_lite.drafting.hosts import HostDrafting
+from mattergen_lite.drafting.space_groups import Symmetry
+from mattergen_lite.drafting.templates import TemplateDrafting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drafting:
+    """What is asked of every sample exactly."""
+
+    constraints: Constraints = field(default_factory=Constraints)
+    symmetry: Symmetry = field(default_factory=Symmetry)
+
+    def draw(self, model: ModelConfig, rngs: Sequence[torch.Generator]) -> list[Draft]:
+        """One draft from each generator.
+
+        Args:
+            model: Its largest numbers of orbits and atoms limit what can be drafted.
+            rngs: One generator a sample.
+
+        Raises:
+            ValueError: If nothing that the model can make is what is asked for.
+        """
+        counts = self.constraints.atom_counts(model.max_atoms)
+        if self.constraints.host is not None:
+            source = HostDrafting.of(self.constraints, self.symmetry, model)
+        elif self.symmetry.prescribed:
+            source = TemplateDrafting.of(self.constraints, self.symmetry, counts, model)
+        else:
+            source = FreeDrafting.of(self.constraints, counts, model)
+        return [source.draw(rng) for rng in rngs]

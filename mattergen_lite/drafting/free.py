@@ -1,0 +1,56 @@
+"""Samples without prescribed symmetry."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mattergen_lite.config import ModelConfig
+from mattergen_lite.constraints import Constraints
+from mattergen_lite.drafting.draft import Draft
+from mattergen_lite.shapes import Float
+from mattergen_lite.symmetry.orbits import p1_orbits
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreeDrafting:
+    """Samples without prescribed symmetry: every atom is an orbit."""
+
+    constraints: Constraints
+    histogram: Float[Tensor, "N"]  # weight of 1, 2, ... atoms
+
+    @classmethod
+    def of(
+        cls, constraints: Constraints, counts: Sequence[int], model: ModelConfig
+    ) -> "FreeDrafting":
+        """Sizes with the frequencies of the training set, uniform where none was ever seen.
+
+        Raises:
+            ValueError: If all sizes have more atoms than the model makes orbits.
+        """
+        counts = [count for count in counts if count <= model.max_orbits]
+        if not counts:
+            raise ValueError(
+                f"space-group none: this model makes at most {model.max_orbits} atoms without "
+                "symmetry; with it, more"
+            )
+        seen = dict(enumerate(model.atom_count_histogram, start=1))
+        weights = torch.tensor(
+            [float(seen.get(n, 0)) if n in counts else 0.0 for n in range(1, max(counts) + 1)]
+        )
+        if not weights.any():
+            weights[[count - 1 for count in counts]] = 1.0
+        return cls(constraints=constraints, histogram=weights)
+
+    def draw(self, rng: torch.Generator) -> Draft:
+        """One draft."""
+        count = int(torch.multinomial(self.histogram, 1, generator=rng)) + 1
+        pinned = self.constraints.pinned(count)
+        return Draft(
+            orbits=p1_orbits(np.ones(count, int), np.zeros((count, 3)), np.eye(3)),
+            elements=(*pinned, *[0] * (count - len(pinned))),
+            known=(False,) * count,
+            prescribed=False,
+        )

@@ -1,0 +1,99 @@
+"""Known crystals whose templates samples take."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from itertools import pairwise
+
+import numpy as np
+import torch
+
+from mattergen_lite.constraints import Constraints
+from mattergen_lite.data import OrbitDataset, embedded_orbits
+from mattergen_lite.drafting.placement import match_elements, place_on_orbits
+from mattergen_lite.shapes import Int
+
+MAX_TEMPLATE_ENERGY = 0.1  # eV/atom above the hull of the crystals whose templates are taken
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A template with elements put where they must be."""
+
+    row: int
+    elements: tuple[int, ...]
+    prescribed: bool
+    dissimilarity: float  # of elements put there and those in the known crystal, mean over atoms
+
+
+@cache
+def template_library(max_orbits: int, max_atoms: int) -> "TemplateLibrary":
+    """Known crystals near the hull, outside MP-20's test split, with at most so many orbits."""
+    return TemplateLibrary(
+        embedded_orbits(
+            max_orbits=max_orbits, max_atoms=max_atoms, max_e_above_hull=MAX_TEMPLATE_ENERGY
+        )
+    )
+
+
+class TemplateLibrary:
+    """Known crystals whose templates samples take."""
+
+    def __init__(self, crystals: OrbitDataset) -> None:
+        self.crystals = crystals
+        self.num_atoms = crystals.num_atoms.numpy()
+        self.space_groups = crystals.space_group.numpy()
+
+    @cached_property
+    def class_sizes(self) -> list[tuple[int, ...]]:
+        """For each crystal how many atoms it has of each of its elements, ascending."""
+        owner = np.repeat(np.arange(len(self.crystals)), self.crystals.num_orbits.numpy())
+        keys, inverse = np.unique(
+            owner * 128 + self.crystals.atomic_numbers.numpy(), return_inverse=True
+        )
+        sizes = np.bincount(inverse, self.crystals.multiplicity.numpy()).astype(int)
+        starts = np.searchsorted(keys // 128, np.arange(len(self.crystals) + 1)).tolist()
+        return [tuple(sorted(sizes[a:b].tolist())) for a, b in pairwise(starts)]
+
+    @cached_property
+    def num_classes(self) -> Int[np.ndarray, "M"]:
+        """Elements of each crystal."""
+        return np.array([len(sizes) for sizes in self.class_sizes])
+
+    def holds(self, row: int, formula: Sequence[str]) -> bool:
+        """Whether a crystal has the stoichiometry of whole units of a formula."""
+        units, rest = divmod(int(self.num_atoms[row]), len(formula))
+        counts = sorted(count * units for count in Counter(formula).values())
+        return rest == 0 and list(self.class_sizes[row]) == counts
+
+    def place(
+        self, row: int, constraints: Constraints, prescribed: bool, rng: torch.Generator
+    ) -> Candidate | None:
+        """Put the elements that must occur on a template; None if they do not fit.
+
+        Where classes are prescribed, each takes one element, so that the elements resemble those
+        of the known crystal as much as can be; otherwise orbits take elements at random.
+        """
+        orbits = self.crystals.orbits(row)
+        wanted = Counter(constraints.pinned(int(self.num_atoms[row])))
+        if not prescribed:
+            elements = place_on_orbits(
+                orbits.multiplicities, wanted, bool(constraints.formula), rng
+            )
+            if elements is None:
+                return None
+            return Candidate(row=row, elements=elements, prescribed=False, dissimilarity=1.0)
+        classes = Counter()
+        for number, size in zip(orbits.atomic_numbers, orbits.multiplicities, strict=True):
+            classes[int(number)] += int(size)
+        match = match_elements(classes, wanted, bool(constraints.formula))
+        if match is None:
+            return None
+        elements, dissimilarity = match
+        return Candidate(
+            row=row,
+            elements=tuple(elements.get(int(number), 0) for number in orbits.atomic_numbers),
+            prescribed=True,
+            dissimilarity=dissimilarity,
+        )

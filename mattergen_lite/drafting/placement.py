@@ -1,0 +1,75 @@
+"""Elements that must occur, put on the orbits of a template."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+
+from mattergen_lite.elements import element_descriptors
+from mattergen_lite.shapes import Int
+
+
+def match_elements(
+    classes: Counter[int], wanted: Counter[int], complete: bool
+) -> tuple[dict[int, int], float] | None:
+    """Which element of a known crystal each wanted one replaces, resembling it as much as can be.
+
+    Args:
+        classes: Atoms of each element of the known crystal.
+        wanted: Atoms of each wanted element; their numbers count only if `complete`.
+        complete: Whether the wanted elements are all there is: numbers then have to agree.
+
+    Returns:
+        Replacements and mean dissimilarity over the replaced atoms; None if they do not fit.
+    """
+    if len(wanted) > len(classes) or (complete and len(wanted) != len(classes)):
+        return None
+    old, new = list(classes), list(wanted)
+    descriptors = element_descriptors().numpy()
+    cost = 1 - descriptors[new] @ descriptors[old].T
+    sizes = np.array([classes[number] for number in old])
+    if complete:
+        agree = np.array([wanted[number] for number in new])[:, None] == sizes
+        cost = np.where(agree, cost, 1e6)
+    rows, columns = linear_sum_assignment(cost * sizes)
+    if cost[rows, columns].max() >= 1e6:
+        return None
+    total = (cost * sizes)[rows, columns].sum() / sizes[columns].sum()
+    return {old[c]: new[r] for r, c in zip(rows, columns, strict=True)}, float(total)
+
+
+def place_on_orbits(
+    sizes: Int[np.ndarray, "O"], wanted: Counter[int], complete: bool, rng: torch.Generator
+) -> tuple[int, ...] | None:
+    """An element for every orbit at random, 0 where open; None if the wanted ones do not fit.
+
+    If complete, the sizes of each element's orbits add up to what is wanted of it; otherwise each
+    wanted element takes one orbit.
+    """
+    order = torch.randperm(len(sizes), generator=rng).tolist()
+    if not complete:
+        if len(wanted) > len(sizes):
+            return None
+        placed = dict(zip(order, sorted(wanted), strict=False))
+        return tuple(placed.get(orbit, 0) for orbit in range(len(sizes)))
+    order.sort(key=lambda orbit: -sizes[orbit])
+    shares = share_out([int(sizes[orbit]) for orbit in order], wanted, rng)
+    if shares is None:
+        return None
+    placed = dict(zip(order, shares, strict=True))
+    return tuple(placed[orbit] for orbit in range(len(sizes)))
+
+
+def share_out(sizes: Sequence[int], room: Counter[int], rng: torch.Generator) -> list[int] | None:
+    """An element for every orbit so that each element's sizes add up to its room; largest first."""
+    if not sizes:
+        return [] if not room.total() else None
+    fitting = sorted(element for element, count in room.items() if count >= sizes[0])
+    for index in torch.randperm(len(fitting), generator=rng).tolist():
+        chosen = fitting[index]
+        rest = share_out(sizes[1:], room - Counter({chosen: sizes[0]}), rng)
+        if rest is not None:
+            return [chosen, *rest]
+    return None

@@ -1,0 +1,58 @@
+"""Which symmetry is asked for: parse_space_group("225"), ("cubic"), ("any"), ("none")."""
+
+from dataclasses import dataclass
+
+import torch
+
+from mattergen_lite.properties import CRYSTAL_SYSTEMS, crystal_system
+from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS
+from mattergen_lite.targets import parse_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class Symmetry:
+    """Space groups that a sample may have, and how they were asked for."""
+
+    text: str = "any"
+    numbers: frozenset[int] | None = None  # None = those of known crystals
+
+    @property
+    def prescribed(self) -> bool:
+        """Whether samples take templates of known crystals at all."""
+        return self.text != "none"
+
+
+def parse_space_group(text: str | None) -> Symmetry:
+    """Which symmetry samples take.
+
+    Args:
+        text: A number such as "225", a range such as "195..230", a crystal system, "any" (also if
+            None: as known crystals have it) or "none" (no symmetry is prescribed).
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if text is None or text == "any":
+        return Symmetry()
+    if text == "none":
+        return Symmetry(text=text)
+    numbers = torch.arange(1, NUM_SPACE_GROUPS + 1)
+    if text in CRYSTAL_SYSTEMS:
+        numbers = numbers[crystal_system(numbers) == CRYSTAL_SYSTEMS.index(text) + 1]
+    else:
+        low, high = _parse_numbers(text)
+        numbers = torch.arange(low, high + 1)
+    return Symmetry(text=text, numbers=frozenset(numbers.tolist()))
+
+
+def _parse_numbers(text: str) -> tuple[int, int]:
+    try:
+        low, high = parse_range(text)
+    except ValueError:
+        low, high = 0, 0
+    if not 1 <= low <= high <= NUM_SPACE_GROUPS:
+        raise ValueError(
+            f"space-group {text!r}: expected any, none, a number from 1 to 230, a range such as "
+            f"195..230 or one of {', '.join(CRYSTAL_SYSTEMS)}"
+        )
+    return low, high
