@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.host import CellChange, Host
