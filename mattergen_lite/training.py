@@ -13,6 +13,7 @@ Needs only torch, lightning, numpy, pyarrow and pydantic until the export.
 """
 
 import csv
+import os
 import platform
 from collections.abc import Callable, Mapping
 from contextlib import suppress
