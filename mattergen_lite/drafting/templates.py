@@ -82,7 +82,7 @@ class TemplateDrafting:
             row = int(self._draw_rows(1, rng)[0])
             elements = (0,) * int(self.library.crystals.num_orbits[row])
             return self._draft(
-                Candidate(row=row, elements=elements, prescribed=True, dissimilarity=0)
+                Candidate(row=row, elements=elements, prescribed=True, dissimilarity=0.0)
             )
         found: list[Candidate] = []
         for row in self._draw_rows(_TRIES, rng):

@@ -13,8 +13,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.geometry import wrap_difference
-from mattergen_lite.shapes import Float
+from mattergen_lite.shapes import Float, Int
 from mattergen_lite.symmetry.templates import Templates
 
 NUM_HARMONICS = 4
@@ -30,10 +29,12 @@ _MIDDLE = NUM_RADIAL // 2 - 1
 _OUT_OF_REACH = 12.0
 
 _TRANSLATIONS = torch.tensor(list(product(range(-2, 3), repeat=3)), dtype=torch.float)
-# Lattice translations looked at, by the number of atoms of the largest cell of a batch: at 17 Å³ an
-# atom so many come within the cutoff of some pair of atoms.
+# Lattice translations looked at, by the number of atoms of a cell: at 17 Å³ an atom so many come
+# within the cutoff of some pair of atoms.
 _NUM_TRANSLATIONS = ((2, 125), (6, 57))
 _FEWEST_TRANSLATIONS = 27
+_FAR_AWAY = 100.0  # cells; an image there is in no shell
+_TIE = 1e-4  # cell fractions; differences of half a cell within it are taken to be +1/2
 
 
 def pair_features(
@@ -55,14 +56,20 @@ def pair_features(
     # Geometry stays in full precision: bfloat16 would place atoms on a grid of 0.03 Å.
     with torch.autocast(representatives.device.type, enabled=False):
         atoms = templates.atoms(representatives)
-        difference = wrap_difference(atoms.unsqueeze(1) - representatives.unsqueeze(2))
+        difference = _short_way(atoms.unsqueeze(1) - representatives.unsqueeze(2))
         size = difference.shape[:3]
         flat = difference.flatten(1, 2)
         members = templates.members
         mean = members / templates.multiplicity.clamp(min=1).unsqueeze(1)
         harmonics = mean.mT.unsqueeze(1) @ _harmonics(flat).unflatten(1, size[1:])
-        shells = members.mT.unsqueeze(1) @ _shells(flat, lattice, size[2]).unflatten(1, size[1:])
+        images = _shells(flat, lattice, templates.num_atoms).unflatten(1, size[1:])
+        shells = members.mT.unsqueeze(1) @ images
         return torch.cat([harmonics, shells, _same_element(templates)], dim=-1)
+
+
+def _short_way(difference: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
+    """Shortest difference on the unit circle; half a period is +1/2, however it was rounded."""
+    return difference - torch.ceil(difference - (0.5 + _TIE))
 
 
 def _same_element(templates: Templates) -> Float[Tensor, "B O O 1"]:
@@ -77,7 +84,9 @@ def _harmonics(difference: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P H"]:
 
 
 def _shells(
-    difference: Float[Tensor, "B P 3"], lattice: Float[Tensor, "B 3 3"], num_atoms: int
+    difference: Float[Tensor, "B P 3"],
+    lattice: Float[Tensor, "B 3 3"],
+    num_atoms: Int[Tensor, "B"],
 ) -> Float[Tensor, "B P R"]:
     """Sums over images of the Gaussians, and of the Gaussians times the unit vector."""
     cart = (difference @ lattice).movedim(-1, 0)  # components first: long rows are fast
@@ -88,17 +97,25 @@ def _shells(
     return _radial_sums(distance.flatten(0, 1), weights.flatten(1, 2)).view(*cart.shape[1:], -1)
 
 
-def _near_translations(lattice: Float[Tensor, "B 3 3"], num_atoms: int) -> Float[Tensor, "B M 3"]:
+def _near_translations(
+    lattice: Float[Tensor, "B 3 3"], num_atoms: Int[Tensor, "B"]
+) -> Float[Tensor, "B M 3"]:
     """The lattice translations that can bring an atom nearest, of those up to 2 cells away.
 
     A wrapped difference has components of at most 1/2, so the translation T leaves at least
-    `max(|T| - 1/2, 0)` of each: the length of that vector ranks them.
+    `max(|T| - 1/2, 0)` of each: the length of that vector ranks them. How many each crystal has
+    depends on it alone; those it does not have lie out of reach.
     """
     translations = _TRANSLATIONS.to(lattice)
-    count = next((m for n, m in _NUM_TRANSLATIONS if num_atoms <= n), _FEWEST_TRANSLATIONS)
+    counts = torch.full_like(num_atoms, _FEWEST_TRANSLATIONS)
+    for most_atoms, count in reversed(_NUM_TRANSLATIONS):
+        counts = torch.where(num_atoms <= most_atoms, count, counts)
     least = translations.sign() * (translations.abs() - 0.5).clamp(min=0)
-    nearest = torch.linalg.vector_norm(least @ lattice, dim=-1).topk(count, largest=False)
-    return translations[nearest.indices]
+    length = torch.linalg.vector_norm(least @ lattice, dim=-1)
+    # Equal lengths, which symmetric cells have many of, keep their order whatever the rounding.
+    nearest = (length * 1e3).round().argsort(dim=-1, stable=True)[:, : int(counts.max())]
+    missing = torch.arange(nearest.shape[1], device=nearest.device) >= counts.unsqueeze(-1)
+    return translations[nearest].masked_fill(missing.unsqueeze(-1), _FAR_AWAY)
 
 
 def _radial_sums(

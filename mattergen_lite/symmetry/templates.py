@@ -211,7 +211,7 @@ class OrbitCrystals:
         most = max(len(one.operations) for one in crystals)
         sites = [site_symmetry(one.space_group, one.frac_coords) for one in crystals]
 
-        def padded(rows: Iterable[np.ndarray], dtype: torch.dtype, fill: float = 0) -> Tensor:
+        def padded(rows: Iterable[np.ndarray], dtype: torch.dtype, fill: int = 0) -> Tensor:
             tensors = [torch.as_tensor(row).to(dtype) for row in rows]
             return pad_sequence(tensors, batch_first=True, padding_value=fill)
 
