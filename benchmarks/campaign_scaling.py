@@ -118,7 +118,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--units", type=int, default=8)
     parser.add_argument("--unit-size", type=int, default=16)
     parser.add_argument("--steps", type=int, default=50)
-    parser.add_argument("--checkpoint", default="mp_20")
+    parser.add_argument("--checkpoint", default="mp")
     parser.add_argument("--relax", action="store_true")
     parser.add_argument("--worksheet", action="store_true", help="arithmetic only")
     parser.add_argument("--gpus", type=int, nargs="+", default=[1, 8, 64])

@@ -20,13 +20,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from mattergen_lite.patterns import parse_space_group
 from measuring import Row, report
 from pymatgen.core import Structure
 
 from mattergen_lite.config import DataConfig
 from mattergen_lite.constraints import Constraints
 from mattergen_lite.data import CrystalDataset, read_table, select_rows
+from mattergen_lite.drafting.drafting import Drafting
+from mattergen_lite.drafting.space_groups import parse_space_group
+from mattergen_lite.generator import stable
 from mattergen_lite.io import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
 from mattergen_lite.sampling import SamplerOptions, Target, sample
@@ -35,6 +37,8 @@ from mattergen_lite.verbs import DEFAULT_CHECKPOINT
 
 SETTINGS = ("checkpoint", "num_samples", "steps", "seed", "space_group")
 BINS = ((1, 4), (5, 8), (9, 12), (13, 16), (17, 20), (1, 20))
+
+EVERY_SIZE = DataConfig(max_orbits=1000)  # MP-20 has crystals of up to 20 atoms
 
 
 def random_guesses(truth: Structure, cells: torch.Tensor, count: int) -> list[Structure]:
@@ -61,8 +65,11 @@ def predict(
         seed=choice.seed,
         options=SamplerOptions(steps=choice.steps, batch_size=choice.num_samples),
         target=Target(
-            constraints=Constraints(formula=symbols, formula_units=(1, 1)),
-            space_groups=parse_space_group(choice.space_group),
+            drafting=Drafting(
+                constraints=Constraints(formula=symbols, formula_units=(1, 1)),
+                symmetry=parse_space_group(choice.space_group),
+            ),
+            wishes=stable(model, (), choice.stability_guidance),
         ),
     )
     found = displacements(truth, to_structures(samples.crystals))
@@ -121,7 +128,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-atoms", type=int, default=20)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of materials and samples")
-    parser.add_argument("--space-group", help="as in `generate`; default none is imposed")
+    parser.add_argument("--space-group", help="as in `generate`")
+    parser.add_argument("--stability-guidance", type=float, default=2.0)
     parser.add_argument("--rows", type=Path, help="materials done, a line each; continued")
     parser.add_argument("--json", type=Path, help="also write the JSON line into this file")
     return parser.parse_args(arguments)
@@ -132,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = CrystalDiffusion.load(find_checkpoint(choice.checkpoint), pick_device(choice.device))
     settings = {name: str(getattr(choice, name)) for name in SETTINGS}
     done = read_done(choice.rows, settings)
-    train = CrystalDataset.from_table(select_rows(read_table("embedded"), ["train"], DataConfig()))
+    train = CrystalDataset.from_table(select_rows(read_table("embedded"), ["train"], EVERY_SIZE))
     rows: list[Row] = []
     for name, truth in test_materials(choice, model).items():
         if name not in done:

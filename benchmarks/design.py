@@ -32,7 +32,6 @@ import torch
 from csp import append
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from mattergen_lite.patterns import parse_space_group
 from own_property import Judge, fit_judge
 from tqdm import tqdm
 
@@ -45,6 +44,8 @@ from mattergen_lite.data import (
     embedded_crystals,
     read_table,
 )
+from mattergen_lite.drafting.drafting import Drafting
+from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.elements import symbols
 from mattergen_lite.figures import GREY, ORANGE
 from mattergen_lite.io import StructureRecord, to_structures
@@ -116,13 +117,14 @@ def run_cell(cell: Cell, num_samples: int, tools: Tools) -> Row:
     constraints = parse_constraints(chemical_system=cell.system or None)
     # A weight of 0 is no condition: what is exact is not wished for as well.
     targets = asked(cell.target, cell.guidance, tools.model.properties)
-    space_groups = parse_space_group(cell.space_group or None)
+    symmetry = parse_space_group(cell.space_group or None)
+    drafting = Drafting(constraints=constraints, symmetry=symmetry)
     samples = sample(
         tools.model,
         range(num_samples),
         seed=tools.seed,
         options=tools.options,
-        target=Target(properties=targets, constraints=constraints, space_groups=space_groups),
+        target=Target(properties=targets, drafting=drafting),
     )
     structures = to_structures(samples.crystals)
     records = [StructureRecord(f"{i:06d}", one) for i, one in enumerate(structures)]
@@ -130,7 +132,7 @@ def run_cell(cell: Cell, num_samples: int, tools: Tools) -> Row:
     judged = shares(score(records, journal=journal, reference=tools.reference), num_samples)
     exact = [attempt(partial(measure, symprec=SYMPREC_GENERATED), one) for one in structures]
     exact = [{} if isinstance(found, Failure) else found for found in exact]
-    learned = learned_values(tools.oracles, samples.crystals)
+    learned = learned_values(tools.oracles, samples.orbits)
     names = [oracle.probe.definition.name for oracle in tools.oracles]
     return {
         "measured": {name: [found.get(name) for found in exact] for name in EXACT}
@@ -162,7 +164,8 @@ def held_out_systems(model: CrystalDiffusion, count: int, seed: int) -> list[str
 
 def elements_of(crystals: CrystalDataset) -> Iterator[list[int]]:
     """Atomic numbers of the elements of each crystal."""
-    sets = element_sets(crystals.crystals(torch.arange(len(crystals)))).bool()
+    numbers = crystals.crystals(torch.arange(len(crystals))).atomic_numbers
+    sets = element_sets(numbers).bool()
     return (row.nonzero().flatten().tolist() for row in sets)
 
 

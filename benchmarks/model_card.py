@@ -1,7 +1,7 @@
 """Measure a generated set and write the figures into a model card.
 
-    mattergen-lite generate --checkpoint mp_20 --num-samples 512 --out card/
-    python benchmarks/model_card.py card/ checkpoints/mp_20/model_card.md
+    mattergen-lite generate --checkpoint mp --num-samples 512 --out card/
+    python benchmarks/model_card.py card/ checkpoints/mp/model_card.md
 
 Everything between the two `metrics` markers of the card is replaced. Raw samples, not relaxed.
 """
@@ -27,6 +27,8 @@ from mattergen_lite.scoring.score import Score, score
 BINS = ((1, 20), (1, 4), (5, 8), (9, 12), (13, 16), (17, 20))
 START, END = "<!-- metrics -->", "<!-- /metrics -->"
 
+EVERY_SIZE = DataConfig(max_orbits=1000)  # MP-20 has crystals of up to 20 atoms
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -34,8 +36,8 @@ def main() -> None:
     parser.add_argument("card", type=Path, help="model card to update")
     arguments = parser.parse_args()
     table = read_table("embedded")
-    train = select_rows(table, ["train"], DataConfig())
-    test = CrystalDataset.from_table(select_rows(table, ["test"], DataConfig()))
+    train = select_rows(table, ["train"], EVERY_SIZE)
+    test = CrystalDataset.from_table(select_rows(table, ["test"], EVERY_SIZE))
     scores = judged_against(train, arguments.results)
     record = json.loads((arguments.results / RECORD).read_text())
     section = "\n".join([protocol(record, scores), "", *table_lines(scores, test)])
@@ -57,7 +59,8 @@ def protocol(record: dict, scores: Sequence[Score]) -> str:
     asked = record["arguments"]
     settings = (
         f"seed {asked['seed']}, {asked['solver']} solver, {asked['steps']} steps, "
-        f"churn {asked['churn']}, temperature {asked['temperature']}"
+        f"churn {asked['churn']}, temperature {asked['temperature']}, "
+        f"stability guidance {asked['stability_guidance']}"
     )
     return (
         f"{len(scores)} raw samples (not relaxed), unconditional, {settings}; "

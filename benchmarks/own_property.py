@@ -90,7 +90,7 @@ def fit_judge(table: pa.Table, prop: PropertyConfig) -> Judge:
     prop = standardised(prop, labels.values)
     definition = Property(**prop.model_dump())
     values = definition.normalise(labels.values)
-    features = composition_features(labels.crystals.crystals(torch.arange(len(values))))
+    features = composition_features(labels.crystals.crystals(torch.arange(len(values))).expand())
     groups = pa.array(labels.formulas).dictionary_encode().indices.to_numpy()
     groups = torch.as_tensor(groups.astype(np.int64))
     predicted = held_out_predictions(features, values, groups)
@@ -143,7 +143,7 @@ def run_trial(trial: Trial, judge: Judge, choice: argparse.Namespace) -> Row:
         "10%": measured.quantile(0.1).item(),
         "median": measured.median().item(),
         "90%": measured.quantile(0.9).item(),
-        "elements": element_sets(crystals).sum(-1).mean().item(),
+        "elements": element_sets(crystals.atomic_numbers).sum(-1).mean().item(),
         "unique": len({tuple(sorted(row)) for row in crystals.atomic_numbers.tolist()})
         / len(crystals),
     }
@@ -183,9 +183,7 @@ def finetuned_trials(
         write_table(user.set_column(position, "split", splits), out / "user.parquet")
         base = find_checkpoint(choice.checkpoint)
         start = process_time()
-        crystals = read_labelled(
-            out / "user.parquet", prop, keep=out, max_atoms=20, seed=0, num_workers=1
-        )
+        crystals = read_labelled(out / "user.parquet", prop, keep=out, seed=0, num_workers=1)
         options = FinetuneOptions(steps=choice.finetune_steps, device=choice.device)
         tuned = finetune(base, crystals, out / "run", options)
         minutes = (process_time() - start) / 60

@@ -1,6 +1,6 @@
 """Sampling speed: structures per second for both solvers, several step counts and batch sizes.
 
-    python benchmarks/sampling_speed.py --checkpoint mp_20 --steps 20 50 --batch-sizes 1 16 64
+    python benchmarks/sampling_speed.py --checkpoint mp --steps 20 50 --batch-sizes 1 16 64
 
 "calls" are network calls a structure goes through; "GFLOP" is per structure, in the network; "of
 peak" is what the whole run reaches of a large matrix product's FLOP/s; "in network" is the share of
@@ -32,13 +32,12 @@ from measuring import (
 )
 
 from mattergen_lite.crystal import Prediction
-from mattergen_lite.diffusion.joint import Latent
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
 from mattergen_lite.sampling import SamplerOptions, Target, sample
 from mattergen_lite.verbs import DEFAULT_CHECKPOINT
 
 PREDICTOR_CORRECTOR_CALLS = 2 * 1000
-Shape = tuple[int, int]  # crystals, atom slots
+Shape = tuple[int, int]  # crystals, orbit slots
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,12 @@ class CallLog:
     counts: dict[Shape, int] = field(default_factory=dict)
     examples: dict[Shape, tuple] = field(default_factory=dict)
 
-    def add(self, noisy: Latent, *others: object) -> None:
+    def add(self, *arguments: object) -> None:
         """Note a call with these arguments."""
-        shape = tuple(noisy.mask.shape)
+        noisy = arguments[0]
+        shape = tuple(noisy.free_coords.shape[:2])
         self.counts[shape] = self.counts.get(shape, 0) + 1
-        self.examples[shape] = (noisy, *others)
+        self.examples[shape] = arguments
 
     def structure_calls(self) -> int:
         """Network calls summed over structures."""

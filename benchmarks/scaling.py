@@ -1,7 +1,7 @@
 """Worksheet: training rate on many devices, from the measured rate of one and the links between.
 
     python benchmarks/training_speed.py                     # prints samples/s of one device
-    python benchmarks/scaling.py --checkpoint mp_20 --rate 20000 --batch-size 1024 \
+    python benchmarks/scaling.py --checkpoint mp --rate 20000 --batch-size 1024 \
         --devices-per-node 8 --node-bandwidth 400 --network-bandwidth 50
 
 Data-parallel steps: every device computes a batch of its own, then gradients (4 bytes a parameter)
@@ -74,7 +74,7 @@ def num_gradients(checkpoint: str) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> list[Forecast]:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", default="mp_20")
+    parser.add_argument("--checkpoint", default="mp")
     parser.add_argument("--rate", type=float, required=True, help="samples/s of one device")
     parser.add_argument("--batch-size", type=int, required=True, help="of one device")
     parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128])

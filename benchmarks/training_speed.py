@@ -24,7 +24,12 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from mattergen_lite.config import RunConfig
 from mattergen_lite.data import CrystalDataModule, LabelledBatch
-from mattergen_lite.training import TrainingModule, build_trainer, fit_statistics
+from mattergen_lite.training import (
+    TrainingModule,
+    build_trainer,
+    fit_statistics,
+    reduced_views,
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +40,7 @@ class StepTimes:
     starts: list[float] = field(default_factory=list)
     ends: list[float] = field(default_factory=list)
     shapes: list[tuple[int, int]] = field(default_factory=list)  # crystals, atom slots
-    num_atoms: list[int] = field(default_factory=list)
+    num_orbits: list[int] = field(default_factory=list)
 
     def after(self, warmup: int) -> "StepTimes":
         """The record without its first steps."""
@@ -61,9 +66,9 @@ class StepClock(pl.Callback):
         self, trainer: pl.Trainer, module: pl.LightningModule, batch: LabelledBatch, batch_idx: int
     ) -> None:
         """Note the beginning of a step and what it works on."""
-        mask = batch.crystals.mask
+        mask = batch.crystals.templates.mask
         self.times.shapes.append((mask.shape[0], mask.shape[1]))
-        self.times.num_atoms.append(int(mask.sum()))
+        self.times.num_orbits.append(int(mask.sum()))
         self.times.starts.append(now(self.device))
 
     def on_train_batch_end(self, *_: object) -> None:
@@ -127,8 +132,9 @@ def train(config: RunConfig) -> tuple[TrainingModule, TimedData]:
     pl.seed_everything(config.seed, verbose=False)
     config = config.model_copy(update={"model": fit_statistics(config)})
     module, trainer = TrainingModule(config), build_trainer(config)
-    data = TimedData(config.data, module.model.properties, config.seed)
-    module.model.diffusion.fit(data.train.crystals(torch.arange(len(data.train))))
+    views = reduced_views(config)
+    data = TimedData(config.data, module.model.properties, config.seed, views)
+    module.model.fit(data.train)
     data.clock = StepClock(trainer.strategy.root_device)
     trainer.callbacks.append(data.clock)
     trainer.fit(module, data)
@@ -137,7 +143,7 @@ def train(config: RunConfig) -> tuple[TrainingModule, TimedData]:
 
 def sample_flops(module: TrainingModule, data: TimedData, width: int) -> int:
     """FLOPs of one crystal in a batch of this width, forward and backward."""
-    crystal = torch.nonzero(data.train.num_atoms == width)[0]
+    crystal = torch.nonzero(data.train.num_orbits == width)[0]
     batch = data.train.batch(crystal, module.model.properties).to(module.device)
     rng = torch.Generator(module.device).manual_seed(0)
 
@@ -169,7 +175,7 @@ def summarise(
         "data": in_data,
         "compute": in_compute,
         "other": max(1 - in_data - in_compute, 0.0),
-        "fill": sum(times.num_atoms[:-1]) / slots,
+        "fill": sum(times.num_orbits[:-1]) / slots,
     }
 
 

@@ -15,10 +15,11 @@ from mattergen_lite.diffusion import atom_types
 from mattergen_lite.diffusion.joint import draw_noise
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.geometry import wrapped_normal_displacement
-from mattergen_lite.io import from_structures
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.phase_diagram import draw_phase_diagram
 from mattergen_lite.scoring.stability import DEGREES_OF_FREEDOM, METASTABLE, calibrations
+from mattergen_lite.symmetry.orbits import find_orbits
+from mattergen_lite.symmetry.templates import OrbitCrystals
 from mattergen_lite.trajectory import Trajectory, draw_crystal, draw_settling, draw_strip
 
 SYSTEM = ("Li", "P", "S")
@@ -57,14 +58,17 @@ def _noise(model: CrystalDiffusion) -> Figure:
     rutile = Structure.from_spacegroup(
         "P4_2/mnm", Lattice.tetragonal(4.594, 2.959), ["Ti", "O"], sites
     )
-    clean = model.diffusion.encode(from_structures([rutile]))
-    noise = draw_noise(clean.mask, torch.Generator().manual_seed(0))
+    orbits = find_orbits(np.array(rutile.atomic_numbers), rutile.frac_coords, rutile.lattice.matrix)
+    crystal = OrbitCrystals.of([orbits])
+    clean, templates = model.diffusion.encode(crystal), crystal.templates
+    normal = draw_noise(templates, torch.Generator().manual_seed(0))
+    noise = model.diffusion.noise(normal, templates)
     levels = (0.0, 0.02, 0.1, 0.3, 1.0)
     figure = Figure(figsize=(2.1 * len(levels), 2.4), layout="constrained")
     for place, sigma in enumerate(levels, start=1):
         axes = figure.add_subplot(1, len(levels), place, projection="3d")
         noisy = model.diffusion.corrupt(clean, torch.tensor([sigma]), noise)
-        draw_crystal(axes, model.diffusion.decode(noisy))
+        draw_crystal(axes, model.diffusion.decode(noisy, templates).expand())
         axes.set_title(f"sigma {sigma:g}")
     return figure
 

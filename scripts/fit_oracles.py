@@ -1,6 +1,6 @@
 """Fit the learned oracles of a checkpoint and put them into its folder, a few kB each.
 
-    python scripts/fit_oracles.py --checkpoint mp_20
+    python scripts/fit_oracles.py --checkpoint mp
 
 Probes of the frozen network, as `steer` makes them, of properties that no exact oracle measures;
 `generate` then measures its targets with them. Of the crystals of MP-20's training split with a
@@ -60,7 +60,7 @@ def error_row(probe: Probe, model: CrystalDiffusion, test: Labels) -> str:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", default="mp_20", help="name or folder")
+    parser.add_argument("--checkpoint", default="mp", help="name or folder")
     names = [prop.name for prop in PROPERTIES]
     parser.add_argument("--properties", nargs="+", choices=names, default=names)
     parser.add_argument("--max-labels", type=int, default=3000, help="of each property")

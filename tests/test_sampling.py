@@ -4,17 +4,19 @@ from models import tiny_model
 
 from mattergen_lite.constraints import parse_constraints
 from mattergen_lite.crystal import CrystalBatch
+from mattergen_lite.drafting.drafting import Drafting
+from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.sampling import (
     SamplerOptions,
     Samples,
     Target,
-    draw_num_atoms,
     guided_calls,
-    restrict_histogram,
     sample,
     sample_rngs,
+    starting_points,
 )
+from mattergen_lite.symmetry.templates import OrbitCrystals
 from mattergen_lite.targets import draw_conditions, parse_targets
 
 
@@ -22,10 +24,13 @@ def options(**changes) -> SamplerOptions:
     return SamplerOptions(**{"steps": 8, "batch_size": 4} | changes)
 
 
-def asked(model, conditions=(), guidance=(), **constraints) -> Target:
+def asked(model, conditions=(), guidance=(), space_group=None, **constraints) -> Target:
     return Target(
         properties=parse_targets(conditions, guidance, model.properties),
-        constraints=parse_constraints(**constraints),
+        drafting=Drafting(
+            constraints=parse_constraints(**constraints),
+            symmetry=parse_space_group(space_group),
+        ),
     )
 
 
@@ -49,16 +54,19 @@ def assert_same_crystals(a, b, rows_a, rows_b):
 
 
 @pytest.mark.parametrize("solver", ["multistep", "heun"])
-def test_same_seed_same_crystals_whatever_the_batch(model, solver):
-    everything = crystals_of(
-        model, range(6), seed=1, options=options(solver=solver, batch_size=6), target=Target()
-    )
-    in_pieces = crystals_of(
-        model, range(6), seed=1, options=options(solver=solver, batch_size=1), target=Target()
-    )
-    one = crystals_of(model, [4], seed=1, options=options(solver=solver), target=Target())
-    assert_same_crystals(everything, in_pieces, range(6), range(6))
-    assert_same_crystals(everything, one, [4], [0])
+@pytest.mark.parametrize("space_group", ["any", "none", "cubic"])
+def test_same_seed_same_crystals_whatever_the_batch(model, solver, space_group):
+    """With few and with many orbits, atoms and images beside them."""
+
+    def crystals(rows, size):
+        chosen = options(solver=solver, batch_size=size, steps=4)
+        target = asked(model, space_group=space_group)
+        return crystals_of(model, rows, seed=1, options=chosen, target=target)
+
+    everything = crystals(range(6), 6)
+    assert everything.num_atoms.unique().numel() > 1
+    assert_same_crystals(everything, crystals(range(6), 1), range(6), range(6))
+    assert_same_crystals(everything, crystals([4], 3), [4], [0])
 
 
 def test_other_seed_other_crystals(model):
@@ -172,20 +180,37 @@ def test_no_churn_means_no_noise_after_the_start(model):
     torch.testing.assert_close(few.lattice, more.lattice, rtol=0.05, atol=0.05)
 
 
-def test_atom_counts_follow_the_histogram():
-    drawn = draw_num_atoms([0, 3, 1], sample_rngs(0, range(2000)))
-    assert drawn.min() == 2
-    assert (drawn == 2).float().mean() == pytest.approx(0.75, abs=0.03)
+def test_little_strength_stays_near_a_known_crystal(model):
+    """Cell and places of the template's own crystal, which the start is but for some noise."""
+    target = asked(model, num_atoms="4..8", space_group="62")
+    drafts = starting_points(model, range(6), seed=0, target=target).drafts
+    known = OrbitCrystals.of([draft.orbits for draft in drafts]).expand()
 
+    def distance(strength: float) -> float:
+        found = crystals_of(
+            model,
+            range(6),
+            seed=0,
+            options=options(strength=strength, steps=40, temperature=0.0),
+            target=target,
+        )
+        width = known.mask.shape[1]
+        off = wrap_difference(found.frac_coords[:, :width] - known.frac_coords)[known.mask]
+        return off.square().mean().sqrt().item()
 
-def test_histogram_is_restricted_to_the_possible_counts():
-    assert restrict_histogram([5, 0, 2], [2, 3]) == [0, 0, 2]
-    assert restrict_histogram([5, 0, 0], [2, 3]) == [0, 1, 1]
+    assert distance(0.05) < 0.02
+    assert distance(1.0) > 0.1
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"steps": 1}, "steps is 1"), ({"churn": -1.0}, "churn is -1"), ({"batch_size": 0}, "is 0")],
+    [
+        ({"steps": 1}, "steps is 1"),
+        ({"churn": -1.0}, "churn is -1"),
+        ({"batch_size": 0}, "is 0"),
+        ({"strength": 0.0}, "strength is 0.0: expected above 0"),
+        ({"strength": 1.5}, "strength is 1.5"),
+    ],
 )
 def test_bad_options_name_the_value(changes, message):
     with pytest.raises(ValueError, match=message):
