@@ -21,7 +21,7 @@ from mattergen_lite.targets import draw_conditions, parse_targets
 
 
 def options(**changes) -> SamplerOptions:
-    return SamplerOptions(**{"steps": 8, "batch_size": 4} | changes)
+    return SamplerOptions(**{"steps": 5, "batch_size": 4} | changes)
 
 
 def asked(model, conditions=(), guidance=(), space_group=None, **constraints) -> Target:
@@ -81,7 +81,7 @@ def test_other_seed_other_crystals(model):
 
 def test_elements_and_sizes_are_exact(model):
     target = asked(model, elements="Li,P,S", num_atoms="3..7")
-    crystals = crystals_of(model, range(30), seed=0, options=options(batch_size=8), target=target)
+    crystals = crystals_of(model, range(16), seed=0, options=options(batch_size=8), target=target)
     found = set(crystals.atomic_numbers[crystals.mask].tolist())
     assert found <= {3, 15, 16}
     assert len(found) > 1
@@ -175,9 +175,9 @@ def test_no_churn_means_no_noise_after_the_start(model):
             options=options(steps=steps, churn=0.0),
             target=asked(model, num_atoms="2"),
         )
-        for steps in (200, 400)
+        for steps in (40, 80)
     )
-    torch.testing.assert_close(few.lattice, more.lattice, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(few.lattice, more.lattice, rtol=0.1, atol=0.1)
 
 
 def test_little_strength_stays_near_a_known_crystal(model):
@@ -191,7 +191,7 @@ def test_little_strength_stays_near_a_known_crystal(model):
             model,
             range(6),
             seed=0,
-            options=options(strength=strength, steps=40, temperature=0.0),
+            options=options(strength=strength, steps=20, temperature=0.0),
             target=target,
         )
         width = known.mask.shape[1]
