@@ -1,6 +1,5 @@
 """The noise process: boundary values, Bayes' rule, sampling with denoisers in closed form."""
 
-from dataclasses import replace
 
 import pytest
 import torch
