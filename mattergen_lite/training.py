@@ -227,7 +227,8 @@ def compile_blocks(model: CrystalDiffusion) -> None:
 def learning_rate_factor(step: int, config: OptimizerConfig) -> float:
     """Share of the peak learning rate at a step: up, constant, and down to zero at the end."""
     rising = (step + 1) / config.warmup_steps if step < config.warmup_steps else 1.0
-    falling = (config.max_steps - step) / max(config.decay_steps, 1)
+    decay_steps = min(config.decay_steps, config.max_steps)
+    falling = (config.max_steps - step) / max(decay_steps, 1)
     return max(min(rising, falling, 1.0), 0.0)
 
 

@@ -88,7 +88,7 @@ def test_cpu_and_gpu_differ_by_one_argument():
         *PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"],
         *PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"],
         "mattergen_lite/assets/hull.parquet",
-        "checkpoints/mp_20/weights.safetensors",
+        "checkpoints/mp/weights.safetensors",
     ],
 )
 def test_what_the_wheel_is_made_of_is_in_the_context(needed):

@@ -34,8 +34,8 @@ def wheel(tmp_path_factory):
 def test_the_wheel_has_model_data_and_licences(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        weights = archive.read("mattergen_lite/assets/checkpoints/mp_20/weights.safetensors")
-    shipped = (ROOT / "checkpoints/mp_20/weights.safetensors").read_bytes()
+        weights = archive.read("mattergen_lite/assets/checkpoints/mp/weights.safetensors")
+    shipped = (ROOT / "checkpoints/mp/weights.safetensors").read_bytes()
     assert hashlib.sha256(weights).digest() == hashlib.sha256(shipped).digest()
     for folder, inside in (("configs", "configs"), ("checkpoints", "checkpoints")):
         for path in (ROOT / folder).rglob("*.*"):

@@ -6,7 +6,7 @@ from mattergen_lite.selection import expected_sun
 
 
 def test_samples_are_judged_the_same_every_time():
-    model = CrystalDiffusion.load(shipped("checkpoints") / "mp_20")
+    model = CrystalDiffusion.load(shipped("checkpoints") / "mp")
     first = expected_sun(model, num_samples=3)
     assert 0 < first < 1  # a sum of probabilities is hardly ever exactly none or all
     assert expected_sun(model, num_samples=3) == first

@@ -114,7 +114,7 @@ def test_embedded_orbits_have_the_symmetry_they_say(crystals):
 
 
 def assert_symmetric(numbers, coords, lattice, number: int, tolerance: float) -> None:
-    """Atoms go where atoms of their kind are, to within a tolerance in Å, and the cell to itself."""
+    """Atoms go where atoms of their kind are, within a tolerance in Å, and the cell to itself."""
     group = space_group(number)
     moved = coords @ group.rotations.transpose(0, 2, 1) + group.translations[:, None]
     apart = moved[:, :, None] - coords
@@ -146,6 +146,16 @@ def described(structure: Structure) -> Orbits:
     )
 
 
+def cell_numbers(channel: LatticeChannel, crystals: OrbitCrystals) -> torch.Tensor:
+    templates = crystals.templates
+    return channel.encode(crystals.lattice, templates.space_group, templates.num_atoms)
+
+
+def kinds(orbits: Orbits) -> list[tuple[int, int]]:
+    """Element and number of atoms of each orbit."""
+    return sorted(zip(orbits.atomic_numbers, orbits.multiplicities, strict=True))
+
+
 FAMILIAR = [nacl, rutile, perovskite, quartz, li3ps4, triclinic]
 
 
@@ -159,18 +169,10 @@ def test_orbits_do_not_depend_on_how_the_file_was_written(make):
         found = described(other)
         assert found.space_group == expected.space_group
         assert MATCHER.fit(structure_of(found), structure_of(expected))
-        kinds = [
-            sorted(zip(o.atomic_numbers, o.multiplicities, strict=True)) for o in (found, expected)
-        ]
-        assert kinds[0] == kinds[1]
+        assert kinds(found) == kinds(expected)
         a, b = OrbitCrystals.of([found]), OrbitCrystals.of([expected])
         assert int(a.templates.free.sum()) == int(b.templates.free.sum())
-        cells = [
-            model.diffusion.lattice.encode(
-                c.lattice, c.templates.space_group, c.templates.num_atoms
-            )
-            for c in (a, b)
-        ]
+        cells = [cell_numbers(model.diffusion.lattice, c) for c in (a, b)]
         if expected.space_group > 2:  # triclinic cells are not reduced in the same way
             torch.testing.assert_close(*cells, atol=1e-3, rtol=1e-3)
 
@@ -201,7 +203,7 @@ def test_bases_are_those_of_the_lattice_not_of_a_part(crystals):
     """Every whole-number direction in which a site may move is a whole combination of the basis."""
     bases = torch.cat([crystals.basis, random_crystals().templates.basis.flatten(0, 1)])
     seen = 0
-    numbers = np.array([v for v in np.ndindex(5, 5, 5)]) - 2
+    numbers = np.array(list(np.ndindex(5, 5, 5))) - 2
     for basis in torch.unique(bases, dim=0).double().numpy():
         rows = basis[np.abs(basis).sum(-1) > 0]
         if not len(rows):

@@ -8,6 +8,7 @@ The cell is the primitive one of the group's standard setting, so that the opera
 orbit of its own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
@@ -160,7 +161,7 @@ def orbits_in_setting(
     coords, images = symmetrise_coords(coords, numbers, lattice, group, tolerance)
     first = images.min(axis=0)
     representatives = [
-        _canonical_representative(np.flatnonzero(first == atom), images, coords, group)
+        _canonical_representative(np.flatnonzero(first == atom).tolist(), images, coords, group)
         for atom in np.unique(first)
     ]
     operations = tuple(_one_operation_each(images[:, atom]) for atom in representatives)
@@ -246,7 +247,7 @@ def symmetrise_coords(
 
 
 def _canonical_representative(
-    atoms: np.ndarray, images: np.ndarray, coords: np.ndarray, group: SpaceGroup
+    atoms: Sequence[int], images: np.ndarray, coords: np.ndarray, group: SpaceGroup
 ) -> int:
     """The atom that represents an orbit, whatever the order of the atoms in the file.
 
