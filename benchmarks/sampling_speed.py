@@ -62,13 +62,13 @@ class CallLog:
 @contextmanager
 def logged_calls(model: CrystalDiffusion) -> Iterator[CallLog]:
     """Log what the model is asked to predict."""
-    log, predict = CallLog(), model.predict
+    log, predict = CallLog(), model.predict_each
 
-    def predict_and_log(*arguments: object) -> Prediction:
+    def predict_and_log(*arguments: object) -> list[Prediction]:
         log.add(*arguments)
         return predict(*arguments)
 
-    with patch.object(model, "predict", predict_and_log):
+    with patch.object(model, "predict_each", predict_and_log):
         yield log
 
 
@@ -96,7 +96,7 @@ def network_cost(model: CrystalDiffusion, log: CallLog, repeats: int) -> tuple[f
     """Seconds and FLOPs of the logged network calls: each shape repeated alone, times its count."""
     seconds, flops = 0.0, 0
     for shape, count in log.counts.items():
-        call = partial(model.predict, *log.examples[shape])
+        call = partial(model.predict_each, *log.examples[shape])
         seconds += count * median_seconds(call, device_of(model), repeats)
         flops += count * count_flops(call)
     return seconds, flops

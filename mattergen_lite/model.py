@@ -5,6 +5,7 @@ A model on disk is a folder: `weights*.safetensors` (tensors only, nothing that 
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from mattergen_lite.diffusion.lattice import SIGMA_DATA
 from mattergen_lite.diffusion.schedule import NoiseSchedule, scalings
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, symbols
 from mattergen_lite.network.denoiser import Denoiser, NoisyCrystals
+from mattergen_lite.network.pairs import pair_features
 from mattergen_lite.properties import Conditions, Property
 from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
@@ -71,9 +73,19 @@ class CrystalDiffusion(nn.Module):
         conditions: Conditions | None,
     ) -> Prediction:
         """What the network says about noisy crystals."""
+        return self.predict_each(noisy, sigma, templates, [conditions])[0]
+
+    def predict_each(
+        self,
+        noisy: State,
+        sigma: Float[Tensor, "B"],
+        templates: Templates,
+        conditions: Sequence[Conditions | None],
+    ) -> list[Prediction]:
+        """What the network says about the same noisy crystals under each of several conditions."""
         inputs = self._inputs(noisy, sigma, templates)
         with torch.autocast(sigma.device.type, torch.bfloat16, enabled=self.mixed_precision):
-            return self.denoiser(inputs, conditions)
+            return [self.denoiser(inputs, one) for one in conditions]
 
     def features(
         self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates
@@ -92,9 +104,12 @@ class CrystalDiffusion(nn.Module):
             templates=templates,
             types=noisy.types * inp[:, None, None],
             guess=self.diffusion.type_guess(noisy, sigma, templates),
-            representatives=templates.representatives(noisy.free_coords),
+            geometry=pair_features(
+                templates.representatives(noisy.free_coords),
+                self.diffusion.lattice_guess(noisy, sigma, templates),
+                templates,
+            ),
             cell=noisy.cell * inp[:, None],
-            lattice=self.diffusion.lattice_guess(noisy, sigma, templates),
             noise_level=sigma.log() / 4,
         )
 

@@ -262,8 +262,9 @@ def guided_displacement(
 
     def displacement(x: State, sigma: float) -> State:
         level = x.cell.new_full((len(x.cell),), sigma)
-        parts = [(weight, model.predict(x, level, templates, asked)) for weight, asked in calls]
-        combined = Prediction.combined(parts)
+        weights, asked = zip(*calls, strict=True)
+        predictions = model.predict_each(x, level, templates, asked)
+        combined = Prediction.combined(list(zip(weights, predictions, strict=True)))
         step = model.diffusion.displacement(combined, x, level, batch.allowed, templates)
         for steer in steering:
             step = steer(x, level, templates, step)

@@ -183,7 +183,7 @@ def test_contradictions_name_the_values(arguments, message):
 )
 def test_what_a_model_cannot_do_is_said_before_sampling(tiny, arguments, message, monkeypatch):
     tiny.diffusion.allowed_elements[atomic_number("Xe")] = False
-    monkeypatch.setattr(tiny, "predict", lambda *_: pytest.fail("sampling has begun"))
+    monkeypatch.setattr(tiny, "predict_each", lambda *_: pytest.fail("sampling has begun"))
     with pytest.raises(ValueError, match=message):
         samples_of(tiny, **arguments)
 

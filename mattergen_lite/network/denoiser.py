@@ -15,7 +15,7 @@ from mattergen_lite.crystal import Prediction
 from mattergen_lite.elements import DESCRIPTOR_DIM, MAX_ATOMIC_NUMBER
 from mattergen_lite.network.attention import Block
 from mattergen_lite.network.embeddings import GlobalEmbedding, SiteEmbedding
-from mattergen_lite.network.pairs import PairEmbedding, pair_features
+from mattergen_lite.network.pairs import PairEmbedding
 from mattergen_lite.properties import Conditions, Property
 from mattergen_lite.shapes import Float
 from mattergen_lite.symmetry.templates import Templates
@@ -28,9 +28,8 @@ class NoisyCrystals:
     templates: Templates
     types: Float[Tensor, "B O D"]  # noisy element descriptors
     guess: Float[Tensor, "B O D"]  # what each orbit's own descriptor says of its element
-    representatives: Float[Tensor, "B O 3"]  # fractional; only differences modulo 1 matter
+    geometry: Float[Tensor, "B O O F"]  # `pairs.pair_features`
     cell: Float[Tensor, "B 6"]  # free numbers of the cell
-    lattice: Float[Tensor, "B 3 3"]  # lower-triangular rows in Å, to measure distances with
     noise_level: Float[Tensor, "B"]  # ln(sigma) / 4
 
 
@@ -90,8 +89,7 @@ class Denoiser(nn.Module):
         """State of every orbit after the first `depth` blocks, and the crystal's global state."""
         templates = noisy.templates
         context = self.embed_global(noisy.noise_level, noisy.cell, templates, conditions)
-        geometry = pair_features(noisy.representatives, noisy.lattice, templates)
-        pairs = self.embed_pairs(geometry, context)
+        pairs = self.embed_pairs(noisy.geometry, context)
         x = self.embed_types(noisy.types) + self.embed_guess(noisy.guess)
         x = x + self.embed_site(templates)
         for block in self.blocks[:depth]:

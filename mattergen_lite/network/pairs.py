@@ -24,16 +24,12 @@ FEATURES = GEOMETRY + 1  # and whether two orbits are known to hold the same ele
 
 _FIRST_CENTRE = 1.0  # Å
 _WIDTH = (CUTOFF - _FIRST_CENTRE) / (NUM_RADIAL - 1)  # Å; of a Gaussian and between two centres
-_MIDDLE = NUM_RADIAL // 2 - 1
-# Widths beyond the middle Gaussian at which all are below 2e-8, and exp(6 * 12) is yet a float.
-_OUT_OF_REACH = 12.0
+_REACH = CUTOFF + 5 * _WIDTH  # Å; beyond, the last Gaussian is below 4e-6
 
 _TRANSLATIONS = torch.tensor(list(product(range(-2, 3), repeat=3)), dtype=torch.float)
 # Lattice translations looked at, by the number of atoms of a cell: at 17 Å³ an atom so many come
 # within the cutoff of some pair of atoms.
-_NUM_TRANSLATIONS = ((2, 125), (6, 57))
-_FEWEST_TRANSLATIONS = 27
-_FAR_AWAY = 100.0  # cells; an image there is in no shell
+_NUM_TRANSLATIONS = {(1, 2): 125, (3, 6): 57, (7, 10**9): 27}
 _TIE = 1e-4  # cell fractions; differences of half a cell within it are taken to be +1/2
 
 
@@ -57,13 +53,9 @@ def pair_features(
     with torch.autocast(representatives.device.type, enabled=False):
         atoms = templates.atoms(representatives)
         difference = _short_way(atoms.unsqueeze(1) - representatives.unsqueeze(2))
-        size = difference.shape[:3]
-        flat = difference.flatten(1, 2)
-        members = templates.members
-        mean = members / templates.multiplicity.clamp(min=1).unsqueeze(1)
-        harmonics = mean.mT.unsqueeze(1) @ _harmonics(flat).unflatten(1, size[1:])
-        images = _shells(flat, lattice, templates.num_atoms).unflatten(1, size[1:])
-        shells = members.mT.unsqueeze(1) @ images
+        mean = templates.members / templates.multiplicity.clamp(min=1).unsqueeze(1)
+        harmonics = mean.mT.unsqueeze(1) @ _harmonics(difference)
+        shells = _shells(difference, lattice, templates)
         return torch.cat([harmonics, shells, _same_element(templates)], dim=-1)
 
 
@@ -77,67 +69,65 @@ def _same_element(templates: Templates) -> Float[Tensor, "B O O 1"]:
     return (sign * templates.classes_known[:, None, None]).unsqueeze(-1)
 
 
-def _harmonics(difference: Float[Tensor, "B P 3"]) -> Float[Tensor, "B P H"]:
+def _harmonics(difference: Float[Tensor, "*P 3"]) -> Float[Tensor, "*P H"]:
     frequencies = 2 * math.pi * torch.arange(1, NUM_HARMONICS + 1, device=difference.device)
     phase = (difference.unsqueeze(-1) * frequencies).flatten(-2)
     return torch.cat([phase.sin(), phase.cos()], dim=-1)
 
 
 def _shells(
-    difference: Float[Tensor, "B P 3"],
-    lattice: Float[Tensor, "B 3 3"],
-    num_atoms: Int[Tensor, "B"],
-) -> Float[Tensor, "B P R"]:
-    """Sums over images of the Gaussians, and of the Gaussians times the unit vector."""
-    cart = (difference @ lattice).movedim(-1, 0)  # components first: long rows are fast
-    offsets = (_near_translations(lattice, num_atoms) @ lattice).movedim(-1, 0)  # [3, B, M]
-    images = cart.unsqueeze(-1) + offsets.unsqueeze(2)  # [3, B, P, M]
-    distance = (images.square().sum(0) + 1e-6).sqrt()
-    weights = torch.cat([torch.ones_like(distance)[None], images / distance])
-    return _radial_sums(distance.flatten(0, 1), weights.flatten(1, 2)).view(*cart.shape[1:], -1)
+    difference: Float[Tensor, "B O N 3"], lattice: Float[Tensor, "B 3 3"], templates: Templates
+) -> Float[Tensor, "B O O R"]:
+    """Sums over the atoms of an orbit and their images: of the Gaussians g_r(d) at their distances
+    d, and of `g_r(d)` times the unit vector.
+
+    Nine in ten images are out of reach of all Gaussians, so those within it are listed first.
+    """
+    batch, orbits = difference.shape[:2]
+    pair, vector = _images_in_reach(difference, lattice, templates)
+    distance = (vector.square().sum(-1, keepdim=True) + 1e-6).sqrt()
+    centres = torch.linspace(_FIRST_CENTRE, CUTOFF, NUM_RADIAL, device=distance.device)
+    gaussians = torch.exp(-0.5 * ((distance - centres) / _WIDTH) ** 2)  # [K, R]
+    weights = torch.cat([torch.ones_like(distance), vector / distance], dim=-1)  # [K, 4]
+    terms = (gaussians.unsqueeze(-1) * weights.unsqueeze(-2)).flatten(1)
+    sums = terms.new_zeros(batch * orbits * orbits, terms.shape[1])
+    return sums.index_add(0, pair, terms).view(batch, orbits, orbits, -1)
 
 
-def _near_translations(
-    lattice: Float[Tensor, "B 3 3"], num_atoms: Int[Tensor, "B"]
-) -> Float[Tensor, "B M 3"]:
-    """The lattice translations that can bring an atom nearest, of those up to 2 cells away.
+def _images_in_reach(
+    difference: Float[Tensor, "B O N 3"], lattice: Float[Tensor, "B 3 3"], templates: Templates
+) -> tuple[Int[Tensor, "K"], Float[Tensor, "K 3"]]:
+    """Images of atoms near representatives: the pair of orbits they belong to, and the vector in Å.
+
+    Pairs are numbered as in a flat `[B, O, O]`.
+    """
+    orbits = difference.shape[1]
+    real = templates.mask.unsqueeze(-1) & templates.atom_mask.unsqueeze(-2)
+    pairs, vectors = [], []
+    for (fewest, most), count in _NUM_TRANSLATIONS.items():
+        inside = (templates.num_atoms >= fewest) & (templates.num_atoms <= most)
+        crystal, orbit, atom = (real & inside[:, None, None]).nonzero(as_tuple=True)
+        cart = (difference[crystal, orbit, atom].unsqueeze(-2) @ lattice[crystal]).squeeze(-2)
+        images = cart.unsqueeze(1) + _near_translations(lattice, count)[crystal]  # [P, M, 3]
+        near, which = (images.square().sum(-1) < _REACH**2).nonzero(as_tuple=True)
+        pair = (crystal * orbits + orbit) * orbits + templates.orbit[crystal, atom]
+        pairs.append(pair[near])
+        vectors.append(images[near, which])
+    return torch.cat(pairs), torch.cat(vectors)
+
+
+def _near_translations(lattice: Float[Tensor, "B 3 3"], count: int) -> Float[Tensor, "B M 3"]:
+    """The lattice translations in Å that can bring an atom nearest, of those up to 2 cells away.
 
     A wrapped difference has components of at most 1/2, so the translation T leaves at least
-    `max(|T| - 1/2, 0)` of each: the length of that vector ranks them. How many each crystal has
-    depends on it alone; those it does not have lie out of reach.
+    `max(|T| - 1/2, 0)` of each: the length of that vector ranks them.
     """
     translations = _TRANSLATIONS.to(lattice)
-    counts = torch.full_like(num_atoms, _FEWEST_TRANSLATIONS)
-    for most_atoms, count in reversed(_NUM_TRANSLATIONS):
-        counts = torch.where(num_atoms <= most_atoms, count, counts)
     least = translations.sign() * (translations.abs() - 0.5).clamp(min=0)
     length = torch.linalg.vector_norm(least @ lattice, dim=-1)
     # Equal lengths, which symmetric cells have many of, keep their order whatever the rounding.
-    nearest = (length * 1e3).round().argsort(dim=-1, stable=True)[:, : int(counts.max())]
-    missing = torch.arange(nearest.shape[1], device=nearest.device) >= counts.unsqueeze(-1)
-    return translations[nearest].masked_fill(missing.unsqueeze(-1), _FAR_AWAY)
-
-
-def _radial_sums(
-    distance: Float[Tensor, "Q M"], weights: Float[Tensor, "C Q M"]
-) -> Float[Tensor, "Q K C"]:
-    """Weighted sums over M images of the radial Gaussians at their distances (Å).
-
-    Gaussians one width apart differ by a factor: with v the distance in widths from the middle one,
-    `exp(-(v - n)² / 2) = exp(-v² / 2) exp(v)^n exp(-n² / 2)`. Two exponentials and products thus
-    do for all; the last factor does not depend on the distance and waits until after the sum.
-    """
-    v = ((distance - _FIRST_CENTRE) / _WIDTH - _MIDDLE).clamp(max=_OUT_OF_REACH)
-    outward = v.exp()
-    inward = 1 / outward
-    gaussians = [torch.exp(-0.5 * v * v)]
-    for _ in range(_MIDDLE):
-        gaussians.insert(0, gaussians[0] * inward)
-    for _ in range(_MIDDLE + 1, NUM_RADIAL):
-        gaussians.append(gaussians[-1] * outward)
-    sums = torch.stack(gaussians).transpose(0, 1) @ weights.permute(1, 2, 0)  # [Q, K, C]
-    order = torch.arange(NUM_RADIAL, device=v.device) - _MIDDLE
-    return sums * torch.exp(-0.5 * order.to(v) ** 2)[:, None]
+    nearest = (length * 1e3).round().argsort(dim=-1, stable=True)[:, :count]
+    return translations[nearest] @ lattice
 
 
 class PairEmbedding(nn.Module):
