@@ -48,7 +48,13 @@ from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.score import TIME_LIMIT as SCORE_TIME_LIMIT
 from mattergen_lite.scoring.score import score
 from mattergen_lite.scoring.stage import TIME_LIMIT as RELAX_TIME_LIMIT
-from mattergen_lite.scoring.stage import deepen, relax_all, score_relaxed, shortlist
+from mattergen_lite.scoring.stage import (
+    deepen,
+    relax_all,
+    release_promising,
+    score_relaxed,
+    shortlist,
+)
 from mattergen_lite.scoring.summary import Summary, protocol, summary
 from mattergen_lite.scoring.symmetry import SYMPREC_RELAXED
 from mattergen_lite.targets import PropertyTarget
@@ -345,6 +351,14 @@ def judge_all(
                 potentials=options.potentials,
                 required=options.checks if options.until or options.selective else (),
                 device=options.device,
+                time_limit=options.time_limit,
+                journal=journal,
+            )
+        with watch.stage("releasing"):
+            measured = release_promising(
+                measured,
+                decider=options.potential,
+                potentials=options.potentials,
                 time_limit=options.time_limit,
                 journal=journal,
             )

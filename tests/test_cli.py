@@ -19,6 +19,7 @@ from mattergen_lite.scoring import score as scoring
 from mattergen_lite.scoring.journal import Journal
 from mattergen_lite.scoring.pool import Pool
 from mattergen_lite.scoring.stage import relax_all
+from mattergen_lite.scoring.symmetry import space_group
 
 QUICK = {"relax": False, "num_workers": 0}
 
@@ -257,6 +258,13 @@ def test_stability_is_judged_and_ranks(polymorphs, tmp_path):
     assert float(rows["salt.cif"]["e_above_hull_std"]) > 0
     assert rows["salt.cif"]["relaxed_space_group"] == rows["salt.cif"]["relaxed_cif_space_group"]
     assert rows["salt.cif"]["symmetry_change"] == "kept"
+    assert rows["salt.cif"]["constrained_space_group"] == "225"
+    assert rows["salt.cif"]["released_space_group"] == "225"
+    assert rows["salt.cif"]["release_accepted"] == "False"
+    assert abs(float(rows["salt.cif"]["released_energy_change"])) < 0.001
+    frames = {one.name: one.structure for one in read_structures(out / "relaxed.extxyz")}
+    assert {name: len(one) for name, one in frames.items()} == {"salt.cif": 2, "other.cif": 2}
+    assert space_group(frames["salt.cif"], 1e-4) == 225
     assert rows["broken.cif"]["verdict"].startswith("not judged: ")
     relaxed = Structure.from_file(out / "relaxed" / "salt.cif")
     assert SpacegroupAnalyzer(relaxed).get_space_group_number() == 225
@@ -281,6 +289,7 @@ def test_interrupted_scoring_repeats_nothing(polymorphs, tmp_path, monkeypatch):
             score(polymorphs, out=out, potential="chgnet", num_workers=0)
     assert not (out / "run.json").exists()
     monkeypatch.setattr("mattergen_lite.scoring.stage.measure", fail)
+    monkeypatch.setattr("mattergen_lite.scoring.stage.set_free", fail)
     resumed = score(polymorphs, out=out, potential="chgnet", num_workers=0)
     assert [one.row() for one in resumed.candidates] == [one.row() for one in whole.candidates]
 

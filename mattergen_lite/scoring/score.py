@@ -133,7 +133,7 @@ def score(
         records: Structures with names, from any generator.
         journal: Processes to judge in, and what they have judged before.
         reference: Known structures to be novel against; None judges uniqueness in the batch only.
-        symprec: Symmetry tolerance in Å; 0.1 for generated, 0.01 for relaxed structures.
+        symprec: Symmetry tolerance in Å, the same for raw and relaxed crystals.
         time_limit: Seconds per structure before its process is killed and it gets an error row.
     """
     question = Question(

@@ -1,4 +1,4 @@
-"""The chain of the judge: score, relax, score again, assess, rank.
+"""The chain of the judge: score, relax, release, score again, assess, rank.
 
 Every step asks its questions through a journal, which spreads them over processes of one thread
 each (what potentials want on a CPU) and remembers the answers of an interrupted run.
@@ -22,13 +22,14 @@ from mattergen_lite.scoring.potentials import load_potential
 from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.relaxation import Relaxation, relax_stream
 from mattergen_lite.scoring.score import Score, ordered_structure, score
-from mattergen_lite.scoring.stability import Measurement, assess, complete, measure
-from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED, SYMPREC_RELAXED
+from mattergen_lite.scoring.stability import Measurement, assess, complete, measure, set_free
+from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED
 from mattergen_lite.targets import PropertyTarget
 
 RELAXER = "chgnet"
 TIME_LIMIT = 600.0  # s per crystal
 DEEP_TIME_LIMIT = 3600.0  # s per crystal, for phonons and elasticity
+RELEASE_FROM = 0.2  # probability of being metastable from which a crystal's symmetry is released
 
 
 def relax_and_measure(structure: Structure, *, others: tuple[str, ...]) -> Measurement:
@@ -41,7 +42,8 @@ def relax_together(
 ) -> Iterator[tuple[int, Measurement]]:
     """Relax many crystals in batches on one device; yields positions and measurements."""
     decided_by = [load_potential(name, device) for name in others]
-    for index, relaxation in relax_stream(structures, load_potential(RELAXER, device)):
+    relaxer = load_potential(RELAXER, device)
+    for index, relaxation in relax_stream(structures, relaxer, symprec=SYMPREC_GENERATED):
         composition = structures[index].composition
         yield index, complete(relaxation, composition, RELAXER, decided_by)
 
@@ -104,6 +106,56 @@ def _failed(failure: Failure) -> Measurement:
     )
 
 
+def release_and_measure(measured: Measurement, *, others: tuple[str, ...]) -> Measurement:
+    """Release the symmetry of one relaxed crystal; energies by the named potentials."""
+    return set_free(measured, load_potential(RELAXER), [load_potential(name) for name in others])
+
+
+def release_promising(
+    measured: Sequence[Measurement | None],
+    *,
+    decider: str,
+    potentials: Sequence[str],
+    time_limit: float = TIME_LIMIT,
+    journal: Journal,
+) -> list[Measurement | None]:
+    """Rattle and release the crystals that kept a space group and may well be metastable.
+
+    Args:
+        measured: From `relax_all`.
+        decider: The potential whose energy says what is promising: a probability of being
+            metastable of at least `RELEASE_FROM`.
+        potentials: Who is asked for the energy of the released crystal.
+        time_limit: Seconds a crystal may take; one that takes longer stays as it is.
+        journal: Processes to relax in, and what they have relaxed before.
+    """
+    promising = [
+        index
+        for index, one in enumerate(measured)
+        if one is not None
+        and one.relaxation.constrained_space_group > 1
+        and assess(one, decider=decider).probability_metastable >= RELEASE_FROM
+    ]
+    question = Question(
+        partial(release_and_measure, others=tuple(sorted({*potentials} - {RELAXER}))),
+        _relaxed_identity,
+        TypeAdapter(Measurement),
+        "release",
+        time_limit,
+    )
+    answers = journal.ask(question, [measured[index] for index in promising])
+    released = list(measured)
+    for index, answer in zip(promising, answers, strict=True):
+        if not isinstance(answer, Failure):
+            released[index] = answer
+    return released
+
+
+def _relaxed_identity(measured: Measurement) -> str:
+    """What the release of a relaxed crystal depends on."""
+    return structure_identity(measured.relaxation.structure)
+
+
 def score_relaxed(
     records: Sequence[StructureRecord],
     measured: Sequence[Measurement | None],
@@ -111,15 +163,15 @@ def score_relaxed(
     reference: Reference | None,
     journal: Journal,
 ) -> list[Score | None]:
-    """Score what crystals relaxed to, at the tolerance of relaxed crystals; None where nothing."""
+    """Score what crystals relaxed to, at the tolerance of raw crystals; None where nothing."""
     relaxed = [
-        StructureRecord(record.name, one.relaxation.structure)
+        StructureRecord(record.name, one.judged.structure)
         for record, one in zip(records, measured, strict=True)
-        if one is not None and one.relaxation.structure is not None
+        if one is not None and one.judged.structure is not None
     ]
-    found = iter(score(relaxed, journal=journal, reference=reference, symprec=SYMPREC_RELAXED))
+    found = iter(score(relaxed, journal=journal, reference=reference))
     return [
-        next(found) if one is not None and one.relaxation.structure is not None else None
+        next(found) if one is not None and one.judged.structure is not None else None
         for one in measured
     ]
 
@@ -156,7 +208,7 @@ def shortlist(
                 raw=before,
                 structure=record.structure,
                 relaxed=after,
-                relaxed_structure=one.relaxation.structure,
+                relaxed_structure=one.judged.structure,
                 stability=assess(one, decider=decider, second_opinion=second_opinion, known=known),
             )
         candidates.append(replace(candidate, outcomes=_outcomes(candidate, record, targets)))
@@ -169,9 +221,8 @@ def _outcomes(
     """Every property that was asked for, as asked and as measured."""
     if not targets or candidate.raw.error is not None:
         return ()
-    symprec = SYMPREC_RELAXED if candidate.relaxed_structure else SYMPREC_GENERATED
     exact = oracles.measure(
-        candidate.final_structure, symprec=symprec, stability=candidate.stability
+        candidate.final_structure, symprec=SYMPREC_GENERATED, stability=candidate.stability
     )
     return tuple(_outcome(target, record, exact) for target in targets)
 
