@@ -7,7 +7,8 @@ forces *and* stress, in their own units, and gives up on hopeless crystals by a 
 
 With a tolerance the crystal is moved onto the exact positions of its space group first
 (`symmetrization`), in its primitive cell, and forces and stress are projected onto what the group
-leaves: it keeps its symmetry, and takes fewer steps of fewer atoms. It may then end on a saddle
+leaves: it keeps its symmetry, and takes fewer steps of fewer atoms. Where it arrives within the
+tolerance of a higher group at no cost in energy, it is moved onto that. It may end on a saddle
 point, which `release` finds out.
 
 A relaxation is a generator: it yields atoms and is sent what a potential says about them, so the
@@ -17,9 +18,9 @@ same code serves one crystal at a time on a CPU and lets a batch advance togethe
 import hashlib
 import math
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import numpy as np
 from pydantic import PlainSerializer, PlainValidator
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 GPA = 160.21766208  # GPa per eV/Å³
+Answer = TypeVar("Answer")
 StoredStructure = Annotated[
     Structure, PlainSerializer(structure_to_json), PlainValidator(structure_from_json)
 ]
@@ -180,7 +182,7 @@ class _Crystal:
     def __init__(
         self, structure: Structure, potential: Potential, limits: Limits, symprec: float | None
     ) -> None:
-        self.potential, self.limits = potential, limits
+        self.potential, self.limits, self.symprec = potential, limits, symprec
         self.exact = (
             unsymmetrized(structure) if symprec is None else symmetrized(structure, symprec=symprec)
         )
@@ -210,7 +212,7 @@ class _Crystal:
             energy = point.energy + self.potential.correction(relaxed)
         except ValueError as error:
             return _failure(self.potential, error)
-        return Relaxation(
+        arrived = Relaxation(
             structure=relaxed,
             energy_per_atom=energy / len(atoms),
             converged=_is_converged(point, self.limits),
@@ -221,6 +223,10 @@ class _Crystal:
             volume_change=float(atoms.get_volume() / len(atoms) / self.volume_per_atom - 1),
             constrained_space_group=self.exact.projection.space_group,
         )
+        if self.symprec is None:
+            return arrived
+        ceiling = arrived.energy_per_atom + MIN_ENERGY_FALL
+        return _symmetrized_below(ceiling, arrived, self.potential, self.symprec)[0]
 
 
 # What potentials raise on a crystal that makes no sense, and torch where memory runs out.
@@ -231,20 +237,22 @@ def _failure(potential: Potential, error: Exception) -> Relaxation:
     return Relaxation(error=f"{potential.name}: {error}")
 
 
-def _evaluate(potential: Potential, batch: list["Atoms"]) -> list[SinglePoint | Exception]:
-    """What a potential says about each crystal, or why it cannot.
+def evaluate(
+    ask: Callable[[list["Atoms"]], list[Answer]], batch: list["Atoms"]
+) -> list[Answer | Exception]:
+    """What a potential answers about each crystal, or why it cannot.
 
     A batch that fails is halved, until it fits into memory or the crystal at fault is alone.
     """
     if not batch:
         return []
     try:
-        return list(potential.single_points(batch))
+        return list(ask(batch))
     except _FAILURES as error:
         if len(batch) == 1:
             return [error]
         middle = len(batch) // 2
-        return _evaluate(potential, batch[:middle]) + _evaluate(potential, batch[middle:])
+        return evaluate(ask, batch[:middle]) + evaluate(ask, batch[middle:])
 
 
 def relax(
@@ -302,7 +310,7 @@ def relax_stream(
                 active[number] = _Crystal(structure, potential, limits, symprec)
             except _FAILURES as error:
                 yield number, _failure(potential, error)
-        points = _evaluate(potential, [crystal.atoms for crystal in active.values()])
+        points = evaluate(potential.single_points, [crystal.atoms for crystal in active.values()])
         for (number, crystal), point in zip(list(active.items()), points, strict=True):
             end = crystal.advance(point)
             if end is not None:
@@ -363,28 +371,29 @@ def release(
         group = space_group(free.structure, symprec) if free.structure is not None else 1
         return Release(relaxation=free, space_group=group, energy_change=change, accepted=False)
     ceiling = min(free.energy_per_atom, constrained.energy_per_atom - 2 * MIN_ENERGY_FALL)
-    exact = _symmetrized_below(ceiling + MIN_ENERGY_FALL, free, potential, symprec)
-    group = exact.constrained_space_group
+    exact, group = _symmetrized_below(ceiling + MIN_ENERGY_FALL, free, potential, symprec)
     change = exact.energy_per_atom - constrained.energy_per_atom
     return Release(relaxation=exact, space_group=group, energy_change=change, accepted=True)
 
 
 def _symmetrized_below(
-    ceiling: float, free: Relaxation, potential: Potential, symprec: float
-) -> Relaxation:
-    """A relaxed crystal on exact positions, where its energy (eV/atom) stays below the ceiling."""
+    ceiling: float, relaxed: Relaxation, potential: Potential, symprec: float
+) -> tuple[Relaxation, int]:
+    """A relaxed crystal on exact positions, where its energy (eV/atom) stays below the ceiling.
+
+    Returns:
+        The relaxation and the space group it is in.
+    """
     for share in (1.0, 0.3, 0.1):
-        exact = symmetrized(free.structure, symprec=share * symprec)
+        exact = symmetrized(relaxed.structure, symprec=share * symprec)
+        group = exact.projection.space_group
+        if group == relaxed.constrained_space_group:
+            return relaxed, group  # it is there already
         try:
             energy = potential.energy(exact.structure.to_ase_atoms(msonable=False))
             energy = (energy + potential.correction(exact.structure)) / len(exact.structure)
         except _FAILURES:
             continue
         if energy < ceiling:
-            return replace(
-                free,
-                structure=exact.structure,
-                energy_per_atom=energy,
-                constrained_space_group=exact.projection.space_group,
-            )
-    return free
+            return replace(relaxed, structure=exact.structure, energy_per_atom=energy), group
+    return relaxed, relaxed.constrained_space_group

@@ -1,11 +1,12 @@
-"""The chain of the judge: score, relax, release, score again, assess, rank.
+"""The chain of the judge: score, screen, relax, release, score again, assess, rank.
 
 Every step asks its questions through a journal, which spreads them over processes of one thread
 each (what potentials want on a CPU) and remembers the answers of an interrupted run.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pydantic import TypeAdapter
@@ -22,6 +23,7 @@ from mattergen_lite.scoring.potentials import load_potential
 from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.relaxation import Relaxation, relax_stream
 from mattergen_lite.scoring.score import Score, ordered_structure, score
+from mattergen_lite.scoring.screening import Cut, Screening, screen
 from mattergen_lite.scoring.stability import Measurement, assess, complete, measure, set_free
 from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED
 from mattergen_lite.targets import PropertyTarget
@@ -48,23 +50,64 @@ def relax_together(
         yield index, complete(relaxation, composition, RELAXER, decided_by)
 
 
-def relax_all(
+def worth_relaxing(scores: Sequence[Score], required: Collection[str] = ()) -> list[int]:
+    """Positions of the structurally valid crystals that pass the cheap checks required."""
+    return [
+        index
+        for index, judged in enumerate(scores)
+        if judged.validity is not None
+        and judged.validity.structure_valid
+        and not {*required}.intersection(Candidate(raw=judged, structure=None).failed)
+    ]
+
+
+def screen_all(
     scores: Sequence[Score],
     records: Sequence[StructureRecord],
     *,
-    potentials: Sequence[str],
-    required: Collection[str] = (),
-    device: str = "cpu",
-    time_limit: float = TIME_LIMIT,
+    required: Collection[str],
+    ends: Sequence[int],
+    cut: Cut,
     journal: Journal,
-) -> list[Measurement | None]:
-    """Relax every structurally valid crystal that passes what is required, None for the others.
+) -> list[Screening | None]:
+    """Screen the crystals that are worth relaxing by their raw energies, None for the others.
 
     Args:
         scores: From `score`, one a record.
         records: The structures that were judged.
-        potentials: Who is asked for the energy of the relaxed crystal.
         required: Cheap checks without which a crystal is not worth relaxing.
+        ends: Where each round ends among the records.
+        cut: How many go on.
+        journal: Processes to work in, and what they have found before.
+    """
+    worth = worth_relaxing(scores, required)
+    found = screen(
+        [ordered_structure(records[index].structure) for index in worth],
+        [bisect_left(worth, end) for end in ends],
+        cut,
+        journal,
+    )
+    screened: list[Screening | None] = [None] * len(scores)
+    for index, one in zip(worth, found, strict=True):
+        screened[index] = one
+    return screened
+
+
+def relax_all(
+    records: Sequence[StructureRecord],
+    chosen: Sequence[int],
+    *,
+    potentials: Sequence[str],
+    device: str = "cpu",
+    time_limit: float = TIME_LIMIT,
+    journal: Journal,
+) -> list[Measurement | None]:
+    """Relax the chosen crystals, None for the others.
+
+    Args:
+        records: All structures.
+        chosen: Positions of those to relax: from `worth_relaxing` or what `screen_all` lets pass.
+        potentials: Who is asked for the energy of the relaxed crystal.
         device: "cpu" relaxes one crystal at a time in every process, which is what potentials want
             there; a GPU relaxes batches in this one, without time limit.
         time_limit: Seconds a crystal may take.
@@ -73,13 +116,6 @@ def relax_all(
     Raises:
         ValueError: If a potential is unknown or not installed.
     """
-    worth = [
-        index
-        for index, judged in enumerate(scores)
-        if judged.validity is not None
-        and judged.validity.structure_valid
-        and not {*required}.intersection(Candidate(raw=judged, structure=None).failed)
-    ]
     others = tuple(sorted({*potentials} - {RELAXER}))
     question = Question(
         partial(relax_and_measure, others=others),
@@ -88,10 +124,10 @@ def relax_all(
         "relax",
         time_limit,
     )
-    structures = [ordered_structure(records[index].structure) for index in worth]
-    measured: list[Measurement | None] = [None] * len(scores)
+    structures = [ordered_structure(records[index].structure) for index in chosen]
+    measured: list[Measurement | None] = [None] * len(records)
     together = None if device == "cpu" else partial(relax_together, others=others, device=device)
-    for index, answer in zip(worth, journal.ask(question, structures, together), strict=True):
+    for index, answer in zip(chosen, journal.ask(question, structures, together), strict=True):
         measured[index] = _failed(answer) if isinstance(answer, Failure) else answer
     return measured
 
@@ -176,11 +212,19 @@ def score_relaxed(
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was found of one crystal before it is assessed."""
+
+    raw: Score
+    screening: Screening | None = None
+    measured: Measurement | None = None
+    relaxed: Score | None = None
+
+
 def shortlist(
     records: Sequence[StructureRecord],
-    raw: Sequence[Score],
-    measured: Sequence[Measurement | None],
-    relaxed: Sequence[Score | None],
+    found: Sequence[Found],
     *,
     decider: str,
     second_opinion: str | None = None,
@@ -190,26 +234,24 @@ def shortlist(
 
     Args:
         records: The structures that were judged.
-        raw: From `score`.
-        measured: From `relax_all`.
-        relaxed: From `score_relaxed`.
+        found: One a record.
         decider: The potential whose energy decides about stability.
         second_opinion: Another one, to be compared with.
         targets: What every sample was asked to be.
     """
     candidates = []
-    for record, before, one, after in zip(records, raw, measured, relaxed, strict=True):
-        candidate = Candidate(raw=before, structure=record.structure)
-        if one is not None:
-            known = (after or before).novelty is not None and (
-                (after or before).novelty.is_novel is False
-            )
-            candidate = Candidate(
-                raw=before,
-                structure=record.structure,
-                relaxed=after,
-                relaxed_structure=one.judged.structure,
-                stability=assess(one, decider=decider, second_opinion=second_opinion, known=known),
+    for record, one in zip(records, found, strict=True):
+        candidate = Candidate(raw=one.raw, structure=record.structure, screening=one.screening)
+        if one.measured is not None:
+            novelty = (one.relaxed or one.raw).novelty
+            known = novelty is not None and novelty.is_novel is False
+            candidate = replace(
+                candidate,
+                relaxed=one.relaxed,
+                relaxed_structure=one.measured.judged.structure,
+                stability=assess(
+                    one.measured, decider=decider, second_opinion=second_opinion, known=known
+                ),
             )
         candidates.append(replace(candidate, outcomes=_outcomes(candidate, record, targets)))
     return ranked(candidates)
