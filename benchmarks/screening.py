@@ -3,9 +3,9 @@
     python benchmarks/screening.py ours=judged/ theirs=scored/ --write --json result.json
 
 Each set is the folder of a run of `generate` or `score` that relaxed every crystal (no --keep).
-Half of each set, by content, is fitted to the probabilities that the judge gave to the relaxed
-crystals; the other half tests. `--write` then fits to all of it and replaces
-`assets/screening.json`.
+The model is fitted to the probabilities that the judge gave to the relaxed crystals, twice: to each
+half of every set, and every crystal is predicted from the half that it is not in, so that no figure
+hangs on one draw. `--write` then fits to all of it and replaces `assets/screening.json`.
 """
 
 import argparse
@@ -44,9 +44,14 @@ def read_run(folder: Path) -> pd.DataFrame:
             "num_atoms": [one.num_atoms for one in energies],
             "probability": rows.probability_metastable.fillna(0.0).to_numpy(),
             "relaxed_energy": rows.e_above_hull_raw.to_numpy(dtype=float),
-            "is_test": [content_draw(one.structure) < 0.5 for one in crystals],
+            "half": every_second([content_draw(one.structure) for one in crystals]),
         }
     ).dropna(subset=["energy"])
+
+
+def every_second(draws: Sequence[float]) -> np.ndarray:
+    """True for every second one in the order of the draws, whatever the order of the files."""
+    return np.argsort(np.argsort(draws)) % 2 == 1
 
 
 def fit(table: pd.DataFrame) -> ScreeningModel:
@@ -65,9 +70,18 @@ def brier(predicted: np.ndarray, outcome: np.ndarray) -> float:
     return float((outcome * (1 - predicted) ** 2 + (1 - outcome) * predicted**2).mean())
 
 
-def figures(name: str, model: ScreeningModel, table: pd.DataFrame) -> dict[str, float | str]:
+def predicted_from_the_other_half(table: pd.DataFrame) -> np.ndarray:
+    """Every crystal's probability from a model that was fitted without its half."""
+    predicted = np.empty(len(table))
+    for half in (False, True):
+        mine = (table.half == half).to_numpy()
+        predicted[mine] = predict(fit(table[~mine]), table[mine])
+    return predicted
+
+
+def figures(name: str, table: pd.DataFrame) -> dict[str, float | str]:
     """How good the screen is on crystals that it was not fitted to."""
-    predicted, outcome = predict(model, table), table.probability.to_numpy()
+    predicted, outcome = table.predicted.to_numpy(), table.probability.to_numpy()
     finite = np.isfinite(table.relaxed_energy)
     order = np.argsort(-predicted, kind="stable")
     kept = {share: order[: max(1, round(share * len(order)))] for share in SHARES}
@@ -112,11 +126,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     named = (text.partition("=") for text in options.sets)
     tables = {name: read_run(Path(folder)) for name, _, folder in named}
-    every = pd.concat(tables.values())
-    fitted, tested = fit(every[~every.is_test]), every[every.is_test]
-    rows = [figures(name, fitted, one[one.is_test]) for name, one in tables.items()]
-    rows.append(figures("all", fitted, tested))
-    curve = reliability(predict(fitted, tested), tested.probability.to_numpy())
+    every = pd.concat(tables, names=["set"])
+    every["predicted"] = predicted_from_the_other_half(every)
+    rows = [figures(name, every.loc[name]) for name in tables]
+    rows.append(figures("all", every))
+    curve = reliability(every.predicted.to_numpy(), every.probability.to_numpy())
     facts = {"reliability": curve, "model": asdict(fit(every)), "crystals": len(every)}
     if options.write:
         content = {

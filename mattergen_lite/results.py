@@ -177,6 +177,8 @@ class JudgeOptions:
         """Refuse options that contradict each other or make no sense."""
         if not self.relax and (self.phonons or self.elasticity):
             raise ValueError("phonons and elasticity need relaxed crystals: expected no --no-relax")
+        if not self.relax and self.dft_inputs:
+            raise ValueError("dft-inputs need relaxed crystals: expected no --no-relax")
         if not self.relax and "metastable" in (self.required or ()):
             raise ValueError("metastable needs relaxed crystals: expected no --no-relax")
         if self.until is not None and self.until < 1:
@@ -543,12 +545,12 @@ def deepened(
 
 
 def best_structures(candidates: Sequence[Candidate], count: int) -> dict[str, Structure]:
-    """The best readable candidates by name of their files, relaxed where they were."""
+    """Of the best candidates those that are relaxed, by name of their files."""
     best = candidates[:count]
     return {
-        name: one.final_structure
+        name: one.relaxed_structure
         for name, one in zip(file_names(one.raw.name for one in best), best, strict=True)
-        if one.raw.error is None
+        if one.relaxed_structure is not None
     }
 
 
