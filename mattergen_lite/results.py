@@ -6,17 +6,19 @@ same criteria and the same files, whoever made the crystals.
 
 import csv
 import json
+import math
 import platform
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pymatgen.core import Structure
@@ -37,7 +39,7 @@ from mattergen_lite.io import (
 from mattergen_lite.report import write_report
 from mattergen_lite.scoring.audit import Audit, audit
 from mattergen_lite.scoring.candidate import CHECKS, Candidate
-from mattergen_lite.scoring.funnel import Funnel, funnel
+from mattergen_lite.scoring.funnel import Funnel, Stage, funnel, stages
 from mattergen_lite.scoring.hits import HOW_UNCONDITIONAL, HitRate, hit_rates
 from mattergen_lite.scoring.hits import PROTOCOL as HITS_PROTOCOL
 from mattergen_lite.scoring.journal import Journal
@@ -46,9 +48,19 @@ from mattergen_lite.scoring.pool import Failure, Pool
 from mattergen_lite.scoring.potentials import check_potential
 from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.score import TIME_LIMIT as SCORE_TIME_LIMIT
-from mattergen_lite.scoring.score import score
+from mattergen_lite.scoring.score import compare, judge_each
+from mattergen_lite.scoring.screening import Cut, ScreeningLoss, screening_loss
 from mattergen_lite.scoring.stage import TIME_LIMIT as RELAX_TIME_LIMIT
-from mattergen_lite.scoring.stage import deepen, relax_all, score_relaxed, shortlist
+from mattergen_lite.scoring.stage import (
+    Found,
+    deepen,
+    relax_all,
+    release_promising,
+    score_relaxed,
+    screen_all,
+    shortlist,
+    worth_relaxing,
+)
 from mattergen_lite.scoring.summary import Summary, protocol, summary
 from mattergen_lite.scoring.symmetry import SYMPREC_RELAXED
 from mattergen_lite.targets import PropertyTarget
@@ -60,6 +72,8 @@ JOURNAL = "journal.jsonl"  # there only while a run is unfinished
 CIF_SYMPREC = 0.1  # Å; generated coordinates carry noise of this order
 CIF_TIME_LIMIT = 60.0  # s
 NUM_SHOWN = 5  # of the best candidates, in the terminal
+ROUND_SIZE = 64  # samples that are screened together when candidates are asked for
+KEEP = 0.2  # share of them that is relaxed, unless another is asked for
 
 Row = dict[str, str | int | float | bool | None]
 
@@ -89,18 +103,36 @@ class Judged:
     hits: tuple[HitRate, ...]  # of every target
     audit: Audit | None
     seconds: dict[str, float]
+    stages: tuple[Stage, ...] = ()
+    screening: ScreeningLoss | None = None  # None where nothing was screened
+    asked_for: int | None = None  # candidates
 
     def text(self) -> str:
         """Summary for a terminal."""
         best = [
             f"{one.rank:>4}  {one.raw.name:<16} {one.raw.formula:<16} {one.verdict}"
-            for one in self.candidates[:NUM_SHOWN]
+            for one in self.candidates[: self.asked_for or NUM_SHOWN]
         ]
         times = ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
         audited = [self.audit.text()] if self.audit else []
         hits = [*(one.text() for one in self.hits), *([HOW_UNCONDITIONAL] if self.hits else [])]
         parts = [self.summary.text(), *audited, self.funnel.text(), *hits, *best, times]
-        return "\n".join([*parts, f"-> {self.table}"])
+        return "\n".join([*parts, *self._on_screening(), f"-> {self.table}"])
+
+    def _on_screening(self) -> Iterator[str]:
+        """What the screen cost and, where too little came out, what to change."""
+        if self.screening is not None:
+            seen = self.screening
+            yield (
+                f"screened {seen.num_screened}: {seen.num_kept} kept with {seen.expected_kept:.1f} "
+                f"expected metastable; past the cut {seen.expected_lost:.1f} ± "
+                f"{seen.expected_lost_std:.1f}, by {seen.num_controls} relaxed at random"
+            )
+        if self.asked_for is not None and self.funnel.num_passed < self.asked_for:
+            yield (
+                f"{self.funnel.num_passed} of {self.asked_for} candidates found: raise "
+                "--max-samples, --time-budget or --keep, or ask for less with --require"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +146,8 @@ class JudgeOptions:
     targets: Sequence[PropertyTarget] = ()  # what the crystals were asked to be
     required: Sequence[str] | None = None  # checks to pass; None: all that are made
     until: int | None = None  # go on until so many candidates pass
+    time_budget: float | None = None  # minutes after which no further batch is begun
+    cut: Cut | None = None  # relax only the likeliest of what passes the cheap checks; None: all
     selective: bool = False  # relax only what passes the cheap checks; `until` implies it
     time_limit: float = RELAX_TIME_LIMIT  # s per crystal and question
     device: str = "cpu"  # of the potentials
@@ -143,12 +177,26 @@ class JudgeOptions:
         """Refuse options that contradict each other or make no sense."""
         if not self.relax and (self.phonons or self.elasticity):
             raise ValueError("phonons and elasticity need relaxed crystals: expected no --no-relax")
+        if not self.relax and self.dft_inputs:
+            raise ValueError("dft-inputs need relaxed crystals: expected no --no-relax")
         if not self.relax and "metastable" in (self.required or ()):
             raise ValueError("metastable needs relaxed crystals: expected no --no-relax")
         if self.until is not None and self.until < 1:
             raise ValueError(f"until is {self.until}: expected at least 1")
+        self._check_budgets()
         if self.shortlist < 0:
             raise ValueError(f"shortlist is {self.shortlist}: expected 0 or more")
+
+    def _check_budgets(self) -> None:
+        """Refuse a screen without relaxation, and budgets that end nothing or everything."""
+        if self.cut is not None:
+            self.cut.check()
+            if not self.relax:
+                raise ValueError("screening decides about relaxation: expected no --no-relax")
+        if self.time_budget is not None and not 0 < self.time_budget < math.inf:
+            raise ValueError(
+                f"time-budget is {self.time_budget}: expected a number of minutes above 0"
+            )
 
     @property
     def checks(self) -> Sequence[str]:
@@ -156,6 +204,7 @@ class JudgeOptions:
         if self.required is not None:
             return self.required
         open_ones = {
+            "screened": self.cut is None,
             "metastable": not self.relax,
             "on_target": not self.targets,
         }
@@ -178,6 +227,44 @@ class JudgeOptions:
             for path in self.references
         ]
         return Reference.joined([Reference.embedded(), *own]) if own else Reference.embedded()
+
+
+def parse_cut(
+    keep: float | None, relax_at_most: int | None, control: float, *, screened: bool = False
+) -> Cut | None:
+    """How many of the screened crystals are relaxed; None if nothing is to be screened.
+
+    Args:
+        keep: Share to relax; None: no share was asked for.
+        relax_at_most: Number to relax; None: no number was asked for.
+        control: Share of the rest to relax all the same.
+        screened: Screen even if neither was asked for.
+    """
+    if keep is None and relax_at_most is None and not screened:
+        return None
+    default = KEEP if screened else 1.0
+    return Cut(keep=default if keep is None else keep, at_most=relax_at_most, control=control)
+
+
+def parse_candidates(
+    num_candidates: int | None, until: int | None, num_samples: int, max_samples: int
+) -> int | None:
+    """How many candidates have to pass; None if a number of samples was asked for.
+
+    Raises:
+        ValueError: If a number is not positive, or both ways of asking are used.
+    """
+    if num_candidates is not None and until is not None:
+        raise ValueError("num-candidates and until ask for the same: expected one of them")
+    named = {
+        "num-candidates": num_candidates,
+        "num-samples": num_samples,
+        "max-samples": max_samples,
+    }
+    for name, number in named.items():
+        if number is not None and number < 1:
+            raise ValueError(f"{name} is {number}: expected at least 1")
+    return until if num_candidates is None else num_candidates
 
 
 def check_folder(out: Path, overwrite: bool) -> None:
@@ -242,11 +329,15 @@ def write_judged(
         how = protocol(figures) | {"reference": reference.name}
         how |= HITS_PROTOCOL if options.targets else {}
         passed = funnel(candidates, options.checks)
+        made = stages(candidates, watch.seconds)
+        loss = _screening_loss(candidates) if options.cut else None
         hits = against_training(candidates, options.targets)
         write_json(
             {
                 "figures": asdict(figures),
                 "funnel": asdict(passed),
+                "stages": [one.figures() for one in made],
+                "screening": loss and asdict(loss) | {"share_lost": loss.share_lost},
                 "targets": [one.figures() for one in hits],
                 "protocol": how,
             },
@@ -260,7 +351,7 @@ def write_judged(
             rows=rows,
             structures=[one.structure if one.raw.error is None else None for one in candidates],
             relaxed=[one.relaxed_structure for one in candidates],
-            figures=asdict(figures) | {"funnel": {"sampled": passed.num_sampled} | passed.left},
+            figures=asdict(figures) | {"funnel": {one.name: one.num_passed for one in made}},
             protocol=how,
             provenance=record,
         )
@@ -273,6 +364,21 @@ def write_judged(
         hits=hits,
         audit=audited,
         seconds=watch.seconds,
+        stages=tuple(made),
+        screening=loss,
+        asked_for=options.until,
+    )
+
+
+def _screening_loss(candidates: Sequence[Candidate]) -> ScreeningLoss:
+    """What the screen kept and lost, as expected numbers of metastable crystals."""
+    screened = [one for one in candidates if one.screening is not None]
+    return screening_loss(
+        [one.screening for one in screened],
+        [
+            np.nan_to_num(one.stability.probability_metastable).item() if one.stability else None
+            for one in screened
+        ],
     )
 
 
@@ -296,19 +402,23 @@ def judge_until(
     """
     records: list[StructureRecord] = []
     candidates: list[Candidate] = []
-    reference = None
+    ends: list[int] = []
+    reference, started = None, perf_counter()
     while True:
         with watch.stage("structures"):
             batch = next(batches, None)
         if batch is None:
             break
         records += batch
+        ends.append(len(records))
         if reference is None:
             with watch.stage("reference"):
                 reference = options.reference()
-        candidates = judge_all(records, options, reference, journal, watch)
+        candidates = judge_all(records, options, reference, journal, watch, ends)
         passed = funnel(candidates, options.checks)
         if options.until is None or passed.num_passed >= options.until:
+            break
+        if options.time_budget is not None and perf_counter() - started > 60 * options.time_budget:
             break
         tqdm.write(passed.text(), file=sys.stderr)
     return deepened(candidates, options, journal, watch), reference
@@ -331,34 +441,90 @@ def judge_all(
     reference: Reference,
     journal: Journal,
     watch: Stopwatch,
+    ends: Sequence[int] = (),
 ) -> list[Candidate]:
-    """The chain of the judge: score, relax, score what came of it, assess, rank; best first."""
+    """The chain of the judge: score, screen, relax, release, score again, assess, rank.
+
+    Args:
+        records: Structures to judge.
+        options: How.
+        reference: Known structures.
+        journal: Processes to work in, and what they have found before.
+        watch: Takes the time of every stage.
+        ends: Where each round ends among the records, for the screen; default one round.
+
+    Returns:
+        The candidates, best first.
+    """
     with watch.stage("judging"):
         quick = min(options.time_limit, SCORE_TIME_LIMIT)
-        raw = score(records, journal=journal, reference=reference, time_limit=quick)
-    measured, relaxed = [None] * len(raw), [None] * len(raw)
-    if options.relax:
-        with watch.stage("relaxing"):
-            measured = relax_all(
+        raw = judge_each(records, journal=journal, time_limit=quick)
+    with watch.stage("comparing"):
+        raw = compare(raw, records, journal=journal, reference=reference)
+    selective = options.until or options.selective or options.cut
+    required = options.checks if selective else ()
+    found = [Found(raw=one) for one in raw]
+    if options.cut is not None:
+        with watch.stage("screening"):
+            screened = screen_all(
                 raw,
                 records,
-                potentials=options.potentials,
-                required=options.checks if options.until or options.selective else (),
-                device=options.device,
-                time_limit=options.time_limit,
+                required=required,
+                ends=ends or [len(records)],
+                cut=options.cut,
                 journal=journal,
             )
-        with watch.stage("judging relaxed"):
-            relaxed = score_relaxed(records, measured, reference=reference, journal=journal)
+        found = [replace(one, screening=seen) for one, seen in zip(found, screened, strict=True)]
+    if options.relax:
+        chosen = [index for index in worth_relaxing(raw, required) if passes_screen(found[index])]
+        found = relaxed_and_scored(records, found, chosen, options, reference, journal, watch)
     return shortlist(
         records,
-        raw,
-        measured,
-        relaxed,
+        found,
         decider=options.potential,
         second_opinion=options.potentials[1] if len(options.potentials) > 1 else None,
         targets=options.targets,
     )
+
+
+def passes_screen(found: Found) -> bool:
+    """Whether a crystal goes on to be relaxed: all do where nothing is screened."""
+    return found.screening is None or found.screening.screening_decision != "reject"
+
+
+def relaxed_and_scored(
+    records: Sequence[StructureRecord],
+    found: Sequence[Found],
+    chosen: Sequence[int],
+    options: JudgeOptions,
+    reference: Reference,
+    journal: Journal,
+    watch: Stopwatch,
+) -> list[Found]:
+    """What was found, with relaxation, release and scores of the chosen crystals."""
+    with watch.stage("relaxing"):
+        measured = relax_all(
+            records,
+            chosen,
+            potentials=options.potentials,
+            device=options.device,
+            time_limit=options.time_limit,
+            journal=journal,
+        )
+    with watch.stage("releasing"):
+        measured = release_promising(
+            measured,
+            decider=options.potential,
+            potentials=options.potentials,
+            time_limit=options.time_limit,
+            journal=journal,
+        )
+    with watch.stage("judging relaxed"):
+        relaxed = score_relaxed(records, measured, reference=reference, journal=journal)
+    return [
+        replace(one, measured=energies, relaxed=after)
+        for one, energies, after in zip(found, measured, relaxed, strict=True)
+    ]
 
 
 def deepened(
@@ -379,12 +545,12 @@ def deepened(
 
 
 def best_structures(candidates: Sequence[Candidate], count: int) -> dict[str, Structure]:
-    """The best readable candidates by name of their files, relaxed where they were."""
+    """Of the best candidates those that are relaxed, by name of their files."""
     best = candidates[:count]
     return {
-        name: one.final_structure
+        name: one.relaxed_structure
         for name, one in zip(file_names(one.raw.name for one in best), best, strict=True)
-        if one.raw.error is None
+        if one.relaxed_structure is not None
     }
 
 

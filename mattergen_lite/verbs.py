@@ -59,8 +59,13 @@ def generate(
     potential: BuiltInPotential = "7net-l3i5",
     second_opinion: BuiltInPotential | None = "chgnet",
     reference: Sequence[Path] = (),
+    num_candidates: int | None = None,
     until: int | None = None,
     max_samples: int = 1000,
+    time_budget: float | None = None,
+    keep: float | None = None,
+    relax_at_most: int | None = None,
+    control: float = 0.1,
     require: str | None = None,
     shortlist: int = 10,
     phonons: bool = False,
@@ -121,8 +126,17 @@ def generate(
         second_opinion: Is compared with it; a disagreement is flagged.
         reference: Known structures to be novel against, beside the embedded Materials Project:
             any source that `score` reads; repeat for several.
+        num_candidates: Deliver so many finished candidates instead of judging a number of samples:
+            rounds of 64 samples, each screened by the energy of the raw crystal, of which the
+            likeliest fifth (--keep) is relaxed, until so many pass every required check.
         until: Sample on until so many candidates pass every required check.
-        max_samples: Where --until gives up.
+        max_samples: Where --num-candidates and --until give up.
+        time_budget: Minutes after which they begin no further round. A run that it ends depends on
+            the machine; without one the same seed gives the same candidates.
+        keep: Share of what passes the cheap checks to relax, the likeliest to be metastable by the
+            energies of the raw crystals first; default all, 0.2 with --num-candidates.
+        relax_at_most: Relax no more than so many, likewise.
+        control: Share of the others that is relaxed all the same, to measure what the screen loses.
         require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target; default all
             that are made. With --until, a crystal that fails a cheap one is not relaxed.
         shortlist: How many of the best get the deeper checks and the DFT inputs.
@@ -142,10 +156,20 @@ def generate(
         from mattergen_lite.config import GenerateConfig
         from mattergen_lite.generator import open_generator
         from mattergen_lite.model import pick_device
-        from mattergen_lite.results import JudgeOptions, Stopwatch, check_folder, judge_and_write
+        from mattergen_lite.results import (
+            ROUND_SIZE,
+            JudgeOptions,
+            Stopwatch,
+            check_folder,
+            judge_and_write,
+            parse_candidates,
+            parse_cut,
+        )
         from mattergen_lite.scoring.funnel import parse_required
 
         check_folder(out, overwrite)
+        wanted = parse_candidates(num_candidates, until, num_samples, max_samples)
+        at_once = num_samples if num_candidates is None else ROUND_SIZE
         asked = {name: arguments[name] for name in GenerateConfig.model_fields}
         watch = Stopwatch()
         with watch.stage("loading"):
@@ -158,15 +182,20 @@ def generate(
             targets=generator.asked,
             device=str(pick_device(device)),
             required=None if require is None else parse_required(require),
-            until=until,
+            until=wanted,
+            time_budget=time_budget,
+            cut=parse_cut(
+                keep, relax_at_most, control, screened=relax and num_candidates is not None
+            ),
             shortlist=shortlist,
             phonons=phonons,
             elasticity=elastic,
             dft_inputs=dft_inputs,
         )
         judging.check()
-        numbers = range(first_sample, first_sample + max(num_samples, max_samples if until else 0))
-        batches = generator.records(numbers, num_samples, seed=seed)
+        most = num_samples if wanted is None else max(at_once, max_samples)
+        most = max_samples if num_candidates is not None else most
+        batches = generator.records(range(first_sample, first_sample + most), at_once, seed=seed)
         provenance = {"verb": "generate", "arguments": arguments} | generator.provenance()
         return judge_and_write(batches, out / "candidates.csv", watch, provenance, judging, pool)
 
@@ -179,6 +208,9 @@ def score(
     limit: int | None = None,
     device: str = "auto",
     relax: bool = True,
+    keep: float | None = None,
+    relax_at_most: int | None = None,
+    control: float = 0.1,
     potential: BuiltInPotential = "7net-l3i5",
     second_opinion: BuiltInPotential | None = "chgnet",
     reference: Sequence[Path] = (),
@@ -203,6 +235,10 @@ def score(
         limit: Judge only so many structures, the first ones.
         device: Of the potentials: cpu, cuda, cuda:1, or auto.
         relax: Relax every crystal with CHGNet and judge its stability; seconds a crystal.
+        keep: Share of what passes the cheap checks to relax, the likeliest to be metastable by the
+            energies of the raw crystals first; default every crystal, passing or not.
+        relax_at_most: Relax no more than so many, likewise.
+        control: Share of the others that is relaxed all the same, to measure what the screen loses.
         potential: Decides about the energy above the hull of what relaxed.
         second_opinion: Is compared with it; a disagreement is flagged.
         reference: Known structures to be novel against, beside the embedded Materials Project:
@@ -232,11 +268,13 @@ def score(
             Stopwatch,
             check_folder,
             judge_and_write,
+            parse_cut,
         )
 
         check_folder(out, overwrite)
         judging = JudgeOptions(
             relax=relax,
+            cut=parse_cut(keep, relax_at_most, control),
             potential=potential,
             second_opinion=second_opinion,
             references=reference,

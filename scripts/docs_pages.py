@@ -23,6 +23,7 @@ from mattergen_lite.scoring.elasticity import Elasticity
 from mattergen_lite.scoring.neutrality import Neutrality
 from mattergen_lite.scoring.novelty import Novelty
 from mattergen_lite.scoring.phonons import Phonons
+from mattergen_lite.scoring.screening import Screening
 from mattergen_lite.scoring.stability import Stability
 from mattergen_lite.scoring.symmetry import Symmetry
 from mattergen_lite.scoring.validity import Validity
@@ -36,6 +37,7 @@ _COLUMNS = {
     "Charge": Neutrality,
     "Novelty": Novelty,
     "Credibility": Credibility,
+    "Screening": Screening,
     "Stability": Stability,
     "Phonons": Phonons,
     "Elasticity": Elasticity,
@@ -174,8 +176,8 @@ figures are kept apart in `summary.json` and never mixed.
 
 In the order of what they cost; `--require` takes some of them: {", ".join(map(code, CHECKS))}.
 
-The symmetry tolerance is 0.1 Å for crystals as they came and 0.01 Å for relaxed ones. What the
-columns of a row mean is in [the columns of the table](columns.md); how a target counts as hit is in
+The symmetry tolerance is 0.1 Å, for crystals as they came and for relaxed ones. What the columns of
+a row mean is in [the columns of the table](columns.md); how a target counts as hit is in
 [the properties](properties.md).
 """
 

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from crystals import nacl_primitive, perovskite
+from crystals import nacl_primitive, perovskite, quartz
 from models import tiny_model
+from pymatgen.core import Element
 
+from mattergen_lite import score
 from mattergen_lite.config import RunConfig
 from mattergen_lite.elements import atomic_number
+from mattergen_lite.io import write_extxyz
 from mattergen_lite.properties import Property
 
 ROOT = Path(__file__).parent.parent
@@ -322,3 +325,60 @@ def test_scaling_worksheet(monkeypatch, capsys):
     free = scaling.main([*slow, "--node-latency", "0", "--network-latency", "0"])
     assert free[3].samples_per_second == pytest.approx(1600)
     assert "samples/s" in capsys.readouterr().out
+
+
+def salt_run(folder):
+    """A finished run over three crystals that are not known, all of them relaxed."""
+    salts = []
+    for cation, anion in (("Sn", "S"), ("Zr", "S"), ("Pb", "O")):
+        salt = quartz().replace_species({"Si": cation, "O": anion}, in_place=False)
+        radii = sum(Element(symbol).atomic_radius for symbol in (cation, anion))
+        salts.append(salt.scale_lattice(salt.volume * (radii / 1.7) ** 3))
+    source = folder / "salts.extxyz"
+    write_extxyz(salts, source, [{"name": one.reduced_formula} for one in salts])
+    return source
+
+
+@pytest.mark.slow
+def test_yield(run, tmp_path):
+    source = salt_run(tmp_path)
+    rows = run(
+        *("yield", "--substitution", "--samples", f"theirs={source}@2.5"),
+        *("--num-samples", 3, "--relax", 1, "--markdown", tmp_path / "yield.md"),
+    )
+    blind, theirs = rows
+    assert [row["proposal"] for row in rows] == ["substitution", "theirs"]
+    assert theirs["sampling s"] == 7.5
+    assert blind["sampling s"] < 1
+    for row in rows:
+        assert (row["samples"], row["relaxed"] <= 1) == (3, True)
+        assert row["credible"] <= row["M.S.U.N."] <= row["relaxed"]
+        seconds = sum(row[f"{name} s"] for name in ("sampling", "judging", "screening", "relaxing"))
+        assert row["M.S.U.N. per core hour"] == pytest.approx(row["M.S.U.N."] / seconds * 3600)
+    assert (tmp_path / "yield.md").read_text().count("\n") == 4
+
+
+def test_yield_refuses_samples_without_a_charge(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from_samples = importlib.import_module("yield").from_samples
+    with pytest.raises(ValueError, match="expected name=path@seconds"):
+        from_samples("theirs=there.parquet", 3)
+
+
+@pytest.mark.slow
+def test_symmetric_relaxation(run, tmp_path):
+    (row,) = run("symmetric_relaxation", f"salts={salt_run(tmp_path)}", "--num-crystals", 2)
+    assert row["crystals"] == 2
+    assert row["symmetric"] == 1
+    assert row["symmetric above P1 at 0.01"] == 1
+    assert row["symmetric steps"] > 0
+
+
+@pytest.mark.slow
+def test_screening_fit(run, tmp_path):
+    source = salt_run(tmp_path)
+    score(source, out=tmp_path / "scored", potential="chgnet", second_opinion=None, num_workers=0)
+    rows = run("screening", f"salts={tmp_path / 'scored'}")
+    assert [row["set"] for row in rows] == ["salts", "all"]
+    assert 0 <= rows[0]["Brier"] <= 1
+    assert 1 <= rows[0]["crystals"] <= 3

@@ -2,23 +2,25 @@
 
 import csv
 import json
+import math
 import sys
 import zipfile
 
 import pyarrow.parquet as pq
 import pytest
-from crystals import nacl, rutile
+from crystals import nacl, quartz, rutile
 from models import tiny_model
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Element, Lattice, Structure
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mattergen_lite import cli, generate, score
 from mattergen_lite.data import embedded_crystals
-from mattergen_lite.io import read_structures
+from mattergen_lite.io import read_structures, write_extxyz
 from mattergen_lite.scoring import score as scoring
 from mattergen_lite.scoring.journal import Journal
 from mattergen_lite.scoring.pool import Pool
-from mattergen_lite.scoring.stage import relax_all
+from mattergen_lite.scoring.stage import relax_all, worth_relaxing
+from mattergen_lite.scoring.symmetry import space_group
 
 QUICK = {"relax": False, "num_workers": 0}
 
@@ -257,6 +259,13 @@ def test_stability_is_judged_and_ranks(polymorphs, tmp_path):
     assert float(rows["salt.cif"]["e_above_hull_std"]) > 0
     assert rows["salt.cif"]["relaxed_space_group"] == rows["salt.cif"]["relaxed_cif_space_group"]
     assert rows["salt.cif"]["symmetry_change"] == "kept"
+    assert rows["salt.cif"]["constrained_space_group"] == "225"
+    assert rows["salt.cif"]["released_space_group"] == "225"
+    assert rows["salt.cif"]["release_accepted"] == "False"
+    assert abs(float(rows["salt.cif"]["released_energy_change"])) < 0.001
+    frames = {one.name: one.structure for one in read_structures(out / "relaxed.extxyz")}
+    assert {name: len(one) for name, one in frames.items()} == {"salt.cif": 2, "other.cif": 2}
+    assert space_group(frames["salt.cif"], 1e-4) == 225
     assert rows["broken.cif"]["verdict"].startswith("not judged: ")
     relaxed = Structure.from_file(out / "relaxed" / "salt.cif")
     assert SpacegroupAnalyzer(relaxed).get_space_group_number() == 225
@@ -281,6 +290,7 @@ def test_interrupted_scoring_repeats_nothing(polymorphs, tmp_path, monkeypatch):
             score(polymorphs, out=out, potential="chgnet", num_workers=0)
     assert not (out / "run.json").exists()
     monkeypatch.setattr("mattergen_lite.scoring.stage.measure", fail)
+    monkeypatch.setattr("mattergen_lite.scoring.stage.set_free", fail)
     resumed = score(polymorphs, out=out, potential="chgnet", num_workers=0)
     assert [one.row() for one in resumed.candidates] == [one.row() for one in whole.candidates]
 
@@ -290,8 +300,9 @@ def test_batches_on_a_device_give_the_same(polymorphs):
     records = list(read_structures(polymorphs))
     with Pool(0) as pool:
         scores = scoring.score(records, journal=Journal(pool))
+        chosen = worth_relaxing(scores)
         alone, together = (
-            relax_all(scores, records, potentials=["chgnet"], device=device, journal=Journal(pool))
+            relax_all(records, chosen, potentials=["chgnet"], device=device, journal=Journal(pool))
             for device in ("cpu", "cpu:0")
         )
     for one, other in zip(alone, together, strict=True):
@@ -354,6 +365,110 @@ def test_until_enough_candidates_pass(checkpoint, tmp_path):
     assert with_none.funnel.num_sampled == 5
 
 
+@pytest.fixture(scope="module")
+def salts(tmp_path_factory):
+    """Compounds that balance, in the structure of quartz, which nobody has seen them in."""
+    path = tmp_path_factory.mktemp("salts") / "salts.extxyz"
+    salts = []
+    for cation, anion in [("Sn", "S"), ("Hf", "Se"), ("Zr", "S"), ("Pb", "O"), ("Ti", "Te")]:
+        salt = quartz().replace_species({"Si": cation, "O": anion}, in_place=False)
+        radii = sum(Element(symbol).atomic_radius for symbol in (cation, anion))
+        salts.append(salt.scale_lattice(salt.volume * (radii / 1.7) ** 3))
+    write_extxyz(salts, path, [{"name": one.reduced_formula} for one in salts])
+    return path
+
+
+def test_screened_crystals_are_rows_that_say_why(salts, tmp_path):
+    """The likeliest are relaxed; the others keep their row, with the probability and no verdict."""
+    judged = score(
+        salts, out=tmp_path, relax_at_most=1, control=0.0, potential="chgnet", num_workers=0
+    )
+    rows = read_rows(tmp_path / "scores.csv")
+    assert len(rows) == 5
+    entered = [row for row in rows if row["screening_decision"]]
+    (kept,) = (row for row in entered if row["screening_decision"] == "keep")
+    assert float(kept["relaxation_steps"]) >= 0
+    assert len(entered) > 1
+    assert kept["relaxed_space_group"]
+    probability = float(kept["screening_probability"])
+    for row in entered:
+        if row is kept:
+            continue
+        assert float(row["screening_probability"]) <= probability
+        assert "screened" in row["failed_checks"]
+        assert "not relaxed: probability of being metastable" in row["verdict"]
+        assert row["e_above_hull"] == row["relaxed_space_group"] == ""
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    counts = {stage["name"]: stage for stage in summary["stages"]}
+    assert counts["sampled"]["num_passed"] == 5
+    assert counts["screened"]["num_entered"] == len(entered) == summary["screening"]["num_screened"]
+    assert counts["screened"]["num_passed"] == counts["relaxed"]["num_passed"] == 1
+    assert counts["screened"]["pass_rate"] == pytest.approx(1 / len(entered))
+    assert counts["screened"]["seconds"] > 0
+    assert counts["metastable"]["num_passed"] == judged.funnel.left["metastable"]
+    names = [stage["name"] for stage in summary["stages"]]
+    assert names.index("novel") < names.index("screened") < names.index("relaxed")
+    assert names.index("metastable") < names.index("still_novel")
+
+
+@pytest.mark.slow
+def test_candidates_are_the_same_after_a_kill(checkpoint, tmp_path, monkeypatch):
+    """Rounds of samples are screened and relaxed until so many pass, or the samples run out."""
+    monkeypatch.setattr("mattergen_lite.results.ROUND_SIZE", 4)
+    asked = {
+        "checkpoint": str(checkpoint),
+        "num_candidates": 1,
+        "max_samples": 8,
+        "steps": 6,
+        "num_atoms": "2..4",
+        "require": "screened",
+        "potential": "chgnet",
+        "second_opinion": None,
+        "keep": 0.5,
+        "num_workers": 0,
+    }
+    whole = generate(out=tmp_path / "whole", **asked)
+    assert whole.funnel.num_passed >= 1 or whole.funnel.num_sampled == 8
+    assert whole.funnel.num_sampled % 4 == 0
+    with monkeypatch.context() as broken:
+        broken.setattr("mattergen_lite.results.write_table", fail)
+        with pytest.raises(OSError, match="disk"):
+            generate(out=tmp_path / "out", **asked)
+    monkeypatch.setattr("mattergen_lite.scoring.stage.measure", fail)
+    resumed = generate(out=tmp_path / "out", **asked)
+    assert [one.row() for one in resumed.candidates] == [one.row() for one in whole.candidates]
+
+
+def test_a_search_that_finds_too_little_says_what_to_change(checkpoint, tmp_path):
+    judged = generate(
+        out=tmp_path,
+        checkpoint=str(checkpoint),
+        num_candidates=50,
+        max_samples=3,
+        steps=6,
+        num_atoms="2..4",
+        **QUICK,
+    )
+    assert judged.funnel.num_sampled == 3
+    assert "of 50 candidates found: raise --max-samples" in judged.text()
+    assert len(read_rows(tmp_path / "candidates.csv")) == 3
+
+
+def test_no_search_goes_on_beyond_its_time(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("mattergen_lite.results.ROUND_SIZE", 2)
+    judged = generate(
+        out=tmp_path,
+        checkpoint=str(checkpoint),
+        num_candidates=50,
+        max_samples=100,
+        time_budget=1e-9,
+        steps=6,
+        num_atoms="2..4",
+        **QUICK,
+    )
+    assert judged.funnel.num_sampled == 2
+
+
 def test_targets_stand_beside_measurements(tmp_path):
     judged = generate(
         out=tmp_path, num_samples=3, steps=5, num_atoms="2..4", condition=["density=2..9"], **QUICK
@@ -380,8 +495,22 @@ def test_targets_stand_beside_measurements(tmp_path):
         ({"until": 0}, "until is 0"),
         ({"require": "shiny"}, "unknown check 'shiny'"),
         ({"require": "metastable"}, "needs relaxed crystals"),
+        ({"num_candidates": 0}, "num-candidates is 0: expected at least 1"),
+        ({"num_candidates": -3}, "num-candidates is -3"),
+        ({"num_candidates": 2, "until": 2}, "ask for the same"),
+        ({"num_candidates": 2, "max_samples": 0}, "max-samples is 0"),
+        ({"num_samples": 0}, "num-samples is 0"),
+        ({"until": 2, "time_budget": 0.0}, "time-budget is 0.0"),
+        ({"until": 2, "time_budget": math.nan}, "time-budget is nan"),
+        ({"until": 2, "time_budget": math.inf}, "time-budget is inf"),
+        ({"until": 2, "time_budget": -1.0}, "time-budget is -1.0"),
+        ({"keep": 0.5}, "expected no --no-relax"),
+        ({"keep": math.nan, "relax": True}, "keep is nan"),
+        ({"keep": 0.0, "relax": True}, "keep is 0.0"),
+        ({"relax_at_most": 0, "relax": True}, "relax-at-most is 0"),
     ],
 )
 def test_bad_loops_are_refused(checkpoint, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        generate(out=tmp_path / "out", checkpoint=str(checkpoint), **options, **QUICK)
+        generate(out=tmp_path / "out", checkpoint=str(checkpoint), **{**QUICK, **options})
+    assert not (tmp_path / "out").exists()

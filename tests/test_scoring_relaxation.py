@@ -6,11 +6,19 @@ import numpy as np
 import pytest
 import torch
 from ase.calculators.lj import LennardJones
-from crystals import nacl_primitive, quartz, triclinic
+from crystals import nacl_primitive, perovskite, quartz, rutile, triclinic
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.scoring.potentials import AsePotential, SinglePoint, load_potential
-from mattergen_lite.scoring.relaxation import Limits, relax, relax_batch
+from mattergen_lite.scoring.relaxation import (
+    MIN_ENERGY_FALL,
+    Limits,
+    rattled,
+    relax,
+    relax_batch,
+    release,
+)
+from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED, space_group
 
 SIGMA, EPSILON = 3.4, 0.0104  # Å, eV: argon
 TIGHT = Limits(max_force=1e-4, max_stress=1e-3, max_steps=500)
@@ -157,3 +165,91 @@ class Forgetful(Rigged):
 def test_batch_that_does_not_fit_into_memory_is_halved():
     relaxations = relax_batch([nacl_primitive()] * 7, Forgetful())
     assert [relaxation.error for relaxation in relaxations] == [None] * 7
+
+
+# With symmetry
+
+
+def hafnium_phosphide(noise=0.02):
+    rock_salt = nacl_primitive().replace_species({"Na": "Hf", "Cl": "P"}, in_place=False)
+    return rock_salt.scale_lattice(39.0).perturb(noise, seed=0)
+
+
+def test_perturbed_rock_salt_stays_rock_salt_at_the_energy_of_the_free_relaxation():
+    chgnet = load_potential("chgnet")
+    free = relax(hafnium_phosphide(), chgnet)
+    kept = relax(hafnium_phosphide(), chgnet, symprec=SYMPREC_GENERATED)
+    assert space_group(free.structure, 1e-3) != 225  # what is lost without
+    assert kept.constrained_space_group == 225
+    assert space_group(kept.structure, 1e-5) == 225
+    assert kept.energy_per_atom < free.energy_per_atom + MIN_ENERGY_FALL
+    assert kept.num_steps <= free.num_steps
+    assert kept.rmsd > 0.005  # the way from where the atoms were given, not from the exact crystal
+
+
+@pytest.mark.parametrize("make", [rutile, quartz, perovskite])
+def test_symmetric_crystals_stay_symmetric_and_reach_the_free_minimum(make):
+    chgnet, strained = load_potential("chgnet"), make().apply_strain(0.03).perturb(0.02, seed=1)
+    kept = relax(strained, chgnet, symprec=SYMPREC_GENERATED)
+    assert kept.converged
+    assert space_group(kept.structure, 1e-6) == space_group(make(), 1e-3)
+    free = relax(strained, chgnet)
+    assert kept.energy_per_atom == pytest.approx(free.energy_per_atom, abs=3e-3)
+    assert kept.volume_change == pytest.approx(free.volume_change, abs=0.02)
+
+
+def test_supercells_relax_as_their_primitive_cells():
+    chgnet = load_potential("chgnet")
+    large = relax(nacl_primitive() * (2, 2, 1), chgnet, symprec=SYMPREC_GENERATED)
+    small = relax(nacl_primitive(), chgnet, symprec=SYMPREC_GENERATED)
+    assert len(large.structure) == 2
+    assert large.energy_per_atom == pytest.approx(small.energy_per_atom, abs=1e-5)
+    assert large.volume_change == pytest.approx(small.volume_change, abs=1e-4)
+
+
+def test_a_higher_group_that_is_reached_is_taken():
+    # Sheared rock salt comes back within the tolerance of a higher group, not to the last digit.
+    sheared = nacl_primitive().apply_strain([0.0, 0.0, 0.06])
+    kept = relax(sheared, load_potential("chgnet"), symprec=SYMPREC_GENERATED)
+    assert kept.constrained_space_group == space_group(sheared, SYMPREC_GENERATED) == 12
+    reached = space_group(kept.structure, SYMPREC_GENERATED)
+    assert reached in (166, 225)  # rhombohedral or cubic: supergroups of 12
+    assert space_group(kept.structure, 1e-5) == reached
+
+
+def simple_cubic(lattice_constant=3.6):
+    return Structure(Lattice.cubic(lattice_constant), ["Ar"], [[0, 0, 0]])
+
+
+def test_saddle_point_is_left_when_the_symmetry_is_released(lennard_jones):
+    # Simple cubic argon is held by its group and gains by shear, up to fcc.
+    kept = relax(simple_cubic(), lennard_jones, TIGHT, symprec=SYMPREC_GENERATED)
+    assert kept.converged
+    assert kept.constrained_space_group == 221
+    assert space_group(kept.structure, 1e-6) == 221
+    released = release(kept, lennard_jones, TIGHT)
+    assert released.accepted
+    assert released.relaxation.energy_per_atom == pytest.approx(-8.61 * EPSILON, rel=0.05)
+    assert released.energy_change == pytest.approx(
+        released.relaxation.energy_per_atom - kept.energy_per_atom
+    )
+    assert released.space_group == 225  # of the lower minimum, on exact positions
+    assert space_group(released.relaxation.structure, 1e-5) == 225
+
+
+def test_minimum_is_kept_when_the_symmetry_is_released():
+    chgnet = load_potential("chgnet")
+    kept = relax(nacl_primitive(), chgnet, symprec=SYMPREC_GENERATED)
+    released = release(kept, chgnet)
+    assert not released.accepted
+    assert released.space_group == 225
+    assert abs(released.energy_change) < MIN_ENERGY_FALL
+
+
+def test_rattle_depends_on_nothing_but_the_crystal():
+    one, again = rattled(quartz()), rattled(quartz())
+    assert np.array_equal(one.frac_coords, again.frac_coords)
+    shift = (one.frac_coords - quartz().frac_coords + 0.5) % 1 - 0.5
+    spread = np.std(shift @ quartz().lattice.matrix)
+    assert 0.03 < spread < 0.07
+    assert not np.allclose(rattled(rutile()).frac_coords, rutile().frac_coords)

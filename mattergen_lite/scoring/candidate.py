@@ -5,7 +5,7 @@ metastable, then by its flags. Uniqueness, novelty and geometry are those of the
 where there is one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -18,6 +18,7 @@ from mattergen_lite.scoring.oracles import Value
 from mattergen_lite.scoring.phonons import Phonons
 from mattergen_lite.scoring.relaxation import StoredStructure
 from mattergen_lite.scoring.score import Cell, Score, flatten
+from mattergen_lite.scoring.screening import Screening
 from mattergen_lite.scoring.stability import METASTABLE, Stability
 from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED
 
@@ -43,7 +44,16 @@ _RELAXED_COLUMNS = (
 )
 
 # In the order of what they cost.
-CHECKS = ("readable", "physical", "neutral", "unique", "novel", "metastable", "on_target")
+CHECKS = (
+    "readable",
+    "physical",
+    "neutral",
+    "unique",
+    "novel",
+    "screened",
+    "metastable",
+    "on_target",
+)
 CHEAP_CHECKS = CHECKS[:5]  # made before a potential is asked
 
 SymmetryChange = Literal["raised", "kept", "lowered"]
@@ -66,6 +76,7 @@ class Candidate:
 
     raw: Score
     structure: StoredStructure | None  # as it came; None if it could not be read
+    screening: Screening | None = None  # None where there was no cut, or it did not come so far
     relaxed: Score | None = None
     relaxed_structure: StoredStructure | None = None
     stability: Stability | None = None
@@ -93,6 +104,7 @@ class Candidate:
             "neutral": _is_neutral(self.raw),
             "unique": self.final.novelty and self.final.novelty.is_unique,
             "novel": self.final.novelty and self.final.novelty.is_novel,
+            "screened": self.screening and self.screening.screening_decision != "reject",
             "metastable": self.stability
             and self.stability.probability_metastable >= WORTH_COMPUTING,
             "on_target": self.on_target,
@@ -137,8 +149,13 @@ class Candidate:
         """The judgement in words."""
         if self.raw.error is not None:
             return f"not judged: {self.raw.error}"
-        parts = [f"fails: {', '.join(self.failed)}" if self.failed else "passes every check"]
-        parts += filter(None, [_words_on_stability(self.stability), _words_on_novelty(self.final)])
+        words = [
+            _words_on_checks(self.checks, self.failed),
+            _words_on_screening(self.screening),
+            _words_on_stability(self.stability),
+            _words_on_novelty(self.final),
+        ]
+        parts = [part for part in words if part]
         if self.phonons and self.phonons.dynamically_stable is False:
             parts.append(f"imaginary phonons down to {self.phonons.min_frequency:.1f} THz")
         if self.raw.credibility and self.raw.credibility.flags:
@@ -155,6 +172,7 @@ class Candidate:
             "verdict": self.verdict,
             "failed_checks": "; ".join(self.failed),
             **self.raw.row(),
+            **flatten(self.screening, Screening),
             **flatten(self.stability, Stability),
             **{f"relaxed_{name}": relaxed.get(name) for name in _RELAXED_COLUMNS},
             "symmetry_change": self.symmetry_change,
@@ -179,6 +197,26 @@ def _is_neutral(score: Score) -> bool | None:
 def _point_group_order(space_group: int) -> int:
     """Number of operations of the point group."""
     return len(PointGroup(SpaceGroup.from_int_number(space_group).point_group).symmetry_ops)
+
+
+def _words_on_checks(checks: Mapping[str, bool], failed: Sequence[str]) -> str:
+    """What failed, or how much was looked at."""
+    if failed:
+        return f"fails: {', '.join(failed)}"
+    if "metastable" in checks:
+        return "passes every check"
+    return f"passes the {len(checks)} checks made, none of stability"
+
+
+def _words_on_screening(screening: Screening | None) -> str | None:
+    if screening is None or screening.screening_decision != "reject":
+        return None
+    if screening.screening_error is not None:
+        return f"not relaxed: {screening.screening_error}"
+    return (
+        f"not relaxed: probability of being metastable {screening.screening_probability:.2f} "
+        f"from its raw energy, {screening.screening_e_above_hull:.2f} eV/atom above the hull"
+    )
 
 
 def _words_on_stability(stability: Stability | None) -> str | None:

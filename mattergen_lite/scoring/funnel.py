@@ -1,9 +1,9 @@
 """From many to few: how many candidates pass each check and all before it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
-from mattergen_lite.scoring.candidate import CHECKS, Candidate
+from mattergen_lite.scoring.candidate import CHEAP_CHECKS, CHECKS, Candidate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,86 @@ class Funnel:
         """One line: "64 sampled -> 60 physical -> 47 neutral (73%)"."""
         steps = [f"{self.num_sampled} sampled", *(f"{n} {name}" for name, n in self.left.items())]
         return f"{' -> '.join(steps)} ({self.hit_rate:.1%})"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of the judge in the order in which it is made."""
+
+    name: str
+    num_entered: int  # that passed every stage before
+    num_passed: int
+    seconds: float | None  # of the whole set; None: within those of a stage named before
+
+    @property
+    def pass_rate(self) -> float | None:
+        """Share of what entered that passed; None if nothing did."""
+        return self.num_passed / self.num_entered if self.num_entered else None
+
+    def figures(self) -> dict[str, object]:
+        """Its numbers as plain data."""
+        return asdict(self) | {"pass_rate": self.pass_rate}
+
+
+# Stage -> where its time is in the record of a run, by the name of what was timed.
+_CLOCKS = {
+    "sampled": ("structures", "reading"),
+    "readable": ("judging",),
+    "unique": ("comparing",),
+    "screened": ("screening",),
+    "relaxed": ("relaxing",),
+    "released": ("releasing",),
+    "still_unique": ("judging relaxed",),
+}
+
+
+def stages(candidates: Sequence[Candidate], seconds: Mapping[str, float]) -> list[Stage]:
+    """What enters and what passes every stage, raw crystals first, then relaxed ones.
+
+    Geometry, charge, uniqueness and novelty are of the raw crystal before relaxation; what they are
+    of the relaxed one comes after. Where nothing was screened or relaxed those stages are absent.
+    A crystal that the screen let through as a control counts as passed.
+    """
+    passes: dict[str, Callable[[Candidate], bool | None]] = {
+        name: _raw_check(name) for name in CHEAP_CHECKS
+    }
+    if any(one.screening for one in candidates):
+        passes["screened"] = _check("screened")
+    if any(one.stability for one in candidates):
+        passes |= {
+            "relaxed": lambda one: one.relaxed_structure is not None,
+            "released": lambda one: one.relaxed_structure is not None,
+            "metastable": _check("metastable"),
+            "still_unique": _check("unique"),
+            "still_novel": _check("novel"),
+        }
+    if any(one.outcomes for one in candidates):
+        passes["on_target"] = _check("on_target")
+    remaining = list(candidates)
+    found = [_stage("sampled", len(remaining), len(remaining), seconds)]
+    for name, passed in passes.items():
+        entered, remaining = len(remaining), [one for one in remaining if passed(one)]
+        found.append(_stage(name, entered, len(remaining), seconds))
+    return found
+
+
+def _check(name: str) -> Callable[[Candidate], bool | None]:
+    return lambda one: one.checks.get(name)
+
+
+def _raw_check(name: str) -> Callable[[Candidate], bool | None]:
+    """Of the crystal as it came."""
+    return lambda one: Candidate(raw=one.raw, structure=None).checks.get(name)
+
+
+def _stage(name: str, entered: int, passed: int, seconds: Mapping[str, float]) -> Stage:
+    clocks = [seconds[clock] for clock in _CLOCKS.get(name, ()) if clock in seconds]
+    return Stage(
+        name=name,
+        num_entered=entered,
+        num_passed=passed,
+        seconds=round(sum(clocks), 3) if clocks else None,
+    )
 
 
 def funnel(candidates: Sequence[Candidate], required: Sequence[str]) -> Funnel:

@@ -239,9 +239,14 @@ class ChgnetPotential:
 
     def energy(self, atoms: "Atoms") -> float:
         """Energy in eV."""
-        graph = self._crystal_graph(atoms)
+        return self.energies([atoms])[0]
+
+    def energies(self, batch: Sequence["Atoms"]) -> list[float]:
+        """Energies in eV from one forward pass."""
+        graphs = [self._crystal_graph(atoms) for atoms in batch]
         with torch.no_grad():
-            return float(self.model([graph], task="e")["e"]) * len(atoms)
+            per_atom = self.model(graphs, task="e")["e"].tolist()
+        return [energy * len(atoms) for energy, atoms in zip(per_atom, batch, strict=True)]
 
     def single_points(self, batch: Sequence["Atoms"]) -> list[SinglePoint]:
         """Energy, forces and stress from one backward pass."""

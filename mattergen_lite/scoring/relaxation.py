@@ -5,15 +5,22 @@ whose cell coordinates are the logarithm of the deformation. Unlike ASE's own lo
 forces *and* stress, in their own units, and gives up on hopeless crystals by a stated rule
 (`_hopeless`).
 
+With a tolerance the crystal is moved onto the exact positions of its space group first
+(`symmetrization`), in its primitive cell, and forces and stress are projected onto what the group
+leaves: it keeps its symmetry, and takes fewer steps of fewer atoms. Where it arrives within the
+tolerance of a higher group at no cost in energy, it is moved onto that. It may end on a saddle
+point, which `release` finds out.
+
 A relaxation is a generator: it yields atoms and is sent what a potential says about them, so the
 same code serves one crystal at a time on a CPU and lets a batch advance together.
 """
 
+import hashlib
 import math
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import numpy as np
 from pydantic import PlainSerializer, PlainValidator
@@ -21,12 +28,20 @@ from pymatgen.core import Structure
 
 from mattergen_lite.io import build_structure, structure_from_json, structure_to_json
 from mattergen_lite.scoring.potentials import Potential, SinglePoint, check_elements
+from mattergen_lite.scoring.symmetrization import (
+    Symmetrized,
+    SymmetryProjection,
+    symmetrized,
+    unsymmetrized,
+)
+from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED, space_group
 from mattergen_lite.shapes import Float
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 GPA = 160.21766208  # GPa per eV/Å³
+Answer = TypeVar("Answer")
 StoredStructure = Annotated[
     Structure, PlainSerializer(structure_to_json), PlainValidator(structure_from_json)
 ]
@@ -56,7 +71,8 @@ class Relaxation:
     max_force: float = math.nan  # eV/Å
     max_stress: float = math.nan  # GPa
     rmsd: float = math.nan  # Å, of the atoms, without drift and without the strain of the cell
-    volume_change: float = math.nan  # relative: 0.1 is 10% larger
+    volume_change: float = math.nan  # relative, per atom: 0.1 is 10% larger
+    constrained_space_group: int = 1  # kept on the way; 1 where nothing was
     error: str | None = None
 
 
@@ -113,8 +129,18 @@ def _hopeless(point: SinglePoint, energy_rise: float, volume_ratio: float) -> st
     return None
 
 
+def _projected(point: SinglePoint, atoms: "Atoms", kept: SymmetryProjection) -> SinglePoint:
+    """What a space group leaves of forces and stress."""
+    if kept.space_group == 1:
+        return point
+    cell = atoms.cell.array
+    return replace(
+        point, forces=kept.forces(point.forces, cell), stress=kept.stress(point.stress, cell)
+    )
+
+
 def _descend(
-    atoms: "Atoms", limits: Limits
+    atoms: "Atoms", limits: Limits, kept: SymmetryProjection
 ) -> Generator["Atoms", SinglePoint, tuple[SinglePoint, int]]:
     """Move `atoms` downhill; yields them to be evaluated, returns the last point and the steps.
 
@@ -128,7 +154,7 @@ def _descend(
     position = coordinates.get_positions()
     initial_volume, lowest = atoms.get_volume(), math.inf
     for num_steps in range(limits.max_steps + 1):
-        point = yield atoms
+        point = _projected((yield atoms), atoms, kept)
         lowest = min(lowest, point.energy)
         rise = (point.energy - lowest) / len(atoms)
         reason = _hopeless(point, rise, atoms.get_volume() / initial_volume)
@@ -142,21 +168,28 @@ def _descend(
     return point, num_steps
 
 
-def _rmsd(start: "Atoms", end: "Atoms") -> float:
-    """How far the atoms went in Å, in the final cell, relative to their common drift."""
-    shift = end.get_scaled_positions(wrap=False) - start.get_scaled_positions(wrap=False)
-    displacement = (shift - shift.mean(axis=0)) @ end.cell.array
+def _rmsd(start: "Atoms", end: "Atoms", exact: Symmetrized) -> float:
+    """How far the original atoms went in Å, in the final cell, relative to their common drift."""
+    way = end.get_scaled_positions(wrap=False) - start.get_scaled_positions(wrap=False)
+    displacement = exact.shift + (way @ end.cell.array)[exact.atom_of]
+    displacement -= displacement.mean(axis=0)
     return float(np.sqrt((displacement**2).sum(axis=1).mean()))
 
 
 class _Crystal:
     """One crystal on its way down."""
 
-    def __init__(self, structure: Structure, potential: Potential, limits: Limits) -> None:
-        self.potential, self.limits = potential, limits
-        self.start = structure.to_ase_atoms(msonable=False)
+    def __init__(
+        self, structure: Structure, potential: Potential, limits: Limits, symprec: float | None
+    ) -> None:
+        self.potential, self.limits, self.symprec = potential, limits, symprec
+        self.exact = (
+            unsymmetrized(structure) if symprec is None else symmetrized(structure, symprec=symprec)
+        )
+        self.volume_per_atom = structure.volume / len(structure)
+        self.start = self.exact.structure.to_ase_atoms(msonable=False)
         self.atoms = self.start.copy()
-        self.path = _descend(self.atoms, limits)
+        self.path = _descend(self.atoms, limits, self.exact.projection)
         next(self.path)
 
     def advance(self, point: SinglePoint | Exception) -> Relaxation | None:
@@ -179,16 +212,21 @@ class _Crystal:
             energy = point.energy + self.potential.correction(relaxed)
         except ValueError as error:
             return _failure(self.potential, error)
-        return Relaxation(
+        arrived = Relaxation(
             structure=relaxed,
             energy_per_atom=energy / len(atoms),
             converged=_is_converged(point, self.limits),
             num_steps=num_steps,
             max_force=largest_force(point),
             max_stress=_largest_stress(point),
-            rmsd=_rmsd(self.start, atoms),
-            volume_change=atoms.get_volume() / self.start.get_volume() - 1,
+            rmsd=_rmsd(self.start, atoms, self.exact),
+            volume_change=float(atoms.get_volume() / len(atoms) / self.volume_per_atom - 1),
+            constrained_space_group=self.exact.projection.space_group,
         )
+        if self.symprec is None:
+            return arrived
+        ceiling = arrived.energy_per_atom + MIN_ENERGY_FALL
+        return _symmetrized_below(ceiling, arrived, self.potential, self.symprec)[0]
 
 
 # What potentials raise on a crystal that makes no sense, and torch where memory runs out.
@@ -199,25 +237,40 @@ def _failure(potential: Potential, error: Exception) -> Relaxation:
     return Relaxation(error=f"{potential.name}: {error}")
 
 
-def _evaluate(potential: Potential, batch: list["Atoms"]) -> list[SinglePoint | Exception]:
-    """What a potential says about each crystal, or why it cannot.
+def evaluate(
+    ask: Callable[[list["Atoms"]], list[Answer]], batch: list["Atoms"]
+) -> list[Answer | Exception]:
+    """What a potential answers about each crystal, or why it cannot.
 
     A batch that fails is halved, until it fits into memory or the crystal at fault is alone.
     """
     if not batch:
         return []
     try:
-        return list(potential.single_points(batch))
+        return list(ask(batch))
     except _FAILURES as error:
         if len(batch) == 1:
             return [error]
         middle = len(batch) // 2
-        return _evaluate(potential, batch[:middle]) + _evaluate(potential, batch[middle:])
+        return evaluate(ask, batch[:middle]) + evaluate(ask, batch[middle:])
 
 
-def relax(structure: Structure, potential: Potential, limits: Limits | None = None) -> Relaxation:
-    """Relax positions and cell of one crystal; whatever goes wrong ends in `error`."""
-    return relax_batch([structure], potential, limits)[0]
+def relax(
+    structure: Structure,
+    potential: Potential,
+    limits: Limits | None = None,
+    *,
+    symprec: float | None = None,
+) -> Relaxation:
+    """Relax positions and cell of one crystal; whatever goes wrong ends in `error`.
+
+    Args:
+        structure: An ordered crystal.
+        potential: Whose energy goes down.
+        limits: When the relaxation is done.
+        symprec: Tolerance in Å of the symmetry to keep; None keeps none.
+    """
+    return relax_batch([structure], potential, limits, symprec=symprec)[0]
 
 
 def relax_batch(
@@ -225,13 +278,15 @@ def relax_batch(
     potential: Potential,
     limits: Limits | None = None,
     *,
+    symprec: float | None = None,
     batch_size: int = 64,
 ) -> list[Relaxation]:
     """Relax many crystals, of which `batch_size` advance together; results in the same order.
 
     A crystal that arrives makes room for the next. On a CPU batches gain nothing.
     """
-    found = dict(relax_stream(structures, potential, limits, batch_size=batch_size))
+    stream = relax_stream(structures, potential, limits, symprec=symprec, batch_size=batch_size)
+    found = dict(stream)
     return [found[number] for number in range(len(structures))]
 
 
@@ -240,6 +295,7 @@ def relax_stream(
     potential: Potential,
     limits: Limits | None = None,
     *,
+    symprec: float | None = None,
     batch_size: int = 64,
 ) -> Iterator[tuple[int, Relaxation]]:
     """Like `relax_batch`, but each result as soon as it is there, with its crystal's position."""
@@ -251,12 +307,93 @@ def relax_stream(
             number, structure = waiting.popleft()
             try:
                 check_elements(potential, structure.symbol_set)
-                active[number] = _Crystal(structure, potential, limits)
+                active[number] = _Crystal(structure, potential, limits, symprec)
             except _FAILURES as error:
                 yield number, _failure(potential, error)
-        points = _evaluate(potential, [crystal.atoms for crystal in active.values()])
+        points = evaluate(potential.single_points, [crystal.atoms for crystal in active.values()])
         for (number, crystal), point in zip(list(active.items()), points, strict=True):
             end = crystal.advance(point)
             if end is not None:
                 del active[number]
                 yield number, end
+
+
+# Release of the symmetry
+
+RATTLE = 0.05  # Å, standard deviation of every coordinate
+RATTLE_STRAIN = 0.01  # likewise of the cell's deformation: one atom a cell has no other way out
+MIN_ENERGY_FALL = 0.001  # eV/atom; less is the scatter of relaxations that end above `Limits`
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """What a crystal relaxed in its space group does when it is rattled and set free."""
+
+    relaxation: Relaxation  # of the rattled crystal, without symmetry
+    space_group: int  # of what it relaxed to, at the tolerance of the first symmetry
+    energy_change: float  # eV/atom, released minus constrained
+    accepted: bool  # the energy fell by more than `MIN_ENERGY_FALL`
+
+
+def rattled(structure: Structure) -> Structure:
+    """Atoms displaced by `RATTLE`, cell by `RATTLE_STRAIN`; a crystal always the same way."""
+    content = structure.lattice.matrix.tobytes() + structure.frac_coords.tobytes()
+    digest = hashlib.sha256(content + bytes(structure.atomic_numbers)).digest()
+    rng = np.random.default_rng(int.from_bytes(digest[:8]))
+    strain = RATTLE_STRAIN * rng.normal(size=(3, 3))
+    lattice = structure.lattice.matrix @ (np.eye(3) + (strain + strain.T) / 2)
+    shift = RATTLE * rng.normal(size=(len(structure), 3)) @ np.linalg.inv(lattice)
+    return build_structure(lattice, structure.atomic_numbers, structure.frac_coords + shift)
+
+
+def release(
+    constrained: Relaxation,
+    potential: Potential,
+    limits: Limits | None = None,
+    *,
+    symprec: float = SYMPREC_GENERATED,
+) -> Release:
+    """Rattle and relax without symmetry what was relaxed with it.
+
+    The published check of symmetric relaxations, which end on saddle points: of those, one that
+    falls by more than `MIN_ENERGY_FALL` was no minimum. It is then symmetrised again, at the
+    loosest tolerance at which its energy stays.
+
+    Args:
+        constrained: A relaxation that ended in a crystal.
+        potential: The one that relaxed it.
+        limits: When the relaxation is done.
+        symprec: Tolerance in Å of the symmetry of what comes out.
+    """
+    free = relax(rattled(constrained.structure), potential, limits)
+    change = free.energy_per_atom - constrained.energy_per_atom
+    if free.structure is None or not change < -MIN_ENERGY_FALL:
+        group = space_group(free.structure, symprec) if free.structure is not None else 1
+        return Release(relaxation=free, space_group=group, energy_change=change, accepted=False)
+    ceiling = min(free.energy_per_atom, constrained.energy_per_atom - 2 * MIN_ENERGY_FALL)
+    exact, group = _symmetrized_below(ceiling + MIN_ENERGY_FALL, free, potential, symprec)
+    change = exact.energy_per_atom - constrained.energy_per_atom
+    return Release(relaxation=exact, space_group=group, energy_change=change, accepted=True)
+
+
+def _symmetrized_below(
+    ceiling: float, relaxed: Relaxation, potential: Potential, symprec: float
+) -> tuple[Relaxation, int]:
+    """A relaxed crystal on exact positions, where its energy (eV/atom) stays below the ceiling.
+
+    Returns:
+        The relaxation and the space group it is in.
+    """
+    for share in (1.0, 0.3, 0.1):
+        exact = symmetrized(relaxed.structure, symprec=share * symprec)
+        group = exact.projection.space_group
+        if group == relaxed.constrained_space_group:
+            return relaxed, group  # it is there already
+        try:
+            energy = potential.energy(exact.structure.to_ase_atoms(msonable=False))
+            energy = (energy + potential.correction(exact.structure)) / len(exact.structure)
+        except _FAILURES:
+            continue
+        if energy < ceiling:
+            return replace(relaxed, structure=exact.structure, energy_per_atom=energy), group
+    return relaxed, relaxed.constrained_space_group

@@ -133,16 +133,39 @@ def score(
         records: Structures with names, from any generator.
         journal: Processes to judge in, and what they have judged before.
         reference: Known structures to be novel against; None judges uniqueness in the batch only.
-        symprec: Symmetry tolerance in Å; 0.1 for generated, 0.01 for relaxed structures.
+        symprec: Symmetry tolerance in Å, the same for raw and relaxed crystals.
         time_limit: Seconds per structure before its process is killed and it gets an error row.
     """
+    scores = judge_each(records, journal=journal, symprec=symprec, time_limit=time_limit)
+    return compare(scores, records, journal=journal, reference=reference)
+
+
+def judge_each(
+    records: Sequence[StructureRecord],
+    *,
+    journal: Journal,
+    symprec: float = SYMPREC_GENERATED,
+    time_limit: float = TIME_LIMIT,
+) -> list[Score]:
+    """The part of `score` that looks at each crystal by itself."""
     question = Question(
         partial(judge, symprec=symprec), _identity, TypeAdapter(Score), "judge", time_limit
     )
-    scores = [
+    return [
         Score(name=record.name, error=answer.reason) if isinstance(answer, Failure) else answer
         for record, answer in zip(records, journal.ask(question, records), strict=True)
     ]
+
+
+def compare(
+    scores: Sequence[Score],
+    records: Sequence[StructureRecord],
+    *,
+    journal: Journal,
+    reference: Reference | None = None,
+) -> list[Score]:
+    """The part of `score` that compares crystals with each other and with known ones."""
+    scores = list(scores)
     compared = [index for index, judged in enumerate(scores) if judged.num_atoms]
     found = novelty(
         [ordered_structure(records[index].structure) for index in compared],

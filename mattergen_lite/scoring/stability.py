@@ -16,7 +16,7 @@ energy and a statement about DFT's energy above the hull; `assets/calibration.js
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 
@@ -26,7 +26,8 @@ from scipy import stats
 
 from mattergen_lite.scoring.hull import ReferenceHull, reference_hull
 from mattergen_lite.scoring.potentials import Potential, check_elements
-from mattergen_lite.scoring.relaxation import Limits, Relaxation, relax
+from mattergen_lite.scoring.relaxation import Limits, Relaxation, Release, relax, release
+from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED
 from mattergen_lite.shapes import Float
 
 METASTABLE = 0.1  # eV/atom above the hull, the field's threshold
@@ -53,6 +54,10 @@ class Stability:
     relaxed_with: str = ""
     relaxation_converged: bool = False
     relaxation_steps: int = 0
+    constrained_space_group: int = 1  # kept while relaxing; 1 where none was
+    released_space_group: int | None = None  # after a rattle without symmetry; None if not tried
+    released_energy_change: float = math.nan  # eV/atom, released minus constrained
+    release_accepted: bool | None = None  # the released crystal is the one judged
     max_force: float = math.nan  # eV/Å, after relaxation
     max_stress: float = math.nan  # GPa, after relaxation
     rmsd: float = math.nan  # Å, raw to relaxed
@@ -174,6 +179,14 @@ class Measurement:
     errors: Mapping[str, str]  # why a potential has no energy
     hull_energy_per_atom: float = math.nan  # of the hull at its composition, eV/atom
     decomposition: str = ""  # the phases of the hull there, in shares of the atoms
+    release: Release | None = None  # of the symmetry that the relaxation kept, if tried
+
+    @property
+    def judged(self) -> Relaxation:
+        """The relaxation that is judged: the released one where its energy is lower."""
+        if self.release is not None and self.release.accepted:
+            return self.release.relaxation
+        return self.relaxation
 
 
 def measure(
@@ -183,6 +196,7 @@ def measure(
     *,
     limits: Limits | None = None,
     hull: ReferenceHull | None = None,
+    symprec: float | None = SYMPREC_GENERATED,
 ) -> Measurement:
     """Relax one crystal and ask other potentials for the energy of what it became.
 
@@ -192,8 +206,9 @@ def measure(
         others: Potentials that are asked for an energy only.
         limits: When the relaxation is done.
         hull: What to compare with; defaults to the embedded Materials Project hull.
+        symprec: Tolerance in Å of the symmetry that relaxation keeps; None keeps none.
     """
-    relaxation = relax(structure, relaxer, limits)
+    relaxation = relax(structure, relaxer, limits, symprec=symprec)
     return complete(relaxation, structure.composition, relaxer.name, others, hull=hull)
 
 
@@ -206,19 +221,47 @@ def complete(
     hull: ReferenceHull | None = None,
 ) -> Measurement:
     """The measurement that follows from a relaxation; see `measure`."""
+    return Measurement(
+        relaxed_with=relaxed_with,
+        relaxation=relaxation,
+        **_energies(relaxation, relaxed_with, others),
+        **_position_of_hull(composition, hull or reference_hull()),
+    )
+
+
+def _energies(
+    relaxation: Relaxation, relaxed_with: str, others: Sequence[Potential]
+) -> dict[str, dict]:
+    """Energies of what relaxed by every potential, and why one has none."""
     energies, errors = {relaxed_with: relaxation.energy_per_atom}, {}
     for potential in others if relaxation.structure is not None else ():
         try:
             energies[potential.name] = energy_per_atom(relaxation.structure, potential)
         except ValueError as error:
             errors[potential.name] = str(error)
-    return Measurement(
-        relaxed_with=relaxed_with,
-        relaxation=relaxation,
-        energies_per_atom=energies,
-        errors=errors,
-        **_position_of_hull(composition, hull or reference_hull()),
-    )
+    return {"energies_per_atom": energies, "errors": errors}
+
+
+def set_free(
+    measured: Measurement,
+    relaxer: Potential,
+    others: Sequence[Potential] = (),
+    *,
+    limits: Limits | None = None,
+) -> Measurement:
+    """Rattle and release what was relaxed in its space group; energies are of what is judged.
+
+    Args:
+        measured: From `measure`, with a relaxed crystal.
+        relaxer: The potential that relaxed.
+        others: Potentials that are asked for an energy, if the crystal changed.
+        limits: When the relaxation is done.
+    """
+    released = release(measured.relaxation, relaxer, limits)
+    if not released.accepted:
+        return replace(measured, release=released)
+    energies = _energies(released.relaxation, relaxer.name, others)
+    return replace(measured, release=released, **energies)
 
 
 def _position_of_hull(composition: Composition, hull: ReferenceHull) -> dict[str, float | str]:
@@ -259,7 +302,7 @@ def assess(
         second_opinion: Another one, to be compared with.
         known: The crystal is a known one, in the training data of the potentials.
     """
-    relaxation = measured.relaxation
+    relaxation, freed = measured.relaxation, measured.release
     reason = relaxation.error or measured.errors.get(decider)
     if reason is None and not math.isfinite(measured.hull_energy_per_atom):
         reason = "an element has no energy on the reference hull"
@@ -271,10 +314,14 @@ def assess(
         **_verdict(opinions, known),
         decomposition=measured.decomposition,
         relaxed_with=measured.relaxed_with,
-        relaxation_converged=relaxation.converged,
+        relaxation_converged=measured.judged.converged,
         relaxation_steps=relaxation.num_steps,
-        max_force=relaxation.max_force,
-        max_stress=relaxation.max_stress,
+        constrained_space_group=relaxation.constrained_space_group,
+        released_space_group=freed.space_group if freed else None,
+        released_energy_change=freed.energy_change if freed else math.nan,
+        release_accepted=freed.accepted if freed else None,
+        max_force=measured.judged.max_force,
+        max_stress=measured.judged.max_stress,
         rmsd=relaxation.rmsd,
         volume_change=relaxation.volume_change,
     )
@@ -293,7 +340,7 @@ class _Opinion:
 
 def _opinion(measured: Measurement, potential: str) -> _Opinion:
     """The opinion of a potential that has an energy."""
-    composition, calibrated = measured.relaxation.structure.composition, calibration(potential)
+    composition, calibrated = measured.judged.structure.composition, calibration(potential)
     formation_energy = calibrated.formation_energy(
         composition, measured.energies_per_atom[potential]
     )

@@ -1,11 +1,12 @@
-"""The chain of the judge: score, relax, score again, assess, rank.
+"""The chain of the judge: score, screen, relax, release, score again, assess, rank.
 
 Every step asks its questions through a journal, which spreads them over processes of one thread
 each (what potentials want on a CPU) and remembers the answers of an interrupted run.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pydantic import TypeAdapter
@@ -22,13 +23,15 @@ from mattergen_lite.scoring.potentials import load_potential
 from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.relaxation import Relaxation, relax_stream
 from mattergen_lite.scoring.score import Score, ordered_structure, score
-from mattergen_lite.scoring.stability import Measurement, assess, complete, measure
-from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED, SYMPREC_RELAXED
+from mattergen_lite.scoring.screening import Cut, Screening, screen
+from mattergen_lite.scoring.stability import Measurement, assess, complete, measure, set_free
+from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED
 from mattergen_lite.targets import PropertyTarget
 
 RELAXER = "chgnet"
 TIME_LIMIT = 600.0  # s per crystal
 DEEP_TIME_LIMIT = 3600.0  # s per crystal, for phonons and elasticity
+RELEASE_FROM = 0.2  # probability of being metastable from which a crystal's symmetry is released
 
 
 def relax_and_measure(structure: Structure, *, others: tuple[str, ...]) -> Measurement:
@@ -41,28 +44,70 @@ def relax_together(
 ) -> Iterator[tuple[int, Measurement]]:
     """Relax many crystals in batches on one device; yields positions and measurements."""
     decided_by = [load_potential(name, device) for name in others]
-    for index, relaxation in relax_stream(structures, load_potential(RELAXER, device)):
+    relaxer = load_potential(RELAXER, device)
+    for index, relaxation in relax_stream(structures, relaxer, symprec=SYMPREC_GENERATED):
         composition = structures[index].composition
         yield index, complete(relaxation, composition, RELAXER, decided_by)
 
 
-def relax_all(
+def worth_relaxing(scores: Sequence[Score], required: Collection[str] = ()) -> list[int]:
+    """Positions of the structurally valid crystals that pass the cheap checks required."""
+    return [
+        index
+        for index, judged in enumerate(scores)
+        if judged.validity is not None
+        and judged.validity.structure_valid
+        and not {*required}.intersection(Candidate(raw=judged, structure=None).failed)
+    ]
+
+
+def screen_all(
     scores: Sequence[Score],
     records: Sequence[StructureRecord],
     *,
-    potentials: Sequence[str],
-    required: Collection[str] = (),
-    device: str = "cpu",
-    time_limit: float = TIME_LIMIT,
+    required: Collection[str],
+    ends: Sequence[int],
+    cut: Cut,
     journal: Journal,
-) -> list[Measurement | None]:
-    """Relax every structurally valid crystal that passes what is required, None for the others.
+) -> list[Screening | None]:
+    """Screen the crystals that are worth relaxing by their raw energies, None for the others.
 
     Args:
         scores: From `score`, one a record.
         records: The structures that were judged.
-        potentials: Who is asked for the energy of the relaxed crystal.
         required: Cheap checks without which a crystal is not worth relaxing.
+        ends: Where each round ends among the records.
+        cut: How many go on.
+        journal: Processes to work in, and what they have found before.
+    """
+    worth = worth_relaxing(scores, required)
+    found = screen(
+        [ordered_structure(records[index].structure) for index in worth],
+        [bisect_left(worth, end) for end in ends],
+        cut,
+        journal,
+    )
+    screened: list[Screening | None] = [None] * len(scores)
+    for index, one in zip(worth, found, strict=True):
+        screened[index] = one
+    return screened
+
+
+def relax_all(
+    records: Sequence[StructureRecord],
+    chosen: Sequence[int],
+    *,
+    potentials: Sequence[str],
+    device: str = "cpu",
+    time_limit: float = TIME_LIMIT,
+    journal: Journal,
+) -> list[Measurement | None]:
+    """Relax the chosen crystals, None for the others.
+
+    Args:
+        records: All structures.
+        chosen: Positions of those to relax: from `worth_relaxing` or what `screen_all` lets pass.
+        potentials: Who is asked for the energy of the relaxed crystal.
         device: "cpu" relaxes one crystal at a time in every process, which is what potentials want
             there; a GPU relaxes batches in this one, without time limit.
         time_limit: Seconds a crystal may take.
@@ -71,13 +116,6 @@ def relax_all(
     Raises:
         ValueError: If a potential is unknown or not installed.
     """
-    worth = [
-        index
-        for index, judged in enumerate(scores)
-        if judged.validity is not None
-        and judged.validity.structure_valid
-        and not {*required}.intersection(Candidate(raw=judged, structure=None).failed)
-    ]
     others = tuple(sorted({*potentials} - {RELAXER}))
     question = Question(
         partial(relax_and_measure, others=others),
@@ -86,10 +124,10 @@ def relax_all(
         "relax",
         time_limit,
     )
-    structures = [ordered_structure(records[index].structure) for index in worth]
-    measured: list[Measurement | None] = [None] * len(scores)
+    structures = [ordered_structure(records[index].structure) for index in chosen]
+    measured: list[Measurement | None] = [None] * len(records)
     together = None if device == "cpu" else partial(relax_together, others=others, device=device)
-    for index, answer in zip(worth, journal.ask(question, structures, together), strict=True):
+    for index, answer in zip(chosen, journal.ask(question, structures, together), strict=True):
         measured[index] = _failed(answer) if isinstance(answer, Failure) else answer
     return measured
 
@@ -104,6 +142,56 @@ def _failed(failure: Failure) -> Measurement:
     )
 
 
+def release_and_measure(measured: Measurement, *, others: tuple[str, ...]) -> Measurement:
+    """Release the symmetry of one relaxed crystal; energies by the named potentials."""
+    return set_free(measured, load_potential(RELAXER), [load_potential(name) for name in others])
+
+
+def release_promising(
+    measured: Sequence[Measurement | None],
+    *,
+    decider: str,
+    potentials: Sequence[str],
+    time_limit: float = TIME_LIMIT,
+    journal: Journal,
+) -> list[Measurement | None]:
+    """Rattle and release the crystals that kept a space group and may well be metastable.
+
+    Args:
+        measured: From `relax_all`.
+        decider: The potential whose energy says what is promising: a probability of being
+            metastable of at least `RELEASE_FROM`.
+        potentials: Who is asked for the energy of the released crystal.
+        time_limit: Seconds a crystal may take; one that takes longer stays as it is.
+        journal: Processes to relax in, and what they have relaxed before.
+    """
+    promising = [
+        index
+        for index, one in enumerate(measured)
+        if one is not None
+        and one.relaxation.constrained_space_group > 1
+        and assess(one, decider=decider).probability_metastable >= RELEASE_FROM
+    ]
+    question = Question(
+        partial(release_and_measure, others=tuple(sorted({*potentials} - {RELAXER}))),
+        _relaxed_identity,
+        TypeAdapter(Measurement),
+        "release",
+        time_limit,
+    )
+    answers = journal.ask(question, [measured[index] for index in promising])
+    released = list(measured)
+    for index, answer in zip(promising, answers, strict=True):
+        if not isinstance(answer, Failure):
+            released[index] = answer
+    return released
+
+
+def _relaxed_identity(measured: Measurement) -> str:
+    """What the release of a relaxed crystal depends on."""
+    return structure_identity(measured.relaxation.structure)
+
+
 def score_relaxed(
     records: Sequence[StructureRecord],
     measured: Sequence[Measurement | None],
@@ -111,24 +199,32 @@ def score_relaxed(
     reference: Reference | None,
     journal: Journal,
 ) -> list[Score | None]:
-    """Score what crystals relaxed to, at the tolerance of relaxed crystals; None where nothing."""
+    """Score what crystals relaxed to, at the tolerance of raw crystals; None where nothing."""
     relaxed = [
-        StructureRecord(record.name, one.relaxation.structure)
+        StructureRecord(record.name, one.judged.structure)
         for record, one in zip(records, measured, strict=True)
-        if one is not None and one.relaxation.structure is not None
+        if one is not None and one.judged.structure is not None
     ]
-    found = iter(score(relaxed, journal=journal, reference=reference, symprec=SYMPREC_RELAXED))
+    found = iter(score(relaxed, journal=journal, reference=reference))
     return [
-        next(found) if one is not None and one.relaxation.structure is not None else None
+        next(found) if one is not None and one.judged.structure is not None else None
         for one in measured
     ]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was found of one crystal before it is assessed."""
+
+    raw: Score
+    screening: Screening | None = None
+    measured: Measurement | None = None
+    relaxed: Score | None = None
+
+
 def shortlist(
     records: Sequence[StructureRecord],
-    raw: Sequence[Score],
-    measured: Sequence[Measurement | None],
-    relaxed: Sequence[Score | None],
+    found: Sequence[Found],
     *,
     decider: str,
     second_opinion: str | None = None,
@@ -138,26 +234,24 @@ def shortlist(
 
     Args:
         records: The structures that were judged.
-        raw: From `score`.
-        measured: From `relax_all`.
-        relaxed: From `score_relaxed`.
+        found: One a record.
         decider: The potential whose energy decides about stability.
         second_opinion: Another one, to be compared with.
         targets: What every sample was asked to be.
     """
     candidates = []
-    for record, before, one, after in zip(records, raw, measured, relaxed, strict=True):
-        candidate = Candidate(raw=before, structure=record.structure)
-        if one is not None:
-            known = (after or before).novelty is not None and (
-                (after or before).novelty.is_novel is False
-            )
-            candidate = Candidate(
-                raw=before,
-                structure=record.structure,
-                relaxed=after,
-                relaxed_structure=one.relaxation.structure,
-                stability=assess(one, decider=decider, second_opinion=second_opinion, known=known),
+    for record, one in zip(records, found, strict=True):
+        candidate = Candidate(raw=one.raw, structure=record.structure, screening=one.screening)
+        if one.measured is not None:
+            novelty = (one.relaxed or one.raw).novelty
+            known = novelty is not None and novelty.is_novel is False
+            candidate = replace(
+                candidate,
+                relaxed=one.relaxed,
+                relaxed_structure=one.measured.judged.structure,
+                stability=assess(
+                    one.measured, decider=decider, second_opinion=second_opinion, known=known
+                ),
             )
         candidates.append(replace(candidate, outcomes=_outcomes(candidate, record, targets)))
     return ranked(candidates)
@@ -169,9 +263,8 @@ def _outcomes(
     """Every property that was asked for, as asked and as measured."""
     if not targets or candidate.raw.error is not None:
         return ()
-    symprec = SYMPREC_RELAXED if candidate.relaxed_structure else SYMPREC_GENERATED
     exact = oracles.measure(
-        candidate.final_structure, symprec=symprec, stability=candidate.stability
+        candidate.final_structure, symprec=SYMPREC_GENERATED, stability=candidate.stability
     )
     return tuple(_outcome(target, record, exact) for target in targets)
 

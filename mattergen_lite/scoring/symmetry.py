@@ -1,8 +1,8 @@
 """Space group, Wyckoff letters and standard cells of a crystal, by spglib.
 
-A space group is a statement at a tolerance: `symprec`, in Å. The field uses 0.1 for generated
-structures and 0.01 for relaxed ones; the groups found at 0.01, 0.03 and 0.1 are always given beside
-the chosen one, so that a symmetry which only the loose tolerance sees is visible as such.
+A space group is a statement at a tolerance: `symprec`, in Å. Raw and relaxed crystals are judged at
+0.1, the field's choice for generated structures; the groups found at 0.01, 0.03 and 0.1 are always
+given beside it, so that a symmetry which only the loose tolerance sees is visible as such.
 """
 
 import os
@@ -17,8 +17,8 @@ from pymatgen.core import Structure
 if TYPE_CHECKING:
     from spglib import SpglibDataset  # its base class has annotations that beartype cannot check
 
-SYMPREC_GENERATED = 0.1  # Å
-SYMPREC_RELAXED = 0.01  # Å
+SYMPREC_GENERATED = 0.1  # Å, of every judgement
+SYMPREC_RELAXED = 0.01  # Å, to write or continue with what is symmetric already
 SYMPRECS = (0.01, 0.03, 0.1)  # Å
 ANGLE_TOLERANCE = 5.0  # degrees, the default of pymatgen's SpacegroupAnalyzer
 

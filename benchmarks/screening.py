@@ -1,0 +1,147 @@
+"""Fit and test the screen: raw energy -> probability of being metastable after relaxing.
+
+    python benchmarks/screening.py ours=judged/ theirs=scored/ --write --json result.json
+
+Each set is the folder of a run of `generate` or `score` that relaxed every crystal (no --keep).
+The model is fitted to the probabilities that the judge gave to the relaxed crystals, twice: to each
+half of every set, and every crystal is predicted from the half that it is not in, so that no figure
+hangs on one draw. `--write` then fits to all of it and replaces `assets/screening.json`.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from measuring import report
+from scipy.stats import spearmanr
+
+from mattergen_lite.io import read_structures
+from mattergen_lite.scoring import screening
+from mattergen_lite.scoring.screening import ScreeningModel, content_draw, fit_screening
+
+ASSET = Path(screening.__file__).parents[1] / "assets" / "screening.json"
+FRAMES = "structures.extxyz"
+BINS = (0.0, 0.05, 0.2, 0.5, 1.0)  # of the predicted probability
+SHARES = (0.1, 0.2, 0.3)  # kept, of which the purity is stated
+
+
+def read_run(folder: Path) -> pd.DataFrame:
+    """One row a relaxed crystal of a run: raw energy, atoms, outcome, which half."""
+    (table,) = [path for path in folder.glob("*.parquet") if path.stem in ("scores", "candidates")]
+    judged = pd.read_parquet(table).set_index("name")
+    judged = judged[judged.relaxed_with.notna()]
+    crystals = [one for one in read_structures(folder / FRAMES) if one.name in judged.index]
+    energies = screening.raw_energies([one.structure for one in crystals])
+    rows = judged.loc[[one.name for one in crystals]]
+    return pd.DataFrame(
+        {
+            "energy": [one.e_above_hull for one in energies],
+            "num_atoms": [one.num_atoms for one in energies],
+            "probability": rows.probability_metastable.fillna(0.0).to_numpy(),
+            "relaxed_energy": rows.e_above_hull_raw.to_numpy(dtype=float),
+            "half": every_second([content_draw(one.structure) for one in crystals]),
+        }
+    ).dropna(subset=["energy"])
+
+
+def every_second(draws: Sequence[float]) -> np.ndarray:
+    """True for every second one in the order of the draws, whatever the order of the files."""
+    return np.argsort(np.argsort(draws)) % 2 == 1
+
+
+def fit(table: pd.DataFrame) -> ScreeningModel:
+    return fit_screening(
+        table.energy.to_numpy(), table.num_atoms.to_numpy(), table.probability.to_numpy()
+    )
+
+
+def predict(model: ScreeningModel, table: pd.DataFrame) -> np.ndarray:
+    rows = zip(table.energy.tolist(), table.num_atoms.tolist(), strict=True)
+    return np.array([model.probability(energy, atoms) for energy, atoms in rows])
+
+
+def brier(predicted: np.ndarray, outcome: np.ndarray) -> float:
+    """Expected Brier score, of predictions against outcomes that are probabilities."""
+    return float((outcome * (1 - predicted) ** 2 + (1 - outcome) * predicted**2).mean())
+
+
+def predicted_from_the_other_half(table: pd.DataFrame) -> np.ndarray:
+    """Every crystal's probability from a model that was fitted without its half."""
+    predicted = np.empty(len(table))
+    for half in (False, True):
+        mine = (table.half == half).to_numpy()
+        predicted[mine] = predict(fit(table[~mine]), table[mine])
+    return predicted
+
+
+def figures(name: str, table: pd.DataFrame) -> dict[str, float | str]:
+    """How good the screen is on crystals that it was not fitted to."""
+    predicted, outcome = table.predicted.to_numpy(), table.probability.to_numpy()
+    finite = np.isfinite(table.relaxed_energy)
+    order = np.argsort(-predicted, kind="stable")
+    kept = {share: order[: max(1, round(share * len(order)))] for share in SHARES}
+    return {
+        "set": name,
+        "crystals": len(table),
+        "Brier": brier(predicted, outcome),
+        "Brier of base rate": brier(np.full(len(table), outcome.mean()), outcome),
+        "Spearman": float(spearmanr(table.energy[finite], table.relaxed_energy[finite]).statistic),
+        "expected": float(outcome.sum()),
+        "predicted": float(predicted.sum()),
+        "metastable": float(outcome.mean()),
+        **{f"of best {share:.0%}": float(outcome[rows].mean()) for share, rows in kept.items()},
+        **{
+            f"found in {share:.0%}": float(outcome[rows].sum() / outcome.sum())
+            for share, rows in kept.items()
+        },
+    }
+
+
+def reliability(predicted: np.ndarray, outcome: np.ndarray) -> list[Mapping[str, float]]:
+    """Predicted and found probability by bins of the predicted one."""
+    bins = np.digitize(predicted, BINS[1:-1])
+    return [
+        {
+            "from": BINS[index],
+            "to": BINS[index + 1],
+            "crystals": int((bins == index).sum()),
+            "predicted": float(predicted[bins == index].mean()),
+            "found": float(outcome[bins == index].mean()),
+        }
+        for index in sorted(set(bins.tolist()))
+    ]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sets", nargs="+", help="name=folder")
+    parser.add_argument("--write", action="store_true", help="replace the shipped coefficients")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    named = (text.partition("=") for text in options.sets)
+    tables = {name: read_run(Path(folder)) for name, _, folder in named}
+    every = pd.concat(tables, names=["set"])
+    every["predicted"] = predicted_from_the_other_half(every)
+    rows = [figures(name, every.loc[name]) for name in tables]
+    rows.append(figures("all", every))
+    curve = reliability(every.predicted.to_numpy(), every.probability.to_numpy())
+    facts = {"reliability": curve, "model": asdict(fit(every)), "crystals": len(every)}
+    if options.write:
+        content = {
+            "model": facts["model"],
+            "fitted_to": {name: len(table) for name, table in tables.items()},
+            "held_out": rows[-1],
+            "reliability": curve,
+        }
+        ASSET.write_text(json.dumps(content, indent=2) + "\n")
+    report(rows, facts, options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""What a core hour gives: expected and credible M.S.U.N. end to end, by one judge on one machine.
+
+    OMP_NUM_THREADS=1 python benchmarks/yield.py --checkpoint mp_20 --space-group any \
+        --substitution --samples DiffCSP=diffcsp.parquet@70.5 --num-samples 400 --relax 40
+
+One row a proposal. Each is sampled, judged as it came, screened by raw energy, the best `--relax`
+relaxed in symmetry, decided by the accurate potential, released, judged again. M.S.U.N. is the sum
+of the probabilities of being metastable over the relaxed crystals that are unique and novel.
+Credible are those that are also above P-1 (space group number > 2 at 0.1 Å) and not flagged as
+disorder-like. All is charged by the CPU second, sampling included: measured for checkpoints and
+substitution, stated behind the @ for samples that were made elsewhere. Errors are bootstrapped over
+samples; differences between machines cancel where rows stand in one table.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mattergen_lite import substitution
+from mattergen_lite.config import GenerateConfig
+from mattergen_lite.generator import open_generator
+from mattergen_lite.io import StructureRecord, read_structures
+from mattergen_lite.results import FRAMES, JudgeOptions, Stopwatch, judge_all
+from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.journal import Journal
+from mattergen_lite.scoring.pool import Pool
+from mattergen_lite.scoring.reference import Reference
+from mattergen_lite.scoring.screening import Cut
+
+DISORDER_FLAGS = {"ordered_approximant", "known_disordered_phase"}
+NUM_RESAMPLES = 2000
+SECONDS_PER_HOUR = 3600
+Row = dict[str, float | str]
+
+
+class CpuWatch(Stopwatch):
+    """Seconds of this process, which a busy machine does not stretch."""
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        start = time.process_time()
+        yield
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.process_time() - start
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Samples of one origin and what making all of them cost."""
+
+    name: str
+    records: list[StructureRecord]
+    seconds: float
+
+
+def from_checkpoint(checkpoint: str, space_group: str | None, count: int, seed: int) -> Proposal:
+    """Samples made here; loading the model is not charged."""
+    asked = GenerateConfig(checkpoint=checkpoint, space_group=space_group)
+    generator = open_generator(asked, torch.device("cpu"))
+    start = time.process_time()
+    batches = generator.records(range(count), asked.batch_size, seed=seed)
+    records = [record for batch in batches for record in batch]
+    name = checkpoint if space_group is None else f"{checkpoint}, {space_group}"
+    return Proposal(name, records, time.process_time() - start)
+
+
+def from_substitution(count: int, seed: int) -> Proposal:
+    """Known crystals with other elements; reading the table is not charged."""
+    substitution.substituted(0, seed=seed)
+    start = time.process_time()
+    records = [substitution.substituted(index, seed=seed) for index in range(count)]
+    return Proposal("substitution", records, time.process_time() - start)
+
+
+def from_samples(text: str, count: int) -> Proposal:
+    """Samples made elsewhere, `name=path@seconds` with the stated cost of one.
+
+    Raises:
+        ValueError: If the text has another form.
+    """
+    name, equals, rest = text.partition("=")
+    path, at, seconds = rest.rpartition("@")
+    if not (equals and at and float(seconds) >= 0):
+        raise ValueError(f"samples {text!r}: expected name=path@seconds")
+    source = Path(path) / FRAMES if (Path(path) / FRAMES).exists() else Path(path)
+    records = list(islice(read_structures(source), count))
+    return Proposal(name, records, float(seconds) * len(records))
+
+
+def is_credible(candidate: Candidate) -> bool:
+    """Above P-1 after relaxing, and nothing says that nature would mix its elements."""
+    final = candidate.relaxed
+    if final is None or final.symmetry is None or final.credibility is None:
+        return False
+    return final.symmetry.space_group > 2 and not DISORDER_FLAGS & set(final.credibility.flags)
+
+
+def chance(candidate: Candidate) -> float:
+    """Expected M.S.U.N. of one crystal: 0 unless it is relaxed, unique and novel."""
+    checks = candidate.checks
+    if candidate.stability is None or not (checks.get("unique") and checks.get("novel")):
+        return 0.0
+    return float(np.nan_to_num(candidate.stability.probability_metastable))
+
+
+def bootstrap_error(values: np.ndarray, seconds: float) -> float:
+    """Standard error of the sum of the values per core hour, over samples drawn again."""
+    drawn = np.random.default_rng(0).integers(len(values), size=(NUM_RESAMPLES, len(values)))
+    return float(values[drawn].sum(axis=1).std() / seconds * SECONDS_PER_HOUR)
+
+
+def measure(proposal: Proposal, relax: int, reference: Reference) -> Row:
+    """Judge one proposal and charge everything."""
+    watch, cut = CpuWatch(), Cut(at_most=relax, control=0.0)
+    with Pool(0) as pool:
+        journal = Journal(pool, progress=False)
+        options = JudgeOptions(cut=cut, second_opinion=None)
+        candidates = judge_all(proposal.records, options, reference, journal, watch)
+    return figures(proposal, candidates, watch.seconds)
+
+
+def figures(proposal: Proposal, candidates: Sequence[Candidate], judging: dict[str, float]) -> Row:
+    """One row of the table."""
+    expected = np.array([chance(one) for one in candidates])
+    credible = expected * np.array([is_credible(one) for one in candidates])
+    relaxed = sum(one.stability is not None for one in candidates)
+    seconds = proposal.seconds + sum(judging.values())
+    hits = [one for one, value in zip(candidates, credible, strict=True) if value >= 0.4]
+    return {
+        "proposal": proposal.name,
+        "samples": len(candidates),
+        "relaxed": relaxed,
+        "sampling s": proposal.seconds,
+        "judging s": judging["judging"] + judging["comparing"],
+        "screening s": judging["screening"],
+        "relaxing s": sum(judging[name] for name in ("relaxing", "releasing", "judging relaxed")),
+        "M.S.U.N.": float(expected.sum()),
+        "credible": float(credible.sum()),
+        "M.S.U.N. of relaxed": float(expected.sum() / max(relaxed, 1)),
+        "credible of relaxed": float(credible.sum() / max(relaxed, 1)),
+        "M.S.U.N. per core hour": float(expected.sum() / seconds * SECONDS_PER_HOUR),
+        "error": bootstrap_error(expected, seconds),
+        "credible per core hour": float(credible.sum() / seconds * SECONDS_PER_HOUR),
+        "credible error": bootstrap_error(credible, seconds),
+        "chemical systems": len({one.raw.chemical_system for one in hits}),
+    }
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """The table as people read it."""
+    lines = [
+        "| proposal | samples, relaxed | core s: sampling / judging / screening / relaxing "
+        "| M.S.U.N. (credible) | of relaxed | M.S.U.N. per core hour | credible per core hour |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        clocks = " / ".join(
+            f"{row[f'{name} s']:.0f}" for name in ("sampling", "judging", "screening", "relaxing")
+        )
+        lines.append(
+            f"| {row['proposal']} | {row['samples']}, {row['relaxed']} | {clocks} "
+            f"| {row['M.S.U.N.']:.1f} ({row['credible']:.1f}) "
+            f"| {row['M.S.U.N. of relaxed']:.0%} ({row['credible of relaxed']:.0%}) "
+            f"| {row['M.S.U.N. per core hour']:.0f} ± {row['error']:.0f} "
+            f"| {row['credible per core hour']:.0f} ± {row['credible error']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def proposals(options: argparse.Namespace) -> Iterator[Proposal]:
+    """Everything that was asked for, made one after the other."""
+    for checkpoint in options.checkpoint:
+        yield from_checkpoint(checkpoint, options.space_group, options.num_samples, options.seed)
+    if options.substitution:
+        yield from_substitution(options.num_samples, options.seed)
+    for text in options.samples:
+        yield from_samples(text, options.num_samples)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--checkpoint", action="append", default=[], help="of ours; repeat")
+    parser.add_argument("--space-group", help="of its samples, such as any")
+    parser.add_argument("--substitution", action="store_true", help="into known crystals")
+    parser.add_argument("--samples", action="append", default=[], help="name=path@seconds; repeat")
+    parser.add_argument("--num-samples", type=int, default=400)
+    parser.add_argument("--relax", type=int, default=40, help="how many of them")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--markdown", type=Path)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    reference = Reference.embedded()
+    # What is loaded once in a process is not charged to whoever comes first.
+    measure(from_substitution(2, options.seed + 1), 1, reference)
+    rows = []
+    for proposal in proposals(options):
+        rows.append(measure(proposal, options.relax, reference))
+        print(markdown(rows), flush=True)
+        if options.markdown is not None:
+            options.markdown.write_text(markdown(rows) + "\n")
+    line = json.dumps({"seed": options.seed, "rows": rows})
+    print(line)
+    if options.json is not None:
+        options.json.write_text(line + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Screening: energies on the hull's frame, monotonic probabilities, cuts that rounds keep."""
+
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from crystals import nacl, nacl_primitive, perovskite, quartz, rutile, simple_compounds
+from pymatgen.core import Lattice, Structure
+
+from mattergen_lite.scoring.journal import Journal
+from mattergen_lite.scoring.pool import Pool
+from mattergen_lite.scoring.potentials import load_potential
+from mattergen_lite.scoring.screening import (
+    Cut,
+    Screening,
+    ScreeningModel,
+    ask_raw_energies,
+    content_draw,
+    fit_screening,
+    raw_energies,
+    screen,
+    screening_loss,
+    screening_model,
+)
+from mattergen_lite.scoring.stability import assess, measure
+
+RADON = Structure(Lattice.cubic(4), ["Rn"], [[0, 0, 0]])
+
+
+def screened(structures, ends, cut):
+    with Pool(0) as pool:
+        return screen(structures, ends, cut, Journal(pool))
+
+
+def test_energy_of_a_relaxed_crystal_is_that_of_the_judge():
+    measured = measure(nacl(), load_potential("chgnet"))
+    (raw,) = raw_energies([measured.relaxation.structure])
+    stability = assess(measured, decider="chgnet")
+    assert raw.e_above_hull == pytest.approx(stability.e_above_hull_raw, abs=1e-5)
+    assert raw.num_atoms == 2
+
+
+def test_batches_give_the_energies_of_single_crystals_and_lose_only_the_broken():
+    overlap = Structure(Lattice.cubic(6), ["Na", "Cl"], [[0, 0, 0], [0.001, 0, 0]])
+    crystals = [nacl(), RADON, rutile(), overlap, quartz()]
+    together = raw_energies(crystals)
+    for crystal, one in zip(crystals, together, strict=True):
+        (alone,) = raw_energies([crystal])
+        assert one.error == alone.error
+        assert one.e_above_hull == pytest.approx(alone.e_above_hull, abs=1e-5, nan_ok=True)
+    assert "Rn unsupported" in together[1].error
+    assert together[3].error.startswith("chgnet: ")
+
+
+def test_noise_within_the_tolerance_does_not_count_as_energy():
+    clean, noisy = raw_energies([perovskite(), perovskite().perturb(0.03, seed=0)])
+    assert noisy.e_above_hull < clean.e_above_hull + 0.03
+
+
+def test_probability_falls_with_energy_and_stays_one():
+    model = screening_model()
+    energies = np.linspace(-0.5, 50, 200)
+    found = [model.probability(energy, 8) for energy in energies]
+    assert all(0 <= one <= 1 for one in found)
+    assert all(later <= one for one, later in pairwise(found))
+    assert found[0] > 0.5 > found[-1]
+    assert model.probability(math.nan, 8) == 0.0
+
+
+def test_fit_recovers_the_model_that_drew_the_outcomes():
+    truth = ScreeningModel(intercept=1.0, energy=-2.0, log_atoms=-0.3, scale=0.1)
+    rng = np.random.default_rng(0)
+    energies, atoms = rng.exponential(0.5, 5000) - 0.05, rng.integers(1, 20, 5000)
+    drawn = [truth.probability(e, int(n)) for e, n in zip(energies, atoms, strict=True)]
+    outcomes = (rng.random(5000) < drawn).astype(float)
+    found = fit_screening(energies, atoms, outcomes)
+    assert found.intercept == pytest.approx(truth.intercept, abs=0.3)
+    assert found.energy == pytest.approx(truth.energy, abs=0.15)
+    assert found.log_atoms == pytest.approx(truth.log_atoms, abs=0.15)
+
+
+def test_the_likeliest_are_kept_and_each_round_is_decided_alone():
+    salts = simple_compounds()[:18]
+    cut = Cut(keep=1 / 3, control=0.0)
+    alone, together = screened(salts[:9], [9], cut), screened(salts, [9, 18], cut)
+    assert together[:9] == alone
+    for of_round in (together[:9], together[9:]):
+        order = sorted(of_round, key=lambda one: -one.screening_probability)
+        assert [one.screening_decision for one in order] == ["keep"] * 3 + ["reject"] * 6
+        assert order[2].screening_e_above_hull < order[3].screening_e_above_hull
+
+
+def test_no_more_are_kept_than_allowed_in_all_rounds_together():
+    salts = simple_compounds()[:12]
+    found = screened(salts, [6, 12], Cut(at_most=8, control=0.0))
+    kept = [one.screening_decision == "keep" for one in found]
+    assert sum(kept[:6]) == 6
+    assert sum(kept[6:]) == 2
+
+
+def test_controls_are_drawn_by_content():
+    salts = simple_compounds()
+    cut = Cut(keep=0.1, control=0.5)
+    found = screened(salts, [len(salts)], cut)
+    for salt, one in zip(salts, found, strict=True):
+        if one.screening_decision != "keep":
+            assert (one.screening_decision == "control") == (content_draw(salt) < 0.5)
+    draws = [content_draw(salt) for salt in salts]
+    assert 0.3 < np.mean(draws) < 0.7
+    assert len(set(draws)) == len(draws)
+
+
+def test_what_the_potential_does_not_know_is_neither_kept_nor_a_control():
+    (radon, salt) = screened([RADON, nacl_primitive()], [2], Cut(control=1.0))
+    assert radon.screening_decision == "reject"
+    assert "Rn unsupported" in radon.screening_error
+    assert salt.screening_decision == "keep"
+
+
+def test_energies_are_asked_once(tmp_path, monkeypatch):
+    salts = simple_compounds()[:10]
+    with Pool(0) as pool:
+        journal = Journal(pool, tmp_path / "journal.jsonl")
+        first = ask_raw_energies(salts, journal)
+        monkeypatch.setattr("mattergen_lite.scoring.screening.raw_energies", None)
+        assert ask_raw_energies(salts, journal) == first
+
+
+def test_loss_is_estimated_from_the_controls():
+    def one(decision, probability=0.5):
+        return Screening(screening_probability=probability, screening_decision=decision)
+
+    found = screening_loss(
+        [one("keep"), one("keep"), one("control"), one("control"), *[one("reject")] * 6],
+        [0.9, 0.5, 0.1, 0.3, *[None] * 6],
+    )
+    assert (found.num_screened, found.num_kept, found.num_controls) == (10, 2, 2)
+    assert found.expected_kept == pytest.approx(1.4)
+    assert found.expected_lost == pytest.approx(8 * 0.2)
+    assert found.expected_lost_std == pytest.approx(8 * 0.1)
+    assert found.share_lost == pytest.approx(1.6 / 3.0)
+    assert found.predicted_kept == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        (Cut(keep=0.0), "keep is 0.0"),
+        (Cut(keep=-0.1), "keep is -0.1"),
+        (Cut(keep=math.nan), "keep is nan"),
+        (Cut(keep=math.inf), "keep is inf"),
+        (Cut(at_most=0), "relax-at-most is 0"),
+        (Cut(control=math.nan), "control is nan"),
+    ],
+)
+def test_cuts_that_make_no_sense_are_refused(cut, message):
+    with pytest.raises(ValueError, match=message):
+        cut.check()
