@@ -28,7 +28,8 @@ from mattergen_lite.curation import canonical_rows, table_from_rows
 from mattergen_lite.curation import write_table as write_crystals
 from mattergen_lite.figures import BLUE, DOTS_PER_INCH, GREY, ORANGE
 from mattergen_lite.finetuning import FinetuneOptions, base_loss, reinforce
-from mattergen_lite.io import Document, atomic_path, read_structures, structure_to_json
+from mattergen_lite.folders import atomic_path
+from mattergen_lite.io import Document, read_structures, structure_to_json
 from mattergen_lite.model import read_config
 from mattergen_lite.results import (
     FRAMES,
@@ -269,7 +270,7 @@ def found_crystals(generated: Path, prefix: str, max_atoms: int) -> pa.Table:
         )
         for name in sorted(passed)
     ]
-    crystals, _ = canonical_rows(documents, 1, max_atoms)
+    crystals, _ = canonical_rows(documents, 0, max_atoms)
     return table_from_rows(crystals)
 
 

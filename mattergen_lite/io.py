@@ -7,16 +7,14 @@ the rest go on. Files are data: nothing is unpickled, executed or unpacked to di
 pymatgen and ASE are imported inside functions, so that tensor code runs on nodes without them.
 """
 
+import csv
 import json
 import math
-import os
 import re
-import tempfile
 import zipfile
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from io import TextIOWrapper
@@ -31,6 +29,7 @@ import pyarrow.parquet as pq
 import torch
 
 from mattergen_lite.crystal import CrystalBatch
+from mattergen_lite.folders import atomic_path
 from mattergen_lite.formats.cif import parse_cif
 from mattergen_lite.formats.extxyz import comment_values, parse_extxyz
 from mattergen_lite.formats.poscar import parse_poscar
@@ -57,6 +56,8 @@ ACCEPTED = (
 )
 STRUCTURE_COLUMNS = ("cif", "structure", "cif_string")
 FILE_COLUMNS = ("file", "filename", "cif_file")  # of a csv that lies in the folder of its files
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")  # of spreadsheets
+MAX_FILE_NAME = 200  # bytes, so that suffixes and temporary names fit into 255
 MAX_MESSAGE = 500  # characters
 MAX_NAME = 500  # characters
 NAME_COLUMNS = ("material_id", "name", "id")
@@ -161,7 +162,7 @@ def _documents(path: Path) -> Iterator[Document]:
         return containers[path.suffix.lower()](path)
     if _file_format(path.name) is None:
         raise ValueError(f"{path} is of an unknown kind: {ACCEPTED}")
-    return _file_documents(path.name, lambda: path.open("rb"))
+    return _file_documents(shown_name(path.name), lambda: path.open("rb"))
 
 
 def _file_format(name: str) -> Format | None:
@@ -176,7 +177,7 @@ def _file_format(name: str) -> Format | None:
 
 def _folder_documents(folder: Path) -> Iterator[Document]:
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
+        name = shown_name(path.relative_to(folder).as_posix())
         if path.is_file() and _file_format(name):
             yield from _file_documents(name, lambda path=path: path.open("rb"))
 
@@ -193,9 +194,10 @@ def _zip_documents(path: Path) -> Iterator[Document]:
                 continue
             if entry.file_size > max(MAX_CHARACTERS, MAX_COMPRESSION * entry.compress_size):
                 reason = f"{entry.compress_size} bytes that unpack to {entry.file_size}: refused"
-                yield Document(entry.filename, "unreadable", reason)
+                yield Document(shown_name(entry.filename), "unreadable", reason)
             else:
-                yield from _file_documents(entry.filename, lambda entry=entry: archive.open(entry))
+                name = shown_name(entry.filename)
+                yield from _file_documents(name, lambda entry=entry: archive.open(entry))
 
 
 def _file_documents(name: str, open_file: Callable[[], IO[bytes]]) -> Iterator[Document]:
@@ -317,7 +319,7 @@ def _listed_documents(
     A name that leads out of the folder is unreadable: tables come from strangers too.
     """
     for row in rows:
-        name = str(row[column])
+        name = shown_name(str(row[column]))
         found = [path for path in (folder / name, folder / f"{name}.cif") if _is_file(path)]
         if not found or not found[0].resolve().is_relative_to(folder.resolve()):
             yield Document(name, "unreadable", f"no such file in {folder}")
@@ -401,10 +403,17 @@ def _json_documents(path: Path) -> Iterator[Document]:
 
 
 def _row_name(row: Mapping[str, object], fallback: str) -> str:
-    """The name that a row gives, on one line and not longer than anybody reads."""
+    """The name that a row gives, else another one."""
     names = (row.get(key) for key in NAME_COLUMNS)
-    found = next((str(name) for name in names if name not in (None, "")), fallback)
-    return "".join(c if c.isprintable() else "_" for c in found[:MAX_NAME])
+    return shown_name(next((str(name) for name in names if name not in (None, "")), fallback))
+
+
+def shown_name(name: str) -> str:
+    """A name in one printable line, the end of one that is longer than anybody reads.
+
+    Names come from files, tables and archives of other people; some are no text at all.
+    """
+    return "".join(c if c.isprintable() else "_" for c in name[-MAX_NAME:])
 
 
 # Documents -> structures
@@ -557,22 +566,6 @@ def from_structures(structures: Sequence["Structure"]) -> CrystalBatch:
 # Writing
 
 
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that replaces it if the block succeeds and else vanishes."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)  # mkstemp makes private files
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 class Cif(NamedTuple):
     """A CIF and the space group in it."""
 
@@ -597,7 +590,8 @@ def to_cif(structure: "Structure", symprec: float | None) -> Cif:
 def file_names(names: Iterable[str], reserved: Iterable[str] = ()) -> list[str]:
     """Names as those of files in one folder, without suffix: safe, and no two alike.
 
-    Names come from other people's tables; some file systems do not tell capitals apart.
+    Names come from other people's tables; some file systems do not tell capitals apart, and none
+    takes more than 255 bytes.
 
     Args:
         names: Of anything.
@@ -607,7 +601,7 @@ def file_names(names: Iterable[str], reserved: Iterable[str] = ()) -> list[str]:
     taken = {name.casefold() for name in reserved}
     for name in names:
         stem = "".join(c if c.isalnum() or c in "-_.#" else "_" for c in name.removesuffix(".cif"))
-        stem = stem.lstrip(".") or "unnamed"
+        stem = stem.encode()[:MAX_FILE_NAME].decode(errors="ignore").lstrip(".") or "unnamed"
         free, number = stem, 1
         while free.casefold() in taken:
             number += 1
@@ -641,6 +635,34 @@ def _symmetrised_cif(structure: "Structure", symprec: float) -> Cif | None:
     except Exception:  # spglib and pymatgen fail in their own ways on odd cells
         return None
     return Cif(text, space_group) if same else None
+
+
+def write_csv(
+    path: str | Path,
+    header: Sequence[str],
+    rows: Iterable[Sequence[str | int | float | bool | None]],
+) -> None:
+    """Write a csv file, all at once, numbers with six digits.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe in front: names and messages
+    come from other people's files.
+    """
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="replace") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow([csv_cell(name) for name in header])
+        writer.writerows([csv_cell(value) for value in row] for row in rows)
+
+
+def csv_cell(value: str | int | float | bool | None) -> str | int | bool | None:
+    """A value as it is written into csv files."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str) and value[:1] in FORMULA_SIGNS and value:
+        return f"'{value}"
+    return value
 
 
 def write_extxyz(

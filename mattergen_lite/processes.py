@@ -34,6 +34,8 @@ SAFE_PATH = "PYTHONSAFEPATH"  # variable that keeps the current folder off Pytho
 _SERVE = "from mattergen_lite.processes import serve; serve()"
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 
+_QUIET = {"PYTHONWARNINGS": "ignore", "SPGLIB_WARNING": "OFF"}  # or progress bars would be torn
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -143,7 +145,7 @@ def module_path() -> list[str]:
 def _start_process(preload: str | None) -> subprocess.Popen:
     """A fresh interpreter that serves; an interrupt from the keyboard is the caller's affair."""
     path = os.pathsep.join(module_path())
-    environment = {**os.environ, **_ONE_THREAD, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    environment = {**os.environ, **_ONE_THREAD, **_QUIET, "PYTHONPATH": path}
     command = [sys.executable, "-P", "-c", _SERVE, *([preload] if preload else [])]
     pipe = subprocess.PIPE
     return subprocess.Popen(

@@ -172,7 +172,7 @@ def test_earlier_results_are_not_overwritten_unasked(run, checkpoint):
     ("arguments", "message"),
     [
         (["generate", "--checkpoint", "nowhere"], "no model 'nowhere'"),
-        (["generate", "--num-samples", "0"], "0 samples"),
+        (["generate", "--num-samples", "0"], "num_samples is 0: expected 1"),
         (["generate", "--elements", "Li,Qq"], "unknown element 'Qq'"),
         (["generate", "--num-atoms", "500"], "number of atoms 500..500: this model makes 1..20"),
         (["generate", "--condition", "hardness=3"], "unknown property 'hardness'"),

@@ -15,6 +15,7 @@ from pymatgen.io.vasp import Poscar
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mattergen_lite import io
+from mattergen_lite.folders import atomic_path
 from mattergen_lite.io import (
     file_names,
     from_structures,
@@ -366,7 +367,7 @@ def test_writing_is_atomic(tmp_path):
         write_extxyz([crystals.nacl()], target, [])
     with pytest.raises(AttributeError):
         write_extxyz([crystals.nacl(), "no structure"], target, [{}, {}])
-    with pytest.raises(ZeroDivisionError), io.atomic_path(target) as temporary:
+    with pytest.raises(ZeroDivisionError), atomic_path(target) as temporary:
         assert temporary.write_text("half") / 0
     assert target.read_bytes() == before
     assert list(tmp_path.iterdir()) == [target]

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from mattergen_lite.campaign.plan import Unit
-from mattergen_lite.io import atomic_path, structure_to_json
+from mattergen_lite.folders import atomic_path
+from mattergen_lite.io import structure_to_json
 from mattergen_lite.scoring.candidate import Candidate, Outcome
 from mattergen_lite.scoring.credibility import Credibility
 from mattergen_lite.scoring.elasticity import Elasticity

@@ -12,7 +12,7 @@ from mattergen_lite.campaign.plan import Plan
 from mattergen_lite.campaign.shortlist import best_candidates
 from mattergen_lite.campaign.status import progress
 from mattergen_lite.campaign.work import judge_options
-from mattergen_lite.io import atomic_path
+from mattergen_lite.folders import atomic_path
 from mattergen_lite.results import JOURNAL, Judged, Stopwatch, deepened, write_json, write_judged
 from mattergen_lite.scoring.journal import Journal
 from mattergen_lite.scoring.pool import Pool

@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from mattergen_lite.elements import atomic_number
-from mattergen_lite.io import StructureRecord, atomic_path, structure_to_json
+from mattergen_lite.folders import atomic_path
+from mattergen_lite.io import StructureRecord, structure_to_json
 from mattergen_lite.library.ase_database import write_database
 from mattergen_lite.library.entries import entries
 from mattergen_lite.library.materials_project import FIELDS, read_materials_project

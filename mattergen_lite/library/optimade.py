@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from mattergen_lite.elements import atomic_number
-from mattergen_lite.io import StructureRecord, atomic_path, build_structure
+from mattergen_lite.folders import atomic_path
+from mattergen_lite.io import StructureRecord, build_structure
 from mattergen_lite.library.entries import Entry
 from mattergen_lite.scoring.score import Cell
 

@@ -5,6 +5,7 @@ metastable, then by its flags. Uniqueness, novelty and geometry are those of the
 where there is one.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -137,13 +138,20 @@ class Candidate:
         """The judgement in words."""
         if self.raw.error is not None:
             return f"not judged: {self.raw.error}"
-        parts = [f"fails: {', '.join(self.failed)}" if self.failed else "passes every check"]
+        parts = [f"fails: {', '.join(self.failed)}" if self.failed else self._passed]
         parts += filter(None, [_words_on_stability(self.stability), _words_on_novelty(self.final)])
         if self.phonons and self.phonons.dynamically_stable is False:
             parts.append(f"imaginary phonons down to {self.phonons.min_frequency:.1f} THz")
         if self.raw.credibility and self.raw.credibility.flags:
             parts.append(f"flags: {', '.join(self.raw.credibility.flags)}")
         return "; ".join(parts)
+
+    @property
+    def _passed(self) -> str:
+        """That no check was failed, and which was not made for want of a relaxation."""
+        return (
+            "passes every check" if self.stability else "passes every check but stability, unknown"
+        )
 
     def row(self) -> dict[str, Cell]:
         """One table row; the same columns for every candidate."""
@@ -212,6 +220,17 @@ def _words_on_novelty(score: Score) -> str | None:
 
 
 def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates with their ranks, best first; equals keep their order."""
-    order = sorted(candidates, key=lambda candidate: candidate.merit)
+    """The candidates with their ranks, best first; equals by what they are, not as they came."""
+    order = sorted(candidates, key=lambda candidate: (candidate.merit, _content(candidate)))
     return [replace(candidate, rank=place) for place, candidate in enumerate(order, start=1)]
+
+
+def _content(candidate: Candidate) -> tuple[str, str, str]:
+    """Orders candidates of equal merit, whatever the order and the number of their files."""
+    structure = candidate.structure
+    cell = (
+        b""
+        if structure is None
+        else structure.lattice.matrix.tobytes() + structure.frac_coords.tobytes()
+    )
+    return candidate.raw.formula, hashlib.sha256(cell).hexdigest(), candidate.raw.name
