@@ -139,8 +139,18 @@ def receipts(run_dir: Path) -> Iterator[Receipt]:
 
 
 def read_receipt(path: Path) -> Receipt:
-    """What one stored unit says about itself."""
-    return _RECEIPT.validate_json(pq.read_schema(path).metadata[_PROVENANCE])
+    """What one stored unit says about itself.
+
+    Raises:
+        ValueError: If its file is damaged.
+    """
+    try:
+        return _RECEIPT.validate_json(pq.read_schema(path).metadata[_PROVENANCE])
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged ({str(error).splitlines()[0][:200]}): remove it, and the same "
+            "command makes it again"
+        ) from None
 
 
 def stored_candidate(text: str) -> Candidate:

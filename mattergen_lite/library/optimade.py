@@ -5,9 +5,11 @@ provider by `optimade`'s own client. Judgements are fields with the prefix `_mgl
 """
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 
@@ -32,20 +34,17 @@ _FIELDS = (
 def write_jsonl(entries: Iterable[Entry], path: Path) -> int:
     """Write entries as OPTIMADE JSON Lines; returns how many."""
     written, types = 0, {}
-    body = path.with_name(f".{path.name}.body")
-    try:
-        with body.open("w", encoding="utf-8") as file:
-            for one in entries:
-                file.write(json.dumps(to_optimade(one)) + "\n")
-                written += 1
-                types |= {name: type(value) for name, value in one.judgement.items()}
+    # The header describes what comes after it, so the body is written first, and elsewhere.
+    with TemporaryFile("w+", encoding="utf-8", dir=path.parent) as body:
+        for one in entries:
+            body.write(json.dumps(to_optimade(one)) + "\n")
+            written += 1
+            types |= {name: type(value) for name, value in one.judgement.items()}
+        body.seek(0)
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             for line in (_header(), _description(types)):
                 file.write(json.dumps(line) + "\n")
-            with body.open(encoding="utf-8") as lines:
-                file.writelines(lines)
-    finally:
-        body.unlink(missing_ok=True)
+            shutil.copyfileobj(body, file)
     return written
 
 
