@@ -5,6 +5,7 @@ others. One GPU belongs to one worker.
 """
 
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING
 
 import torch
@@ -48,12 +50,27 @@ SUBMIT = {
 def require_dask() -> None:
     """Raise a one-line ValueError if Dask is not installed."""
     try:
-        import dask_jobqueue  # noqa: F401
         import distributed  # noqa: F401
+
+        with _own_interrupts():
+            import dask_jobqueue  # noqa: F401
     except ImportError:
         raise ValueError(
             "campaigns need Dask: expected `pip install 'mattergen-lite[campaign]'`"
         ) from None
+
+
+@contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Keep what an interrupt does: with dask_jobqueue it would end a program as if all were well."""
+    if current_thread() is not main_thread():  # where nothing can change it
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def connection(
@@ -222,7 +239,7 @@ def _unstarted(config: ClusterConfig, shared: Path) -> "Cluster":
     Raises:
         ValueError: If dask-jobqueue does not accept the options.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _own_interrupts():
         warnings.simplefilter("ignore")
         import dask_jobqueue
         from dask_jobqueue.local import LocalCluster
