@@ -31,6 +31,7 @@ from mattergen_lite.io import (
     PARSE_MEMORY_LIMIT,
     PARSE_TIME_LIMIT,
     Cif,
+    Document,
     StructureRecord,
     file_names,
     iter_documents,
@@ -291,12 +292,16 @@ def check_folder(out: Path, overwrite: bool) -> None:
 
 
 def read_records(source: Path, limit: int | None, pool: Pool) -> list[StructureRecord]:
-    """Read structures in other processes, each within its time and memory.
+    """Read structures, each within its time and memory.
 
     Raises:
         ValueError: If the source does not exist, is of an unknown kind or holds no structures.
     """
-    documents = list(islice(iter_documents(source), limit))
+    return parse_documents(list(islice(iter_documents(source), limit)), pool)
+
+
+def parse_documents(documents: Sequence[Document], pool: Pool) -> list[StructureRecord]:
+    """Parse documents in other processes; one that takes too much is an error of its own."""
     parsed = pool.map(
         parse_document,
         documents,

@@ -62,7 +62,7 @@ def require_dask() -> None:
 
 @contextmanager
 def _own_interrupts() -> Iterator[None]:
-    """Keep what an interrupt does: with dask_jobqueue it would end a program as if all were well."""
+    """Keep what an interrupt does; importing dask_jobqueue makes it an end with exit code 0."""
     if current_thread() is not main_thread():  # where nothing can change it
         yield
         return
