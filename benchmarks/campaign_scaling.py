@@ -45,7 +45,7 @@ def measure(arguments: argparse.Namespace, num_workers: int) -> Row:
                 "workers": {"count": num_workers, "device": "cpu"},
             }
         )
-        run(Plan.of(config), connection(config.workers))
+        run(Plan.of(config), connection(config.workers, config.run_dir))
         stored = list(receipts(Path(folder)))
         size = sum(path.stat().st_size for path in part_paths(Path(folder)))
     return {"workers": num_workers, **figures(stored), "bytes_per_crystal": size / total(stored)}

@@ -24,7 +24,8 @@ from pymatgen.core import Structure
 
 from mattergen_lite.data import embedded_crystals, embedded_table
 from mattergen_lite.figures import BLUE, DOTS_PER_INCH, GREY
-from mattergen_lite.io import StructureRecord, atomic_path, read_structures, write_text
+from mattergen_lite.folders import atomic_path
+from mattergen_lite.io import StructureRecord, read_structures, write_text
 from mattergen_lite.protocols import (
     TRAINING,
     Figure,

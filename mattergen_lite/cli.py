@@ -1,12 +1,33 @@
-"""The command line: the functions of `verbs` as commands, bad input as one line and exit code 2."""
+"""The command line: the functions of `verbs` as commands, bad input as one line and exit code 2.
 
+Exit codes are 0 for success, 2 for what is wrong with the input, the disk or the network, 130 after
+an interrupt from the keyboard and 143 after SIGTERM; the same command goes on where it was.
+"""
+
+import inspect
+import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
+from types import FrameType
+from typing import Annotated
 
-from cyclopts import App
+from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 from mattergen_lite import verbs
+from mattergen_lite.options import check_word
+
+BAD_INPUT = 2
+INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
+TRACEBACK = "MATTERGEN_LITE_TRACEBACK"  # variable that asks for the whole of an unexpected error
+
+
+def checked_words(annotation: object, tokens: Sequence[Token]) -> object:
+    """Convert the words of an option, refusing those whose meaning conversion would change."""
+    for token in tokens:
+        check_word(token.value, annotation)
+    return convert(annotation, tokens)
 
 
 def printed(verb: Callable[..., object]) -> Callable[..., None]:
@@ -21,12 +42,38 @@ def printed(verb: Callable[..., object]) -> Callable[..., None]:
         outcome = verb(*args, **kwargs)
         print(outcome.text() if hasattr(outcome, "text") else outcome)
 
-    command.__annotations__ = {k: v for k, v in verb.__annotations__.items() if k != "return"}
+    signature = inspect.signature(verb)
+    parameters = [
+        one.replace(annotation=_word_checked(one.annotation))
+        for one in signature.parameters.values()
+    ]
+    command.__signature__ = signature.replace(
+        parameters=parameters, return_annotation=inspect.Signature.empty
+    )
+    command.__annotations__ = {one.name: one.annotation for one in parameters}
     return command
 
 
-app = App(name="mattergen-lite", help="Design inorganic crystals: sample, judge, train.")
-data = App(name="data", help="Prepare and inspect crystal tables.")
+def _word_checked(annotation: object) -> object:
+    """The type of an option, its words checked before they are converted; flags have no words."""
+    if annotation is bool:
+        return annotation
+    return Annotated[annotation, Parameter(converter=checked_words)]
+
+
+def _app(name: str, help: str) -> App:
+    """An application that leaves errors and interrupts to `main`."""
+    return App(
+        name=name,
+        help=help,
+        exit_on_error=False,
+        print_error=False,
+        suppress_keyboard_interrupt=False,
+    )
+
+
+app = _app("mattergen-lite", "Design inorganic crystals: sample, judge, train.")
+data = _app("data", "Prepare and inspect crystal tables.")
 for verb in (
     verbs.generate,
     verbs.score,
@@ -40,26 +87,55 @@ for verb in (
 data.command(printed(verbs.data_prepare), name="prepare")
 data.command(printed(verbs.data_info), name="info")
 app.command(data)
-campaign = App(name="campaign", help="Many crystals on many machines, nothing lost.")
+campaign = _app("campaign", "Many crystals on many machines, nothing lost.")
 campaign.command(printed(verbs.campaign_run), name="run")
 campaign.command(printed(verbs.campaign_status), name="status")
 campaign.command(printed(verbs.campaign_report), name="report")
 app.command(campaign)
-library = App(name="library", help="Exchange crystals with databases.")
+library = _app("library", "Exchange crystals with databases.")
 library.command(printed(verbs.library_export), name="export")
 library.command(printed(verbs.library_import), name="import")
 app.command(library)
 
 
 def main() -> None:
-    """Run the command line; what is wrong with the input is said in one line."""
+    """Run the command line; what is wrong is said in one line."""
+    os.environ["PYTHONSAFEPATH"] = "1"  # no process started from here imports the current folder
+    for number in INTERRUPTED:
+        signal.signal(number, _stop)
     try:
         app()
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+    except (ValueError, OSError, CycloptsError) as error:
+        _fail(_one_line(error))
+    except (MemoryError, RecursionError) as error:
+        _fail(f"{type(error).__name__}: the input is too large or too deep")
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED[signal.SIGINT])
+    except Exception as error:
+        if os.environ.get(TRACEBACK):
+            raise
+        _fail(
+            f"unexpected {type(error).__name__}: {_one_line(error)} (a mistake of this program: "
+            f"please report it with what {TRACEBACK}=1 prints)"
+        )
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """End at once, by unwinding, so that folders are released and processes ended."""
+    signal.signal(number, signal.SIG_IGN)  # one is enough: the way out is not to be interrupted
+    print("interrupted: the same command goes on", file=sys.stderr)
+    sys.exit(INTERRUPTED[signal.Signals(number)])
+
+
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(BAD_INPUT)
+
+
+def _one_line(error: Exception) -> str:
+    """The message without line breaks and control characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return "".join(c if c.isprintable() else "?" for c in text)[:2000]
 
 
 if __name__ == "__main__":

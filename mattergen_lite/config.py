@@ -8,27 +8,45 @@ A key that does not exist is an error naming its dotted path and the nearest key
 import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    StringConstraints,
     ValidationError,
     model_validator,
 )
 
 S = TypeVar("S", bound="Section")
 
+FORMAT = 1  # of model folders; raised when older programs would misread them
+MAX_PARAMETERS = 2_000_000_000  # of a network; more is a mistake or an attack
+MAX_YAML = 2**20  # characters of a configuration file
+MAX_SHOWN = 80  # characters of a value in a message
+
+AnyText = Annotated[str, StringConstraints(min_length=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Duration = Annotated[str, StringConstraints(pattern=r"^\d{1,4}:\d{1,2}:\d{1,2}:\d{1,2}$")]
+SolverSteps = Annotated[int, Field(gt=0, le=10_000)]
+BatchSize = Annotated[int, Field(gt=0, le=65_536)]
+
 
 class Section(BaseModel):
     """A part of the configuration: immutable, and unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # No value is empty, not a number or infinite, unless its type says that it may be.
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, str_min_length=1, str_max_length=100_000
+    )
 
     @classmethod
     def parse(cls: type[S], tree: dict[str, Any]) -> S:
@@ -37,6 +55,8 @@ class Section(BaseModel):
             return cls.model_validate(tree)
         except ValidationError as error:
             raise ValueError(_explain(cls, error)) from None
+        except RecursionError:
+            raise ValueError("configuration: nested too deeply") from None
 
     @classmethod
     def load(cls: type[S], files: Sequence[Path], overrides: Iterable[str] = ()) -> S:
@@ -78,14 +98,14 @@ class PropertyConfig(Section):
     """One property the model can be conditioned on."""
 
     name: str
-    unit: str = ""
+    unit: AnyText = ""
     kind: Literal["real", "category", "elements"] = "real"
     log: bool = False  # standardise the logarithm (positive properties that span decades)
     mean: float = 0.0  # mean 0 and std 1: filled in from the training data
     std: PositiveFloat = 1.0
     minimum: float | None = None
     maximum: float | None = None
-    num_categories: int = 0
+    num_categories: Annotated[int, Field(ge=0, le=10_000)] = 0
 
 
 class NetworkConfig(Section):
@@ -96,6 +116,16 @@ class NetworkConfig(Section):
     num_heads: PositiveInt = 8
     pair_dim: PositiveInt = 32
     mlp_ratio: PositiveInt = 4
+
+    @model_validator(mode="after")
+    def _possible(self) -> "NetworkConfig":
+        if self.dim % self.num_heads:
+            raise ValueError(f"dim {self.dim} is no multiple of num_heads {self.num_heads}")
+        # Weights of attention and MLP; embeddings and modulation are of the same order.
+        size = self.depth * (4 + 2 * self.mlp_ratio) * self.dim**2 + self.pair_dim**2
+        if size > MAX_PARAMETERS:
+            raise ValueError(f"{size:.2g} parameters: expected at most {MAX_PARAMETERS:.2g}")
+        return self
 
 
 class NoiseConfig(Section):
@@ -115,13 +145,14 @@ class NoiseConfig(Section):
 class ModelConfig(Section):
     """All that is needed to rebuild a model around its weights."""
 
+    format: Annotated[int, Field(ge=1, le=FORMAT)] = FORMAT  # of the folder
     network: NetworkConfig = NetworkConfig()
     noise: NoiseConfig = NoiseConfig()
     properties: tuple[PropertyConfig, ...] = ()
     max_orbits: PositiveInt = 20
     max_atoms: PositiveInt = 52
     atom_count_histogram: tuple[int, ...] = ()  # crystals with 1, 2, ... atoms; empty: filled in
-    data_sha256: str = ""  # fingerprint of the table it was trained on
+    data_sha256: AnyText = ""  # fingerprint of the table it was trained on
 
 
 class LossConfig(Section):
@@ -130,11 +161,11 @@ class LossConfig(Section):
     types: NonNegativeFloat = 1.0
     coords: NonNegativeFloat = 5.0
     lattice: NonNegativeFloat = 1.0
-    drop_all: float = 0.5  # share of crystals trained without properties
-    drop_each: float = 0.6  # in the others, share of properties hidden
+    drop_all: Share = 0.5  # share of crystals trained without properties
+    drop_each: Share = 0.6  # in the others, share of properties hidden
     # Properties hidden apart from the others, each in its own share of crystals.
-    drop: dict[str, float] = {"e_above_hull": 0.15}
-    hide_classes: float = 0.5  # share trained without knowing which orbits hold the same element
+    drop: dict[str, Share] = {"e_above_hull": 0.15}
+    hide_classes: Share = 0.5  # share trained without knowing which orbits hold the same element
     # Properties being taught to a finished model: validation shows them; training shows them in
     # every conditional crystal that has them, in half of these alone.
     focus: tuple[str, ...] = ()
@@ -146,14 +177,14 @@ class OptimizerConfig(Section):
     A run goes on from any checkpoint before the decay: raise `max_steps` to train for longer.
     """
 
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     weight_decay: NonNegativeFloat = 0.01
-    betas: tuple[float, float] = (0.9, 0.99)
-    warmup_steps: int = 500
+    betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.99)
+    warmup_steps: NonNegativeInt = 500
     max_steps: PositiveInt = 100_000  # the rate reaches zero here
     decay_steps: NonNegativeInt = 20_000  # of these, the last ones decay; at most all
     clip_norm: PositiveFloat = 1.0
-    ema_decay: float = 0.9995
+    ema_decay: ShareBelowOne = 0.9995
 
 
 class TrainerConfig(Section):
@@ -165,14 +196,14 @@ class TrainerConfig(Section):
     strategy: str = "auto"
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"  # auto: bf16 on GPUs
     compile: bool = False  # the transformer blocks with torch.compile: a minute, then faster
-    max_time: str | None = None  # DD:HH:MM:SS; stops cleanly, the same command continues
+    max_time: Duration | None = None  # DD:HH:MM:SS; stops cleanly, the same command continues
     checkpoint_minutes: PositiveFloat = 10.0
     val_every: PositiveInt = 1000  # steps
     log_every: PositiveInt = 50  # steps
     select: Literal["last", "loss", "sun"] = "last"  # which weights are exported, see `training`
     select_samples: PositiveInt = 64  # judged at each validation, if selected by sun
     patience: PositiveInt | None = None  # validations without improvement of what selects
-    threads: int | None = None  # CPU threads; None leaves torch's choice
+    threads: PositiveInt | None = None  # CPU threads; None leaves torch's choice
 
     @model_validator(mode="after")
     def _patience_needs_a_measure(self) -> "TrainerConfig":
@@ -185,7 +216,7 @@ class RunConfig(Section):
     """One training run."""
 
     run_dir: Path
-    seed: int = 0
+    seed: Seed = 0
     init_from: Path | None = None  # model to start from: the same network, perhaps fewer properties
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -197,7 +228,7 @@ class RunConfig(Section):
 class GenerateConfig(Section):
     """What is asked of every sample and how it is made; texts as on the command line."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     checkpoint: str = "mp"
     condition: tuple[str, ...] = ()
@@ -215,13 +246,13 @@ class GenerateConfig(Section):
     fix_sites: str | None = None
     fix_lattice: bool = False
     vacancies: str | None = None
-    steps: int = 50
+    steps: SolverSteps = 50
     solver: Literal["multistep", "heun"] = "multistep"
-    churn: float = 8.0
-    temperature: float = 0.5
-    strength: float = 1.0
-    stability_guidance: float = 2.0
-    batch_size: int = 64
+    churn: Annotated[float, Field(ge=0, le=1000)] = 8.0
+    temperature: Annotated[float, Field(ge=0, le=10)] = 0.5
+    strength: Annotated[float, Field(gt=0, le=1)] = 1.0
+    stability_guidance: Annotated[float, Field(ge=0, le=100)] = 2.0
+    batch_size: BatchSize = 64
 
 
 class JudgeConfig(Section):
@@ -243,7 +274,7 @@ class WorkersConfig(Section):
     cores: PositiveInt = 1  # processes with which each of them judges
     device: str = "auto"
     memory: str = "auto"  # of each, such as 8GiB; one that takes more is started again
-    retries: int = 2  # of a unit that fails, before it is set aside
+    retries: NonNegativeInt = 2  # of a unit that fails, before it is set aside
 
 
 class CampaignConfig(Section):
@@ -253,8 +284,8 @@ class CampaignConfig(Section):
     source: Path | None = None  # structures to judge instead of generating any
     num_samples: PositiveInt = 1024
     unit_size: PositiveInt = 64  # crystals that are made, judged and stored together
-    seed: int = 0
-    first_sample: int = 0
+    seed: Seed = 0
+    first_sample: NonNegativeInt = 0
     generate: GenerateConfig = GenerateConfig()
     judge: JudgeConfig = JudgeConfig()
     workers: WorkersConfig = WorkersConfig()
@@ -282,14 +313,42 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ValueError: If the file is missing, is not valid YAML or holds no mapping.
     """
     try:
-        tree = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(MAX_YAML + 1)
+        if len(text) > MAX_YAML:
+            raise ValueError(f"more than {MAX_YAML} characters")
+        tree = parse_yaml(text)
+    except (OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError
         raise ValueError(
             f"cannot read configuration {path}: {str(error).splitlines()[0]}"
         ) from None
     if not isinstance(tree, dict):
         raise ValueError(f"cannot read configuration {path}: expected `key: value` lines")
     return tree
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, a few of which can stand for more data than there is memory."""
+
+    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) are not accepted: write the values out")
+        return super().compose_node(parent, index)
+
+
+def parse_yaml(text: str) -> object:
+    """Plain data from YAML.
+
+    Raises:
+        ValueError: If it is not valid, nested too deeply or has aliases.
+    """
+    try:
+        return yaml.load(text, _PlainLoader)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise ValueError(reason[0]) from None
 
 
 def write_yaml(section: Section, path: Path) -> None:
@@ -313,19 +372,36 @@ def _override_tree(override: str) -> dict[str, Any]:
         raise ValueError(
             f"override {override!r} is not of the form key=value, such as trainer.devices=2"
         )
-    value: Any = yaml.safe_load(text)
+    try:
+        value: Any = parse_yaml(text)
+    except ValueError as error:
+        raise ValueError(f"override {override[:MAX_SHOWN]!r}: {error}") from None
     for key in reversed(path.split(".")):
         value = {key: value}
     return value
 
 
 def _explain(section: type[Section], error: ValidationError) -> str:
+    newer = [one for one in error.errors() if one["loc"][-1:] == ("format",)]
+    if newer:
+        return (
+            f"configuration format is {_shown(newer[0]['input'])}, this version reads up to "
+            f"{FORMAT}: use a newer version of mattergen-lite"
+        )
     first = error.errors()[0]
     path = ".".join(map(str, first["loc"]))
     if first["type"] != "extra_forbidden":
-        return f"configuration {path}: {first['msg']} (got {first['input']!r})"
+        return f"configuration {path}: {first['msg']} (got {_shown(first['input'])})"
     near = difflib.get_close_matches(path, _dotted_keys(section), n=1, cutoff=0.0)
     return f"configuration has no key {path!r}; the nearest one is {near[0]!r}"
+
+
+def _shown(value: object) -> str:
+    """A value in a message, not all of one that is large."""
+    if isinstance(value, dict | list):
+        return f"{len(value)} entries"
+    text = repr(value) if not isinstance(value, str) else repr(value[:MAX_SHOWN])
+    return text if len(text) <= MAX_SHOWN + 2 else f"{text[:MAX_SHOWN]}..."
 
 
 def _dotted_keys(section: type[Section], prefix: str = "") -> list[str]:

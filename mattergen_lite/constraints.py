@@ -22,7 +22,7 @@ from mattergen_lite.host import Host
 from mattergen_lite.shapes import Bool
 from mattergen_lite.targets import parse_range
 
-_FORMULA_PART = re.compile(r"([A-Z][a-z]?)(\d*)")
+_FORMULA_PART = re.compile(r"([A-Z][a-z]?)([0-9]{0,6})")
 _MAX_FORMULA_ATOMS = 10_000  # more is a slip of the keyboard, and would only fill memory
 
 
@@ -177,17 +177,18 @@ def parse_constraints(
     Raises:
         ValueError: If a text cannot be read or two of them contradict each other.
     """
-    system = frozenset(chemical_system.split("-")) if chemical_system else frozenset()
+    given = chemical_system is not None
+    system = frozenset(chemical_system.split("-")) if given else frozenset()
     for symbol in system:
         atomic_number(symbol)
-    listed = parse_elements(elements) if elements else None
+    listed = parse_elements(elements) if elements is not None else None
     if formula_units is not None and formula is None:
-        raise ValueError(f"formula-units {formula_units} without a formula")
+        raise ValueError(f"formula-units {formula_units!r} without a formula")
     constraints = Constraints(
         elements=system or listed,
-        excluded=parse_elements(exclude) if exclude else frozenset(),
+        excluded=parse_elements(exclude) if exclude is not None else frozenset(),
         required=system,
-        formula=parse_formula(formula) if formula else (),
+        formula=parse_formula(formula) if formula is not None else (),
         formula_units=parse_range(formula_units),
         num_atoms=parse_range(num_atoms),
         host=host,

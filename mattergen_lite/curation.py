@@ -8,13 +8,9 @@ b, c in Å), `space_group`, `split` and one float column per property, null wher
 Beside the atoms stands what training works on: the same crystal as orbits (`symmetry.columns`).
 """
 
-import csv
 import math
-import multiprocessing
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import astuple, dataclass
 from functools import partial
 from itertools import starmap
@@ -32,15 +28,17 @@ from pymatgen.core import Structure
 from tqdm import tqdm
 
 from mattergen_lite.elements import periodic_table_position, symbols
+from mattergen_lite.folders import atomic_path
 from mattergen_lite.geometry import canonical_orientation
 from mattergen_lite.io import (
     Document,
     StructureRecord,
-    atomic_path,
     build_structure,
     iter_documents,
     parse_document,
+    write_csv,
 )
+from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.symmetry.columns import ORBIT_TYPES, orbit_columns
 from mattergen_lite.symmetry.orbits import Orbits, find_orbits
 
@@ -48,6 +46,8 @@ SPLITS = ("train", "val", "test", "val_or_test", "unknown", "extra")
 SYMPREC = 0.01  # Å; relaxed crystals
 LOOSE_SYMPREC = 0.1  # Å; where spglib finds nothing at SYMPREC
 DECIMALS = 5  # 1e-5 Å or less than 1e-3 Å of a coordinate: far below what DFT relaxes to
+CURATE_TIME_LIMIT = 60.0  # s per structure
+DUPLICATES_TIME_LIMIT = 86_400.0  # s per composition
 # Fractions of special positions are written as such, so that 1/3 is one number, not several.
 SPECIAL_FRACTIONS = 24
 
@@ -171,14 +171,6 @@ def write_table(table: pa.Table, path: str | Path) -> None:
         pq.write_table(table, temporary, compression="zstd", compression_level=19)
 
 
-def _write_csv(path: Path, header: tuple[str, ...], lines: Iterable[tuple[str, ...]]) -> None:
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as stream,
-    ):
-        csv.writer(stream).writerows([header, *lines])
-
-
 # Many crystals
 
 
@@ -234,7 +226,7 @@ def prepare(
         source: Folder, zip, file or table of structures; numeric columns become properties.
         out: The parquet table. Broken structures are listed in `<out>.errors.csv`, duplicates in
             `<out>.duplicates.csv`, each with its reason.
-        num_workers: Processes; 1 works in this one.
+        num_workers: Processes; 0 works in this one, without time limits.
         val_fraction: Share of validation crystals, drawn at random unless a `split` column exists.
         test_fraction: Share of test crystals, likewise.
         seed: Of the random split.
@@ -260,8 +252,8 @@ def prepare(
         seed=seed,
     )
     write_table(table_from_rows(rows), out)
-    _write_csv(_errors_path(out), ("name", "reason"), map(astuple, rejected))
-    _write_csv(_duplicates_path(out), ("name", "kept"), map(astuple, duplicates))
+    write_csv(_errors_path(out), ("name", "reason"), map(astuple, rejected))
+    write_csv(_duplicates_path(out), ("name", "kept"), map(astuple, duplicates))
     return PrepareReport(out, dict(Counter(row["split"] for row in rows)), rejected, duplicates)
 
 
@@ -278,7 +270,12 @@ def canonical_rows(
 ) -> tuple[list[Row], list[Rejected]]:
     """Parse and canonicalise documents over processes; what fails is listed with its reason."""
     curate = partial(_curate, max_atoms=max_atoms)
-    results = _parallel(curate, list(documents), num_workers, "canonical cells")
+    items = list(documents)
+    answers = _parallel(curate, items, num_workers, "canonical cells")
+    results = [
+        Rejected(item.name, answer.reason) if isinstance(answer, Failure) else answer
+        for item, answer in zip(items, answers, strict=True)
+    ]
     rows = [result for result in results if not isinstance(result, Rejected)]
     return rows, [result for result in results if isinstance(result, Rejected)]
 
@@ -302,13 +299,22 @@ def find_duplicates(rows: Sequence[Row], num_workers: int) -> dict[int, int]:
 
     Returns:
         Position of each duplicate -> position of the first crystal it equals.
+
+    Raises:
+        ValueError: If comparing the crystals of a composition does not end.
     """
     by_formula: dict[str, list[int]] = defaultdict(list)
     for index, row in enumerate(rows):
         by_formula[row["formula"]].append(index)
     groups = [indices for indices in by_formula.values() if len(indices) > 1]
     members = [[rows[index] for index in indices] for indices in groups]
-    found = _parallel(_duplicates_in_group, members, num_workers, "duplicates")
+    limit = DUPLICATES_TIME_LIMIT
+    found = _parallel(_duplicates_in_group, members, num_workers, "duplicates", limit)
+    lost = next((i for i, answer in enumerate(found) if isinstance(answer, Failure)), None)
+    if lost is not None:
+        raise ValueError(
+            f"duplicates of {members[lost][0]['formula']} cannot be found: {found[lost].reason}"
+        )
     return {
         indices[later]: indices[first]
         for indices, pairs in zip(groups, found, strict=True)
@@ -354,22 +360,16 @@ def assign_splits(
 
 
 def _parallel(
-    function: Callable[[A], R], items: Sequence[A], num_workers: int, description: str
-) -> list[R]:
+    function: Callable[[A], R],
+    items: Sequence[A],
+    num_workers: int,
+    description: str,
+    time_limit: float = CURATE_TIME_LIMIT,
+) -> list[R | Failure]:
     """Map over processes in order, with a progress bar on terminals."""
-    bar = partial(tqdm, total=len(items), desc=description, disable=None)
-    if min(num_workers, len(items)) <= 1:
-        return list(bar(map(function, items)))
-    # Spawned, not forked: a fork of a process that has used OpenMP threads may hang.
-    context = multiprocessing.get_context("spawn")
-    chunk = max(1, min(100, len(items) // (4 * num_workers)))
-    with ProcessPoolExecutor(num_workers, context, initializer=_start_worker) as pool:
-        return list(bar(pool.map(function, items, chunksize=chunk)))
-
-
-def _start_worker() -> None:
-    torch.set_num_threads(1)
-    os.environ["SPGLIB_WARNING"] = "OFF"  # its messages on odd cells would tear the progress bar
+    with Pool(min(num_workers, len(items))) as pool:
+        answers = pool.map(function, items, time_limit=time_limit)
+        return list(tqdm(answers, total=len(items), desc=description, disable=None))
 
 
 # What a table holds
@@ -470,6 +470,12 @@ def describe(path: str | Path) -> DatasetInfo:
     missing = set(CORE_SCHEMA.names) - set(table.column_names)
     if missing:
         raise ValueError(f"{path} is not a crystal table: no columns {', '.join(sorted(missing))}")
+    for field in CORE_SCHEMA:
+        if not _is_like(table.schema.field(field.name).type, field.type):
+            raise ValueError(
+                f"{path} is not a crystal table: column {field.name} holds "
+                f"{table.schema.field(field.name).type}, expected {field.type}"
+            )
     return DatasetInfo(
         path=str(path),
         num_crystals=table.num_rows,
@@ -482,6 +488,21 @@ def describe(path: str | Path) -> DatasetInfo:
             if pa.types.is_floating(field.type) and field.name not in CORE_SCHEMA.names
         },
     )
+
+
+def _is_like(found: pa.DataType, expected: pa.DataType) -> bool:
+    """Whether a column has values of the expected kind, of whatever width."""
+    if pa.types.is_list(expected):
+        lists = pa.types.is_list(found) or pa.types.is_large_list(found)
+        return lists and _is_like(found.value_type, expected.value_type)
+    if pa.types.is_dictionary(found):
+        found = found.value_type
+    kinds = (pa.types.is_integer, pa.types.is_floating, _is_text)
+    return any(kind(found) and kind(expected) for kind in kinds)
+
+
+def _is_text(found: pa.DataType) -> bool:
+    return pa.types.is_string(found) or pa.types.is_large_string(found)
 
 
 def _value_counts(column: pa.ChunkedArray) -> dict:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mattergen_lite.io import atomic_path, build_structure, file_names
+from mattergen_lite.folders import atomic_path
+from mattergen_lite.io import build_structure, file_names
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -23,12 +23,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from pydantic import TypeAdapter
 
 from mattergen_lite.curation import canonical_rows, table_from_rows
 from mattergen_lite.curation import write_table as write_crystals
 from mattergen_lite.figures import BLUE, DOTS_PER_INCH, GREY, ORANGE
 from mattergen_lite.finetuning import FinetuneOptions, base_loss, reinforce
-from mattergen_lite.io import Document, atomic_path, read_structures, structure_to_json
+from mattergen_lite.folders import atomic_path
+from mattergen_lite.io import Document, read_structures, structure_to_json
 from mattergen_lite.model import read_config
 from mattergen_lite.results import (
     FRAMES,
@@ -103,6 +105,9 @@ class Round:
         }
 
 
+_ROUND = TypeAdapter(Round)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Discovered:
     """Outcome of a loop."""
@@ -164,7 +169,12 @@ def check_settings(out: Path, asked: Mapping[str, object]) -> None:
     """
     if not (out / SETTINGS).exists():
         return
-    held = json.loads((out / SETTINGS).read_text())
+    try:
+        held = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        held = None
+    if not isinstance(held, dict):
+        raise ValueError(f"{out / SETTINGS} is damaged: choose another folder")
     changed = [name for name, value in asked.items() if held.get(name) != value]
     if changed:
         name = changed[0]
@@ -195,7 +205,7 @@ def run_round(
     """One round, or what is left of it; one that is over is only read."""
     folder = round_folder(out, number)
     if (folder / STATISTICS).exists():
-        return Round(**json.loads((folder / STATISTICS).read_text()))
+        return read_round(folder / STATISTICS)
     finds = tables_found(out, number)
     model = taught(base, out, number, options.tuning)
     if not (folder / "generated" / RECORD).exists():
@@ -223,6 +233,20 @@ def run_round(
     )
     write_json(asdict(statistics), folder / STATISTICS)
     return statistics
+
+
+def read_round(path: Path) -> Round:
+    """Statistics of a round that is over.
+
+    Raises:
+        ValueError: If they are damaged.
+    """
+    try:
+        return _ROUND.validate_json(path.read_bytes())
+    except (OSError, ValueError):
+        raise ValueError(
+            f"{path} is damaged: remove it, and the same command makes it again"
+        ) from None
 
 
 def round_folder(out: Path, number: int) -> Path:
@@ -269,7 +293,7 @@ def found_crystals(generated: Path, prefix: str, max_atoms: int) -> pa.Table:
         )
         for name in sorted(passed)
     ]
-    crystals, _ = canonical_rows(documents, 1, max_atoms)
+    crystals, _ = canonical_rows(documents, 0, max_atoms)
     return table_from_rows(crystals)
 
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mattergen_lite.curation import draw_elements
 from mattergen_lite.elements import symbols
-from mattergen_lite.io import atomic_path
+from mattergen_lite.folders import atomic_path
 from mattergen_lite.phase_diagram import DRAWABLE, Placed, draw_phase_diagram
 from mattergen_lite.scoring.score import Cell
 from mattergen_lite.scoring.stability import METASTABLE

@@ -63,8 +63,10 @@ class FinetuneOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.base_share < 1:
             raise ValueError(f"base_share is {self.base_share}: expected 0 or more and below 1")
-        if min(self.steps, self.batch_size, self.patience) < 1 or self.learning_rate <= 0:
-            raise ValueError("steps, batch_size, patience and learning_rate: expected above 0")
+        if min(self.steps, self.batch_size, self.patience) < 1:
+            raise ValueError("steps, batch_size and patience: expected 1 or more")
+        if not 0 < self.learning_rate <= 1:
+            raise ValueError(f"learning_rate is {self.learning_rate}: expected above 0, at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +79,7 @@ class Finetuned:
     num_val: int
     num_too_large: int  # labelled crystals with more orbits or atoms than the base makes
     num_strange: int  # of the others, those with elements that the base has never seen
+    num_unusable: int  # crystals of the source that are unreadable or there twice
     base: float  # loss of held-out labelled crystals under the base model
     hidden: float  # under the fine-tuned one
     shown: float  # likewise, shown the label
@@ -89,7 +92,8 @@ class Finetuned:
             [
                 f"{self.num_train} labelled crystals to learn from, {self.num_val} held out, "
                 f"{self.num_too_large} left out for more orbits or atoms than the base makes, "
-                f"{self.num_strange} for elements that it has never seen",
+                f"{self.num_strange} for elements that it has never seen, {self.num_unusable} "
+                "unreadable or there twice",
                 f"loss of held-out labelled crystals: base {self.base:.3f}, fine-tuned "
                 f"{self.hidden:.3f}, fine-tuned and shown {self.name} {self.shown:.3f}",
                 f"loss of MP-20 validation crystals: base {self.base_on_base:.3f}, fine-tuned "
@@ -133,6 +137,7 @@ def finetune(
         num_val=len(val_rows),
         num_too_large=crystals.labelled("train", "val").num_rows - num_small,
         num_strange=num_small - len(train_rows) - len(val_rows),
+        num_unusable=crystals.num_left_out,
         base=mean_loss(model, held_out),
         hidden=mean_loss(tuned, held_out),
         shown=mean_loss(tuned, held_out, (crystals.prop.name,)),

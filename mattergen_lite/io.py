@@ -7,19 +7,17 @@ the rest go on. Files are data: nothing is unpickled, executed or unpacked to di
 pymatgen and ASE are imported inside functions, so that tensor code runs on nodes without them.
 """
 
+import csv
 import json
 import math
-import os
 import re
-import tempfile
-import warnings
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from io import StringIO, TextIOWrapper
+from io import TextIOWrapper
 from itertools import chain, count, islice
 from pathlib import Path, PurePath
 from typing import IO, TYPE_CHECKING, Literal, NamedTuple
@@ -29,10 +27,21 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import torch
-from numpy.typing import ArrayLike
 
 from mattergen_lite.crystal import CrystalBatch
-from mattergen_lite.elements import MAX_ATOMIC_NUMBER
+from mattergen_lite.folders import atomic_path
+from mattergen_lite.formats.cif import parse_cif
+from mattergen_lite.formats.extxyz import comment_values, parse_extxyz
+from mattergen_lite.formats.poscar import parse_poscar
+from mattergen_lite.formats.structures import (
+    MAX_ATOMS,
+    build_structure,
+    check_count,
+    check_isotope,
+    check_lattice,
+    check_periodic,
+    ordered,
+)
 from mattergen_lite.geometry import wrap
 
 if TYPE_CHECKING:
@@ -47,13 +56,20 @@ ACCEPTED = (
 )
 STRUCTURE_COLUMNS = ("cif", "structure", "cif_string")
 FILE_COLUMNS = ("file", "filename", "cif_file")  # of a csv that lies in the folder of its files
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")  # of spreadsheets
+MAX_FILE_NAME = 200  # bytes, so that suffixes and temporary names fit into 255
+MAX_MESSAGE = 500  # characters
+MAX_NAME = 500  # characters
 NAME_COLUMNS = ("material_id", "name", "id")
 # Columns of a crystal table that follow from the structure: no properties of their own.
 DERIVED_COLUMNS = frozenset({"num_atoms", "space_group"})
-MAX_ATOMS = 10_000  # larger "crystals" are mistakes or attacks, not unit cells
-MAX_CHARACTERS = 64 * 2**20  # of one CIF or POSCAR; also stops zip bombs
+MAX_CHARACTERS = 16 * 2**20  # of one CIF or POSCAR
+MAX_LINE = 100_000  # characters of a line of xyz
+MAX_TABLE = 2**31 - 1  # bytes of a csv or JSON file
+MAX_COMPRESSION = 100  # of a zip entry above MAX_CHARACTERS, beyond which it is a bomb
+PARSE_TIME_LIMIT = 10.0  # s per structure
+PARSE_MEMORY_LIMIT = 2 * 2**30  # bytes per structure
 _EXACT_SYMPREC = 0.01  # Å; for what has been symmetrised already
-MIN_VOLUME_RATIO = 1e-4  # cell volume over a·b·c, below which the cell is flat
 
 _SUFFIXES: dict[str, Format] = {
     ".cif": "cif",
@@ -146,7 +162,7 @@ def _documents(path: Path) -> Iterator[Document]:
         return containers[path.suffix.lower()](path)
     if _file_format(path.name) is None:
         raise ValueError(f"{path} is of an unknown kind: {ACCEPTED}")
-    return _file_documents(path.name, lambda: path.open("rb"))
+    return _file_documents(shown_name(path.name), lambda: path.open("rb"))
 
 
 def _file_format(name: str) -> Format | None:
@@ -161,7 +177,7 @@ def _file_format(name: str) -> Format | None:
 
 def _folder_documents(folder: Path) -> Iterator[Document]:
     for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
+        name = shown_name(path.relative_to(folder).as_posix())
         if path.is_file() and _file_format(name):
             yield from _file_documents(name, lambda path=path: path.open("rb"))
 
@@ -174,14 +190,21 @@ def _zip_documents(path: Path) -> Iterator[Document]:
         raise ValueError(f"{path} is not a readable zip file: {error}") from None
     with archive:
         for entry in archive.infolist():
-            if not entry.is_dir() and _file_format(entry.filename):
-                yield from _file_documents(entry.filename, lambda entry=entry: archive.open(entry))
+            if entry.is_dir() or not _file_format(entry.filename):
+                continue
+            if entry.file_size > max(MAX_CHARACTERS, MAX_COMPRESSION * entry.compress_size):
+                reason = f"{entry.compress_size} bytes that unpack to {entry.file_size}: refused"
+                yield Document(shown_name(entry.filename), "unreadable", reason)
+            else:
+                name = shown_name(entry.filename)
+                yield from _file_documents(name, lambda entry=entry: archive.open(entry))
 
 
 def _file_documents(name: str, open_file: Callable[[], IO[bytes]]) -> Iterator[Document]:
     try:
         with open_file() as binary:
-            stream = TextIOWrapper(binary, encoding="utf-8", errors="replace")
+            # With or without the byte order mark that editors on Windows write.
+            stream = TextIOWrapper(binary, encoding="utf-8-sig", errors="replace")
             yield from _text_documents(name, stream)
     # RuntimeError: encrypted entry or unknown compression; zlib.error: damaged entry.
     except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
@@ -218,20 +241,25 @@ def _cif_blocks(name: str, text: str) -> Iterator[Document]:
 
 def _xyz_frames(name: str, stream: TextIOWrapper) -> Iterator[Document]:
     """Frames are cut by their atom counts; after a wrong count the next frame cannot be found."""
-    lines = (line for line in stream)
+    lines = iter(lambda: stream.readline(MAX_LINE), "")
     for number in count(1):
         header = next((line for line in lines if line.strip()), None)
-        if header is None:
-            return
         frame = f"{name}#{number}"
-        num_atoms = int(header) if header.strip().isdecimal() else -1
+        if header is None:
+            if number == 1:
+                yield Document(name, "unreadable", "the file is empty: expected atoms")
+            return
+        text = header.strip()
+        num_atoms = int(text) if text.isdecimal() and len(text) < 10 else -1
         if not 0 <= num_atoms <= MAX_ATOMS:
-            reason = (
-                f"bad atom count {header.strip()[:40]!r}: expected an integer up to {MAX_ATOMS}"
-            )
+            reason = f"bad atom count {text[:40]!r}: expected an integer up to {MAX_ATOMS}"
             yield Document(frame, "unreadable", f"{reason}; the rest of the file is skipped")
             return
         body = list(islice(lines, num_atoms + 1))
+        if any(len(line) >= MAX_LINE for line in body):
+            reason = f"a line of {MAX_LINE} or more characters; the rest of the file is skipped"
+            yield Document(frame, "unreadable", reason)
+            return
         if len(body) < num_atoms + 1:
             yield Document(frame, "unreadable", f"the file ends before its {num_atoms} atoms")
             return
@@ -239,9 +267,8 @@ def _xyz_frames(name: str, stream: TextIOWrapper) -> Iterator[Document]:
 
 
 def _frame_name(comment: str, fallback: str) -> str:
-    """The name that a frame's comment line gives it, as text: ASE would read 000012 as 12."""
-    named = {key: re.search(rf'(?:^|\s){key}="?([^\s"]+)', comment) for key in NAME_COLUMNS}
-    return next((match[1] for match in named.values() if match), fallback)
+    """The name that a frame's comment line gives it, as text."""
+    return _row_name(comment_values(comment), fallback)
 
 
 def _csv_documents(path: Path) -> Iterator[Document]:
@@ -252,14 +279,18 @@ def _csv_documents(path: Path) -> Iterator[Document]:
         return "skip"
 
     options = pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep)
+    check_size(path)
     # One block, so that column types are inferred from every row, not from the first megabyte.
-    block = pa_csv.ReadOptions(
-        block_size=min(path.stat().st_size + 1, 2**31 - 1), use_threads=False
-    )
+    block = pa_csv.ReadOptions(block_size=path.stat().st_size + 1, use_threads=False)
+    # Names are text: 007 is not 7.
+    names = pa_csv.ConvertOptions(column_types=dict.fromkeys(NAME_COLUMNS, pa.string()))
     try:
-        table = pa_csv.read_csv(path, parse_options=options, read_options=block)
-    except pa.ArrowInvalid as error:
+        table = pa_csv.read_csv(
+            path, parse_options=options, read_options=block, convert_options=names
+        )
+    except (pa.ArrowException, ValueError) as error:
         raise ValueError(f"cannot read table {path}: {_one_line(error)}") from None
+    check_unique_columns(path, table.column_names)
     named = _file_column(table)
     if named is None:
         _check_columns(path, table.column_names)
@@ -288,8 +319,8 @@ def _listed_documents(
     A name that leads out of the folder is unreadable: tables come from strangers too.
     """
     for row in rows:
-        name = str(row[column])
-        found = [path for path in (folder / name, folder / f"{name}.cif") if path.is_file()]
+        name = shown_name(str(row[column]))
+        found = [path for path in (folder / name, folder / f"{name}.cif") if _is_file(path)]
         if not found or not found[0].resolve().is_relative_to(folder.resolve()):
             yield Document(name, "unreadable", f"no such file in {folder}")
         elif _file_format(found[0].name) is None:
@@ -299,13 +330,48 @@ def _listed_documents(
                 yield replace(document, labels=row)
 
 
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; False for names that can be none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long; with a null byte
+        return False
+
+
+def check_size(path: Path) -> None:
+    """Refuse a table that would have to be read at once and does not fit.
+
+    Raises:
+        ValueError: If it is larger than `MAX_TABLE`.
+    """
+    if path.stat().st_size >= MAX_TABLE:
+        raise ValueError(
+            f"{path} has {path.stat().st_size} bytes: expected less than {MAX_TABLE}, or parquet"
+        )
+
+
+def check_unique_columns(path: Path, names: Sequence[str]) -> None:
+    """Refuse a table in which a name could mean two columns.
+
+    Raises:
+        ValueError: If a name occurs twice.
+    """
+    twice = [name for name, number in Counter(names).items() if number > 1]
+    if twice:
+        raise ValueError(f"{path} has the column {twice[0][:60]!r} twice: expected it once")
+
+
 def _parquet_documents(path: Path) -> Iterator[Document]:
     try:
         table = pq.ParquetFile(path)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(f"cannot read table {path}: {_one_line(error)}") from None
+    check_unique_columns(path, table.schema_arrow.names)
     _check_columns(path, table.schema_arrow.names)
-    yield from _row_documents(path.name, table.iter_batches(batch_size=1000))
+    try:
+        yield from _row_documents(path.name, table.iter_batches(batch_size=1000))
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"cannot read table {path}: {_one_line(error)}") from None
 
 
 def _check_columns(path: Path, names: Sequence[str]) -> None:
@@ -320,9 +386,10 @@ def _row_documents(table_name: str, batches: Iterable[pa.RecordBatch]) -> Iterat
 
 
 def _json_documents(path: Path) -> Iterator[Document]:
+    check_size(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {path}: {_one_line(error)}") from None
     for number, entry in enumerate(data if isinstance(data, list) else [data], start=1):
         name = path.name if isinstance(data, dict) else f"{path.name}#{number}"
@@ -336,8 +403,17 @@ def _json_documents(path: Path) -> Iterator[Document]:
 
 
 def _row_name(row: Mapping[str, object], fallback: str) -> str:
+    """The name that a row gives, else another one."""
     names = (row.get(key) for key in NAME_COLUMNS)
-    return next((str(name) for name in names if name not in (None, "")), fallback)
+    return shown_name(next((str(name) for name in names if name not in (None, "")), fallback))
+
+
+def shown_name(name: str) -> str:
+    """A name in one printable line, the end of one that is longer than anybody reads.
+
+    Names come from files, tables and archives of other people; some are no text at all.
+    """
+    return "".join(c if c.isprintable() else "_" for c in name[-MAX_NAME:])
 
 
 # Documents -> structures
@@ -347,112 +423,16 @@ def _parse(document: Document) -> tuple["Structure", dict[str, float]]:
     content = document.content
     match document.format:
         case "cif":
-            return _parse_cif(content), {}
+            return parse_cif(content), {}
         case "poscar":
-            return _parse_poscar(content), {}
+            return parse_poscar(content), {}
         case "extxyz":
-            return _parse_extxyz(content)
+            structure, values = parse_extxyz(content)
+            return structure, _numeric(values)
         case "row":
             return _parse_row(content), _numeric(content)
         case _:
             raise ValueError(content)
-
-
-def build_structure(
-    lattice: ArrayLike, atomic_numbers: Sequence[int], frac_coords: ArrayLike
-) -> "Structure":
-    """An ordered structure from bare arrays, checked.
-
-    Args:
-        lattice: 9 numbers, rows a, b, c in Å.
-        atomic_numbers: Z = 1..100 of N atoms.
-        frac_coords: 3N numbers; wrapped into the cell.
-
-    Raises:
-        ValueError: If there are no or too many atoms, an element is unknown, a number is not
-            finite or the cell is flat.
-    """
-    from pymatgen.core import Structure
-
-    lattice = np.asarray(lattice, dtype=float).reshape(3, 3)
-    frac_coords = np.asarray(frac_coords, dtype=float).reshape(-1, 3)
-    _check_lattice(lattice)
-    if not 0 < len(atomic_numbers) <= MAX_ATOMS:
-        raise ValueError(f"{len(atomic_numbers)} atoms: expected 1 to {MAX_ATOMS}")
-    for number in atomic_numbers:
-        if not 1 <= number <= MAX_ATOMIC_NUMBER:
-            raise ValueError(f"unknown element Z = {number}: expected 1 to {MAX_ATOMIC_NUMBER}")
-    broken = ~np.isfinite(frac_coords).all(axis=1)
-    if broken.any():
-        site = int(broken.argmax())
-        raise ValueError(
-            f"coordinates of atom {site + 1} are not finite: {frac_coords[site].tolist()}"
-        )
-    # Twice, because the remainder of a tiny negative number is exactly 1.0.
-    return Structure(lattice, list(atomic_numbers), frac_coords % 1.0 % 1.0)
-
-
-def _check_lattice(lattice: np.ndarray) -> None:
-    if not np.isfinite(lattice).all():
-        raise ValueError(f"lattice is not finite: {lattice.tolist()}")
-    volume = abs(np.linalg.det(lattice))
-    if not volume > MIN_VOLUME_RATIO * np.prod(np.linalg.norm(lattice, axis=1)):
-        raise ValueError(f"lattice is singular (volume {volume:.3g} Å³): {lattice.tolist()}")
-
-
-def _ordered(structure: "Structure") -> "Structure":
-    """The structure as bare elements on full sites: no oxidation states, no site properties."""
-    from pymatgen.core import DummySpecies
-
-    for number, site in enumerate(structure, start=1):
-        if not site.is_ordered:
-            raise ValueError(
-                f"atom {number} is partially occupied ({site.species_string}): "
-                "only ordered structures are accepted"
-            )
-        if isinstance(site.specie, DummySpecies):
-            raise ValueError(f"unknown element {site.specie.symbol!r} of atom {number}")
-    numbers = [site.specie.Z for site in structure]
-    return build_structure(structure.lattice.matrix, numbers, structure.frac_coords)
-
-
-def _parse_cif(text: str) -> "Structure":
-    from pymatgen.io.cif import CifParser
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            parser = CifParser.from_str(text)
-            structures = parser.parse_structures(primitive=False, on_error="raise")
-        except Exception as error:  # pymatgen names the key or value only
-            raise ValueError(f"unreadable CIF: {_one_line(error)}") from None
-    return _ordered(structures[0])
-
-
-def _parse_poscar(text: str) -> "Structure":
-    from pymatgen.io.vasp import Poscar
-
-    lines = text.splitlines()
-    announced = sum(int(token) for token in " ".join(lines[5:7]).split() if token.isdecimal())
-    if announced > len(lines):  # before pymatgen makes lists of that length
-        raise ValueError(f"POSCAR announces {announced} atoms in {len(lines)} lines")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # Without element symbols pymatgen would call the elements H, He, ...
-        warnings.filterwarnings("error", message="Elements in POSCAR cannot be determined")
-        return _ordered(Poscar.from_str(text, read_velocities=False).structure)
-
-
-def _parse_extxyz(text: str) -> tuple["Structure", dict[str, float]]:
-    import ase.io
-
-    atoms = ase.io.read(StringIO(text), format="extxyz", index=0)
-    lattice = atoms.cell.array
-    _check_lattice(lattice)
-    frac_coords = atoms.positions @ np.linalg.inv(lattice)
-    structure = build_structure(lattice, atoms.numbers.tolist(), frac_coords)
-    results = atoms.calc.results if atoms.calc else {}  # ASE moves known keys such as energy here
-    return structure, _numeric(results | atoms.info)
 
 
 def _parse_row(row: Mapping[str, object]) -> "Structure":
@@ -462,7 +442,7 @@ def _parse_row(row: Mapping[str, object]) -> "Structure":
     if value is None:
         raise ValueError(f"no structure in this row: expected {', '.join(STRUCTURE_COLUMNS)}")
     if isinstance(value, str) and not value.lstrip().startswith("{"):
-        return _parse_cif(value)
+        return parse_cif(value)
     return _from_dict(json.loads(value) if isinstance(value, str) else value)
 
 
@@ -476,12 +456,34 @@ def _from_dict(data: Mapping) -> "Structure":
     missing = {"lattice", "sites"} - set(data)
     if missing:
         raise ValueError(f"not a pymatgen Structure: no {' and no '.join(sorted(missing))}")
-    species = [
-        {part["element"]: part["occu"] for part in site["species"]} for site in data["sites"]
-    ]
-    lattice = np.asarray(data["lattice"]["matrix"], dtype=float)
-    _check_lattice(lattice)
-    return _ordered(Structure(lattice, species, [site["abc"] for site in data["sites"]]))
+    sites = data["sites"]
+    if not isinstance(sites, list) or not isinstance(data["lattice"], Mapping):
+        raise ValueError("not a pymatgen Structure: sites are no list or lattice is no object")
+    check_count(len(sites))
+    check_periodic(data["lattice"].get("pbc", (True, True, True)))
+    species, coords = [], []
+    for number, site in enumerate(sites, start=1):
+        try:
+            species.append({part["element"]: float(part["occu"]) for part in site["species"]})
+            coords.append([float(x) for x in site["abc"]])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"not a pymatgen Structure: atom {number}: {_one_line(error)}"
+            ) from None
+        _check_species(species[-1], len(site["species"]), number)
+    lattice = np.asarray(data["lattice"].get("matrix"), dtype=float).reshape(3, 3)
+    check_lattice(lattice)
+    return ordered(Structure(lattice, species, coords))
+
+
+def _check_species(species: Mapping[str, float], count: int, number: int) -> None:
+    """Refuse what pymatgen would round, merge or call something else."""
+    for symbol, occupancy in species.items():
+        check_isotope(symbol, f"atom {number}")
+        if not 0 < occupancy <= 1:
+            raise ValueError(f"occupancy of atom {number} is {occupancy}: expected 0 to 1")
+    if count != len(species) or not species:
+        raise ValueError(f"atom {number} has the same element twice, or none")
 
 
 def _numeric(values: Mapping[str, object]) -> dict[str, float]:
@@ -492,6 +494,7 @@ def _numeric(values: Mapping[str, object]) -> dict[str, float]:
         if isinstance(value, int | float | np.number | np.bool_)
         and math.isfinite(value)
         and name not in DERIVED_COLUMNS
+        and name not in NAME_COLUMNS
         and not name.startswith("Unnamed:")
         and name
     }
@@ -501,7 +504,10 @@ def _one_line(error: Exception) -> str:
     """The last line of a message: pymatgen puts the reason after its own headline."""
     message = f"missing {error}" if isinstance(error, KeyError) else str(error)
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return lines[-1] if lines else type(error).__name__
+    text = lines[-1][:MAX_MESSAGE] if lines else ""
+    if isinstance(error, ValueError | OSError | RecursionError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 # Structures <-> batch
@@ -548,32 +554,16 @@ def from_structures(structures: Sequence["Structure"]) -> CrystalBatch:
     Raises:
         ValueError: If a structure is disordered or has an unknown element.
     """
-    ordered = [_ordered(structure) for structure in structures]
-    lattice = np.stack([structure.lattice.matrix for structure in ordered])
+    bare = [ordered(structure) for structure in structures]
+    lattice = np.stack([structure.lattice.matrix for structure in bare])
     return CrystalBatch.from_crystals(
-        [torch.tensor(structure.atomic_numbers) for structure in ordered],
-        [wrap(torch.as_tensor(s.frac_coords, dtype=torch.float32)) for s in ordered],
+        [torch.tensor(structure.atomic_numbers) for structure in bare],
+        [wrap(torch.as_tensor(s.frac_coords, dtype=torch.float32)) for s in bare],
         torch.as_tensor(lattice, dtype=torch.float32),
     )
 
 
 # Writing
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that replaces it if the block succeeds and else vanishes."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)  # mkstemp makes private files
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class Cif(NamedTuple):
@@ -600,7 +590,8 @@ def to_cif(structure: "Structure", symprec: float | None) -> Cif:
 def file_names(names: Iterable[str], reserved: Iterable[str] = ()) -> list[str]:
     """Names as those of files in one folder, without suffix: safe, and no two alike.
 
-    Names come from other people's tables; some file systems do not tell capitals apart.
+    Names come from other people's tables; some file systems do not tell capitals apart, and none
+    takes more than 255 bytes.
 
     Args:
         names: Of anything.
@@ -610,7 +601,7 @@ def file_names(names: Iterable[str], reserved: Iterable[str] = ()) -> list[str]:
     taken = {name.casefold() for name in reserved}
     for name in names:
         stem = "".join(c if c.isalnum() or c in "-_.#" else "_" for c in name.removesuffix(".cif"))
-        stem = stem.lstrip(".") or "unnamed"
+        stem = stem.encode()[:MAX_FILE_NAME].decode(errors="ignore").lstrip(".") or "unnamed"
         free, number = stem, 1
         while free.casefold() in taken:
             number += 1
@@ -638,12 +629,40 @@ def _symmetrised_cif(structure: "Structure", symprec: float) -> Cif | None:
         found = SpacegroupAnalyzer(structure, symprec)
         refined = found.get_refined_structure()
         text = str(CifWriter(refined, symprec=_EXACT_SYMPREC, refine_struct=False))
-        written = _parse_cif(text)
+        written = parse_cif(text)
         space_group = SpacegroupAnalyzer(written, _EXACT_SYMPREC).get_space_group_number()
         same = space_group == found.get_space_group_number() and matcher.fit(structure, written)
     except Exception:  # spglib and pymatgen fail in their own ways on odd cells
         return None
     return Cif(text, space_group) if same else None
+
+
+def write_csv(
+    path: str | Path,
+    header: Sequence[str],
+    rows: Iterable[Sequence[str | int | float | bool | None]],
+) -> None:
+    """Write a csv file, all at once, numbers with six digits.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe in front: names and messages
+    come from other people's files.
+    """
+    with (
+        atomic_path(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="replace") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow([csv_cell(name) for name in header])
+        writer.writerows([csv_cell(value) for value in row] for row in rows)
+
+
+def csv_cell(value: str | int | float | bool | None) -> str | int | bool | None:
+    """A value as it is written into csv files."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, str) and value[:1] in FORMULA_SIGNS and value:
+        return f"'{value}"
+    return value
 
 
 def write_extxyz(

@@ -19,6 +19,7 @@ from torch import nn
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.curation import CORE_SCHEMA, prepare
 from mattergen_lite.data import read_table, table_path
+from mattergen_lite.io import check_size, check_unique_columns
 
 MIN_LABELS = 20
 VAL_FRACTION = 0.15  # of crystals that come without a split
@@ -33,6 +34,7 @@ class LabelledCrystals:
 
     table: pa.Table
     prop: PropertyConfig  # mean and spread not filled in
+    num_left_out: int = 0  # of the source: unreadable, too large or twice
 
     def restricted(self, keep: pa.ChunkedArray) -> "LabelledCrystals":
         """Only the crystals of the rows that are to be kept."""
@@ -78,7 +80,7 @@ def read_labelled(
         return _checked(table, source, prop)
     with TemporaryDirectory() as folder:
         table = Path(folder) / PREPARED
-        prepare(
+        report = prepare(
             source,
             table,
             num_workers=num_workers,
@@ -87,7 +89,8 @@ def read_labelled(
             seed=seed,
             max_atoms=MAX_ATOMS,
         )
-        crystals = _checked(read_table(table), source, prop)
+        left_out = len(report.rejected) + len(report.duplicates)
+        crystals = replace(_checked(read_table(table), source, prop), num_left_out=left_out)
         shutil.copytree(folder, keep, dirs_exist_ok=True)
     return crystals
 
@@ -113,8 +116,9 @@ def _check_column(name: str, source: Path) -> None:
         return
     try:
         table = pq.read_table(source) if source.suffix.lower() == ".parquet" else _read_csv(source)
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException) as error:
         raise ValueError(f"cannot read {source}: {str(error).splitlines()[0]}") from None
+    check_unique_columns(source, table.column_names)
     if name not in table.column_names:
         raise ValueError(f"{source} has no column {name!r}: it has {', '.join(table.column_names)}")
     column = table[name]
@@ -127,6 +131,7 @@ def _check_column(name: str, source: Path) -> None:
 
 
 def _read_csv(source: Path) -> pa.Table:
+    check_size(source)
     skip = pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=lambda row: "skip")
     block = pa_csv.ReadOptions(block_size=source.stat().st_size + 1)  # one: types see every row
     return pa_csv.read_csv(source, parse_options=skip, read_options=block)

@@ -25,7 +25,7 @@ from pymatgen.io.cif import CifWriter
 
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, periodic_table_position, symbols
 from mattergen_lite.figures import write_figures
-from mattergen_lite.io import atomic_path
+from mattergen_lite.folders import atomic_path
 from mattergen_lite.scoring.neutrality import is_metal
 from mattergen_lite.scoring.pool import Failure, attempt
 from mattergen_lite.scoring.score import Cell, ordered_structure

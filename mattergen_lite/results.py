@@ -4,7 +4,6 @@
 same criteria and the same files, whoever made the crystals.
 """
 
-import csv
 import json
 import math
 import platform
@@ -15,8 +14,10 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -26,17 +27,24 @@ from tqdm import tqdm
 
 from mattergen_lite.data import embedded_crystals
 from mattergen_lite.dft import write_shortlist_inputs
+from mattergen_lite.folders import atomic_path, remove
 from mattergen_lite.io import (
+    PARSE_MEMORY_LIMIT,
+    PARSE_TIME_LIMIT,
     Cif,
+    Document,
     StructureRecord,
-    atomic_path,
     file_names,
+    iter_documents,
+    parse_document,
     read_structures,
     to_cif,
+    write_csv,
     write_extxyz,
     write_text,
 )
-from mattergen_lite.report import write_report
+from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.report import FIGURES, REPORT, write_report
 from mattergen_lite.scoring.audit import Audit, audit
 from mattergen_lite.scoring.candidate import CHECKS, Candidate
 from mattergen_lite.scoring.funnel import Funnel, Stage, funnel, stages
@@ -44,7 +52,6 @@ from mattergen_lite.scoring.hits import HOW_UNCONDITIONAL, HitRate, hit_rates
 from mattergen_lite.scoring.hits import PROTOCOL as HITS_PROTOCOL
 from mattergen_lite.scoring.journal import Journal
 from mattergen_lite.scoring.phonons import require_phonopy
-from mattergen_lite.scoring.pool import Failure, Pool
 from mattergen_lite.scoring.potentials import check_potential
 from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.score import TIME_LIMIT as SCORE_TIME_LIMIT
@@ -66,9 +73,28 @@ from mattergen_lite.scoring.symmetry import SYMPREC_RELAXED
 from mattergen_lite.targets import PropertyTarget
 
 RECORD = "run.json"
+FORMAT = 1  # of the record and what it stands for; raised when older programs would misread it
 FRAMES = "structures.extxyz"
 RELAXED_FRAMES = "relaxed.extxyz"
 JOURNAL = "journal.jsonl"  # there only while a run is unfinished
+# All that `write_judged` may leave in a folder, the record first: without it there is no run.
+WRITTEN = (
+    RECORD,
+    "candidates.csv",
+    "candidates.parquet",
+    "scores.csv",
+    "scores.parquet",
+    "summary.json",
+    REPORT,
+    FIGURES,
+    FRAMES,
+    RELAXED_FRAMES,
+    "cifs",
+    "relaxed",
+    "audit.json",
+    "audit.png",
+    "dft",
+)
 CIF_SYMPREC = 0.1  # Å; generated coordinates carry noise of this order
 CIF_TIME_LIMIT = 60.0  # s
 NUM_SHOWN = 5  # of the best candidates, in the terminal
@@ -181,6 +207,8 @@ class JudgeOptions:
             raise ValueError("dft-inputs need relaxed crystals: expected no --no-relax")
         if not self.relax and "metastable" in (self.required or ()):
             raise ValueError("metastable needs relaxed crystals: expected no --no-relax")
+        if not self.targets and "on_target" in (self.required or ()):
+            raise ValueError("require on_target: expected a condition that says what the target is")
         if self.until is not None and self.until < 1:
             raise ValueError(f"until is {self.until}: expected at least 1")
         self._check_budgets()
@@ -267,6 +295,78 @@ def parse_candidates(
     return until if num_candidates is None else num_candidates
 
 
+def remove_results(folder: Path) -> None:
+    """Remove all that an earlier run has left, so that nothing of it passes for the new one's."""
+    remove(folder, WRITTEN)
+
+
+def read_record(folder: Path) -> dict[str, object]:
+    """The record of a finished run.
+
+    Raises:
+        ValueError: If it is damaged, or of a newer version of this program.
+    """
+    path = folder / RECORD
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"cannot read {path}: {str(error)[:200]}: run it again") from None
+    if not isinstance(record, dict):
+        raise ValueError(f"{path} is no record of a run: run it again")
+    number = record.get("format", 1)
+    if not isinstance(number, int) or number > FORMAT:
+        raise ValueError(
+            f"{path} has format {number!r}, this version reads up to {FORMAT}: "
+            "use a newer version of mattergen-lite"
+        )
+    return record
+
+
+class RankedStructure(NamedTuple):
+    """One crystal of a finished run."""
+
+    rank: int
+    name: str
+    structure: Structure
+
+
+def read_run(folder: Path, *, relaxed: bool) -> list[RankedStructure]:
+    """Structures of a finished run, best first.
+
+    Args:
+        folder: Of the run.
+        relaxed: Take what a crystal has relaxed to, where it has been relaxed.
+
+    Raises:
+        ValueError: If the run is damaged: a frame cannot be read or has no rank of its own.
+    """
+    read_record(folder)
+    found: dict[int, RankedStructure] = {}
+    for name in (FRAMES, RELAXED_FRAMES) if relaxed else (FRAMES,):
+        if (folder / name).exists():
+            found |= _by_rank(folder / name)
+    if not found:
+        raise ValueError(f"{folder} holds no structures: run it again")
+    return [found[rank] for rank in sorted(found)]
+
+
+def _by_rank(path: Path) -> dict[int, RankedStructure]:
+    """Frames by rank: names may occur twice.
+
+    Raises:
+        ValueError: If one cannot be read, or has no rank of its own.
+    """
+    found: dict[int, RankedStructure] = {}
+    for record in read_structures(path):
+        rank = record.properties.get("rank", math.nan)
+        if record.structure is None:
+            raise ValueError(f"{path} is damaged: {record.name}: {record.error}")
+        if not rank >= 1 or int(rank) in found:
+            raise ValueError(f"{path} is damaged: {record.name} has no rank of its own")
+        found[int(rank)] = RankedStructure(int(rank), record.name, record.structure)
+    return found
+
+
 def check_folder(out: Path, overwrite: bool) -> None:
     """Refuse to mix a new run with an old one.
 
@@ -275,6 +375,31 @@ def check_folder(out: Path, overwrite: bool) -> None:
     """
     if (out / RECORD).exists() and not overwrite:
         raise ValueError(f"{out} holds an earlier run: choose another folder or pass --overwrite")
+
+
+def read_records(source: Path, limit: int | None, pool: Pool) -> list[StructureRecord]:
+    """Read structures, each within its time and memory.
+
+    Raises:
+        ValueError: If the source does not exist, is of an unknown kind or holds no structures.
+    """
+    return parse_documents(list(islice(iter_documents(source), limit)), pool)
+
+
+def parse_documents(documents: Sequence[Document], pool: Pool) -> list[StructureRecord]:
+    """Parse documents in other processes; one that takes too much is an error of its own."""
+    parsed = pool.map(
+        parse_document,
+        documents,
+        time_limit=PARSE_TIME_LIMIT,
+        memory_limit=PARSE_MEMORY_LIMIT,
+    )
+    return [
+        StructureRecord(document.name, None, answer.reason)
+        if isinstance(answer, Failure)
+        else answer
+        for document, answer in zip(documents, parsed, strict=True)
+    ]
 
 
 def judge_and_write(
@@ -320,6 +445,7 @@ def write_judged(
     """Write what `judge_and_write` writes, of candidates that are judged already, best first."""
     folder = table.parent
     with watch.stage("writing"):
+        remove_results(folder)
         rows = write_structures(folder, candidates, pool)
         write_table(rows, table)
         if options.dft_inputs:
@@ -355,7 +481,7 @@ def write_judged(
             protocol=how,
             provenance=record,
         )
-    write_json(record | {"seconds": watch.seconds}, folder / RECORD)
+    write_json({"format": FORMAT} | record | {"seconds": watch.seconds}, folder / RECORD)
     return Judged(
         table=table,
         candidates=list(candidates),
@@ -612,13 +738,13 @@ def write_frames(
     write_extxyz([frame for frame, _ in there], path, [info for _, info in there])
 
 
-def write_audit(candidates: Sequence[Candidate], reference: Reference, folder: Path) -> Audit:
-    """Write the audit of the whole set as JSON and PNG.
-
-    Raises:
-        ValueError: If no structure could be read.
-    """
+def write_audit(
+    candidates: Sequence[Candidate], reference: Reference, folder: Path
+) -> Audit | None:
+    """Write the audit of the whole set as JSON and PNG; None if no structure could be read."""
     readable = [one.structure for one in candidates if one.raw.error is None]
+    if not readable:
+        return None
     found = audit([structure.composition for structure in readable], reference)
     write_json(asdict(found), folder / "audit.json")
     found.write_png(folder / "audit.png")
@@ -627,11 +753,8 @@ def write_audit(candidates: Sequence[Candidate], reference: Reference, folder: P
 
 def write_table(rows: Sequence[Row], path: Path) -> None:
     """Write rows as CSV for people, six significant digits, and as parquet for programs."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()})
+    names = list(rows[0])
+    write_csv(path, names, ([row.get(name) for name in names] for row in rows))
     with atomic_path(path.with_suffix(".parquet")) as temporary:
         pq.write_table(pa.Table.from_pylist(rows), temporary)
 

@@ -10,7 +10,7 @@ scale, that is the logarithm of properties that span decades.
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -22,6 +22,10 @@ from mattergen_lite.properties import CRYSTAL_SYSTEMS, Conditions, Property, kno
 from mattergen_lite.shapes import Float
 
 TargetValue = float | int | str
+
+MAX_GUIDANCE = 100.0  # beyond which samples are no crystals any more
+MAX_COUNT = 10_000  # of a range of whole numbers
+MAX_DIGITS = 9
 
 _FORM = re.compile(r"(?P<name>\w+)(?P<sign>=|[<>]=?)(?P<value>.*)")
 
@@ -159,7 +163,7 @@ def parse_targets(
     return tuple(_parse_target(*parts, weights[name]) for name, parts in asked.items())
 
 
-def _parse_guidance(texts: Iterable[str], names: Iterable[str]) -> dict[str, float]:
+def _parse_guidance(texts: Iterable[str], names: Collection[str]) -> dict[str, float]:
     """Weight of every property that has a target, 1 where nothing is said."""
     given: dict[str, float] = {}
     for text in texts:
@@ -170,14 +174,19 @@ def _parse_guidance(texts: Iterable[str], names: Iterable[str]) -> dict[str, flo
     stray = sorted(set(given) - {""} - set(names))
     if stray:
         raise ValueError(f"guidance of {stray[0]!r} without a condition on it")
+    if given and not names:
+        raise ValueError(
+            f"guidance {given['']:g} without a condition: expected something to guide to"
+        )
     return {name: given.get(name, given.get("", 1.0)) for name in names}
 
 
 def _parse_weight(text: str, value: str) -> float:
     weight = _number(value)
-    if not 0 <= weight < math.inf:
+    if not 0 <= weight <= MAX_GUIDANCE:
         raise ValueError(
-            f"guidance {text!r}: expected a weight of 0 or more, such as 2 or band_gap=2"
+            f"guidance {text!r}: expected a weight of 0 to {MAX_GUIDANCE:g}, such as 2 or "
+            "band_gap=2"
         )
     return weight
 
@@ -200,7 +209,7 @@ def _parse_target(prop: Property, sign: str, text: str, guidance: float) -> Prop
 def _parse_category(prop: Property, text: str) -> tuple[float, float]:
     names = {system: str(i) for i, system in enumerate(CRYSTAL_SYSTEMS, start=1)}
     number = names.get(text, text) if prop.name == "crystal_system" else text
-    if not number.isdecimal() or not 1 <= int(number) <= prop.num_categories:
+    if not _is_whole(number) or not 1 <= int(number) <= prop.num_categories:
         raise ValueError(
             f"{prop.name}={text}: expected a whole number from 1 to {prop.num_categories}"
         )
@@ -233,11 +242,22 @@ def parse_range(text: str | None) -> tuple[int, int] | None:
     """A whole number or an inclusive range: "8" or "4..12".
 
     Raises:
-        ValueError: If it is neither.
+        ValueError: If it is neither, the range ends before it begins, or it ends beyond
+            `MAX_COUNT`.
     """
     if text is None:
         return None
-    low, _, high = text.partition("..")
-    if not low.isdecimal() or not (high or low).isdecimal():
-        raise ValueError(f"{text!r} is no whole number such as 8 and no range such as 4..12")
-    return int(low), int(high or low)
+    low, dots, high = (part.strip() for part in text.partition(".."))
+    if not dots:
+        high = low
+    if not _is_whole(low) or not _is_whole(high):
+        raise ValueError(f"{text[:60]!r} is no whole number such as 8 and no range such as 4..12")
+    if not int(low) <= int(high) <= MAX_COUNT:
+        raise ValueError(
+            f"{text[:60]!r}: expected a range that rises and ends at most at {MAX_COUNT}"
+        )
+    return int(low), int(high)
+
+
+def _is_whole(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS

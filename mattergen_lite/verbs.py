@@ -4,13 +4,36 @@ Slow imports happen inside them, so that `--help` stays instant.
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from mattergen_lite.folders import claimed, claimed_file, is_first_process
+from mattergen_lite.options import (
+    Atoms,
+    BatchSize,
+    Churn,
+    Count,
+    LearningRate,
+    Length,
+    Minutes,
+    Number,
+    OptimizerSteps,
+    Seed,
+    Share,
+    ShareBelowOne,
+    SolverSteps,
+    StabilityGuidance,
+    Strength,
+    Temperature,
+    Workers,
+    checked,
+)
+
 if TYPE_CHECKING:
     from mattergen_lite.benchmarking import Benchmarked
+    from mattergen_lite.campaign.run import DryRun
     from mattergen_lite.campaign.status import Progress
     from mattergen_lite.curation import DatasetInfo, PrepareReport
     from mattergen_lite.discovery import Discovered
@@ -25,10 +48,11 @@ BuiltInPotential = Literal["chgnet", "7net-l3i5"]
 ProtocolName = Literal["cdvae", "mattergen", "lemat", "crystalite", "csp", "conditional"]
 
 
+@checked
 def generate(
     *,
     out: Path,
-    num_samples: int = 16,
+    num_samples: Count = 16,
     checkpoint: str = DEFAULT_CHECKPOINT,
     condition: Sequence[str] = (),
     guidance: Sequence[str] = (),
@@ -45,33 +69,33 @@ def generate(
     fix_sites: str | None = None,
     fix_lattice: bool = False,
     vacancies: str | None = None,
-    seed: int = 0,
-    first_sample: int = 0,
-    steps: int = 50,
+    seed: Seed = 0,
+    first_sample: Number = 0,
+    steps: SolverSteps = 50,
     solver: Literal["multistep", "heun"] = "multistep",
-    churn: float = 8.0,
-    temperature: float = 0.5,
-    strength: float = 1.0,
-    stability_guidance: float = 2.0,
-    batch_size: int = 64,
+    churn: Churn = 8.0,
+    temperature: Temperature = 0.5,
+    strength: Strength = 1.0,
+    stability_guidance: StabilityGuidance = 2.0,
+    batch_size: BatchSize = 64,
     device: str = "auto",
     relax: bool = True,
     potential: BuiltInPotential = "7net-l3i5",
     second_opinion: BuiltInPotential | None = "chgnet",
     reference: Sequence[Path] = (),
-    num_candidates: int | None = None,
-    until: int | None = None,
-    max_samples: int = 1000,
-    time_budget: float | None = None,
-    keep: float | None = None,
-    relax_at_most: int | None = None,
-    control: float = 0.1,
+    num_candidates: Count | None = None,
+    until: Count | None = None,
+    max_samples: Count = 1000,
+    time_budget: Minutes | None = None,
+    keep: Share | None = None,
+    relax_at_most: Count | None = None,
+    control: Share = 0.1,
     require: str | None = None,
-    shortlist: int = 10,
+    shortlist: Length = 10,
     phonons: bool = False,
     elastic: bool = False,
     dft_inputs: bool = False,
-    num_workers: int | None = None,
+    num_workers: Workers | None = None,
     overwrite: bool = False,
 ) -> "Judged":
     """Generate crystals and judge each of them.
@@ -150,9 +174,10 @@ def generate(
         ValueError: If an argument does not make sense; nothing is written then.
     """
     arguments = dict(locals())
-    from mattergen_lite.scoring.pool import Pool, available_cores
+    from mattergen_lite.processes import Pool, available_cores
 
-    with Pool(available_cores() if num_workers is None else num_workers, preload=JUDGE) as pool:
+    workers = available_cores() if num_workers is None else num_workers
+    with claimed(out), Pool(workers, preload=JUDGE) as pool:
         from mattergen_lite.config import GenerateConfig
         from mattergen_lite.generator import open_generator
         from mattergen_lite.model import pick_device
@@ -200,26 +225,27 @@ def generate(
         return judge_and_write(batches, out / "candidates.csv", watch, provenance, judging, pool)
 
 
+@checked
 def score(
     source: Path,
     /,
     *,
     out: Path,
-    limit: int | None = None,
+    limit: Count | None = None,
     device: str = "auto",
     relax: bool = True,
     keep: float | None = None,
     relax_at_most: int | None = None,
-    control: float = 0.1,
+    control: Share = 0.1,
     potential: BuiltInPotential = "7net-l3i5",
     second_opinion: BuiltInPotential | None = "chgnet",
     reference: Sequence[Path] = (),
-    shortlist: int = 10,
+    shortlist: Length = 10,
     phonons: bool = False,
     elastic: bool = False,
     dft_inputs: bool = False,
     audit: bool = False,
-    num_workers: int | None = None,
+    num_workers: Workers | None = None,
     overwrite: bool = False,
 ) -> "Judged":
     """Judge crystals from any source: geometry, symmetry, charge, stability, novelty, credibility.
@@ -230,7 +256,8 @@ def score(
 
     Args:
         source: Folder or zip of CIF/POSCAR files, extxyz, csv or parquet with a cif column,
-            pymatgen JSON, or the folder of an earlier run.
+            pymatgen JSON, or the folder of an earlier run: its crystals as they came or, with
+            --no-relax, as they relaxed there.
         out: Folder for the results.
         limit: Judge only so many structures, the first ones.
         device: Of the potentials: cpu, cuda, cuda:1, or auto.
@@ -256,19 +283,21 @@ def score(
         ValueError: If the source holds no structures; nothing is written then.
     """
     arguments = dict(locals())
-    from mattergen_lite.scoring.pool import Pool, available_cores
+    from mattergen_lite.processes import Pool, available_cores
 
-    with Pool(available_cores() if num_workers is None else num_workers, preload=JUDGE) as pool:
-        from mattergen_lite.io import read_structures
+    workers = available_cores() if num_workers is None else num_workers
+    with claimed(out), Pool(workers, preload=JUDGE) as pool:
+        from mattergen_lite.io import StructureRecord
         from mattergen_lite.model import pick_device
         from mattergen_lite.results import (
-            FRAMES,
             RECORD,
             JudgeOptions,
             Stopwatch,
             check_folder,
             judge_and_write,
             parse_cut,
+            read_records,
+            read_run,
         )
 
         check_folder(out, overwrite)
@@ -286,15 +315,18 @@ def score(
             audit=audit,
         )
         judging.check()
-        if (source / RECORD).exists():  # a run has every crystal twice: as sampled and symmetrised
-            source = source / FRAMES
         watch = Stopwatch()
         with watch.stage("reading"):
-            records = list(islice(read_structures(source), limit))
+            if (source / RECORD).exists():
+                ranked = read_run(source, relaxed=not relax)[:limit]
+                records = [StructureRecord(one.name, one.structure) for one in ranked]
+            else:
+                records = read_records(source, limit, pool)
         provenance = {"verb": "score", "arguments": arguments}
         return judge_and_write([records], out / "scores.csv", watch, provenance, judging, pool)
 
 
+@checked
 def benchmark(
     source: Path,
     /,
@@ -303,10 +335,10 @@ def benchmark(
     out: Path,
     beside: Sequence[str] = (),
     truth: Path | None = None,
-    limit: int | None = None,
+    limit: Count | None = None,
     potential: BuiltInPotential = "7net-l3i5",
     device: str = "auto",
-    num_workers: int | None = None,
+    num_workers: Workers | None = None,
     overwrite: bool = False,
 ) -> "Benchmarked":
     """Evaluate crystals under one of the field's protocols, beside others and published figures.
@@ -335,9 +367,10 @@ def benchmark(
     Raises:
         ValueError: If a source or an option does not fit the protocol; nothing is written then.
     """
-    from mattergen_lite.scoring.pool import Pool, available_cores
+    from mattergen_lite.processes import Pool, available_cores
 
-    with Pool(available_cores() if num_workers is None else num_workers, preload=JUDGE) as pool:
+    workers = available_cores() if num_workers is None else num_workers
+    with claimed(out), Pool(workers, preload=JUDGE) as pool:
         from mattergen_lite.benchmarking import RESULT, BenchmarkOptions, parse_sets
         from mattergen_lite.benchmarking import benchmark as run
         from mattergen_lite.model import pick_device
@@ -358,12 +391,13 @@ def benchmark(
         return run(parse_sets(source, beside), options, pool)
 
 
+@checked
 def discover(
     *,
     out: Path,
-    rounds: int = 5,
-    patience: int = 2,
-    num_samples: int = 64,
+    rounds: Count = 5,
+    patience: Count = 2,
+    num_samples: Count = 64,
     checkpoint: str = DEFAULT_CHECKPOINT,
     condition: Sequence[str] = (),
     guidance: Sequence[str] = (),
@@ -379,14 +413,14 @@ def discover(
     potential: BuiltInPotential = "7net-l3i5",
     second_opinion: BuiltInPotential | None = "chgnet",
     reference: Sequence[Path] = (),
-    finetune_steps: int = 200,
-    learning_rate: float = 1e-4,
-    base_share: float = 0.8,
-    seed: int = 0,
-    steps: int = 50,
-    batch_size: int = 64,
+    finetune_steps: OptimizerSteps = 200,
+    learning_rate: LearningRate = 1e-4,
+    base_share: ShareBelowOne = 0.8,
+    seed: Seed = 0,
+    steps: SolverSteps = 50,
+    batch_size: BatchSize = 64,
     device: str = "auto",
-    num_workers: int | None = None,
+    num_workers: Workers | None = None,
 ) -> "Discovered":
     """Generate, judge, learn from what passed, and again; the same command continues after a kill.
 
@@ -477,9 +511,11 @@ def discover(
             device=device,
         ),
     )
-    return run(find_checkpoint(checkpoint), out, judged, options)
+    with claimed(out):
+        return run(find_checkpoint(checkpoint), out, judged, options)
 
 
+@checked
 def train(
     *settings: str,
     max_time: str | None = None,
@@ -512,11 +548,12 @@ def train(
     if select is not None:
         overrides.append(f"trainer.select={select}")
     config = RunConfig.load(files, overrides)
-    if config.trainer.select != "sun":
-        return run(config)  # needs no more than a bare training node has
-    from mattergen_lite.selection import expected_sun
+    with claimed(config.run_dir) if is_first_process() else nullcontext():
+        if config.trainer.select != "sun":
+            return run(config)  # needs no more than a bare training node has
+        from mattergen_lite.selection import expected_sun
 
-    return run(config, partial(expected_sun, num_samples=config.trainer.select_samples))
+        return run(config, partial(expected_sun, num_samples=config.trainer.select_samples))
 
 
 def _configuration(text: str) -> Path:
@@ -527,6 +564,7 @@ def _configuration(text: str) -> Path:
     return path if path.exists() else shipped("configs") / path.name
 
 
+@checked
 def finetune(
     source: str,
     /,
@@ -537,15 +575,15 @@ def finetune(
     kind: Literal["real", "category"] = "real",
     log: bool = False,
     unit: str = "",
-    steps: int = 1000,
-    batch_size: int = 64,
-    learning_rate: float = 3e-4,
-    base_share: float = 0.5,
-    patience: int = 6,
+    steps: OptimizerSteps = 1000,
+    batch_size: BatchSize = 64,
+    learning_rate: LearningRate = 3e-4,
+    base_share: ShareBelowOne = 0.5,
+    patience: Count = 6,
     max_time: str | None = None,
-    seed: int = 0,
+    seed: Seed = 0,
     device: str = "auto",
-    num_workers: int | None = None,
+    num_workers: Workers | None = None,
 ) -> "Finetuned":
     """Teach a model a property of your own; the same command continues after a kill.
 
@@ -580,7 +618,7 @@ def finetune(
     from mattergen_lite.finetuning import finetune as run
     from mattergen_lite.labels import read_labelled
     from mattergen_lite.model import find_checkpoint
-    from mattergen_lite.scoring.pool import available_cores
+    from mattergen_lite.processes import available_cores
 
     options = FinetuneOptions(
         steps=steps,
@@ -592,17 +630,19 @@ def finetune(
         seed=seed,
         device=device,
     )
-    base = find_checkpoint(checkpoint)
-    crystals = read_labelled(
-        source,
-        PropertyConfig(name=property, kind=kind, log=log, unit=unit),
-        keep=out / "data",
-        seed=seed,
-        num_workers=num_workers or available_cores(),
-    )
-    return run(base, crystals, out, options)
+    with claimed(out):
+        base = find_checkpoint(checkpoint)
+        crystals = read_labelled(
+            source,
+            PropertyConfig(name=property, kind=kind, log=log, unit=unit),
+            keep=out / "data",
+            seed=seed,
+            num_workers=num_workers or available_cores(),
+        )
+        return run(base, crystals, out, options)
 
 
+@checked
 def steer(
     source: str,
     /,
@@ -612,9 +652,9 @@ def steer(
     checkpoint: str = DEFAULT_CHECKPOINT,
     log: bool = False,
     unit: str = "",
-    seed: int = 0,
+    seed: Seed = 0,
     device: str = "auto",
-    num_workers: int | None = None,
+    num_workers: Workers | None = None,
     overwrite: bool = False,
 ) -> "Probe":
     """Fit a probe of a property of your own to a frozen model: about a minute on one core.
@@ -645,37 +685,39 @@ def steer(
     from mattergen_lite.labels import read_labelled
     from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
     from mattergen_lite.probe import CONFIG, Labels, ModelIdentity, fit
-    from mattergen_lite.scoring.pool import available_cores
+    from mattergen_lite.processes import available_cores
 
-    if (out / CONFIG).exists() and not overwrite:
-        raise ValueError(f"{out} holds a probe: choose another folder or pass --overwrite")
-    folder = find_checkpoint(checkpoint)
-    model = CrystalDiffusion.load(folder, pick_device(device))
-    crystals = read_labelled(
-        source,
-        PropertyConfig(name=property, log=log, unit=unit),
-        keep=out / "data",
-        seed=seed,
-        num_workers=num_workers or available_cores(),
-    )
-    identity = ModelIdentity(checkpoint=checkpoint, weights_sha256=weights_hash(folder))
-    small = crystals.restricted(fits(crystals.table, model.config))
-    labels = Labels.from_table(small.labelled_outside("test"), property)
-    fitted = fit(model, labels, crystals.prop, identity, seed)
-    fitted.save(out)
-    return fitted
+    with claimed(out):
+        if (out / CONFIG).exists() and not overwrite:
+            raise ValueError(f"{out} holds a probe: choose another folder or pass --overwrite")
+        folder = find_checkpoint(checkpoint)
+        model = CrystalDiffusion.load(folder, pick_device(device))
+        crystals = read_labelled(
+            source,
+            PropertyConfig(name=property, log=log, unit=unit),
+            keep=out / "data",
+            seed=seed,
+            num_workers=num_workers or available_cores(),
+        )
+        identity = ModelIdentity(checkpoint=checkpoint, weights_sha256=weights_hash(folder))
+        small = crystals.restricted(fits(crystals.table, model.config))
+        labels = Labels.from_table(small.labelled_outside("test"), property)
+        fitted = fit(model, labels, crystals.prop, identity, seed)
+        fitted.save(out)
+        return fitted
 
 
+@checked
 def data_prepare(
     source: Path,
     out: Path,
     /,
     *,
-    max_atoms: int = 52,
-    val_fraction: float = 0.1,
-    test_fraction: float = 0.1,
-    seed: int = 0,
-    num_workers: int | None = None,
+    max_atoms: Atoms = 52,
+    val_fraction: ShareBelowOne = 0.1,
+    test_fraction: ShareBelowOne = 0.1,
+    seed: Seed = 0,
+    num_workers: Workers | None = None,
 ) -> "PrepareReport":
     """Turn structures from any source into a crystal table for training.
 
@@ -696,19 +738,21 @@ def data_prepare(
         ValueError: If the source holds no usable structure; nothing is written then.
     """
     from mattergen_lite.curation import prepare
-    from mattergen_lite.scoring.pool import available_cores
+    from mattergen_lite.processes import available_cores
 
-    return prepare(
-        source,
-        out,
-        num_workers=num_workers or available_cores(),
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        seed=seed,
-        max_atoms=max_atoms,
-    )
+    with claimed_file(out):
+        return prepare(
+            source,
+            out,
+            num_workers=num_workers or available_cores(),
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            seed=seed,
+            max_atoms=max_atoms,
+        )
 
 
+@checked
 def data_info(table: str = "embedded", /, *, png: Path | None = None) -> "DatasetInfo":
     """Summarise a crystal table: counts, sizes, elements, property coverage.
 
@@ -723,15 +767,18 @@ def data_info(table: str = "embedded", /, *, png: Path | None = None) -> "Datase
 
     info = describe(table)
     if png is not None:
-        info.write_png(png)
+        with claimed_file(png):
+            info.write_png(png)
     return info
 
 
+@checked
 def campaign_run(
     *settings: str,
     scheduler: str | None = None,
     cluster: Path | None = None,
-) -> "Progress":
+    dry_run: bool = False,
+) -> "Progress | DryRun":
     """Generate or read, judge and store any number of crystals, on any number of machines.
 
     Work is cut into units. A finished unit is a parquet file in <run_dir>/candidates, which appears
@@ -741,24 +788,30 @@ def campaign_run(
     Args:
         settings: Configuration files, merged left to right, then overrides such as num_samples=4096
             or run_dir=runs/a. A file is looked for on disk, then among the shipped configurations.
-        scheduler: Address of a running Dask scheduler, such as tcp://head:8786; default workers on
+        scheduler: Address of a running Dask scheduler, such as tls://head:8786; default workers on
             this machine, one a GPU or a core.
         cluster: YAML that says how a batch system starts workers, such as configs/slurm.yaml.
+        dry_run: Print what would be done and, with --cluster, the script of a job; start nothing.
 
     Raises:
         ValueError: For a bad configuration, a folder that holds another campaign, or a full disk.
     """
     from mattergen_lite.campaign.plan import Plan
-    from mattergen_lite.campaign.run import run
+    from mattergen_lite.campaign.run import DryRun, run
     from mattergen_lite.campaign.workers import connection
     from mattergen_lite.config import CampaignConfig
 
     files = [_configuration(text) for text in settings if "=" not in text]
     config = CampaignConfig.load(files, [text for text in settings if "=" in text])
     batch_system = None if cluster is None else _configuration(str(cluster))
-    return run(Plan.of(config), connection(config.workers, scheduler, batch_system))
+    if dry_run:
+        return DryRun.of(Plan.of(config), batch_system)
+    with claimed(config.run_dir):
+        connect = connection(config.workers, config.run_dir, scheduler, batch_system)
+        return run(Plan.of(config), connect)
 
 
+@checked
 def campaign_status(run_dir: Path, /) -> "Progress":
     """How far a campaign is: counts of the funnel, rate, time left, what was given up and why.
 
@@ -773,16 +826,17 @@ def campaign_status(run_dir: Path, /) -> "Progress":
     return progress(run_dir)
 
 
+@checked
 def campaign_report(
     run_dir: Path,
     /,
     *,
     out: Path | None = None,
-    shortlist: int = 100,
+    shortlist: Count = 100,
     phonons: bool = False,
     elastic: bool = False,
     dft_inputs: bool = False,
-    num_workers: int | None = None,
+    num_workers: Workers | None = None,
 ) -> "Judged":
     """Write the shortlist of a campaign, running or not: the best of all units, each kind once.
 
@@ -801,16 +855,20 @@ def campaign_report(
     Raises:
         ValueError: If there is no campaign or nothing finished yet.
     """
+    from mattergen_lite.campaign.plan import Plan
     from mattergen_lite.campaign.report import Deeper, report
-    from mattergen_lite.scoring.pool import Pool, available_cores
+    from mattergen_lite.processes import Pool, available_cores
 
-    if shortlist < 1:
-        raise ValueError(f"shortlist is {shortlist}: expected at least 1")
     deeper = Deeper(phonons=phonons, elasticity=elastic, dft_inputs=dft_inputs)
-    with Pool(available_cores() if num_workers is None else num_workers) as pool:
-        return report(run_dir, out or run_dir / "report", shortlist, deeper, pool)
+    workers, folder = available_cores() if num_workers is None else num_workers, out
+    if folder is None:
+        Plan.read(run_dir)  # before a folder is made in what may be no campaign
+        folder = run_dir / "report"
+    with claimed(folder), Pool(workers) as pool:
+        return report(run_dir, folder, shortlist, deeper, pool)
 
 
+@checked
 def library_export(source: Path, destination: str, /, *, passed_only: bool = False) -> "Exchanged":
     """Write judged crystals as a database that others can search.
 
@@ -827,18 +885,20 @@ def library_export(source: Path, destination: str, /, *, passed_only: bool = Fal
     """
     from mattergen_lite.library.exchange import export
 
-    return export(source, destination, passed_only=passed_only)
+    with nullcontext() if "://" in destination else claimed_file(Path(destination)):
+        return export(source, destination, passed_only=passed_only)
 
 
+@checked
 def library_import(
     provider: str,
     out: Path,
     /,
     *,
-    filter: str = "",
+    filter: str | None = None,
     chemical_system: str | None = None,
     field: Sequence[str] = (),
-    limit: int | None = None,
+    limit: Count | None = None,
 ) -> "Exchanged":
     """Fetch structures from a public database into a table for score, --reference and data prepare.
 
@@ -857,11 +917,12 @@ def library_import(
     """
     from mattergen_lite.library.exchange import fetch
 
-    return fetch(
-        provider,
-        out,
-        filter_text=filter,
-        chemical_system=chemical_system,
-        fields=field,
-        limit=limit,
-    )
+    with claimed_file(out):
+        return fetch(
+            provider,
+            out,
+            filter_text=filter or "",
+            chemical_system=chemical_system,
+            fields=field,
+            limit=limit,
+        )

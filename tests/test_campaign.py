@@ -2,9 +2,11 @@
 
 import json
 import sys
+import urllib.error
+import urllib.request
 from dataclasses import replace
 
-import dask_jobqueue
+import distributed
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
@@ -25,7 +27,7 @@ from mattergen_lite.campaign.plan import Plan
 from mattergen_lite.campaign.shortlist import best_candidates
 from mattergen_lite.campaign.status import progress, recent_rate, write_refusal
 from mattergen_lite.campaign.work import work
-from mattergen_lite.campaign.workers import batch_system, connection
+from mattergen_lite.campaign.workers import SUBMIT, batch_system, connection, job_script
 from mattergen_lite.config import CampaignConfig, ClusterConfig, WorkersConfig
 from mattergen_lite.io import read_structures, write_extxyz
 from mattergen_lite.scoring.pool import Pool
@@ -183,7 +185,7 @@ def test_rates_are_those_of_the_last_units(campaign):
     assert recent_rate(stored[:1]) is None
 
 
-def test_job_scripts_have_what_the_file_says():
+def test_job_scripts_have_what_the_file_says(tmp_path):
     options = {
         "cores": 1,
         "processes": 1,
@@ -194,18 +196,118 @@ def test_job_scripts_have_what_the_file_says():
     }
     config = ClusterConfig(kind="slurm", jobs=1, options=options | {"no_such_option": 1})
     with pytest.raises(ValueError, match=r"slurm options: .*no_such_option"):
-        batch_system(config)
-    with dask_jobqueue.SLURMCluster(**options) as cluster:
-        script = cluster.job_script()
+        batch_system(config, tmp_path)
+    script = job_script(ClusterConfig(kind="slurm", jobs=1, options=options))
     assert "#SBATCH --gres=gpu:1" in script
     assert "#SBATCH -p gpu" in script
+    assert "export PYTHONSAFEPATH=1" in script
+    assert "--no-dashboard" in script
+    assert "tls://" in script
+    assert "--tls-key" in script
+
+
+def test_a_dry_run_starts_nothing(campaign, tmp_path):
+    cluster = tmp_path / "slurm.yaml"
+    cluster.write_text("kind: slurm\noptions: {cores: 1, memory: 2GiB, queue: gpu}\n")
+    (tmp_path / "run.yaml").write_text(campaign().model_dump_json())  # JSON is YAML
+    planned = campaign_run(str(tmp_path / "run.yaml"), cluster=cluster, dry_run=True)
+    assert "#SBATCH -p gpu" in planned.text()
+    assert planned.text().endswith(f"# 6 crystals in 2 units -> {tmp_path / 'run'}")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", [one for one, command in SUBMIT.items() if command])
+def test_a_machine_without_the_batch_system_is_one_line(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (tmp_path / "cluster.yaml").write_text(f"kind: {kind}\noptions: {{cores: 1}}\n")
+    with pytest.raises(ValueError, match=f"no {SUBMIT[kind]} here"):
+        connection(WorkersConfig(), tmp_path, cluster=tmp_path / "cluster.yaml")
+
+
+def test_workers_of_this_machine_talk_to_those_with_the_keys_only(tmp_path, monkeypatch):
+    """Others on a login node reach loopback addresses too; what they send must not run."""
+    (tmp_path / "colorsys.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    with connection(WorkersConfig(count=1, device="cpu"), tmp_path)() as client:
+        address = client.scheduler.address
+        assert address.startswith("tls://127.0.0.1:")
+        assert client.submit(place_of, "colorsys").result().endswith("colorsys.py")
+        stranger = address.replace("tls://", "tcp://")
+        with pytest.raises(OSError):  # noqa: PT011  # whichever of Dask's
+            distributed.Client(stranger, timeout=3)
+        with pytest.raises((OSError, TypeError, RuntimeError)):  # without keys
+            distributed.Client(address, timeout=3)
+        page = f"http://127.0.0.1:{client.scheduler_info()['services']['dashboard']}"
+        assert urllib.request.urlopen(f"{page}/health").read() == b"ok"
+        for path in ("status", "info/main/workers.html", "metrics", "api/v1"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                urllib.request.urlopen(f"{page}/{path}")
+    assert not (tmp_path / "ran").exists()
+
+
+def place_of(module):
+    return __import__(module).__file__
+
+
+@pytest.mark.parametrize("address", ["head", "http://head", "tcp://", "://head:1"])
+def test_what_is_no_address_of_a_scheduler_is_refused(tmp_path, address):
+    with pytest.raises(ValueError, match="expected an address such as"):
+        connection(WorkersConfig(), tmp_path, address)
+
+
+def test_an_unprotected_scheduler_is_warned_of(tmp_path, capsys):
+    connection(WorkersConfig(), tmp_path, "tcp://head:8786")
+    assert "whoever reaches it may run anything" in capsys.readouterr().err
+    connection(WorkersConfig(), tmp_path, "tcp://127.0.0.1:8786")
+    connection(WorkersConfig(), tmp_path, "tls://head:8786")
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("[1, 2]", "is damaged"),
+        ("{}", "is damaged"),
+        ('{"config": [], "determinants": {}, "num_samples": 1}', "is damaged"),
+        ('{"config": {}, "determinants": {}, "num_samples": "x"}', "is damaged"),
+        ('{"config": {"nonsense": 1}, "determinants": {}, "num_samples": 1}', "no key"),
+        ('{"format": 9}', "has format 9, .* newer version"),
+        ("[" * 100_000, "holds no campaign"),
+        ("\x00", "holds no campaign"),
+    ],
+)
+def test_damaged_manifests_are_one_line(tmp_path, text, reason):
+    (tmp_path / "campaign.json").write_text(text)
+    for verb in (campaign_status, campaign_report):
+        with pytest.raises(ValueError, match=reason):
+            verb(tmp_path)
+
+
+def test_damaged_parts_and_refusals_are_named(campaign):
+    plan = finish(campaign())
+    folder = campaign().run_dir
+    (folder / "refused").mkdir(exist_ok=True)
+    (folder / "refused" / "a.json").write_text("[]")
+    assert progress(folder).refused["a"] == "a.json is damaged"
+    part = part_paths(folder)[0]
+    part.write_bytes(part.read_bytes()[:100])
+    with pytest.raises(ValueError, match="is damaged"):
+        campaign_status(folder)
+    assert plan.num_samples == 6
+
+
+def test_names_of_a_source_are_apart(campaign, tmp_path):
+    names = ["a", "a", "a#2", "a"]
+    write_extxyz([nacl()] * 4, tmp_path / "all.xyz", [{"name": name} for name in names])
+    (unit,) = Plan.of(campaign(source=tmp_path / "all.xyz", unit_size=4)).units()
+    assert len({one.name for one in unit.documents}) == 4
 
 
 def test_what_cannot_work_is_refused(campaign, tmp_path, monkeypatch, capsys):
     with pytest.raises(ValueError, match="expected one of them"):
-        connection(WorkersConfig(), "tcp://127.0.0.1:1", tmp_path / "slurm.yaml")
+        connection(WorkersConfig(), tmp_path, "tcp://127.0.0.1:1", tmp_path / "slurm.yaml")
     with pytest.raises(ValueError, match="cannot read configuration"):
-        connection(WorkersConfig(), None, tmp_path / "slurm.yaml")
+        connection(WorkersConfig(), tmp_path, None, tmp_path / "slurm.yaml")
     with pytest.raises(ValueError, match="holds no campaign"):
         campaign_status(tmp_path)
     Plan.of(campaign()).save({})

@@ -13,6 +13,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import dask as dask_settings
 import psutil
 import pyarrow.dataset as ds
 import pytest
@@ -33,7 +34,7 @@ DEADLINE = 600.0  # s, on a busy machine
 UNITS = 6
 FAULT = """
 import faulthandler, time
-from mattergen_lite.scoring import pool
+from mattergen_lite import processes as pool
 honest = pool.attempt
 def attempt(function, item):
     name = getattr(item, "name", "")
@@ -126,6 +127,25 @@ class Running(threading.Thread):
         return self.outcome
 
 
+@contextmanager
+def own_keys(security, folder):
+    """The keys of a cluster as Dask's settings here and in new processes, as users keep theirs."""
+    names = {"ca-file": security.tls_ca_file}
+    names |= {"client.key": security.tls_client_key, "client.cert": security.tls_client_cert}
+    settings = {}
+    for name, text in names.items():
+        path = folder / name
+        path.write_text(text)
+        settings[f"distributed.comm.tls.{name}"] = str(path)
+        variable = name.replace(".", "__").replace("-", "_").upper()
+        os.environ[f"DASK_DISTRIBUTED__COMM__TLS__{variable}"] = str(path)
+    with dask_settings.config.set(settings):
+        yield
+    for name in list(os.environ):
+        if name.startswith("DASK_DISTRIBUTED__COMM__TLS"):
+            os.environ.pop(name)
+
+
 @pytest.fixture(scope="module")
 def cluster(campaign, tmp_path_factory):
     """A worker of this machine, which several tests share; `FAULT` waits in all its processes."""
@@ -134,7 +154,7 @@ def cluster(campaign, tmp_path_factory):
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), str(ROOT)])
     sys.path.insert(0, str(folder))  # which the workers take over, and their processes from them
-    with this_machine(campaign(folder).workers) as workers:
+    with this_machine(campaign(folder).workers) as workers, own_keys(workers.security, folder):
         yield workers.scheduler_address  # a worker that is killed and replaced takes it over too
     sys.path.remove(str(folder))
     os.environ.pop("PYTHONPATH")
@@ -144,7 +164,7 @@ def cluster(campaign, tmp_path_factory):
 
 def test_worker_killed_in_the_middle_of_a_unit(campaign, undisturbed, cluster, tmp_path):
     config = campaign(tmp_path)
-    running = Running(config, connection(config.workers, cluster))
+    running = Running(config, connection(config.workers, config.run_dir, cluster))
     wait_for(lambda: being_worked_on(tmp_path))
     (worker,) = worker_processes()
     worker.kill()
@@ -154,7 +174,7 @@ def test_worker_killed_in_the_middle_of_a_unit(campaign, undisturbed, cluster, t
 
 def test_every_unit_delivered_twice_at_once(campaign, undisturbed, cluster, tmp_path):
     config = campaign(tmp_path)
-    running = Running(config, connection(config.workers, cluster))
+    running = Running(config, connection(config.workers, config.run_dir, cluster))
     for unit in Plan.of(config).units():
         work(config, unit, "cpu")
     assert running.finished().complete
@@ -177,9 +197,35 @@ def test_client_killed_and_started_again(campaign, undisturbed, cluster, tmp_pat
     assert not psutil.wait_procs(children, timeout=60)[1]
     before = {path: path.stat().st_mtime_ns for path in part_paths(config.run_dir)}
     assert before
-    assert run(Plan.of(config), connection(config.workers, cluster)).complete
+    assert run(Plan.of(config), connection(config.workers, config.run_dir, cluster)).complete
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert not list((config.run_dir / CANDIDATES).glob(".*"))
+    assert table(config.run_dir).equals(undisturbed)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_command_interrupted_and_started_again(
+    campaign, undisturbed, cluster, tmp_path, number, code
+):
+    """A job script must not take half a campaign for a whole one."""
+    config = campaign(tmp_path / "run")
+    config.save(tmp_path / "campaign.yaml")
+    client = subprocess.Popen(
+        [sys.executable, "-m", "mattergen_lite.cli", "campaign", "run", tmp_path / "campaign.yaml"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: part_paths(config.run_dir) or client.poll() is not None)
+    children = psutil.Process(client.pid).children(recursive=True)
+    client.send_signal(number)
+    _, errors = client.communicate(timeout=120)
+    assert client.returncode == code
+    assert "interrupted: the same command goes on" in errors
+    assert "Traceback" not in errors
+    assert not psutil.wait_procs(children, timeout=60)[1]
+    assert len(part_paths(config.run_dir)) < UNITS
+    assert run(Plan.of(config), connection(config.workers, config.run_dir, cluster)).complete
     assert table(config.run_dir).equals(undisturbed)
 
 
@@ -210,7 +256,7 @@ def test_scheduler_killed_and_started_again(campaign, undisturbed, tmp_path):
     config = campaign(tmp_path / "run")
     running = None
     with dask(*head) as scheduler, dask("worker", address, "--nthreads", 1, "--no-dashboard"):
-        running = Running(config, connection(config.workers, address))
+        running = Running(config, connection(config.workers, config.run_dir, address))
         wait_for(lambda: part_paths(config.run_dir))
         scheduler.kill()
         scheduler.wait()
@@ -237,7 +283,7 @@ def small_disk(tmp_path):
 
 def test_disk_full_when_a_unit_is_stored(campaign, undisturbed, cluster, small_disk):
     config = campaign(small_disk)
-    connect = connection(config.workers, cluster)
+    connect = connection(config.workers, config.run_dir, cluster)
     with pytest.raises(ValueError, match=r"cannot write .* No space left on device"):
         run(Plan.of(config), connect)
     stored = len(part_paths(small_disk))
@@ -258,7 +304,9 @@ def test_crystals_that_crash_or_hang_cost_themselves_only(campaign, cluster, tmp
         "judge": {"relax": False, "time_limit": 20},  # imports take long on a busy machine
     }
     config = campaign(tmp_path / "run", **settings)
-    assert run(Plan.of(config), connection(config.workers, cluster)).quarantined == {
+    assert run(
+        Plan.of(config), connection(config.workers, config.run_dir, cluster)
+    ).quarantined == {
         f"its process died with exit code -{signal.SIGSEGV:d}": 1,
         "no result within 20 s": 1,
     }

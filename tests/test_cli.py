@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import subprocess
 import sys
 import zipfile
 
@@ -11,11 +12,13 @@ import pytest
 from crystals import nacl, quartz, rutile
 from models import tiny_model
 from pymatgen.core import Element, Lattice, Structure
+from pymatgen.io.cif import CifWriter
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from mattergen_lite import cli, generate, score
+from mattergen_lite import cli, generate, results, score
 from mattergen_lite.data import embedded_crystals
-from mattergen_lite.io import read_structures, write_extxyz
+from mattergen_lite.folders import claimed
+from mattergen_lite.io import Document, read_structures, write_extxyz
 from mattergen_lite.scoring import score as scoring
 from mattergen_lite.scoring.journal import Journal
 from mattergen_lite.scoring.pool import Pool
@@ -174,7 +177,7 @@ def test_earlier_results_are_not_overwritten_unasked(run, checkpoint):
     ("arguments", "message"),
     [
         (["generate", "--checkpoint", "nowhere"], "no model 'nowhere'"),
-        (["generate", "--num-samples", "0"], "0 samples"),
+        (["generate", "--num-samples", "0"], "num_samples is 0: expected 1"),
         (["generate", "--elements", "Li,Qq"], "unknown element 'Qq'"),
         (["generate", "--num-atoms", "500"], "number of atoms 500..500: this model makes 1..20"),
         (["generate", "--condition", "hardness=3"], "unknown property 'hardness'"),
@@ -514,3 +517,95 @@ def test_bad_loops_are_refused(checkpoint, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
         generate(out=tmp_path / "out", checkpoint=str(checkpoint), **{**QUICK, **options})
     assert not (tmp_path / "out").exists()
+
+
+# Exit codes
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["nonsense"],
+        ["score"],
+        ["score", "nowhere", "--out"],
+        ["score", "nowhere", "--out", "x", "--nonsense"],
+        ["score", "nowhere", "--out", "x", "--limit", "1.5"],
+        ["score", "nowhere", "--out", "x", "--potential", "best"],
+        ["campaign", "run", "run_dir=[a"],
+        ["campaign", "status", "nowhere"],
+        ["data", "info", "nowhere.parquet"],
+        ["train", "run_dir=x", "trainer.max_time=foo"],
+    ],
+)
+def test_whatever_is_wrong_with_a_command_is_one_line(monkeypatch, capsys, tmp_path, words):
+    monkeypatch.chdir(tmp_path)
+    code, err = command(monkeypatch, capsys, *words)
+    assert code == 2
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (MemoryError(), "MemoryError: the input is too large"),
+        (RecursionError("deep"), "RecursionError: the input is too large or too deep"),
+        (ValueError("two\nlines\x1b[31m"), "error: two lines?[31m"),
+        (IndexError("index out of range"), "unexpected IndexError: index out of range"),
+    ],
+)
+def test_no_error_leaves_a_traceback(monkeypatch, capsys, error, message):
+    def fails():
+        raise error
+
+    monkeypatch.setattr(cli, "app", fails)
+    code, err = command(monkeypatch, capsys)
+    assert (code, err.count("\n")) == (2, 1)
+    assert message in err
+
+
+@pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_signals_have_their_exit_codes(number, code):
+    program = (
+        "import os, signal\nfrom mattergen_lite import cli\n"
+        f"cli.app = lambda: os.kill(os.getpid(), signal.{number})\ncli.main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stderr) == (code, "interrupted: the same command goes on\n")
+
+
+def test_a_folder_in_use_is_refused_before_the_work(tmp_path):
+    nacl().to(str(tmp_path / "salt.cif"))
+    refused = pytest.raises(ValueError, match="another run is writing to")
+    with claimed(tmp_path / "out"), refused:
+        score(tmp_path / "salt.cif", out=tmp_path / "out", **QUICK)
+
+
+def test_requirements_that_cannot_be_met_are_refused(tmp_path, checkpoint):
+    asked = {"checkpoint": str(checkpoint), "num_atoms": "2", "steps": 2}
+    with pytest.raises(ValueError, match="require on_target: expected a condition"):
+        generate(out=tmp_path / "out", require="on_target", **asked, **QUICK)
+    with pytest.raises(ValueError, match="guidance 2 without a condition"):
+        generate(out=tmp_path / "out", guidance=["2"], **asked, **QUICK)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_audit_of_nothing_readable_is_no_error(tmp_path):
+    (tmp_path / "bad.cif").write_text("rubbish")
+    judged = score(tmp_path / "bad.cif", out=tmp_path / "out", audit=True, **QUICK)
+    assert judged.audit is None
+    assert judged.candidates[0].raw.error
+
+
+def test_a_parser_that_hangs_costs_one_structure(tmp_path, monkeypatch):
+    """Every structure is parsed within its time, in a process that can be stopped."""
+    documents = [Document("salt", "cif", str(CifWriter(nacl()))), Document("x", "cif", "rubbish")]
+    monkeypatch.setattr(results, "PARSE_TIME_LIMIT", 0.0)
+    with Pool(1) as pool:
+        first, second = results.parse_documents(documents, pool)
+    assert (first.name, first.error) == ("salt", "no result within 0 s")
+    assert second.error == "no result within 0 s"

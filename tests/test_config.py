@@ -64,3 +64,76 @@ def test_unreadable_files_are_named(tmp_path, content):
         path.write_text(content)
     with pytest.raises(ValueError, match=r"cannot read configuration .*run.yaml"):
         RunConfig.load([path])
+
+
+BOMB = "a: &a [x, x]\n" + "\n".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join(['*' + chr(97 + i)] * 9)}]" for i in range(9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (BOMB, "aliases"),
+        ("a: " + "[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("x: " + "y" * 2_000_000, "more than 1048576 characters"),
+        ("run_dir: [a", "cannot read configuration"),
+        ("run_dir: !!python/object/apply:os.system [id]", "cannot read configuration"),
+        ("? {a: b}\n: c", "cannot read configuration"),
+        ("2001-99-99: 1", "cannot read configuration|no key"),
+        ("model: {format: 99, brand_new_key: 1}\nrun_dir: x", "format is 99, .* newer version"),
+        ("run_dir: x\nseed: .nan", "configuration seed"),
+    ],
+)
+def test_hostile_configurations_are_one_line(tmp_path, text, reason):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=reason) as refused:
+        RunConfig.load([tmp_path / "config.yaml"])
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "run_dir=[a",
+        "run_dir=",
+        "optimizer.learning_rate=inf",
+        "optimizer.learning_rate=.inf",
+        "optimizer.learning_rate=.nan",
+        "optimizer.ema_decay=1",
+        "optimizer.betas=[2, 3]",
+        "loss.drop_all=7",
+        "loss.drop_each=-1",
+        "trainer.threads=-1",
+        "trainer.max_time=foo",
+        "trainer.accelerator=''",
+        "model.network.depth=1000000000",
+        "model.network.dim=100000",
+        "model.network.num_heads=7",
+        "seed=1.5",
+        "seed=-1",
+    ],
+)
+def test_values_that_no_run_can_have_are_refused(override):
+    with pytest.raises(ValueError, match=r"override|configuration"):
+        RunConfig.load([], ["run_dir=x", override])
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "generate.elements=''",
+        "generate.churn=.inf",
+        "generate.temperature=.nan",
+        "generate.steps=0",
+        "judge.time_limit=.inf",
+        "judge.potential=''",
+        "workers.retries=-1",
+        "first_sample=-1",
+        "num_samples=0",
+    ],
+)
+def test_values_that_no_campaign_can_have_are_refused(override):
+    with pytest.raises(ValueError, match="configuration"):
+        CampaignConfig.load([], ["run_dir=x", override])

@@ -148,7 +148,7 @@ def test_groups_of_elements_agree_with_the_judge():
         ({"formula": "Li0.5O"}, "formula 'Li0.5O' is not of the form"),
         ({"formula": "Li0O"}, "formula 'Li0O': expected 1 to"),
         ({"formula": "QqO"}, "unknown element 'Qq'"),
-        ({"formula_units": "2"}, "formula-units 2 without a formula"),
+        ({"formula_units": "2"}, "formula-units '2' without a formula"),
         ({"formula": "LiCl", "formula_units": "2-3"}, "'2-3' is no whole number"),
         ({"formula": "PbTe", "exclude": "toxic"}, "formula PbTe contains Pb, excluded"),
         ({"formula": "LiFePO4", "elements": "Li,P,O"}, "contains Fe, not among elements Li, O, P"),

@@ -16,6 +16,7 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from mattergen_lite.curation import (
     assign_splits,
     canonical_crystal,
+    canonical_rows,
     crystal_row,
     describe,
     find_duplicates,
@@ -25,7 +26,7 @@ from mattergen_lite.curation import (
     table_from_rows,
     write_table,
 )
-from mattergen_lite.io import StructureRecord, read_structures
+from mattergen_lite.io import Document, StructureRecord, read_structures
 
 TIGHT = StructureMatcher(ltol=0.01, stol=0.01, angle_tol=0.5, scale=False)
 ALL = [
@@ -280,3 +281,18 @@ def test_embedded_table_is_canonical():
     assert max(info.sizes) == 20
     assert info.splits["train"] > 25_000
     assert 7_000 < info.splits["test"] < 7_500
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("split", [1]), ("num_atoms", ["two"]), ("atomic_numbers", [3]), ("lattice", [["a"]])],
+)
+def test_a_table_of_other_types_is_one_line(tmp_path, column, values):
+    (row,), _ = canonical_rows(
+        [Document("salt", "row", {"structure": crystals.nacl().as_dict()})], 0, 20
+    )
+    table = table_from_rows([row | {"split": "train"}])
+    place = table.column_names.index(column)
+    pq.write_table(table.set_column(place, column, pa.array(values)), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=f"column {column} holds"):
+        describe(tmp_path / "a.parquet")

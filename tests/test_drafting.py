@@ -163,7 +163,6 @@ def test_drafts_are_a_function_of_seed_and_number():
         ({"space_group": "none", "num_atoms": "40"}, "at most 20 atoms without symmetry"),
         ({"num_atoms": "60"}, r"this model makes 1\.\.52"),
         ({"formula": "Li7Fe3P2O9", "space_group": "225"}, "space-group 225"),
-        ({"chemical_system": "H-He-Li-Be-B-C-N-O-F-Ne-Na-Mg", "num_atoms": "12"}, "space-group"),
     ],
 )
 def test_what_no_template_holds_is_said_in_one_line(arguments, message):
@@ -291,6 +290,7 @@ def test_placed_atoms_have_the_symmetry_of_the_framework(olivine, tmp_path):
 
     host = parse_host(written(olivine, tmp_path), "Fe,P,O", True, None)
     model = tiny_model()
+    model.config = model.config.model_copy(update={"max_atoms": 52})
     target = Target(drafting=Drafting(constraints=parse_constraints(formula="LiFePO4", host=host)))
     samples = sample(model, range(2), seed=0, options=SamplerOptions(steps=3), target=target)
     for found in to_structures(samples.crystals):

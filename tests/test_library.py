@@ -1,5 +1,6 @@
 """Libraries by their real readers: ASE, a PostgreSQL server, the reference OPTIMADE server."""
 
+import gzip
 import json
 import os
 import shutil
@@ -8,9 +9,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import ase.db
 import numpy as np
@@ -20,6 +25,8 @@ from crystals import li3ps4, nacl, perovskite, rutile, triclinic
 
 from mattergen_lite import library_export, library_import, score
 from mattergen_lite.io import read_structures, write_extxyz
+from mattergen_lite.library import optimade
+from mattergen_lite.library.entries import Entry
 from mattergen_lite.library.exchange import system_filter
 from mattergen_lite.library.optimade import from_optimade, to_optimade
 
@@ -194,11 +201,208 @@ def test_what_cannot_be_asked_is_refused(tmp_path, monkeypatch, run):
 
 
 def test_disordered_and_broken_entries_are_named():
-    from mattergen_lite.library.entries import Entry
-
     entry = to_optimade(Entry("x-salt", nacl(), {"density": 2.1}))
     assert_same_crystal(from_optimade(entry).structure, nacl())
     entry["attributes"]["species"][0]["concentration"] = [0.5]
     assert "partly occupied" in from_optimade(entry).error
     entry["attributes"]["lattice_vectors"] = None
     assert from_optimade(entry).error
+
+
+# Servers of strangers
+
+
+@pytest.fixture
+def server():
+    """A server that answers what it is told to, by path."""
+    answers = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body, headers = answers[urlsplit(self.path).path]
+            self.send_response(200 if b"errors" not in body[:10] else 400)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            with suppress(OSError):  # whoever asked has left
+                self.wfile.write(body)
+
+        def log_message(self, *arguments):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        thread = threading.Thread(target=running.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{running.server_port}", answers
+        running.shutdown()
+        thread.join()
+
+
+def page(entries, **more):
+    return json.dumps({"data": entries} | more).encode(), {}
+
+
+ENTRY = to_optimade(Entry("x-salt", nacl(), {}))
+
+
+def test_a_provider_without_extras_is_read(server, tmp_path):
+    """No meta, links as objects, an entry without a name and one without anything."""
+    address, answers = server
+    second = {"links": {"next": {"href": f"{address}/second"}}}
+    answers["/v1/structures"] = page([ENTRY, {"attributes": ENTRY["attributes"]}, 7], **second)
+    answers["/second"] = page([ENTRY | {"id": None}, {}], links={"next": None})
+    outcome = library_import(address, tmp_path / "out.parquet")
+    assert (outcome.number, outcome.unreadable) == (3, 2)
+    names = [one.name for one in read_structures(tmp_path / "out.parquet")]
+    assert names == ["x-salt", "#2", "#4"]
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda at: (gzip.compress(bytes(10**8)), {"Content-Encoding": "gzip"}), "more than"),
+        (lambda at: (b" " * 10**8, {}), "more than"),
+        (lambda at: page([ENTRY], links={"next": f"{at}/v1/structures"}), "in circles"),
+        (lambda at: page([], links={"next": f"{at}/elsewhere"}), "in circles"),
+        (lambda at: page([ENTRY], links={"next": "http://192.0.2.1/x"}), "pages of its own"),
+        (lambda at: page([ENTRY], links={"next": "file:///etc/passwd"}), "pages of its own"),
+        (lambda at: (b"[" * 100_000, {}), "no JSON"),
+        (lambda at: (b"<html>", {}), "no JSON"),
+        (lambda at: (b"[]", {}), "no OPTIMADE page"),
+        (lambda at: (b'{"data": {"a": 1}}', {}), "no OPTIMADE page"),
+        (lambda at: (b'{"errors": [{"detail": "not\\nnow"}]}', {}), "answers 400: not now"),
+    ],
+)
+def test_hostile_providers_are_one_line(server, tmp_path, monkeypatch, answer, reason):
+    monkeypatch.setattr(optimade, "MAX_PAGE", 2**20)
+    address, answers = server
+    answers["/v1/structures"] = answer(address)
+    for path in ("/second", "/elsewhere"):
+        answers[path] = page([])
+    with pytest.raises(ValueError, match=reason) as refused:
+        library_import(address, tmp_path / "out.parquet")
+    assert "\n" not in str(refused.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_links_beside_a_library_are_not_followed(run, tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / ".out.jsonl.body").symlink_to(victim)
+    library_export(run, str(tmp_path / "out.jsonl"))
+    assert victim.read_text() == "precious"
+
+
+# Runs that are not what they say
+
+
+def scored(folder, crystals, names, **options):
+    write_extxyz(crystals, folder.with_suffix(".xyz"), [{"name": name} for name in names])
+    score(folder.with_suffix(".xyz"), out=folder, relax=False, num_workers=0, **options)
+    return folder
+
+
+def exported(run, tmp_path):
+    """Formula of every entry by its id, and formula of its structure."""
+    path = tmp_path / "out.jsonl"
+    library_export(run, str(path))
+    lines = [json.loads(line) for line in path.read_text().splitlines()[2:]]
+    return {
+        one["id"].partition("-")[2]: (
+            one["attributes"]["_mglite_formula"],
+            one["attributes"]["chemical_formula_descriptive"],
+        )
+        for one in lines
+    }
+
+
+def test_repeated_names_keep_their_own_structures(tmp_path):
+    run = scored(tmp_path / "run", [nacl(), rutile(), perovskite()], ["same", "same", "my a.cif"])
+    found = exported(run, tmp_path)
+    assert len(found) == 3
+    assert all(judged == stored for judged, stored in found.values())
+    assert "my a.cif" in found
+
+
+def test_an_overwritten_run_leaves_nothing(tmp_path):
+    out = scored(tmp_path / "run", [nacl()], ["a"])
+    for name in ("relaxed.extxyz", "audit.json", "candidates.csv", "notes.txt"):
+        (out / name).write_bytes((out / "structures.extxyz").read_bytes())
+    (out / "relaxed" / "old").mkdir(parents=True)
+    scored(tmp_path / "run", [rutile()], ["a"], overwrite=True)
+    assert exported(out, tmp_path) == {"a": ("TiO2", "TiO2")}
+    left = {path.name for path in out.iterdir()}
+    assert not left & {"relaxed.extxyz", "audit.json", "candidates.csv"}
+    assert "notes.txt" in left  # which is not ours
+    assert not (out / "relaxed" / "old").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda out: (out / "structures.extxyz").unlink(), "holds no structures"),
+        (lambda out: (out / "structures.extxyz").write_text("junk"), "is damaged"),
+        (lambda out: (out / "scores.parquet").unlink(), "has no candidates.parquet or"),
+        (lambda out: (out / "scores.parquet").write_bytes(b"junk"), "cannot read table"),
+        (lambda out: (out / "run.json").write_text("[1"), "cannot read"),
+        (lambda out: (out / "run.json").write_text("[1]"), "no record of a run"),
+        (lambda out: (out / "run.json").write_text('{"format": 2}'), "newer version"),
+        (
+            lambda out: write_extxyz([rutile()], out / "structures.extxyz", [{"rank": 1}]),
+            "rank 1 is NaCl in the table and TiO2",
+        ),
+        (lambda out: write_extxyz([nacl()], out / "structures.extxyz", [{}]), "no rank of its own"),
+    ],
+)
+def test_a_damaged_run_is_not_exported(tmp_path, damage, reason):
+    out = scored(tmp_path / "run", [nacl()], ["a"])
+    damage(out)
+    with pytest.raises(ValueError, match=reason):
+        library_export(out, str(tmp_path / "library.jsonl"))
+    assert not (tmp_path / "library.jsonl").exists()
+
+
+def test_scoring_a_run_keeps_names_and_relaxations(tmp_path):
+    out = scored(tmp_path / "run", [nacl(), rutile()], ["my salt.cif", "000012"])
+    relaxed = rutile().scale_lattice(70)
+    (rank,) = (
+        row["rank"]
+        for row in pq.read_table(out / "scores.parquet").to_pylist()
+        if row["formula"] == "TiO2"
+    )
+    write_extxyz([relaxed], out / "relaxed.extxyz", [{"name": "000012", "rank": rank}])
+    again = score(out, out=tmp_path / "again", relax=False, num_workers=0)
+    assert {one.raw.name for one in again.candidates} == {"my salt.cif", "000012"}
+    volumes = {one.raw.name: one.structure.volume for one in again.candidates}
+    assert volumes["000012"] == pytest.approx(70)
+    assert all("stability, unknown" in one.verdict or one.failed for one in again.candidates)
+
+
+def test_ranks_do_not_depend_on_the_order_of_the_files(tmp_path):
+    crystals, names = [nacl(), rutile(), perovskite()], ["a", "b", "c"]
+    first = scored(tmp_path / "first", crystals, names)
+    second = scored(tmp_path / "second", crystals[::-1], names[::-1])
+    ranks = [
+        [row["name"] for row in pq.read_table(out / "scores.parquet").to_pylist()]
+        for out in (first, second)
+    ]
+    assert ranks[0] == ranks[1]
+
+
+def test_long_and_odd_names_cost_nothing(tmp_path):
+    names = ["x" * 300, "=cmd|' /C calc'!A0", "a/b/" + "y" * 400, "é" * 200]
+    out = scored(tmp_path / "run", [nacl()] * 4, names)
+    table = (out / "scores.csv").read_text()
+    assert ",=cmd" not in table
+    assert "'=cmd" in table
+    assert len(list((out / "cifs").iterdir())) == 4
+
+
+def test_a_file_whose_name_is_no_text_is_judged(tmp_path):
+    source = tmp_path / "in"
+    source.mkdir()
+    nacl().to(str(source / "a.cif"))
+    os.rename(os.fsencode(source / "a.cif"), os.fsencode(source) + b"/\xff\xfe.cif")  # noqa: PTH104
+    judged = score(source, out=tmp_path / "out", relax=False, num_workers=0)
+    assert [one.raw.name for one in judged.candidates] == ["__.cif"]

@@ -4,6 +4,7 @@ import math
 from functools import partial
 from pathlib import Path
 
+import pytest
 from crystals import nacl, rutile, triclinic
 from pydantic import TypeAdapter
 
@@ -59,6 +60,28 @@ def test_a_line_cut_short_costs_only_itself(tmp_path):
         assert Journal(pool, path).ask(question(log), [1.0, 2.0]) == [1.0, 2.0]
         assert Journal(pool, path).ask(question(log), [1.0, 2.0]) == [1.0, 2.0]
     assert log.read_text().split() == ["1.0", "2.0", "2.0"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["[1, 2]", "7", '{"key": "a"}', "\x00\x00", '{"key": 1, "answer": 1}', "[" * 100_000, "null"],
+)
+def test_lines_of_another_shape_are_worked_out_again(tmp_path, damage):
+    log, path = tmp_path / "log", tmp_path / "journal.jsonl"
+    path.write_text(damage)
+    with Pool(0) as pool:
+        assert Journal(pool, path).ask(question(log), [1.0]) == [1.0]
+        spoilt = path.read_text().replace('"answer": 1.0', '"answer": {"x": []}')
+        path.write_text(spoilt)
+        assert Journal(pool, path).ask(question(log), [1.0]) == [1.0]
+    assert log.read_text().split() == ["1.0", "1.0"]
+
+
+def test_a_journal_of_a_newer_version_is_one_line(tmp_path):
+    log, path = tmp_path / "log", tmp_path / "journal.jsonl"
+    path.write_text('{"format": 2, "key": "a", "answer": 1.0}')
+    with Pool(0) as pool, pytest.raises(ValueError, match=r"format 2, .* remove the file"):
+        Journal(pool, path).ask(question(log), [1.0])
 
 
 def test_scores_survive_the_journal(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -102,6 +103,34 @@ def test_results_come_as_they_are_ready():
 def test_preloaded_workers_have_imported_the_module():
     with Pool(1, preload="colorsys") as pool:
         assert list(pool.map(is_imported, ["colorsys", "chunk"], time_limit=30.0)) == [True, False]
+
+
+def take_memory(item: int) -> int:
+    return len(bytearray(item))
+
+
+def test_memory_is_limited():
+    with Pool(1) as pool:
+        small, large = pool.map(take_memory, [1000, 2**30], time_limit=30.0, memory_limit=2**29)
+    assert small == 1000
+    assert large == Failure("needs more memory than a process may take")
+
+
+@pytest.mark.parametrize("preload", [None, "smact"])
+def test_nothing_is_imported_from_the_current_folder(tmp_path, monkeypatch, preload):
+    """A data set may come with a smact.py: it must not run when crystals beside it are judged."""
+    for name in ("smact", "pickle", "torch", "colorsys"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), "", *sys.path])
+    with Pool(1, preload=preload) as pool:
+        (found,) = pool.map(place_of, ["colorsys"], time_limit=60.0)
+    assert not (tmp_path / "ran").exists()
+    assert not found.startswith(str(tmp_path))
+
+
+def place_of(module: str) -> str:
+    return import_module(module).__file__
 
 
 def test_negative_workers_are_refused():

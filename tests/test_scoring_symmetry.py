@@ -1,5 +1,6 @@
 """Space groups and standard cells of crystals with known answers."""
 
+import numpy as np
 import pytest
 import spglib
 from crystals import (
@@ -13,6 +14,7 @@ from crystals import (
     triclinic,
 )
 from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Structure
 
 from mattergen_lite.scoring.symmetry import (
     conventional_structure,
@@ -82,3 +84,13 @@ def test_overlapping_atoms_are_refused(monkeypatch, old_handling):
     with pytest.raises(ValueError, match="do atoms overlap"):
         symmetry(overlapping)
     assert space_group(overlapping, 0.1) == 1
+
+
+@pytest.mark.parametrize("where", ["cell", "coordinates"])
+def test_what_is_not_finite_has_no_symmetry(where):
+    """spglib would end the process with a segmentation fault."""
+    lattice = np.eye(3) * (np.nan if where == "cell" else 4)
+    broken = Structure(lattice, ["Na"], [[np.nan if where == "coordinates" else 0, 0, 0]])
+    with pytest.raises(ValueError, match="not finite"):
+        symmetry(broken)
+    assert space_group(broken, 0.1) == 1

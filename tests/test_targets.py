@@ -158,7 +158,7 @@ def test_mistakes_name_the_value(text, message):
     ("guidance", "message"),
     [
         (["much"], "guidance 'much': expected a weight"),
-        (["band_gap=-1"], "guidance 'band_gap=-1': expected a weight of 0 or more"),
+        (["band_gap=-1"], "guidance 'band_gap=-1': expected a weight of 0 to 100"),
         (["nan"], "expected a weight"),
         (["space_group=2"], "guidance of 'space_group' without a condition"),
         (["2", "3"], "guidance '3' is given twice"),

@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter
 
 from mattergen_lite.campaign.plan import Unit
-from mattergen_lite.io import atomic_path, structure_to_json
+from mattergen_lite.folders import atomic_path
+from mattergen_lite.io import structure_to_json
 from mattergen_lite.scoring.candidate import Candidate, Outcome
 from mattergen_lite.scoring.credibility import Credibility
 from mattergen_lite.scoring.elasticity import Elasticity
@@ -138,8 +139,18 @@ def receipts(run_dir: Path) -> Iterator[Receipt]:
 
 
 def read_receipt(path: Path) -> Receipt:
-    """What one stored unit says about itself."""
-    return _RECEIPT.validate_json(pq.read_schema(path).metadata[_PROVENANCE])
+    """What one stored unit says about itself.
+
+    Raises:
+        ValueError: If its file is damaged.
+    """
+    try:
+        return _RECEIPT.validate_json(pq.read_schema(path).metadata[_PROVENANCE])
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is damaged ({str(error).splitlines()[0][:200]}): remove it, and the same "
+            "command makes it again"
+        ) from None
 
 
 def stored_candidate(text: str) -> Candidate:

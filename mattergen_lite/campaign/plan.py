@@ -8,7 +8,6 @@ of determinants; only the number of samples may grow.
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -22,6 +21,8 @@ from mattergen_lite.io import Document, iter_documents, write_text
 from mattergen_lite.model import find_checkpoint
 
 MANIFEST = "campaign.json"
+FORMAT = 1  # of the manifest and its parts; raised when older programs would misread them
+_MANIFEST_TYPES = {"config": dict, "determinants": dict, "num_samples": int}
 
 
 class Unit(NamedTuple):
@@ -61,10 +62,7 @@ class Plan:
         Raises:
             ValueError: If there is none in this folder.
         """
-        try:
-            manifest = json.loads((run_dir / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
-            raise ValueError(f"{run_dir} holds no campaign: expected a {MANIFEST}") from None
+        manifest = read_manifest(run_dir)
         config = CampaignConfig.parse(manifest["config"] | {"run_dir": run_dir})
         return cls(config, manifest["determinants"])
 
@@ -113,6 +111,7 @@ class Plan:
         if path.exists():
             self._check_same(Plan.read(self.config.run_dir))
         manifest = {
+            "format": FORMAT,
             "config": self.config.model_dump(mode="json"),
             "determinants": self.determinants,
             "fingerprint": self.fingerprint,
@@ -137,14 +136,42 @@ class Plan:
             )
 
 
+def read_manifest(run_dir: Path) -> dict[str, object]:
+    """What a campaign's folder says about itself.
+
+    Raises:
+        ValueError: If there is no campaign, or its manifest is damaged or of a newer version.
+    """
+    path = run_dir / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        raise ValueError(f"{run_dir} holds no campaign: expected a {MANIFEST}") from None
+    number = manifest.get("format", 1) if isinstance(manifest, dict) else 1
+    if number != 1 and number != FORMAT:
+        raise ValueError(
+            f"{path} has format {number!r}, this version reads up to {FORMAT}: "
+            "use a newer version of mattergen-lite"
+        )
+    damaged = not isinstance(manifest, dict) or any(
+        not isinstance(manifest.get(name), kind) for name, kind in _MANIFEST_TYPES.items()
+    )
+    if damaged:
+        raise ValueError(f"{path} is damaged: expected {', '.join(_MANIFEST_TYPES)}")
+    return manifest
+
+
 def _named_apart(documents: tuple[Document, ...]) -> tuple[Document, ...]:
     """The documents with a number behind every name that occurred before."""
-    seen = Counter()
+    taken: set[str] = set()
     named = []
     for one in documents:
-        seen[one.name] += 1
-        again = seen[one.name] > 1
-        named.append(replace(one, name=f"{one.name}#{seen[one.name]}") if again else one)
+        name, number = one.name, 1
+        while name in taken:
+            number += 1
+            name = f"{one.name}#{number}"
+        taken.add(name)
+        named.append(replace(one, name=name))
     return tuple(named)
 
 

@@ -1,6 +1,5 @@
 """What a campaign ends with: its shortlist as the files of a run, its counts, what it gave up."""
 
-import csv
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from mattergen_lite.campaign.plan import Plan
 from mattergen_lite.campaign.shortlist import best_candidates
 from mattergen_lite.campaign.status import progress
 from mattergen_lite.campaign.work import judge_options
-from mattergen_lite.io import atomic_path
+from mattergen_lite.io import write_csv
 from mattergen_lite.results import JOURNAL, Judged, Stopwatch, deepened, write_json, write_judged
 from mattergen_lite.scoring.journal import Journal
 from mattergen_lite.scoring.pool import Pool
@@ -75,10 +74,8 @@ def report(run_dir: Path, out: Path, number: int, deeper: Deeper, pool: Pool) ->
 
 def write_quarantine(run_dir: Path, path: Path) -> None:
     """One row a crystal that has no judgement, or no relaxed one, with the reason."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=QUARANTINE)
-        writer.writeheader()
-        writer.writerows(_given_up(run_dir))
+    rows = ([row[name] for name in QUARANTINE] for row in _given_up(run_dir))
+    write_csv(path, QUARANTINE, rows)
 
 
 def _given_up(run_dir: Path) -> Iterator[dict[str, str | None]]:

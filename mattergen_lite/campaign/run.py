@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
@@ -20,6 +21,8 @@ from mattergen_lite.campaign.parts import Receipt, finished_keys
 from mattergen_lite.campaign.plan import Plan, Unit
 from mattergen_lite.campaign.status import Progress, forget_refusals, progress, write_refusal
 from mattergen_lite.campaign.work import judge_options, leftovers, work
+from mattergen_lite.campaign.workers import job_script, require_dask
+from mattergen_lite.config import ClusterConfig, read_yaml
 from mattergen_lite.results import environment
 
 if TYPE_CHECKING:
@@ -30,6 +33,38 @@ if TYPE_CHECKING:
 UNITS_PER_WORKER = 2  # in flight: one being worked on, one waiting at the worker
 FEWEST_IN_FLIGHT = 4  # while workers are still being started
 PATIENCE = 600.0  # s to look for a scheduler that is gone
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryRun:
+    """What a campaign would do."""
+
+    num_units: int
+    num_samples: int
+    run_dir: Path
+    script: str | None  # of the jobs of a batch system
+
+    @classmethod
+    def of(cls, plan: Plan, cluster: Path | None) -> "DryRun":
+        """Look at everything that `run` would, and start nothing.
+
+        Raises:
+            ValueError: As `run` does, before anything is done.
+        """
+        require_dask()
+        judge_options(plan.config.judge)
+        asked = None if cluster is None else ClusterConfig.parse(read_yaml(cluster))
+        return cls(
+            num_units=sum(1 for _ in plan.units()),
+            num_samples=plan.num_samples,
+            run_dir=plan.config.run_dir,
+            script=None if asked is None else job_script(asked),
+        )
+
+    def text(self) -> str:
+        """Lines for a terminal."""
+        counts = f"{self.num_samples} crystals in {self.num_units} units -> {self.run_dir}"
+        return counts if self.script is None else f"{self.script.rstrip()}\n# {counts}"
 
 
 class SchedulerLostError(Exception):

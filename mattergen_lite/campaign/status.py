@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mattergen_lite.campaign.parts import Receipt, receipts
-from mattergen_lite.campaign.plan import MANIFEST, Plan, Unit
+from mattergen_lite.campaign.plan import Plan, Unit, read_manifest
 from mattergen_lite.io import write_text
 from mattergen_lite.scoring.funnel import Funnel
 
@@ -73,7 +73,7 @@ def progress(run_dir: Path) -> Progress:
     sampled = sum(one.num_sampled for one in stored)
     return Progress(
         run_dir=run_dir,
-        num_wanted=json.loads((run_dir / MANIFEST).read_text(encoding="utf-8"))["num_samples"],
+        num_wanted=read_manifest(run_dir)["num_samples"],
         num_sampled=sampled,
         num_units=len(stored),
         funnel=Funnel(num_sampled=sampled, left=dict(left)),
@@ -113,7 +113,11 @@ def forget_refusals(run_dir: Path) -> None:
 
 
 def _refusals(run_dir: Path) -> dict[str, str]:
-    return {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))["reason"]
-        for path in sorted((run_dir / REFUSED).glob("*.json"))
-    }
+    return {path.stem: _reason(path) for path in sorted((run_dir / REFUSED).glob("*.json"))}
+
+
+def _reason(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["reason"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return f"{path.name} is damaged"

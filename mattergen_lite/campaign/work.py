@@ -20,13 +20,19 @@ from mattergen_lite.campaign.parts import CANDIDATES, Receipt, commit, part_path
 from mattergen_lite.campaign.plan import Unit
 from mattergen_lite.config import CampaignConfig, GenerateConfig, JudgeConfig
 from mattergen_lite.generator import Generator, open_generator
-from mattergen_lite.io import StructureRecord, parse_document
+from mattergen_lite.io import StructureRecord
 from mattergen_lite.model import pick_device
-from mattergen_lite.results import JudgeOptions, Stopwatch, environment, judge_all
+from mattergen_lite.processes import Pool
+from mattergen_lite.results import (
+    JudgeOptions,
+    Stopwatch,
+    environment,
+    judge_all,
+    parse_documents,
+)
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.funnel import funnel
 from mattergen_lite.scoring.journal import Journal
-from mattergen_lite.scoring.pool import Pool
 from mattergen_lite.scoring.reference import Reference
 
 JUDGE = "mattergen_lite.scoring.stage"
@@ -123,7 +129,7 @@ def work(config: CampaignConfig, unit: Unit, device: str) -> Receipt:
 def _records(shop: Workshop, config: CampaignConfig, unit: Unit) -> list[StructureRecord]:
     """The crystals of a unit; the same ones, to the last bit, whenever it is asked for."""
     if shop.generator is None:
-        return [parse_document(one) for one in unit.documents]
+        return parse_documents(unit.documents, shop.pool)
     numbers = range(unit.start, unit.stop)
     return next(shop.generator.records(numbers, len(numbers), seed=config.seed))
 

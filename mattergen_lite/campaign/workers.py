@@ -4,60 +4,131 @@ Dask does the rest: it hands out units, starts workers again that died and gives
 others. One GPU belongs to one worker.
 """
 
+import shutil
+import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import current_thread, main_thread
 from typing import TYPE_CHECKING
 
 import torch
 
 from mattergen_lite.config import ClusterConfig, WorkersConfig, read_yaml
-from mattergen_lite.scoring.pool import available_cores
+from mattergen_lite.processes import SAFE_PATH, available_cores
 
 if TYPE_CHECKING:
-    from distributed import Client
+    from distributed import Client, Security
     from distributed.deploy.cluster import Cluster
 
     Connect = Callable[[], AbstractContextManager[Client]]
 
 CONNECT_TIMEOUT = 10.0  # s
 LOOPBACK = "127.0.0.1"  # whoever reaches a scheduler may run anything
+# Dask serves pages even without a dashboard: on loopback then, and none but that it is alive.
+NO_DASHBOARD = {"dashboard": False, "dashboard_address": f"{LOOPBACK}:0"}
+NO_PAGES = {
+    f"distributed.{role}.http.routes": ["distributed.http.health"]
+    for role in ("scheduler", "worker")
+}
+# What submits jobs of a kind; None for those that are processes of this machine.
+SUBMIT = {
+    "slurm": "sbatch",
+    "pbs": "qsub",
+    "sge": "qsub",
+    "lsf": "bsub",
+    "oar": "oarsub",
+    "htcondor": "condor_submit",
+    "local": None,
+}
 
 
 def require_dask() -> None:
     """Raise a one-line ValueError if Dask is not installed."""
     try:
-        import dask_jobqueue  # noqa: F401
         import distributed  # noqa: F401
+
+        with _own_interrupts():
+            import dask_jobqueue  # noqa: F401
     except ImportError:
         raise ValueError(
             "campaigns need Dask: expected `pip install 'mattergen-lite[campaign]'`"
         ) from None
 
 
+@contextmanager
+def _own_interrupts() -> Iterator[None]:
+    """Keep what an interrupt does; importing dask_jobqueue makes it an end with exit code 0."""
+    if current_thread() is not main_thread():  # where nothing can change it
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def connection(
-    config: WorkersConfig, scheduler: str | None = None, cluster: Path | None = None
+    config: WorkersConfig,
+    shared: Path,
+    scheduler: str | None = None,
+    cluster: Path | None = None,
 ) -> "Connect":
     """How to reach the workers: each call of the result connects anew.
 
     Args:
         config: Workers on this machine, if nothing else is given.
-        scheduler: Address of a running scheduler, such as tcp://head:8786.
+        shared: Folder that workers elsewhere see too, for the keys they identify themselves with.
+        scheduler: Address of a running scheduler, such as tls://head:8786.
         cluster: YAML of a batch system that is to start the workers.
 
     Raises:
-        ValueError: If both are given, the file is unusable or Dask is not installed.
+        ValueError: If both are given, the file is unusable, or Dask or the batch system is not
+            installed.
     """
     require_dask()
     if scheduler is not None and cluster is not None:
         raise ValueError(f"scheduler {scheduler} and cluster {cluster}: expected one of them")
     if scheduler is not None:
+        _check_address(scheduler)
         return partial(_to_scheduler, scheduler)
     if cluster is not None:
-        return partial(_to_cluster, partial(batch_system, ClusterConfig.parse(read_yaml(cluster))))
+        asked = ClusterConfig.parse(read_yaml(cluster))
+        require_batch_system(asked.kind)
+        return partial(_to_cluster, partial(batch_system, asked, shared))
     return partial(_to_cluster, partial(this_machine, config))
+
+
+def _check_address(address: str) -> None:
+    """Refuse what is no address, and say what an unprotected one means.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    protocol, sign, rest = address.partition("://")
+    if not sign or protocol not in {"tcp", "tls", "ws", "wss"} or not rest:
+        raise ValueError(
+            f"scheduler {address!r}: expected an address such as tls://head:8786 or tcp://head:8786"
+        )
+    if protocol in {"tcp", "ws"} and not rest.startswith((LOOPBACK, "localhost", "[::1]")):
+        print(
+            f"warning: {address} is not protected: whoever reaches it may run anything as you",
+            file=sys.stderr,
+        )
+
+
+def require_batch_system(kind: str) -> None:
+    """Raise a one-line ValueError if jobs cannot be submitted from here."""
+    command = SUBMIT[kind]
+    if command is not None and shutil.which(command) is None:
+        raise ValueError(
+            f"no {command} here, which submits jobs of kind {kind}: expected a machine that has it"
+        )
 
 
 @contextmanager
@@ -78,16 +149,45 @@ def _to_cluster(start: "Callable[[], Cluster]") -> "Iterator[Client]":
 
 def this_machine(config: WorkersConfig) -> "Cluster":
     """Workers on this machine, each watched by a nanny that starts it again if it dies."""
+    import dask
     from distributed import Nanny, Scheduler, SpecCluster
 
     num_gpus = torch.cuda.device_count() if config.device in ("auto", "cuda") else 0
     number = config.count or num_gpus or max(1, available_cores() // config.cores)
+    security = temporary_keys()
+    protected = {"protocol": "tls://", "security": security}
     workers = {
-        index: {"cls": Nanny, "options": _nanny_options(config, index, num_gpus, number)}
+        index: {
+            "cls": Nanny,
+            "options": _nanny_options(config, index, num_gpus, number) | protected,
+        }
         for index in range(number)
     }
-    scheduler = {"cls": Scheduler, "options": {"dashboard": False, "host": LOOPBACK, "port": 0}}
-    return SpecCluster(workers=workers, scheduler=scheduler, silence_logs=50, name="campaign")
+    options = NO_DASHBOARD | {"host": LOOPBACK, "port": 0} | protected
+    with dask.config.set({**NO_PAGES, f"distributed.nanny.pre-spawn-environ.{SAFE_PATH}": "1"}):
+        return SpecCluster(
+            workers=workers,
+            scheduler={"cls": Scheduler, "options": options},
+            security=security,
+            silence_logs=50,
+            name="campaign",
+        )
+
+
+def temporary_keys() -> "Security":
+    """Keys for this campaign only; others on this machine reach its loopback addresses too.
+
+    Raises:
+        ValueError: If cryptography is not installed.
+    """
+    from distributed import Security
+
+    try:
+        return Security.temporary()
+    except ImportError:
+        raise ValueError(
+            "campaigns need cryptography: expected `pip install 'mattergen-lite[campaign]'`"
+        ) from None
 
 
 def _nanny_options(
@@ -105,19 +205,41 @@ def _nanny_options(
         "host": LOOPBACK,
         "nthreads": 1,
         "memory_limit": memory,
-        "dashboard": False,
+        **NO_DASHBOARD,
         "env": environment,
         "silence_logs": 50,
     }
 
 
-def batch_system(config: ClusterConfig) -> "Cluster":
+def batch_system(config: ClusterConfig, shared: Path) -> "Cluster":
     """Workers as jobs of a batch system.
 
     Raises:
         ValueError: If dask-jobqueue does not accept the options.
     """
-    with warnings.catch_warnings():
+    cluster = _unstarted(config, shared)
+    # Not `scale`: jobs that end, such as at their time limit, are to be replaced.
+    cluster.adapt(minimum_jobs=config.jobs, maximum_jobs=config.jobs)
+    return cluster
+
+
+def job_script(config: ClusterConfig) -> str:
+    """The script that would be submitted for each worker; nothing is submitted.
+
+    Raises:
+        ValueError: If dask-jobqueue does not accept the options.
+    """
+    with TemporaryDirectory() as folder, _unstarted(config, Path(folder)) as cluster:
+        return cluster.job_script()
+
+
+def _unstarted(config: ClusterConfig, shared: Path) -> "Cluster":
+    """A cluster without jobs.
+
+    Raises:
+        ValueError: If dask-jobqueue does not accept the options.
+    """
+    with warnings.catch_warnings(), _own_interrupts():
         warnings.simplefilter("ignore")
         import dask_jobqueue
         from dask_jobqueue.local import LocalCluster
@@ -131,10 +253,37 @@ def batch_system(config: ClusterConfig) -> "Cluster":
         "htcondor": dask_jobqueue.HTCondorCluster,
         "local": LocalCluster,  # job scripts run on this machine: to try the options out
     }
+    import dask
+
+    options = protected_options(config, shared)
+    pages = {} if options["scheduler_options"]["dashboard"] else NO_PAGES
     try:
-        cluster = kinds[config.kind](**config.options)
+        with dask.config.set(pages):
+            return kinds[config.kind](**options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{config.kind} options: {error}") from None
-    # Not `scale`: jobs that end, such as at their time limit, are to be replaced.
-    cluster.adapt(minimum_jobs=config.jobs, maximum_jobs=config.jobs)
-    return cluster
+
+
+def protected_options(config: ClusterConfig, shared: Path) -> dict[str, object]:
+    """The options, with keys, without a dashboard, unless they say otherwise.
+
+    Whoever reaches a scheduler may run anything, so it talks to those with the keys only. Jobs
+    import nothing from the folder they are started in.
+    """
+    given = dict(config.options)
+    scheduler = NO_DASHBOARD | given.pop("scheduler_options", {})
+    workers = given.pop("worker_extra_args", [])
+    if not scheduler["dashboard"]:
+        address = NO_DASHBOARD["dashboard_address"]
+        workers = ["--no-dashboard", "--dashboard-address", address, *workers]
+    prologue = given.pop("job_script_prologue", [])
+    if config.kind != "local":  # whose script is a single command
+        prologue = [f"export {SAFE_PATH}=1", *prologue]
+    if "security" not in given and "protocol" not in given:
+        given["security"] = temporary_keys()
+        given.setdefault("shared_temp_directory", str(shared.absolute()))
+    return given | {
+        "scheduler_options": scheduler,
+        "worker_extra_args": workers,
+        "job_script_prologue": prologue,
+    }

@@ -208,26 +208,41 @@ def _positions(framework: Orbits, model: ModelConfig) -> tuple[Position, ...]:
     )
     if framework.space_group == 1:
         return (general,)
+    special = (
+        one
+        for one in _known_positions(framework.space_group, model)
+        if one.is_free or not _occupied(np.array(one.frac_coords), framework)
+    )
+    return (general, *special)
+
+
+def _known_positions(number: int, model: ModelConfig) -> list[Position]:
+    """Special positions on which known crystals of a group have atoms, each once."""
     library = template_library(model.max_orbits, model.max_atoms)
     crystals = library.crystals
-    found: dict[tuple, Position] = {}
-    for row in np.flatnonzero(library.space_groups == framework.space_group).tolist():
-        orbits = crystals.orbits(row)
-        start = int(crystals.first_orbit[row])
-        for number, (x, operations) in enumerate(
-            zip(orbits.frac_coords, orbits.operations, strict=True)
-        ):
-            basis = crystals.basis[start + number].numpy()
-            is_free = bool(basis.any())
-            place = x - x @ np.linalg.pinv(basis) @ basis if is_free else x
-            key = (len(operations), *np.rint(basis.ravel()), *(np.rint(place * 48) % 48))
-            if key not in found and (is_free or not _occupied(place, framework)):
-                found[key] = Position(
-                    frac_coords=tuple(place.tolist()),
-                    operations=tuple(operations.tolist()),
-                    is_free=is_free,
-                )
-    return (general, *(one for one in found.values() if len(one.operations) < len(group.rotations)))
+    owner = np.repeat(np.arange(len(crystals)), crystals.num_orbits.numpy())
+    orbits = np.flatnonzero(library.space_groups[owner] == number)
+    orbits = orbits[crystals.multiplicity.numpy()[orbits] < len(space_group(number).rotations)]
+    sizes = crystals.multiplicity.numpy()[orbits]
+    basis = crystals.basis.numpy()[orbits].astype(float)
+    places = crystals.frac_coords.numpy()[orbits].astype(float)
+    inside = np.linalg.pinv(basis) @ basis  # onto the free directions, which do not count
+    places = places - (places[:, None] @ inside)[:, 0]
+    marks = np.concatenate(
+        [sizes[:, None], np.rint(basis).reshape(-1, 9), np.rint(places * 48) % 48], axis=1
+    )
+    found = []
+    for index in np.sort(np.unique(marks, axis=0, return_index=True)[1]).tolist():
+        row = int(owner[orbits[index]])
+        operations = crystals.orbits(row).operations[orbits[index] - int(crystals.first_orbit[row])]
+        found.append(
+            Position(
+                frac_coords=tuple(places[index].tolist()),
+                operations=tuple(operations.tolist()),
+                is_free=bool(basis[index].any()),
+            )
+        )
+    return found
 
 
 def _occupied(place: np.ndarray, framework: Orbits) -> bool:

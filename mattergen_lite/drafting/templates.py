@@ -52,7 +52,7 @@ class TemplateDrafting:
         prescribed = True
         rows = np.flatnonzero(fits)
         if constraints.formula:
-            exact = [row for row in rows if library.holds(row, constraints.formula)]
+            exact = [row for row in rows.tolist() if library.holds(row, constraints.formula)]
             prescribed = bool(exact)
             rows = np.array(exact) if exact else rows
         elif constraints.required:

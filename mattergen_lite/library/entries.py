@@ -2,17 +2,19 @@
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
 from mattergen_lite.campaign.parts import part_paths
 from mattergen_lite.campaign.plan import MANIFEST
-from mattergen_lite.io import read_structures, structure_from_json
-from mattergen_lite.results import FRAMES, RECORD, RELAXED_FRAMES
+from mattergen_lite.io import structure_from_json
+from mattergen_lite.results import RECORD, read_run
 from mattergen_lite.scoring.score import Cell
 
 TABLES = ("candidates.parquet", "scores.parquet")
@@ -50,7 +52,7 @@ def entries(source: Path, *, passed_only: bool = False) -> Iterator[Entry]:
 
 def _of_campaign(source: Path) -> Iterator[Entry]:
     for path in part_paths(source):
-        for row in pq.read_table(path).to_pylist():
+        for row in _rows(path, ("unit", "name", "error", "atomic_numbers")):
             if row["error"] is None and row["atomic_numbers"]:
                 structure = _structure(row)
                 yield Entry(f"{row['unit'][:12]}-{row['name']}", structure, _judgement(row))
@@ -68,13 +70,45 @@ def _structure(row: Mapping[str, object]) -> Structure:
 
 
 def _of_run(source: Path) -> Iterator[Entry]:
+    """Rows of the table with the structures of their ranks; names may occur twice.
+
+    Raises:
+        ValueError: If the run has no table, or not the structure of every judged row.
+    """
     prefix = hashlib.sha256((source / RECORD).read_bytes()).hexdigest()[:12]
-    table = next(source / name for name in TABLES if (source / name).exists())
-    files = [source / name for name in (FRAMES, RELAXED_FRAMES) if (source / name).exists()]
-    structures = {one.name: one.structure for path in files for one in read_structures(path)}
-    for row in pq.read_table(table).to_pylist():
-        if row["error"] is None and structures.get(row["name"]) is not None:
-            yield Entry(f"{prefix}-{row['name']}", structures[row["name"]], _judgement(row))
+    table = next((source / name for name in TABLES if (source / name).exists()), None)
+    if table is None:
+        raise ValueError(f"{source} has no {' or '.join(TABLES)}: run it again")
+    ids = Counter[str]()
+    structures = {one.rank: one.structure for one in read_run(source, relaxed=True)}
+    for row in _rows(table, ("rank", "name", "error", "formula")):
+        if row["error"] is not None:
+            continue
+        structure = structures.get(row["rank"])
+        if structure is None or structure.composition.reduced_formula != row["formula"]:
+            found = "none" if structure is None else structure.composition.reduced_formula
+            raise ValueError(
+                f"{source} is damaged: rank {row['rank']} is {row['formula']} in the table and "
+                f"{found} among the structures: run it again"
+            )
+        ids[row["name"]] += 1
+        again = f"#{row['rank']}" if ids[row["name"]] > 1 else ""
+        yield Entry(f"{prefix}-{row['name']}{again}", structure, _judgement(row))
+
+
+def _rows(path: Path, needed: Sequence[str]) -> list[dict[str, Cell]]:
+    """Rows of a table.
+
+    Raises:
+        ValueError: If it is damaged or lacks a column.
+    """
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"cannot read table {path}: {str(error).splitlines()[0]}") from None
+    if missing := [name for name in needed if name not in table.column_names]:
+        raise ValueError(f"{path} has no column {missing[0]}: run it again")
+    return table.to_pylist()
 
 
 def _judgement(row: Mapping[str, Cell]) -> dict[str, Cell]:

@@ -1,6 +1,5 @@
 """Both directions: a finished run into a library, somebody's library into a crystal table."""
 
-import csv
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from mattergen_lite.elements import atomic_number
-from mattergen_lite.io import StructureRecord, atomic_path, structure_to_json
+from mattergen_lite.folders import atomic_path
+from mattergen_lite.io import StructureRecord, structure_to_json, write_csv
 from mattergen_lite.library.ase_database import write_database
 from mattergen_lite.library.entries import entries
 from mattergen_lite.library.materials_project import FIELDS, read_materials_project
@@ -120,8 +120,7 @@ def write_records(records: Iterable[StructureRecord], out: Path) -> Exchanged:
     with atomic_path(out) as temporary:
         pq.write_table(table, temporary)
     if broken:
-        with atomic_path(f"{out}.errors.csv") as temporary, temporary.open("w", newline="") as file:
-            csv.writer(file).writerows([("name", "error"), *((b.name, b.error) for b in broken)])
+        write_csv(f"{out}.errors.csv", ("name", "error"), ((b.name, b.error) for b in broken))
     return Exchanged(number=len(rows), unreadable=len(broken), where=str(out))
 
 

@@ -1,50 +1,69 @@
 """Libraries in the language of OPTIMADE (Andersen et al., Sci. Data 2021, 8, 217), both ways.
 
 Written as OPTIMADE JSON Lines, which any OPTIMADE server can publish as it is; read from any
-provider by `optimade`'s own client. Judgements are fields with the prefix `_mglite_`.
+provider. Judgements are fields with the prefix `_mglite_`.
 """
 
 import json
+import math
+import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 import numpy as np
+from numpy.linalg import LinAlgError
 
 from mattergen_lite.elements import atomic_number
-from mattergen_lite.io import StructureRecord, atomic_path, build_structure
+from mattergen_lite.folders import atomic_path
+from mattergen_lite.formats.structures import (
+    check_count,
+    check_isotope,
+    check_lattice,
+    check_periodic,
+)
+from mattergen_lite.io import StructureRecord, build_structure, shown_name
 from mattergen_lite.library.entries import Entry
 from mattergen_lite.scoring.score import Cell
 
 PREFIX = "_mglite_"
 API_VERSION = "1.2.0"
 _TYPES = {bool: "boolean", int: "integer", float: "float", str: "string"}
+# What a stranger may send.
+MAX_PAGE = 64 * 2**20  # bytes, unpacked
+MAX_ENTRIES = 1_000_000
+PAGE_LIMIT = 100  # entries asked for at once
+CHUNK = 2**16  # bytes
+TIMEOUT = 30.0  # s of silence
+PAGE_TIME_LIMIT = 300.0  # s a page
 _FIELDS = (
     "lattice_vectors",
     "cartesian_site_positions",
     "species",
     "species_at_sites",
     "structure_features",
+    "dimension_types",
 )
 
 
 def write_jsonl(entries: Iterable[Entry], path: Path) -> int:
     """Write entries as OPTIMADE JSON Lines; returns how many."""
     written, types = 0, {}
-    body = path.with_name(f".{path.name}.body")
-    try:
-        with body.open("w", encoding="utf-8") as file:
-            for one in entries:
-                file.write(json.dumps(to_optimade(one)) + "\n")
-                written += 1
-                types |= {name: type(value) for name, value in one.judgement.items()}
+    # The header describes what comes after it, so the body is written first, and elsewhere.
+    with TemporaryFile("w+", encoding="utf-8", dir=path.parent) as body:
+        for one in entries:
+            body.write(json.dumps(to_optimade(one)) + "\n")
+            written += 1
+            types |= {name: type(value) for name, value in one.judgement.items()}
+        body.seek(0)
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             for line in (_header(), _description(types)):
                 file.write(json.dumps(line) + "\n")
-            with body.open(encoding="utf-8") as lines:
-                file.writelines(lines)
-    finally:
-        body.unlink(missing_ok=True)
+            shutil.copyfileobj(body, file)
     return written
 
 
@@ -106,6 +125,8 @@ def read_provider(
 ) -> Iterator[StructureRecord]:
     """Structures that an OPTIMADE provider finds.
 
+    A provider is a stranger: what it sends is bounded in size, number and time.
+
     Args:
         address: Base URL of the provider, without the version.
         filter_text: In OPTIMADE's filter language; empty for everything.
@@ -113,49 +134,136 @@ def read_provider(
         fields: Properties to take along, such as _exmpl_band_gap.
 
     Raises:
-        ValueError: If the client is not installed, the filter is wrong or the provider fails.
+        ValueError: If the client is not installed, the filter is wrong, or the provider fails or
+            answers with something else than OPTIMADE.
     """
+    _check_filter(filter_text)
+    query = {"response_fields": ",".join([*_FIELDS, *fields])}
+    query |= {"filter": filter_text} if filter_text else {}
+    if limit is not None:
+        query["page_limit"] = str(min(limit, PAGE_LIMIT))
+    url: str | None = f"{address.rstrip('/')}/v1/structures?{urlencode(query)}"
+    number, seen = 0, set()
+    while url is not None:
+        seen.add(url)
+        page = _page(url, address)
+        for resource in page["data"]:
+            if number == limit:
+                return
+            if number == MAX_ENTRIES:
+                raise ValueError(f"{address} has more than {MAX_ENTRIES} entries: expected a limit")
+            yield from_optimade(resource, fields, number := number + 1)
+        url = _next(page, address)
+        if url in seen or (url is not None and not page["data"]):
+            raise ValueError(f"{address} goes round in circles after {number} entries: try a limit")
+
+
+def _check_filter(text: str) -> None:
     try:
-        from optimade.client import OptimadeClient
         from optimade.exceptions import BadRequest
         from optimade.filterparser import LarkParser
     except ImportError:
         raise ValueError("OPTIMADE needs `pip install 'mattergen-lite[library]'`") from None
     try:
-        LarkParser().parse(filter_text) if filter_text else None
+        LarkParser().parse(text) if text else None
     except BadRequest as error:
-        raise ValueError(f"filter {filter_text!r}: {error.detail.splitlines()[0]}") from None
-    client = OptimadeClient(
-        base_urls=[address], max_results_per_provider=limit or -1, use_async=False, silent=True
-    )
-    found = client.get(
-        filter=filter_text, endpoint="structures", response_fields=[*_FIELDS, *fields]
-    )
-    answer = found["structures"][filter_text][address]
-    if answer["errors"]:
-        raise ValueError(f"{address}: {str(answer['errors'][0]).splitlines()[0]}")
-    for resource in answer["data"][:limit]:
-        yield from_optimade(resource, fields)
+        raise ValueError(f"filter {text!r}: {error.detail.splitlines()[0]}") from None
 
 
-def from_optimade(resource: Mapping, fields: Sequence[str] = ()) -> StructureRecord:
-    """A structure resource as a record; what is wrong with it ends in the record's `error`."""
-    name, attributes = str(resource["id"]), resource["attributes"]
+def _page(url: str, address: str) -> dict[str, Any]:
+    """One page of an answer: an object with a list `data`."""
     try:
+        page = json.loads(_body(url, address))
+    except (ValueError, RecursionError) as error:
+        if str(error).startswith(address):
+            raise
+        raise ValueError(f"{address} answers with no JSON: {str(error)[:200]}") from None
+    if not isinstance(page, dict) or not isinstance(page.get("data"), list):
+        raise ValueError(f"{address} answers with no OPTIMADE page: expected a list of entries")
+    return page
+
+
+def _body(url: str, address: str) -> bytes:
+    """What a server sends, unpacked, up to `MAX_PAGE` bytes."""
+    import requests
+
+    end, parts, size = time.monotonic() + PAGE_TIME_LIMIT, [], 0
+    try:
+        with requests.get(url, timeout=TIMEOUT, stream=True) as response:
+            for part in response.iter_content(CHUNK):
+                parts.append(part)
+                size += len(part)
+                if size > MAX_PAGE:
+                    raise ValueError(f"{address} sends more than {MAX_PAGE} bytes a page: refused")
+                if time.monotonic() > end:
+                    raise ValueError(f"{address} sent no page within {PAGE_TIME_LIMIT:g} s")
+    except requests.RequestException as error:
+        raise ValueError(f"{address}: {type(error).__name__}: {str(error)[:200]}") from None
+    body = b"".join(parts)
+    if response.status_code != 200:
+        raise ValueError(f"{address} answers {response.status_code}: {_said(body)}")
+    return body
+
+
+def _said(body: bytes) -> str:
+    """What an error page says, in one line."""
+    try:
+        (error, *_) = json.loads(body)["errors"]
+        text = str(error.get("detail") or error.get("title"))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        text = body[:200].decode(errors="replace")
+    return " ".join(text.split())[:200]
+
+
+def _next(page: Mapping[str, Any], address: str) -> str | None:
+    """Address of the next page, on the same host; None after the last."""
+    links = page.get("links")
+    found = links.get("next") if isinstance(links, Mapping) else None
+    if isinstance(found, Mapping):
+        found = found.get("href")
+    if not found:
+        return None
+    parts = urlsplit(str(found))
+    if parts.scheme not in {"http", "https"} or parts.hostname != urlsplit(address).hostname:
+        raise ValueError(f"{address} leads to {str(found)[:100]!r}: expected pages of its own")
+    return str(found)
+
+
+def from_optimade(resource: object, fields: Sequence[str] = (), number: int = 1) -> StructureRecord:
+    """A structure resource as a record; what is wrong with it ends in the record's `error`.
+
+    Args:
+        resource: As the provider sent it.
+        fields: Properties to take along.
+        number: Of the resource in the answer, its name if it has none.
+    """
+    name = f"#{number}"
+    if not isinstance(resource, Mapping):
+        return StructureRecord(name, None, f"{str(resource)[:40]!r} is no entry")
+    try:
+        name = shown_name(str(resource.get("id") or name))
+        attributes = resource["attributes"]
         elements = {one["name"]: _element(one) for one in attributes["species"]}
         lattice = np.array(attributes["lattice_vectors"], dtype=float)
         positions = np.array(attributes["cartesian_site_positions"], dtype=float)
+        check_periodic([bool(one) for one in attributes.get("dimension_types") or (1, 1, 1)])
+        check_lattice(lattice)
         numbers = [elements[site] for site in attributes["species_at_sites"]]
+        check_count(len(numbers))
         structure = build_structure(lattice, numbers, positions @ np.linalg.inv(lattice))
-    except (ValueError, TypeError, KeyError, np.linalg.LinAlgError) as error:
-        return StructureRecord(name, None, f"{type(error).__name__}: {error}")
+    except (ValueError, TypeError, KeyError, AttributeError, IndexError, LinAlgError) as error:
+        return StructureRecord(name, None, f"{type(error).__name__}: {str(error)[:500]}")
     values: dict[str, Cell] = {one: attributes.get(one) for one in fields}
-    numeric = {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
+    numeric = {
+        k: float(v) for k, v in values.items() if isinstance(v, int | float) and math.isfinite(v)
+    }
     return StructureRecord(name, structure, None, numeric)
 
 
 def _element(species: Mapping) -> int:
     """Atomic number of a species that is one element on a full site."""
+    if species.get("mass") and species["chemical_symbols"] == ["H"]:
+        check_isotope("D" if species["mass"][0] > 1.5 else "H", f"site {species['name']!r}")
     if len(species["chemical_symbols"]) != 1 or species["concentration"][0] != 1:
         raise ValueError(f"partly occupied site {species['name']!r}: expected ordered crystals")
     return atomic_number(species["chemical_symbols"][0])

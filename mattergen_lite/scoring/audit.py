@@ -15,7 +15,7 @@ import numpy as np
 from pymatgen.core import Composition, Element
 
 from mattergen_lite.elements import periodic_table_position, symbols
-from mattergen_lite.io import atomic_path
+from mattergen_lite.folders import atomic_path
 from mattergen_lite.scoring.credibility import (
     is_all_metal,
     is_dopant_like,

@@ -5,6 +5,7 @@ metastable, then by its flags. Uniqueness, novelty and geometry are those of the
 where there is one.
 """
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -250,6 +251,17 @@ def _words_on_novelty(score: Score) -> str | None:
 
 
 def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates with their ranks, best first; equals keep their order."""
-    order = sorted(candidates, key=lambda candidate: candidate.merit)
+    """The candidates with their ranks, best first; equals by what they are, not as they came."""
+    order = sorted(candidates, key=lambda candidate: (candidate.merit, _content(candidate)))
     return [replace(candidate, rank=place) for place, candidate in enumerate(order, start=1)]
+
+
+def _content(candidate: Candidate) -> tuple[str, str, str]:
+    """Orders candidates of equal merit, whatever the order and the number of their files."""
+    structure = candidate.structure
+    cell = (
+        b""
+        if structure is None
+        else structure.lattice.matrix.tobytes() + structure.frac_coords.tobytes()
+    )
+    return candidate.raw.formula, hashlib.sha256(cell).hexdigest(), candidate.raw.name

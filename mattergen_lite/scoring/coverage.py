@@ -28,7 +28,7 @@ from pydantic import TypeAdapter
 from pymatgen.core import Composition, Structure
 from scipy.spatial.distance import cdist
 
-from mattergen_lite.io import atomic_path
+from mattergen_lite.folders import atomic_path
 from mattergen_lite.scoring.journal import Question, structure_identity
 from mattergen_lite.scoring.symmetry import symmetry_dataset
 from mattergen_lite.shapes import Float

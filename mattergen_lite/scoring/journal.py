@@ -1,22 +1,26 @@
 """Answers on disk as they come, so that an interrupted run repeats none of them.
 
 One line of JSON an answer, found again by what was asked: the function with its settings, and the
-content of the item. Failures are not kept: what crashed or timed out is tried again.
+content of the item. Failures are not kept: what crashed or timed out is tried again. A line that is
+damaged or does not fit is worked out again.
 """
 
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from pymatgen.core import Structure
 from tqdm import tqdm
 
-from mattergen_lite.scoring.pool import Failure, Pool
+from mattergen_lite.processes import Failure, Pool
+
+FORMAT = 1  # of a line; raised when older programs would misread it
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -109,24 +113,41 @@ class Journal:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 # The line break comes first: it ends a line that a kill has cut short.
-                file.write("\n" + json.dumps({"key": key, "answer": answer}))
+                line = {"format": FORMAT, "key": key, "answer": answer}
+                file.write("\n" + json.dumps(line))
 
     def _read(self, keys: set[str], answers: TypeAdapter) -> dict[str, Result]:
         """Answers to these questions."""
-        return {
-            key: answers.validate_python(answer) for key, answer in self._lines() if key in keys
-        }
+        known = {}
+        for key, answer in self._lines():
+            if key in keys:
+                with suppress(ValidationError, ValueError, TypeError, KeyError):
+                    known[key] = answers.validate_python(answer)
+        return known
 
     def _lines(self) -> Iterator[tuple[str, object]]:
-        """Whole lines; one that a kill has cut short is left out."""
+        """Whole lines; one that a kill has cut short is left out.
+
+        Raises:
+            ValueError: If a newer version of this program has written the file.
+        """
         if self.path is None or not self.path.exists():
             return
-        for line in self.path.read_text(encoding="utf-8").splitlines():
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            yield entry["key"], entry["answer"]
+        with self.path.open(encoding="utf-8", errors="replace") as file:
+            for line in file:
+                try:
+                    entry = json.loads(line)
+                except (ValueError, RecursionError):
+                    continue
+                if not isinstance(entry, dict) or not {"key", "answer"} <= entry.keys():
+                    continue
+                if entry.get("format", 1) != FORMAT:
+                    raise ValueError(
+                        f"{self.path} has format {entry['format']!r}, this version reads {FORMAT}: "
+                        "use the version that wrote it, or remove the file"
+                    )
+                if isinstance(entry["key"], str):
+                    yield entry["key"], entry["answer"]
 
 
 def structure_identity(structure: Structure) -> str:

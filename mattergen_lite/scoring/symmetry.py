@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import spglib
 from pymatgen.core import Structure
 
@@ -64,8 +65,13 @@ def symmetry_dataset(structure: Structure, symprec: float) -> "SpglibDataset":
     """What spglib finds at this tolerance in Å.
 
     Raises:
-        ValueError: If spglib finds nothing, which it does when atoms are closer than `symprec`.
+        ValueError: If spglib finds nothing, which it does when atoms are closer than `symprec`, or
+            a number is not finite.
     """
+    if not (
+        np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()
+    ):
+        raise ValueError("a cell or coordinates that are not finite have no symmetry")  # or a crash
     # Symmetry that it sees and cannot refine ends in the result, not on the terminal.
     os.environ.setdefault("SPGLIB_WARNING", "OFF")
     cell = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)

@@ -1,0 +1,1 @@
+"""Structure files as text -> checked pymatgen structures; every reader names what it refuses."""

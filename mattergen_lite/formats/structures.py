@@ -1,0 +1,199 @@
+"""A crystal out of bare numbers, checked: what every reader of structures ends with."""
+
+import math
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from mattergen_lite.elements import MAX_ATOMIC_NUMBER, symbols
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+MAX_ATOMS = 10_000  # larger "crystals" are mistakes or attacks, not unit cells
+MAX_LENGTH = 1000.0  # Å, of a cell vector
+MAX_COORDINATE = 1e6  # cells from the origin, beyond which a fraction has lost its digits
+MIN_VOLUME_RATIO = 1e-4  # cell volume over a·b·c, below which the cell is flat
+
+HYDROGEN_ISOTOPES = {"D": "deuterium", "T": "tritium"}
+_NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?")
+
+
+def build_structure(
+    lattice: ArrayLike, atomic_numbers: Sequence[int], frac_coords: ArrayLike
+) -> "Structure":
+    """Build an ordered structure from bare arrays.
+
+    Args:
+        lattice: 9 numbers, rows a, b, c in Å.
+        atomic_numbers: Z = 1..100 of N atoms.
+        frac_coords: 3N numbers; wrapped into the cell.
+
+    Raises:
+        ValueError: If there are no or too many atoms, not 3 coordinates each, an element is
+            unknown, a number is not finite or far out of range, or the cell is flat.
+    """
+    from pymatgen.core import Structure
+
+    lattice = _numbers(lattice, "lattice").reshape(-1)
+    if lattice.size != 9:
+        raise ValueError(f"lattice has {lattice.size} numbers: expected 9")
+    frac_coords = _numbers(frac_coords, "coordinates").reshape(-1)
+    check_lattice(lattice.reshape(3, 3))
+    check_count(len(atomic_numbers))
+    if frac_coords.size != 3 * len(atomic_numbers):
+        raise ValueError(
+            f"{frac_coords.size} coordinates for {len(atomic_numbers)} atoms: expected 3 each"
+        )
+    frac_coords = frac_coords.reshape(-1, 3)
+    numbers = [_checked_number(number) for number in atomic_numbers]
+    check_coordinates(frac_coords)
+    # Twice, because the remainder of a tiny negative number is exactly 1.0.
+    return Structure(lattice.reshape(3, 3), numbers, frac_coords % 1.0 % 1.0)
+
+
+def _numbers(values: ArrayLike, what: str) -> np.ndarray:
+    try:
+        return np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        raise ValueError(f"{what} {str(values)[:60]!r}: expected numbers") from None
+
+
+def _checked_number(number: int) -> int:
+    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+    if not whole or not 1 <= number <= MAX_ATOMIC_NUMBER:
+        raise ValueError(f"unknown element Z = {number}: expected 1 to {MAX_ATOMIC_NUMBER}")
+    return int(number)
+
+
+def check_count(num_atoms: int) -> None:
+    """Refuse an empty or an absurdly large cell.
+
+    Raises:
+        ValueError: If there are no atoms or more than `MAX_ATOMS`.
+    """
+    if not 0 < num_atoms <= MAX_ATOMS:
+        raise ValueError(f"{num_atoms} atoms: expected 1 to {MAX_ATOMS}")
+
+
+def check_lattice(lattice: np.ndarray) -> None:
+    """Refuse a cell that is no cell.
+
+    Raises:
+        ValueError: If a number is not finite, a vector longer than `MAX_LENGTH` or the cell flat.
+    """
+    if not np.isfinite(lattice).all():
+        raise ValueError(f"lattice is not finite: {lattice.tolist()}")
+    lengths = np.linalg.norm(lattice, axis=1)
+    if lengths.max() > MAX_LENGTH:
+        raise ValueError(f"cell vector of {lengths.max():g} Å: expected at most {MAX_LENGTH:g} Å")
+    volume = abs(np.linalg.det(lattice))
+    if not volume > MIN_VOLUME_RATIO * np.prod(lengths):
+        raise ValueError(f"lattice is singular (volume {volume:.3g} Å³): {lattice.tolist()}")
+
+
+def check_coordinates(frac_coords: np.ndarray) -> None:
+    """Refuse coordinates that say nothing about a place in the cell.
+
+    Raises:
+        ValueError: If one is not finite or beyond `MAX_COORDINATE`; names the atom.
+    """
+    broken = ~np.isfinite(frac_coords).all(axis=1)
+    if broken.any():
+        site = int(broken.argmax())
+        raise ValueError(
+            f"coordinates of atom {site + 1} are not finite: {frac_coords[site].tolist()}"
+        )
+    far = (np.abs(frac_coords) > MAX_COORDINATE).any(axis=1)
+    if far.any():
+        site = int(far.argmax())
+        raise ValueError(
+            f"coordinates of atom {site + 1} are {frac_coords[site].tolist()}: expected at most "
+            f"{MAX_COORDINATE:g} cells from the origin"
+        )
+
+
+def ordered(structure: "Structure") -> "Structure":
+    """Keep bare elements on full sites only: no oxidation states, no site properties.
+
+    Raises:
+        ValueError: If a site is not fully occupied by one element, or it is not periodic.
+    """
+    from pymatgen.core import DummySpecies
+
+    check_periodic(structure.lattice.pbc)
+    for number, site in enumerate(structure, start=1):
+        if not site.is_ordered:
+            raise ValueError(
+                f"atom {number} is partially occupied ({site.species_string}): "
+                "only ordered structures are accepted"
+            )
+        if isinstance(site.specie, DummySpecies):
+            raise ValueError(f"unknown element {site.specie.symbol!r} of atom {number}")
+        check_isotope(site.specie.symbol, f"atom {number}")
+        if isotope := getattr(getattr(site.specie, "element", site.specie), "is_isotope", False):
+            raise ValueError(f"atom {number} is an isotope ({isotope}): expected an element")
+    numbers = [site.specie.Z for site in structure]
+    return build_structure(structure.lattice.matrix, numbers, structure.frac_coords)
+
+
+def check_periodic(pbc: Sequence[bool]) -> None:
+    """Refuse molecules, wires and slabs, which are no crystals.
+
+    Raises:
+        ValueError: If a direction is not periodic.
+    """
+    if len(pbc) != 3 or not all(pbc):
+        shown = " ".join("T" if one else "F" for one in pbc)
+        raise ValueError(f"pbc is {shown}: expected a crystal, periodic in all three directions")
+
+
+def check_isotope(symbol: str, where: str) -> None:
+    """Refuse isotopes of hydrogen, which readers take for hydrogen or for nothing.
+
+    Raises:
+        ValueError: If the symbol is D or T.
+    """
+    if symbol in HYDROGEN_ISOTOPES:
+        raise ValueError(
+            f"{where} is {HYDROGEN_ISOTOPES[symbol]} ({symbol}), which is judged as no element: "
+            "expected H"
+        )
+
+
+def number_of(symbol: str, where: str) -> int:
+    """Atomic number of a chemical symbol.
+
+    Args:
+        symbol: As in the file.
+        where: What has it, for the message.
+
+    Raises:
+        ValueError: If it is none of H to Fm.
+    """
+    check_isotope(symbol, where)
+    if symbol not in symbols()[1:]:
+        raise ValueError(
+            f"unknown element {symbol[:40]!r} of {where}: expected a symbol of Z = 1..100"
+        )
+    return symbols().index(symbol)
+
+
+def parse_number(text: str, what: str) -> float:
+    """A finite number written in decimal digits.
+
+    Args:
+        text: As in the file.
+        what: It is, for the message.
+
+    Raises:
+        ValueError: If it is anything else, "nan" and "inf" included.
+    """
+    if len(text) <= 100 and _NUMBER.fullmatch(text):
+        value = float(text.translate(str.maketrans("dD", "ee")))
+        if math.isfinite(value):
+            return value
+    raise ValueError(f"{what} is {text[:40]!r}: expected a finite number")

@@ -1,0 +1,243 @@
+"""Apply a function to many items in disposable processes: a crash or a hang costs one item.
+
+`concurrent.futures` loses every pending item when a worker dies and cannot stop one that hangs.
+Here each slot owns one worker process, kills it when an item exceeds the time limit and starts
+another; an item whose process dies gets a second one. Workers are fresh interpreters (nothing is
+forked, the caller's `__main__` is not imported again) and use one thread each, so that
+`num_workers` is the number of cores in use. Those that `preload` a module start at once and import
+it while the caller does something else.
+
+Workers import nothing from the current folder, in which a data set of a stranger may lie, and may
+take only so much memory.
+"""
+
+import os
+import pickle
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Timer
+from typing import IO, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+MEMORY_LIMIT = 8 * 2**30  # bytes that a worker may allocate
+SAFE_PATH = "PYTHONSAFEPATH"  # variable that keeps the current folder off Python's path
+
+_SERVE = "from mattergen_lite.processes import serve; serve()"
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+
+_QUIET = {"PYTHONWARNINGS": "ignore", "SPGLIB_WARNING": "OFF"}  # or progress bars would be torn
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why an item has no result."""
+
+    reason: str
+    died: bool = field(default=False, compare=False)  # with its process, not out of time
+
+
+def attempt(function: Callable[[Item], Result], item: Item) -> Result | Failure:
+    """Apply a function; whatever it raises becomes a `Failure`."""
+    try:
+        return function(item)
+    except MemoryError:
+        return Failure("needs more memory than a process may take")
+    except Exception as error:
+        return Failure(f"{type(error).__name__}: {error}")
+
+
+def serve() -> None:
+    """Body of a worker process: answer messages until the input closes.
+
+    A message is `(True, (function, memory limit))`, what to apply from now on, or `(False, item)`.
+    """
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a library that prints must not write into the stream of answers
+    for module in sys.argv[1:]:
+        import_module(module)
+    function: Callable | None = None
+    while True:
+        try:
+            is_function, content = pickle.load(sys.stdin.buffer)
+        except EOFError:
+            return
+        if is_function:
+            function, memory_limit = content
+            limit_memory(memory_limit)
+        _send(answers, None if is_function else attempt(function, content))
+
+
+def limit_memory(num_bytes: int) -> None:
+    """Let this process allocate so many bytes and no more, unless a lower hard limit is set."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    soft = num_bytes if hard == resource.RLIM_INFINITY else min(num_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _send(stream: IO[bytes], message: object) -> None:
+    """Write one message at once."""
+    pickle.dump(message, stream)
+    stream.flush()
+
+
+class _Worker:
+    """One slot: a process that answers one item at a time and is replaced when it dies."""
+
+    def __init__(self, preload: str | None) -> None:
+        self.preload = preload
+        self.process = _start_process(preload) if preload else None
+        self.function: Callable | None = None
+        self.memory_limit = 0
+
+    def prepare(self, function: Callable, memory_limit: int) -> None:
+        """Have a living process that has imported the function; takes as long as it takes."""
+        if self.process is None or self.process.poll() is not None:
+            self.process, self.function = _start_process(self.preload), None
+        if function is not self.function or memory_limit != self.memory_limit:
+            _send(self.process.stdin, (True, (function, memory_limit)))
+            pickle.load(self.process.stdout)
+            self.function, self.memory_limit = function, memory_limit
+
+    def ask(self, item: Item, time_limit: float) -> Result | Failure:
+        """The function's result for one item, within `time_limit` seconds."""
+        timer = Timer(time_limit, self.process.kill)
+        timer.start()
+        try:
+            _send(self.process.stdin, (False, item))
+            return pickle.load(self.process.stdout)
+        except (EOFError, BrokenPipeError, pickle.UnpicklingError):
+            timed_out = not timer.is_alive()
+            exit_code = self.process.wait()
+            if timed_out:
+                return Failure(f"no result within {time_limit:g} s")
+            return Failure(f"its process died with exit code {exit_code}", died=True)
+        finally:
+            timer.cancel()
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.communicate()
+
+
+def module_path() -> list[str]:
+    """Where workers import from: where this process does, but for the current folder.
+
+    The folder of this package stays, even if it is the current one.
+    """
+    here = Path.cwd()
+    package = Path(__file__).parents[1]
+    return [
+        entry for entry in sys.path if entry and (Path(entry) != here or Path(entry) == package)
+    ]
+
+
+def _start_process(preload: str | None) -> subprocess.Popen:
+    """A fresh interpreter that serves; an interrupt from the keyboard is the caller's affair."""
+    path = os.pathsep.join(module_path())
+    environment = {**os.environ, **_ONE_THREAD, **_QUIET, "PYTHONPATH": path}
+    command = [sys.executable, "-P", "-c", _SERVE, *([preload] if preload else [])]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True
+    )
+
+
+def available_cores() -> int:
+    """Cores this process may use (a batch system may grant fewer than the machine has)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Pool:
+    """Worker processes of one thread each, started when first needed.
+
+    Args:
+        num_workers: Processes; 0 runs everything in this process, without time limits.
+        preload: Module that the workers import right away, before there is anything to do.
+
+    Raises:
+        ValueError: If `num_workers` is negative.
+    """
+
+    def __init__(self, num_workers: int, preload: str | None = None) -> None:
+        if num_workers < 0:
+            raise ValueError(f"num_workers is {num_workers}: expected 0 or more")
+        self._workers = [_Worker(preload) for _ in range(num_workers)]
+
+    def __enter__(self) -> "Pool":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for worker in self._workers:
+            worker.close()
+
+    def map(
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        time_limit: float,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> Iterator[Result | Failure]:
+        """Results in the order of `items`, a `Failure` where there is none.
+
+        Args:
+            function: A function importable by name, or a `functools.partial` of one.
+            items: What to apply it to; items and results must be picklable.
+            time_limit: Seconds an item may take before its process is killed.
+            memory_limit: Bytes that a process may allocate.
+        """
+        waiting: dict[int, Result | Failure] = {}
+        position = 0
+        limits = {"time_limit": time_limit, "memory_limit": memory_limit}
+        for index, answer in self.stream(function, items, **limits):
+            waiting[index] = answer
+            while position in waiting:
+                yield waiting.pop(position)
+                position += 1
+
+    def stream(
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        time_limit: float,
+        memory_limit: int = MEMORY_LIMIT,
+    ) -> Iterator[tuple[int, Result | Failure]]:
+        """Like `map`, but each result as soon as it is there, with the position of its item."""
+        if not self._workers:
+            yield from enumerate(attempt(function, item) for item in items)
+            return
+        idle: SimpleQueue[_Worker] = SimpleQueue()
+        for worker in self._workers:
+            idle.put(worker)
+
+        def answer(item: Item) -> Result | Failure:
+            worker = idle.get()
+            try:
+                worker.prepare(function, memory_limit)
+                answer = worker.ask(item, time_limit)
+                if isinstance(answer, Failure) and answer.died:
+                    # Not always the item's fault: memory runs out, batch systems end jobs.
+                    worker.prepare(function, memory_limit)
+                    answer = worker.ask(item, time_limit)
+                return answer
+            finally:
+                idle.put(worker)
+
+        with ThreadPoolExecutor(len(self._workers)) as threads:
+            answers = {threads.submit(answer, item): index for index, item in enumerate(items)}
+            try:
+                yield from ((answers[future], future.result()) for future in as_completed(answers))
+            finally:  # a caller who stops early does not wait for the rest
+                threads.shutdown(wait=False, cancel_futures=True)

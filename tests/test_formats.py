@@ -1,0 +1,425 @@
+"""Structure files that other readers take for another crystal: read right, or refused by name."""
+
+import json
+
+import numpy as np
+import pytest
+from crystals import nacl, quartz, rutile, triclinic
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Lattice, Structure
+from pymatgen.io.cif import CifWriter
+from pymatgen.io.vasp import Poscar
+
+from mattergen_lite.formats.cif import parse_cif
+from mattergen_lite.formats.extxyz import parse_extxyz
+from mattergen_lite.formats.poscar import parse_poscar
+from mattergen_lite.formats.symmetry import parse_operations, settings
+from mattergen_lite.io import read_structures
+
+SAME = StructureMatcher(ltol=0.01, stol=0.02, angle_tol=0.5, scale=False)
+
+HEAD = """data_x
+_cell_length_a {a}
+_cell_length_b {a}
+_cell_length_c {c}
+_cell_angle_alpha 90
+_cell_angle_beta {beta}
+_cell_angle_gamma {gamma}
+{symmetry}
+loop_
+_atom_site_label
+_atom_site_fract_x
+_atom_site_fract_y
+_atom_site_fract_z
+_atom_site_occupancy
+"""
+
+
+def cif(atoms, symmetry="", a="5.69", c="5.69", beta="90", gamma="90"):
+    head = HEAD.format(a=a, c=c, beta=beta, gamma=gamma, symmetry=symmetry)
+    return head + "\n".join(f"{atom} 1" if len(atom.split()) == 4 else atom for atom in atoms)
+
+
+def operations(hall_number):
+    """The operations of a setting as a CIF lists them."""
+    found = settings()[hall_number - 1].operations
+    lines = []
+    for rotation, shift in zip(found.rotations, found.translations, strict=True):
+        parts = []
+        for row, offset in zip(rotation, shift, strict=True):
+            terms = [
+                f"{'-' if n < 0 else '+'}{axis}" for n, axis in zip(row, "xyz", strict=True) if n
+            ]
+            parts.append("".join(terms) + (f"+{offset:.4f}" if offset else ""))
+        lines.append(f"'{','.join(parts)}'")
+    return "loop_\n_space_group_symop_operation_xyz\n" + "\n".join(lines)
+
+
+@pytest.mark.parametrize("made", [nacl, rutile, quartz])
+def test_symmetrised_cifs_of_other_programs_are_read(made):
+    text = str(CifWriter(made(), symprec=0.01))
+    assert SAME.fit(parse_cif(text), made())
+
+
+# Atoms that are not there
+
+
+@pytest.mark.parametrize(
+    ("atom", "reason"),
+    [
+        ("Na1 0 0 0 0", r"occupancy of atom 1 \(Na1\) is 0"),
+        ("Na1 0 0 0 -1", r"occupancy of atom 1 \(Na1\) is -1"),
+        ("Na1 0 0 0 nan", r"occupancy of atom 1 \(Na1\) is 'nan'"),
+        ("Na1 0 0 0 ?", r"occupancy of atom 1 \(Na1\) is '\?'"),
+        ("Na1 0 0 0 1.5", r"occupancy of atom 1 \(Na1\) is 1.5"),
+        ("Na1 0 0 0 0.5", r"atom 1 \(Na1\) is partially occupied"),
+        ("Na1 . 0 0", r"coordinate x of atom 1 \(Na1\) is '\.'"),
+        ("Na1 0 1e308 0", r"coordinates of atom 1 \(Na1\) are"),
+        ("Na1 0 1/2 0", r"coordinate y of atom 1 \(Na1\) is '1/2'"),
+        ("D1 0 0 0", r"atom 1 \(D1\) is deuterium"),
+        ("CA1 0 0 0", "unknown element 'CA'"),
+        ("Na1 0 0", "8 values in the loop of _atom_site_label with 5 columns"),
+    ],
+)
+def test_what_is_no_atom_is_named(atom, reason):
+    with pytest.raises(ValueError, match=reason):
+        parse_cif(cif([atom, "Cl1 0.5 0.5 0.5"]))
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ({"a": "-5.69"}, "_cell_length_a is -5.69"),
+        ({"c": "1e308"}, "_cell_length_c is 1e"),
+        ({"beta": "1e308"}, "_cell_angle_beta is 1e"),
+        ({"beta": "10", "gamma": "120"}, "no cell has angles"),
+        ({"gamma": "?"}, "no _cell_angle_gamma"),
+    ],
+)
+def test_what_is_no_cell_is_named(cell, reason):
+    with pytest.raises(ValueError, match=reason):
+        parse_cif(cif(["Na1 0 0 0", "Cl1 0.5 0.5 0.5"], **cell))
+
+
+def test_labels_are_read_with_the_declared_formula():
+    text = cif(["CA1 0 0 0", "O1 0.5 0.5 0.5"], "_chemical_formula_sum 'Ca O'")
+    assert parse_cif(text).composition.reduced_formula == "CaO"
+
+
+def test_the_declared_composition_is_the_one_that_is_read():
+    atoms = ["Na1 0 0 0", "Cl1 0.5 0.5 0.5"]
+    assert len(parse_cif(cif(atoms, "_chemical_formula_sum 'Na4 Cl4'"))) == 2
+    with pytest.raises(ValueError, match="the file's formula is Na2 Cl: Cl differs"):
+        parse_cif(cif(atoms, "_chemical_formula_sum 'Na2 Cl'"))
+    with pytest.raises(ValueError, match="Cl differs"):
+        parse_cif(cif(atoms, "_chemical_formula_sum 'Na Cl H2 O'"))
+
+
+# Symmetry
+
+
+def corundum():
+    return Structure.from_spacegroup(
+        "R-3c",
+        Lattice.hexagonal(4.76, 12.99),
+        ["Al", "O"],
+        [[0, 0, 0.3522], [0.3063, 0, 0.25]],
+    )
+
+
+CORUNDUM = ["Al1 0 0 0.3522", "O1 0.3063 0 0.25"]
+SPINEL_1 = ["Mg1 0 0 0", "Al1 0.625 0.625 0.625", "O1 0.3874 0.3874 0.3874"]
+SPINEL_2 = ["Mg1 0.125 0.125 0.125", "Al1 0.5 0.5 0.5", "O1 0.2624 0.2624 0.2624"]
+
+
+@pytest.mark.parametrize(
+    "symmetry",
+    [
+        "_symmetry_space_group_name_H-M 'R -3 c :H'",
+        "_symmetry_space_group_name_H-M 'R -3 c H'",
+        "_space_group_name_Hall '-R 3 2\"c'",
+        "_symmetry_space_group_name_H-M 'R -3 c'",  # the cell says which axes
+        "_space_group_IT_number 167",
+    ],
+)
+def test_names_of_settings_stand_for_their_operations(symmetry):
+    text = cif(CORUNDUM, symmetry, a="4.76", c="12.99", gamma="120")
+    found = parse_cif(text)
+    assert found.composition.reduced_formula == "Al2O3"
+    assert SAME.fit(found, corundum())
+
+
+@pytest.mark.parametrize(
+    ("atoms", "symmetry"),
+    [
+        (SPINEL_1, "_symmetry_space_group_name_H-M 'F d -3 m :1'"),
+        (SPINEL_1, "_symmetry_space_group_name_H-M 'F d -3 m S'"),
+        (SPINEL_2, "_symmetry_space_group_name_H-M 'F d -3 m :2'"),
+        (SPINEL_2, "_space_group_name_H-M_alt 'F d -3 m Z'"),
+        (SPINEL_2, "_space_group_name_Hall '-F 4vw 2vw 3'"),
+        (SPINEL_2, "_space_group_IT_number 227\n" + operations(526)),
+    ],
+)
+def test_both_origins_are_told_apart(atoms, symmetry):
+    found = parse_cif(cif(atoms, symmetry, a="8.08", c="8.08"))
+    assert found.composition.formula == "Mg8 Al16 O32"
+    neighbours = [site.specie.symbol for site in found.get_neighbors(found[0], 2.2)]
+    assert neighbours == ["O"] * 4  # magnesium is in a tetrahedron
+
+
+@pytest.mark.parametrize(
+    ("symmetry", "reason"),
+    [
+        ("_symmetry_space_group_name_H-M 'F d -3 m'", "has settings 1, 2"),
+        ("_space_group_IT_number 227", "has settings 1, 2"),
+        ("_symmetry_space_group_name_H-M 'F d -3 q'", "no space group known"),
+        ("_space_group_name_Hall 'what is this'", "no space group known"),
+        ("_space_group_IT_number 999", "no space group known"),
+        ("_symmetry_space_group_name_H-M 'R -3 c :H'", "does not fit the cell"),
+        ("_symmetry_space_group_name_H-M 'P m -3 m'\n_space_group_IT_number 225", "is not of"),
+        ("loop_\n_space_group_symop_magn_operation.xyz\nx,y,z,+1\n-x,-y,-z,+1", "without oper"),
+        ("_space_group_IT_number 225\n" + operations(529), "its operations are those of 229"),
+        ("_symmetry_space_group_name_H-M 'F m -3 m'\n" + operations(1), "are those of 1"),
+        ("loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z\n-y,x,z", "form no space group"),
+        ("loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z\nx,y", "expected the form x,y,z"),
+        ("loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z\nx,x,z", "no rotation or reflection"),
+        ("loop_\n_symmetry_equiv_pos_as_xyz\nx,y,z\n-x,-y,z+1/0", "divides by zero"),
+    ],
+)
+def test_symmetry_that_is_not_understood_is_an_error(symmetry, reason):
+    with pytest.raises(ValueError, match=reason):
+        parse_cif(cif(SPINEL_2, symmetry, a="8.08", c="8.08"))
+
+
+@pytest.mark.parametrize("third", ["0.333", "0.3333", "0.33"])
+def test_rounded_special_positions_are_one_atom(third):
+    """Magnesium, hcp: with pymatgen alone 6 atoms instead of 2."""
+    rest = {"0.333": "0.667", "0.3333": "0.6667", "0.33": "0.67"}[third]
+    symmetry = "_space_group_IT_number 194\n" + operations(488)
+    text = cif([f"Mg1 {third} {rest} 0.25"], symmetry, a="3.2", c="5.2", gamma="120")
+    found = parse_cif(text)
+    assert len(found) == 2
+    np.testing.assert_allclose(sorted(found.frac_coords[:, 0]), [1 / 3, 2 / 3], atol=1e-6)
+
+
+def test_rounded_quartz_is_sio2():
+    text = cif(
+        ["Si1 0.470 0 0.667", "O1 0.413 0.267 0.786"],
+        operations(443),
+        a="4.913",
+        c="5.405",
+        gamma="120",
+    )
+    assert parse_cif(text).composition.formula == "Si3 O6"
+    assert SAME.fit(parse_cif(text), quartz())
+
+
+def test_coordinates_that_do_not_fit_the_symmetry_are_an_error():
+    with pytest.raises(ValueError, match=r"atom 1 \(Na1\) within"):
+        parse_cif(cif(["Na1 0.03 0.03 0"], operations(523)))
+
+
+def test_operations_in_all_their_spellings():
+    texts = ["x,y,z", "-Y, X-Y, Z+1/3", "0.6667+x,+y,1/2 - z", ".5-x,y,-z"]
+    found = parse_operations(texts)
+    assert found.rotations[1].tolist() == [[0, -1, 0], [1, -1, 0], [0, 0, 1]]
+    np.testing.assert_allclose(found.translations[1:3], [[0, 0, 1 / 3], [2 / 3, 0, 0.5]])
+
+
+def test_many_atoms_are_refused_at_once(tmp_path):
+    atoms = [f"Na{i} 0.{i:05d} 0 0" for i in range(12_000)]
+    with pytest.raises(ValueError, match="12000 atoms: expected 1 to 10000"):
+        parse_cif(cif(atoms))
+    with pytest.raises(ValueError, match="sites under 192 operations"):
+        parse_cif(cif(atoms[:5000], operations(523)))
+
+
+def test_a_byte_order_mark_is_no_content(tmp_path):
+    """Editors on Windows write one."""
+    for name, text in {
+        "a.cif": str(CifWriter(nacl())),
+        "b.json": json.dumps(nacl().as_dict()),
+        "c.vasp": Poscar(nacl()).get_str(),
+        "d.csv": 'material_id,cif\nsalt,"' + str(CifWriter(nacl())) + '"\n',
+    }.items():
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        (record,) = read_structures(tmp_path / name)
+        assert record.error is None
+        assert len(record.structure) == 8
+    assert record.name == "salt"
+
+
+# POSCAR
+
+SALT = "salt\n{scale}\n1 0 0\n0 1 0\n0 0 1\n{names}\n{counts}\n{mode}\n0 0 0\n{second}\n"
+
+
+def poscar(scale="4", names="Na Cl", counts="1 1", mode="Direct", second="0.5 0.5 0.5"):
+    return SALT.format(scale=scale, names=names, counts=counts, mode=mode, second=second)
+
+
+@pytest.mark.parametrize("scale", ["4", "-64", "4 4 4"])
+@pytest.mark.parametrize("mode", ["Direct", "Cartesian", "Selective dynamics\nDirect"])
+def test_a_negative_scale_is_the_volume_for_all_coordinates(scale, mode):
+    found = parse_poscar(poscar(scale=scale, mode=mode))
+    assert found.volume == pytest.approx(64)
+    assert found.get_distance(0, 1) == pytest.approx(2 * np.sqrt(3))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"names": "Na Cl", "counts": "2"}, "2 elements and 1 counts"),
+        ({"counts": "1 2"}, "announces 3 atoms, lists 2"),
+        ({"counts": "1 +250000000"}, "'\\+250000000': expected a whole number"),
+        ({"counts": "1 1", "second": "0.5 0.5 0.5\n0 0 0.5"}, "announces 2 atoms and lists more"),
+        ({"names": "D Cl"}, "is deuterium"),
+        ({"names": "Na Qq"}, "unknown element 'Qq'"),
+        ({"scale": "0"}, "scale is 0"),
+        ({"scale": "1 -1 1"}, "expected above 0"),
+        ({"mode": "Elsewhere"}, "expected Direct or Cartesian"),
+        ({"second": "0.5 1e308 0.5"}, "cells from the origin"),
+        ({"second": "0.5 0.5 0.5 Br"}, "atom 2 is Cl by the element line and Br by its own"),
+        ({"second": "0.5 0.5"}, "atom 2 has 2 numbers"),
+    ],
+)
+def test_what_is_wrong_with_a_poscar_is_named(changes, reason):
+    with pytest.raises(ValueError, match=reason):
+        parse_poscar(poscar(**changes))
+
+
+def test_poscars_of_vasp_4_and_6():
+    old = poscar(names="1 1", counts="Direct").replace("Direct\nDirect", "Direct")
+    old = old.replace("0 0 0\n", "0 0 0 Na\n").replace("0.5 0.5 0.5", "0.5 0.5 0.5 Cl")
+    assert parse_poscar(old).composition.reduced_formula == "NaCl"
+    new = poscar(names="Na_pv/0123abcd Cl/4567")
+    assert parse_poscar(new).composition.reduced_formula == "NaCl"
+    assert SAME.fit(parse_poscar(Poscar(triclinic()).get_str()), triclinic())
+
+
+# extxyz
+
+LATTICE = 'Lattice="4 0 0 0 4 0 0 0 4"'
+
+
+def frame(comment, atoms=("Na 0 0 0", "Cl 2 2 2")):
+    return f"{len(atoms)}\n{comment}\n" + "\n".join(atoms) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("comment", "reason"),
+    [
+        (f"{LATTICE} Properties=species:S:1:velo:R:3", "no column pos"),
+        (f"{LATTICE} Properties=pos:R:3:velo:R:3", "no column species"),
+        (f'{LATTICE} pbc="F F F"', "pbc is F F F"),
+        (f'{LATTICE} pbc="T T F"', "pbc is T T F"),
+        (f'{LATTICE} pbc="what"', "pbc is 'what'"),
+        ("a molecule", "no Lattice"),
+        ('Lattice="4 0 0 0 4 0 0 0 nan"', "a number of Lattice is 'nan'"),
+        ('Lattice="4 0 0 0 4"', "Lattice has 5 numbers"),
+        (f"{LATTICE} Properties=species:S:1:pos:R:x", "repeated"),
+    ],
+)
+def test_frames_that_are_no_crystals_are_named(comment, reason):
+    with pytest.raises(ValueError, match=reason):
+        parse_extxyz(frame(comment))
+
+
+@pytest.mark.parametrize(
+    ("atom", "reason"),
+    [
+        ("D 2 2 2", "atom 2 is deuterium"),
+        ("Qq 2 2 2", "unknown element 'Qq' of atom 2"),
+        ("Cl 2 2 nan", "a coordinate of atom 2 is 'nan'"),
+        ("Cl 2 2", "atom 2 has 3 values"),
+        ("Cl 2 1e308 2", "coordinates of atom 2 are"),
+    ],
+)
+def test_atoms_of_a_frame_are_checked(atom, reason):
+    with pytest.raises(ValueError, match=reason):
+        parse_extxyz(frame(LATTICE, ["Na 0 0 0", atom]))
+
+
+def test_values_of_a_frame_keep_their_kind():
+    comment = f'{LATTICE} pbc="T T T" name="my NaCl.cif" energy=-1.5 good=T note="a \\"b\\""'
+    structure, values = parse_extxyz(frame(comment))
+    assert structure.composition.reduced_formula == "NaCl"
+    assert values == {"energy": -1.5, "good": True}
+
+
+def test_names_with_blanks_and_digits_stay_whole(tmp_path):
+    names = ["my NaCl.cif", "000012", "it's", 'a "b"']
+    quoted = ['"my NaCl.cif"', "000012", '"it\'s"', '"a \\"b\\""']
+    text = "".join(frame(f"{LATTICE} name={name}") for name in quoted)
+    (tmp_path / "all.xyz").write_text(text)
+    assert [one.name for one in read_structures(tmp_path / "all.xyz")] == names
+
+
+def test_an_empty_xyz_file_has_a_row(tmp_path):
+    (tmp_path / "empty.xyz").write_text("")
+    (tmp_path / "good.xyz").write_text(frame(LATTICE))
+    empty, good = read_structures(tmp_path)
+    assert (empty.name, empty.error) == ("empty.xyz", "the file is empty: expected atoms")
+    assert good.error is None
+
+
+def test_absurd_headers_cost_their_file_only(tmp_path):
+    (tmp_path / "a.xyz").write_text("9" * 5000 + "\n\n")
+    (tmp_path / "b.xyz").write_text("1\n" + "x" * 200_000 + "\nNa 0 0 0\n")
+    (tmp_path / "c.xyz").write_text(frame(LATTICE))
+    first, second, third = read_structures(tmp_path)
+    assert "bad atom count '9999" in first.error
+    assert "a line of 100000 or more characters" in second.error
+    assert third.error is None
+
+
+# Tables and JSON
+
+
+def test_ids_of_digits_are_names(tmp_path):
+    text = str(CifWriter(nacl()))
+    (tmp_path / "a.csv").write_text(f'id,gap,cif\n007,1,"{text}"\n12,2,"{text}"\n')
+    first, second = read_structures(tmp_path / "a.csv")
+    assert (first.name, first.properties) == ("007", {"gap": 1.0})
+    assert (second.name, second.properties) == ("12", {"gap": 2.0})
+
+
+def test_a_column_twice_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("id,cif,cif\n1,a,b\n")
+    with pytest.raises(ValueError, match="the column 'cif' twice"):
+        read_structures(tmp_path / "a.csv")
+
+
+def test_file_names_that_can_be_none_are_named(tmp_path):
+    (tmp_path / "a.csv").write_text("file\n" + "x" * 300 + "\n")
+    (record,) = read_structures(tmp_path / "a.csv")
+    assert "no such file" in record.error
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda s: s["lattice"].update(pbc=[True, True, False]), "pbc is T T F"),
+        (lambda s: s["sites"][0]["species"][0].update(element="D"), "is deuterium"),
+        (lambda s: s["sites"][0]["species"][0].update(occu=0), "occupancy of atom 1 is 0"),
+        (lambda s: s["sites"][0]["species"][0].update(occu=float("nan")), "occupancy of atom 1"),
+        (lambda s: s["sites"][0].update(species=[]), "atom 1 has the same element twice, or none"),
+        (lambda s: s["sites"][0].update(abc=[0, 0]), "Coordinates"),
+        (lambda s: s["sites"][0].update(abc=[0, 0, 1e308]), "cells from the origin"),
+        (lambda s: s.update(sites={"a": 1}), "sites are no list"),
+        (lambda s: s.update(sites=[]), "0 atoms"),
+    ],
+)
+def test_json_is_checked(tmp_path, change, reason):
+    data = nacl().as_dict()
+    change(data)
+    (tmp_path / "a.json").write_text(json.dumps(data))
+    (record,) = read_structures(tmp_path / "a.json")
+    with pytest.raises(ValueError, match=reason):
+        raise ValueError(record.error)
+
+
+def test_deep_json_is_one_line(tmp_path):
+    (tmp_path / "a.json").write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(ValueError, match="cannot read"):
+        read_structures(tmp_path / "a.json")
