@@ -26,7 +26,7 @@ from pydantic import (
 
 S = TypeVar("S", bound="Section")
 
-FORMAT = 1  # of model folders; raised when older programs would misread them
+FORMAT = 2  # of model folders; raised when older programs would misread them
 MAX_PARAMETERS = 2_000_000_000  # of a network; more is a mistake or an attack
 MAX_YAML = 2**20  # characters of a configuration file
 MAX_SHOWN = 80  # characters of a value in a message

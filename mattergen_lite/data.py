@@ -86,10 +86,9 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Tab
     source = table_path(path)
     try:
         return pq.read_table(source, columns=None if columns is None else list(columns))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise ValueError(
-            f"cannot read crystal table {source}: {str(error).splitlines()[0]}"
-        ) from None
+    except (OSError, pa.ArrowException) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"cannot read crystal table {source}: {reason}") from None
 
 
 class CrystalDataset:

@@ -6,6 +6,7 @@ and come back; fixed sites are then the very numbers of the file.
 
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -133,9 +134,9 @@ def parse_host(
 
 
 def _read_one(path: Path) -> "Structure":
-    records = list(read_structures(path))
+    records = list(islice(read_structures(path), 2))
     if len(records) > 1:
-        raise ValueError(f"seed-structure {path} holds {len(records)} structures: expected one")
+        raise ValueError(f"seed-structure {path} holds several structures: expected one")
     if records[0].structure is None:
         raise ValueError(f"seed-structure {path}: {records[0].error}")
     return records[0].structure

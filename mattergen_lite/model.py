@@ -240,9 +240,13 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise ValueError(f"cannot read weights {path}: {error}") from None
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"weights {path} are damaged: {name} has values that are no numbers")
+    return tensors
 
 
 def weights_hash(folder: Path) -> str:

@@ -159,7 +159,26 @@ class Probe:
                 f"probe {folder} was fitted on another model, {config.model.checkpoint} with "
                 f"weights {config.model.weights_sha256[:12]}: use that one or fit the probe again"
             )
-        return cls(config=config, regression=_regression(read_weights(folder / WEIGHTS), folder))
+        regression = _regression(read_weights(folder / WEIGHTS), folder)
+        levels = len(config.errors)
+        if regression.weight.dim() != 2 or regression.weight.shape[0] != levels or not levels:
+            raise ValueError(
+                f"probe {folder} is damaged: {CONFIG} and {WEIGHTS} do not have the same levels"
+            )
+        return cls(config=config, regression=regression)
+
+    def check_width(self, model: CrystalDiffusion) -> None:
+        """Refuse a model whose features are not as wide as those that the probe was fitted on.
+
+        Raises:
+            ValueError: If they are not.
+        """
+        width, dim = self.regression.weight.shape[1], model.config.network.dim
+        if width != dim:
+            raise ValueError(
+                f"the probe of {self.config.prop.name!r} reads {width} features, this model has "
+                f"{dim}: fit the probe again"
+            )
 
     def text(self) -> str:
         """Errors per noise level for a terminal."""
@@ -255,6 +274,7 @@ def steering(
     device = model.device
     steered = []
     for probe in probes:
+        probe.check_width(model)
         prop = probe.definition
         target = next((one for one in targets if one.definition.name == prop.name), None)
         if target is None:

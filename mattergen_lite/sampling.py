@@ -31,6 +31,14 @@ from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
 from mattergen_lite.targets import PropertyTarget, TargetValue, draw_conditions, target_cells
 
 Solver = Literal["multistep", "heun"]
+# Lowest and highest value of each number of `SamplerOptions`.
+_BOUNDS = (
+    ("steps", 2, 10_000),
+    ("churn", 0, 1000),
+    ("temperature", 0, 10),
+    ("strength", 1e-6, 1),
+    ("batch_size", 1, 65_536),
+)
 STEPS_AHEAD = 16  # of which noise is drawn at once
 
 Displacement = Callable[[State, float], State]  # (noisy crystals, sigma) -> denoised minus noisy
@@ -62,16 +70,10 @@ class SamplerOptions:
     batch_size: int = 64  # crystals denoised together
 
     def __post_init__(self) -> None:
-        if self.steps < 2:
-            raise ValueError(f"steps is {self.steps}: expected at least 2")
-        if self.churn < 0:
-            raise ValueError(f"churn is {self.churn}: expected 0 or more")
-        if self.temperature < 0:
-            raise ValueError(f"temperature is {self.temperature}: expected 0 or more")
-        if not 0 < self.strength <= 1:
-            raise ValueError(f"strength is {self.strength}: expected above 0 and at most 1")
-        if self.batch_size < 1:
-            raise ValueError(f"batch_size is {self.batch_size}: expected at least 1")
+        for name, low, high in _BOUNDS:
+            value = getattr(self, name)
+            if not low <= value <= high:  # also what is not a number
+                raise ValueError(f"{name} is {value}: expected {low} to {high}")
 
 
 @dataclass(frozen=True, kw_only=True)

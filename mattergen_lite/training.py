@@ -20,6 +20,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from time import perf_counter
+from zipfile import is_zipfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -381,9 +382,16 @@ class LaunchTimer(Timer):
 
 
 def newest_checkpoint(run_dir: Path) -> Path | None:
-    """The newest of `last.ckpt` and what Lightning saved on a cluster's requeue signal."""
+    """The newest of `last.ckpt` and what Lightning saved on a cluster's requeue signal.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
     candidates = [*run_dir.glob("hpc_ckpt_*.ckpt"), *run_dir.glob(LAST)]
-    return max(candidates, key=lambda path: path.stat().st_mtime, default=None)
+    newest = max(candidates, key=lambda path: path.stat().st_mtime, default=None)
+    if newest is not None and not is_zipfile(newest):  # what torch.save writes
+        raise ValueError(f"cannot go on from {newest}: it is damaged; remove it to begin anew")
+    return newest
 
 
 def check_same_model(config: RunConfig) -> None:

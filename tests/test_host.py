@@ -165,7 +165,7 @@ def test_unusable_files_name_themselves(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         parse_host(tmp_path / "missing.cif", "all", False, "1")
     (tmp_path / "two.json").write_text(f"[{nacl().to_json()}, {nacl().to_json()}]")
-    with pytest.raises(ValueError, match="holds 2 structures: expected one"):
+    with pytest.raises(ValueError, match="holds several structures: expected one"):
         parse_host(tmp_path / "two.json", "all", False, "1")
 
 

@@ -161,7 +161,7 @@ def test_temperature_bends_geometry(model):
         return crystals_of(model, range(3), seed=0, options=changed, target=Target())
 
     assert (crystals(0.5).lattice - crystals(1.0).lattice).abs().max() > 1e-3
-    with pytest.raises(ValueError, match=r"temperature is -1\.0: expected 0 or more"):
+    with pytest.raises(ValueError, match=r"temperature is -1\.0: expected 0 to 10"):
         crystals(-1.0)
 
 
