@@ -56,7 +56,7 @@ class Host:
             known: Which of its atoms are the fixed sites.
             change: How the host's cell became that one.
         """
-        placed = ~known
+        placed = crystal.mask[0] & ~known
         coords = change.back(crystal.frac_coords[0][placed].double())  # [P, copies, 3]
         numbers = crystal.atomic_numbers[0][placed].repeat_interleave(coords.shape[1])
         lattice = self.lattice

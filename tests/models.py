@@ -95,10 +95,7 @@ def random_p1(sizes: list[int], seed: int = 0) -> OrbitCrystals:
     """Random atoms in random triclinic cells, every atom an orbit."""
     rng = np.random.default_rng(seed)
     return OrbitCrystals.of(
-        [
-            p1_orbits(rng.integers(1, 95, n), rng.random((n, 3)), _random_cell(rng))
-            for n in sizes
-        ]
+        [p1_orbits(rng.integers(1, 95, n), rng.random((n, 3)), _random_cell(rng)) for n in sizes]
     )
 
 

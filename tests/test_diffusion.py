@@ -1,6 +1,5 @@
 """The noise process: boundary values, Bayes' rule, sampling with denoisers in closed form."""
 
-
 import pytest
 import torch
 from models import SCHEDULE, random_crystals, tiny_model

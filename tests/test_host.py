@@ -8,10 +8,14 @@ from models import tiny_model
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.constraints import parse_constraints
-from mattergen_lite.geometry import canonical_orientation
-from mattergen_lite.host import parse_host
+from mattergen_lite.drafting.draft import DraftBatch
+from mattergen_lite.drafting.drafting import Drafting
+from mattergen_lite.drafting.space_groups import parse_space_group
+from mattergen_lite.elements import element_mask
+from mattergen_lite.geometry import wrap_difference
+from mattergen_lite.host import CellChange, parse_host
 from mattergen_lite.io import from_structures, to_structures
-from mattergen_lite.sampling import SamplerOptions, Target, sample
+from mattergen_lite.sampling import SamplerOptions, Target, sample, sample_rngs
 
 SKEWED = np.array([[1, 0, 0], [2, 1, 0], [-1, 3, 1]])  # another cell of the same lattice
 MIRRORED = np.diag([1, 1, -1])
@@ -40,8 +44,15 @@ def written(structure: Structure, folder) -> object:
     return path
 
 
-def build(model, host, count=6, steps=8, **constraints):
-    target = Target(constraints=parse_constraints(host=host, **constraints))
+def asked(host, space_group=None, **constraints) -> Drafting:
+    return Drafting(
+        constraints=parse_constraints(host=host, **constraints),
+        symmetry=parse_space_group(space_group),
+    )
+
+
+def build(model, host, count=4, steps=3, **constraints):
+    target = Target(drafting=asked(host, **constraints))
     options = SamplerOptions(steps=steps, batch_size=4)
     return sample(model, range(count), seed=0, options=options, target=target).crystals
 
@@ -52,14 +63,18 @@ HOSTS = {
     "left-handed": left_handed(turned(triclinic())),
     "primitive": li3ps4(),
     "quartz": turned(quartz()),
+    "conventional": nacl(),
 }
 
 
+@pytest.mark.parametrize("space_group", ["any", "none"])
 @pytest.mark.parametrize("name", HOSTS)
-def test_fixed_sites_and_lattice_are_the_very_numbers_of_the_file(model, tmp_path, name):
+def test_fixed_sites_and_lattice_are_the_very_numbers_of_the_file(
+    model, tmp_path, name, space_group
+):
     structure = HOSTS[name]
     host = parse_host(written(structure, tmp_path), "all", True, "1..3")
-    for found in to_structures(build(model, host)):
+    for found in to_structures(build(model, host, space_group=space_group)):
         sites = found[: len(structure)]
         assert np.array_equal(found.lattice.matrix, structure.lattice.matrix)
         assert np.array_equal([site.frac_coords for site in sites], structure.frac_coords)
@@ -85,25 +100,55 @@ def test_a_free_lattice_keeps_fixed_sites_and_orientation(model, tmp_path, name)
         assert np.dot(c, normal) * np.dot(host_c, normal) > 0
 
 
+@pytest.mark.parametrize("space_group", ["any", "none"])
 @pytest.mark.parametrize("name", HOSTS)
-def test_there_and_back_is_the_same_crystal(tmp_path, name):
-    """Known parts in the reduced cell describe the host: distances agree, and so do the ways."""
+def test_there_and_back_is_the_same_crystal(tmp_path, name, space_group):
+    """In the cell that is sampled in the fixed sites are where the host has them, and return."""
     structure = HOSTS[name]
     host = parse_host(written(structure, tmp_path), "all", False, "1")
-    crystals = host.crystals(torch.tensor([len(structure)]))
-    reduced = to_structures(crystals)[0]
-    assert np.allclose(reduced.distance_matrix, structure.distance_matrix, atol=1e-4)
-    assert abs(np.linalg.det(host.reduction.numpy())) == pytest.approx(1)
-    restored = to_structures(host.restored(crystals))[0]
-    assert np.allclose(restored.lattice.matrix, structure.lattice.matrix, atol=1e-4)
+    (draft,) = asked(host, space_group).draw(tiny_model().config, sample_rngs(0, [0]))
+    batch = DraftBatch.of([draft], element_mask(structure.symbol_set))
+    atoms = batch.crystals.expand()
+    known = torch.tensor(np.repeat(draft.known, draft.orbits.multiplicities))
+    copies = draft.change.num_copies
+    assert int(known.sum()) * copies == len(structure)
+    back = draft.change.back(atoms.frac_coords[0][known].double())
+    assert back.shape[1] == copies
+    found = Structure(
+        structure.lattice,
+        atoms.atomic_numbers[0][known].repeat_interleave(copies).tolist(),
+        back.flatten(0, 1).numpy(),
+    )
+    apart = found.lattice.get_all_distances(found.frac_coords, structure.frac_coords)
+    apart[np.not_equal.outer(found.atomic_numbers, structure.atomic_numbers)] = np.inf
+    assert apart.min(0).max() < 2e-3
+    gram = draft.change.matrix @ atoms.lattice[0].double()
+    expected = torch.tensor(structure.lattice.matrix)
+    torch.testing.assert_close(gram @ gram.T, expected @ expected.T, rtol=1e-3, atol=1e-3)
 
 
-def test_known_cells_are_reduced(tmp_path):
+def test_known_cells_without_symmetry_are_reduced(tmp_path):
     host = parse_host(written(turned(triclinic()), tmp_path), "all", True, "1")
-    reduced = host.crystals(torch.tensor([5])).lattice[0]
-    shape = canonical_orientation(reduced.double())
-    lengths = torch.linalg.vector_norm(shape, dim=-1)
-    assert sorted(lengths.tolist()) == pytest.approx(sorted(triclinic().lattice.abc), rel=1e-3)
+    (draft,) = asked(host, "none").draw(tiny_model().config, sample_rngs(0, [0]))
+    lengths = np.linalg.norm(draft.orbits.lattice, axis=-1)
+    assert sorted(lengths) == pytest.approx(sorted(triclinic().lattice.abc), rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [[[1, 0, 0], [0, 1, 0], [0, 0, 1]], [[0, 1, 1], [1, 0, 1], [1, 1, 0]], SKEWED * [2, 1, 3]],
+)
+def test_a_larger_cell_has_all_copies_of_an_atom(rows):
+    """As many as it holds smaller cells, all different, lattice vectors apart."""
+    matrix = torch.tensor(np.array(rows), dtype=torch.double)
+    change = CellChange(matrix=matrix, shift=torch.tensor([0.1, 0.2, 0.3], dtype=torch.double))
+    place = torch.tensor([[0.31, 0.77, 0.15]], dtype=torch.double)
+    copies = change.back(place)[0]
+    assert len(copies) == change.num_copies == round(abs(np.linalg.det(rows)))
+    again = copies @ matrix + change.shift
+    assert wrap_difference(again - place).abs().max() < 1e-6
+    apart = wrap_difference(copies[:, None] - copies).abs().amax(-1)
+    assert (apart + torch.eye(len(copies))).min() > 1e-3
 
 
 def test_placed_atoms_are_of_the_asked_elements(model, tmp_path):
@@ -119,13 +164,13 @@ def test_a_cell_alone_can_be_fixed(model, tmp_path):
     found = build(model, host)
     assert {int(n) for n in found.num_atoms} <= {2, 3, 4, 5}
     expected = torch.tensor(turned(nacl()).lattice.matrix)
-    assert torch.equal(found.lattice, expected.expand(6, 3, 3))
+    assert torch.equal(found.lattice, expected.expand(4, 3, 3))
 
 
 def test_samples_in_a_host_do_not_depend_on_their_batch(model, tmp_path):
     host = parse_host(written(triclinic(), tmp_path), "0,1", False, "1..4")
-    target = Target(constraints=parse_constraints(host=host))
-    options = SamplerOptions(steps=8, batch_size=3)
+    target = Target(drafting=asked(host))
+    options = SamplerOptions(steps=4, batch_size=3)
     everything = sample(model, range(5), seed=2, options=options, target=target).crystals
     one = sample(model, [3], seed=2, options=options, target=target).crystals
     size = int(one.num_atoms[0])

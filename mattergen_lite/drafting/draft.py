@@ -36,8 +36,10 @@ class Draft:
         atoms = replace(crystal, lattice=crystal.lattice.double()).expand()
         if self.host is None:
             return atoms
-        known = np.repeat(self.known, self.orbits.multiplicities)
-        return self.host.restored(atoms, torch.from_numpy(known), self.change)
+        known = torch.zeros_like(atoms.mask[0])  # which may be padded to the batch it was made in
+        flags = np.repeat(self.known, self.orbits.multiplicities)
+        known[: len(flags)] = torch.from_numpy(flags)
+        return self.host.restored(atoms, known, self.change)
 
 
 @dataclass(frozen=True, kw_only=True)
