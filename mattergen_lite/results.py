@@ -274,24 +274,14 @@ def parse_cut(
     return Cut(keep=default if keep is None else keep, at_most=relax_at_most, control=control)
 
 
-def parse_candidates(
-    num_candidates: int | None, until: int | None, num_samples: int, max_samples: int
-) -> int | None:
+def parse_candidates(num_candidates: int | None, until: int | None) -> int | None:
     """How many candidates have to pass; None if a number of samples was asked for.
 
     Raises:
-        ValueError: If a number is not positive, or both ways of asking are used.
+        ValueError: If both ways of asking are used.
     """
     if num_candidates is not None and until is not None:
         raise ValueError("num-candidates and until ask for the same: expected one of them")
-    named = {
-        "num-candidates": num_candidates,
-        "num-samples": num_samples,
-        "max-samples": max_samples,
-    }
-    for name, number in named.items():
-        if number is not None and number < 1:
-            raise ValueError(f"{name} is {number}: expected at least 1")
     return until if num_candidates is None else num_candidates
 
 

@@ -193,7 +193,7 @@ def generate(
         from mattergen_lite.scoring.funnel import parse_required
 
         check_folder(out, overwrite)
-        wanted = parse_candidates(num_candidates, until, num_samples, max_samples)
+        wanted = parse_candidates(num_candidates, until)
         at_once = num_samples if num_candidates is None else ROUND_SIZE
         asked = {name: arguments[name] for name in GenerateConfig.model_fields}
         watch = Stopwatch()

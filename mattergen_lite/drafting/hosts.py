@@ -29,6 +29,7 @@ from mattergen_lite.symmetry.orbits import (
 from mattergen_lite.symmetry.space_groups import space_group
 
 _MIN_DISTANCE = 0.7  # Å; a position without freedom nearer than that to a fixed atom is taken
+_ELEMENT_TRIES = 100  # sets of positions tried for the elements that must occur
 _TRIES = 2000  # random sets of positions looked at for one whose multiplicities add up
 
 
@@ -88,8 +89,15 @@ class HostDrafting:
         )
 
     def can_place(self, count: int) -> bool:
-        """Whether some positions add up to so many atoms in few enough orbits."""
-        return self._draw_positions(count, torch.Generator().manual_seed(0)) is not None
+        """Whether some positions add up to so many atoms in few enough orbits, elements and all."""
+        rng = torch.Generator().manual_seed(0)
+        for _ in range(_ELEMENT_TRIES):
+            chosen = self._draw_positions(count, rng)
+            if chosen is None:
+                return False
+            if self._elements(chosen, count, rng) is not None:
+                return True
+        return False
 
     def draw(self, rng: torch.Generator) -> Draft:
         """One draft.
@@ -97,7 +105,7 @@ class HostDrafting:
         Raises:
             ValueError: If the elements that must occur do not fit on the positions.
         """
-        for _ in range(100):
+        for _ in range(_ELEMENT_TRIES):
             count = self.placed[int(torch.randint(len(self.placed), (), generator=rng))]
             chosen = self._draw_positions(count, rng)
             if chosen is None:
