@@ -1,7 +1,7 @@
 """What a core hour gives: expected and credible M.S.U.N. end to end, by one judge on one machine.
 
-    OMP_NUM_THREADS=1 python benchmarks/yield.py --checkpoint mp_20 --space-group any \
-        --substitution --samples DiffCSP=diffcsp.parquet@70.5 --num-samples 400 --relax 40
+    OMP_NUM_THREADS=1 python benchmarks/yield.py --checkpoint mp --substitution \
+        --samples DiffCSP=diffcsp.parquet@70.5 --num-samples 400 --relax 40
 
 One row a proposal. Each is sampled, judged as it came, screened by raw energy, the best `--relax`
 relaxed in symmetry, decided by the accurate potential, released, judged again. M.S.U.N. is the sum
@@ -35,7 +35,6 @@ from mattergen_lite.scoring.pool import Pool
 from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.screening import Cut
 
-DISORDER_FLAGS = {"ordered_approximant", "known_disordered_phase"}
 NUM_RESAMPLES = 2000
 SECONDS_PER_HOUR = 3600
 Row = dict[str, float | str]
@@ -94,14 +93,6 @@ def from_samples(text: str, count: int) -> Proposal:
     return Proposal(name, records, float(seconds) * len(records))
 
 
-def is_credible(candidate: Candidate) -> bool:
-    """Above P-1 after relaxing, and nothing says that nature would mix its elements."""
-    final = candidate.relaxed
-    if final is None or final.symmetry is None or final.credibility is None:
-        return False
-    return final.symmetry.space_group > 2 and not DISORDER_FLAGS & set(final.credibility.flags)
-
-
 def chance(candidate: Candidate) -> float:
     """Expected M.S.U.N. of one crystal: 0 unless it is relaxed, unique and novel."""
     checks = candidate.checks
@@ -129,7 +120,7 @@ def measure(proposal: Proposal, relax: int, reference: Reference) -> Row:
 def figures(proposal: Proposal, candidates: Sequence[Candidate], judging: dict[str, float]) -> Row:
     """One row of the table."""
     expected = np.array([chance(one) for one in candidates])
-    credible = expected * np.array([is_credible(one) for one in candidates])
+    credible = expected * np.array([one.is_credible for one in candidates])
     relaxed = sum(one.stability is not None for one in candidates)
     seconds = proposal.seconds + sum(judging.values())
     hits = [one for one, value in zip(candidates, credible, strict=True) if value >= 0.4]

@@ -44,6 +44,7 @@ SIGMAS = tuple(0.01 * 300 ** (level / 9) for level in range(10))  # 0.01 to 3
 MAX_PASSES = 12_000  # noisy crystals through the network: about a minute on one core
 MAX_DRAWS = 4  # of noise for each crystal and level
 BATCH_SIZE = 64
+MAX_STEP = 3.0  # standard deviations of the noise that steering adds at most to a displacement
 MIN_R2 = 0.05  # below, held-out errors are those of predicting the mean
 
 
@@ -234,6 +235,10 @@ class ProbeSteering:
             return step
         gradient = self.gradient(noisy, sigma, templates)
         scale = self.guidance * sigma**2
+        # Where the likelihood is sharper than the noise, all of the step would overshoot, more each
+        # time: it is cut to a few standard deviations of the noise.
+        length = scale * _length(gradient, templates)
+        scale = scale * (MAX_STEP * sigma / length.clamp(min=1e-12)).clamp(max=1)
         return State(
             types=step.types + scale[:, None, None] * gradient.types,
             free_coords=step.free_coords + scale[:, None, None] * gradient.free_coords,
@@ -261,6 +266,13 @@ class ProbeSteering:
             free_coords=free_coords * coordinates.unit_spread(templates) ** 2,
             cell=cell * free_numbers(templates.space_group),
         )
+
+
+def _length(step: State, templates: Templates) -> Float[Tensor, "B"]:
+    """Length of a step in standard deviations of noise of unit size."""
+    types = step.types.square().sum((1, 2))
+    coords = (step.free_coords * templates.basis_length).square().sum((1, 2))
+    return (types + coords + step.cell.square().sum(-1)).sqrt()
 
 
 def steering(

@@ -1,5 +1,6 @@
 """What a run may select its weights by: a few of their samples, judged as candidates are."""
 
+from mattergen_lite.generator import stable
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.results import JudgeOptions, Stopwatch, judge_all
 from mattergen_lite.sampling import SamplerOptions, Target, sample_records
@@ -8,11 +9,12 @@ from mattergen_lite.scoring.pool import Pool, available_cores
 from mattergen_lite.scoring.summary import summary
 
 STEPS = 50
+STABILITY_GUIDANCE = 2.0
 SEED = 0  # the same noise every time: what differs is the weights
 
 
-def expected_sun(model: CrystalDiffusion, *, num_samples: int = 64) -> float:
-    """Share of samples that are expected to be metastable, unique and novel.
+def expected_credible_msun(model: CrystalDiffusion, *, num_samples: int = 64) -> float:
+    """Share of samples that are expected to be credible, metastable, unique and novel.
 
     A sum of probabilities, because a hard count of so few samples would select by luck; metastable,
     because strictly stable ones are rare. CHGNet relaxes and decides, for speed.
@@ -29,10 +31,10 @@ def expected_sun(model: CrystalDiffusion, *, num_samples: int = 64) -> float:
         num_samples,
         seed=SEED,
         options=SamplerOptions(steps=STEPS),
-        target=Target(),
+        target=Target(wishes=stable(model, (), STABILITY_GUIDANCE)),
     )
     with Pool(available_cores()) as pool:
         journal = Journal(pool, progress=False)
         candidates = judge_all(next(batches), options, options.reference(), journal, Stopwatch())
     figures = summary(candidates).stability
-    return figures.expected_msun if figures else 0.0
+    return figures.expected_credible_msun if figures else 0.0

@@ -529,7 +529,7 @@ def train(
             shipped configurations.
         max_time: DD:HH:MM:SS after which this launch stops; the same command then continues.
         select: Which weights to keep: the last (default), those of the lowest validation loss, or
-            those whose samples are most often stable, unique and novel. The last samples and judges
+            those whose samples are most often credible, metastable, unique and novel. The last samples and judges
             trainer.select_samples crystals at each validation: a minute or two on two cores.
 
     Returns:
@@ -551,9 +551,11 @@ def train(
     with claimed(config.run_dir) if is_first_process() else nullcontext():
         if config.trainer.select != "sun":
             return run(config)  # needs no more than a bare training node has
-        from mattergen_lite.selection import expected_sun
+        from mattergen_lite.selection import expected_credible_msun
 
-        return run(config, partial(expected_sun, num_samples=config.trainer.select_samples))
+        return run(
+            config, partial(expected_credible_msun, num_samples=config.trainer.select_samples)
+        )
 
 
 def _configuration(text: str) -> Path:

@@ -1,5 +1,7 @@
 """Shares are of all structures, errors included, and unknown without a reference."""
 
+from dataclasses import replace
+
 import pytest
 from crystals import nacl, nacl_primitive, rutile, triclinic
 from pymatgen.core import Lattice, Structure
@@ -7,6 +9,7 @@ from test_scoring_novelty import reference_of
 
 from mattergen_lite.io import StructureRecord
 from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.credibility import Credibility
 from mattergen_lite.scoring.journal import Journal
 from mattergen_lite.scoring.novelty import Novelty
 from mattergen_lite.scoring.pool import Pool
@@ -22,6 +25,7 @@ from mattergen_lite.scoring.summary import (
     shares,
     summary,
 )
+from mattergen_lite.scoring.symmetry import Symmetry
 
 
 def records() -> list[StructureRecord]:
@@ -119,6 +123,45 @@ def test_stable_unique_novel_hard_and_expected():
     assert stability.median_rmsd == pytest.approx(0.2)
     assert set(protocol(found)) == set(PROTOCOL) | set(STABILITY_PROTOCOL)
     assert "expected_msun" in found.text()
+
+
+def test_credible_crystals_are_above_p_minus_1_and_ordered():
+    """Of four alike but for their space group and flags, one counts."""
+    probable = assessed(0.05)
+
+    def with_symmetry(number: int, *flags: str) -> Candidate:
+        symmetry = Symmetry(
+            space_group=number,
+            space_group_symbol="",
+            crystal_system="",
+            point_group="",
+            wyckoff_letters="",
+            num_atoms_primitive=2,
+            num_atoms_conventional=2,
+            symprec=0.1,
+            space_groups={0.1: number},
+        )
+        credibility = Credibility(
+            flags=flags,
+            flag_reasons=flags,
+            smallest_element_fraction=0.5,
+            rarest_abundance=None,
+            hhi_production=None,
+            hhi_reserve=None,
+        )
+        relaxed = replace(probable.relaxed, symmetry=symmetry, credibility=credibility)
+        return replace(probable, relaxed=relaxed)
+
+    found = summary(
+        [
+            with_symmetry(225),
+            with_symmetry(2),
+            with_symmetry(225, "ordered_approximant"),
+            probable,  # its symmetry is not known
+        ]
+    )
+    assert found.stability.expected_msun == pytest.approx(0.5)
+    assert found.stability.expected_credible_msun == pytest.approx(0.5 / 4)
 
 
 def test_nothing_to_summarise():

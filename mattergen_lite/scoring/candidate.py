@@ -57,6 +57,9 @@ CHECKS = (
 )
 CHEAP_CHECKS = CHECKS[:5]  # made before a potential is asked
 
+# Flags that say that nature would mix the elements which the crystal orders.
+DISORDER_FLAGS = {"ordered_approximant", "known_disordered_phase"}
+
 SymmetryChange = Literal["raised", "kept", "lowered"]
 
 
@@ -162,6 +165,14 @@ class Candidate:
         if self.raw.credibility and self.raw.credibility.flags:
             parts.append(f"flags: {', '.join(self.raw.credibility.flags)}")
         return "; ".join(parts)
+
+    @property
+    def is_credible(self) -> bool:
+        """Whether it is above P-1 after relaxing and nature is not expected to mix its elements."""
+        final = self.relaxed
+        if final is None or final.symmetry is None or final.credibility is None:
+            return False
+        return final.symmetry.space_group > 2 and not DISORDER_FLAGS & set(final.credibility.flags)
 
     def row(self) -> dict[str, Cell]:
         """One table row; the same columns for every candidate."""

@@ -41,6 +41,7 @@ STABILITY_PROTOCOL = {
     "msun": "metastable, unique and novel, all after relaxation",
     "expected_sun": "sum of the probabilities of stable over unique and novel crystals",
     "expected_msun": "sum of the probabilities of metastable over unique and novel crystals",
+    "expected_credible_msun": "likewise, of those above P-1 and not flagged as disorder-like",
     "msun_uncalibrated": "metastable_uncalibrated, unique and novel",
     "median_rmsd": "of atoms from raw to relaxed, without the strain of the cell",
     "mean_rmsd": "likewise",
@@ -83,6 +84,7 @@ class StabilityShares:
     msun: float
     expected_sun: float
     expected_msun: float
+    expected_credible_msun: float
     msun_uncalibrated: float
     symmetry_raised: float
     median_rmsd: float  # Å
@@ -186,6 +188,7 @@ def _stability_shares(candidates: Sequence[Candidate]) -> StabilityShares:
     judged = [candidate for candidate in candidates if candidate.stability]
     stabilities = [candidate.stability for candidate in judged]
     new = [c.stability for c in judged if _is_unique_and_novel(c.final)]
+    credible = [c for c in judged if _is_unique_and_novel(c.final) and c.is_credible]
 
     def share(outcomes: Iterator[float]) -> float:
         return float(np.nansum(list(outcomes))) / len(candidates)
@@ -214,6 +217,7 @@ def _stability_shares(candidates: Sequence[Candidate]) -> StabilityShares:
         msun=novel["metastable"],
         expected_sun=novel["expected_stable"],
         expected_msun=novel["expected_metastable"],
+        expected_credible_msun=share(c.stability.probability_metastable for c in credible),
         msun_uncalibrated=novel["uncalibrated"],
         symmetry_raised=share(c.symmetry_change == "raised" for c in judged),
         median_rmsd=float(np.median(rmsds)),
