@@ -529,7 +529,8 @@ def train(
             shipped configurations.
         max_time: DD:HH:MM:SS after which this launch stops; the same command then continues.
         select: Which weights to keep: the last (default), those of the lowest validation loss, or
-            those whose samples are most often credible, metastable, unique and novel. The last samples and judges
+            those with the most
+            credible, metastable, unique and novel samples. The last samples and judges
             trainer.select_samples crystals at each validation: a minute or two on two cores.
 
     Returns:

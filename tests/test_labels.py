@@ -16,7 +16,7 @@ from mattergen_lite.labels import read_labelled
 
 def read(source, keep, name="mine", **options):
     prop = PropertyConfig(name=name, **options)
-    return read_labelled(source, prop, keep=keep, max_atoms=20, seed=0, num_workers=1)
+    return read_labelled(source, prop, keep=keep, seed=0, num_workers=1)
 
 
 @pytest.fixture

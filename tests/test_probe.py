@@ -2,7 +2,6 @@
 
 import csv
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -12,8 +11,9 @@ from models import random_crystals, tiny_model
 from mattergen_lite import generate, steer
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.constraints import parse_constraints
-from mattergen_lite.data import CrystalDataset, read_table
-from mattergen_lite.diffusion.joint import draw_noise
+from mattergen_lite.data import OrbitDataset, read_table
+from mattergen_lite.diffusion.joint import State, draw_noise
+from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, weights_hash
 from mattergen_lite.probe import (
     Labels,
@@ -28,7 +28,7 @@ from mattergen_lite.regression import best_penalty, folds, held_out_predictions,
 from mattergen_lite.sampling import SamplerOptions, Target, sample
 from mattergen_lite.targets import parse_targets
 
-IDENTITY = ModelIdentity(checkpoint="mp_20", weights_sha256="0" * 64)
+IDENTITY = ModelIdentity(checkpoint="mp", weights_sha256="0" * 64)
 
 
 def test_ridge_finds_a_plane_and_forgets_noise():
@@ -66,7 +66,7 @@ def test_regressions_are_interpolated_between_levels_and_held_at_the_ends():
 
 @pytest.fixture(scope="module")
 def shipped():
-    return CrystalDiffusion.load(find_checkpoint("mp_20"))
+    return CrystalDiffusion.load(find_checkpoint("mp"))
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,7 @@ def labels():
     )
     index = torch.randperm(len(table), generator=torch.Generator().manual_seed(0))[:150]
     table = table.take(index.numpy())
-    crystals = CrystalDataset.from_table(table)
+    crystals = OrbitDataset.from_table(table)
     return Labels(
         crystals=crystals,
         values=crystals.columns["volume_per_atom"],
@@ -112,15 +112,19 @@ def test_round_trip_through_two_files_that_hold_no_code(probe, shipped, tmp_path
     probe.save(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"probe.safetensors", "probe.yaml"}
     again = Probe.load(tmp_path, IDENTITY.weights_sha256)
-    crystals = random_crystals([3, 5])
+    crystals = random_crystals([2, 62])
     assert again.config == probe.config
     assert torch.equal(again.predict(shipped, crystals), probe.predict(shipped, crystals))
-    with pytest.raises(ValueError, match="was fitted on another model, mp_20"):
+    with pytest.raises(ValueError, match="was fitted on another model, mp"):
         Probe.load(tmp_path, "1" * 64)
 
 
 def test_gradient_is_that_of_the_gaussian_likelihood():
-    """Against finite differences, through the whole network."""
+    """Against finite differences, through the whole network, in noise space.
+
+    A unit of noise moves a free coordinate by 1/|b|, so the step that steering takes is the
+    gradient with respect to noise, brought back by the same factor.
+    """
     model = tiny_model()
     rng = torch.Generator().manual_seed(1)
     regression = Regression(
@@ -129,32 +133,36 @@ def test_gradient_is_that_of_the_gaussian_likelihood():
         bias=torch.zeros(2),
         variance=torch.tensor([0.5, 1.0]),
     )
-    crystals = random_crystals([3, 4])
+    classes = torch.tensor([[0, 0, 2], [0, 1, 2]])
+    crystals = random_crystals([62, 146]).with_classes(classes, torch.tensor([True, False]))
+    templates = crystals.templates
     clean, sigma = model.diffusion.encode(crystals), torch.tensor([0.2, 0.4])
-    noisy = model.diffusion.corrupt(clean, sigma, draw_noise(crystals.mask, rng))
-    direction = model.diffusion.corrupt(
-        replace(clean, types=0 * clean.types, coords=0 * clean.coords, shape=0 * clean.shape),
-        torch.ones(2),
-        draw_noise(crystals.mask, rng),
-    )
+    drawn = model.diffusion.noise(draw_noise(templates, rng), templates)
+    noisy = model.diffusion.corrupt(clean, sigma, drawn)
+    normal = draw_noise(templates, rng)
+    direction = model.diffusion.noise(normal, templates)
 
-    def log_likelihood(x):
-        mean = regression.mean(model.features(x, sigma), sigma)
+    def log_likelihood(x: State) -> torch.Tensor:
+        mean = regression.mean(model.features(x, sigma, templates), sigma)
         return (-((1.5 - mean) ** 2) / 2 / regression.variance_at(sigma)).sum()
 
     steered = ProbeSteering(model=model, regression=regression, **REQUEST)
-    gradient = steered.gradient(noisy, sigma)
-    slope = sum(
-        (getattr(gradient, name) * getattr(direction, name)).sum()
-        for name in ("types", "coords", "shape")
-    )
+    gradient = steered.gradient(noisy, sigma, templates)
+    # Of each class one noise vector counts: the gradient of it stands at all of its orbits.
+    first = (templates.element_class == torch.arange(3)) & templates.mask
+    slope = (gradient.types * direction.types * first.unsqueeze(-1)).sum()
+    length = templates.basis_length * templates.free
+    slope += (gradient.free_coords * length * normal.free_coords).sum()
+    slope += (gradient.cell * direction.cell).sum()
+    assert torch.equal(gradient.types[0, 0], gradient.types[0, 1])
+    assert (gradient.free_coords[~templates.free] == 0).all()
     step = 2e-3
     with torch.no_grad():
         ahead, behind = (log_likelihood(noisy.shifted(direction, scale)) for scale in (step, -step))
     assert slope.item() == pytest.approx(((ahead - behind) / (2 * step)).item(), rel=0.03)
-    displaced = steered(noisy, sigma, noisy)
-    added = 2.0 * sigma[:, None] ** 2 * gradient.shape
-    assert displaced.shape == pytest.approx(noisy.shape + added, abs=1e-6)
+    displaced = steered(noisy, sigma, templates, noisy)
+    added = 2.0 * sigma[:, None] ** 2 * gradient.cell
+    assert displaced.cell == pytest.approx(noisy.cell + added, abs=1e-6)
 
 
 REQUEST = {"property": "room", "target": 1.5, "value": 1.5, "guidance": 2.0}
@@ -170,7 +178,7 @@ def test_samples_follow_the_target(probe, shipped):
             seed=0,
             options=SamplerOptions(steps=20),
             target=Target(
-                constraints=parse_constraints(num_atoms="2..4"),
+                drafting=Drafting(constraints=parse_constraints(num_atoms="2..4")),
                 steering=steering(shipped, [probe], ask(probe, f"room={value}", guidance="2")),
             ),
         )
@@ -183,8 +191,9 @@ def test_samples_follow_the_target(probe, shipped):
 
 def test_guidance_0_leaves_samples_alone(probe, shipped):
     (idle,) = steering(shipped, [probe], ask(probe, "room=11", guidance="0"))
-    step = draw_noise(torch.ones(1, 2, dtype=torch.bool), torch.Generator())
-    assert idle(step, torch.ones(1), step) is step
+    templates = random_crystals([62]).templates
+    step = draw_noise(templates, torch.Generator())
+    assert idle(step, torch.ones(1), templates, step) is step
 
 
 def ask(probe, condition, guidance="1"):

@@ -14,7 +14,12 @@ from crystals import nacl, perovskite
 
 from mattergen_lite.config import LossConfig, OptimizerConfig, RunConfig
 from mattergen_lite.constraints import Constraints
+from mattergen_lite.crystal import Share
 from mattergen_lite.curation import canonical_crystal, prepare
+from mattergen_lite.data import OrbitDataset, read_table
+from mattergen_lite.drafting.drafting import Drafting
+from mattergen_lite.drafting.space_groups import parse_space_group
+from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.io import to_structures
 from mattergen_lite.model import CrystalDiffusion, read_weights
 from mattergen_lite.properties import Conditions
@@ -24,7 +29,9 @@ from mattergen_lite.training import (
     learning_rate_factor,
     newest_checkpoint,
     read_metrics,
+    reduced_views,
     train,
+    vary,
 )
 
 # Lightning itself imports some of these where they are installed; what counts is what we import.
@@ -192,7 +199,10 @@ def test_newest_checkpoint_wins(tmp_path):
 
 
 def test_one_crystal_is_learnt_and_sampled_back(table, tmp_path):
-    """Everything at once: what comes out of noise is rock salt, by pymatgen's own matcher."""
+    """Everything at once: what comes out of noise is rock salt, by pymatgen's own matcher.
+
+    With its symmetry, and without any: the one view of the crystal that the run has is P1.
+    """
     from pymatgen.analysis.structure_matcher import StructureMatcher
 
     salt = tmp_path / "salt.parquet"
@@ -209,29 +219,78 @@ def test_one_crystal_is_learnt_and_sampled_back(table, tmp_path):
     config = run_config(
         salt,
         tmp_path / "run",
+        "seed=0",
         "data.val_splits=[train]",
+        "data.symmetry_dropout=0.5",
         "model.properties=[]",
         "data.batch_size=64",
         "loss.types=10",
-        "loss.coords=5",
         "optimizer.max_steps=400",
+        "optimizer.decay_steps=300",
         "optimizer.learning_rate=5e-3",
         "optimizer.ema_decay=0.98",
         "trainer.val_every=400",
         "trainer.log_every=50",
     )
     model = CrystalDiffusion.load(train(config))
-    target = Target(constraints=Constraints(num_atoms=(2, 2)))
-    samples = sample(model, range(16), seed=0, options=SamplerOptions(steps=40), target=target)
+    assert read_table(tmp_path / "run" / "views.parquet")["orbit_space_group"].to_pylist() == [1]
     matcher = StructureMatcher(scale=False)
-    found = [matcher.fit(s, canonical_crystal(nacl())) for s in to_structures(samples.crystals)]
-    assert sum(found) >= 13
+    for space_group in ("225", "none"):
+        drafting = Drafting(
+            constraints=Constraints(num_atoms=(2, 2)), symmetry=parse_space_group(space_group)
+        )
+        options = SamplerOptions(steps=25)
+        samples = sample(
+            model, range(16), seed=0, options=options, target=Target(drafting=drafting)
+        )
+        found = [matcher.fit(s, canonical_crystal(nacl())) for s in to_structures(samples.crystals)]
+        assert sum(found) >= 13, space_group
+
+
+def test_views_are_made_once_and_the_same(table, tmp_path):
+    config = run_config(table, tmp_path, "data.symmetry_dropout=0.5")
+    first = reduced_views(config)
+    written = (tmp_path / "views.parquet").stat().st_mtime_ns
+    assert reduced_views(config).equals(first)
+    assert (tmp_path / "views.parquet").stat().st_mtime_ns == written
+    again = reduced_views(run_config(table, tmp_path / "other", "data.symmetry_dropout=0.5"))
+    assert again.equals(first)
+    assert reduced_views(run_config(table, tmp_path / "none", "data.symmetry_dropout=0")) is None
+    assert not (tmp_path / "none").exists()
+
+
+def test_crystals_are_shown_from_all_sides_and_with_classes_at_the_stated_rate(table):
+    """Varied crystals have the same atoms; half of them say which orbits hold one element."""
+    crystals = OrbitDataset.from_table(read_table(table)).crystals(torch.arange(4).repeat(500))
+    config = LossConfig(hide_classes=0.3)
+    shown = vary(crystals, config, torch.Generator().manual_seed(0), Share.whole(2000))
+    assert shown.templates.classes_known.float().mean() == pytest.approx(0.7, abs=0.03)
+    hidden = shown.templates.element_class[~shown.templates.classes_known]
+    assert torch.equal(hidden, torch.arange(hidden.shape[1]).expand_as(hidden))
+    assert (shown.templates.origin != crystals.templates.origin).any()
+    a, b = (one.templates.atoms(one.templates.origin) for one in (crystals, shown))
+    assert wrap_difference(a - b)[crystals.templates.atom_mask].abs().max() < 1e-5
+
+
+def test_shares_of_a_batch_are_varied_as_the_whole(table):
+    crystals = OrbitDataset.from_table(read_table(table)).crystals(torch.arange(4).repeat(3))
+    whole, mine = (
+        vary(part, LossConfig(), torch.Generator().manual_seed(0), share)
+        for part, share in (
+            (crystals, Share.whole(12)),
+            (crystals[1::2], Share(slice(1, None, 2), 12)),
+        )
+    )
+    assert torch.equal(mine.templates.origin, whole.templates.origin[1::2])
+    assert torch.equal(mine.templates.element_class, whole.templates.element_class[1::2])
 
 
 def test_learning_rate_warms_up_and_ends_at_zero():
-    config = OptimizerConfig(warmup_steps=10, max_steps=100)
+    config = OptimizerConfig(warmup_steps=10, max_steps=100, decay_steps=20)
     assert learning_rate_factor(0, config) == pytest.approx(0.1)
     assert learning_rate_factor(10, config) == pytest.approx(1.0)
+    assert learning_rate_factor(80, config) == pytest.approx(1.0)
+    assert learning_rate_factor(90, config) == pytest.approx(0.5)
     assert learning_rate_factor(100, config) == pytest.approx(0.0)
     assert learning_rate_factor(10_000, config) == pytest.approx(0.0)
 
@@ -246,6 +305,17 @@ def test_conditions_are_hidden_at_the_stated_rates():
     assert neither.float().mean() == pytest.approx(0.4 + 0.6 * 0.25, abs=0.02)
 
 
+def test_a_property_with_a_share_of_its_own_is_hidden_apart():
+    present = {name: torch.ones(20_000, dtype=torch.bool) for name in ("a", "b")}
+    conditions = Conditions(values={k: v.float() for k, v in present.items()}, present=present)
+    config = LossConfig(drop_all=0.5, drop_each=0.5, drop={"a": 0.1})
+    kept = drop_conditions(conditions, config, torch.Generator().manual_seed(0)).present
+    assert kept["a"].float().mean() == pytest.approx(0.9, abs=0.02)
+    assert kept["b"].float().mean() == pytest.approx(0.25, abs=0.02)
+    both = (kept["a"] & kept["b"]).float().mean()
+    assert both == pytest.approx(0.9 * 0.25, abs=0.02)
+
+
 WITHOUT_COMPILER = """
 import sys
 sys.path.insert(0, {tests!r})
@@ -257,7 +327,7 @@ model = tiny_model()
 del model.denoiser.blocks[1:]
 
 def losses():
-    found = model.losses(random_crystals([7, 5]), None, torch.Generator().manual_seed(0))
+    found = model.losses(random_crystals([62, 166]), None, torch.Generator().manual_seed(0))
     return torch.stack([found.types, found.coords, found.lattice])
 
 torch.set_grad_enabled(False)  # half the tracing
