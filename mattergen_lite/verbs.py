@@ -529,9 +529,9 @@ def train(
             shipped configurations.
         max_time: DD:HH:MM:SS after which this launch stops; the same command then continues.
         select: Which weights to keep: the last (default), those of the lowest validation loss, or
-            those with the most
-            credible, metastable, unique and novel samples. The last samples and judges
-            trainer.select_samples crystals at each validation: a minute or two on two cores.
+            those with the most samples that are credible, metastable, unique and novel. The last
+            samples and judges trainer.select_samples crystals at each validation: a minute or two
+            on two cores.
 
     Returns:
         The exported model folder, which `generate --checkpoint` takes.
