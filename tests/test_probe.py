@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from mattergen_lite.diffusion.joint import State, draw_noise
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, weights_hash
 from mattergen_lite.probe import (
+    MAX_STEP,
     Labels,
     ModelIdentity,
     Probe,
@@ -160,9 +162,29 @@ def test_gradient_is_that_of_the_gaussian_likelihood():
     with torch.no_grad():
         ahead, behind = (log_likelihood(noisy.shifted(direction, scale)) for scale in (step, -step))
     assert slope.item() == pytest.approx(((ahead - behind) / (2 * step)).item(), rel=0.03)
-    displaced = steered(noisy, sigma, templates, noisy)
-    added = 2.0 * sigma[:, None] ** 2 * gradient.cell
+    displaced = replace(steered, guidance=0.01)(noisy, sigma, templates, noisy)
+    added = 0.01 * sigma[:, None] ** 2 * gradient.cell
     assert displaced.cell == pytest.approx(noisy.cell + added, abs=1e-6)
+
+
+def test_steering_never_goes_further_than_noise_leaves_open():
+    """However sharp the likelihood: else each step overshoots the one before it."""
+    model = tiny_model()
+    regression = Regression(
+        log_sigma=torch.tensor([0.01, 1.0]).log(),
+        weight=torch.ones(2, 32),
+        bias=torch.zeros(2),
+        variance=torch.full((2,), 1e-6),
+    )
+    crystals = random_crystals([62, 146])
+    templates = crystals.templates
+    clean, sigma = model.diffusion.encode(crystals), torch.tensor([0.2, 0.4])
+    steered = ProbeSteering(model=model, regression=regression, **REQUEST)
+    nothing = replace(clean, types=0 * clean.types, cell=0 * clean.cell)
+    step = steered(clean, sigma, templates, nothing)
+    coords = (step.free_coords * templates.basis_length).square().sum((1, 2))
+    length = step.types.square().sum((1, 2)) + coords + step.cell.square().sum(-1)
+    assert length.sqrt() == pytest.approx(MAX_STEP * sigma, rel=1e-3)
 
 
 REQUEST = {"property": "room", "target": 1.5, "value": 1.5, "guidance": 2.0}
