@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from crystals import nacl, nacl_primitive, perovskite, quartz, rutile, triclinic
-from models import random_crystals, tiny_config
+from models import fit, random_crystals, tiny_config
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Element, Structure
 from smact.screening import smact_validity
@@ -283,7 +283,7 @@ def test_structure_prediction_of_files(tmp_path):
 def test_hit_rates_are_those_of_the_run(tmp_path):
     density = PropertyConfig(name="density", unit="g/cm³", mean=5.0, std=2.0)
     model = CrystalDiffusion(tiny_config().model_copy(update={"properties": (density,)}))
-    model.diffusion.fit(random_crystals([4, 6, 8, 2, 5, 12], seed=9))
+    fit(model, random_crystals(seed=9))
     model.diffusion.allowed_elements[1:] = True
     model.save(tmp_path / "model")
     generate(

@@ -30,6 +30,7 @@ from mattergen_lite.scoring.neutrality import Neutrality
 from mattergen_lite.scoring.novelty import Novelty
 from mattergen_lite.scoring.phonons import Phonons
 from mattergen_lite.scoring.score import Score
+from mattergen_lite.scoring.screening import Screening
 from mattergen_lite.scoring.stability import Stability
 from mattergen_lite.scoring.symmetry import Symmetry
 from mattergen_lite.scoring.validity import Validity
@@ -45,6 +46,7 @@ _FLATTENED = (
     Neutrality,
     Novelty,
     Credibility,
+    Screening,
     Stability,
     Phonons,
     Elasticity,
