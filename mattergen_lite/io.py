@@ -62,7 +62,7 @@ MAX_MESSAGE = 500  # characters
 MAX_NAME = 500  # characters
 NAME_COLUMNS = ("material_id", "name", "id")
 # Columns of a crystal table that follow from the structure: no properties of their own.
-DERIVED_COLUMNS = frozenset({"num_atoms", "space_group"})
+DERIVED_COLUMNS = frozenset({"num_atoms", "space_group", "orbit_space_group"})
 MAX_CHARACTERS = 16 * 2**20  # of one CIF or POSCAR
 MAX_LINE = 100_000  # characters of a line of xyz
 MAX_TABLE = 2**31 - 1  # bytes of a csv or JSON file

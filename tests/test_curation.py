@@ -277,8 +277,8 @@ def test_describe_refuses_other_tables(tmp_path):
 def test_embedded_table_is_canonical():
     """Members of MP-20 are marked, cells are lower triangular and hold the promised sizes."""
     info = describe("embedded")
-    assert info.num_crystals > 75_000
-    assert max(info.sizes) == 20
+    assert info.num_crystals > 100_000
+    assert max(info.sizes) == 52
     assert info.splits["train"] > 25_000
     assert 7_000 < info.splits["test"] < 7_500
 
