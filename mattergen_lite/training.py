@@ -85,6 +85,7 @@ def train(config: RunConfig, judge: Judge | None = None) -> Path:
         torch.set_num_threads(config.trainer.threads)
     pl.seed_everything(config.seed, verbose=False)
     config = config.model_copy(update={"model": fit_statistics(config)})
+    check_same_model(config)
     module = TrainingModule(config)
     views = reduced_views(config)
     data = CrystalDataModule(config.data, module.model.properties, config.seed, views)
@@ -92,7 +93,6 @@ def train(config: RunConfig, judge: Judge | None = None) -> Path:
     if config.init_from is not None:
         module.model.start_from(config.init_from)
     trainer = build_trainer(config, judge)
-    check_same_model(config)
     if trainer.is_global_zero:
         config.save(config.run_dir / "config.yaml")
     start = perf_counter()
@@ -249,20 +249,23 @@ def vary(
 def reduced_views(config: RunConfig) -> pa.Table | None:
     """Some training crystals as orbits of subgroups, computed once a run and kept in its folder.
 
-    Twice `symmetry_dropout` of them have such a view, which is shown every other time.
+    Twice `symmetry_dropout` of them have such a view, which is shown every other time. Views of
+    other data, which a run that came to nothing may have left, are replaced.
     """
     share = 2 * config.data.symmetry_dropout
     if share == 0:
         return None
-    from mattergen_lite.views import view_columns  # needs spglib, which a bare node may lack
-
     path = config.run_dir / VIEWS
-    if not path.exists():
+    data = config.data.model_dump_json(exclude={"batch_size", "pool_batches", "val_splits"})
+    origin = {b"origin": f"{config.model.data_sha256} {config.seed} {data}".encode()}
+    if not path.exists() or pq.read_schema(path).metadata != origin:
+        from mattergen_lite.views import view_columns  # needs spglib, which a bare node may lack
+
         table = select_rows(read_table(config.data.path), config.data.train_splits, config.data)
         views = view_columns(table, share, config.data.max_orbits, config.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{VIEWS}.{os.getpid()}")
-        pq.write_table(views, temporary, compression="zstd")
+        pq.write_table(views.replace_schema_metadata(origin), temporary, compression="zstd")
         temporary.replace(path)
     views = pq.read_table(path)
     return views if len(views) else None

@@ -192,7 +192,7 @@ def test_a_run_that_gains_nothing_stops_early_and_stays_so(base, source, tmp_pat
     ("options", "message"),
     [
         ({"base_share": 1.0}, "base_share is 1.0"),
-        ({"steps": 0}, "expected 1 or more"),
+        ({"steps": 0}, "steps is 0: expected 1"),
         ({"property": "band_gap", "log": True}, "knows 'band_gap' as real, log=False"),
     ],
 )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from crystals import nacl, perovskite
+from crystals import nacl, rutile
 
 from mattergen_lite.config import LossConfig, OptimizerConfig, RunConfig
 from mattergen_lite.constraints import Constraints
@@ -54,14 +54,14 @@ ABSENT = {
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
-    """Two known crystals, in all three splits."""
+    """Two known crystals, one with free coordinates, in two splits."""
     folder = tmp_path_factory.mktemp("crystals")
     rows = folder / "rows.csv"
     with rows.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["name", "split", "band_gap", "cif"])
         for split in ("train", "val"):
-            for name, gap, structure in (("salt", 5.0, nacl()), ("oxide", 1.8, perovskite())):
+            for name, gap, structure in (("salt", 5.0, nacl()), ("oxide", 1.8, rutile())):
                 scale = 1.0 if split == "train" else 1.3
                 stretched = structure.copy()
                 stretched.scale_lattice(structure.volume * scale)
@@ -191,11 +191,15 @@ def test_selection_by_samples_needs_a_judge(table, tmp_path):
 
 def test_newest_checkpoint_wins(tmp_path):
     assert newest_checkpoint(tmp_path) is None
-    (tmp_path / "last.ckpt").touch()
+    torch.save({}, tmp_path / "last.ckpt")
     assert newest_checkpoint(tmp_path).name == "last.ckpt"
     time.sleep(0.02)
-    (tmp_path / "hpc_ckpt_1.ckpt").touch()
+    torch.save({}, tmp_path / "hpc_ckpt_1.ckpt")
     assert newest_checkpoint(tmp_path).name == "hpc_ckpt_1.ckpt"
+    time.sleep(0.02)
+    (tmp_path / "last.ckpt").write_bytes(b"half of it")
+    with pytest.raises(ValueError, match=r"last\.ckpt: it is damaged; remove it to begin anew"):
+        newest_checkpoint(tmp_path)
 
 
 def test_one_crystal_is_learnt_and_sampled_back(table, tmp_path):
@@ -240,11 +244,9 @@ def test_one_crystal_is_learnt_and_sampled_back(table, tmp_path):
             constraints=Constraints(num_atoms=(2, 2)), symmetry=parse_space_group(space_group)
         )
         options = SamplerOptions(steps=25)
-        samples = sample(
-            model, range(16), seed=0, options=options, target=Target(drafting=drafting)
-        )
+        samples = sample(model, range(8), seed=0, options=options, target=Target(drafting=drafting))
         found = [matcher.fit(s, canonical_crystal(nacl())) for s in to_structures(samples.crystals)]
-        assert sum(found) >= 13, space_group
+        assert sum(found) >= 6, space_group
 
 
 def test_views_are_made_once_and_the_same(table, tmp_path):
@@ -255,6 +257,8 @@ def test_views_are_made_once_and_the_same(table, tmp_path):
     assert (tmp_path / "views.parquet").stat().st_mtime_ns == written
     again = reduced_views(run_config(table, tmp_path / "other", "data.symmetry_dropout=0.5"))
     assert again.equals(first)
+    other = run_config(table, tmp_path, "data.symmetry_dropout=0.5", "seed=4")
+    assert not reduced_views(other).equals(first)  # those of another run are no use
     assert reduced_views(run_config(table, tmp_path / "none", "data.symmetry_dropout=0")) is None
     assert not (tmp_path / "none").exists()
 
