@@ -24,7 +24,7 @@ from mattergen_lite.scoring.pool import Pool, available_cores
 from mattergen_lite.scoring.reference import Reference
 from mattergen_lite.scoring.score import Score, score
 
-BINS = ((1, 20), (1, 4), (5, 8), (9, 12), (13, 16), (17, 20))
+BINS = ((1, 52), (1, 20), (1, 4), (5, 8), (9, 12), (13, 16), (17, 20), (21, 52))
 START, END = "<!-- metrics -->", "<!-- /metrics -->"
 
 EVERY_SIZE = DataConfig(max_orbits=1000)  # MP-20 has crystals of up to 20 atoms
@@ -90,12 +90,13 @@ def table_row(low: int, high: int, scores: Sequence[Score], test: CrystalDataset
     def share(passes: Callable[[Score], bool]) -> str:
         return f"{sum(map(passes, inside)) / len(inside):.1%}"
 
-    w1 = distances(
-        [s.validity.density for s in inside],
-        [s.chemical_system.count("-") + 1 for s in inside],
-        test,
-        (test.num_atoms >= low) & (test.num_atoms <= high),
-    )
+    known = (test.num_atoms >= low) & (test.num_atoms <= high)
+    w1_cells = ["-", "-"]  # MP-20 has no crystals of that size
+    if known.any():
+        densities = [s.validity.density for s in inside]
+        num_elements = [s.chemical_system.count("-") + 1 for s in inside]
+        w1 = distances(densities, num_elements, test, known)
+        w1_cells = [f"{w1.density:.3f}", f"{w1.n_ary:.3f}"]
     cells = [
         f"{low}-{high}",
         str(len(inside)),
@@ -106,8 +107,7 @@ def table_row(low: int, high: int, scores: Sequence[Score], test: CrystalDataset
         share(lambda s: s.novelty.is_unique),
         share(lambda s: bool(s.novelty.is_novel)),
         share(lambda s: s.novelty.is_unique and bool(s.novelty.is_novel)),
-        f"{w1.density:.3f}",
-        f"{w1.n_ary:.3f}",
+        *w1_cells,
     ]
     return "| " + " | ".join(cells) + " |"
 
