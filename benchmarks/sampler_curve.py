@@ -24,7 +24,9 @@ from pymatgen.core import Structure
 from tqdm import tqdm
 
 from mattergen_lite.config import DataConfig
+from mattergen_lite.constraints import parse_constraints
 from mattergen_lite.data import CrystalDataset, read_table, select_rows
+from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.io import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
 from mattergen_lite.results import JudgeOptions, Stopwatch, judge_all
@@ -98,6 +100,7 @@ def main() -> None:
     parser.add_argument(
         "--temperature", type=float, nargs="+", default=[SamplerOptions().temperature]
     )
+    parser.add_argument("--num-atoms", default="1..20", help="of the samples: MP-20's by default")
     parser.add_argument("--solvers", nargs="+", default=["multistep", "heun"])
     parser.add_argument("--device", default="auto")
     asked = parser.parse_args()
@@ -150,8 +153,9 @@ def measured(
     options = setting.options()
     start = perf_counter()
     numbers = range(asked.num_samples)
+    target = Target(drafting=Drafting(constraints=parse_constraints(num_atoms=asked.num_atoms)))
     (records,) = sample_records(
-        model, numbers, len(numbers), seed=0, options=options, target=Target()
+        model, numbers, len(numbers), seed=0, options=options, target=target
     )
     seconds = perf_counter() - start
     journal = Journal(pool, progress=False)
@@ -210,6 +214,8 @@ def after_relaxing(
     options = JudgeOptions(potential="chgnet", second_opinion=None, device=device)
     candidates = judge_all(records, options, yardstick.everything, journal, Stopwatch())
     found = summary(candidates).stability
+    if found is None:  # none of them could be relaxed
+        return {"metastable": 0.0, "rmsd": float("nan")}
     return {"metastable": found.expected_metastable, "rmsd": found.median_rmsd}
 
 

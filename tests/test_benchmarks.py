@@ -302,7 +302,10 @@ def test_smoke_configuration_is_small():
 @pytest.mark.slow
 def test_sampler_curve(tmp_path):
     """Both solvers make the calls they are asked for, and a second run adds nothing."""
-    arguments = ("--calls", 3, "--num-samples", 2, "--num-relaxed", 1, "--out", tmp_path)
+    arguments = (
+        *("--calls", 3, "--num-samples", 2, "--num-relaxed", 1),
+        *("--num-atoms", "2", "--out", tmp_path),
+    )
     command = [sys.executable, ROOT / "benchmarks" / "sampler_curve.py", *map(str, arguments)]
     for _ in range(2):
         subprocess.run(command, check=True, capture_output=True, timeout=600)
