@@ -5,7 +5,7 @@ import torch
 from labelled import mass, volume, write_csv
 from models import random_crystals, tiny_model
 
-from mattergen_lite import finetune, generate
+from mattergen_lite import finetune, finetuning, generate
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data import read_table
 from mattergen_lite.diffusion.joint import draw_noise
@@ -18,6 +18,14 @@ from mattergen_lite.targets import parse_targets
 from mattergen_lite.training import TrainingModule
 
 QUICK = {"steps": 6, "batch_size": 8, "device": "cpu", "num_workers": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_rows():
+    """A small training table: labelled rows are not repeated up to thousands."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(finetuning, "MIN_ROWS", 150)
+        yield
 
 
 @pytest.fixture(scope="module")
