@@ -208,7 +208,7 @@ def test_little_strength_stays_near_a_known_crystal(model):
         ({"steps": 1}, "steps is 1"),
         ({"churn": -1.0}, "churn is -1"),
         ({"batch_size": 0}, "is 0"),
-        ({"strength": 0.0}, "strength is 0.0: expected above 0"),
+        ({"strength": 0.0}, "strength is 0.0: expected 1e-06 to 1"),
         ({"strength": 1.5}, "strength is 1.5"),
     ],
 )

@@ -1,5 +1,6 @@
 """Bulk moduli: a formula, a numerical derivative, experiments, and reasons instead of crashes."""
 
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -125,7 +126,8 @@ class Rigged:
     ("energy_of_volume", "reason"),
     [
         (lambda volume: np.nan, "not finite"),
-        (lambda volume: volume, "bulk modulus"),
+        # A straight line: whether its fitted curvature is a little above zero is rounding.
+        (lambda volume: volume, "bulk modulus|no equation of state"),
         (lambda volume: -((volume - 11.86) ** 2), "no energy minimum"),
         (lambda volume: (volume - 20) ** 2, "no energy minimum"),
         (lambda volume: (volume - 9) ** 2, "no equation of state: The minimum"),
@@ -136,7 +138,7 @@ class Rigged:
 def test_bad_curves_are_errors_with_a_reason(energy_of_volume, reason):
     elasticity = bulk_modulus(single_atom(), Rigged(energy_of_volume), relax_positions=False)
     assert elasticity.elasticity_error.startswith("rigged: ")
-    assert reason in elasticity.elasticity_error
+    assert re.search(reason, elasticity.elasticity_error)
     assert np.isnan(elasticity.bulk_modulus)
 
 

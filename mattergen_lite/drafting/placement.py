@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from mattergen_lite.elements import element_descriptors
 from mattergen_lite.shapes import Int
@@ -24,6 +23,8 @@ def match_elements(
     Returns:
         Replacements and mean dissimilarity over the replaced atoms; None if they do not fit.
     """
+    from scipy.optimize import linear_sum_assignment
+
     if len(wanted) > len(classes) or (complete and len(wanted) != len(classes)):
         return None
     old, new = list(classes), list(wanted)

@@ -11,7 +11,6 @@ from fractions import Fraction
 from functools import cache
 
 import numpy as np
-import spglib
 
 NUM_SETTINGS = 530  # of the 230 space groups, in the order of Hall numbers
 MAX_OPERATIONS = 192  # of the largest space group
@@ -48,6 +47,8 @@ class Operations:
             return None
         if not self._closed():
             return None
+        import spglib
+
         found = spglib.get_spacegroup_type_from_symmetry(
             self.rotations.astype("intc"), self.translations
         )
@@ -138,6 +139,8 @@ class Setting:
     @property
     def operations(self) -> Operations:
         """Its operations."""
+        import spglib
+
         found = spglib.get_symmetry_from_database(self.hall_number)
         return Operations(rotations=found["rotations"], translations=found["translations"] % 1.0)
 
@@ -145,6 +148,8 @@ class Setting:
 @cache
 def settings() -> tuple[Setting, ...]:
     """All settings that spglib knows."""
+    import spglib
+
     found = []
     for hall_number in range(1, NUM_SETTINGS + 1):
         one = spglib.get_spacegroup_type(hall_number)
