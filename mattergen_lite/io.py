@@ -376,7 +376,8 @@ def _parquet_documents(path: Path) -> Iterator[Document]:
 
 def _check_columns(path: Path, names: Sequence[str]) -> None:
     if not {"atomic_numbers", *STRUCTURE_COLUMNS} & set(names):
-        raise ValueError(f"{path} has columns {', '.join(names)}: {ACCEPTED}")
+        shown = " ".join(", ".join(names).split())[:200]  # names may be of any length and shape
+        raise ValueError(f"{path} has columns {shown}: {ACCEPTED}")
 
 
 def _row_documents(table_name: str, batches: Iterable[pa.RecordBatch]) -> Iterator[Document]:

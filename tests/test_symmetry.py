@@ -127,7 +127,7 @@ def assert_symmetric(numbers, coords, lattice, number: int, tolerance: float) ->
 
 
 def disguises(structure: Structure) -> Iterator[Structure]:
-    """Another order of the atoms, orientation and primitive cell; then a supercell."""
+    """Another order of the atoms, orientation and primitive cell; a supercell; another origin."""
     order = np.random.default_rng(0).permutation(len(structure))
     yield Structure.from_sites([structure[i] for i in order])
     rotation, _ = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))
@@ -138,6 +138,9 @@ def disguises(structure: Structure) -> Iterator[Structure]:
     coords = structure.frac_coords @ np.linalg.inv(skewed)
     yield Structure(skewed @ structure.lattice.matrix, structure.species, coords)
     yield structure * (2, 1, 1)
+    moved = structure.copy()
+    moved.translate_sites(range(len(moved)), [0.13, 0.27, 0.41])
+    yield moved
 
 
 def described(structure: Structure) -> Orbits:
@@ -156,12 +159,22 @@ def kinds(orbits: Orbits) -> list[tuple[int, int]]:
     return sorted(zip(orbits.atomic_numbers, orbits.multiplicities, strict=True))
 
 
-FAMILIAR = [nacl, rutile, perovskite, quartz, li3ps4, triclinic]
+def wurtzite() -> Structure:
+    """ZnO, 4 atoms, P6_3mc (186): polar along c."""
+    return Structure.from_spacegroup(
+        "P6_3mc",
+        Lattice.hexagonal(3.25, 5.21),
+        ["Zn", "O"],
+        [[1 / 3, 2 / 3, 0], [1 / 3, 2 / 3, 0.382]],
+    )
+
+
+FAMILIAR = [nacl, rutile, perovskite, quartz, li3ps4, triclinic, wurtzite]
 
 
 @pytest.mark.parametrize("make", FAMILIAR)
 def test_orbits_do_not_depend_on_how_the_file_was_written(make):
-    """The same crystal in the same cell, the same free parameters, the same loss."""
+    """The same crystal in the same cell, as many free parameters, orbits of the same kinds."""
     structure = make()
     expected = described(structure)
     model = tiny_model()

@@ -32,6 +32,9 @@ class Drafting:
             ValueError: If nothing that the model can make is what is asked for.
         """
         counts = self.constraints.atom_counts(model.max_atoms)
+        if self.constraints.num_atoms is None and not self.constraints.formula:
+            seen = [n for n, crystals in enumerate(model.atom_count_histogram, start=1) if crystals]
+            counts = [n for n in counts if n in seen] or counts  # sizes that training knew
         if self.constraints.host is not None:
             source = HostDrafting.of(self.constraints, self.symmetry, model)
         elif self.symmetry.prescribed:
