@@ -139,7 +139,10 @@ def test_every_key_and_figure_is_in_the_reference(site):
 
 def test_every_module_of_the_python_reference_has_its_text(site):
     page = text_of(site, "reference/api.html")
-    for sentence in ("Lattice: Gaussian noise on the free numbers of the cell", "The reference convex hull"):
+    for sentence in (
+        "Lattice: Gaussian noise on the free numbers of the cell",
+        "The reference convex hull",
+    ):
         assert sentence in page
 
 
