@@ -22,13 +22,15 @@ MIN_STD = 0.05  # 5% in length or shear
 MIN_CRYSTALS = 50  # of a crystal system; with fewer, statistics of all systems serve
 _LIMIT = 6.0  # standard deviations: far outside any crystal, yet no overflow of the exponential
 
-# Orthonormal symmetric matrices, in the order in which crystal systems free them.
 _FREE_NUMBERS = (0, 6, 4, 3, 2, 2, 2, 1)  # by crystal system 1..7, triclinic to cubic
 _TRIGONAL, _HEXAGONAL = 5, 6
 
 
 def _strain_basis() -> Float[Tensor, "6 3 3"]:
-    """Volume, c against a and b, a against b, and the shears xz (monoclinic), xy and yz."""
+    """Orthonormal symmetric matrices, in the order in which crystal systems free them.
+
+    Volume, c against a and b, a against b, and the shears xz (monoclinic), xy and yz.
+    """
     diagonals = [[1, 1, 1], [1, 1, -2], [1, -1, 0]]
     basis = [torch.diag(torch.tensor(d, dtype=torch.double)) for d in diagonals]
     for i, j in ((0, 2), (0, 1), (1, 2)):
