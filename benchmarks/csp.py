@@ -24,16 +24,16 @@ from measuring import Row, report
 from pymatgen.core import Structure
 
 from mattergen_lite.config import DataConfig
-from mattergen_lite.constraints import Constraints
-from mattergen_lite.data import CrystalDataset, read_table, select_rows
+from mattergen_lite.data.dataset import CrystalDataset, read_table, select_rows
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.drafting.space_groups import parse_space_group
-from mattergen_lite.generator import stable
-from mattergen_lite.io import to_structures
+from mattergen_lite.io.records import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
-from mattergen_lite.sampling import SamplerOptions, Target, sample
-from mattergen_lite.scoring.prediction import displacements
-from mattergen_lite.verbs import DEFAULT_CHECKPOINT
+from mattergen_lite.request.constraints import Constraints
+from mattergen_lite.sampling.generator import stable
+from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample
+from mattergen_lite.scoring.metrics.prediction import displacements
+from mattergen_lite.verbs.commands import DEFAULT_CHECKPOINT
 
 SETTINGS = ("checkpoint", "num_samples", "steps", "seed", "space_group")
 BINS = ((1, 4), (5, 8), (9, 12), (13, 16), (17, 20), (1, 20))

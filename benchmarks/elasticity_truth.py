@@ -17,11 +17,11 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from mattergen_lite.data import EMBEDDED, read_table
-from mattergen_lite.io import build_structure
-from mattergen_lite.scoring.elasticity import MAX_STRAIN, bulk_modulus
-from mattergen_lite.scoring.potentials import Potential, load_potential
-from mattergen_lite.scoring.relaxation import relax
+from mattergen_lite.data.dataset import EMBEDDED, read_table
+from mattergen_lite.io.records import build_structure
+from mattergen_lite.scoring.energy.elasticity import MAX_STRAIN, bulk_modulus
+from mattergen_lite.scoring.energy.potentials import Potential, load_potential
+from mattergen_lite.scoring.energy.relaxation import relax
 
 METHODS = {
     "relaxed": bulk_modulus,

@@ -61,7 +61,7 @@ class StageClock:
 @contextmanager
 def reading_stages(clock: StageClock) -> Iterator[None]:
     """Have every stage that the package times read both clocks as well."""
-    from mattergen_lite.results import Stopwatch
+    from mattergen_lite.runs.results import Stopwatch
 
     stage = Stopwatch.stage
 
@@ -122,7 +122,7 @@ def table(clock: StageClock, num_crystals: int, num_cores: int) -> list[Row]:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    from mattergen_lite.verbs import DEFAULT_CHECKPOINT
+    from mattergen_lite.verbs.commands import DEFAULT_CHECKPOINT
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="name or folder")
@@ -139,7 +139,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def main(arguments: Sequence[str] | None = None) -> None:
     choice = parse(arguments)
     clock, num_crystals = measure(choice)
-    from mattergen_lite.scoring.pool import available_cores
+    from mattergen_lite.processes import available_cores
 
     num_cores = available_cores()
     facts = {"benchmark": "generate", "structures": num_crystals, "available_cores": num_cores}

@@ -15,13 +15,13 @@ from pathlib import Path
 import pyarrow as pa
 
 from mattergen_lite.config import DataConfig
-from mattergen_lite.data import CrystalDataset, read_table, select_rows
-from mattergen_lite.io import read_structures
-from mattergen_lite.results import FRAMES, RECORD
-from mattergen_lite.scoring.distributions import distances
-from mattergen_lite.scoring.journal import Journal
-from mattergen_lite.scoring.pool import Pool, available_cores
-from mattergen_lite.scoring.reference import Reference
+from mattergen_lite.data.dataset import CrystalDataset, read_table, select_rows
+from mattergen_lite.io.records import read_structures
+from mattergen_lite.processes import Pool, available_cores
+from mattergen_lite.runs.results import FRAMES, RECORD
+from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.known.reference import Reference
+from mattergen_lite.scoring.metrics.distributions import distances
 from mattergen_lite.scoring.score import Score, score
 
 BINS = ((1, 52), (1, 20), (1, 4), (5, 8), (9, 12), (13, 16), (17, 20), (21, 52))

@@ -29,18 +29,18 @@ from torch import Tensor
 
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.crystal import CrystalBatch, masked_mean
-from mattergen_lite.curation import write_table
-from mattergen_lite.data import EMBEDDED, element_sets, read_table
+from mattergen_lite.data.curation import write_table
+from mattergen_lite.data.dataset import EMBEDDED, element_sets, read_table
+from mattergen_lite.data.labels import read_labelled
 from mattergen_lite.elements import atomic_masses, element_descriptors
-from mattergen_lite.finetuning import FinetuneOptions, finetune
-from mattergen_lite.labels import read_labelled
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
-from mattergen_lite.probe import Labels, ModelIdentity, Probe, fit, standardised, steering
+from mattergen_lite.probe.probe import Labels, ModelIdentity, Probe, fit, standardised, steering
+from mattergen_lite.probe.regression import best_penalty, held_out_predictions, ridge
 from mattergen_lite.properties import Property, known_property
-from mattergen_lite.regression import best_penalty, held_out_predictions, ridge
-from mattergen_lite.sampling import SamplerOptions, Target, sample
-from mattergen_lite.targets import PropertyTarget, parse_targets
-from mattergen_lite.verbs import DEFAULT_CHECKPOINT
+from mattergen_lite.request.targets import PropertyTarget, parse_targets
+from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample
+from mattergen_lite.training.finetuning import FinetuneOptions, finetune
+from mattergen_lite.verbs.commands import DEFAULT_CHECKPOINT
 
 Row = dict[str, str | int | float]
 

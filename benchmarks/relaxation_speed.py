@@ -22,9 +22,9 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 from pymatgen.core import Structure
 
-from mattergen_lite.io import build_structure
-from mattergen_lite.scoring.potentials import load_potential
-from mattergen_lite.scoring.relaxation import GPA, Limits, relax
+from mattergen_lite.io.records import build_structure
+from mattergen_lite.scoring.energy.potentials import load_potential
+from mattergen_lite.scoring.energy.relaxation import GPA, Limits, relax
 
 LIMITS = Limits()
 

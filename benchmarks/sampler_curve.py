@@ -24,21 +24,21 @@ from pymatgen.core import Structure
 from tqdm import tqdm
 
 from mattergen_lite.config import DataConfig
-from mattergen_lite.constraints import parse_constraints
-from mattergen_lite.data import CrystalDataset, read_table, select_rows
+from mattergen_lite.data.dataset import CrystalDataset, read_table, select_rows
 from mattergen_lite.drafting.drafting import Drafting
-from mattergen_lite.io import StructureRecord
+from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
-from mattergen_lite.results import JudgeOptions, Stopwatch, judge_all
-from mattergen_lite.sampling import SamplerOptions, Target, sample_records
-from mattergen_lite.scoring.distributions import distances
-from mattergen_lite.scoring.journal import Journal
-from mattergen_lite.scoring.pool import Pool, available_cores
-from mattergen_lite.scoring.potentials import load_potential
-from mattergen_lite.scoring.reference import Reference
-from mattergen_lite.scoring.relaxation import largest_force
+from mattergen_lite.processes import Pool, available_cores
+from mattergen_lite.request.constraints import parse_constraints
+from mattergen_lite.runs.results import JudgeOptions, Stopwatch, judge_all
+from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample_records
+from mattergen_lite.scoring.energy.potentials import load_potential
+from mattergen_lite.scoring.energy.relaxation import largest_force
+from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.known.reference import Reference
+from mattergen_lite.scoring.metrics.distributions import distances
+from mattergen_lite.scoring.metrics.summary import summary
 from mattergen_lite.scoring.score import Score, score
-from mattergen_lite.scoring.summary import summary
 
 Row = dict[str, str | int | float]
 CALLS = (10, 20, 50, 100, 200, 300)

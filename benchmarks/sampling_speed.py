@@ -33,8 +33,8 @@ from measuring import (
 
 from mattergen_lite.crystal import Prediction
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
-from mattergen_lite.sampling import SamplerOptions, Target, sample
-from mattergen_lite.verbs import DEFAULT_CHECKPOINT
+from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample
+from mattergen_lite.verbs.commands import DEFAULT_CHECKPOINT
 
 PREDICTOR_CORRECTOR_CALLS = 2 * 1000
 Shape = tuple[int, int]  # crystals, orbit slots

@@ -14,18 +14,18 @@ from functools import partial
 import numpy as np
 from pymatgen.core import Structure
 
-from mattergen_lite.io import StructureRecord
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.credibility import credibility
-from mattergen_lite.scoring.journal import Journal
-from mattergen_lite.scoring.neutrality import neutrality
-from mattergen_lite.scoring.novelty import novelty
-from mattergen_lite.scoring.pool import Pool
-from mattergen_lite.scoring.reference import Reference
+from mattergen_lite.scoring.criteria.credibility import credibility
+from mattergen_lite.scoring.criteria.neutrality import neutrality
+from mattergen_lite.scoring.criteria.novelty import novelty
+from mattergen_lite.scoring.criteria.symmetry import symmetry
+from mattergen_lite.scoring.criteria.validity import validity
+from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.known.reference import Reference
+from mattergen_lite.scoring.metrics.summary import summary
 from mattergen_lite.scoring.score import score
-from mattergen_lite.scoring.summary import summary
-from mattergen_lite.scoring.symmetry import symmetry
-from mattergen_lite.scoring.validity import validity
 
 
 def sample(reference: Reference, size: int) -> list[Structure]:

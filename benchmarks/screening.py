@@ -20,9 +20,9 @@ import torch
 from measuring import report
 from scipy.stats import spearmanr
 
-from mattergen_lite.io import read_structures
-from mattergen_lite.scoring import screening
-from mattergen_lite.scoring.screening import ScreeningModel, content_draw, fit_screening
+from mattergen_lite.io.records import read_structures
+from mattergen_lite.scoring.energy import screening
+from mattergen_lite.scoring.energy.screening import ScreeningModel, content_draw, fit_screening
 
 ASSET = Path(screening.__file__).parents[1] / "assets" / "screening.json"
 FRAMES = "structures.extxyz"

@@ -27,12 +27,11 @@ from pymatgen.core import Composition, Structure
 from scipy import stats
 from tqdm import tqdm
 
-from mattergen_lite.io import build_structure
+from mattergen_lite.io.records import build_structure
 from mattergen_lite.scoring.candidate import WORTH_COMPUTING
-from mattergen_lite.scoring.hull import Decomposition, reference_hull
-from mattergen_lite.scoring.potentials import load_potential
-from mattergen_lite.scoring.relaxation import relax
-from mattergen_lite.scoring.stability import (
+from mattergen_lite.scoring.energy.potentials import load_potential
+from mattergen_lite.scoring.energy.relaxation import relax
+from mattergen_lite.scoring.energy.stability import (
     METASTABLE,
     Calibration,
     ErrorModel,
@@ -40,6 +39,7 @@ from mattergen_lite.scoring.stability import (
     fit_error_model,
     fit_references,
 )
+from mattergen_lite.scoring.known.hull import Decomposition, reference_hull
 
 RELAXER, DECIDER = "chgnet", "7net-l3i5"
 MAX_ATOMS = 12

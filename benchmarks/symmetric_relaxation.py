@@ -18,12 +18,12 @@ import torch
 from measuring import report
 from pymatgen.core import Structure
 
-from mattergen_lite.io import read_structures
-from mattergen_lite.scoring.potentials import Potential, load_potential
-from mattergen_lite.scoring.relaxation import MIN_ENERGY_FALL, Relaxation, relax, release
+from mattergen_lite.io.records import read_structures
+from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group
+from mattergen_lite.scoring.criteria.validity import validity
+from mattergen_lite.scoring.energy.potentials import Potential, load_potential
+from mattergen_lite.scoring.energy.relaxation import MIN_ENERGY_FALL, Relaxation, relax, release
 from mattergen_lite.scoring.score import ordered_structure
-from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED, space_group
-from mattergen_lite.scoring.validity import validity
 
 FRAMES = "structures.extxyz"  # of a run
 Figures = dict[str, float]

@@ -23,8 +23,8 @@ from measuring import Row, count_flops, device_facts, measured_peak, network_dty
 from torch.utils.data import DataLoader, IterableDataset
 
 from mattergen_lite.config import RunConfig
-from mattergen_lite.data import CrystalDataModule, LabelledBatch
-from mattergen_lite.training import (
+from mattergen_lite.data.dataset import CrystalDataModule, LabelledBatch
+from mattergen_lite.training.trainer import (
     TrainingModule,
     build_trainer,
     fit_statistics,
@@ -128,7 +128,7 @@ def configure(choice: argparse.Namespace, batch_size: int | None, run_dir: Path)
 
 
 def train(config: RunConfig) -> tuple[TrainingModule, TimedData]:
-    """What `mattergen_lite.training.train` does, with clocks and without the export."""
+    """What `mattergen_lite.training.trainer.train` does, with clocks and without the export."""
     pl.seed_everything(config.seed, verbose=False)
     config = config.model_copy(update={"model": fit_statistics(config)})
     module, trainer = TrainingModule(config), build_trainer(config)

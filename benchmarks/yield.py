@@ -26,14 +26,14 @@ import torch
 
 from mattergen_lite import substitution
 from mattergen_lite.config import GenerateConfig
-from mattergen_lite.generator import open_generator
-from mattergen_lite.io import StructureRecord, read_structures
-from mattergen_lite.results import FRAMES, JudgeOptions, Stopwatch, judge_all
+from mattergen_lite.io.records import StructureRecord, read_structures
+from mattergen_lite.processes import Pool
+from mattergen_lite.runs.results import FRAMES, JudgeOptions, Stopwatch, judge_all
+from mattergen_lite.sampling.generator import open_generator
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.journal import Journal
-from mattergen_lite.scoring.pool import Pool
-from mattergen_lite.scoring.reference import Reference
-from mattergen_lite.scoring.screening import Cut
+from mattergen_lite.scoring.energy.screening import Cut
+from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.known.reference import Reference
 
 NUM_RESAMPLES = 2000
 SECONDS_PER_HOUR = 3600

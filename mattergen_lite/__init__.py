@@ -25,6 +25,6 @@ __all__ = [
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mattergen_lite import verbs
+    from mattergen_lite.verbs import commands as verbs
 
     return getattr(verbs, name)

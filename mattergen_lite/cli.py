@@ -15,8 +15,8 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter, Token, convert
 
-from mattergen_lite import verbs
 from mattergen_lite.options import check_word
+from mattergen_lite.verbs import commands as verbs
 
 BAD_INPUT = 2
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}

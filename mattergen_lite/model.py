@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from mattergen_lite.config import ModelConfig, PropertyConfig, read_yaml, shipped, write_yaml
 from mattergen_lite.crystal import Prediction, Share
-from mattergen_lite.data import OrbitDataset
+from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.diffusion.joint import JointDiffusion, Losses, State, draw_noise
 from mattergen_lite.diffusion.lattice import SIGMA_DATA
 from mattergen_lite.diffusion.schedule import NoiseSchedule, scalings

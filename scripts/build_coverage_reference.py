@@ -20,16 +20,16 @@ import pyarrow.compute as pc
 from pymatgen.core import Composition
 from tqdm import tqdm
 
-from mattergen_lite.curation import row_structure
-from mattergen_lite.data import EMBEDDED, read_table
-from mattergen_lite.scoring.coverage import (
+from mattergen_lite.data.curation import row_structure
+from mattergen_lite.data.dataset import EMBEDDED, read_table
+from mattergen_lite.processes import Failure, Pool, available_cores
+from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.metrics.coverage import (
     FINGERPRINT,
     KnownFingerprints,
     Scaler,
     composition_fingerprint,
 )
-from mattergen_lite.scoring.journal import Journal
-from mattergen_lite.scoring.pool import Failure, Pool, available_cores
 
 OUT = Path(__file__).parents[1] / "mattergen_lite/assets/mp_20_test_fingerprints.npz"
 COLUMNS = ["split", "material_id", "num_atoms", "lattice", "atomic_numbers", "frac_coords"]

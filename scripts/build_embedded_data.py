@@ -17,14 +17,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
-from mattergen_lite.curation import (
+from mattergen_lite.data.curation import (
     CORE_SCHEMA,
     canonical_rows,
     row_structure,
     table_from_rows,
     write_table,
 )
-from mattergen_lite.io import Document
+from mattergen_lite.io.records import Document
 
 ASSETS = Path(__file__).parents[1] / "mattergen_lite" / "assets"
 MAX_ATOMS = 1000  # whatever a source has

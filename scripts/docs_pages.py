@@ -12,21 +12,22 @@ from pathlib import Path
 from pydantic import BaseModel
 from pymatgen.core import Lattice, Structure
 
+from mattergen_lite.benchmarking.protocols import PROTOCOLS
 from mattergen_lite.cli import app
 from mattergen_lite.config import PropertyConfig, RunConfig, shipped
 from mattergen_lite.model import read_config
-from mattergen_lite.protocols import PROTOCOLS
-from mattergen_lite.scoring import oracles, summary
+from mattergen_lite.scoring import oracles
 from mattergen_lite.scoring.candidate import CHECKS, Outcome
-from mattergen_lite.scoring.credibility import Credibility
-from mattergen_lite.scoring.elasticity import Elasticity
-from mattergen_lite.scoring.neutrality import Neutrality
-from mattergen_lite.scoring.novelty import Novelty
-from mattergen_lite.scoring.phonons import Phonons
-from mattergen_lite.scoring.screening import Screening
-from mattergen_lite.scoring.stability import Stability
-from mattergen_lite.scoring.symmetry import Symmetry
-from mattergen_lite.scoring.validity import Validity
+from mattergen_lite.scoring.criteria.credibility import Credibility
+from mattergen_lite.scoring.criteria.neutrality import Neutrality
+from mattergen_lite.scoring.criteria.novelty import Novelty
+from mattergen_lite.scoring.criteria.symmetry import Symmetry
+from mattergen_lite.scoring.criteria.validity import Validity
+from mattergen_lite.scoring.energy.elasticity import Elasticity
+from mattergen_lite.scoring.energy.phonons import Phonons
+from mattergen_lite.scoring.energy.screening import Screening
+from mattergen_lite.scoring.energy.stability import Stability
+from mattergen_lite.scoring.metrics import summary
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"

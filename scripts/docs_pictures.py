@@ -10,17 +10,17 @@ from matplotlib.figure import Figure
 from pymatgen.core import Composition, Lattice, Structure
 from scipy.stats import t as student_t
 
-from mattergen_lite.curation import describe
+from mattergen_lite.data.curation import describe
 from mattergen_lite.diffusion import atom_types
 from mattergen_lite.diffusion.joint import draw_noise
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.geometry import wrapped_normal_displacement
 from mattergen_lite.model import CrystalDiffusion
-from mattergen_lite.phase_diagram import draw_phase_diagram
-from mattergen_lite.scoring.stability import DEGREES_OF_FREEDOM, METASTABLE, calibrations
+from mattergen_lite.runs.phase_diagram import draw_phase_diagram
+from mattergen_lite.sampling.trajectory import Trajectory, draw_crystal, draw_settling, draw_strip
+from mattergen_lite.scoring.energy.stability import DEGREES_OF_FREEDOM, METASTABLE, calibrations
 from mattergen_lite.symmetry.orbits import find_orbits
 from mattergen_lite.symmetry.templates import OrbitCrystals
-from mattergen_lite.trajectory import Trajectory, draw_crystal, draw_settling, draw_strip
 
 SYSTEM = ("Li", "P", "S")
 COMPOSITION = "Li3PS4"  # of the calibration picture

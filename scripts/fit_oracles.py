@@ -18,9 +18,9 @@ import pyarrow.compute as pc
 import torch
 
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.data import EMBEDDED, read_table
+from mattergen_lite.data.dataset import EMBEDDED, read_table
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
-from mattergen_lite.probe import Labels, ModelIdentity, Probe, fit
+from mattergen_lite.probe.probe import Labels, ModelIdentity, Probe, fit
 
 PROPERTIES = (
     PropertyConfig(name="band_gap", unit="eV"),

@@ -15,7 +15,7 @@ from pymatgen.core import Element, Structure
 from smact.screening import smact_validity
 
 from mattergen_lite import benchmark, generate
-from mattergen_lite.benchmarking import (
+from mattergen_lite.benchmarking.benchmark import (
     FINGERPRINTS,
     RESULT,
     CrystalSet,
@@ -25,13 +25,20 @@ from mattergen_lite.benchmarking import (
     parse_sets,
     standard_error,
 )
+from mattergen_lite.benchmarking.protocols import (
+    CDVAE,
+    CRYSTALITE,
+    LEMAT,
+    MATTERGEN,
+    PROTOCOLS,
+    TRAINING,
+)
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.data import EMBEDDED, read_table
-from mattergen_lite.io import write_extxyz
+from mattergen_lite.data.dataset import EMBEDDED, read_table
+from mattergen_lite.io.records import write_extxyz
 from mattergen_lite.model import CrystalDiffusion
-from mattergen_lite.protocols import CDVAE, CRYSTALITE, LEMAT, MATTERGEN, PROTOCOLS, TRAINING
-from mattergen_lite.scoring.journal import Journal
-from mattergen_lite.scoring.pool import Pool
+from mattergen_lite.processes import Pool
+from mattergen_lite.scoring.execution.journal import Journal
 
 HERE = {"device": "cpu", "num_workers": 0}
 
@@ -159,7 +166,7 @@ def test_known_crystals_are_covered_and_unread_ones_count(judged_set):
 
 
 def test_without_matminer_coverage_is_empty_and_says_what_it_takes(tmp_path, monkeypatch):
-    monkeypatch.setattr("mattergen_lite.benchmarking.has_matminer", lambda: False)
+    monkeypatch.setattr("mattergen_lite.benchmarking.benchmark.has_matminer", lambda: False)
     write([nacl()], tmp_path / "set.extxyz")
     out = tmp_path / "out"
     done = benchmark(tmp_path / "set.extxyz", protocol="cdvae", out=out, **HERE)
@@ -176,13 +183,13 @@ def test_an_interrupted_coverage_goes_on_where_it_was(tmp_path, monkeypatch):
     write([nacl(), rutile()], tmp_path / "set.extxyz")
     asked = {"protocol": "cdvae", "out": out, **HERE}
     with monkeypatch.context() as patch:
-        patch.setattr("mattergen_lite.benchmarking.coverage", killed)
+        patch.setattr("mattergen_lite.benchmarking.benchmark.coverage", killed)
         with pytest.raises(RuntimeError, match="killed"):
             benchmark(tmp_path / "set.extxyz", **asked)
     lines = (out / FINGERPRINTS).read_text().split()
     assert lines
     with monkeypatch.context() as patch:
-        patch.setattr("mattergen_lite.scoring.coverage.structure_fingerprint", killed)
+        patch.setattr("mattergen_lite.scoring.metrics.coverage.structure_fingerprint", killed)
         (line,) = benchmark(tmp_path / "set.extxyz", **asked).measured
     assert line.values["cov_precision"] == 1
     assert not (out / FINGERPRINTS).exists()
@@ -220,7 +227,7 @@ def test_a_benchmark_goes_on_from_what_is_judged_and_notices_another_file(tmp_pa
     first = benchmark(source, **asked)
     with pytest.raises(ValueError, match="holds an earlier benchmark"):
         benchmark(source, **asked)
-    monkeypatch.setattr("mattergen_lite.benchmarking.judge_and_write", killed)
+    monkeypatch.setattr("mattergen_lite.benchmarking.benchmark.judge_and_write", killed)
     (out / RESULT).unlink()
     assert benchmark(source, **asked).measured == first.measured
     write([nacl(), perovskite()], source)
@@ -242,7 +249,7 @@ def test_relaxations_of_a_run_are_used_again(tmp_path, monkeypatch):
     assert 0.9 < values["expected_stable"] <= 1
     assert 0 <= values["rmsd"] < 0.05
     run = tmp_path / "one" / "judged" / "set"
-    monkeypatch.setattr("mattergen_lite.benchmarking.judge_and_write", killed)
+    monkeypatch.setattr("mattergen_lite.benchmarking.benchmark.judge_and_write", killed)
     for protocol in ("lemat", "crystalite", "mattergen", "cdvae"):
         out = tmp_path / protocol
         done = benchmark(run, protocol=protocol, out=out, beside=[f"again={run}"], **asked)

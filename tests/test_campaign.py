@@ -29,8 +29,8 @@ from mattergen_lite.campaign.status import progress, recent_rate, write_refusal
 from mattergen_lite.campaign.work import work
 from mattergen_lite.campaign.workers import SUBMIT, batch_system, connection, job_script
 from mattergen_lite.config import CampaignConfig, ClusterConfig, WorkersConfig
-from mattergen_lite.io import read_structures, write_extxyz
-from mattergen_lite.scoring.pool import Pool
+from mattergen_lite.io.records import read_structures, write_extxyz
+from mattergen_lite.processes import Pool
 
 
 @pytest.fixture(scope="module")

@@ -15,15 +15,16 @@ from pymatgen.core import Element, Lattice, Structure
 from pymatgen.io.cif import CifWriter
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from mattergen_lite import cli, generate, results, score
-from mattergen_lite.data import embedded_crystals
+from mattergen_lite import cli, generate, score
+from mattergen_lite.data.dataset import embedded_crystals
 from mattergen_lite.folders import claimed
-from mattergen_lite.io import Document, read_structures, write_extxyz
+from mattergen_lite.io.records import Document, read_structures, write_extxyz
+from mattergen_lite.processes import Pool
+from mattergen_lite.runs import results
 from mattergen_lite.scoring import score as scoring
-from mattergen_lite.scoring.journal import Journal
-from mattergen_lite.scoring.pool import Pool
+from mattergen_lite.scoring.criteria.symmetry import space_group
+from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.stage import relax_all, worth_relaxing
-from mattergen_lite.scoring.symmetry import space_group
 
 QUICK = {"relax": False, "num_workers": 0}
 
@@ -288,7 +289,7 @@ def test_interrupted_scoring_repeats_nothing(polymorphs, tmp_path, monkeypatch):
     whole = score(polymorphs, out=tmp_path / "whole", potential="chgnet", num_workers=0)
     out = tmp_path / "out"
     with monkeypatch.context() as broken:
-        broken.setattr("mattergen_lite.results.write_table", fail)
+        broken.setattr("mattergen_lite.runs.results.write_table", fail)
         with pytest.raises(OSError, match="disk"):
             score(polymorphs, out=out, potential="chgnet", num_workers=0)
     assert not (out / "run.json").exists()
@@ -417,7 +418,7 @@ def test_screened_crystals_are_rows_that_say_why(salts, tmp_path):
 @pytest.mark.slow
 def test_candidates_are_the_same_after_a_kill(checkpoint, tmp_path, monkeypatch):
     """Rounds of samples are screened and relaxed until so many pass, or the samples run out."""
-    monkeypatch.setattr("mattergen_lite.results.ROUND_SIZE", 4)
+    monkeypatch.setattr("mattergen_lite.runs.results.ROUND_SIZE", 4)
     asked = {
         "checkpoint": str(checkpoint),
         "num_candidates": 1,
@@ -434,7 +435,7 @@ def test_candidates_are_the_same_after_a_kill(checkpoint, tmp_path, monkeypatch)
     assert whole.funnel.num_passed >= 1 or whole.funnel.num_sampled == 8
     assert whole.funnel.num_sampled % 4 == 0
     with monkeypatch.context() as broken:
-        broken.setattr("mattergen_lite.results.write_table", fail)
+        broken.setattr("mattergen_lite.runs.results.write_table", fail)
         with pytest.raises(OSError, match="disk"):
             generate(out=tmp_path / "out", **asked)
     monkeypatch.setattr("mattergen_lite.scoring.stage.measure", fail)
@@ -458,7 +459,7 @@ def test_a_search_that_finds_too_little_says_what_to_change(checkpoint, tmp_path
 
 
 def test_no_search_goes_on_beyond_its_time(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("mattergen_lite.results.ROUND_SIZE", 2)
+    monkeypatch.setattr("mattergen_lite.runs.results.ROUND_SIZE", 2)
     judged = generate(
         out=tmp_path,
         checkpoint=str(checkpoint),

@@ -8,7 +8,6 @@ from crystals import li3ps4
 from models import tiny_config, tiny_model
 from pymatgen.core import Composition, Structure
 
-from mattergen_lite.constraints import Constraints, parse_constraints, parse_formula
 from mattergen_lite.drafting.draft import DraftBatch
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.drafting.space_groups import parse_space_group
@@ -19,11 +18,12 @@ from mattergen_lite.elements import (
     parse_elements,
     symbols,
 )
-from mattergen_lite.host import parse_host
-from mattergen_lite.io import to_structures
+from mattergen_lite.io.records import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint
-from mattergen_lite.sampling import SamplerOptions, Target, sample, sample_rngs
-from mattergen_lite.scoring.credibility import radioactive_elements, scarce_elements
+from mattergen_lite.request.constraints import Constraints, parse_constraints, parse_formula
+from mattergen_lite.request.host import parse_host
+from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample, sample_rngs
+from mattergen_lite.scoring.criteria.credibility import radioactive_elements, scarce_elements
 
 ALL = element_mask(symbols()[1:])
 

@@ -13,7 +13,7 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from mattergen_lite.curation import (
+from mattergen_lite.data.curation import (
     assign_splits,
     canonical_crystal,
     canonical_rows,
@@ -26,7 +26,7 @@ from mattergen_lite.curation import (
     table_from_rows,
     write_table,
 )
-from mattergen_lite.io import Document, StructureRecord, read_structures
+from mattergen_lite.io.records import Document, StructureRecord, read_structures
 
 TIGHT = StructureMatcher(ltol=0.01, stol=0.01, angle_tol=0.5, scale=False)
 ALL = [

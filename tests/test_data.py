@@ -7,8 +7,8 @@ import torch
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from mattergen_lite.config import DataConfig
-from mattergen_lite.curation import row_structure, write_table
-from mattergen_lite.data import (
+from mattergen_lite.data.curation import row_structure, write_table
+from mattergen_lite.data.dataset import (
     BatchOrder,
     CrystalDataModule,
     CrystalDataset,
@@ -18,10 +18,10 @@ from mattergen_lite.data import (
     select_rows,
     with_view_columns,
 )
-from mattergen_lite.io import to_structures
+from mattergen_lite.data.views import view_columns
+from mattergen_lite.io.records import to_structures
 from mattergen_lite.properties import Property
 from mattergen_lite.symmetry.columns import ORBIT_TYPES
-from mattergen_lite.views import view_columns
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from crystals import nacl_primitive, perovskite, rutile, triclinic
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp import Incar, Kpoints, Poscar
 
-from mattergen_lite.dft import write_dft_inputs, write_shortlist_inputs
+from mattergen_lite.runs.vasp import write_dft_inputs, write_shortlist_inputs
 
 CONTENT = {"relax": {"INCAR", "KPOINTS", "POSCAR", "POTCAR.spec"}}
 CONTENT["static"] = CONTENT["relax"] - {"KPOINTS"}

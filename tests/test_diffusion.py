@@ -15,7 +15,7 @@ from mattergen_lite.geometry import (
     wrapped_normal_displacement,
     wrapped_normal_scale,
 )
-from mattergen_lite.sampling import (
+from mattergen_lite.sampling.sampler import (
     SampleNoise,
     sample_rngs,
     solve_heun,

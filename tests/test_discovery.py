@@ -10,10 +10,10 @@ from crystals import nacl, rutile
 from models import tiny_model
 
 from mattergen_lite import discover
-from mattergen_lite.discovery import DiscoverOptions, Round, end_of, found_crystals
-from mattergen_lite.finetuning import FinetuneOptions
-from mattergen_lite.io import write_extxyz
+from mattergen_lite.io.records import write_extxyz
 from mattergen_lite.model import CrystalDiffusion
+from mattergen_lite.training.finetuning import FinetuneOptions
+from mattergen_lite.workflows.discovery import DiscoverOptions, Round, end_of, found_crystals
 
 QUICK = {
     "num_samples": 4,
@@ -36,8 +36,8 @@ def base(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def small_tables(monkeypatch):
-    monkeypatch.setattr("mattergen_lite.finetuning.MIN_ROWS", 40)
-    monkeypatch.setattr("mattergen_lite.finetuning.REPORT_CRYSTALS", 16)
+    monkeypatch.setattr("mattergen_lite.training.finetuning.MIN_ROWS", 40)
+    monkeypatch.setattr("mattergen_lite.training.finetuning.REPORT_CRYSTALS", 16)
 
 
 def killed(*arguments, **options):
@@ -62,15 +62,15 @@ def test_a_killed_loop_ends_where_an_undisturbed_one_does(base, tmp_path, monkey
     assert whole.rounds[1].num_found == sum(one.num_passed for one in whole.rounds)
     assert (tmp_path / "whole" / "rounds.png").read_bytes().startswith(b"\x89PNG")
     for place in (
-        "mattergen_lite.results.write_table",
-        "mattergen_lite.training.TrainingModule.training_step",
-        "mattergen_lite.discovery.base_loss",
+        "mattergen_lite.runs.results.write_table",
+        "mattergen_lite.training.trainer.TrainingModule.training_step",
+        "mattergen_lite.workflows.discovery.base_loss",
     ):
         with monkeypatch.context() as patch:
             patch.setattr(place, killed)
             with pytest.raises(RuntimeError, match="killed"):
                 discover(out=tmp_path / "broken", **asked)
-    monkeypatch.setattr("mattergen_lite.verbs.generate", killed)  # all samples are on disk
+    monkeypatch.setattr("mattergen_lite.verbs.commands.generate", killed)  # all samples are on disk
     resumed = discover(out=tmp_path / "broken", **asked)
     assert resumed.reason == whole.reason == "2 rounds"
     (rows, tables, weights), (same_rows, same_tables, same_weights) = (

@@ -14,10 +14,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from mattergen_lite import verbs
 from mattergen_lite.cli import app
 from mattergen_lite.config import RunConfig
-from mattergen_lite.scoring.summary import PROTOCOL, STABILITY_PROTOCOL
+from mattergen_lite.scoring.metrics.summary import PROTOCOL, STABILITY_PROTOCOL
+from mattergen_lite.verbs import commands as verbs
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

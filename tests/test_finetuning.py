@@ -7,15 +7,15 @@ from models import random_crystals, tiny_model
 
 from mattergen_lite import finetune, finetuning, generate
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.data import read_table
+from mattergen_lite.data.dataset import read_table
+from mattergen_lite.data.labels import read_labelled
 from mattergen_lite.diffusion.joint import draw_noise
-from mattergen_lite.finetuning import FinetuneOptions, run_config
-from mattergen_lite.finetuning import finetune as run
-from mattergen_lite.labels import read_labelled
 from mattergen_lite.model import CrystalDiffusion, read_config
 from mattergen_lite.properties import Conditions
-from mattergen_lite.targets import parse_targets
-from mattergen_lite.training import TrainingModule
+from mattergen_lite.request.targets import parse_targets
+from mattergen_lite.training.finetuning import FinetuneOptions, run_config
+from mattergen_lite.training.finetuning import finetune as run
+from mattergen_lite.training.trainer import TrainingModule
 
 QUICK = {"steps": 6, "batch_size": 8, "device": "cpu", "num_workers": 1}
 

@@ -11,8 +11,11 @@ import pytest
 from pymatgen.core import Structure
 from scipy.spatial.distance import cdist
 
-from mattergen_lite.io import StructureRecord
-from mattergen_lite.scoring.coverage import (
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.processes import Pool
+from mattergen_lite.scoring.criteria.novelty import novelty
+from mattergen_lite.scoring.known.reference import Reference
+from mattergen_lite.scoring.metrics.coverage import (
     COMPOSITION_CUTOFF,
     STRUCTURE_CUTOFF,
     KnownFingerprints,
@@ -22,10 +25,7 @@ from mattergen_lite.scoring.coverage import (
     fingerprint,
     structure_fingerprint,
 )
-from mattergen_lite.scoring.novelty import novelty
-from mattergen_lite.scoring.pool import Pool
-from mattergen_lite.scoring.prediction import displacements
-from mattergen_lite.scoring.reference import Reference
+from mattergen_lite.scoring.metrics.prediction import displacements
 
 DATA = json.loads(Path(__file__).with_name("data").joinpath("genmetrics.json").read_text())
 THEIRS = {name: np.array(value) for name, value in DATA["answers"].items() if name != "version"}

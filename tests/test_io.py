@@ -14,9 +14,9 @@ from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from mattergen_lite import io
 from mattergen_lite.folders import atomic_path
-from mattergen_lite.io import (
+from mattergen_lite.io import records as io
+from mattergen_lite.io.records import (
     file_names,
     from_structures,
     read_structures,

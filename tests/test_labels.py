@@ -10,8 +10,8 @@ from labelled import mass, volume, write_csv, write_folder
 
 from mattergen_lite import finetune, steer
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.curation import write_table
-from mattergen_lite.labels import read_labelled
+from mattergen_lite.data.curation import write_table
+from mattergen_lite.data.labels import read_labelled
 
 
 def read(source, keep, name="mine", **options):

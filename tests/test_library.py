@@ -24,7 +24,7 @@ import pytest
 from crystals import li3ps4, nacl, perovskite, rutile, triclinic
 
 from mattergen_lite import library_export, library_import, score
-from mattergen_lite.io import read_structures, write_extxyz
+from mattergen_lite.io.records import read_structures, write_extxyz
 from mattergen_lite.library import optimade
 from mattergen_lite.library.entries import Entry
 from mattergen_lite.library.exchange import system_filter

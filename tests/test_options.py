@@ -10,11 +10,12 @@ from cyclopts import CycloptsError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mattergen_lite import cli, verbs
-from mattergen_lite.constraints import parse_constraints
+from mattergen_lite import cli
 from mattergen_lite.options import Bounds, check, check_word
 from mattergen_lite.properties import Property
-from mattergen_lite.targets import parse_range, parse_targets
+from mattergen_lite.request.constraints import parse_constraints
+from mattergen_lite.request.targets import parse_range, parse_targets
+from mattergen_lite.verbs import commands as verbs
 
 KNOWN_PROPERTIES = (
     Property(name="density", unit="g/cm³"),

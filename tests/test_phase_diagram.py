@@ -4,9 +4,9 @@ import pytest
 from matplotlib.image import imread
 from pymatgen.core import Composition
 
-from mattergen_lite.figures import write_figures
-from mattergen_lite.phase_diagram import Placed, draw_phase_diagram, known_phases
-from mattergen_lite.scoring.hull import reference_hull
+from mattergen_lite.runs.figures import write_figures
+from mattergen_lite.runs.phase_diagram import Placed, draw_phase_diagram, known_phases
+from mattergen_lite.scoring.known.hull import reference_hull
 
 CANDIDATES = [
     Placed(formula="Li2S", e_above_hull=0.0, std=0.02),

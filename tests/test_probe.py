@@ -11,12 +11,11 @@ from models import random_crystals, tiny_model
 
 from mattergen_lite import generate, steer
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.constraints import parse_constraints
-from mattergen_lite.data import OrbitDataset, read_table
+from mattergen_lite.data.dataset import OrbitDataset, read_table
 from mattergen_lite.diffusion.joint import State, draw_noise
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, weights_hash
-from mattergen_lite.probe import (
+from mattergen_lite.probe.probe import (
     MAX_STEP,
     Labels,
     ModelIdentity,
@@ -26,9 +25,10 @@ from mattergen_lite.probe import (
     fit,
     steering,
 )
-from mattergen_lite.regression import best_penalty, folds, held_out_predictions, ridge
-from mattergen_lite.sampling import SamplerOptions, Target, sample
-from mattergen_lite.targets import parse_targets
+from mattergen_lite.probe.regression import best_penalty, folds, held_out_predictions, ridge
+from mattergen_lite.request.constraints import parse_constraints
+from mattergen_lite.request.targets import parse_targets
+from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample
 
 IDENTITY = ModelIdentity(checkpoint="mp", weights_sha256="0" * 64)
 

@@ -18,13 +18,13 @@ from crystals import nacl, nacl_primitive, quartz, rutile, single_atom, triclini
 from matplotlib.image import imread
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.io import StructureRecord, to_cif, write_text
-from mattergen_lite.report import write_report
+from mattergen_lite.io.records import StructureRecord, to_cif, write_text
+from mattergen_lite.processes import Pool
+from mattergen_lite.runs.report import write_report
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.journal import Journal
-from mattergen_lite.scoring.pool import Pool
+from mattergen_lite.scoring.energy.stability import Stability
+from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.score import score
-from mattergen_lite.scoring.stability import Stability
 
 HOSTILE = '</script><script>document.title="owned"</script>&amp;"\u2028'
 HOSTILE_ERROR = "unreadable: <img src=x onerror=\"document.title='owned'\">"

@@ -2,12 +2,13 @@ import pytest
 import torch
 from models import tiny_model
 
-from mattergen_lite.constraints import parse_constraints
 from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.geometry import wrap_difference
-from mattergen_lite.sampling import (
+from mattergen_lite.request.constraints import parse_constraints
+from mattergen_lite.request.targets import draw_conditions, parse_targets
+from mattergen_lite.sampling.sampler import (
     SamplerOptions,
     Samples,
     Target,
@@ -17,7 +18,6 @@ from mattergen_lite.sampling import (
     starting_points,
 )
 from mattergen_lite.symmetry.templates import OrbitCrystals
-from mattergen_lite.targets import draw_conditions, parse_targets
 
 
 def options(**changes) -> SamplerOptions:

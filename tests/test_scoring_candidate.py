@@ -4,13 +4,13 @@ import pytest
 from crystals import nacl
 from pymatgen.core import Structure
 
-from mattergen_lite.io import StructureRecord
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.candidate import Candidate, ranked
-from mattergen_lite.scoring.journal import Journal
-from mattergen_lite.scoring.pool import Pool
+from mattergen_lite.scoring.criteria.symmetry import SYMPREC_RELAXED
+from mattergen_lite.scoring.energy.stability import Stability
+from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.score import Score, score
-from mattergen_lite.scoring.stability import Stability
-from mattergen_lite.scoring.symmetry import SYMPREC_RELAXED
 
 
 def judged(structure: Structure, symprec: float = 0.1) -> Score:

@@ -12,11 +12,13 @@ from pydantic import TypeAdapter
 from pymatgen.core import Composition, Structure
 from sklearn.preprocessing import StandardScaler
 
-from mattergen_lite.curation import row_structure
-from mattergen_lite.data import EMBEDDED, read_table
-from mattergen_lite.protocols import COV_RECALL
-from mattergen_lite.scoring import coverage as module
-from mattergen_lite.scoring.coverage import (
+from mattergen_lite.benchmarking.protocols import COV_RECALL
+from mattergen_lite.data.curation import row_structure
+from mattergen_lite.data.dataset import EMBEDDED, read_table
+from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.metrics import coverage as module
+from mattergen_lite.scoring.metrics.coverage import (
     FINGERPRINT,
     Fingerprint,
     KnownFingerprints,
@@ -27,8 +29,6 @@ from mattergen_lite.scoring.coverage import (
     known_fingerprints,
     structure_fingerprint,
 )
-from mattergen_lite.scoring.journal import Journal
-from mattergen_lite.scoring.pool import Failure, Pool
 
 SITES = CrystalNNFingerprint.from_preset("ops").feature_labels()
 STATISTICS = ElementProperty.from_preset("magpie").feature_labels()

@@ -7,15 +7,19 @@ from pymatgen.core import Composition, Lattice, Structure
 from test_scoring_novelty import judged, reference_of, rutile_of, trirutile
 
 from mattergen_lite.elements import element_groups, symbols
-from mattergen_lite.scoring.audit import UNSEEN_SYSTEM, audit
-from mattergen_lite.scoring.credibility import (
+from mattergen_lite.scoring.criteria.credibility import (
     credibility,
     mean_concentration,
     radioactive_elements,
     scarce_elements,
     with_novelty,
 )
-from mattergen_lite.scoring.disorder import could_share_a_site, mixable_groups, shared_sites
+from mattergen_lite.scoring.criteria.disorder import (
+    could_share_a_site,
+    mixable_groups,
+    shared_sites,
+)
+from mattergen_lite.scoring.metrics.audit import UNSEEN_SYSTEM, audit
 
 
 def flags(structure: Structure) -> set[str]:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pymatgen.core import Structure
 
-from mattergen_lite.data import EMBEDDED, embedded_crystals, read_table
-from mattergen_lite.scoring.distributions import distances
+from mattergen_lite.data.dataset import EMBEDDED, embedded_crystals, read_table
+from mattergen_lite.scoring.metrics.distributions import distances
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ from ase.calculators.morse import MorsePotential
 from crystals import nacl, nacl_primitive, quartz, single_atom
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.scoring.elasticity import bulk_modulus
-from mattergen_lite.scoring.potentials import AsePotential, load_potential
-from mattergen_lite.scoring.relaxation import GPA, Limits, relax
+from mattergen_lite.scoring.energy.elasticity import bulk_modulus
+from mattergen_lite.scoring.energy.potentials import AsePotential, load_potential
+from mattergen_lite.scoring.energy.relaxation import GPA, Limits, relax
 
 WELL, DISTANCE, STIFFNESS = 0.4, 2.6, 5.0  # eV, Å, dimensionless
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from mattergen_lite.data import EMBEDDED, embedded_crystals, read_table
+from mattergen_lite.data.dataset import EMBEDDED, embedded_crystals, read_table
 from mattergen_lite.properties import Property
+from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.scoring.candidate import Candidate, Outcome
-from mattergen_lite.scoring.hits import EVERY, hit_rates
+from mattergen_lite.scoring.metrics.hits import EVERY, hit_rates
 from mattergen_lite.scoring.score import Score
-from mattergen_lite.targets import parse_targets
 
 PROPERTIES = (
     Property(name="band_gap", unit="eV"),

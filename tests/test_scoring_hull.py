@@ -5,7 +5,7 @@ import pytest
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition
 
-from mattergen_lite.scoring.hull import ReferenceHull, reference_hull
+from mattergen_lite.scoring.known.hull import ReferenceHull, reference_hull
 
 SYSTEM = frozenset({"Li", "Fe", "P", "O"})
 

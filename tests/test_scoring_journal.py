@@ -8,12 +8,12 @@ import pytest
 from crystals import nacl, rutile, triclinic
 from pydantic import TypeAdapter
 
-from mattergen_lite.io import StructureRecord
-from mattergen_lite.scoring.journal import Journal, Question, structure_identity
-from mattergen_lite.scoring.pool import Failure, Pool
-from mattergen_lite.scoring.relaxation import Relaxation
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.scoring.energy.relaxation import Relaxation
+from mattergen_lite.scoring.energy.stability import Measurement
+from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
 from mattergen_lite.scoring.score import Score, score
-from mattergen_lite.scoring.stability import Measurement
 
 
 def divide(item: float, *, log: str, by: float = 1.0) -> float:

@@ -5,8 +5,8 @@ from crystals import li3ps4, nacl, rutile
 from pymatgen.core import Composition, Lattice, Structure
 from smact.screening import smact_validity
 
-import mattergen_lite.scoring.neutrality as neutrality_module
-from mattergen_lite.scoring.neutrality import (
+import mattergen_lite.scoring.criteria.neutrality as neutrality_module
+from mattergen_lite.scoring.criteria.neutrality import (
     MAX_BOND_VALENCE_ATOMS,
     bond_valence_states,
     neutrality,

@@ -6,10 +6,10 @@ from crystals import li3ps4, nacl, nacl_primitive, quartz, rutile, triclinic
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.operations import SymmOp
 
-from mattergen_lite.io import StructureRecord
-from mattergen_lite.scoring.novelty import Novelty, novelty
-from mattergen_lite.scoring.pool import Failure, Pool
-from mattergen_lite.scoring.reference import Reference, composition_key
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.scoring.criteria.novelty import Novelty, novelty
+from mattergen_lite.scoring.known.reference import Reference, composition_key
 
 
 def trirutile() -> Structure:
@@ -142,7 +142,7 @@ def test_a_comparison_that_breaks_costs_only_its_composition(monkeypatch):
     def broken(crystals: object) -> object:
         raise RuntimeError("matcher is broken")
 
-    monkeypatch.setattr("mattergen_lite.scoring.novelty.find_duplicates", broken)
+    monkeypatch.setattr("mattergen_lite.scoring.criteria.novelty.find_duplicates", broken)
     found = judged({"a": nacl(), "b": nacl(), "c": rutile()}, None)
     assert found["a"] == found["b"] == Failure("RuntimeError: matcher is broken")
     assert found["c"].is_unique

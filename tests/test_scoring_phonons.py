@@ -13,10 +13,10 @@ from ase.units import _amu, _e
 from crystals import nacl, nacl_primitive, perovskite, single_atom, triclinic
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.scoring import phonons as module
-from mattergen_lite.scoring.phonons import DISPLACEMENT, phonons
-from mattergen_lite.scoring.potentials import AsePotential, SinglePoint, load_potential
-from mattergen_lite.scoring.relaxation import relax
+from mattergen_lite.scoring.energy import phonons as module
+from mattergen_lite.scoring.energy.phonons import DISPLACEMENT, phonons
+from mattergen_lite.scoring.energy.potentials import AsePotential, SinglePoint, load_potential
+from mattergen_lite.scoring.energy.relaxation import relax
 
 WELL, DISTANCE, STIFFNESS = 0.4, 2.6, 5.0  # eV, Å, dimensionless
 COPPER = 63.546  # amu

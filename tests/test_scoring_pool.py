@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mattergen_lite.scoring.pool import Failure, Pool
+from mattergen_lite.processes import Failure, Pool
 
 
 def misbehave(item: int) -> int:

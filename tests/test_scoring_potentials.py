@@ -5,8 +5,8 @@ import pytest
 from crystals import nacl, quartz, rutile, single_atom, triclinic
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.scoring import potentials
-from mattergen_lite.scoring.potentials import (
+from mattergen_lite.scoring.energy import potentials
+from mattergen_lite.scoring.energy.potentials import (
     check_elements,
     load_potential,
     mp2020_correction,

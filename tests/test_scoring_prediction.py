@@ -6,8 +6,8 @@ from crystals import nacl, nacl_primitive, perovskite, quartz, rutile
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.scoring.pool import Pool
-from mattergen_lite.scoring.prediction import STOL, displacements, predicted
+from mattergen_lite.processes import Pool
+from mattergen_lite.scoring.metrics.prediction import STOL, displacements, predicted
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ from ase.calculators.lj import LennardJones
 from crystals import nacl_primitive, perovskite, quartz, rutile, triclinic
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.scoring.potentials import AsePotential, SinglePoint, load_potential
-from mattergen_lite.scoring.relaxation import (
+from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group
+from mattergen_lite.scoring.energy.potentials import AsePotential, SinglePoint, load_potential
+from mattergen_lite.scoring.energy.relaxation import (
     MIN_ENERGY_FALL,
     Limits,
     rattled,
@@ -18,7 +19,6 @@ from mattergen_lite.scoring.relaxation import (
     relax_batch,
     release,
 )
-from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED, space_group
 
 SIGMA, EPSILON = 3.4, 0.0104  # Å, eV: argon
 TIGHT = Limits(max_force=1e-4, max_stress=1e-3, max_steps=500)

@@ -5,11 +5,11 @@ import pytest
 from crystals import li3ps4, nacl, quartz, rutile, single_atom, triclinic
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.io import StructureRecord
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.processes import Pool
 from mattergen_lite.scoring import score as scoring
-from mattergen_lite.scoring.journal import Journal
-from mattergen_lite.scoring.pool import Pool
-from mattergen_lite.scoring.reference import Reference
+from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.score import Score
 
 CRYSTALS = (nacl, rutile, quartz, li3ps4, triclinic, single_atom)

@@ -8,10 +8,9 @@ import pytest
 from crystals import nacl, nacl_primitive, perovskite, quartz, rutile, simple_compounds
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.scoring.journal import Journal
-from mattergen_lite.scoring.pool import Pool
-from mattergen_lite.scoring.potentials import load_potential
-from mattergen_lite.scoring.screening import (
+from mattergen_lite.processes import Pool
+from mattergen_lite.scoring.energy.potentials import load_potential
+from mattergen_lite.scoring.energy.screening import (
     Cut,
     Screening,
     ScreeningModel,
@@ -23,7 +22,8 @@ from mattergen_lite.scoring.screening import (
     screening_loss,
     screening_model,
 )
-from mattergen_lite.scoring.stability import assess, measure
+from mattergen_lite.scoring.energy.stability import assess, measure
+from mattergen_lite.scoring.execution.journal import Journal
 
 RADON = Structure(Lattice.cubic(4), ["Rn"], [[0, 0, 0]])
 
@@ -123,7 +123,7 @@ def test_energies_are_asked_once(tmp_path, monkeypatch):
     with Pool(0) as pool:
         journal = Journal(pool, tmp_path / "journal.jsonl")
         first = ask_raw_energies(salts, journal)
-        monkeypatch.setattr("mattergen_lite.scoring.screening.raw_energies", None)
+        monkeypatch.setattr("mattergen_lite.scoring.energy.screening.raw_energies", None)
         assert ask_raw_energies(salts, journal) == first
 
 

@@ -5,9 +5,9 @@ import pytest
 from crystals import nacl_primitive, rutile
 from pymatgen.core import Composition, Lattice, Structure
 
-from mattergen_lite.scoring.potentials import Potential, load_potential
-from mattergen_lite.scoring.relaxation import Limits, Relaxation
-from mattergen_lite.scoring.stability import (
+from mattergen_lite.scoring.energy.potentials import Potential, load_potential
+from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation
+from mattergen_lite.scoring.energy.stability import (
     Calibration,
     ErrorModel,
     Measurement,

@@ -7,16 +7,16 @@ from crystals import nacl, nacl_primitive, rutile, triclinic
 from pymatgen.core import Lattice, Structure
 from test_scoring_novelty import reference_of
 
-from mattergen_lite.io import StructureRecord
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.credibility import Credibility
-from mattergen_lite.scoring.journal import Journal
-from mattergen_lite.scoring.novelty import Novelty
-from mattergen_lite.scoring.pool import Pool
-from mattergen_lite.scoring.reference import Reference
-from mattergen_lite.scoring.score import Score, score
-from mattergen_lite.scoring.stability import Stability
-from mattergen_lite.scoring.summary import (
+from mattergen_lite.scoring.criteria.credibility import Credibility
+from mattergen_lite.scoring.criteria.novelty import Novelty
+from mattergen_lite.scoring.criteria.symmetry import Symmetry
+from mattergen_lite.scoring.energy.stability import Stability
+from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.known.reference import Reference
+from mattergen_lite.scoring.metrics.summary import (
     PROTOCOL,
     STABILITY_PROTOCOL,
     Shares,
@@ -25,7 +25,7 @@ from mattergen_lite.scoring.summary import (
     shares,
     summary,
 )
-from mattergen_lite.scoring.symmetry import Symmetry
+from mattergen_lite.scoring.score import Score, score
 
 
 def records() -> list[StructureRecord]:

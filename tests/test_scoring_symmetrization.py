@@ -6,9 +6,9 @@ from ase.constraints import FixSymmetry
 from crystals import li3ps4, nacl, nacl_primitive, perovskite, quartz, rutile, triclinic
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.scoring.reference import Reference
-from mattergen_lite.scoring.symmetrization import symmetrized
-from mattergen_lite.scoring.symmetry import space_group
+from mattergen_lite.scoring.criteria.symmetrization import symmetrized
+from mattergen_lite.scoring.criteria.symmetry import space_group
+from mattergen_lite.scoring.known.reference import Reference
 
 NAMED = [nacl, rutile, quartz, li3ps4, perovskite, triclinic]
 

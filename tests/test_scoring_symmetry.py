@@ -16,7 +16,7 @@ from crystals import (
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 
-from mattergen_lite.scoring.symmetry import (
+from mattergen_lite.scoring.criteria.symmetry import (
     conventional_structure,
     crystal_system,
     primitive_structure,

@@ -5,7 +5,7 @@ import pytest
 from crystals import nacl, nacl_primitive, rutile, single_atom
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.scoring.validity import validity
+from mattergen_lite.scoring.criteria.validity import validity
 
 
 def test_rock_salt():

@@ -2,7 +2,7 @@
 
 from mattergen_lite.config import shipped
 from mattergen_lite.model import CrystalDiffusion
-from mattergen_lite.selection import expected_credible_msun
+from mattergen_lite.training.selection import expected_credible_msun
 
 
 def test_samples_are_judged_the_same_every_time():

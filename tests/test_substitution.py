@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from ase.data import covalent_radii
 
-from mattergen_lite.data import embedded_crystals
+from mattergen_lite.data.dataset import embedded_crystals
 from mattergen_lite.elements import atomic_number, element_descriptors
-from mattergen_lite.scoring.symmetry import space_group
-from mattergen_lite.substitution import NUM_NEAREST, nearest_elements, records, substituted
+from mattergen_lite.sampling.substitution import NUM_NEAREST, nearest_elements, records, substituted
+from mattergen_lite.scoring.criteria.symmetry import space_group
 
 
 def test_nearest_elements_are_the_nearest_of_those_that_occur():

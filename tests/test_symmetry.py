@@ -12,8 +12,9 @@ from models import POLAR, SITES, fit, random_crystals, random_orbits, random_p1,
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.curation import row_structure
-from mattergen_lite.data import OrbitDataset, read_table
+from mattergen_lite.data.curation import row_structure
+from mattergen_lite.data.dataset import OrbitDataset, read_table
+from mattergen_lite.data.views import without_symmetry
 from mattergen_lite.diffusion import coordinates
 from mattergen_lite.diffusion.joint import State
 from mattergen_lite.diffusion.lattice import LatticeChannel, free_numbers
@@ -23,7 +24,7 @@ from mattergen_lite.geometry import (
     wrapped_normal_displacement,
     wrapped_normal_scale,
 )
-from mattergen_lite.io import build_structure
+from mattergen_lite.io.records import build_structure
 from mattergen_lite.symmetry.orbits import Orbits, find_orbits
 from mattergen_lite.symmetry.space_groups import space_group
 from mattergen_lite.symmetry.subgroups import (
@@ -32,7 +33,6 @@ from mattergen_lite.symmetry.subgroups import (
     random_subgroup,
 )
 from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
-from mattergen_lite.views import without_symmetry
 
 MATCHER = StructureMatcher(primitive_cell=False, scale=False)
 HEXAGONAL, RHOMBOHEDRAL, TRICLINIC = [186, 194], [146, 166], [1, 2]

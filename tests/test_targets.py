@@ -8,14 +8,14 @@ import torch
 from scipy import stats
 
 from mattergen_lite.properties import Property
-from mattergen_lite.sampling import sample_rngs
-from mattergen_lite.targets import (
+from mattergen_lite.request.targets import (
     draw_conditions,
     parse_range,
     parse_targets,
     target_cells,
     truncated_normal,
 )
+from mattergen_lite.sampling.sampler import sample_rngs
 
 PROPERTIES = (
     Property(name="band_gap", unit="eV", mean=1.0, std=1.5, minimum=0.0, maximum=9.0),

@@ -13,18 +13,18 @@ import torch
 from crystals import nacl, rutile
 
 from mattergen_lite.config import LossConfig, OptimizerConfig, RunConfig
-from mattergen_lite.constraints import Constraints
 from mattergen_lite.crystal import Share
-from mattergen_lite.curation import canonical_crystal, prepare
-from mattergen_lite.data import OrbitDataset, read_table
+from mattergen_lite.data.curation import canonical_crystal, prepare
+from mattergen_lite.data.dataset import OrbitDataset, read_table
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.geometry import wrap_difference
-from mattergen_lite.io import to_structures
+from mattergen_lite.io.records import to_structures
 from mattergen_lite.model import CrystalDiffusion, read_weights
 from mattergen_lite.properties import Conditions
-from mattergen_lite.sampling import SamplerOptions, Target, sample
-from mattergen_lite.training import (
+from mattergen_lite.request.constraints import Constraints
+from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample
+from mattergen_lite.training.trainer import (
     drop_conditions,
     learning_rate_factor,
     newest_checkpoint,
@@ -44,7 +44,7 @@ def bare_import(name, globals=None, *args, **kwargs):
         raise ModuleNotFoundError(name)
     return real_import(name, globals, *args, **kwargs)
 builtins.__import__ = bare_import
-import mattergen_lite.training, mattergen_lite.sampling, mattergen_lite.cli
+import mattergen_lite.training.trainer, mattergen_lite.sampling.sampler, mattergen_lite.cli
 """
 ABSENT = {
     *("pymatgen", "spglib", "smact", "ase", "matplotlib", "safetensors", "jaxtyping"),
@@ -325,7 +325,7 @@ import sys
 sys.path.insert(0, {tests!r})
 import torch
 from models import random_crystals, tiny_model
-from mattergen_lite.training import compile_blocks
+from mattergen_lite.training.trainer import compile_blocks
 
 model = tiny_model()
 del model.denoiser.blocks[1:]

@@ -7,12 +7,12 @@ from matplotlib.image import imread
 from models import tiny_model
 from PIL import Image
 
-from mattergen_lite.constraints import parse_constraints
 from mattergen_lite.drafting.drafting import Drafting
-from mattergen_lite.host import parse_host
-from mattergen_lite.io import to_cif, write_text
-from mattergen_lite.sampling import SamplerOptions, Target, sample
-from mattergen_lite.trajectory import Trajectory, draw_settling, draw_strip, write_gif
+from mattergen_lite.io.records import to_cif, write_text
+from mattergen_lite.request.constraints import parse_constraints
+from mattergen_lite.request.host import parse_host
+from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample
+from mattergen_lite.sampling.trajectory import Trajectory, draw_settling, draw_strip, write_gif
 
 OPTIONS = SamplerOptions(steps=6)
 EIGHT_ATOMS = Target(drafting=Drafting(constraints=parse_constraints(num_atoms="8")))

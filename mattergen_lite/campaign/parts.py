@@ -22,19 +22,19 @@ from pydantic import TypeAdapter
 
 from mattergen_lite.campaign.plan import Unit
 from mattergen_lite.folders import atomic_path
-from mattergen_lite.io import structure_to_json
+from mattergen_lite.io.records import structure_to_json
+from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate, Outcome
-from mattergen_lite.scoring.credibility import Credibility
-from mattergen_lite.scoring.elasticity import Elasticity
-from mattergen_lite.scoring.neutrality import Neutrality
-from mattergen_lite.scoring.novelty import Novelty
-from mattergen_lite.scoring.phonons import Phonons
+from mattergen_lite.scoring.criteria.credibility import Credibility
+from mattergen_lite.scoring.criteria.neutrality import Neutrality
+from mattergen_lite.scoring.criteria.novelty import Novelty
+from mattergen_lite.scoring.criteria.symmetry import Symmetry
+from mattergen_lite.scoring.criteria.validity import Validity
+from mattergen_lite.scoring.energy.elasticity import Elasticity
+from mattergen_lite.scoring.energy.phonons import Phonons
+from mattergen_lite.scoring.energy.screening import Screening
+from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.score import Score
-from mattergen_lite.scoring.screening import Screening
-from mattergen_lite.scoring.stability import Stability
-from mattergen_lite.scoring.symmetry import Symmetry
-from mattergen_lite.scoring.validity import Validity
-from mattergen_lite.targets import PropertyTarget
 
 CANDIDATES = "candidates"
 _PROVENANCE = b"mattergen_lite"

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mattergen_lite.config import CampaignConfig
-from mattergen_lite.io import Document, iter_documents, write_text
+from mattergen_lite.io.records import Document, iter_documents, write_text
 from mattergen_lite.model import find_checkpoint
 
 MANIFEST = "campaign.json"

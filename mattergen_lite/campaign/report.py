@@ -11,10 +11,17 @@ from mattergen_lite.campaign.plan import Plan
 from mattergen_lite.campaign.shortlist import best_candidates
 from mattergen_lite.campaign.status import progress
 from mattergen_lite.campaign.work import judge_options
-from mattergen_lite.io import write_csv
-from mattergen_lite.results import JOURNAL, Judged, Stopwatch, deepened, write_json, write_judged
-from mattergen_lite.scoring.journal import Journal
-from mattergen_lite.scoring.pool import Pool
+from mattergen_lite.io.records import write_csv
+from mattergen_lite.processes import Pool
+from mattergen_lite.runs.results import (
+    JOURNAL,
+    Judged,
+    Stopwatch,
+    deepened,
+    write_json,
+    write_judged,
+)
+from mattergen_lite.scoring.execution.journal import Journal
 
 QUARANTINE = ("name", "unit", "formula", "error", "stability_error")
 

@@ -23,7 +23,7 @@ from mattergen_lite.campaign.status import Progress, forget_refusals, progress, 
 from mattergen_lite.campaign.work import judge_options, leftovers, work
 from mattergen_lite.campaign.workers import job_script, require_dask
 from mattergen_lite.config import ClusterConfig, read_yaml
-from mattergen_lite.results import environment
+from mattergen_lite.runs.results import environment
 
 if TYPE_CHECKING:
     from distributed import Client, Future

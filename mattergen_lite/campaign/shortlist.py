@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
 from mattergen_lite.campaign.parts import part_paths, stored_candidate
+from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.scoring.candidate import Candidate, ranked
-from mattergen_lite.scoring.novelty import novelty
-from mattergen_lite.scoring.pool import Failure, Pool
+from mattergen_lite.scoring.criteria.novelty import novelty
 
 
 class Place(NamedTuple):

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from mattergen_lite.campaign.parts import Receipt, receipts
 from mattergen_lite.campaign.plan import Plan, Unit, read_manifest
-from mattergen_lite.io import write_text
-from mattergen_lite.scoring.funnel import Funnel
+from mattergen_lite.io.records import write_text
+from mattergen_lite.scoring.metrics.funnel import Funnel
 
 REFUSED = "refused"  # units that were set aside, a file with the reason each
 RECENT_UNITS = 100  # from which the rate is found

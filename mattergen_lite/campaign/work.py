@@ -19,21 +19,21 @@ from threading import Timer
 from mattergen_lite.campaign.parts import CANDIDATES, Receipt, commit, part_path, read_receipt
 from mattergen_lite.campaign.plan import Unit
 from mattergen_lite.config import CampaignConfig, GenerateConfig, JudgeConfig
-from mattergen_lite.generator import Generator, open_generator
-from mattergen_lite.io import StructureRecord
+from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import pick_device
 from mattergen_lite.processes import Pool
-from mattergen_lite.results import (
+from mattergen_lite.runs.results import (
     JudgeOptions,
     Stopwatch,
     environment,
     judge_all,
     parse_documents,
 )
+from mattergen_lite.sampling.generator import Generator, open_generator
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.funnel import funnel
-from mattergen_lite.scoring.journal import Journal
-from mattergen_lite.scoring.reference import Reference
+from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.known.reference import Reference
+from mattergen_lite.scoring.metrics.funnel import funnel
 
 JUDGE = "mattergen_lite.scoring.stage"
 UNFINISHED = "unfinished"  # journals of units that are being worked on

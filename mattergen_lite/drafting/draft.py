@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.crystal import CrystalBatch
-from mattergen_lite.host import CellChange, Host
+from mattergen_lite.request.host import CellChange, Host
 from mattergen_lite.shapes import Bool
 from mattergen_lite.symmetry.orbits import Orbits
 from mattergen_lite.symmetry.templates import OrbitCrystals, classes_by_element

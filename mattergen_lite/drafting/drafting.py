@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 import torch
 
 from mattergen_lite.config import ModelConfig
-from mattergen_lite.constraints import Constraints
 from mattergen_lite.drafting.draft import Draft
 from mattergen_lite.drafting.free import FreeDrafting
 from mattergen_lite.drafting.hosts import HostDrafting
 from mattergen_lite.drafting.space_groups import Symmetry
 from mattergen_lite.drafting.templates import TemplateDrafting
+from mattergen_lite.request.constraints import Constraints
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.config import ModelConfig
-from mattergen_lite.constraints import Constraints
 from mattergen_lite.drafting.draft import Draft
+from mattergen_lite.request.constraints import Constraints
 from mattergen_lite.shapes import Float
 from mattergen_lite.symmetry.orbits import p1_orbits
 

@@ -9,9 +9,9 @@ from itertools import pairwise
 import numpy as np
 import torch
 
-from mattergen_lite.constraints import Constraints
-from mattergen_lite.data import OrbitDataset, embedded_orbits
+from mattergen_lite.data.dataset import OrbitDataset, embedded_orbits
 from mattergen_lite.drafting.placement import match_elements, place_on_orbits
+from mattergen_lite.request.constraints import Constraints
 from mattergen_lite.shapes import Int
 
 MAX_TEMPLATE_ENERGY = 0.1  # eV/atom above the hull of the crystals whose templates are taken

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from mattergen_lite.properties import CRYSTAL_SYSTEMS, crystal_system
+from mattergen_lite.request.targets import parse_range
 from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS
-from mattergen_lite.targets import parse_range
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 
 from mattergen_lite.config import ModelConfig
-from mattergen_lite.constraints import Constraints
 from mattergen_lite.drafting.draft import Draft
 from mattergen_lite.drafting.library import Candidate, TemplateLibrary, template_library
 from mattergen_lite.drafting.space_groups import Symmetry
+from mattergen_lite.request.constraints import Constraints
 from mattergen_lite.shapes import Int
 
 NUM_COMPARED = 64  # templates between which the similarity of elements decides

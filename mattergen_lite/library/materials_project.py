@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 
-from mattergen_lite.io import StructureRecord, build_structure
+from mattergen_lite.io.records import StructureRecord, build_structure
 
 KEY = "MP_API_KEY"  # environment variable: a key on a command line ends up in records
 FIELDS = ("energy_above_hull", "formation_energy_per_atom", "band_gap")

@@ -14,14 +14,14 @@ from typing import Literal
 from pymatgen.core import Structure
 from pymatgen.symmetry.groups import PointGroup, SpaceGroup
 
-from mattergen_lite.scoring.elasticity import Elasticity
+from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
+from mattergen_lite.scoring.energy.elasticity import Elasticity
+from mattergen_lite.scoring.energy.phonons import Phonons
+from mattergen_lite.scoring.energy.relaxation import StoredStructure
+from mattergen_lite.scoring.energy.screening import Screening
+from mattergen_lite.scoring.energy.stability import METASTABLE, Stability
 from mattergen_lite.scoring.oracles import Value
-from mattergen_lite.scoring.phonons import Phonons
-from mattergen_lite.scoring.relaxation import StoredStructure
 from mattergen_lite.scoring.score import Cell, Score, flatten
-from mattergen_lite.scoring.screening import Screening
-from mattergen_lite.scoring.stability import METASTABLE, Stability
-from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED
 
 # Probability of lying within 0.1 eV/atom from which a candidate counts as worth a calculation: the
 # best F1 on the fitting half of the truth check.

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pymatgen.core import Structure
 
 from mattergen_lite.elements import atomic_masses, herfindahl_indices
-from mattergen_lite.scoring.stability import Stability
-from mattergen_lite.scoring.symmetry import crystal_system, space_group
-from mattergen_lite.targets import PropertyTarget
+from mattergen_lite.request.targets import PropertyTarget
+from mattergen_lite.scoring.criteria.symmetry import crystal_system, space_group
+from mattergen_lite.scoring.energy.stability import Stability
 
 Value = float | int | str
 

@@ -12,15 +12,15 @@ from functools import partial
 from pydantic import TypeAdapter
 from pymatgen.core import Structure
 
-from mattergen_lite.io import StructureRecord, build_structure
-from mattergen_lite.scoring.credibility import Credibility, credibility, with_novelty
-from mattergen_lite.scoring.journal import Journal, Question, structure_identity
-from mattergen_lite.scoring.neutrality import Neutrality, neutrality
-from mattergen_lite.scoring.novelty import Novelty, novelty
-from mattergen_lite.scoring.pool import Failure, attempt
-from mattergen_lite.scoring.reference import Reference
-from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED, Symmetry, symmetry
-from mattergen_lite.scoring.validity import Validity, validity
+from mattergen_lite.io.records import StructureRecord, build_structure
+from mattergen_lite.processes import Failure, attempt
+from mattergen_lite.scoring.criteria.credibility import Credibility, credibility, with_novelty
+from mattergen_lite.scoring.criteria.neutrality import Neutrality, neutrality
+from mattergen_lite.scoring.criteria.novelty import Novelty, novelty
+from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, Symmetry, symmetry
+from mattergen_lite.scoring.criteria.validity import Validity, validity
+from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
+from mattergen_lite.scoring.known.reference import Reference
 
 TIME_LIMIT = 60.0  # s per structure
 

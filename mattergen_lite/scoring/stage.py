@@ -12,21 +12,21 @@ from functools import partial
 from pydantic import TypeAdapter
 from pymatgen.core import Structure
 
-from mattergen_lite.io import StructureRecord
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.processes import Failure
+from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring import oracles
 from mattergen_lite.scoring.candidate import Candidate, Outcome, ranked
-from mattergen_lite.scoring.elasticity import Elasticity, bulk_modulus
-from mattergen_lite.scoring.journal import Journal, Question, structure_identity
-from mattergen_lite.scoring.phonons import Phonons, phonons
-from mattergen_lite.scoring.pool import Failure
-from mattergen_lite.scoring.potentials import load_potential
-from mattergen_lite.scoring.reference import Reference
-from mattergen_lite.scoring.relaxation import Relaxation, relax_stream
+from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
+from mattergen_lite.scoring.energy.elasticity import Elasticity, bulk_modulus
+from mattergen_lite.scoring.energy.phonons import Phonons, phonons
+from mattergen_lite.scoring.energy.potentials import load_potential
+from mattergen_lite.scoring.energy.relaxation import Relaxation, relax_stream
+from mattergen_lite.scoring.energy.screening import Cut, Screening, screen
+from mattergen_lite.scoring.energy.stability import Measurement, assess, complete, measure, set_free
+from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
+from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.score import Score, ordered_structure, score
-from mattergen_lite.scoring.screening import Cut, Screening, screen
-from mattergen_lite.scoring.stability import Measurement, assess, complete, measure, set_free
-from mattergen_lite.scoring.symmetry import SYMPREC_GENERATED
-from mattergen_lite.targets import PropertyTarget
 
 RELAXER = "chgnet"
 TIME_LIMIT = 600.0  # s per crystal

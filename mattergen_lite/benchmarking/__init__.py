@@ -1,0 +1,1 @@
+"""The published protocols, and our figures beside them."""

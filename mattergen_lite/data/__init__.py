@@ -1,0 +1,1 @@
+"""Crystals to learn from: tables, datasets and labels."""

@@ -1,0 +1,1 @@
+"""Crystals in and out: records, files and tensors."""

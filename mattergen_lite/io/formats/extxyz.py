@@ -1,0 +1,133 @@
+"""One frame of extended XYZ -> a checked structure and the values of its comment line."""
+
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mattergen_lite.io.formats.structures import (
+    build_structure,
+    check_lattice,
+    check_periodic,
+    number_of,
+    parse_number,
+)
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+_PAIR = re.compile(
+    r"""(?:^|\s)(?P<key>[^\s="']+)\s*=\s*"""
+    r"""(?:"(?P<double>(?:[^"\\]|\\.)*)"|'(?P<single>[^']*)'|(?P<bare>[^\s"']\S*))"""
+)
+_DEFAULT_COLUMNS = "species:S:1:pos:R:3"
+_FLAGS = {"T": True, "True": True, "F": False, "False": False}
+_TRUTH = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
+
+
+def comment_values(comment: str) -> dict[str, str]:
+    """Values of a comment line as text, quotes removed: 000012 stays 000012."""
+    return {match["key"]: _text(match) for match in _PAIR.finditer(comment)}
+
+
+def _text(match: re.Match) -> str:
+    if match["double"] is not None:
+        return re.sub(r"\\(.)", r"\1", match["double"])
+    return match["single"] if match["single"] is not None else match["bare"]
+
+
+def parse_extxyz(frame: str) -> tuple["Structure", Mapping[str, float | bool]]:
+    """The crystal of a frame, and what else its comment line says.
+
+    Raises:
+        ValueError: If there is no cell, no column of positions or elements, a direction is not
+            periodic, or an atom is not a known element at a finite place.
+    """
+    lines = frame.splitlines()
+    values = comment_values(lines[1])
+    keys = {key.lower(): text for key, text in values.items()}
+    lattice = _lattice(keys.get("lattice"))
+    check_periodic(_pbc(keys.get("pbc", "T T T")))
+    columns = _columns(keys.get("properties", _DEFAULT_COLUMNS))
+    rows = [line.split() for line in lines[2:]]
+    numbers = _elements(columns, rows)
+    positions = np.array(
+        [_cells(row, columns["pos"], f"atom {i}", 3) for i, row in enumerate(rows, start=1)]
+    ).reshape(-1, 3)
+    structure = build_structure(lattice, numbers, positions @ np.linalg.inv(lattice))
+    return structure, _other_values(values)
+
+
+def _lattice(text: str | None) -> np.ndarray:
+    if text is None:
+        raise ValueError("lattice is singular: the frame has no Lattice")
+    words = text.replace(",", " ").replace("[", " ").replace("]", " ").split()
+    if len(words) not in (3, 9):
+        raise ValueError(f"Lattice has {len(words)} numbers: expected 9")
+    numbers = [parse_number(word, "a number of Lattice") for word in words]
+    lattice = np.diag(numbers) if len(words) == 3 else np.reshape(numbers, (3, 3))
+    check_lattice(lattice)
+    return lattice
+
+
+def _pbc(text: str) -> list[bool]:
+    words = text.replace(",", " ").replace("[", " ").replace("]", " ").lower().split()
+    if not all(word in _TRUTH for word in words):
+        raise ValueError(f"pbc is {text[:40]!r}: expected T T T")
+    found = [_TRUTH[word] for word in words]
+    return found * 3 if len(found) == 1 else found
+
+
+def _columns(text: str) -> dict[str, slice]:
+    """Place of every column by its name."""
+    parts = text.split(":")
+    if len(parts) % 3 or not all(width.isdecimal() and len(width) < 4 for width in parts[2::3]):
+        raise ValueError(f"Properties {text[:60]!r}: expected name:type:columns, repeated")
+    columns, start = {}, 0
+    for name, width in zip(parts[::3], map(int, parts[2::3]), strict=True):
+        columns[name] = slice(start, start + width)
+        start += width
+    if "pos" not in columns:
+        raise ValueError(f"no column pos in Properties {text[:60]!r}: where are the atoms?")
+    if not columns.keys() & {"species", "Z"}:
+        raise ValueError(f"no column species or Z in Properties {text[:60]!r}")
+    return columns
+
+
+def _elements(columns: Mapping[str, slice], rows: Sequence[Sequence[str]]) -> list[int]:
+    by_symbol = "species" in columns
+    place = columns["species" if by_symbol else "Z"].start
+    numbers = []
+    for atom, row in enumerate(rows, start=1):
+        if len(row) <= place:
+            raise ValueError(f"atom {atom} has {len(row)} values: expected more")
+        word = row[place]
+        if by_symbol and not word.isdecimal():
+            numbers.append(number_of(word, f"atom {atom}"))
+        elif word.isdecimal() and len(word) < 4:
+            numbers.append(int(word))
+        else:
+            raise ValueError(f"atom {atom} has Z = {word[:20]!r}: expected 1 to 100")
+    return numbers
+
+
+def _cells(row: Sequence[str], place: slice, what: str, count: int) -> list[float]:
+    words = row[place]
+    if len(words) != count or len(row) < place.stop:
+        raise ValueError(f"{what} has {len(row)} values: expected {place.stop} or more")
+    return [parse_number(word, f"a coordinate of {what}") for word in words]
+
+
+def _other_values(values: Mapping[str, str]) -> Mapping[str, float | bool]:
+    """Numbers and truth values of the comment line."""
+    found: dict[str, float | bool] = {}
+    for key, text in values.items():
+        if key.lower() in {"lattice", "properties", "pbc"}:
+            continue
+        if text in _FLAGS:
+            found[key] = _FLAGS[text]
+        with suppress(ValueError):
+            found[key] = parse_number(text, key)
+    return found

@@ -1,0 +1,1 @@
+"""Properties that a small regression on the network's features predicts."""

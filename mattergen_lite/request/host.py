@@ -1,0 +1,181 @@
+"""A structure that samples are built into: which sites, and whether the cell, stay as given.
+
+The host keeps its own cell. Samples are made in the primitive cell of the fixed sites' symmetry,
+and come back; fixed sites are then the very numbers of the file.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mattergen_lite.crystal import CrystalBatch
+from mattergen_lite.elements import symbols
+from mattergen_lite.geometry import canonical_orientation, wrap
+from mattergen_lite.io.records import read_structures
+from mattergen_lite.request.targets import parse_range
+from mattergen_lite.shapes import Bool, Float, Int
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """What is known of a crystal: its fixed sites, in the order of the file, and maybe its cell."""
+
+    name: str  # of the file
+    lattice: Float[Tensor, "3 3"]  # Å, rows, as in the file; double precision
+    reduction: Float[Tensor, "3 3"]  # whole numbers: reduced cell = reduction @ lattice
+    numbers: Int[Tensor, "F"]  # atomic numbers of the fixed sites
+    coords: Float[Tensor, "F 3"]  # fractional, in the host's cell; double precision
+    fix_lattice: bool
+    num_freed: int  # sites of the file that are not fixed, hence left out
+    num_placed: tuple[int, int] | None  # fewest and most atoms to place; None = not said
+
+    @property
+    def fixed_elements(self) -> tuple[str, ...]:
+        """Symbols of the fixed sites."""
+        return tuple(symbols()[z] for z in self.numbers.tolist())
+
+    def restored(
+        self, crystal: CrystalBatch, known: Bool[Tensor, "N"], change: "CellChange"
+    ) -> CrystalBatch:
+        """A sample in the host's own cell; double precision.
+
+        Fixed sites come first and are exactly those of the file, and so is a fixed lattice. A free
+        lattice is turned like the host's: a along its a, b in the plane of its a and b.
+
+        Args:
+            crystal: A batch of one, in the cell that it was sampled in.
+            known: Which of its atoms are the fixed sites.
+            change: How the host's cell became that one.
+        """
+        placed = crystal.mask[0] & ~known
+        coords = change.back(crystal.frac_coords[0][placed].double())  # [P, copies, 3]
+        numbers = crystal.atomic_numbers[0][placed].repeat_interleave(coords.shape[1])
+        lattice = self.lattice
+        if not self.fix_lattice:
+            orientation = canonical_orientation(self.lattice).inverse() @ self.lattice
+            lattice = canonical_orientation(change.matrix @ crystal.lattice[0].double())
+            lattice = lattice @ orientation
+        return CrystalBatch.from_crystals(
+            [torch.cat([self.numbers, numbers])],
+            [torch.cat([self.coords, coords.flatten(0, 1)])],
+            lattice.unsqueeze(0),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellChange:
+    """From fractional coordinates in the host's cell to those in another: `x @ matrix + shift`.
+
+    The rows of the host's lattice are then `matrix @ lattice` of the other, but for a rotation.
+    """
+
+    matrix: Float[Tensor, "3 3"]
+    shift: Float[Tensor, "3"]
+
+    @property
+    def num_copies(self) -> int:
+        """Cells of the other kind in the host's cell."""
+        return round(abs(torch.linalg.det(self.matrix).item()))
+
+    def back(self, coords: Float[Tensor, "P 3"]) -> Float[Tensor, "P C 3"]:
+        """Where atoms of the other cell are in the host's, with all copies that it has of them."""
+        inverse = self.matrix.inverse()
+        count = self.num_copies
+        steps = torch.cartesian_prod(*[torch.arange(float(count), dtype=torch.double)] * 3)
+        moved = wrap((steps.view(-1, 3) @ inverse * 1e6).round() / 1e6)
+        _, first = np.unique(moved.numpy().round(5) % 1, axis=0, return_index=True)
+        translations = steps.view(-1, 3)[torch.from_numpy(np.sort(first))]
+        return wrap((coords[:, None] + translations - self.shift) @ inverse)
+
+
+def parse_host(
+    path: Path | None, fix_sites: str | None, fix_lattice: bool, vacancies: str | None
+) -> Host | None:
+    """A host from a structure file and what is to stay of it; None without a file.
+
+    Args:
+        path: One ordered structure in any readable format.
+        fix_sites: "all" (also if None), "none", sites by number from 0 such as "0,1,4..7", or by
+            element such as "Fe,O".
+        fix_lattice: Keep the cell.
+        vacancies: How many atoms to place beside the fixed sites, such as "2" or "1..4"; by default
+            as many as the host has other sites.
+
+    Raises:
+        ValueError: If there is something to fix but no file, the file does not hold one ordered
+            structure, or a site is not in it.
+    """
+    if path is None:
+        if fix_sites is not None or fix_lattice or vacancies is not None:
+            raise ValueError("fix-sites, fix-lattice and vacancies need a seed-structure")
+        return None
+    structure = _read_one(path)
+    sites = _chosen_sites(fix_sites or "all", structure, path.name)
+    lattice = torch.tensor(structure.lattice.matrix)
+    return Host(
+        name=path.name,
+        lattice=lattice,
+        reduction=_niggli_reduction(lattice),
+        numbers=torch.tensor(structure.atomic_numbers)[sites],
+        coords=torch.tensor(structure.frac_coords)[sites],
+        fix_lattice=fix_lattice,
+        num_freed=len(structure) - len(sites),
+        num_placed=parse_range(vacancies),
+    )
+
+
+def _read_one(path: Path) -> "Structure":
+    records = list(islice(read_structures(path), 2))
+    if len(records) > 1:
+        raise ValueError(f"seed-structure {path} holds several structures: expected one")
+    if records[0].structure is None:
+        raise ValueError(f"seed-structure {path}: {records[0].error}")
+    return records[0].structure
+
+
+def _chosen_sites(text: str, structure: "Structure", name: str) -> list[int]:
+    """Numbers of the sites to fix, ascending, each once."""
+    if text in ("all", "none"):
+        return list(range(len(structure))) if text == "all" else []
+    chosen: set[int] = set()
+    for part in (part.strip() for part in text.split(",")):
+        found = _sites_of(part, structure)
+        if not found:
+            raise ValueError(
+                f"fix-sites {part!r}: {name} has {len(structure)} sites, numbered 0 to "
+                f"{len(structure) - 1}, of {', '.join(structure.symbol_set)}; or say all or none"
+            )
+        chosen |= found
+    return sorted(chosen)
+
+
+def _sites_of(part: str, structure: "Structure") -> set[int]:
+    """Sites of one element, one number or one range of numbers; empty if it is none of these."""
+    if part in structure.symbol_set:
+        return {i for i, site in enumerate(structure) if site.specie.symbol == part}
+    try:
+        low, high = parse_range(part)
+    except ValueError:
+        return set()
+    return set(range(low, high + 1)) if high < len(structure) else set()
+
+
+def _niggli_reduction(lattice: Float[Tensor, "3 3"]) -> Float[Tensor, "3 3"]:
+    """Whole numbers that take a cell to its Niggli cell; the identity if spglib finds none."""
+    import spglib
+
+    reduced = None
+    with suppress(spglib.SpglibError):
+        reduced = spglib.niggli_reduce(lattice.numpy())
+    if reduced is None:
+        return torch.eye(3, dtype=torch.double)
+    return torch.tensor(np.round(reduced @ np.linalg.inv(lattice.numpy())))

@@ -1,0 +1,251 @@
+"""Figures of a set of judged crystals, as files for papers and slides.
+
+Each figure takes the table's rows and is left out if no row has what it shows. matplotlib's
+`Figure` is used without pyplot: no window, no list of open figures.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mattergen_lite.data.curation import draw_elements
+from mattergen_lite.elements import symbols
+from mattergen_lite.folders import atomic_path
+from mattergen_lite.runs.phase_diagram import DRAWABLE, Placed, draw_phase_diagram
+from mattergen_lite.scoring.energy.stability import METASTABLE
+from mattergen_lite.scoring.score import Cell
+
+Row = Mapping[str, Cell]
+
+DOTS_PER_INCH = 300
+CRYSTAL_SYSTEMS = (
+    "triclinic",
+    "monoclinic",
+    "orthorhombic",
+    "tetragonal",
+    "trigonal",
+    "hexagonal",
+    "cubic",
+)
+# Colours that remain apart in print and for colour-blind readers (Okabe & Ito 2008).
+BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#5f6b76"
+# Shades of growing probability of lying within the threshold: upper bound and colour.
+_PROBABILITIES = ((0.1, "#d9dfe5"), (0.5, "#9ecae1"), (0.9, "#4292c6"), (1.0, "#08519c"))
+_STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+}
+
+
+def write_figures(folder: Path, rows: Sequence[Row]) -> list[Path]:
+    """Draw every figure that the rows have values for; returns the files.
+
+    A figure of an earlier run that these rows have nothing for is removed: it would show others.
+    """
+    drawings: dict[str, Callable[[Sequence[Row]], Figure | None]] = {
+        "hull_distance": _hull_distance,
+        "formation_energy": _formation_energy,
+        "elements": _elements,
+        "crystal_systems": _crystal_systems,
+        "density": _density,
+        "targets": _targets,
+        "phase_diagram": _phase_diagram,
+    }
+    written = []
+    for name, draw in drawings.items():
+        path = folder / f"{name}.png"
+        with matplotlib.rc_context(_STYLE):
+            figure = draw(rows)
+            if figure is None:
+                path.unlink(missing_ok=True)
+                continue
+            with atomic_path(path) as temporary:
+                figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH)
+        written.append(path)
+    return written
+
+
+def numbers(rows: Sequence[Row], *columns: str) -> np.ndarray:
+    """Values of columns, one row each, of the rows that have finite numbers in all of them."""
+    values = [[row.get(column) for column in columns] for row in rows]
+    complete = [
+        line
+        for line in values
+        if all(isinstance(v, int | float) and math.isfinite(v) for v in line)
+    ]
+    return np.array(complete, dtype=float).reshape(-1, len(columns))
+
+
+def element_counts(rows: Sequence[Row]) -> dict[int, int]:
+    """How many crystals contain each element, by atomic number."""
+    known = {symbol: number for number, symbol in enumerate(symbols()) if number}
+    systems = [str(row.get("chemical_system") or "").split("-") for row in rows]
+    return dict(Counter(known[s] for system in systems for s in set(system) if s in known))
+
+
+def _count_axis() -> MaxNLocator:
+    """Round whole numbers."""
+    return MaxNLocator(integer=True, steps=[1, 2, 5, 10])
+
+
+def _single(width: float = 4.6, height: float = 3.2) -> tuple[Figure, Axes]:
+    """A figure with one set of axes; inches, one journal column wide."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _bins(values: np.ndarray, most: int = 40) -> np.ndarray:
+    """Edges of histogram bins of round width, finer for more values."""
+    wanted = min(most, max(8, round(2 * len(values) ** 0.5)))
+    return MaxNLocator(nbins=wanted, steps=[1, 2, 2.5, 5, 10]).tick_values(
+        values.min(), values.max()
+    )
+
+
+def _hull_distance(rows: Sequence[Row]) -> Figure | None:
+    """Histogram of energies above the hull, shaded by the probability of being metastable."""
+    values = numbers(rows, "e_above_hull", "probability_metastable")
+    if not len(values):
+        return None
+    energies, probabilities = values.T
+    figure, axes = _single()
+    upper = [bound for bound, _ in _PROBABILITIES]
+    shade = np.searchsorted(upper, probabilities).clip(max=len(upper) - 1)
+    lower = [0.0, *upper[:-1]]
+    axes.hist(
+        [energies[shade == i] for i in range(len(upper))],
+        bins=_bins(energies),
+        stacked=True,
+        color=[colour for _, colour in _PROBABILITIES],
+        edgecolor="white",
+        linewidth=0.5,
+        label=[f"{a:.0%} to {b:.0%}" for a, b in zip(lower, upper, strict=True)],
+    )
+    axes.axvline(0, color=GREY, linewidth=0.8)
+    axes.axvline(METASTABLE, color=ORANGE, linewidth=1.2, linestyle="--")
+    axes.set(xlabel="energy above hull (eV/atom)", ylabel="crystals")
+    axes.yaxis.set_major_locator(_count_axis())
+    axes.legend(title=f"probability of ≤ {METASTABLE:g} eV/atom", title_fontsize=8)
+    expected = f"{probabilities.sum():.1f} of {len(energies)} expected ≤ {METASTABLE:g} eV/atom"
+    axes.set_title(expected, fontsize=9, loc="left")
+    return figure
+
+
+def _formation_energy(rows: Sequence[Row]) -> Figure | None:
+    """Energy above the hull with its standard error against formation energy."""
+    values = numbers(rows, "formation_energy_per_atom", "e_above_hull", "e_above_hull_std")
+    if not len(values):
+        return None
+    formation, above, error = values.T
+    figure, axes = _single()
+    axes.errorbar(
+        formation, above, yerr=error, fmt="o", color=BLUE, ecolor="#b8c4cf", ms=3.5, elinewidth=0.8
+    )
+    axes.axhline(0, color=GREY, linewidth=0.8)
+    axes.axhline(METASTABLE, color=ORANGE, linewidth=1.2, linestyle="--")
+    axes.set(xlabel="formation energy (eV/atom)", ylabel="energy above hull (eV/atom)")
+    return figure
+
+
+def _elements(rows: Sequence[Row]) -> Figure | None:
+    """Periodic table coloured by the number of crystals with each element."""
+    counts = element_counts(rows)
+    if not counts:
+        return None
+    figure, axes = _single(width=10.0, height=4.6)
+    draw_elements(axes, counts)
+    return figure
+
+
+def _crystal_systems(rows: Sequence[Row]) -> Figure | None:
+    """Bars of the seven crystal systems, by falling number of lattice parameters."""
+    counts = Counter(row.get("crystal_system") for row in rows)
+    heights = [counts[system] for system in CRYSTAL_SYSTEMS]
+    if not any(heights):
+        return None
+    figure, axes = _single()
+    bars = axes.barh(CRYSTAL_SYSTEMS, heights, color=BLUE)
+    axes.bar_label(bars, padding=3, fontsize=8)
+    axes.invert_yaxis()
+    axes.xaxis.set_major_locator(_count_axis())
+    axes.set_xlabel("crystals")
+    return figure
+
+
+def _density(rows: Sequence[Row]) -> Figure | None:
+    """Histograms of mass density and of volume per atom."""
+    units = {"density": "g/cm³", "volume_per_atom": "Å³"}
+    found = {column: numbers(rows, column).ravel() for column in units}
+    if not all(map(len, found.values())):
+        return None
+    figure = Figure(figsize=(7.2, 3.0), layout="constrained")
+    for axes, (column, values) in zip(figure.subplots(1, 2), found.items(), strict=True):
+        # A few exploded cells would squeeze all others into one bin: they are counted in words.
+        shown = values[values <= 3 * np.percentile(values, 95)]
+        axes.hist(shown, bins=_bins(shown), color=BLUE, edgecolor="white", linewidth=0.5)
+        axes.axvline(np.median(values), color=ORANGE, linewidth=1.2)
+        axes.yaxis.set_major_locator(_count_axis())
+        axes.set(xlabel=f"{column.replace('_', ' ')} ({units[column]})", ylabel="crystals")
+        beyond = f", {len(values) - len(shown)} beyond" if len(values) > len(shown) else ""
+        title = f"median {np.median(values):.3g} {units[column]}{beyond}"
+        axes.set_title(title, fontsize=9, loc="left")
+    return figure
+
+
+def _targets(rows: Sequence[Row]) -> Figure | None:
+    """What was asked for beside what came out, a panel a property that is a number."""
+    columns = dict.fromkeys(column for row in rows for column in row)
+    names = [name.removeprefix("target_") for name in columns if name.startswith("target_")]
+    asked = {name: numbers(rows, f"target_{name}", f"measured_{name}") for name in names}
+    asked = {name: values for name, values in asked.items() if len(values)}
+    if not asked:
+        return None
+    figure = Figure(figsize=(max(4.6, 3.6 * len(asked)), 3.2), layout="constrained")
+    panels = figure.subplots(1, len(asked), squeeze=False)[0]
+    for axes, (name, (targets, measured)) in zip(
+        panels, ((name, values.T) for name, values in asked.items()), strict=True
+    ):
+        bins = _bins(np.concatenate([targets, measured]))
+        axes.hist(measured, bins=bins, color=BLUE, edgecolor="white", linewidth=0.5)
+        if np.ptp(targets) > 0:
+            axes.hist(targets, bins=bins, histtype="step", color=ORANGE, linewidth=1.4)
+        else:
+            axes.axvline(targets[0], color=ORANGE, linewidth=1.4, linestyle="--")
+        axes.yaxis.set_major_locator(_count_axis())
+        axes.set(xlabel=name.replace("_", " "), ylabel="crystals")
+        error = np.abs(measured - targets).mean()
+        title = f"blue measured, orange target: mean distance {error:.3g}"
+        axes.set_title(title, fontsize=8, loc="left")
+    return figure
+
+
+def _phase_diagram(rows: Sequence[Row]) -> Figure | None:
+    """The candidates among the known phases, if they are of two or three elements in all."""
+    placed = [row for row in rows if len(numbers([row], "e_above_hull", "e_above_hull_std"))]
+    systems = [str(row.get("chemical_system") or "").split("-") for row in placed]
+    elements = sorted({symbol for system in systems for symbol in system})
+    if len(elements) not in DRAWABLE:
+        return None
+    return draw_phase_diagram(
+        elements,
+        [
+            Placed(
+                formula=str(row["formula"]),
+                e_above_hull=float(row["e_above_hull"]),
+                std=float(row["e_above_hull_std"]),
+            )
+            for row in placed
+        ],
+    )

@@ -1,0 +1,130 @@
+"""What is asked of the sampler, as text, and the model that answers: ready to make any sample."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from mattergen_lite.config import GenerateConfig
+from mattergen_lite.drafting.drafting import Drafting
+from mattergen_lite.drafting.space_groups import parse_space_group
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.model import CrystalDiffusion, find_checkpoint, model_provenance, weights_hash
+from mattergen_lite.probe.probe import Oracle, Probe, asked_for, oracles, steering
+from mattergen_lite.request.constraints import parse_constraints
+from mattergen_lite.request.host import parse_host
+from mattergen_lite.request.targets import PropertyTarget, parse_targets
+from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample_records
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generator:
+    """A loaded model and everything that was asked of it."""
+
+    model: CrystalDiffusion
+    folder: Path  # of the model
+    options: SamplerOptions
+    target: Target
+    asked: tuple[PropertyTarget, ...]  # of the model and of probes
+    oracles: Sequence[Oracle]  # that measure what was asked
+
+    def records(
+        self, indices: Sequence[int], num_at_once: int, *, seed: int
+    ) -> Iterator[list[StructureRecord]]:
+        """The samples of these numbers, so many at a time.
+
+        Raises:
+            ValueError: If the model cannot fulfil the constraints; nothing has been sampled then.
+        """
+        return sample_records(
+            self.model,
+            indices,
+            num_at_once,
+            seed=seed,
+            options=self.options,
+            target=self.target,
+            oracles=self.oracles,
+        )
+
+    def provenance(self) -> dict[str, object]:
+        """What a record needs to name the model."""
+        return model_provenance(self.model, self.folder)
+
+
+def open_generator(asked: GenerateConfig, device: torch.device) -> Generator:
+    """Load the model and work out what is asked of it.
+
+    Raises:
+        ValueError: If a file is missing or a request does not make sense.
+    """
+    options = SamplerOptions(
+        solver=asked.solver,
+        steps=asked.steps,
+        churn=asked.churn,
+        temperature=asked.temperature,
+        strength=asked.strength,
+        batch_size=asked.batch_size,
+    )
+    constraints = parse_constraints(
+        elements=asked.elements,
+        chemical_system=asked.chemical_system,
+        exclude=asked.exclude,
+        formula=asked.formula,
+        formula_units=asked.formula_units,
+        num_atoms=asked.num_atoms,
+        host=parse_host(asked.seed_structure, asked.fix_sites, asked.fix_lattice, asked.vacancies),
+    )
+    symmetry = parse_space_group(asked.space_group)
+    if symmetry.numbers is not None and constraints.host is not None:
+        raise ValueError(
+            f"space-group {asked.space_group} with a seed-structure: a host brings its own; "
+            "only none can be said, to ignore it"
+        )
+    folder = find_checkpoint(asked.checkpoint)
+    model = CrystalDiffusion.load(folder, device)
+    probes = [Probe.load(path, weights_hash(folder)) for path in asked.probe]
+    reader = find_checkpoint(asked.measured_by or asked.checkpoint)
+    learned = [
+        *(Oracle(probe=one, model=model) for one in probes),
+        *oracles(reader, model if reader == folder else None, device),
+    ]
+    probed = [one.definition for one in probes]
+    targets = parse_targets(asked.condition, asked.guidance, [*probed, *model.properties])
+    guided = tuple(one for one in targets if one.definition not in probed)
+    return Generator(
+        model=model,
+        folder=folder,
+        options=options,
+        target=Target(
+            properties=guided,
+            wishes=stable(model, targets, asked.stability_guidance),
+            drafting=Drafting(constraints=constraints, symmetry=symmetry),
+            steering=steering(model, probes, targets),
+        ),
+        asked=targets,
+        oracles=asked_for(learned, targets),
+    )
+
+
+def stable(
+    model: CrystalDiffusion, targets: Sequence[PropertyTarget], guidance: float
+) -> tuple[PropertyTarget, ...]:
+    """The wish that every sample is on the convex hull, unless its energy is asked for otherwise.
+
+    Args:
+        model: Knows `e_above_hull` or not.
+        targets: What is asked for.
+        guidance: Weight of the wish; 0 = none.
+
+    Raises:
+        ValueError: If the weight is negative or no number.
+    """
+    if not 0 <= guidance < math.inf:
+        raise ValueError(f"stability-guidance is {guidance}: expected 0 or more")
+    named = {target.definition.name for target in targets}
+    known = [prop for prop in model.properties if prop.name == "e_above_hull"]
+    if guidance == 0 or not known or "e_above_hull" in named:
+        return ()
+    return (PropertyTarget(definition=known[0], low=0.0, high=0.0, guidance=guidance),)

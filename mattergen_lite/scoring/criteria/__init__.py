@@ -1,0 +1,1 @@
+"""Criteria of one crystal that need no potential."""

@@ -1,0 +1,103 @@
+"""Are two crystals the same: comparisons of a few structures, each a task for a worker process.
+
+pymatgen's `StructureMatcher` at the tolerances of the field, which ignore the choice of cell,
+origin, orientation and volume.
+"""
+
+from collections.abc import Sequence
+from functools import cache, partial
+from typing import NamedTuple
+
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Structure
+
+from mattergen_lite.processes import Failure, attempt
+from mattergen_lite.scoring.criteria.disorder import Groups, merged
+from mattergen_lite.scoring.known.reference import Crystal
+
+PROTOCOL = "pymatgen StructureMatcher: ltol 0.2, stol 0.3, angle_tol 5, primitive, equal volume"
+
+
+class Match(NamedTuple):
+    """A known structure that equals a query within the tolerances."""
+
+    material_id: str
+    rms_distance: float  # Å, root mean square displacement at the query's volume
+
+
+class KnownCrystal(NamedTuple):
+    """A known structure to compare with."""
+
+    material_id: str
+    crystal: Crystal
+
+
+class Comparison(NamedTuple):
+    """Structures of one composition, and the known structures of that composition."""
+
+    queries: list[Crystal]
+    known: list[KnownCrystal]
+
+
+class MergedComparison(NamedTuple):
+    """A structure, and known ones of its composition once the elements of each group are merged."""
+
+    query: Crystal
+    known: list[KnownCrystal]
+    groups: Groups
+
+
+@cache
+def _matcher() -> StructureMatcher:
+    """The field's tolerances. Primitive cells are found once per structure, by `_reduced`."""
+    return StructureMatcher(ltol=0.2, stol=0.3, angle_tol=5.0, primitive_cell=False, scale=True)
+
+
+def _reduced(structure: Structure) -> Structure:
+    """Niggli-reduced primitive cell, in which structures are compared."""
+    return structure.get_reduced_structure().get_primitive_structure()
+
+
+def _equal(one: Structure, other: Structure) -> bool:
+    """True if two reduced structures match."""
+    return bool(_matcher().fit(one, other, skip_structure_reduction=True))
+
+
+def find_duplicates(crystals: Sequence[Crystal]) -> list[int | None]:
+    """For crystals of one composition: the index of the first equal one, None for the first."""
+    firsts: dict[int, Structure] = {}
+    duplicates: list[int | None] = []
+    for index, crystal in enumerate(crystals):
+        structure = _reduced(crystal.structure())
+        first = next((i for i, known in firsts.items() if _equal(known, structure)), None)
+        if first is None:
+            firsts[index] = structure
+        duplicates.append(first)
+    return duplicates
+
+
+def find_nearest(comparison: Comparison) -> list[Match | Failure | None]:
+    """The closest match of each query among known structures of its composition."""
+    known = [(name, _reduced(crystal.structure())) for name, crystal in comparison.known]
+    return [attempt(partial(_nearest, known=known), query) for query in comparison.queries]
+
+
+def _nearest(query: Crystal, *, known: Sequence[tuple[str, Structure]]) -> Match | None:
+    """The closest match of one query."""
+    structure = _reduced(query.structure())
+    scale = (structure.volume / len(structure)) ** (1 / 3)  # the matcher's unit of length
+    matches = []
+    for material_id, other in known:
+        if _equal(other, structure):
+            rms_distance, _ = _matcher().get_rms_dist(other, structure)
+            matches.append(Match(material_id, float(rms_distance) * scale))
+    return min(matches, key=lambda match: match.rms_distance, default=None)
+
+
+def find_disordered_form(comparison: MergedComparison) -> str | None:
+    """The first known structure that equals the query once similar elements are merged."""
+    query = _reduced(merged(comparison.query.structure(), comparison.groups))
+    for material_id, crystal in comparison.known:
+        if _equal(_reduced(merged(crystal.structure(), comparison.groups)), query):
+            return material_id
+    return None

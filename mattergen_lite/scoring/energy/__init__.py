@@ -1,0 +1,1 @@
+"""Potentials, and all that needs one."""

@@ -1,0 +1,335 @@
+"""Screening by energy: which crystals are worth a relaxation, from a single point of the raw one.
+
+CHGNet's energy of a crystal as it came, on its exact positions in the primitive cell, costs about a
+hundredth of a relaxation. Against the reference hull it gives E, eV/atom, and with it
+
+    P(metastable after relaxing) = 1 / (1 + exp(-(a + b·asinh(E / E₀) + c·ln N)))
+
+for N atoms in the primitive cell. The coefficients are in `assets/screening.json`;
+`benchmarks/screening.py` fits them to the probabilities that the whole judge gave to relaxed
+samples of ours and of others, and tests them on held-out ones.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+from pydantic import TypeAdapter
+from pymatgen.core import Structure
+from scipy.optimize import minimize
+
+from mattergen_lite.processes import Failure
+from mattergen_lite.scoring.criteria.symmetrization import symmetrized
+from mattergen_lite.scoring.energy.potentials import ChgnetPotential, check_elements, load_potential
+from mattergen_lite.scoring.energy.relaxation import evaluate
+from mattergen_lite.scoring.energy.stability import calibration
+from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
+from mattergen_lite.scoring.known.hull import reference_hull
+from mattergen_lite.shapes import Float
+
+POTENTIAL = ChgnetPotential.name
+BATCH_SIZE = 8  # crystals a forward pass; more gain nothing on a CPU
+TIME_LIMIT = 120.0  # s per batch
+CONTROL = 0.1  # share of what is past the cut that is relaxed all the same
+
+Decision = Literal["keep", "control", "reject"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawEnergy:
+    """A single point of one crystal as it came."""
+
+    e_above_hull: float = math.nan  # eV/atom
+    num_atoms: int = 0  # of the primitive cell
+    error: str | None = None  # why there is none
+
+
+@dataclass(frozen=True, kw_only=True)
+class Screening:
+    """What the screen said of one crystal."""
+
+    screening_e_above_hull: float = math.nan  # eV/atom, of the raw crystal
+    screening_probability: float = math.nan  # of being metastable after relaxing
+    screening_decision: Decision = "reject"
+    screening_error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScreeningModel:
+    """Logistic regression of the probability of being metastable after relaxing."""
+
+    intercept: float
+    energy: float  # of asinh(E / scale); negative
+    log_atoms: float  # of ln N
+    scale: float  # E₀, eV/atom
+
+    def probability(self, e_above_hull: float, num_atoms: int) -> float:
+        """Probability in 0..1; 0 for an energy that is not a number."""
+        if not math.isfinite(e_above_hull):
+            return 0.0
+        features = _features(np.array([e_above_hull]), np.array([num_atoms]), self.scale)
+        logit = float((features @ [self.intercept, self.energy, self.log_atoms])[0])
+        return 1 / (1 + math.exp(min(-logit, 700.0)))
+
+
+def _features(
+    e_above_hull: Float[np.ndarray, "C"], num_atoms: np.ndarray, scale: float
+) -> Float[np.ndarray, "C 3"]:
+    """Columns of the regression: 1, asinh(E / E₀), ln N."""
+    return np.column_stack(
+        [np.ones(len(e_above_hull)), np.arcsinh(e_above_hull / scale), np.log(num_atoms)]
+    )
+
+
+@cache
+def screening_model() -> ScreeningModel:
+    """The shipped model."""
+    text = (files("mattergen_lite") / "assets" / "screening.json").read_text()
+    return ScreeningModel(**json.loads(text)["model"])
+
+
+def fit_screening(
+    e_above_hull: Float[np.ndarray, "C"],
+    num_atoms: np.ndarray,
+    outcomes: Float[np.ndarray, "C"],
+    *,
+    scale: float = 0.1,
+    ridge: float = 0.1,
+) -> ScreeningModel:
+    """Fit the model by maximum likelihood to outcomes, which may be probabilities, in 0..1.
+
+    Args:
+        e_above_hull: Of raw crystals, eV/atom.
+        num_atoms: Of their primitive cells.
+        outcomes: Metastable after relaxing or not.
+        scale: E₀, eV/atom, where asinh turns from linear to logarithmic.
+        ridge: Penalty on the two slopes.
+    """
+    features = _features(e_above_hull, num_atoms, scale)
+
+    def loss(weights: np.ndarray) -> float:
+        logits = features @ weights
+        likelihood = np.logaddexp(0, logits) - outcomes * logits
+        return float(likelihood.sum() + ridge * (weights[1:] ** 2).sum())
+
+    weights = minimize(loss, np.zeros(3), method="BFGS").x
+    names = ("intercept", "energy", "log_atoms")
+    return ScreeningModel(scale=scale, **dict(zip(names, weights.tolist(), strict=True)))
+
+
+# Energies
+
+
+def raw_energies(structures: Sequence[Structure]) -> list[RawEnergy]:
+    """Energies above the hull of ordered crystals as they came, on exact symmetric positions."""
+    potential = load_potential(POTENTIAL)
+    exact = [symmetrized(structure).structure for structure in structures]
+    supported = [_unsupported(potential, one) is None for one in exact]
+    known = [one for one, is_known in zip(exact, supported, strict=True) if is_known]
+    atoms = [one.to_ase_atoms(msonable=False) for one in known]
+    energies = iter(evaluate(potential.energies, atoms))
+    return [
+        _against_hull(one, next(energies) if is_known else _unsupported(potential, one))
+        for one, is_known in zip(exact, supported, strict=True)
+    ]
+
+
+def _unsupported(potential: ChgnetPotential, structure: Structure) -> ValueError | None:
+    """Why the potential does not know an element; None if it knows all."""
+    try:
+        check_elements(potential, structure.symbol_set)
+    except ValueError as error:
+        return error
+    return None
+
+
+def _against_hull(structure: Structure, energy: float | Exception) -> RawEnergy:
+    """Where a cell's energy in eV lies above the hull."""
+    composition, num_atoms = structure.composition, len(structure)
+    if isinstance(energy, Exception):
+        return RawEnergy(num_atoms=num_atoms, error=f"{POTENTIAL}: {energy}")
+    try:
+        hull = reference_hull().decompose(composition).energy_per_atom
+    except ValueError:
+        return RawEnergy(
+            num_atoms=num_atoms, error="an element has no energy on the reference hull"
+        )
+    formation = calibration(POTENTIAL).formation_energy(composition, energy / num_atoms)
+    return RawEnergy(e_above_hull=formation - hull, num_atoms=num_atoms)
+
+
+def find_raw_energies(batch: tuple[Structure, ...]) -> tuple[RawEnergy, ...]:
+    """The same for a batch that travels to another process."""
+    return tuple(raw_energies(batch))
+
+
+def _identity(batch: tuple[Structure, ...]) -> str:
+    return " ".join(structure_identity(structure) for structure in batch)
+
+
+def ask_raw_energies(structures: Sequence[Structure], journal: Journal) -> list[RawEnergy]:
+    """Energies of crystals in batches, found again in the journal when asked a second time."""
+    question = Question(
+        find_raw_energies, _identity, TypeAdapter(tuple[RawEnergy, ...]), "screen", TIME_LIMIT
+    )
+    starts = range(0, len(structures), BATCH_SIZE)
+    batches = [tuple(structures[start : start + BATCH_SIZE]) for start in starts]
+    energies: list[RawEnergy] = []
+    for batch, answer in zip(batches, journal.ask(question, batches), strict=True):
+        failed = isinstance(answer, Failure)
+        energies += [RawEnergy(error=answer.reason)] * len(batch) if failed else answer
+    return energies
+
+
+# The cut
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """How many of the screened crystals are relaxed."""
+
+    keep: float = 1.0  # share of each round, the likeliest first
+    at_most: int | None = None  # in all rounds together
+    control: float = CONTROL  # share of the rest that is relaxed all the same, to measure the loss
+
+    def check(self) -> None:
+        """Refuse what leaves nothing to relax.
+
+        Raises:
+            ValueError: If a number is out of range.
+        """
+        if not 0 < self.keep <= 1:
+            raise ValueError(f"keep is {self.keep}: expected a share above 0 and at most 1")
+        if self.at_most is not None and self.at_most < 1:
+            raise ValueError(f"relax-at-most is {self.at_most}: expected at least 1")
+        if not 0 <= self.control <= 1:
+            raise ValueError(f"control is {self.control}: expected a share from 0 to 1")
+
+
+def screen(
+    structures: Sequence[Structure],
+    ends: Collection[int],
+    cut: Cut,
+    journal: Journal,
+) -> list[Screening]:
+    """Probabilities of crystals and what becomes of each.
+
+    Rounds are decided one by one, so that a later one changes nothing about an earlier one.
+
+    Args:
+        structures: Ordered crystals that passed the cheaper checks.
+        ends: Where each round ends among them.
+        cut: How many go on.
+        journal: Processes to work in, and what they have found before.
+    """
+    screened: list[Screening] = []
+    for start, end in pairwise([0, *ends]):
+        energies = ask_raw_energies(structures[start:end], journal)
+        kept = sum(one.screening_decision == "keep" for one in screened)
+        left = None if cut.at_most is None else cut.at_most - kept
+        screened += _decide(energies, structures[start:end], cut, left)
+    return screened
+
+
+def _decide(
+    energies: Sequence[RawEnergy], structures: Sequence[Structure], cut: Cut, left: int | None
+) -> list[Screening]:
+    """Keep the likeliest of one round, and some of the others at random."""
+    model = screening_model()
+    found = [
+        Screening(
+            screening_e_above_hull=one.e_above_hull,
+            screening_probability=model.probability(one.e_above_hull, one.num_atoms),
+            screening_error=one.error,
+        )
+        for one in energies
+    ]
+    possible = [index for index, one in enumerate(found) if one.screening_error is None]
+    order = sorted(possible, key=lambda index: -found[index].screening_probability)
+    number = math.ceil(cut.keep * len(found))
+    kept = set(order[: number if left is None else min(number, left)])
+    return [
+        replace(one, screening_decision=_decision(index, kept, one, structures[index], cut))
+        for index, one in enumerate(found)
+    ]
+
+
+def _decision(
+    index: int, kept: set[int], found: Screening, structure: Structure, cut: Cut
+) -> Decision:
+    if index in kept:
+        return "keep"
+    drawn = found.screening_error is None and content_draw(structure) < cut.control
+    return "control" if drawn else "reject"
+
+
+def content_draw(structure: Structure) -> float:
+    """A number in 0..1 that looks random and depends on nothing but the crystal."""
+    digest = hashlib.sha256(structure_identity(structure).encode()).digest()
+    return int.from_bytes(digest[:8]) / 2**64
+
+
+# What the cut loses
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScreeningLoss:
+    """What was found among the kept, and what the controls say was lost with the rest."""
+
+    num_screened: int
+    num_kept: int
+    num_controls: int
+    expected_kept: float  # sum of probabilities of what is asked for, among the kept
+    expected_lost: float  # past the cut, estimated from the controls
+    expected_lost_std: float  # standard error of that; NaN with fewer than two controls
+    predicted_kept: float  # sum of the screen's own probabilities, among the kept
+
+    @property
+    def share_lost(self) -> float | None:
+        """Estimated share of all that the cut loses; None if nothing was found."""
+        total = self.expected_kept + self.expected_lost
+        return self.expected_lost / total if total else None
+
+
+def screening_loss(
+    screened: Sequence[Screening], outcomes: Sequence[float | None]
+) -> ScreeningLoss:
+    """Estimate the loss: what the controls hold, times what was cut for each of them.
+
+    Args:
+        screened: From `screen`.
+        outcomes: Probability of each relaxed crystal being what is asked for; None if not relaxed.
+    """
+
+    def found(decision: Decision) -> list[float]:
+        return [
+            outcome or 0.0
+            for one, outcome in zip(screened, outcomes, strict=True)
+            if one.screening_decision == decision
+        ]
+
+    counts = {
+        decision: sum(one.screening_decision == decision for one in screened)
+        for decision in ("keep", "control", "reject")
+    }
+    past = counts["control"] + counts["reject"]
+    controls = found("control")
+    spread = np.std(controls, ddof=1) / len(controls) ** 0.5 if len(controls) > 1 else math.nan
+    return ScreeningLoss(
+        num_screened=counts["keep"] + past,
+        num_kept=counts["keep"],
+        num_controls=counts["control"],
+        expected_kept=math.fsum(found("keep")),
+        expected_lost=past * sum(controls) / max(len(controls), 1),
+        expected_lost_std=past * float(spread),
+        predicted_kept=math.fsum(
+            one.screening_probability for one in screened if one.screening_decision == "keep"
+        ),
+    )

@@ -1,0 +1,432 @@
+"""Stability of one crystal: energy above the hull, with a standard error and a probability.
+
+A cheap potential relaxes, an accurate one decides. Three corrections stand between a potential's
+energy and a statement about DFT's energy above the hull; `assets/calibration.json` holds them:
+
+1. MP2020 corrections (`potentials`), so that energies are on the frame of the hull.
+2. Element references fitted to the known formation energies of Materials Project compounds, so that
+   the known compounds are right on average, element by element.
+3. An error model, the distribution of DFT minus potential: a Student t with an offset that depends
+   on the elements, because potentials trained near equilibrium find crystals they have not seen too
+   stable. Crystals that the potentials were trained on (known ones) have a model of their own.
+
+`benchmarks/stability_truth.py` fits and tests all of it.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+
+import numpy as np
+from pymatgen.core import Composition, Structure
+from scipy import stats
+
+from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
+from mattergen_lite.scoring.energy.potentials import Potential, check_elements
+from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation, Release, relax, release
+from mattergen_lite.scoring.known.hull import ReferenceHull, reference_hull
+from mattergen_lite.shapes import Float
+
+METASTABLE = 0.1  # eV/atom above the hull, the field's threshold
+DEGREES_OF_FREEDOM = 4.0  # of the Student t: DFT and potentials both have outliers
+MAX_DISAGREEMENT = 0.15  # eV/atom between two potentials, beyond which the verdict is flagged
+REFERENCE_PRIOR = 0.05  # eV/atom: how far a fitted element reference may go without evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stability:
+    """Where one relaxed crystal lies above the hull, according to potentials, in eV/atom."""
+
+    e_above_hull: float = math.nan  # expected value; negative: below all that is known
+    e_above_hull_std: float = math.nan  # standard error of the above against DFT
+    probability_stable: float = math.nan  # of DFT finding it on or below the hull
+    probability_metastable: float = math.nan  # of DFT finding it within 0.1 eV/atom
+    e_above_hull_raw: float = math.nan  # as the potential says, before the error model
+    formation_energy_per_atom: float = math.nan  # as the potential says, MP2020 frame
+    decomposition: str = ""  # what it would decompose into, in shares of the atoms
+    potential: str = ""  # that decided
+    second_opinion: str = ""  # the other potential, if there were two
+    second_e_above_hull_raw: float = math.nan
+    opinions_disagree: bool = False
+    relaxed_with: str = ""
+    relaxation_converged: bool = False
+    relaxation_steps: int = 0
+    constrained_space_group: int = 1  # kept while relaxing; 1 where none was
+    released_space_group: int | None = None  # after a rattle without symmetry; None if not tried
+    released_energy_change: float = math.nan  # eV/atom, released minus constrained
+    release_accepted: bool | None = None  # the released crystal is the one judged
+    max_force: float = math.nan  # eV/Å, after relaxation
+    max_stress: float = math.nan  # GPa, after relaxation
+    rmsd: float = math.nan  # Å, raw to relaxed
+    volume_change: float = math.nan  # raw to relaxed, relative
+    stability_error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ElementOffset:
+    """How an element shifts the error of a potential, in eV/atom of the pure element."""
+
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorModel:
+    """Distribution of DFT's energy above the hull minus a potential's, in eV/atom.
+
+    A Student t around a common offset plus those of the elements, weighted by their shares. An
+    element that the fit has hardly seen widens it.
+    """
+
+    offset: float
+    scale: float  # of the Student t
+    elements: Mapping[str, ElementOffset]
+    element_prior: float  # standard deviation of the offset of an element not in `elements`
+
+    def at(self, composition: Composition) -> "ErrorDistribution":
+        """The distribution for crystals of one composition."""
+        unseen = ElementOffset(mean=0.0, std=self.element_prior)
+        shares = composition.fractional_composition.get_el_amt_dict()
+        offsets = [(share, self.elements.get(symbol, unseen)) for symbol, share in shares.items()]
+        variance = sum((share * offset.std) ** 2 for share, offset in offsets)
+        return ErrorDistribution(
+            location=self.offset + sum(share * offset.mean for share, offset in offsets),
+            scale=math.sqrt(self.scale**2 + variance),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorDistribution:
+    """Student t distribution of DFT minus potential for one crystal, in eV/atom."""
+
+    location: float
+    scale: float
+
+    @property
+    def std(self) -> float:
+        """Standard error."""
+        return self.scale * math.sqrt(DEGREES_OF_FREEDOM / (DEGREES_OF_FREEDOM - 2))
+
+    def probability_below(self, threshold: float, e_above_hull_raw: float) -> float:
+        """Probability of DFT's energy above the hull being at most `threshold`."""
+        margin = threshold - e_above_hull_raw - self.location
+        return float(stats.t.cdf(margin / self.scale, DEGREES_OF_FREEDOM))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What is known about one potential's errors."""
+
+    references: Mapping[str, float]  # energy of each element, eV/atom
+    novel: ErrorModel  # crystals nobody has computed
+    known: ErrorModel  # crystals the potential was trained on
+
+    def formation_energy(self, composition: Composition, energy_per_atom: float) -> float:
+        """Formation energy in eV/atom from the potential's energy on the MP2020 frame."""
+        shares = composition.fractional_composition.get_el_amt_dict().items()
+        return energy_per_atom - sum(self.references[symbol] * share for symbol, share in shares)
+
+
+@cache
+def calibrations() -> dict[str, Calibration]:
+    """The shipped calibrations by name of the potential."""
+    text = (files("mattergen_lite") / "assets" / "calibration.json").read_text()
+    return {name: _parse(entry) for name, entry in json.loads(text)["potentials"].items()}
+
+
+def _parse(entry: dict[str, dict]) -> Calibration:
+    """A calibration from its JSON form."""
+
+    def error_model(fitted: dict) -> ErrorModel:
+        elements = {
+            symbol: ElementOffset(mean=mean, std=std)
+            for symbol, (mean, std) in fitted["elements"].items()
+        }
+        return ErrorModel(**{**fitted, "elements": elements})
+
+    return Calibration(
+        references=entry["references"],
+        novel=error_model(entry["novel"]),
+        known=error_model(entry["known"]),
+    )
+
+
+def calibration(potential: str) -> Calibration:
+    """The shipped calibration of a potential.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    shipped = calibrations()
+    if potential not in shipped:
+        raise ValueError(f"no calibration of {potential!r}: expected one of {', '.join(shipped)}")
+    return shipped[potential]
+
+
+# Judging
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """What potentials say of one crystal: relaxed by one of them, its energy by each."""
+
+    relaxed_with: str
+    relaxation: Relaxation
+    energies_per_atom: Mapping[str, float]  # of the relaxed crystal, by potential, MP2020 frame
+    errors: Mapping[str, str]  # why a potential has no energy
+    hull_energy_per_atom: float = math.nan  # of the hull at its composition, eV/atom
+    decomposition: str = ""  # the phases of the hull there, in shares of the atoms
+    release: Release | None = None  # of the symmetry that the relaxation kept, if tried
+
+    @property
+    def judged(self) -> Relaxation:
+        """The relaxation that is judged: the released one where its energy is lower."""
+        if self.release is not None and self.release.accepted:
+            return self.release.relaxation
+        return self.relaxation
+
+
+def measure(
+    structure: Structure,
+    relaxer: Potential,
+    others: Sequence[Potential] = (),
+    *,
+    limits: Limits | None = None,
+    hull: ReferenceHull | None = None,
+    symprec: float | None = SYMPREC_GENERATED,
+) -> Measurement:
+    """Relax one crystal and ask other potentials for the energy of what it became.
+
+    Args:
+        structure: An ordered crystal.
+        relaxer: The potential that relaxes.
+        others: Potentials that are asked for an energy only.
+        limits: When the relaxation is done.
+        hull: What to compare with; defaults to the embedded Materials Project hull.
+        symprec: Tolerance in Å of the symmetry that relaxation keeps; None keeps none.
+    """
+    relaxation = relax(structure, relaxer, limits, symprec=symprec)
+    return complete(relaxation, structure.composition, relaxer.name, others, hull=hull)
+
+
+def complete(
+    relaxation: Relaxation,
+    composition: Composition,
+    relaxed_with: str,
+    others: Sequence[Potential],
+    *,
+    hull: ReferenceHull | None = None,
+) -> Measurement:
+    """The measurement that follows from a relaxation; see `measure`."""
+    return Measurement(
+        relaxed_with=relaxed_with,
+        relaxation=relaxation,
+        **_energies(relaxation, relaxed_with, others),
+        **_position_of_hull(composition, hull or reference_hull()),
+    )
+
+
+def _energies(
+    relaxation: Relaxation, relaxed_with: str, others: Sequence[Potential]
+) -> dict[str, dict]:
+    """Energies of what relaxed by every potential, and why one has none."""
+    energies, errors = {relaxed_with: relaxation.energy_per_atom}, {}
+    for potential in others if relaxation.structure is not None else ():
+        try:
+            energies[potential.name] = energy_per_atom(relaxation.structure, potential)
+        except ValueError as error:
+            errors[potential.name] = str(error)
+    return {"energies_per_atom": energies, "errors": errors}
+
+
+def set_free(
+    measured: Measurement,
+    relaxer: Potential,
+    others: Sequence[Potential] = (),
+    *,
+    limits: Limits | None = None,
+) -> Measurement:
+    """Rattle and release what was relaxed in its space group; energies are of what is judged.
+
+    Args:
+        measured: From `measure`, with a relaxed crystal.
+        relaxer: The potential that relaxed.
+        others: Potentials that are asked for an energy, if the crystal changed.
+        limits: When the relaxation is done.
+    """
+    released = release(measured.relaxation, relaxer, limits)
+    if not released.accepted:
+        return replace(measured, release=released)
+    energies = _energies(released.relaxation, relaxer.name, others)
+    return replace(measured, release=released, **energies)
+
+
+def _position_of_hull(composition: Composition, hull: ReferenceHull) -> dict[str, float | str]:
+    """Where the hull lies at a composition; nowhere if an element has no reference."""
+    try:
+        decomposition = hull.decompose(composition)
+    except ValueError:
+        return {}
+    return {
+        "hull_energy_per_atom": decomposition.energy_per_atom,
+        "decomposition": str(decomposition),
+    }
+
+
+def energy_per_atom(structure: Structure, potential: Potential) -> float:
+    """Energy of a crystal as it is, in eV/atom on the MP2020 frame.
+
+    Raises:
+        ValueError: If the potential cannot describe the crystal.
+    """
+    check_elements(potential, structure.symbol_set)
+    energy = potential.energy(structure.to_ase_atoms(msonable=False))
+    return (energy + potential.correction(structure)) / len(structure)
+
+
+def assess(
+    measured: Measurement,
+    *,
+    decider: str,
+    second_opinion: str | None = None,
+    known: bool = False,
+) -> Stability:
+    """Judge the stability of a measured crystal.
+
+    Args:
+        measured: From `measure`.
+        decider: The potential whose energy decides.
+        second_opinion: Another one, to be compared with.
+        known: The crystal is a known one, in the training data of the potentials.
+    """
+    relaxation, freed = measured.relaxation, measured.release
+    reason = relaxation.error or measured.errors.get(decider)
+    if reason is None and not math.isfinite(measured.hull_energy_per_atom):
+        reason = "an element has no energy on the reference hull"
+    if reason is not None:
+        return Stability(stability_error=reason)
+    names = [decider] if second_opinion is None else [decider, second_opinion]
+    opinions = [_opinion(measured, name) for name in names if name in measured.energies_per_atom]
+    return Stability(
+        **_verdict(opinions, known),
+        decomposition=measured.decomposition,
+        relaxed_with=measured.relaxed_with,
+        relaxation_converged=measured.judged.converged,
+        relaxation_steps=relaxation.num_steps,
+        constrained_space_group=relaxation.constrained_space_group,
+        released_space_group=freed.space_group if freed else None,
+        released_energy_change=freed.energy_change if freed else math.nan,
+        release_accepted=freed.accepted if freed else None,
+        max_force=measured.judged.max_force,
+        max_stress=measured.judged.max_stress,
+        rmsd=relaxation.rmsd,
+        volume_change=relaxation.volume_change,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Opinion:
+    """What one potential says about a relaxed crystal."""
+
+    potential: str
+    composition: Composition
+    calibration: Calibration
+    formation_energy_per_atom: float
+    e_above_hull: float  # raw
+
+
+def _opinion(measured: Measurement, potential: str) -> _Opinion:
+    """The opinion of a potential that has an energy."""
+    composition, calibrated = measured.judged.structure.composition, calibration(potential)
+    formation_energy = calibrated.formation_energy(
+        composition, measured.energies_per_atom[potential]
+    )
+    return _Opinion(
+        potential=potential,
+        composition=composition,
+        calibration=calibrated,
+        formation_energy_per_atom=formation_energy,
+        e_above_hull=formation_energy - measured.hull_energy_per_atom,
+    )
+
+
+def _verdict(opinions: Sequence[_Opinion], known: bool) -> dict[str, float | str | bool]:
+    """The columns of `Stability` that follow from the opinions; the first one decides."""
+    first, second = opinions[0], opinions[1] if len(opinions) > 1 else None
+    model = first.calibration.known if known else first.calibration.novel
+    error, raw = model.at(first.composition), first.e_above_hull
+    return {
+        "e_above_hull": raw + error.location,
+        "e_above_hull_std": error.std,
+        "probability_stable": error.probability_below(0.0, raw),
+        "probability_metastable": error.probability_below(METASTABLE, raw),
+        "e_above_hull_raw": raw,
+        "formation_energy_per_atom": first.formation_energy_per_atom,
+        "potential": first.potential,
+        "second_opinion": second.potential if second else "",
+        "second_e_above_hull_raw": second.e_above_hull if second else math.nan,
+        "opinions_disagree": bool(second) and abs(raw - second.e_above_hull) > MAX_DISAGREEMENT,
+    }
+
+
+# Fitting
+
+
+def fit_references(
+    compositions: Sequence[Composition],
+    energies_per_atom: Float[np.ndarray, "C"],
+    formation_energies: Float[np.ndarray, "C"],
+    elemental_energies: Mapping[str, float],
+    noise: float = 0.05,
+) -> dict[str, float]:
+    """Element references in eV/atom that make a potential's formation energies right on average.
+
+    Ridge regression around the potential's own energies of the elements, with outliers (beyond
+    three times `noise`, eV/atom) left out in a second pass.
+    """
+    symbols = sorted(elemental_energies)
+    own = np.array([elemental_energies[symbol] for symbol in symbols])
+    shares = np.array([[c.get_atomic_fraction(s) for s in symbols] for c in compositions])
+    residual = energies_per_atom - formation_energies - shares @ own
+    ridge = (noise / REFERENCE_PRIOR) ** 2 * np.eye(len(symbols))
+    used, shift = np.ones(len(residual), dtype=bool), np.zeros(len(symbols))
+    for _ in range(2):
+        some = shares[used]
+        shift = np.linalg.solve(some.T @ some + ridge, some.T @ residual[used])
+        used = np.abs(residual - shares @ shift) < 3 * noise
+    return dict(zip(symbols, (own + shift).tolist(), strict=True))
+
+
+def fit_error_model(
+    compositions: Sequence[Composition], errors: Float[np.ndarray, "C"], element_prior: float
+) -> ErrorModel:
+    """Fit the errors DFT minus potential of known outcomes, in eV/atom.
+
+    Maximum a posteriori by expectation maximisation: outliers lose weight as under a Student t, and
+    element offsets are drawn to zero as under a normal prior of width `element_prior`.
+    """
+    symbols = sorted({element.symbol for c in compositions for element in c.elements})
+    shares = np.array([[c.get_atomic_fraction(s) for s in symbols] for c in compositions])
+    design = np.column_stack([np.ones(len(errors)), shares])
+    prior = np.diag([0.0, *[element_prior**-2] * len(symbols)])
+    weights, variance = np.ones(len(errors)), float(np.var(errors))
+    for _ in range(100):
+        evidence = (design.T * weights) @ design / variance
+        covariance = np.linalg.inv(evidence + prior)
+        coefficients = covariance @ design.T @ (weights * errors) / variance
+        residual = errors - design @ coefficients
+        weights = (DEGREES_OF_FREEDOM + 1) / (DEGREES_OF_FREEDOM + residual**2 / variance)
+        # The coefficients have used up as many degrees of freedom as the evidence decides.
+        num_free = len(errors) - np.trace(covariance @ evidence)
+        variance = float((weights * residual**2).sum() / num_free)
+    stds = np.sqrt(np.diag(covariance))
+    offsets = zip(symbols, coefficients[1:].tolist(), stds[1:].tolist(), strict=True)
+    return ErrorModel(
+        offset=float(coefficients[0]),
+        scale=math.sqrt(variance),
+        elements={symbol: ElementOffset(mean=mean, std=std) for symbol, mean, std in offsets},
+        element_prior=element_prior,
+    )

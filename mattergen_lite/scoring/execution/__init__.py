@@ -1,0 +1,1 @@
+"""How judging is spread over processes and remembered."""

@@ -1,0 +1,1 @@
+"""What is known: structures and the convex hull."""

@@ -1,0 +1,152 @@
+"""What is already known: a set of structures that can be asked by composition without loading it.
+
+Rows stay as flat arrays; one index, composition -> row numbers, is built once, and a pymatgen
+`Structure` exists only for rows that a query has to be compared with.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pymatgen.core import Structure
+
+from mattergen_lite.io.records import StructureRecord
+
+_COLUMNS = ["material_id", "atomic_numbers", "frac_coords", "lattice"]
+
+CompositionKey = tuple[tuple[int, int], ...]  # (Z, count in the reduced formula), by Z
+SystemKey = tuple[int, ...]  # Z of every element, ascending
+
+
+class Crystal(NamedTuple):
+    """One structure as bare arrays: cheap to keep and to send to another process."""
+
+    lattice: np.ndarray  # [3, 3] rows in Å
+    atomic_numbers: np.ndarray  # [N]
+    frac_coords: np.ndarray  # [N, 3]
+
+    @classmethod
+    def from_structure(cls, structure: Structure) -> "Crystal":
+        """The arrays of an ordered structure."""
+        numbers = np.array(structure.atomic_numbers, dtype=np.int16)
+        return cls(structure.lattice.matrix, numbers, structure.frac_coords)
+
+    def structure(self) -> Structure:
+        """The pymatgen structure."""
+        return Structure(self.lattice, self.atomic_numbers.tolist(), self.frac_coords)
+
+
+def composition_key(atomic_numbers: Iterable[int]) -> CompositionKey:
+    """The reduced composition, the same for every cell of a crystal."""
+    counts = Counter(atomic_numbers)
+    divisor = math.gcd(*counts.values())
+    return tuple((number, counts[number] // divisor) for number in sorted(counts))
+
+
+def system_key(composition: CompositionKey) -> SystemKey:
+    """The elements of a composition."""
+    return tuple(number for number, _ in composition)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Known structures, atoms of all rows in one array: row i is `offsets[i]:offsets[i + 1]`."""
+
+    name: str  # for the protocol: which set, how many structures
+    material_ids: Sequence[str]
+    lattices: np.ndarray  # [R, 3, 3] rows in Å
+    atomic_numbers: np.ndarray  # [atoms]
+    frac_coords: np.ndarray  # [atoms, 3]
+    offsets: np.ndarray  # [R + 1]
+
+    @classmethod
+    def embedded(cls) -> "Reference":
+        """The Materials Project structures of up to 52 atoms that ship with the package."""
+        with as_file(files("mattergen_lite") / "assets" / "mp.parquet") as path:
+            return cls.from_parquet(path, name="Materials Project, up to 52 atoms")
+
+    @classmethod
+    def from_parquet(cls, path: Path, *, name: str) -> "Reference":
+        """A crystal table with material_id, atomic_numbers, frac_coords and lattice."""
+        return cls.from_table(pq.read_table(path, columns=_COLUMNS), name=name)
+
+    @classmethod
+    def from_table(cls, table: pa.Table, *, name: str) -> "Reference":
+        """The same, in memory."""
+        packed = table.select(_COLUMNS).combine_chunks()
+        ids, numbers, coords, lattices = (packed[column].chunk(0) for column in _COLUMNS)
+        return cls(
+            f"{name}, {len(table)} structures",
+            ids.to_pylist(),
+            lattices.flatten().to_numpy().reshape(-1, 3, 3),
+            numbers.flatten().to_numpy(),
+            coords.flatten().to_numpy().reshape(-1, 3),
+            numbers.offsets.to_numpy(),
+        )
+
+    @classmethod
+    def from_records(cls, records: Iterable[StructureRecord], *, name: str) -> "Reference":
+        """Any structures, such as a user's own data; unreadable ones are left out.
+
+        Raises:
+            ValueError: If there is no readable structure.
+        """
+        named = [(r.name, r.structure) for r in records if r.structure is not None]
+        if not named:
+            raise ValueError(f"reference {name} holds no readable structure: expected at least one")
+        crystals = [Crystal.from_structure(structure) for _, structure in named]
+        return cls(
+            f"{name}, {len(named)} structures",
+            [structure_name for structure_name, _ in named],
+            np.stack([crystal.lattice for crystal in crystals]),
+            np.concatenate([crystal.atomic_numbers for crystal in crystals]),
+            np.concatenate([crystal.frac_coords for crystal in crystals]),
+            np.cumsum([0, *(len(crystal.atomic_numbers) for crystal in crystals)]),
+        )
+
+    @classmethod
+    def joined(cls, references: Sequence["Reference"]) -> "Reference":
+        """All structures of several references."""
+        starts = np.cumsum([0, *(len(one.atomic_numbers) for one in references)])
+        offsets = [one.offsets[:-1] + start for one, start in zip(references, starts, strict=False)]
+        return cls(
+            " and ".join(one.name for one in references),
+            [material_id for one in references for material_id in one.material_ids],
+            np.concatenate([one.lattices for one in references]),
+            np.concatenate([one.atomic_numbers for one in references]),
+            np.concatenate([one.frac_coords for one in references]),
+            np.concatenate([*offsets, starts[-1:]]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.material_ids)
+
+    def crystal(self, row: int) -> Crystal:
+        """One known structure."""
+        atoms = slice(self.offsets[row], self.offsets[row + 1])
+        return Crystal(self.lattices[row], self.atomic_numbers[atoms], self.frac_coords[atoms])
+
+    @cached_property
+    def rows_of_composition(self) -> dict[CompositionKey, list[int]]:
+        """Row numbers of every reduced composition."""
+        numbers, offsets = self.atomic_numbers.tolist(), self.offsets.tolist()
+        rows = defaultdict(list)
+        for row in range(len(self)):
+            rows[composition_key(numbers[offsets[row] : offsets[row + 1]])].append(row)
+        return dict(rows)
+
+    @cached_property
+    def compositions_of_system(self) -> dict[SystemKey, list[CompositionKey]]:
+        """Compositions of every chemical system."""
+        compositions = defaultdict(list)
+        for composition in self.rows_of_composition:
+            compositions[system_key(composition)].append(composition)
+        return dict(compositions)

@@ -1,0 +1,120 @@
+"""How many samples are what was asked for, beside how many known crystals happen to be.
+
+A hit rate means little by itself: a third of all known compounds are metals without a gap. The base
+rate is the share of training crystals with a known value that meets the very same demand.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from mattergen_lite.data.dataset import CrystalDataset, element_sets
+from mattergen_lite.request.targets import PropertyTarget
+from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.oracles import is_met
+
+EVERY = "all targets"  # at once
+HOW_UNCONDITIONAL = "for the rate of samples without targets: the same command with --guidance 0"
+PROTOCOL = {
+    "rate": "share of the samples on which the property can be measured that are on target: "
+    "within the range, of the category, or within the tolerance of `scoring.oracles`",
+    "base_rate": "share of MP-20's training split with a known value that meets the same demand",
+}
+
+Met = bool | None  # None where it is not known
+
+
+@dataclass(frozen=True, kw_only=True)
+class HitRate:
+    """Hits of one target, or of all of them at once, among samples and training crystals."""
+
+    target: str  # name of the property, or `EVERY`
+    num_measured: int  # samples on which it can be measured
+    num_hits: int
+    num_known: int  # training crystals with a known value
+    num_known_hits: int
+
+    @property
+    def rate(self) -> float | None:
+        """Share of the measured samples; None if there are none."""
+        return self.num_hits / self.num_measured if self.num_measured else None
+
+    @property
+    def base_rate(self) -> float | None:
+        """Share of the training crystals; None if none has a value."""
+        return self.num_known_hits / self.num_known if self.num_known else None
+
+    def text(self) -> str:
+        """One line: "band_gap on target: 12 of 60 measured (20.0%); training data 4.1%"."""
+        sampled = f"{self.num_hits} of {self.num_measured} measured ({_percent(self.rate)})"
+        known = f"training data {_percent(self.base_rate)} of {self.num_known:,}"
+        return f"{self.target} on target: {sampled}; {known}"
+
+    def figures(self) -> dict[str, str | int | float | None]:
+        """The same as plain data."""
+        return vars(self) | {"rate": self.rate, "base_rate": self.base_rate}
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{share:.1%}"
+
+
+def hit_rates(
+    candidates: Sequence[Candidate], targets: Sequence[PropertyTarget], training: CrystalDataset
+) -> tuple[HitRate, ...]:
+    """Hits of every target and, of several, of all at once.
+
+    Args:
+        candidates: Samples that were asked for the targets.
+        targets: What was asked for.
+        training: Crystals whose columns are the known values.
+    """
+    sampled = [_sampled(candidates, target.definition.name) for target in targets]
+    known = [known_hits(target, training) for target in targets]
+    names = [target.definition.name for target in targets]
+    if len(targets) > 1:
+        names, sampled, known = (
+            [*names, EVERY],
+            [*sampled, at_once(sampled)],
+            [*known, at_once(known)],
+        )
+    return tuple(
+        HitRate(
+            target=name,
+            num_measured=len(samples) - samples.count(None),
+            num_hits=samples.count(True),
+            num_known=len(crystals) - crystals.count(None),
+            num_known_hits=crystals.count(True),
+        )
+        for name, samples, crystals in zip(names, sampled, known, strict=True)
+    )
+
+
+def _sampled(candidates: Sequence[Candidate], name: str) -> list[Met]:
+    outcomes = [{one.property: one.on_target for one in c.outcomes} for c in candidates]
+    return [met.get(name) for met in outcomes]
+
+
+def known_hits(target: PropertyTarget, crystals: CrystalDataset) -> list[Met]:
+    """Whether each crystal of a dataset is what is asked for; None where it has no value."""
+    prop = target.definition
+    if prop.kind == "elements":
+        values = element_sets(crystals.crystals(torch.arange(len(crystals))).atomic_numbers)
+    else:
+        values = crystals.columns.get(prop.name, torch.full((len(crystals),), torch.nan))
+    asked = target.cell(target.draw(torch.Generator().manual_seed(0)))
+    return [
+        None if value.isnan().any() else is_met(target, asked, target.cell(_typed(target, value)))
+        for value in values
+    ]
+
+
+def _typed(target: PropertyTarget, value: torch.Tensor) -> torch.Tensor:
+    """Categories are whole numbers, which columns hold as floats."""
+    return value.long() if target.definition.kind == "category" else value
+
+
+def at_once(columns: Sequence[Sequence[Met]]) -> list[Met]:
+    """Whether all demands are met; None where one is not known."""
+    return [None if None in row else all(row) for row in zip(*columns, strict=True)]

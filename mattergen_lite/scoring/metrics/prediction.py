@@ -1,0 +1,181 @@
+"""Crystal structure prediction: do samples of a composition have its known structure.
+
+The protocol of CDVAE and DiffCSP (arXiv 2309.04475): pymatgen's `StructureMatcher` with loose
+tolerances. METRe and cRMSE follow Martirossyan et al. (arXiv 2509.12178): every known structure is
+compared with every sample of its composition, so that finding another known polymorph than the one
+that was next in the file counts.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+from pymatgen.analysis.structure_matcher import StructureMatcher
+from pymatgen.core import Structure
+from tqdm import tqdm
+
+from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.scoring.criteria.matching import find_duplicates
+from mattergen_lite.scoring.known.reference import CompositionKey, Crystal, composition_key
+
+LTOL, STOL, ANGLE_TOL = 0.3, 0.5, 10.0  # relative lengths, (V/N)^(1/3), degrees
+TIME_LIMIT = 600.0  # s per known structure
+
+Distance = float | None  # None where two structures do not match
+
+
+class Case(NamedTuple):
+    """A known structure and the samples of its composition."""
+
+    truth: Crystal
+    samples: list[Crystal]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicted:
+    """How well samples predict known structures; lengths are in (V/N)^(1/3)."""
+
+    paired: str  # "order" or "formula": which samples are meant for which known structure
+    num_known: int
+    num_distinct: int  # known structures, equal ones counted once
+    num_samples: int
+    match_rate: float  # share of known structures that a sample meant for them matches
+    rmse: float | None  # mean over those of the smallest displacement; None if there are none
+    metre: float  # share of distinct known structures that any sample matches
+    crmse: float  # mean over distinct ones of the smallest displacement, STOL where none matches
+    sample_match_rate: float  # share of distinct samples that match any known structure
+
+
+@cache
+def _matcher() -> StructureMatcher:
+    return StructureMatcher(ltol=LTOL, stol=STOL, angle_tol=ANGLE_TOL)
+
+
+def displacements(truth: Structure, samples: Sequence[Structure]) -> list[Distance]:
+    """Root mean square displacement of each sample in (V/N)^(1/3), None where it does not match.
+
+    The sample comes first, as in CDVAE: at its limits the matcher depends on the order.
+    """
+    found = [_matcher().get_rms_dist(structure, truth) for structure in samples]
+    return [None if pair is None else float(pair[0]) for pair in found]
+
+
+def _compare(case: Case) -> list[Distance]:
+    return displacements(case.truth.structure(), [one.structure() for one in case.samples])
+
+
+def predicted(
+    samples: Sequence[Structure | None],
+    truths: Sequence[Structure],
+    *,
+    pool: Pool,
+    ordered: bool = True,
+) -> Predicted:
+    """Compare samples with known structures.
+
+    Args:
+        samples: Ordered structures; None where one cannot be read, which matches nothing.
+        truths: Known ordered structures.
+        pool: Processes to compare in; what breaks or takes too long matches nothing.
+        ordered: Samples may be in the order of the known structures. They are taken to be if there
+            are as many and every composition agrees; else a known structure is compared with all
+            samples of its reduced composition, of which the closest counts.
+
+    Raises:
+        ValueError: If there are no known structures, or no sample has the composition of one.
+    """
+    if not truths:
+        raise ValueError("no known structures to compare with: expected at least one")
+    known = [Crystal.from_structure(one) for one in truths]
+    made = [None if one is None else Crystal.from_structure(one) for one in samples]
+    known_keys, made_keys = ([one and _key(one) for one in side] for side in (known, made))
+    in_order = ordered and _same_order(made_keys, known_keys)
+    found = _all_distances(known, made, pool)
+    own = [
+        _smallest([one.get(position)] if in_order else one.values())
+        for position, one in enumerate(found)
+    ]
+    hits = [distance for distance in own if distance is not None]
+    known_groups, made_groups = (_groups(side, pool) for side in (known, made))
+    closest = [_smallest(d for i in group for d in found[i].values()) for group in known_groups]
+    matching = {i for one in found for i, distance in one.items() if distance is not None}
+    return Predicted(
+        paired="order" if in_order else "formula",
+        num_known=len(known),
+        num_distinct=len(known_groups),
+        num_samples=len(samples),
+        match_rate=len(hits) / len(known),
+        rmse=sum(hits) / len(hits) if hits else None,
+        metre=sum(distance is not None for distance in closest) / len(closest),
+        crmse=sum(STOL if d is None else d for d in closest) / len(closest),
+        sample_match_rate=sum(bool(matching & {*group}) for group in made_groups)
+        / (len(made_groups) + made.count(None)),
+    )
+
+
+def _all_distances(
+    known: Sequence[Crystal], made: Sequence[Crystal | None], pool: Pool
+) -> list[dict[int, Distance]]:
+    """For every known structure: distances of the samples of its composition, by position.
+
+    Raises:
+        ValueError: If no sample has the composition of a known structure.
+    """
+    positions = _positions(made)
+    fitting = [positions.get(_key(one), []) for one in known]
+    if not any(fitting):
+        raise ValueError("no sample has the composition of a known structure")
+    cases = [
+        Case(one, [made[i] for i in indices]) for one, indices in zip(known, fitting, strict=True)
+    ]
+    answers = tqdm(
+        pool.map(_compare, cases, time_limit=TIME_LIMIT),
+        total=len(cases),
+        desc="match",
+        disable=None,
+    )
+    return [
+        {} if isinstance(answer, Failure) else dict(zip(indices, answer, strict=True))
+        for answer, indices in zip(answers, fitting, strict=True)
+    ]
+
+
+def _key(crystal: Crystal) -> CompositionKey:
+    return composition_key(crystal.atomic_numbers.tolist())
+
+
+def _positions(crystals: Sequence[Crystal | None]) -> dict[CompositionKey, list[int]]:
+    """Positions of every composition."""
+    positions: dict[CompositionKey, list[int]] = defaultdict(list)
+    for position, crystal in enumerate(crystals):
+        if crystal is not None:
+            positions[_key(crystal)].append(position)
+    return positions
+
+
+def _same_order(
+    made: Sequence[CompositionKey | None], known: Sequence[CompositionKey | None]
+) -> bool:
+    """Whether samples and known structures pair up; one that cannot be read pairs with any."""
+    return len(made) == len(known) and all(
+        one in (None, other) for one, other in zip(made, known, strict=True)
+    )
+
+
+def _groups(crystals: Sequence[Crystal | None], pool: Pool) -> list[list[int]]:
+    """Positions of equal crystals together; where comparing broke, every crystal is its own."""
+    buckets = list(_positions(crystals).values())
+    tasks = [[crystals[i] for i in indices] for indices in buckets]
+    answers = pool.map(find_duplicates, tasks, time_limit=TIME_LIMIT)
+    groups: dict[int, list[int]] = {}
+    for indices, answer in zip(buckets, answers, strict=True):
+        firsts = [None] * len(indices) if isinstance(answer, Failure) else answer
+        for index, first in zip(indices, firsts, strict=True):
+            groups.setdefault(index if first is None else indices[first], []).append(index)
+    return list(groups.values())
+
+
+def _smallest(distances: Iterable[Distance]) -> Distance:
+    return min((one for one in distances if one is not None), default=None)

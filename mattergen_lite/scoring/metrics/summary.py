@@ -1,0 +1,230 @@
+"""The figures of a whole set of candidates, with the protocol that makes them comparable."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from mattergen_lite.scoring.candidate import WORTH_COMPUTING, Candidate
+from mattergen_lite.scoring.criteria import matching
+from mattergen_lite.scoring.energy.stability import METASTABLE, Stability
+from mattergen_lite.scoring.score import Score
+
+PROTOCOL = {
+    "readable": "judged by every criterion without an error; errors count as failing everything",
+    "structure_valid": "no two atoms within 0.5 Å and a cell of at least 0.1 Å³ (CDVAE)",
+    "composition_valid": "smact_validity with smact14 states; elements, alloys valid (CDVAE)",
+    "valid": "structure_valid and composition_valid",
+    "physical": "no overlapping covalent spheres, empty cell or impossible density",
+    "neutral": "a charge-balanced assignment of oxidation states exists",
+    "alloy_or_element": "only metals, or one element: formal charges mean nothing",
+    "above_p1": "space group other than P1 at the symprec of the scores",
+    "unique": f"first of its kind in the set ({matching.PROTOCOL})",
+    "novel": f"equals no structure of the reference ({matching.PROTOCOL})",
+    "unique_and_novel": "unique and novel",
+    "novel_with_disorder": "nor equals one when elements that could share a site are merged",
+    "unflagged": "no credibility flag",
+}
+
+_HULL = "Materials Project hull, MP2020 corrections"
+STABILITY_PROTOCOL = {
+    "relaxed": "relaxation ended in a crystal, converged or not",
+    "converged": "forces below 0.05 eV/Å and stress below 0.5 GPa within 200 steps",
+    "stable": f"calibrated e_above_hull <= 0 ({_HULL})",
+    "metastable": f"calibrated e_above_hull <= {METASTABLE} eV/atom ({_HULL})",
+    "metastable_uncalibrated": f"the potential's own e_above_hull <= {METASTABLE} eV/atom, "
+    "what most papers count",
+    "expected_stable": "sum of the probabilities that DFT finds it stable",
+    "expected_metastable": "sum of the probabilities that DFT finds it metastable",
+    "worth_computing": f"probability of being metastable at least {WORTH_COMPUTING}",
+    "sun": "stable, unique and novel, all after relaxation",
+    "msun": "metastable, unique and novel, all after relaxation",
+    "expected_sun": "sum of the probabilities of stable over unique and novel crystals",
+    "expected_msun": "sum of the probabilities of metastable over unique and novel crystals",
+    "expected_credible_msun": "likewise, of those above P-1 and not flagged as disorder-like",
+    "msun_uncalibrated": "metastable_uncalibrated, unique and novel",
+    "median_rmsd": "of atoms from raw to relaxed, without the strain of the cell",
+    "mean_rmsd": "likewise",
+    "symmetry_raised": "relaxation raised the point group as seen at 0.1 Å",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """Shares in 0..1 of *all* structures; `PROTOCOL` says how each is measured."""
+
+    readable: float
+    structure_valid: float
+    composition_valid: float
+    valid: float
+    physical: float
+    neutral: float
+    alloy_or_element: float
+    above_p1: float
+    unique: float
+    novel: float | None  # None without a reference
+    unique_and_novel: float | None
+    novel_with_disorder: float | None
+    unflagged: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StabilityShares:
+    """Shares in 0..1 of *all* structures, but for the two lengths; see `STABILITY_PROTOCOL`."""
+
+    relaxed: float
+    converged: float
+    stable: float
+    metastable: float
+    metastable_uncalibrated: float
+    expected_stable: float
+    expected_metastable: float
+    worth_computing: float
+    sun: float
+    msun: float
+    expected_sun: float
+    expected_msun: float
+    expected_credible_msun: float
+    msun_uncalibrated: float
+    symmetry_raised: float
+    median_rmsd: float  # Å
+    mean_rmsd: float  # Å
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Figures of a set, as the crystals came and as they relaxed, never mixed."""
+
+    num_structures: int
+    raw: Shares
+    relaxed: Shares | None  # None if nothing was relaxed
+    stability: StabilityShares | None
+
+    def text(self) -> str:
+        """One line a figure: name, share as it came, share relaxed, protocol."""
+        lines = [f"{'structures':<24}{self.num_structures:>8}{'relaxed':>10}"]
+        after = asdict(self.relaxed) if self.relaxed else {}
+        for name, share in asdict(self.raw).items():
+            relaxed = _percent(after[name]) if after else ""
+            lines.append(f"{name:<24}{_percent(share):>8}{relaxed:>10}  {PROTOCOL[name]}")
+        for name, value in asdict(self.stability).items() if self.stability else ():
+            cell = f"{value:.2f} Å" if name.endswith("rmsd") else _percent(value)
+            lines.append(f"{name:<24}{'':>8}{cell:>10}  {STABILITY_PROTOCOL[name]}")
+        return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    return "unknown" if share is None else f"{share:.1%}"
+
+
+def summary(candidates: Sequence[Candidate]) -> Summary:
+    """Shares of all structures that pass each criterion.
+
+    Raises:
+        ValueError: If there are no candidates.
+    """
+    if not candidates:
+        raise ValueError("no candidates to summarise: expected at least one")
+    count = len(candidates)
+    relaxed = [candidate.relaxed for candidate in candidates if candidate.relaxed]
+    was_assessed = any(candidate.stability for candidate in candidates)
+    return Summary(
+        num_structures=count,
+        raw=shares([candidate.raw for candidate in candidates], count),
+        relaxed=shares(relaxed, count) if was_assessed else None,
+        stability=_stability_shares(candidates) if was_assessed else None,
+    )
+
+
+def shares(scores: Sequence[Score], count: int) -> Shares:
+    """Shares of `count` structures, of which those without a score pass nothing."""
+
+    def share(passes: Callable[[Score], bool | None]) -> float:
+        return sum(bool(passes(score)) for score in scores) / count
+
+    has_reference = any(score.novelty and score.novelty.is_novel is not None for score in scores)
+
+    def share_against_reference(passes: Callable[[Score], bool | None]) -> float | None:
+        return share(passes) if has_reference else None
+
+    return Shares(
+        readable=share(lambda s: s.error is None),
+        structure_valid=share(_structure_valid),
+        composition_valid=share(_composition_valid),
+        valid=share(lambda s: _structure_valid(s) and _composition_valid(s)),
+        physical=share(lambda s: s.validity and not s.validity.physical_problem),
+        neutral=share(lambda s: s.neutrality and s.neutrality.charge_verdict == "neutral"),
+        alloy_or_element=share(
+            lambda s: s.neutrality and s.neutrality.charge_verdict in ("alloy", "element")
+        ),
+        above_p1=share(lambda s: s.symmetry and s.symmetry.space_group > 1),
+        unique=share(lambda s: s.novelty and s.novelty.is_unique),
+        novel=share_against_reference(lambda s: s.novelty and s.novelty.is_novel),
+        unique_and_novel=share_against_reference(_is_unique_and_novel),
+        novel_with_disorder=share_against_reference(
+            lambda s: s.novelty and s.novelty.is_novel_with_disorder
+        ),
+        unflagged=share(lambda s: s.credibility and not s.credibility.flags),
+    )
+
+
+def _structure_valid(score: Score) -> bool:
+    """The benchmark's verdict on the geometry."""
+    return score.validity is not None and score.validity.structure_valid
+
+
+def _composition_valid(score: Score) -> bool:
+    """The benchmark's verdict on the composition."""
+    return score.neutrality is not None and score.neutrality.composition_valid
+
+
+def _is_unique_and_novel(score: Score) -> bool:
+    """Without a reference, novelty counts as open and nothing is novel."""
+    return score.novelty is not None and bool(score.novelty.is_unique and score.novelty.is_novel)
+
+
+def _stability_shares(candidates: Sequence[Candidate]) -> StabilityShares:
+    """What relaxation and the potentials say of the whole set."""
+    judged = [candidate for candidate in candidates if candidate.stability]
+    stabilities = [candidate.stability for candidate in judged]
+    new = [c.stability for c in judged if _is_unique_and_novel(c.final)]
+    credible = [c for c in judged if _is_unique_and_novel(c.final) and c.is_credible]
+
+    def share(outcomes: Iterator[float]) -> float:
+        return float(np.nansum(list(outcomes))) / len(candidates)
+
+    def counts(found: Sequence[Stability]) -> Mapping[str, float]:
+        return {
+            "stable": share(s.e_above_hull <= 0 for s in found),
+            "metastable": share(s.e_above_hull <= METASTABLE for s in found),
+            "uncalibrated": share(s.e_above_hull_raw <= METASTABLE for s in found),
+            "expected_stable": share(s.probability_stable for s in found),
+            "expected_metastable": share(s.probability_metastable for s in found),
+        }
+
+    every, novel = counts(stabilities), counts(new)
+    rmsds = [s.rmsd for s in stabilities if np.isfinite(s.rmsd)] or [np.nan]
+    return StabilityShares(
+        relaxed=share(s.stability_error is None for s in stabilities),
+        converged=share(s.relaxation_converged for s in stabilities),
+        stable=every["stable"],
+        metastable=every["metastable"],
+        metastable_uncalibrated=every["uncalibrated"],
+        expected_stable=every["expected_stable"],
+        expected_metastable=every["expected_metastable"],
+        worth_computing=share(s.probability_metastable >= WORTH_COMPUTING for s in stabilities),
+        sun=novel["stable"],
+        msun=novel["metastable"],
+        expected_sun=novel["expected_stable"],
+        expected_msun=novel["expected_metastable"],
+        expected_credible_msun=share(c.stability.probability_metastable for c in credible),
+        msun_uncalibrated=novel["uncalibrated"],
+        symmetry_raised=share(c.symmetry_change == "raised" for c in judged),
+        median_rmsd=float(np.median(rmsds)),
+        mean_rmsd=float(np.mean(rmsds)),
+    )
+
+
+def protocol(figures: Summary) -> dict[str, str]:
+    """How each figure of a summary is measured."""
+    return PROTOCOL | (STABILITY_PROTOCOL if figures.stability else {})

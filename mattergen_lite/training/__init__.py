@@ -1,0 +1,1 @@
+"""Training with Lightning, which is imported here and nowhere else."""

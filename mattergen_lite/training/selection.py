@@ -1,0 +1,40 @@
+"""What a run may select its weights by: a few of their samples, judged as candidates are."""
+
+from mattergen_lite.model import CrystalDiffusion
+from mattergen_lite.processes import Pool, available_cores
+from mattergen_lite.runs.results import JudgeOptions, Stopwatch, judge_all
+from mattergen_lite.sampling.generator import stable
+from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample_records
+from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.metrics.summary import summary
+
+STEPS = 50
+STABILITY_GUIDANCE = 2.0
+SEED = 0  # the same noise every time: what differs is the weights
+
+
+def expected_credible_msun(model: CrystalDiffusion, *, num_samples: int = 64) -> float:
+    """Share of samples that are expected to be credible, metastable, unique and novel.
+
+    A sum of probabilities, because a hard count of so few samples would select by luck; metastable,
+    because strictly stable ones are rare. CHGNet relaxes and decides, for speed.
+
+    Args:
+        model: On the device to sample and relax on.
+        num_samples: How many to judge.
+    """
+    device = str(next(model.parameters()).device)
+    options = JudgeOptions(potential="chgnet", second_opinion=None, device=device)
+    batches = sample_records(
+        model,
+        range(num_samples),
+        num_samples,
+        seed=SEED,
+        options=SamplerOptions(steps=STEPS),
+        target=Target(wishes=stable(model, (), STABILITY_GUIDANCE)),
+    )
+    with Pool(available_cores()) as pool:
+        journal = Journal(pool, progress=False)
+        candidates = judge_all(next(batches), options, options.reference(), journal, Stopwatch())
+    figures = summary(candidates).stability
+    return figures.expected_credible_msun if figures else 0.0

@@ -1,0 +1,1 @@
+"""The commands: their signatures are the help texts."""

@@ -1,0 +1,1 @@
+"""What repeats generating, judging and training."""

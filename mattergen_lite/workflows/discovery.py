@@ -1,0 +1,327 @@
+"""Rounds of generating, judging and learning from what passed, after GNoME's active learning.
+
+Merchant et al. (2023), Nature 624, 80, with this generator in the place of substitutions. Every
+round starts from the base model, taught all that has been found so far among crystals of the
+embedded table: no round builds on the errors of the one before, and the model does not forget. What
+has been found is known to later rounds, so that a pass rate counts new crystals only.
+
+    out/settings.json          what the loop was asked; another one does not continue it
+    out/rounds/00/tuning/      the run that taught the model; absent while nothing had been found
+    out/rounds/00/generated/   what `generate` wrote
+    out/rounds/00/found.parquet what passed every required check, as a crystal table
+    out/rounds/00/round.json   statistics, written last: the round is over
+    out/rounds.csv, rounds.json, rounds.png
+"""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from pydantic import TypeAdapter
+
+from mattergen_lite.data.curation import canonical_rows, table_from_rows
+from mattergen_lite.data.curation import write_table as write_crystals
+from mattergen_lite.folders import atomic_path
+from mattergen_lite.io.records import Document, read_structures, structure_to_json
+from mattergen_lite.model import read_config
+from mattergen_lite.runs.figures import BLUE, DOTS_PER_INCH, GREY, ORANGE
+from mattergen_lite.runs.results import (
+    FRAMES,
+    RECORD,
+    RELAXED_FRAMES,
+    write_json,
+    write_table,
+)
+from mattergen_lite.training.finetuning import FinetuneOptions, base_loss, reinforce
+
+SETTINGS, STATISTICS, FOUND = "settings.json", "round.json", "found.parquet"
+# May differ between launches: they change when a loop ends or how fast it is, not what it finds.
+FREE_SETTINGS = frozenset({"out", "rounds", "patience", "device", "num_workers"})
+# What the judge measures with a stated error. Readings of learned oracles are not taught: a model
+# that learns what its own oracle says would learn to please the oracle.
+LABELS = ("formation_energy_per_atom", "e_above_hull")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a round asks of the generator."""
+
+    out: Path
+    checkpoint: Path
+    first_sample: int  # every round has samples of its own
+    found: Sequence[Path]  # crystal tables of what earlier rounds have found
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiscoverOptions:
+    """How a loop is run."""
+
+    rounds: int
+    patience: int
+    num_samples: int  # a round
+    settings: Mapping[str, object]  # all that decides what is found, for a later launch to compare
+    tuning: FinetuneOptions
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "patience", "num_samples"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """Statistics of one round."""
+
+    number: int  # from 0
+    checkpoint: str  # folder of the model that sampled
+    num_sampled: int
+    left: dict[str, int]  # check -> samples that pass it and every one before
+    num_passed: int
+    num_found: int  # by this round and all before it
+    base_loss: float  # of MP-20 validation crystals: what the model has forgotten
+
+    @property
+    def pass_rate(self) -> float:
+        """Share of the samples that passed every required check."""
+        return self.num_passed / self.num_sampled
+
+    def row(self) -> dict[str, str | int | float]:
+        """One row of the table."""
+        return {
+            "round": self.number,
+            "checkpoint": self.checkpoint,
+            "sampled": self.num_sampled,
+            **{f"passed_{name}": count for name, count in self.left.items()},
+            "passed": self.num_passed,
+            "pass_rate": self.pass_rate,
+            "found": self.num_found,
+            "base_loss": self.base_loss,
+        }
+
+
+_ROUND = TypeAdapter(Round)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discovered:
+    """Outcome of a loop."""
+
+    table: Path
+    rounds: tuple[Round, ...]
+    reason: str  # why it ended
+
+    @property
+    def best(self) -> Round:
+        """The round with the highest pass rate, the first of equals."""
+        return self.rounds[_best(self.rounds)]
+
+    def text(self) -> str:
+        """One line a round."""
+        lines = [
+            f"round {one.number}: {one.num_passed} of {one.num_sampled} passed "
+            f"({one.pass_rate:.1%}), {one.num_found} found, loss of MP-20 validation crystals "
+            f"{one.base_loss:.3f}"
+            for one in self.rounds
+        ]
+        best = f"highest pass rate: round {self.best.number}, model {self.best.checkpoint}"
+        return "\n".join([*lines, f"ended: {self.reason}", best, f"-> {self.table}"])
+
+
+def settings(arguments: Mapping[str, object]) -> dict[str, object]:
+    """The arguments of a loop that decide what it finds, as plain data."""
+    kept = {name: value for name, value in arguments.items() if name not in FREE_SETTINGS}
+    return json.loads(json.dumps(kept, default=str))
+
+
+def discover(
+    base: Path, out: Path, generate: Callable[[Request], None], options: DiscoverOptions
+) -> Discovered:
+    """Run a loop, or continue the one that `out` holds.
+
+    Args:
+        base: Folder of the model that every round starts from.
+        out: Folder of the loop.
+        generate: Samples and judges a round into its folder; goes on where it was interrupted.
+        options: How.
+
+    Raises:
+        ValueError: If `out` holds a loop of other settings, or whatever `generate` raises.
+    """
+    check_settings(out, options.settings)
+    rounds: list[Round] = []
+    while (reason := end_of(rounds, options)) is None:
+        rounds.append(run_round(len(rounds), base, out, generate, options))
+        write_rounds(out, rounds)
+    return Discovered(table=out / "rounds.csv", rounds=tuple(rounds), reason=reason)
+
+
+def check_settings(out: Path, asked: Mapping[str, object]) -> None:
+    """Refuse to mix two loops.
+
+    Raises:
+        ValueError: If the folder holds a loop of other settings; names one that differs.
+    """
+    if not (out / SETTINGS).exists():
+        return
+    try:
+        held = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        held = None
+    if not isinstance(held, dict):
+        raise ValueError(f"{out / SETTINGS} is damaged: choose another folder")
+    changed = [name for name, value in asked.items() if held.get(name) != value]
+    if changed:
+        name = changed[0]
+        raise ValueError(
+            f"{out} holds a loop with {name} {held.get(name)!r}, not {asked[name]!r}: "
+            "choose another folder or the same settings"
+        )
+
+
+def end_of(rounds: Sequence[Round], options: DiscoverOptions) -> str | None:
+    """Why a loop with these rounds is over; None while it is not."""
+    if rounds and len(rounds) - 1 - _best(rounds) >= options.patience:
+        return f"no higher pass rate for {options.patience} rounds"
+    return f"{options.rounds} rounds" if len(rounds) >= options.rounds else None
+
+
+def _best(rounds: Sequence[Round]) -> int:
+    return max(range(len(rounds)), key=lambda number: (rounds[number].pass_rate, -number))
+
+
+def run_round(
+    number: int,
+    base: Path,
+    out: Path,
+    generate: Callable[[Request], None],
+    options: DiscoverOptions,
+) -> Round:
+    """One round, or what is left of it; one that is over is only read."""
+    folder = round_folder(out, number)
+    if (folder / STATISTICS).exists():
+        return read_round(folder / STATISTICS)
+    finds = tables_found(out, number)
+    model = taught(base, out, number, options.tuning)
+    if not (folder / "generated" / RECORD).exists():
+        first = number * options.num_samples
+        generate(
+            Request(
+                out=folder / "generated",
+                checkpoint=model,
+                first_sample=first,
+                found=tuple(finds.values()),
+            )
+        )
+    write_json(options.settings, out / SETTINGS)
+    found = found_crystals(folder / "generated", f"{number:02d}", read_config(base).max_atoms)
+    write_crystals(found, folder / FOUND)
+    funnel = json.loads((folder / "generated" / "summary.json").read_text())["funnel"]
+    statistics = Round(
+        number=number,
+        checkpoint=str(model),
+        num_sampled=funnel["num_sampled"],
+        left=funnel["left"],
+        num_passed=len(funnel["passed"]),
+        num_found=len(found) + sum(pq.read_metadata(path).num_rows for path in finds.values()),
+        base_loss=base_loss(model, options.tuning.device),
+    )
+    write_json(asdict(statistics), folder / STATISTICS)
+    return statistics
+
+
+def read_round(path: Path) -> Round:
+    """Statistics of a round that is over.
+
+    Raises:
+        ValueError: If they are damaged.
+    """
+    try:
+        return _ROUND.validate_json(path.read_bytes())
+    except (OSError, ValueError):
+        raise ValueError(
+            f"{path} is damaged: remove it, and the same command makes it again"
+        ) from None
+
+
+def round_folder(out: Path, number: int) -> Path:
+    """Folder of a round."""
+    return out / "rounds" / f"{number:02d}"
+
+
+def tables_found(out: Path, number: int) -> dict[int, Path]:
+    """Tables with what was found before a round, by the number of the round that found it."""
+    tables = {earlier: round_folder(out, earlier) / FOUND for earlier in range(number)}
+    return {earlier: path for earlier, path in tables.items() if pq.read_metadata(path).num_rows}
+
+
+def taught(base: Path, out: Path, number: int, options: FinetuneOptions) -> Path:
+    """The model of a round: the base taught all finds before it, itself while there are none.
+
+    If the round before has found nothing, there is nothing new to teach: its model is taken again.
+    """
+    finds = tables_found(out, number)
+    if not finds:
+        return base
+    run_dir = round_folder(out, max(finds) + 1) / "tuning"
+    if max(finds) + 1 < number:
+        return run_dir / "model"
+    tables = [pq.read_table(path) for path in finds.values()]
+    return reinforce(base, pa.concat_tables(tables, promote_options="default"), run_dir, options)
+
+
+def found_crystals(generated: Path, prefix: str, max_atoms: int) -> pa.Table:
+    """What passed every required check, relaxed where it was, as a crystal table to learn from."""
+    passed = json.loads((generated / "summary.json").read_text())["funnel"]["passed"]
+    structures = {
+        record.name: record.structure
+        for frames in (FRAMES, RELAXED_FRAMES)  # the relaxed one replaces the raw one
+        if (generated / frames).exists()
+        for record in read_structures(generated / frames)
+    }
+    rows = {row["name"]: row for row in pq.read_table(generated / "candidates.parquet").to_pylist()}
+    documents = [
+        Document(
+            f"{prefix}-{name}",
+            "row",
+            structure_to_json(structures[name]) | {"split": "train"} | _labels(rows[name]),
+        )
+        for name in sorted(passed)
+    ]
+    crystals, _ = canonical_rows(documents, 0, max_atoms)
+    return table_from_rows(crystals)
+
+
+def _labels(row: Mapping[str, object]) -> dict[str, float]:
+    """What the judge has measured of a candidate."""
+    values = {name: row.get(name) for name in LABELS}
+    return {n: v for n, v in values.items() if isinstance(v, float) and math.isfinite(v)}
+
+
+def write_rounds(out: Path, rounds: Sequence[Round]) -> None:
+    """Write the statistics of all rounds as table, JSON and figure."""
+    write_table([one.row() for one in rounds], out / "rounds.csv")
+    write_json({"rounds": [one.row() for one in rounds]}, out / "rounds.json")
+    with atomic_path(out / "rounds.png") as temporary:
+        draw_rounds(rounds).savefig(temporary, format="png", dpi=DOTS_PER_INCH)
+
+
+def draw_rounds(rounds: Sequence[Round]) -> Figure:
+    """Pass rate, crystals found and loss of the base's crystals, by round."""
+    numbers = [one.number for one in rounds]
+    panels = {
+        "share that passes": ([one.pass_rate for one in rounds], BLUE),
+        "crystals found": ([one.num_found for one in rounds], ORANGE),
+        "loss of MP-20 validation crystals": ([one.base_loss for one in rounds], GREY),
+    }
+    figure = Figure(figsize=(9.0, 2.8), layout="constrained")
+    for axes, (label, (values, colour)) in zip(figure.subplots(1, 3), panels.items(), strict=True):
+        axes.plot(numbers, values, "o-", color=colour, markersize=4)
+        axes.set(xlabel="round", ylabel=label)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure
