@@ -138,6 +138,17 @@ def test_parallel_equals_serial():
     assert results[0] == results[1]
 
 
+def test_distances_do_not_depend_on_earlier_comparisons():
+    """pymatgen takes structures that agree to 1e-8 for the same, and remembers one for all."""
+    crystals, known = disguises(rutile()), reference_of({"rutile": rutile()})
+    alike = {name: one.copy().perturb(3e-9, seed=1) for name, one in crystals.items()}
+    judged(alike, known)
+    afterwards = judged(crystals, known)
+    with Pool(1) as fresh:
+        found = novelty(list(crystals.values()), list(crystals), reference=known, pool=fresh)
+    assert list(afterwards.values()) == found
+
+
 def test_a_comparison_that_breaks_costs_only_its_composition(monkeypatch):
     def broken(crystals: object) -> object:
         raise RuntimeError("matcher is broken")

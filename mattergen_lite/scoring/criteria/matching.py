@@ -47,10 +47,25 @@ class MergedComparison(NamedTuple):
     groups: Groups
 
 
+class Matcher(StructureMatcher):
+    """pymatgen's matcher without its memory of reduced cells.
+
+    There structures that agree to 1e-8 are the same, so that a distance would depend on what was
+    compared before in this process, and not be equal in another one.
+    """
+
+    @classmethod
+    def _get_reduced_structure(
+        cls, struct: Structure, primitive_cell: bool = True, niggli: bool = True
+    ) -> Structure:
+        reduced = struct.get_reduced_structure() if niggli else struct.copy()
+        return reduced.get_primitive_structure() if primitive_cell else reduced
+
+
 @cache
-def _matcher() -> StructureMatcher:
+def _matcher() -> Matcher:
     """The field's tolerances. Primitive cells are found once per structure, by `_reduced`."""
-    return StructureMatcher(ltol=0.2, stol=0.3, angle_tol=5.0, primitive_cell=False, scale=True)
+    return Matcher(ltol=0.2, stol=0.3, angle_tol=5.0, primitive_cell=False, scale=True)
 
 
 def _reduced(structure: Structure) -> Structure:

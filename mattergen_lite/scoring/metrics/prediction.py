@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import NamedTuple
 
-from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Structure
 from tqdm import tqdm
 
 from mattergen_lite.processes import Failure, Pool
-from mattergen_lite.scoring.criteria.matching import find_duplicates
+from mattergen_lite.scoring.criteria.matching import Matcher, find_duplicates
 from mattergen_lite.scoring.known.reference import CompositionKey, Crystal, composition_key
 
 LTOL, STOL, ANGLE_TOL = 0.3, 0.5, 10.0  # relative lengths, (V/N)^(1/3), degrees
@@ -49,8 +48,8 @@ class Predicted:
 
 
 @cache
-def _matcher() -> StructureMatcher:
-    return StructureMatcher(ltol=LTOL, stol=STOL, angle_tol=ANGLE_TOL)
+def _matcher() -> Matcher:
+    return Matcher(ltol=LTOL, stol=STOL, angle_tol=ANGLE_TOL)
 
 
 def displacements(truth: Structure, samples: Sequence[Structure]) -> list[Distance]:
