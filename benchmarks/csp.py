@@ -29,11 +29,12 @@ from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.io.records import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
+from mattergen_lite.options.request import DEFAULT_CHECKPOINT
+from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import Constraints
 from mattergen_lite.sampling.generator import stable
-from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample
+from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.scoring.metrics.prediction import displacements
-from mattergen_lite.verbs.commands import DEFAULT_CHECKPOINT
 
 SETTINGS = ("checkpoint", "num_samples", "steps", "seed", "space_group")
 BINS = ((1, 4), (5, 8), (9, 12), (13, 16), (17, 20), (1, 20))

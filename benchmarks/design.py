@@ -48,13 +48,15 @@ from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.elements import symbols
 from mattergen_lite.io.records import StructureRecord, to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
+from mattergen_lite.options.request import DEFAULT_CHECKPOINT
+from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.probe.probe import Oracle, oracles
 from mattergen_lite.processes import Failure, Pool, attempt, available_cores
 from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import PropertyTarget, parse_targets
 from mattergen_lite.runs.figures import GREY, ORANGE
-from mattergen_lite.sampling.sampler import SamplerOptions, Target, learned_values, sample
+from mattergen_lite.sampling.sampler import Target, learned_values, sample
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.reference import Reference
@@ -62,7 +64,6 @@ from mattergen_lite.scoring.metrics.hits import at_once, known_hits
 from mattergen_lite.scoring.metrics.summary import shares
 from mattergen_lite.scoring.oracles import is_met, measure, tolerance
 from mattergen_lite.scoring.score import score
-from mattergen_lite.verbs.commands import DEFAULT_CHECKPOINT
 
 TARGETS = (
     *(f"band_gap={value}" for value in (0, 2, 5)),  # eV

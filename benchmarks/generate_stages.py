@@ -122,7 +122,7 @@ def table(clock: StageClock, num_crystals: int, num_cores: int) -> list[Row]:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    from mattergen_lite.verbs.commands import DEFAULT_CHECKPOINT
+    from mattergen_lite.options.request import DEFAULT_CHECKPOINT
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="name or folder")

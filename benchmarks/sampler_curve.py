@@ -28,10 +28,11 @@ from mattergen_lite.data.dataset import CrystalDataset, read_table, select_rows
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
+from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.runs.results import JudgeOptions, Stopwatch, judge_all
-from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample_records
+from mattergen_lite.sampling.sampler import Target, sample_records
 from mattergen_lite.scoring.energy.potentials import load_potential
 from mattergen_lite.scoring.energy.relaxation import largest_force
 from mattergen_lite.scoring.execution.journal import Journal

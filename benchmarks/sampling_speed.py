@@ -33,8 +33,9 @@ from measuring import (
 
 from mattergen_lite.crystal import Prediction
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
-from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample
-from mattergen_lite.verbs.commands import DEFAULT_CHECKPOINT
+from mattergen_lite.options.request import DEFAULT_CHECKPOINT
+from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.sampling.sampler import Target, sample
 
 PREDICTOR_CORRECTOR_CALLS = 2 * 1000
 Shape = tuple[int, int]  # crystals, orbit slots

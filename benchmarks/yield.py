@@ -25,8 +25,9 @@ import numpy as np
 import torch
 
 from mattergen_lite import substitution
-from mattergen_lite.config import GenerateConfig
 from mattergen_lite.io.records import StructureRecord, read_structures
+from mattergen_lite.options.request import Request
+from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs.results import FRAMES, JudgeOptions, Stopwatch, judge_all
 from mattergen_lite.sampling.generator import open_generator
@@ -61,10 +62,10 @@ class Proposal:
 
 def from_checkpoint(checkpoint: str, space_group: str | None, count: int, seed: int) -> Proposal:
     """Samples made here; loading the model is not charged."""
-    asked = GenerateConfig(checkpoint=checkpoint, space_group=space_group)
-    generator = open_generator(asked, torch.device("cpu"))
+    request, options = Request(checkpoint=checkpoint, space_group=space_group), SamplerOptions()
+    generator = open_generator(request, options, torch.device("cpu"))
     start = time.process_time()
-    batches = generator.records(range(count), asked.batch_size, seed=seed)
+    batches = generator.records(range(count), options.batch_size, seed=seed)
     records = [record for batch in batches for record in batch]
     name = checkpoint if space_group is None else f"{checkpoint}, {space_group}"
     return Proposal(name, records, time.process_time() - start)

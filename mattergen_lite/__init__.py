@@ -4,27 +4,14 @@ The command line's verbs are functions here: `from mattergen_lite import generat
 Nothing is imported before it is used.
 """
 
-__all__ = [
-    "benchmark",
-    "campaign_report",
-    "campaign_run",
-    "campaign_status",
-    "data_info",
-    "data_prepare",
-    "discover",
-    "finetune",
-    "generate",
-    "library_export",
-    "library_import",
-    "score",
-    "steer",
-    "train",
-]
+from importlib import import_module
+
+from mattergen_lite.verbs import VERBS
+
+__all__ = list(VERBS)
 
 
 def __getattr__(name: str) -> object:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from mattergen_lite.verbs import commands as verbs
-
-    return getattr(verbs, name)
+    return getattr(import_module(f"mattergen_lite.verbs.{name}"), name)

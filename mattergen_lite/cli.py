@@ -10,13 +10,14 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
+from importlib import import_module
 from types import FrameType
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter, Token, convert
 
-from mattergen_lite.options import check_word
-from mattergen_lite.verbs import commands as verbs
+from mattergen_lite.options.checks import check_word
+from mattergen_lite.verbs import VERBS
 
 BAD_INPUT = 2
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -72,30 +73,27 @@ def _app(name: str, help: str) -> App:
     )
 
 
-app = _app("mattergen-lite", "Design inorganic crystals: sample, judge, train.")
-data = _app("data", "Prepare and inspect crystal tables.")
-for verb in (
-    verbs.generate,
-    verbs.score,
-    verbs.benchmark,
-    verbs.discover,
-    verbs.train,
-    verbs.finetune,
-    verbs.steer,
-):
-    app.command(printed(verb))
-data.command(printed(verbs.data_prepare), name="prepare")
-data.command(printed(verbs.data_info), name="info")
-app.command(data)
-campaign = _app("campaign", "Many crystals on many machines, nothing lost.")
-campaign.command(printed(verbs.campaign_run), name="run")
-campaign.command(printed(verbs.campaign_status), name="status")
-campaign.command(printed(verbs.campaign_report), name="report")
-app.command(campaign)
-library = _app("library", "Exchange crystals with databases.")
-library.command(printed(verbs.library_export), name="export")
-library.command(printed(verbs.library_import), name="import")
-app.command(library)
+GROUPS = {
+    "data": "Prepare and inspect crystal tables.",
+    "campaign": "Many crystals on many machines, nothing lost.",
+    "library": "Exchange crystals with databases.",
+}
+
+
+def assembled() -> App:
+    """All commands; a verb such as `data_info` is the command `info` of the group `data`."""
+    whole = _app("mattergen-lite", "Design inorganic crystals: sample, judge, train.")
+    groups = {name: _app(name, text) for name, text in GROUPS.items()}
+    for name in VERBS:
+        verb = getattr(import_module(f"mattergen_lite.verbs.{name}"), name)
+        group, _, rest = name.partition("_")
+        (groups[group] if rest else whole).command(printed(verb), name=rest or name)
+    for group in groups.values():
+        whole.command(group)
+    return whole
+
+
+app = assembled()
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ A key that does not exist is an error naming its dotted path and the nearest key
 
 import difflib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -24,6 +25,11 @@ from pydantic import (
     model_validator,
 )
 
+from mattergen_lite.options.checks import Bounds
+from mattergen_lite.options.judge import JudgeOptions
+from mattergen_lite.options.request import Request
+from mattergen_lite.options.sampler import SamplerOptions
+
 S = TypeVar("S", bound="Section")
 
 FORMAT = 2  # of model folders; raised when older programs would misread them
@@ -36,8 +42,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Duration = Annotated[str, StringConstraints(pattern=r"^\d{1,4}:\d{1,2}:\d{1,2}:\d{1,2}$")]
-SolverSteps = Annotated[int, Field(gt=0, le=10_000)]
-BatchSize = Annotated[int, Field(gt=0, le=65_536)]
 
 
 class Section(BaseModel):
@@ -225,46 +229,16 @@ class RunConfig(Section):
     trainer: TrainerConfig = TrainerConfig()
 
 
-class GenerateConfig(Section):
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig(SamplerOptions, Request):
     """What is asked of every sample and how it is made; texts as on the command line."""
 
-    model_config = ConfigDict(coerce_numbers_to_str=True)
 
-    checkpoint: str = "mp"
-    condition: tuple[str, ...] = ()
-    guidance: tuple[str, ...] = ()
-    probe: tuple[Path, ...] = ()
-    measured_by: str | None = None
-    elements: str | None = None
-    chemical_system: str | None = None
-    exclude: str | None = None
-    formula: str | None = None
-    formula_units: str | None = None
-    num_atoms: str | None = None
-    space_group: str | None = None
-    seed_structure: Path | None = None
-    fix_sites: str | None = None
-    fix_lattice: bool = False
-    vacancies: str | None = None
-    steps: SolverSteps = 50
-    solver: Literal["multistep", "heun"] = "multistep"
-    churn: Annotated[float, Field(ge=0, le=1000)] = 8.0
-    temperature: Annotated[float, Field(ge=0, le=10)] = 0.5
-    strength: Annotated[float, Field(gt=0, le=1)] = 1.0
-    stability_guidance: Annotated[float, Field(ge=0, le=100)] = 2.0
-    batch_size: BatchSize = 64
-
-
-class JudgeConfig(Section):
+@dataclass(frozen=True, kw_only=True)
+class JudgeConfig(JudgeOptions):
     """How the crystals of a campaign are judged."""
 
-    relax: bool = True
-    potential: str = "7net-l3i5"
-    second_opinion: str | None = None  # another potential to compare with; costs its time again
-    reference: tuple[Path, ...] = ()  # known structures beside the embedded ones
-    # What a crystal has to pass; the cheap ones of these before it is relaxed.
-    require: tuple[str, ...] | None = None  # None: every check that is made
-    time_limit: PositiveFloat = 600.0  # s per crystal, then it is given up with a reason
+    time_limit: Annotated[float, Bounds(1e-3, 10**6)] = 600.0  # s per crystal, then given up
 
 
 class WorkersConfig(Section):
@@ -390,7 +364,9 @@ def _explain(section: type[Section], error: ValidationError) -> str:
         )
     first = error.errors()[0]
     path = ".".join(map(str, first["loc"]))
-    if first["type"] != "extra_forbidden":
+    if first["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
+        if isinstance(first.get("ctx", {}).get("error"), ValueError):  # a check of options
+            return f"configuration {path}: {first['ctx']['error']}"
         return f"configuration {path}: {first['msg']} (got {_shown(first['input'])})"
     near = difflib.get_close_matches(path, _dotted_keys(section), n=1, cutoff=0.0)
     return f"configuration has no key {path!r}; the nearest one is {near[0]!r}"
@@ -404,10 +380,13 @@ def _shown(value: object) -> str:
     return text if len(text) <= MAX_SHOWN + 2 else f"{text[:MAX_SHOWN]}..."
 
 
-def _dotted_keys(section: type[Section], prefix: str = "") -> list[str]:
+def _dotted_keys(section: type, prefix: str = "") -> list[str]:
+    """Paths of all keys of a section or options, those of the parts included."""
+    if is_dataclass(section):
+        return [prefix + field.name for field in fields(section)]
     keys = []
     for name, field in section.model_fields.items():
         keys.append(prefix + name)
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+        if hasattr(field.annotation, "model_fields") or is_dataclass(field.annotation):
             keys += _dotted_keys(field.annotation, f"{prefix}{name}.")
     return keys

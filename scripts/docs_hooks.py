@@ -21,7 +21,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint
-from mattergen_lite.verbs.commands import DEFAULT_CHECKPOINT
+from mattergen_lite.options.request import DEFAULT_CHECKPOINT
 
 # What pymdownx.arithmatex leaves of `$...$`, `\(...\)` and `$$...$$`.
 _INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)

@@ -4,7 +4,7 @@ import json
 import sys
 import urllib.error
 import urllib.request
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import distributed
 import pyarrow as pa
@@ -118,9 +118,9 @@ def test_keys_follow_everything_that_matters_and_nothing_else(campaign, tmp_path
     assert len({original, *keys}) == 1 + len(different)
     weights = campaign().generate.checkpoint
     tiny_model(seed=5).save(tmp_path / "other_model")
-    asked = campaign().generate.model_copy(update={"checkpoint": str(tmp_path / "other_model")})
+    asked = replace(campaign().generate, checkpoint=str(tmp_path / "other_model"))
     assert weights != asked.checkpoint
-    assert key(campaign(generate=asked.model_dump())) != original
+    assert key(campaign(generate=asdict(asked))) != original
 
 
 def test_a_folder_keeps_to_one_campaign(campaign):

@@ -418,7 +418,7 @@ def test_screened_crystals_are_rows_that_say_why(salts, tmp_path):
 @pytest.mark.slow
 def test_candidates_are_the_same_after_a_kill(checkpoint, tmp_path, monkeypatch):
     """Rounds of samples are screened and relaxed until so many pass, or the samples run out."""
-    monkeypatch.setattr("mattergen_lite.runs.results.ROUND_SIZE", 4)
+    monkeypatch.setattr("mattergen_lite.options.budget.ROUND_SIZE", 4)
     asked = {
         "checkpoint": str(checkpoint),
         "num_candidates": 1,
@@ -459,7 +459,7 @@ def test_a_search_that_finds_too_little_says_what_to_change(checkpoint, tmp_path
 
 
 def test_no_search_goes_on_beyond_its_time(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setattr("mattergen_lite.runs.results.ROUND_SIZE", 2)
+    monkeypatch.setattr("mattergen_lite.options.budget.ROUND_SIZE", 2)
     judged = generate(
         out=tmp_path,
         checkpoint=str(checkpoint),

@@ -14,10 +14,10 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+import mattergen_lite
 from mattergen_lite.cli import app
 from mattergen_lite.config import RunConfig
 from mattergen_lite.scoring.metrics.summary import PROTOCOL, STABILITY_PROTOCOL
-from mattergen_lite.verbs import commands as verbs
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -120,7 +120,7 @@ def test_no_include_is_left_open(site):
 @pytest.mark.parametrize("verb", ["generate", "score", "train", "finetune", "steer"])
 def test_every_option_is_in_the_reference(site, verb):
     page = text_of(site, "reference/cli.html")
-    for name, parameter in inspect.signature(getattr(verbs, verb)).parameters.items():
+    for name, parameter in inspect.signature(getattr(mattergen_lite, verb)).parameters.items():
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             assert f"--{name.replace('_', '-')}" in page
 

@@ -19,10 +19,11 @@ from mattergen_lite.drafting.placement import match_elements, place_on_orbits
 from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.elements import atomic_number, element_mask, symbols
 from mattergen_lite.io.records import to_structures
+from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.properties import crystal_system
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import parse_host
-from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample, sample_rngs
+from mattergen_lite.sampling.sampler import Target, sample, sample_rngs
 
 MODEL = ModelConfig(atom_count_histogram=(1,) * 52)
 ALL = element_mask(symbols()[1:])

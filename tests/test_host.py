@@ -13,9 +13,10 @@ from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.elements import element_mask
 from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.io.records import from_structures, to_structures
+from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import CellChange, parse_host
-from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample, sample_rngs
+from mattergen_lite.sampling.sampler import Target, sample, sample_rngs
 
 SKEWED = np.array([[1, 0, 0], [2, 1, 0], [-1, 3, 1]])  # another cell of the same lattice
 MIRRORED = np.diag([1, 1, -1])

@@ -10,12 +10,12 @@ from cyclopts import CycloptsError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import mattergen_lite
 from mattergen_lite import cli
-from mattergen_lite.options import Bounds, check, check_word
+from mattergen_lite.options.checks import Bounds, check, check_word
 from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import parse_range, parse_targets
-from mattergen_lite.verbs import commands as verbs
 
 KNOWN_PROPERTIES = (
     Property(name="density", unit="g/cm³"),
@@ -23,15 +23,9 @@ KNOWN_PROPERTIES = (
     Property(name="chemical_system", kind="elements"),
 )
 VERBS = {
-    "generate": verbs.generate,
-    "score": verbs.score,
-    "benchmark": verbs.benchmark,
-    "discover": verbs.discover,
-    "finetune": verbs.finetune,
-    "steer": verbs.steer,
-    "data prepare": verbs.data_prepare,
-    "campaign report": verbs.campaign_report,
-    "library import": verbs.library_import,
+    name.replace("_", " "): getattr(mattergen_lite, name)
+    for name in mattergen_lite.__all__
+    if not name.startswith(("train", "data_info", "campaign_run", "campaign_status"))
 }
 
 
@@ -116,7 +110,7 @@ def test_python_callers_are_checked_too(tmp_path):
         ("temperature", float("nan")): "temperature is nan",
     }.items():
         with pytest.raises(ValueError, match=reason):
-            verbs.generate(out=tmp_path / "out", **dict([arguments]))
+            mattergen_lite.generate(out=tmp_path / "out", **dict([arguments]))
     assert not (tmp_path / "out").exists()
 
 

@@ -15,6 +15,7 @@ from mattergen_lite.data.dataset import OrbitDataset, read_table
 from mattergen_lite.diffusion.joint import State, draw_noise
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, weights_hash
+from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.probe.probe import (
     MAX_STEP,
     Labels,
@@ -28,7 +29,7 @@ from mattergen_lite.probe.probe import (
 from mattergen_lite.probe.regression import best_penalty, folds, held_out_predictions, ridge
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import parse_targets
-from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample
+from mattergen_lite.sampling.sampler import Target, sample
 
 IDENTITY = ModelIdentity(checkpoint="mp", weights_sha256="0" * 64)
 

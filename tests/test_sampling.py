@@ -6,10 +6,10 @@ from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.geometry import wrap_difference
+from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import draw_conditions, parse_targets
 from mattergen_lite.sampling.sampler import (
-    SamplerOptions,
     Samples,
     Target,
     guided_calls,

@@ -21,9 +21,10 @@ from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.io.records import to_structures
 from mattergen_lite.model import CrystalDiffusion, read_weights
+from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.properties import Conditions
 from mattergen_lite.request.constraints import Constraints
-from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample
+from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.training.trainer import (
     drop_conditions,
     learning_rate_factor,

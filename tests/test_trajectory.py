@@ -9,9 +9,10 @@ from PIL import Image
 
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.io.records import to_cif, write_text
+from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import parse_host
-from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample
+from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.sampling.trajectory import Trajectory, draw_settling, draw_strip, write_gif
 
 OPTIONS = SamplerOptions(steps=6)

@@ -177,7 +177,8 @@ def _named_apart(documents: tuple[Document, ...]) -> tuple[Document, ...]:
 
 def _determinants(config: CampaignConfig) -> dict[str, object]:
     """Everything on which a result depends, files by their content."""
-    judge = config.judge.model_dump(mode="json")
+    plain = config.model_dump(mode="json")
+    judge = plain["judge"]
     judge["reference"] = [_content(path) for path in config.judge.reference]
     common: dict[str, object] = {
         "mattergen_lite": version("mattergen-lite"),
@@ -187,7 +188,7 @@ def _determinants(config: CampaignConfig) -> dict[str, object]:
     if config.source is not None:
         return common | {"source": _content(config.source)}
     asked = config.generate
-    generate = asked.model_dump(mode="json") | {
+    generate = plain["generate"] | {
         "checkpoint": _content(find_checkpoint(asked.checkpoint)),
         "probe": [_content(path) for path in asked.probe],
         "seed_structure": asked.seed_structure and _content(asked.seed_structure),

@@ -1,7 +1,7 @@
 """What a campaign ends with: its shortlist as the files of a run, its counts, what it gave up."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -12,6 +12,7 @@ from mattergen_lite.campaign.shortlist import best_candidates
 from mattergen_lite.campaign.status import progress
 from mattergen_lite.campaign.work import judge_options
 from mattergen_lite.io.records import write_csv
+from mattergen_lite.options.judge import ShortlistOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs.results import (
     JOURNAL,
@@ -26,23 +27,13 @@ from mattergen_lite.scoring.execution.journal import Journal
 QUARANTINE = ("name", "unit", "formula", "error", "stability_error")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Deeper:
-    """What is done for the shortlist only."""
-
-    phonons: bool = False
-    elasticity: bool = False
-    dft_inputs: bool = False
-
-
-def report(run_dir: Path, out: Path, number: int, deeper: Deeper, pool: Pool) -> Judged:
+def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judged:
     """Write the shortlist of a campaign, its counts and its quarantine.
 
     Args:
         run_dir: Folder of the campaign.
         out: Folder for the report.
-        number: Length of the shortlist.
-        deeper: What to find of it beyond what units found.
+        best: Length of the shortlist, and what to find of it beyond what units found.
         pool: Processes to work in.
 
     Raises:
@@ -50,12 +41,18 @@ def report(run_dir: Path, out: Path, number: int, deeper: Deeper, pool: Pool) ->
     """
     plan, stands = Plan.read(run_dir), progress(run_dir)
     options = replace(
-        judge_options(plan.config.judge, shortlist=number, **asdict(deeper)),
+        judge_options(
+            plan.config.judge,
+            shortlist=best.shortlist,
+            phonons=best.phonons,
+            elasticity=best.elastic,
+            dft_inputs=best.dft_inputs,
+        ),
         required=tuple(stands.funnel.left),  # with those about targets, which a model would know
     )
     watch, journal = Stopwatch(), Journal(pool, out / JOURNAL)
     with watch.stage("choosing"):
-        candidates = best_candidates(run_dir, number, pool)
+        candidates = best_candidates(run_dir, best.shortlist, pool)
     candidates = deepened(candidates, options, journal, watch)
     with watch.stage("reference"):
         reference = options.reference()

@@ -33,7 +33,7 @@ from mattergen_lite.sampling.generator import Generator, open_generator
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.reference import Reference
-from mattergen_lite.scoring.metrics.funnel import funnel
+from mattergen_lite.scoring.metrics.funnel import funnel, parse_required
 
 JUDGE = "mattergen_lite.scoring.stage"
 UNFINISHED = "unfinished"  # journals of units that are being worked on
@@ -70,7 +70,7 @@ def judge_options(
         second_opinion=judge.second_opinion,
         references=judge.reference,
         targets=generator.asked if generator else (),
-        required=judge.require,
+        required=None if judge.require is None else parse_required(judge.require),
         selective=True,
         time_limit=judge.time_limit,
         **more,
@@ -85,7 +85,7 @@ def workshop(
 ) -> Workshop:
     """Load what a campaign needs; once a worker."""
     chosen = pick_device(device)
-    generator = None if generate is None else open_generator(generate, chosen)
+    generator = None if generate is None else open_generator(generate, generate, chosen)
     options = judge_options(judge, generator, device=str(chosen))
     return Workshop(
         generator=generator,

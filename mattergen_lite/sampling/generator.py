@@ -7,16 +7,17 @@ from pathlib import Path
 
 import torch
 
-from mattergen_lite.config import GenerateConfig
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, model_provenance, weights_hash
+from mattergen_lite.options.request import Request
+from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.probe.probe import Oracle, Probe, asked_for, oracles, steering
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import parse_host
 from mattergen_lite.request.targets import PropertyTarget, parse_targets
-from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample_records
+from mattergen_lite.sampling.sampler import Target, sample_records
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,45 +54,39 @@ class Generator:
         return model_provenance(self.model, self.folder)
 
 
-def open_generator(asked: GenerateConfig, device: torch.device) -> Generator:
+def open_generator(request: Request, options: SamplerOptions, device: torch.device) -> Generator:
     """Load the model and work out what is asked of it.
 
     Raises:
         ValueError: If a file is missing or a request does not make sense.
     """
-    options = SamplerOptions(
-        solver=asked.solver,
-        steps=asked.steps,
-        churn=asked.churn,
-        temperature=asked.temperature,
-        strength=asked.strength,
-        batch_size=asked.batch_size,
-    )
     constraints = parse_constraints(
-        elements=asked.elements,
-        chemical_system=asked.chemical_system,
-        exclude=asked.exclude,
-        formula=asked.formula,
-        formula_units=asked.formula_units,
-        num_atoms=asked.num_atoms,
-        host=parse_host(asked.seed_structure, asked.fix_sites, asked.fix_lattice, asked.vacancies),
+        elements=request.elements,
+        chemical_system=request.chemical_system,
+        exclude=request.exclude,
+        formula=request.formula,
+        formula_units=request.formula_units,
+        num_atoms=request.num_atoms,
+        host=parse_host(
+            request.seed_structure, request.fix_sites, request.fix_lattice, request.vacancies
+        ),
     )
-    symmetry = parse_space_group(asked.space_group)
+    symmetry = parse_space_group(request.space_group)
     if symmetry.numbers is not None and constraints.host is not None:
         raise ValueError(
-            f"space-group {asked.space_group} with a seed-structure: a host brings its own; "
+            f"space-group {request.space_group} with a seed-structure: a host brings its own; "
             "only none can be said, to ignore it"
         )
-    folder = find_checkpoint(asked.checkpoint)
+    folder = find_checkpoint(request.checkpoint)
     model = CrystalDiffusion.load(folder, device)
-    probes = [Probe.load(path, weights_hash(folder)) for path in asked.probe]
-    reader = find_checkpoint(asked.measured_by or asked.checkpoint)
+    probes = [Probe.load(path, weights_hash(folder)) for path in request.probe]
+    reader = find_checkpoint(request.measured_by or request.checkpoint)
     learned = [
         *(Oracle(probe=one, model=model) for one in probes),
         *oracles(reader, model if reader == folder else None, device),
     ]
     probed = [one.definition for one in probes]
-    targets = parse_targets(asked.condition, asked.guidance, [*probed, *model.properties])
+    targets = parse_targets(request.condition, request.guidance, [*probed, *model.properties])
     guided = tuple(one for one in targets if one.definition not in probed)
     return Generator(
         model=model,
@@ -99,7 +94,7 @@ def open_generator(asked: GenerateConfig, device: torch.device) -> Generator:
         options=options,
         target=Target(
             properties=guided,
-            wishes=stable(model, targets, asked.stability_guidance),
+            wishes=stable(model, targets, request.stability_guidance),
             drafting=Drafting(constraints=constraints, symmetry=symmetry),
             steering=steering(model, probes, targets),
         ),

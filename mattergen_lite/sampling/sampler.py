@@ -8,7 +8,7 @@ sample of a large run can be made again by itself.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from mattergen_lite.elements import DESCRIPTOR_DIM
 from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.io.records import LearnedValue, StructureRecord, to_structures
 from mattergen_lite.model import CrystalDiffusion
+from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.probe.probe import Oracle
 from mattergen_lite.properties import Conditions
 from mattergen_lite.request.targets import (
@@ -35,15 +36,6 @@ from mattergen_lite.sampling.inpainting import Known
 from mattergen_lite.shapes import Bool, Float, Int
 from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
 
-Solver = Literal["multistep", "heun"]
-# Lowest and highest value of each number of `SamplerOptions`.
-_BOUNDS = (
-    ("steps", 2, 10_000),
-    ("churn", 0, 1000),
-    ("temperature", 0, 10),
-    ("strength", 1e-6, 1),
-    ("batch_size", 1, 65_536),
-)
 STEPS_AHEAD = 16  # of which noise is drawn at once
 
 Displacement = Callable[[State, float], State]  # (noisy crystals, sigma) -> denoised minus noisy
@@ -61,24 +53,6 @@ class Steering(Protocol):
         self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates, step: State
     ) -> State:
         """The model's displacement `step` from `noisy`, steered."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class SamplerOptions:
-    """How the reverse process is solved: `steps` network calls (multistep) or 2 `steps` - 1."""
-
-    solver: Solver = "multistep"
-    steps: int = 50
-    churn: float = 8.0  # noise put back at each step: 0 = none, 1 = the plain reverse diffusion
-    temperature: float = 0.5  # of that noise in coordinates and cell: < 1 is likelier, less varied
-    strength: float = 1.0  # of the noise on the template's own crystal to start from: 1 = all noise
-    batch_size: int = 64  # crystals denoised together
-
-    def __post_init__(self) -> None:
-        for name, low, high in _BOUNDS:
-            value = getattr(self, name)
-            if not low <= value <= high:  # also what is not a number
-                raise ValueError(f"{name} is {value}: expected {low} to {high}")
 
 
 @dataclass(frozen=True, kw_only=True)

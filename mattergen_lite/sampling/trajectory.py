@@ -20,7 +20,8 @@ from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.geometry import cell_volume, wrap_difference
 from mattergen_lite.io.records import to_structures
 from mattergen_lite.model import CrystalDiffusion
-from mattergen_lite.sampling.sampler import SamplerOptions, Target, follow
+from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.sampling.sampler import Target, follow
 
 _CORNERS = np.array(list(np.ndindex(2, 2, 2)))
 _EDGES = [(a, b) for a in _CORNERS for b in _CORNERS if (b - a).sum() == 1 and (b - a).min() == 0]

@@ -1,10 +1,11 @@
 """What a run may select its weights by: a few of their samples, judged as candidates are."""
 
 from mattergen_lite.model import CrystalDiffusion
+from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.runs.results import JudgeOptions, Stopwatch, judge_all
 from mattergen_lite.sampling.generator import stable
-from mattergen_lite.sampling.sampler import SamplerOptions, Target, sample_records
+from mattergen_lite.sampling.sampler import Target, sample_records
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.metrics.summary import summary
 

@@ -1,1 +1,22 @@
-"""The commands: their signatures are the help texts."""
+"""The commands, one a file: a function's signature and docstring are its help text.
+
+Slow imports happen inside the functions, so that `--help` stays instant.
+"""
+
+# In the order of the help. What is before an underscore is a group: `data_info` is `data info`.
+VERBS = (
+    "generate",
+    "score",
+    "benchmark",
+    "discover",
+    "train",
+    "finetune",
+    "steer",
+    "data_prepare",
+    "data_info",
+    "campaign_run",
+    "campaign_status",
+    "campaign_report",
+    "library_export",
+    "library_import",
+)

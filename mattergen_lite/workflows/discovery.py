@@ -41,16 +41,14 @@ from mattergen_lite.runs.results import (
 from mattergen_lite.training.finetuning import FinetuneOptions, base_loss, reinforce
 
 SETTINGS, STATISTICS, FOUND = "settings.json", "round.json", "found.parquet"
-# May differ between launches: they change when a loop ends or how fast it is, not what it finds.
-FREE_SETTINGS = frozenset({"out", "rounds", "patience", "device", "num_workers"})
 # What the judge measures with a stated error. Readings of learned oracles are not taught: a model
 # that learns what its own oracle says would learn to please the oracle.
 LABELS = ("formation_energy_per_atom", "e_above_hull")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a round asks of the generator."""
+class Sampling:
+    """What a round takes from the generator."""
 
     out: Path
     checkpoint: Path
@@ -135,12 +133,11 @@ class Discovered:
 
 def settings(arguments: Mapping[str, object]) -> dict[str, object]:
     """The arguments of a loop that decide what it finds, as plain data."""
-    kept = {name: value for name, value in arguments.items() if name not in FREE_SETTINGS}
-    return json.loads(json.dumps(kept, default=str))
+    return json.loads(json.dumps(arguments, default=str))
 
 
 def discover(
-    base: Path, out: Path, generate: Callable[[Request], None], options: DiscoverOptions
+    base: Path, out: Path, generate: Callable[[Sampling], None], options: DiscoverOptions
 ) -> Discovered:
     """Run a loop, or continue the one that `out` holds.
 
@@ -199,7 +196,7 @@ def run_round(
     number: int,
     base: Path,
     out: Path,
-    generate: Callable[[Request], None],
+    generate: Callable[[Sampling], None],
     options: DiscoverOptions,
 ) -> Round:
     """One round, or what is left of it; one that is over is only read."""
@@ -211,7 +208,7 @@ def run_round(
     if not (folder / "generated" / RECORD).exists():
         first = number * options.num_samples
         generate(
-            Request(
+            Sampling(
                 out=folder / "generated",
                 checkpoint=model,
                 first_sample=first,

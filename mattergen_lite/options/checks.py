@@ -1,21 +1,19 @@
 """What every option has to be, whichever verb it belongs to: finite, bounded, not empty.
 
-A verb says the bounds of a number in its annotation, `steps: Steps = 50`; all else holds for every
-option by its type, so that a new one is safe by default. `checked` looks at what a function of
-Python is called with, `convert` at the words of a command line.
+A number has its bounds in its annotation, `batch_size: BatchSize = 64`; all else holds for every
+option by its type, so that a new one is safe by default. `check` looks at values, `check_word` at
+the words of a command line, which conversion might change.
 """
 
-import inspect
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import wraps
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Annotated, TypeVar, get_args, get_origin
+from typing import Annotated, get_args, get_origin, get_type_hints
 
-Verb = TypeVar("Verb", bound=Callable)
-
+# How pydantic reads options from YAML; numbers may stand for texts, as on a command line.
+IN_YAML = {"extra": "forbid", "coerce_numbers_to_str": True}
 MAX_TEXT = 10_000  # characters
 LARGEST = 2**63 - 1
 
@@ -46,35 +44,26 @@ Length = Annotated[int, Bounds(0, 10**6)]  # of a list that may be empty
 Seed = Annotated[int, Bounds(0, 2**63 - 1)]
 Number = Annotated[int, Bounds(0, 2**53)]  # of a sample
 Workers = Annotated[int, Bounds(0, 4096)]
-SolverSteps = Annotated[int, Bounds(1, 10_000)]
 OptimizerSteps = Annotated[int, Bounds(1, 10**8)]
 BatchSize = Annotated[int, Bounds(1, 65_536)]
 Atoms = Annotated[int, Bounds(1, 10_000)]
-Churn = Annotated[float, Bounds(0, 1000)]
-Temperature = Annotated[float, Bounds(0, 10)]
-Strength = Annotated[float, Bounds(1e-6, 1)]
-StabilityGuidance = Annotated[float, Bounds(0, 100)]
 Minutes = Annotated[float, Bounds(1e-9, 10**6)]
 LearningRate = Annotated[float, Bounds(1e-12, 1)]
 Share = Annotated[float, Bounds(0, 1)]
 ShareBelowOne = Annotated[float, Bounds(0, 1, below=True)]
 
 
-def checked(verb: Verb) -> Verb:
-    """The function, refusing arguments that no option may have before anything is done."""
-    signature = inspect.signature(verb)
+def check_fields(options: object) -> None:
+    """Refuse options of a frozen dataclass that no option may have; defaults may be empty.
 
-    @wraps(verb)
-    def call(*args: object, **kwargs: object) -> object:
-        bound = signature.bind(*args, **kwargs)
-        for name, value in bound.arguments.items():
-            parameter = signature.parameters[name]
-            default = parameter.default is not parameter.empty and value is parameter.default
-            if not default:  # a default may be empty, which nobody can say by accident
-                check(name, value, parameter.annotation)
-        return verb(*args, **kwargs)
-
-    return call
+    Raises:
+        ValueError: If there is one; names the field.
+    """
+    hints = get_type_hints(type(options), include_extras=True)
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if value is not field.default:
+            check(field.name, value, hints[field.name])
 
 
 def check(name: str, value: object, annotation: object) -> None:

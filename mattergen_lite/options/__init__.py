@@ -1,0 +1,1 @@
+"""Every option of the commands, defined once: by Python, the command line and YAML alike."""

@@ -1,0 +1,66 @@
+"""What is asked of every sample."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from mattergen_lite.options.checks import IN_YAML, Bounds, check_fields
+
+DEFAULT_CHECKPOINT = "mp"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """Properties, elements, sizes, symmetry and known sites of the samples, as text.
+
+    Attributes:
+        checkpoint: Name of a shipped model, or path of a model folder.
+        condition: Target such as band_gap=2.0, a range such as
+            band_gap=1.5..2.5, or a bound such as 'bulk_modulus>300' or 'e_above_hull<0.05' (in
+            quotes, for the shell); repeat for several. Each sample draws its value from a range.
+        guidance: Weight of the targets: 0 ignores them, 1 (default) samples the conditional model,
+            2 insists; band_gap=3 sets that of one property. Repeat for several.
+        stability_guidance: Weight of the wish that every sample is on the convex hull, where the
+            checkpoint knows e_above_hull: 0 does without it, 1 is conditional, above insists.
+        probe: Folder that `steer` wrote: steers towards the condition on its property, and measures
+            it on every sample; repeat for several.
+        measured_by: Model whose learned oracles measure what has no exact one, such as a band gap,
+            by name or folder; default the checkpoint itself. Fine-tuned models have none.
+        elements: Elements that may occur, such as Li,P,S; no sample contains any other.
+        chemical_system: Elements of which every sample has each and no other, such as Li-P-S.
+        exclude: Elements that must not occur, such as Pb,Cd or toxic,radioactive,scarce.
+        formula: Composition of every sample, such as LiFePO4 (crystal structure prediction).
+        formula_units: How many formula units a cell has, such as 2 or 1..4; default what fits.
+        num_atoms: Atoms per primitive cell, such as 8 or 4..12.
+        space_group: Symmetry of every sample, on the template of a known crystal that has it:
+            any (default, as known crystals have it), 225, 195..230 or cubic; none prescribes none.
+        seed_structure: Crystal to build into, one structure in any readable format.
+        fix_sites: Sites of the seed structure that stay: all (default), none, numbers from 0 such
+            as 0,1,4..7, or elements such as Fe,O. Its other sites are left out.
+        fix_lattice: Keep the seed structure's cell.
+        vacancies: Atoms to place beside the fixed sites, such as 2 or 1..4; default as many as
+            sites are left out. With --elements, of these elements.
+    """
+
+    __pydantic_config__ = IN_YAML
+
+    checkpoint: str = DEFAULT_CHECKPOINT
+    condition: tuple[str, ...] = ()
+    guidance: tuple[str, ...] = ()
+    stability_guidance: Annotated[float, Bounds(0, 100)] = 2.0
+    probe: tuple[Path, ...] = ()
+    measured_by: str | None = None
+    elements: str | None = None
+    chemical_system: str | None = None
+    exclude: str | None = None
+    formula: str | None = None
+    formula_units: str | None = None
+    num_atoms: str | None = None
+    space_group: str | None = None
+    seed_structure: Path | None = None
+    fix_sites: str | None = None
+    fix_lattice: bool = False
+    vacancies: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -1,0 +1,36 @@
+"""How samples are made."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from mattergen_lite.options.checks import IN_YAML, BatchSize, Bounds, check_fields
+
+Solver = Literal["multistep", "heun"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplerOptions:
+    """How the reverse process is solved.
+
+    Attributes:
+        steps: Solver steps; more is slower and better.
+        solver: multistep takes one network call a step, heun two.
+        churn: Noise put back at each step: 0 is deterministic, 1 the plain reverse diffusion.
+        temperature: Spread of that noise in coordinates and cell: 1 is the reverse diffusion's,
+            less gives likelier and less varied geometries.
+        strength: Noise to start from: 1 (default) is all noise; less starts from the known crystal
+            whose template a sample takes, so noised, and keeps something of it.
+        batch_size: Crystals denoised together.
+    """
+
+    __pydantic_config__ = IN_YAML
+
+    steps: Annotated[int, Bounds(2, 10_000)] = 50
+    solver: Solver = "multistep"
+    churn: Annotated[float, Bounds(0, 1000)] = 8.0
+    temperature: Annotated[float, Bounds(0, 10)] = 0.5
+    strength: Annotated[float, Bounds(1e-6, 1)] = 1.0
+    batch_size: BatchSize = 64
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -1,0 +1,77 @@
+"""The command `benchmark`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from mattergen_lite.options.checks import Count, Workers
+from mattergen_lite.options.flat import flat
+from mattergen_lite.options.judge import BuiltInPotential, JudgeOptions
+from mattergen_lite.verbs.workspace import judging_in
+
+if TYPE_CHECKING:
+    from mattergen_lite.benchmarking.benchmark import Benchmarked
+
+ProtocolName = Literal["cdvae", "mattergen", "lemat", "crystalite", "csp", "conditional"]
+
+
+@flat
+def benchmark(
+    source: Path,
+    /,
+    *,
+    protocol: ProtocolName,
+    out: Path,
+    beside: Sequence[str] = (),
+    truth: Path | None = None,
+    limit: Count | None = None,
+    potential: BuiltInPotential = JudgeOptions.potential,
+    device: str = "auto",
+    num_workers: Workers | None = None,
+    overwrite: bool = False,
+) -> "Benchmarked":
+    """Evaluate crystals under one of the field's protocols, beside others and published figures.
+
+    Writes benchmark.md and .png (the table, what its columns mean, how it differs from the papers)
+    and benchmark.json. What is not the folder of an earlier run is judged first, into
+    judged/ beside them; a run's own judgements and relaxations are used as they are. An interrupted
+    benchmark is continued by the same command.
+
+    Args:
+        source: Anything that `score` reads, or the folder of an earlier run.
+        protocol: cdvae: validity, distributions and coverage of raw crystals. mattergen: S.U.N.
+            within 0.1 eV/atom of the hull, displacement. lemat: S.U.N. on the hull and within 0.1.
+            crystalite: S.U.N. against MP-20's training split. csp: match rate of known structures.
+            conditional: hit rates of the targets of a run.
+        out: Folder for the results.
+        beside: Another set as name=path; repeat for several.
+        truth: Known structures for csp, in any readable format: in the order of the samples, or to
+            be found by their formula.
+        limit: Take only so many structures of each set, the first ones.
+        potential: Decides about the energy above the hull of what CHGNet relaxed.
+        device: Of the potentials: cpu, cuda, cuda:1, or auto.
+        num_workers: Processes that judge; default one a core, 0 judges in this process.
+        overwrite: Replace an earlier benchmark in the same folder.
+
+    Raises:
+        ValueError: If a source or an option does not fit the protocol; nothing is written then.
+    """
+    with judging_in(out, num_workers) as pool:
+        from mattergen_lite.benchmarking.benchmark import RESULT, BenchmarkOptions, parse_sets
+        from mattergen_lite.benchmarking.benchmark import benchmark as run
+        from mattergen_lite.benchmarking.protocols import protocol_named
+        from mattergen_lite.model import pick_device
+
+        if (out / RESULT).exists() and not overwrite:
+            raise ValueError(
+                f"{out} holds an earlier benchmark: choose another folder or pass --overwrite"
+            )
+        options = BenchmarkOptions(
+            protocol=protocol_named(protocol),
+            out=out,
+            potential=potential,
+            device=str(pick_device(device)),
+            limit=limit,
+            truth=truth,
+        )
+        return run(parse_sets(source, beside), options, pool)

@@ -1,0 +1,56 @@
+"""The command `data prepare`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mattergen_lite.folders import claimed_file
+from mattergen_lite.options.checks import Atoms, Seed, ShareBelowOne, Workers
+from mattergen_lite.options.flat import flat
+from mattergen_lite.verbs.workspace import cores
+
+if TYPE_CHECKING:
+    from mattergen_lite.data.curation import PrepareReport
+
+
+@flat
+def data_prepare(
+    source: Path,
+    out: Path,
+    /,
+    *,
+    max_atoms: Atoms = 52,
+    val_fraction: ShareBelowOne = 0.1,
+    test_fraction: ShareBelowOne = 0.1,
+    seed: Seed = 0,
+    num_workers: Workers | None = None,
+) -> "PrepareReport":
+    """Turn structures from any source into a crystal table for training.
+
+    Cells are reduced (primitive, Niggli); numeric columns become properties. Broken structures are
+    listed in <out>.errors.csv, duplicates in <out>.duplicates.csv.
+
+    Args:
+        source: Folder or zip of CIF/POSCAR files, extxyz, csv or parquet with a cif column, or
+            pymatgen JSON.
+        out: The parquet table to write.
+        max_atoms: Largest primitive cell to keep.
+        val_fraction: Share of crystals for validation, unless the source has a split column.
+        test_fraction: Share of crystals for testing, likewise.
+        seed: Seed of the random split.
+        num_workers: Processes; default all cores.
+
+    Raises:
+        ValueError: If the source holds no usable structure; nothing is written then.
+    """
+    from mattergen_lite.data.curation import prepare
+
+    with claimed_file(out):
+        return prepare(
+            source,
+            out,
+            num_workers=cores(num_workers),
+            val_fraction=val_fraction,
+            test_fraction=test_fraction,
+            seed=seed,
+            max_atoms=max_atoms,
+        )

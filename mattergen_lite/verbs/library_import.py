@@ -1,0 +1,51 @@
+"""The command `library import`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mattergen_lite.folders import claimed_file
+from mattergen_lite.options.checks import Count
+from mattergen_lite.options.flat import flat
+
+if TYPE_CHECKING:
+    from mattergen_lite.library.exchange import Exchanged
+
+
+@flat
+def library_import(
+    provider: str,
+    out: Path,
+    /,
+    *,
+    filter: str | None = None,
+    chemical_system: str | None = None,
+    field: Sequence[str] = (),
+    limit: Count | None = None,
+) -> "Exchanged":
+    """Fetch structures from a public database into a table for score, --reference and data prepare.
+
+    Args:
+        provider: Address of an OPTIMADE provider, such as https://alexandria.icams.rub.de/pbe, or
+            materials-project, which asks for a key in the environment variable MP_API_KEY.
+        out: The parquet table to write.
+        filter: In OPTIMADE's filter language, such as 'elements HAS "Li" AND nelements<=3'.
+        chemical_system: Exactly these elements, such as Li-P-S.
+        field: Numeric property to take along, such as _alexandria_hull_distance; repeat for
+            several.
+        limit: At most so many structures.
+
+    Raises:
+        ValueError: If the request makes no sense, the provider fails or finds nothing.
+    """
+    from mattergen_lite.library.exchange import fetch
+
+    with claimed_file(out):
+        return fetch(
+            provider,
+            out,
+            filter_text=filter or "",
+            chemical_system=chemical_system,
+            fields=field,
+            limit=limit,
+        )

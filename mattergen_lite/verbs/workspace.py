@@ -1,0 +1,37 @@
+"""What commands share: the folder they hold, the processes they use, the files they are given."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mattergen_lite.folders import claimed
+
+if TYPE_CHECKING:
+    from mattergen_lite.processes import Pool
+
+JUDGE = "mattergen_lite.scoring.stage"  # what judging processes import while others still work
+
+
+def cores(num_workers: int | None) -> int:
+    """How many processes to use; by default one a core."""
+    from mattergen_lite.processes import available_cores
+
+    return available_cores() if num_workers is None else num_workers
+
+
+@contextmanager
+def judging_in(out: Path, num_workers: int | None) -> Iterator["Pool"]:
+    """Hold the folder of results and have the processes that judge."""
+    from mattergen_lite.processes import Pool
+
+    with claimed(out), Pool(cores(num_workers), preload=JUDGE) as pool:
+        yield pool
+
+
+def configuration(text: str) -> Path:
+    """A configuration file on disk or, failing that, the shipped one of that name."""
+    from mattergen_lite.config import shipped
+
+    path = Path(text)
+    return path if path.exists() else shipped("configs") / path.name
