@@ -23,7 +23,8 @@ from mattergen_lite.model import CrystalDiffusion, find_checkpoint
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import Constraints, parse_constraints, parse_formula
 from mattergen_lite.request.host import parse_host
-from mattergen_lite.sampling.sampler import Target, sample, sample_rngs
+from mattergen_lite.sampling.noise import sample_rngs
+from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.scoring.criteria.credibility import radioactive_elements, scarce_elements
 
 ALL = element_mask(symbols()[1:])

@@ -15,13 +15,8 @@ from mattergen_lite.geometry import (
     wrapped_normal_displacement,
     wrapped_normal_scale,
 )
-from mattergen_lite.sampling.sampler import (
-    SampleNoise,
-    sample_rngs,
-    solve_heun,
-    solve_multistep,
-    tempered,
-)
+from mattergen_lite.sampling.noise import SampleNoise, sample_rngs, tempered
+from mattergen_lite.sampling.solvers import solve_heun, solve_multistep
 from mattergen_lite.symmetry.templates import Templates
 
 SOLVERS = {"heun": solve_heun, "multistep": solve_multistep}

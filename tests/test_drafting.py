@@ -23,7 +23,8 @@ from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.properties import crystal_system
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import parse_host
-from mattergen_lite.sampling.sampler import Target, sample, sample_rngs
+from mattergen_lite.sampling.noise import sample_rngs
+from mattergen_lite.sampling.sampler import Target, sample
 
 MODEL = ModelConfig(atom_count_histogram=(1,) * 52)
 ALL = element_mask(symbols()[1:])

@@ -16,7 +16,8 @@ from mattergen_lite.io.records import from_structures, to_structures
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import CellChange, parse_host
-from mattergen_lite.sampling.sampler import Target, sample, sample_rngs
+from mattergen_lite.sampling.noise import sample_rngs
+from mattergen_lite.sampling.sampler import Target, sample
 
 SKEWED = np.array([[1, 0, 0], [2, 1, 0], [-1, 3, 1]])  # another cell of the same lattice
 MIRRORED = np.diag([1, 1, -1])

@@ -9,14 +9,9 @@ from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import draw_conditions, parse_targets
-from mattergen_lite.sampling.sampler import (
-    Samples,
-    Target,
-    guided_calls,
-    sample,
-    sample_rngs,
-    starting_points,
-)
+from mattergen_lite.sampling.guidance import guided_calls
+from mattergen_lite.sampling.noise import sample_rngs
+from mattergen_lite.sampling.sampler import Samples, Target, sample, starting_points
 from mattergen_lite.symmetry.templates import OrbitCrystals
 
 

@@ -15,7 +15,7 @@ from mattergen_lite.request.targets import (
     target_cells,
     truncated_normal,
 )
-from mattergen_lite.sampling.sampler import sample_rngs
+from mattergen_lite.sampling.noise import sample_rngs
 
 PROPERTIES = (
     Property(name="band_gap", unit="eV", mean=1.0, std=1.5, minimum=0.0, maximum=9.0),

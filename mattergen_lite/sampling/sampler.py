@@ -1,26 +1,20 @@
-"""From noise to crystals: two flat solvers and the loop that feeds them.
+"""From noise to crystals: what each sample draws, and the loop that denoises them.
 
 Sample i is a function of (seed, i) alone: it draws its atom count, its targets and all of its
 noise from a generator of its own, so batch size, order and neighbours do not matter, and any one
 sample of a large run can be made again by itself.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from mattergen_lite.crystal import CrystalBatch, Prediction, concatenate
+from mattergen_lite.crystal import CrystalBatch, concatenate
 from mattergen_lite.diffusion.joint import State
 from mattergen_lite.drafting.draft import Draft, DraftBatch
 from mattergen_lite.drafting.drafting import Drafting
-from mattergen_lite.elements import DESCRIPTOR_DIM
-from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.io.records import LearnedValue, StructureRecord, to_structures
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.options.sampler import SamplerOptions
@@ -32,27 +26,11 @@ from mattergen_lite.request.targets import (
     draw_conditions,
     target_cells,
 )
-from mattergen_lite.sampling.inpainting import Known
-from mattergen_lite.shapes import Bool, Float, Int
-from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
-
-STEPS_AHEAD = 16  # of which noise is drawn at once
-
-Displacement = Callable[[State, float], State]  # (noisy crystals, sigma) -> denoised minus noisy
-NoiseSource = Callable[[], State]
-
-
-@runtime_checkable
-class Steering(Protocol):
-    """Something that bends the model's displacement towards a target, such as a probe."""
-
-    property: str
-    target: float  # in the unit of the property
-
-    def __call__(
-        self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates, step: State
-    ) -> State:
-        """The model's displacement `step` from `noisy`, steered."""
+from mattergen_lite.sampling.guidance import Steering, guided_calls, guided_displacement
+from mattergen_lite.sampling.noise import SampleNoise, sample_rngs, tempered
+from mattergen_lite.sampling.solvers import solve_heun, solve_multistep
+from mattergen_lite.shapes import Int
+from mattergen_lite.symmetry.templates import OrbitCrystals
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,179 +69,6 @@ class Starts:
             drafts=[self.drafts[i] for i in index],
             conditions=None if self.conditions is None else self.conditions[index],
         )
-
-
-def short_way(a: State, b: State) -> State:
-    """a - b, the short way round for coordinates."""
-    return State(
-        types=a.types - b.types,
-        free_coords=wrap_difference(a.free_coords - b.free_coords),
-        cell=a.cell - b.cell,
-    )
-
-
-def solve_heun(
-    displacement: Displacement, x: State, sigmas: Sequence[float], noise: NoiseSource, churn: float
-) -> Iterator[State]:
-    """EDM stochastic sampler: algorithm 2 of Karras et al. (2022), S_noise = 1.003.
-
-    Noise is raised by a factor 1 + 0.1 churn before each step, then a second-order Heun step is
-    taken. Yields the state after each step.
-    """
-    for sigma, sigma_next in pairwise(sigmas):
-        raised = sigma * (1 + 0.1 * churn)
-        x = x.shifted(noise(), 1.003 * (raised**2 - sigma**2) ** 0.5)
-        slope = displacement(x, raised)
-        step = (raised - sigma_next) / raised
-        proposal = x.shifted(slope, step)
-        if sigma_next > 0:
-            correction = displacement(proposal, sigma_next)
-            x = x.shifted(slope, step / 2).shifted(
-                correction, (raised - sigma_next) / sigma_next / 2
-            )
-        else:
-            x = proposal
-        yield x
-
-
-def solve_multistep(
-    displacement: Displacement,
-    x: State,
-    sigmas: Sequence[float],
-    noise: NoiseSource,
-    churn: float,
-) -> Iterator[State]:
-    """DPM-Solver++(2M) for the reverse SDE: Lu et al. (2022), arXiv 2211.01095, eq. 14.
-
-    One network call a step, second order by remembering the last denoised estimate. `churn` scales
-    the noise of the SDE: 1 is the reverse diffusion, 0 the probability-flow ODE. Yields the state
-    after each step.
-    """
-    last_denoised, last_h = None, None
-    for sigma, sigma_next in pairwise(sigmas):
-        step = displacement(x, sigma)
-        denoised = x.shifted(step, 1.0)
-        if sigma_next == 0:
-            yield denoised
-            return
-        h = np.log(sigma / sigma_next)
-        decay = np.exp(-(1 + churn) * h)
-        moved = x.shifted(step, 1 - decay)
-        if last_denoised is not None:
-            moved = moved.shifted(
-                short_way(denoised, last_denoised), 0.5 * (1 - decay) * h / last_h
-            )
-        x = moved.shifted(noise(), sigma_next * (1 - np.exp(-2 * churn * h)) ** 0.5)
-        last_denoised, last_h = denoised, h
-        yield x
-
-
-class SampleNoise:
-    """Standard normal numbers for a padded batch, each crystal from its own generator."""
-
-    def __init__(self, rngs: Sequence[torch.Generator], mask: Bool[Tensor, "B O"]) -> None:
-        self.rngs = rngs
-        self.mask = mask
-        self.num_orbits = mask.sum(-1).tolist()
-        self.values = self._drawn()
-
-    def __call__(self) -> State:
-        """The next numbers of every crystal."""
-        values = next(self.values)
-        orbits = values[:, 6:].unflatten(-1, (-1, DESCRIPTOR_DIM + 3))
-        return State(
-            types=orbits[..., :DESCRIPTOR_DIM],
-            free_coords=orbits[..., DESCRIPTOR_DIM:],
-            cell=values[:, :6],
-        )
-
-    def _drawn(self) -> Iterator[Float[Tensor, "B F"]]:
-        """Numbers step by step, drawn for several at once: the generators are slow to ask."""
-        batch, width = self.mask.shape
-        while True:
-            values = torch.zeros(STEPS_AHEAD, batch, 6 + width * (DESCRIPTOR_DIM + 3))
-            for i, (rng, count) in enumerate(zip(self.rngs, self.num_orbits, strict=True)):
-                size = 6 + count * (DESCRIPTOR_DIM + 3)
-                values[:, i, :size] = torch.randn(STEPS_AHEAD, size, generator=rng)
-            yield from values.to(self.mask.device)
-
-
-def tempered(noise: NoiseSource, temperature: float) -> NoiseSource:
-    """The same noise with another spread in coordinates and cell; elements keep their variety."""
-
-    def draw() -> State:
-        drawn = noise()
-        return replace(
-            drawn,
-            free_coords=temperature * drawn.free_coords,
-            cell=temperature * drawn.cell,
-        )
-
-    return draw
-
-
-def sample_rngs(seed: int, indices: Sequence[int]) -> list[torch.Generator]:
-    """One generator per sample, a function of (seed, index)."""
-    states = [
-        np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] for index in indices
-    ]
-    return [torch.Generator().manual_seed(int(state >> 1)) for state in states]
-
-
-def guided_calls(
-    targets: Sequence[PropertyTarget], conditions: Conditions | None
-) -> list[tuple[float, Conditions | None]]:
-    """Weights and conditions of the network calls whose weighted sum is the guided prediction.
-
-    Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598) composed over properties (Liu
-    et al. 2022, arXiv 2206.01714, eq. 11): `uncond + sum_g w_g (cond_g - uncond)`, where g are the
-    groups of properties that share a weight. One weight is one joint call beside the unconditional
-    one; a call whose weight is 0 is not made, so guidance 1 takes a single call, and so does 0.
-    """
-    weights = sorted({target.guidance for target in targets} - {0.0})
-    groups = {w: [t.definition.name for t in targets if t.guidance == w] for w in weights}
-    calls = [(weight, conditions.only(names)) for weight, names in groups.items()]
-    unconditional = 1.0 - sum(weights)
-    return calls if calls and abs(unconditional) < 1e-9 else [*calls, (unconditional, None)]
-
-
-def guided_displacement(
-    model: CrystalDiffusion,
-    batch: DraftBatch,
-    calls: Sequence[tuple[float, Conditions | None]],
-    steering: Sequence[Steering],
-) -> Displacement:
-    """The model as solvers see it: guided, within the allowed elements, true where it is known.
-
-    Predictions are mixed as they leave the network, on element logits, so that types remain a
-    distribution over allowed elements.
-    """
-    templates = batch.crystals.templates
-    known = known_parts(model, batch)
-
-    def displacement(x: State, sigma: float) -> State:
-        level = x.cell.new_full((len(x.cell),), sigma)
-        weights, asked = zip(*calls, strict=True)
-        predictions = model.predict_each(x, level, templates, asked)
-        combined = Prediction.combined(list(zip(weights, predictions, strict=True)))
-        step = model.diffusion.displacement(combined, x, level, batch.allowed, templates)
-        for steer in steering:
-            step = steer(x, level, templates, step)
-        return known.corrected(step, x, sigma) if known else step
-
-    return displacement
-
-
-def known_parts(model: CrystalDiffusion, batch: DraftBatch) -> Known | None:
-    """Which positions and cells the drafts fix; None if they fix nothing."""
-    if not (batch.known.any() or batch.fixed_cell.any()):
-        return None
-    return Known(
-        templates=batch.crystals.templates,
-        orbits=batch.known,
-        cell=model.diffusion.encode(batch.crystals).cell,
-        fixed_cell=batch.fixed_cell,
-    )
 
 
 @torch.no_grad()  # not inference_mode: steering takes gradients of what is computed here

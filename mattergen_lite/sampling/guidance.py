@@ -1,0 +1,86 @@
+"""The model as solvers see it: guided, within what is allowed, true to what is known."""
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
+
+from mattergen_lite.crystal import Prediction
+from mattergen_lite.diffusion.joint import State
+from mattergen_lite.drafting.draft import DraftBatch
+from mattergen_lite.model import CrystalDiffusion
+from mattergen_lite.properties import Conditions
+from mattergen_lite.request.targets import PropertyTarget
+from mattergen_lite.sampling.inpainting import Known
+from mattergen_lite.sampling.solvers import Displacement
+from mattergen_lite.shapes import Float
+from mattergen_lite.symmetry.templates import Templates
+
+
+@runtime_checkable
+class Steering(Protocol):
+    """Something that bends the model's displacement towards a target, such as a probe."""
+
+    property: str
+    target: float  # in the unit of the property
+
+    def __call__(
+        self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates, step: State
+    ) -> State:
+        """The model's displacement `step` from `noisy`, steered."""
+
+
+def guided_calls(
+    targets: Sequence[PropertyTarget], conditions: Conditions | None
+) -> list[tuple[float, Conditions | None]]:
+    """Weights and conditions of the network calls whose weighted sum is the guided prediction.
+
+    Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598) composed over properties (Liu
+    et al. 2022, arXiv 2206.01714, eq. 11): `uncond + sum_g w_g (cond_g - uncond)`, where g are the
+    groups of properties that share a weight. One weight is one joint call beside the unconditional
+    one; a call whose weight is 0 is not made, so guidance 1 takes a single call, and so does 0.
+    """
+    weights = sorted({target.guidance for target in targets} - {0.0})
+    groups = {w: [t.definition.name for t in targets if t.guidance == w] for w in weights}
+    calls = [(weight, conditions.only(names)) for weight, names in groups.items()]
+    unconditional = 1.0 - sum(weights)
+    return calls if calls and abs(unconditional) < 1e-9 else [*calls, (unconditional, None)]
+
+
+def guided_displacement(
+    model: CrystalDiffusion,
+    batch: DraftBatch,
+    calls: Sequence[tuple[float, Conditions | None]],
+    steering: Sequence[Steering],
+) -> Displacement:
+    """The model as solvers see it: guided, within the allowed elements, true where it is known.
+
+    Predictions are mixed as they leave the network, on element logits, so that types remain a
+    distribution over allowed elements.
+    """
+    templates = batch.crystals.templates
+    known = known_parts(model, batch)
+
+    def displacement(x: State, sigma: float) -> State:
+        level = x.cell.new_full((len(x.cell),), sigma)
+        weights, asked = zip(*calls, strict=True)
+        predictions = model.predict_each(x, level, templates, asked)
+        combined = Prediction.combined(list(zip(weights, predictions, strict=True)))
+        step = model.diffusion.displacement(combined, x, level, batch.allowed, templates)
+        for steer in steering:
+            step = steer(x, level, templates, step)
+        return known.corrected(step, x, sigma) if known else step
+
+    return displacement
+
+
+def known_parts(model: CrystalDiffusion, batch: DraftBatch) -> Known | None:
+    """Which positions and cells the drafts fix; None if they fix nothing."""
+    if not (batch.known.any() or batch.fixed_cell.any()):
+        return None
+    return Known(
+        templates=batch.crystals.templates,
+        orbits=batch.known,
+        cell=model.diffusion.encode(batch.crystals).cell,
+        fixed_cell=batch.fixed_cell,
+    )

@@ -1,0 +1,67 @@
+"""Noise of samples: each crystal draws from a generator of its own, whatever its neighbours."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mattergen_lite.diffusion.joint import State
+from mattergen_lite.elements import DESCRIPTOR_DIM
+from mattergen_lite.sampling.solvers import NoiseSource
+from mattergen_lite.shapes import Bool, Float
+
+STEPS_AHEAD = 16  # of which noise is drawn at once
+
+
+class SampleNoise:
+    """Standard normal numbers for a padded batch, each crystal from its own generator."""
+
+    def __init__(self, rngs: Sequence[torch.Generator], mask: Bool[Tensor, "B O"]) -> None:
+        self.rngs = rngs
+        self.mask = mask
+        self.num_orbits = mask.sum(-1).tolist()
+        self.values = self._drawn()
+
+    def __call__(self) -> State:
+        """The next numbers of every crystal."""
+        values = next(self.values)
+        orbits = values[:, 6:].unflatten(-1, (-1, DESCRIPTOR_DIM + 3))
+        return State(
+            types=orbits[..., :DESCRIPTOR_DIM],
+            free_coords=orbits[..., DESCRIPTOR_DIM:],
+            cell=values[:, :6],
+        )
+
+    def _drawn(self) -> Iterator[Float[Tensor, "B F"]]:
+        """Numbers step by step, drawn for several at once: the generators are slow to ask."""
+        batch, width = self.mask.shape
+        while True:
+            values = torch.zeros(STEPS_AHEAD, batch, 6 + width * (DESCRIPTOR_DIM + 3))
+            for i, (rng, count) in enumerate(zip(self.rngs, self.num_orbits, strict=True)):
+                size = 6 + count * (DESCRIPTOR_DIM + 3)
+                values[:, i, :size] = torch.randn(STEPS_AHEAD, size, generator=rng)
+            yield from values.to(self.mask.device)
+
+
+def tempered(noise: NoiseSource, temperature: float) -> NoiseSource:
+    """The same noise with another spread in coordinates and cell; elements keep their variety."""
+
+    def draw() -> State:
+        drawn = noise()
+        return replace(
+            drawn,
+            free_coords=temperature * drawn.free_coords,
+            cell=temperature * drawn.cell,
+        )
+
+    return draw
+
+
+def sample_rngs(seed: int, indices: Sequence[int]) -> list[torch.Generator]:
+    """One generator per sample, a function of (seed, index)."""
+    states = [
+        np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] for index in indices
+    ]
+    return [torch.Generator().manual_seed(int(state >> 1)) for state in states]
