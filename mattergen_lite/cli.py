@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import wraps
 from importlib import import_module
+from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated
 
@@ -99,6 +100,9 @@ app = assembled()
 def main() -> None:
     """Run the command line; what is wrong is said in one line."""
     os.environ["PYTHONSAFEPATH"] = "1"  # no process started from here imports the current folder
+    for stream in (sys.stdout, sys.stderr):  # a Windows console has no "≤"
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     for number in INTERRUPTED:
         signal.signal(number, _stop)
     try:

@@ -328,7 +328,8 @@ def parse_yaml(text: str) -> object:
 def write_yaml(section: Section, path: Path) -> None:
     """Write a section as plain YAML."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False))
+    text = yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False)
+    path.write_text(text, encoding="utf-8")
 
 
 def _merged(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:

@@ -103,7 +103,11 @@ def _lock(folder: Path, name: str) -> Iterator[None]:
 def _check_room(folder: Path) -> None:
     """Write so much for a moment: quotas and full disks show in no other way."""
     with _refusing(folder), tempfile.TemporaryFile(dir=folder) as file:
-        os.posix_fallocate(file.fileno(), 0, ROOM)
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, ROOM)
+        else:  # macOS, Windows
+            file.write(bytes(ROOM))
+            file.flush()
 
 
 @contextmanager

@@ -8,12 +8,11 @@ forked, the caller's `__main__` is not imported again) and use one thread each, 
 it while the caller does something else.
 
 Workers import nothing from the current folder, in which a data set of a stranger may lie, and may
-take only so much memory.
+take only so much memory, where the system can limit it (Windows cannot, macOS does not).
 """
 
 import os
 import pickle
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +23,11 @@ from pathlib import Path
 from queue import SimpleQueue
 from threading import Timer
 from typing import IO, TypeVar
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -77,10 +81,23 @@ def serve() -> None:
 
 
 def limit_memory(num_bytes: int) -> None:
-    """Let this process allocate so many bytes and no more, unless a lower hard limit is set."""
+    """Let this process allocate so many bytes and no more, unless a lower hard limit is set.
+
+    Windows has no such limit, and the time limit alone stops a process there.
+    """
+    if resource is None:
+        return
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     soft = num_bytes if hard == resource.RLIM_INFINITY else min(num_bytes, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def peak_memory() -> int | None:
+    """Most bytes that this process has held at once; None where the system does not say."""
+    if resource is None:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux kibibytes
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _send(stream: IO[bytes], message: object) -> None:

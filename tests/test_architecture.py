@@ -1,5 +1,6 @@
 """The shape of the code: who may import whom, and what importing costs."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -55,6 +56,40 @@ def test_importing_has_no_side_effects():
     done = run(sys.executable, "-W", "ignore", "-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
+
+
+POSIX_ONLY = {"crypt", "fcntl", "grp", "pty", "pwd", "resource", "termios", "tty"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_needs_posix_to_load(module):
+    """Modules that Windows lacks are imported inside `try`, or not when the module loads."""
+    tree = ast.parse((ROOT / module.replace(".", "/")).with_suffix(".py").read_text("utf-8"))
+    loaded = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {
+        name.split(".")[0]
+        for node in loaded
+        for name in (
+            [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else [a.name for a in node.names]
+        )
+    }
+    assert not names & POSIX_ONLY
+
+
+def test_processes_work_without_posix():
+    """As on Windows: no `resource`, no `posix_fallocate`; answers come all the same."""
+    code = (
+        "import os, sys, tempfile; from pathlib import Path\n"
+        "sys.modules['resource'] = None; del os.posix_fallocate\n"
+        "from mattergen_lite.folders import claimed\n"
+        "from mattergen_lite.processes import limit_memory, peak_memory\n"
+        "limit_memory(1); assert peak_memory() is None\n"
+        "with claimed(Path(tempfile.mkdtemp()) / 'out'): print('claimed')"
+    )
+    done = run(sys.executable, "-c", code)
+    assert done.stdout == "claimed\n", done.stderr
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ class Receipt:
     finished: float = 0.0
     worker: str = ""
     device: str = ""
-    peak_memory: int = 0  # bytes, of the worker so far
+    peak_memory: int | None = 0  # bytes, of the worker so far; None where the system is silent
     provenance: dict[str, object] = field(default_factory=dict)
 
 

@@ -6,7 +6,6 @@ was. A crystal that crashes or hangs the judge costs its own row only: see `scor
 """
 
 import os
-import resource
 import socket
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from mattergen_lite.campaign.plan import Unit
 from mattergen_lite.config import CampaignConfig, GenerateConfig, JudgeConfig
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import pick_device
-from mattergen_lite.processes import Pool
+from mattergen_lite.processes import Pool, peak_memory
 from mattergen_lite.runs.results import (
     JudgeOptions,
     Stopwatch,
@@ -175,7 +174,7 @@ def _receipt(
         finished=time.time(),
         worker=f"{socket.gethostname()}:{os.getpid()}",
         device=shop.device,
-        peak_memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        peak_memory=peak_memory(),
         provenance={
             **environment(),
             **(shop.generator.provenance() if shop.generator else {}),

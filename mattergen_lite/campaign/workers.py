@@ -56,7 +56,7 @@ def require_dask() -> None:
             import dask_jobqueue  # noqa: F401
     except ImportError:
         raise ValueError(
-            "campaigns need Dask: expected `pip install 'mattergen-lite[campaign]'`"
+            "campaigns need Dask: expected `pip install '.[campaign]'` in the source folder"
         ) from None
 
 
@@ -186,7 +186,7 @@ def temporary_keys() -> "Security":
         return Security.temporary()
     except ImportError:
         raise ValueError(
-            "campaigns need cryptography: expected `pip install 'mattergen-lite[campaign]'`"
+            "campaigns need cryptography: expected `pip install '.[campaign]'` in the source folder"
         ) from None
 
 

@@ -35,7 +35,7 @@ def write_database(entries: Iterable[Entry], address: str) -> int:
         known = {row.entry_id for row in database.select("entry_id", include_data=False)}
     except ImportError:
         raise ValueError(
-            f"{address}: PostgreSQL needs `pip install 'mattergen-lite[library]'`"
+            f"{address}: PostgreSQL needs `pip install '.[library]'` in the source folder"
         ) from None
     except Exception as error:  # of the database's driver
         raise ValueError(f"cannot open database {address}: {str(error).strip()}") from None

@@ -30,7 +30,7 @@ def read_materials_project(
         from mp_api.client.core import MPRestError
     except ImportError:
         raise ValueError(
-            "the Materials Project needs `pip install 'mattergen-lite[library]'`"
+            "the Materials Project needs `pip install '.[library]'` in the source folder"
         ) from None
     asked = {} if chemical_system is None else {"chemsys": chemical_system}
     if limit is not None:

@@ -163,7 +163,7 @@ def _check_filter(text: str) -> None:
         from optimade.exceptions import BadRequest
         from optimade.filterparser import LarkParser
     except ImportError:
-        raise ValueError("OPTIMADE needs `pip install 'mattergen-lite[library]'`") from None
+        raise ValueError("OPTIMADE needs `pip install '.[library]'` in the source folder") from None
     try:
         LarkParser().parse(text) if text else None
     except BadRequest as error:

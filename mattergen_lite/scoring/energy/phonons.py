@@ -68,7 +68,7 @@ def require_phonopy() -> None:
     """
     if find_spec("phonopy") is None:
         raise ValueError(
-            "phonopy is not installed, expected `pip install 'mattergen-lite[phonons]'`"
+            "phonopy is not installed, expected `pip install '.[phonons]'` in the source folder"
         )
 
 
