@@ -100,9 +100,7 @@ app = assembled()
 def main() -> None:
     """Run the command line; what is wrong is said in one line."""
     os.environ["PYTHONSAFEPATH"] = "1"  # no process started from here imports the current folder
-    for stream in (sys.stdout, sys.stderr):  # a Windows console has no "≤"
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    _print_what_can_be_printed()
     for number in INTERRUPTED:
         signal.signal(number, _stop)
     try:
@@ -120,6 +118,13 @@ def main() -> None:
             f"unexpected {type(error).__name__}: {_one_line(error)} (a mistake of this program: "
             f"please report it with what {TRACEBACK}=1 prints)"
         )
+
+
+def _print_what_can_be_printed() -> None:
+    """Show "?" for what a console cannot show: that of Windows has no "≤"."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
