@@ -195,8 +195,10 @@ def columns() -> str:
         text += f"\n## {heading}\n\n{inspect.getdoc(criterion)}\n\n"
         text += table(("column", "type", "what"), rows) + "\n"
     return text + (
-        "\nOf targets, one column a property: `target_<name>`, `measured_<name>`, `error_<name>`; "
-        "`on_target` is one for all of them.\n"
+        "\nOf targets, columns a property: `target_<name>`; `measured_<name>`, exact or of the "
+        "known crystal that this one equals; `predicted_<name>` by a regression, with its mean "
+        "absolute error in `predicted_<name>_error`; `method_<name>`, one of structure, potential, "
+        "known, regression and outside domain. `on_target` is one for all of them.\n"
     )
 
 

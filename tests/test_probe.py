@@ -261,8 +261,8 @@ def test_steer_then_generate(tmp_path):
     with (tmp_path / "results" / "candidates.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["target_weight"] for row in rows] == ["60"] * 3
-    assert all(math.isfinite(float(row["measured_weight"])) for row in rows)
-    assert float(rows[0]["error_weight"]) == pytest.approx(fitted.held_out.mae, rel=1e-4)
+    assert all(math.isfinite(float(row["predicted_weight"])) for row in rows)
+    assert float(rows[0]["predicted_weight_error"]) == pytest.approx(fitted.held_out.mae, rel=1e-4)
 
 
 def test_another_model_measures(tmp_path):
@@ -277,6 +277,8 @@ def test_another_model_measures(tmp_path):
     asked |= {"checkpoint": str(tuned), "condition": ["band_gap=60"]}
     blind = generate(out=tmp_path / "blind", **asked)
     seen = generate(out=tmp_path / "seen", measured_by=str(folder), **asked)
-    assert [one.outcomes[0].measured for one in blind.candidates] == [None, None]
-    assert all(math.isfinite(one.outcomes[0].measured) for one in seen.candidates)
-    assert seen.hits[0].num_measured == 2
+    assert [one.outcomes[0].value for one in blind.candidates] == [None, None]
+    assert all(math.isfinite(one.outcomes[0].value) for one in seen.candidates)
+    found = [one.outcomes[0] for one in seen.candidates]
+    assert {one.method for one in found} <= {"regression", "outside domain"}
+    assert seen.hits[0].num_measured == [one.method for one in found].count("regression")

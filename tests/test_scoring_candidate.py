@@ -2,14 +2,16 @@
 
 import pytest
 from crystals import nacl
-from pymatgen.core import Structure
+from pymatgen.core import Composition, Lattice, Structure
 
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Pool
-from mattergen_lite.scoring.candidate import Candidate, ranked
+from mattergen_lite.scoring.candidate import Candidate, Outcome, ranked
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_RELAXED
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.known.values import known_value
+from mattergen_lite.scoring.oracles import in_domain
 from mattergen_lite.scoring.score import Score, score
 
 
@@ -66,7 +68,8 @@ def test_a_probability_that_is_no_number_ranks_last(salt):
 
 def test_verdict_gives_the_uncertainty_and_the_competitors(salt):
     words = Candidate(raw=salt, structure=nacl(), stability=stability(0.8)).verdict
-    assert words.startswith("passes every check; 0.050 ± 0.030 eV/atom above the hull")
+    expected = "passes the 5 checks made (not made: novel); 0.050 ± 0.030 eV/atom above the hull"
+    assert words.startswith(expected)  # there is no reference
     assert "probability 0.80, against 1 NaCl" in words
 
 
@@ -85,3 +88,43 @@ def test_rows_have_the_same_columns(salt):
     full = Candidate(raw=salt, structure=nacl(), relaxed=salt, stability=stability(0.5))
     assert list(empty.row()) == list(full.row())
     assert full.row()["relaxed_space_group"] == 225
+
+
+@pytest.mark.parametrize(
+    ("formula", "doubtful"),
+    [
+        ("FePO5", "Fe+5 (0.1% of Fe)"),
+        ("FePO4", ""),
+        ("Na2O", ""),
+    ],
+)
+def test_rare_oxidation_states_are_doubtful(formula, doubtful):
+    symbols = [e.symbol for e, n in Composition(formula).items() for _ in range(int(n))]
+    coords = [[i / len(symbols), 0, 0] for i in range(len(symbols))]
+    far_apart = Structure(Lattice.orthorhombic(20 * len(symbols), 20, 20), symbols, coords)
+    one = Candidate(raw=judged(far_apart), structure=far_apart)
+    assert one.row()["doubtful_oxidation_states"] == doubtful
+    assert ("doubtful charges: Fe+5" in one.verdict) == bool(doubtful)
+
+
+def outcome(method, value):
+    return Outcome(
+        property="band_gap", target=2.0, value=value, method=method, error=None, on_target=None
+    )
+
+
+def test_measured_and_predicted_never_share_a_column():
+    known, predicted = outcome("known", 0.0).columns(), outcome("outside domain", 2.4).columns()
+    assert (known["measured_band_gap"], known["predicted_band_gap"]) == (0.0, None)
+    assert (predicted["measured_band_gap"], predicted["predicted_band_gap"]) == (None, 2.4)
+
+
+def test_known_values_and_the_domain_of_regressions():
+    assert known_value("mp-22862", "band_gap") > 4  # NaCl, eV
+    assert known_value("mp-135", "band_gap") == 0  # lithium
+    assert known_value("mp-22862", "no_such") is None
+    assert known_value("own-1", "band_gap") is None
+    lithium = Structure(Lattice.cubic(3.5), ["Li", "Li"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    assert not in_domain("band_gap", lithium)
+    assert in_domain("bulk_modulus", lithium)
+    assert in_domain("band_gap", nacl())

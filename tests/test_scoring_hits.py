@@ -67,7 +67,9 @@ def test_a_property_that_nobody_measured_has_no_base_rate(training):
 
 
 def outcome(name, on_target):
-    return Outcome(property=name, target=1.0, measured=None, error=None, on_target=on_target)
+    return Outcome(
+        property=name, target=1.0, value=None, method="", error=None, on_target=on_target
+    )
 
 
 def test_samples_count_where_they_are_measured(training, columns):

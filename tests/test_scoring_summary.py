@@ -45,7 +45,8 @@ def test_shares_are_of_all_structures():
     assert found.readable == pytest.approx(4 / 6)
     assert found.structure_valid == pytest.approx(4 / 6)
     assert found.valid == pytest.approx(4 / 6)
-    assert found.neutral == pytest.approx(4 / 6)
+    assert found.neutral == pytest.approx(5 / 6)  # the funnel's check: sodium alone passes
+    assert found.alloy_or_element == pytest.approx(1 / 6)
     assert found.unique == pytest.approx(4 / 6)
     assert found.novel == pytest.approx(3 / 6)
     assert found.unique_and_novel == pytest.approx(3 / 6)

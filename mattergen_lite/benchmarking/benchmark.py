@@ -641,8 +641,12 @@ def _target_lines(name: str, source: Path) -> list[Line]:
 
 
 def mean_error(rows: Sequence[Row], name: str) -> float | None:
-    """Mean absolute difference of measured and asked numbers; None if they are no numbers."""
-    pairs = [(row.get(f"target_{name}"), row.get(f"measured_{name}")) for row in rows]
+    """Mean absolute difference of numbers asked and found; None if they are no numbers."""
+    pairs = [
+        (row.get(f"target_{name}"), row.get(f"{how}_{name}"))
+        for row in rows
+        for how in ("measured", "predicted")
+    ]
     errors = [
         abs(measured - asked)
         for asked, measured in pairs

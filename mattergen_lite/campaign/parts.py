@@ -52,6 +52,7 @@ _FLATTENED = (
     Elasticity,
 )
 _ARROW = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+_ABOUT_TARGETS = ("target_", "measured_", "predicted_")  # what such columns begin with
 _CRYSTAL = {
     "merit": pa.list_(pa.float64()),  # orders candidates of all units, the best first
     "lattice": pa.list_(pa.float64()),
@@ -166,7 +167,8 @@ def schema(targets: Sequence[PropertyTarget] = ()) -> pa.Schema:
     for one in targets:
         kind = pa.float64() if one.definition.kind == "real" else pa.string()
         name = one.definition.name
-        typed |= {f"target_{name}": kind, f"measured_{name}": kind, f"error_{name}": pa.float64()}
+        typed |= dict.fromkeys((f"{prefix}{name}" for prefix in _ABOUT_TARGETS), kind)
+        typed |= {f"predicted_{name}_error": pa.float64(), f"method_{name}": pa.string()}
     named = Candidate(
         raw=Score(name=""),
         structure=None,
@@ -179,7 +181,7 @@ def schema(targets: Sequence[PropertyTarget] = ()) -> pa.Schema:
 def _nothing(target: PropertyTarget) -> Outcome:
     """An outcome that names the property only."""
     name = target.definition.name
-    return Outcome(property=name, target="", measured=None, error=None, on_target=None)
+    return Outcome(property=name, target="", value=None, method="", error=None, on_target=None)
 
 
 def _column_types() -> dict[str, pa.DataType]:
@@ -209,7 +211,7 @@ def _row(candidate: Candidate, key: str) -> dict[str, object]:
     crystal: Mapping[str, list] = {} if final is None else structure_to_json(final)
     row: dict[str, object] = {"unit": key, **candidate.row()}
     for name, value in row.items():  # categories are numbers or words: text in either case
-        if name.startswith(("target_", "measured_")) and not isinstance(value, float | None):
+        if name.startswith(_ABOUT_TARGETS) and not isinstance(value, float | None):
             row[name] = str(value)
     return row | {
         "merit": [float(part) for part in candidate.merit],

@@ -208,7 +208,12 @@ def _targets(rows: Sequence[Row]) -> Figure | None:
     """What was asked for beside what came out, a panel a property that is a number."""
     columns = dict.fromkeys(column for row in rows for column in row)
     names = [name.removeprefix("target_") for name in columns if name.startswith("target_")]
-    asked = {name: numbers(rows, f"target_{name}", f"measured_{name}") for name in names}
+    asked = {
+        name: np.concatenate(
+            [numbers(rows, f"target_{name}", f"{how}_{name}") for how in ("measured", "predicted")]
+        )
+        for name in names
+    }
     asked = {name: values for name, values in asked.items() if len(values)}
     if not asked:
         return None
@@ -226,7 +231,7 @@ def _targets(rows: Sequence[Row]) -> Figure | None:
         axes.yaxis.set_major_locator(_count_axis())
         axes.set(xlabel=name.replace("_", " "), ylabel="crystals")
         error = np.abs(measured - targets).mean()
-        title = f"blue measured, orange target: mean distance {error:.3g}"
+        title = f"blue found, orange target: mean distance {error:.3g}"
         axes.set_title(title, fontsize=8, loc="left")
     return figure
 

@@ -6,7 +6,7 @@ where there is one.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -20,7 +20,7 @@ from mattergen_lite.scoring.energy.phonons import Phonons
 from mattergen_lite.scoring.energy.relaxation import StoredStructure
 from mattergen_lite.scoring.energy.screening import Screening
 from mattergen_lite.scoring.energy.stability import METASTABLE, Stability
-from mattergen_lite.scoring.oracles import Value
+from mattergen_lite.scoring.oracles import Method, Value
 from mattergen_lite.scoring.score import Cell, Score, flatten
 
 # Probability of lying within 0.1 eV/atom from which a candidate counts as worth a calculation: the
@@ -56,6 +56,7 @@ CHECKS = (
     "on_target",
 )
 CHEAP_CHECKS = CHECKS[:5]  # made before a potential is asked
+ALWAYS_ASKED = (*CHEAP_CHECKS, "metastable")  # a screen and targets are for those who want them
 
 # Flags that say that nature would mix the elements which the crystal orders.
 DISORDER_FLAGS = {"ordered_approximant", "known_disordered_phase"}
@@ -65,13 +66,25 @@ SymmetryChange = Literal["raised", "kept", "lowered"]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a property was asked to be and what it is."""
+    """What a property was asked to be and what it is, or is predicted to be."""
 
     property: str
     target: Value  # that the sample was conditioned on
-    measured: Value | None  # None where nothing here can measure it
-    error: float | None  # mean absolute error of a learned oracle; None for the others
-    on_target: bool | None  # None where it is not measured
+    value: Value | None  # None where nothing here can tell
+    method: Method  # how the value came about; "" if there is none
+    error: float | None  # mean absolute error of a regression; None for the others
+    on_target: bool | None  # None where nobody can tell
+
+    def columns(self) -> dict[str, Cell]:
+        """Cells of a row; what is measured and what is predicted never share a column."""
+        is_predicted = self.method in ("regression", "outside domain")
+        return {
+            f"target_{self.property}": self.target,
+            f"measured_{self.property}": None if is_predicted else self.value,
+            f"predicted_{self.property}": self.value if is_predicted else None,
+            f"predicted_{self.property}_error": self.error,
+            f"method_{self.property}": self.method,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +147,14 @@ class Candidate:
             self.raw.error is not None,
             len(self.failed),
             -probability if probability == probability else 0.0,  # no number, no chance
-            len(self.raw.credibility.flags) if self.raw.credibility else 0,
+            self._num_doubts,
         )
+
+    @property
+    def _num_doubts(self) -> int:
+        """Credibility flags, and rare oxidation states."""
+        flags = len(self.raw.credibility.flags) if self.raw.credibility else 0
+        return flags + len(_doubtful_states(self.raw))
 
     @property
     def symmetry_change(self) -> SymmetryChange | None:
@@ -154,7 +173,8 @@ class Candidate:
         if self.raw.error is not None:
             return f"not judged: {self.raw.error}"
         words = [
-            _words_on_checks(self.checks, self.failed),
+            _words_on_checks(self),
+            _words_on_charge(self.raw),
             _words_on_screening(self.screening),
             _words_on_stability(self.stability),
             _words_on_novelty(self.final),
@@ -190,9 +210,7 @@ class Candidate:
             "symmetry_change": self.symmetry_change,
             **flatten(self.phonons, Phonons),
             **flatten(self.elasticity, Elasticity),
-            **{f"target_{one.property}": one.target for one in self.outcomes},
-            **{f"measured_{one.property}": one.measured for one in self.outcomes},
-            **{f"error_{one.property}": one.error for one in self.outcomes},
+            **{name: cell for one in self.outcomes for name, cell in one.columns().items()},
             "on_target": self.on_target,
         }
 
@@ -202,7 +220,7 @@ def _is_physical(score: Score) -> bool | None:
 
 
 def _is_neutral(score: Score) -> bool | None:
-    return score.neutrality and score.neutrality.charge_verdict in ("neutral", "alloy", "element")
+    return score.neutrality and score.neutrality.is_neutral
 
 
 @cache
@@ -211,13 +229,26 @@ def _point_group_order(space_group: int) -> int:
     return len(PointGroup(SpaceGroup.from_int_number(space_group).point_group).symmetry_ops)
 
 
-def _words_on_checks(checks: Mapping[str, bool], failed: Sequence[str]) -> str:
-    """What failed, or how much was looked at."""
-    if failed:
-        return f"fails: {', '.join(failed)}"
-    if "metastable" in checks:
-        return "passes every check"
-    return f"passes the {len(checks)} checks made, none of stability"
+def _words_on_checks(candidate: Candidate) -> str:
+    """What failed, or how much was looked at and what was not."""
+    checks = candidate.checks
+    if candidate.failed:
+        return f"fails: {', '.join(candidate.failed)}"
+    asked = [*ALWAYS_ASKED, *(["on_target"] if candidate.outcomes else [])]
+    if open_ones := [name for name in asked if name not in checks]:
+        return f"passes the {len(checks)} checks made (not made: {', '.join(open_ones)})"
+    return "passes every check"
+
+
+def _doubtful_states(score: Score) -> list[str]:
+    """Oxidation states that are rare, such as "Fe+5 (0.1% of Fe)"."""
+    text = score.neutrality.doubtful_oxidation_states if score.neutrality else ""
+    return text.split("; ") if text else []
+
+
+def _words_on_charge(score: Score) -> str | None:
+    doubtful = _doubtful_states(score)
+    return f"doubtful charges: {', '.join(doubtful)}" if doubtful else None
 
 
 def _words_on_screening(screening: Screening | None) -> str | None:

@@ -7,15 +7,19 @@ as a band gap, is absent rather than guessed.
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 from pymatgen.core import Structure
 
 from mattergen_lite.elements import atomic_masses, herfindahl_indices
 from mattergen_lite.request.targets import PropertyTarget
+from mattergen_lite.scoring.criteria.neutrality import is_metal
 from mattergen_lite.scoring.criteria.symmetry import crystal_system, space_group
 from mattergen_lite.scoring.energy.stability import Stability
 
 Value = float | int | str
+# How a value came about: exactly, from a database, or by a regression inside or outside its domain.
+Method = Literal["", "structure", "potential", "known", "regression", "outside domain"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +42,7 @@ TOLERANCES = {
     "shear_modulus": Tolerance(relative=0.2),
     "magnetic_density": Tolerance(absolute=0.02),  # µB/Å³
 }
+ENERGIES = ("formation_energy_per_atom", "e_above_hull")
 DEFAULT_TOLERANCE = Tolerance(relative=0.1)
 
 
@@ -73,6 +78,14 @@ def is_met(target: PropertyTarget, drawn: Value, measured: Value | None) -> bool
     return on_target(drawn, measured, tolerance(target.definition.name))
 
 
+def in_domain(name: str, structure: Structure) -> bool:
+    """Whether a regression of a property may be asked about a crystal.
+
+    One of band gaps that was fitted by least squares has no zero: it reads 1 to 2 eV from metals.
+    """
+    return name != "band_gap" or not all(is_metal(e.symbol) for e in structure.composition.elements)
+
+
 def mean_herfindahl_index(structure: Structure) -> float:
     """Herfindahl-Hirschman index of production, 0..10,000, averaged over mass.
 
@@ -94,10 +107,7 @@ def measure(
         stability: What the stability stage said of it, for the energies.
     """
     number = space_group(structure, symprec)
-    energies = {
-        name: getattr(stability, name, math.nan)
-        for name in ("formation_energy_per_atom", "e_above_hull")
-    }
+    energies = {name: getattr(stability, name, math.nan) for name in ENERGIES}
     return {
         "density": float(structure.density),  # g/cm³
         "volume_per_atom": structure.volume / len(structure),  # Å³

@@ -26,6 +26,7 @@ from mattergen_lite.scoring.energy.screening import Cut, Screening, screen
 from mattergen_lite.scoring.energy.stability import Measurement, assess, complete, measure, set_free
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
 from mattergen_lite.scoring.known.reference import Reference
+from mattergen_lite.scoring.known.values import known_value
 from mattergen_lite.scoring.score import Score, ordered_structure, score
 
 RELAXER = "chgnet"
@@ -266,24 +267,43 @@ def _outcomes(
     exact = oracles.measure(
         candidate.final_structure, symprec=SYMPREC_GENERATED, stability=candidate.stability
     )
-    return tuple(_outcome(target, record, exact) for target in targets)
+    return tuple(_outcome(target, candidate, record, exact) for target in targets)
 
 
 def _outcome(
-    target: PropertyTarget, record: StructureRecord, exact: Mapping[str, oracles.Value]
+    target: PropertyTarget,
+    candidate: Candidate,
+    record: StructureRecord,
+    exact: Mapping[str, oracles.Value],
 ) -> Outcome:
-    """One property; learned oracles are for what nothing else here can measure."""
-    name = target.definition.name
-    learned = record.learned.get(name) if name not in exact else None
-    measured = learned.value if learned else exact.get(name)
-    asked = record.targets[name]
+    """One property; outside the domain of a regression nobody can tell whether a target is met."""
+    name, asked = target.definition.name, record.targets[target.definition.name]
+    value, method, error = _value(name, candidate, record, exact)
+    trusted = None if method == "outside domain" else value
     return Outcome(
         property=name,
         target=asked,
-        measured=measured,
-        error=learned.error if learned else None,
-        on_target=oracles.is_met(target, asked, measured),
+        value=value,
+        method=method,
+        error=error,
+        on_target=oracles.is_met(target, asked, trusted),
     )
+
+
+def _value(
+    name: str, candidate: Candidate, record: StructureRecord, exact: Mapping[str, oracles.Value]
+) -> tuple[oracles.Value | None, oracles.Method, float | None]:
+    """Value, method and error: regressions are for what nothing else here can tell."""
+    if name in exact:
+        return exact[name], "potential" if name in oracles.ENERGIES else "structure", None
+    novelty = candidate.final.novelty
+    known = known_value(novelty.nearest_known, name) if novelty else None
+    if known is not None:
+        return known, "known", None
+    if learned := record.learned.get(name):
+        inside = oracles.in_domain(name, candidate.final_structure)
+        return learned.value, "regression" if inside else "outside domain", learned.error
+    return None, "", None
 
 
 # Deeper checks, of the best only

@@ -16,8 +16,8 @@ PROTOCOL = {
     "composition_valid": "smact_validity with smact14 states; elements, alloys valid (CDVAE)",
     "valid": "structure_valid and composition_valid",
     "physical": "no overlapping covalent spheres, empty cell or impossible density",
-    "neutral": "a charge-balanced assignment of oxidation states exists",
-    "alloy_or_element": "only metals, or one element: formal charges mean nothing",
+    "neutral": "the check of the funnel: oxidation states balance, or there are none to balance",
+    "alloy_or_element": "of these, only metals or one element: formal charges mean nothing",
     "above_p1": "space group other than P1 at the symprec of the scores",
     "unique": f"first of its kind in the set ({matching.PROTOCOL})",
     "novel": f"equals no structure of the reference ({matching.PROTOCOL})",
@@ -153,7 +153,7 @@ def shares(scores: Sequence[Score], count: int) -> Shares:
         composition_valid=share(_composition_valid),
         valid=share(lambda s: _structure_valid(s) and _composition_valid(s)),
         physical=share(lambda s: s.validity and not s.validity.physical_problem),
-        neutral=share(lambda s: s.neutrality and s.neutrality.charge_verdict == "neutral"),
+        neutral=share(lambda s: s.neutrality and s.neutrality.is_neutral),
         alloy_or_element=share(
             lambda s: s.neutrality and s.neutrality.charge_verdict in ("alloy", "element")
         ),
