@@ -31,7 +31,8 @@ class Request:
         exclude: Elements that must not occur, such as Pb,Cd or toxic,radioactive,scarce.
         formula: Composition of every sample, such as LiFePO4 (crystal structure prediction).
         formula_units: How many formula units a cell has, such as 2 or 1..4; default what fits.
-        num_atoms: Atoms per primitive cell, such as 8 or 4..12.
+        num_atoms: Atoms per primitive cell, such as 8 or 4..12; default up to 20, or what a
+            formula, a host or a space group takes.
         space_group: Symmetry of every sample, on the template of a known crystal that has it:
             any (default, as known crystals have it), 225, 195..230 or cubic; none prescribes none.
         seed_structure: Crystal to build into, one structure in any readable format.
@@ -47,7 +48,7 @@ class Request:
     checkpoint: str = DEFAULT_CHECKPOINT
     condition: tuple[str, ...] = ()
     guidance: tuple[str, ...] = ()
-    stability_guidance: Annotated[float, Bounds(0, 100)] = 2.0
+    stability_guidance: Annotated[float, Bounds(0, 100)] = 1.0
     probe: tuple[Path, ...] = ()
     measured_by: str | None = None
     elements: str | None = None
