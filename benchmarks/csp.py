@@ -130,7 +130,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="of materials and samples")
     parser.add_argument("--space-group", help="as in `generate`")
-    parser.add_argument("--stability-guidance", type=float, default=1.0)
+    parser.add_argument("--stability-guidance", type=float, default=3.0)
     parser.add_argument("--rows", type=Path, help="materials done, a line each; continued")
     parser.add_argument("--json", type=Path, help="also write the JSON line into this file")
     return parser.parse_args(arguments)

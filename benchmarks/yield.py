@@ -17,19 +17,20 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 
-from mattergen_lite import substitution
 from mattergen_lite.io.records import StructureRecord, read_structures
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs.results import FRAMES, JudgeOptions, Stopwatch, judge_all
+from mattergen_lite.sampling import substitution
 from mattergen_lite.sampling.generator import open_generator
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.screening import Cut
@@ -60,15 +61,28 @@ class Proposal:
     seconds: float
 
 
-def from_checkpoint(checkpoint: str, space_group: str | None, count: int, seed: int) -> Proposal:
-    """Samples made here; loading the model is not charged."""
-    request, options = Request(checkpoint=checkpoint, space_group=space_group), SamplerOptions()
-    generator = open_generator(request, options, torch.device("cpu"))
+def from_checkpoint(text: str, count: int, seed: int) -> Proposal:
+    """Samples made here, `name:option=value:...`; loading the model is not charged.
+
+    Raises:
+        ValueError: If an option does not exist, or its value is not accepted.
+    """
+    name, *settings = text.split(":")
+    values = dict(one.split("=", 1) for one in settings)
+    parts = [
+        TypeAdapter(kind).validate_python(
+            {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
+            | ({"checkpoint": name} if kind is Request else {})
+        )
+        for kind in (Request, SamplerOptions)
+    ]
+    if values:
+        raise ValueError(f"checkpoint {text!r}: no option {', '.join(values)}")
+    generator = open_generator(*parts, torch.device("cpu"))
     start = time.process_time()
-    batches = generator.records(range(count), options.batch_size, seed=seed)
+    batches = generator.records(range(count), count, seed=seed)
     records = [record for batch in batches for record in batch]
-    name = checkpoint if space_group is None else f"{checkpoint}, {space_group}"
-    return Proposal(name, records, time.process_time() - start)
+    return Proposal(text, records, time.process_time() - start)
 
 
 def from_substitution(count: int, seed: int) -> Proposal:
@@ -169,7 +183,7 @@ def markdown(rows: Sequence[Row]) -> str:
 def proposals(options: argparse.Namespace) -> Iterator[Proposal]:
     """Everything that was asked for, made one after the other."""
     for checkpoint in options.checkpoint:
-        yield from_checkpoint(checkpoint, options.space_group, options.num_samples, options.seed)
+        yield from_checkpoint(checkpoint, options.num_samples, options.seed)
     if options.substitution:
         yield from_substitution(options.num_samples, options.seed)
     for text in options.samples:
@@ -178,8 +192,9 @@ def proposals(options: argparse.Namespace) -> Iterator[Proposal]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", action="append", default=[], help="of ours; repeat")
-    parser.add_argument("--space-group", help="of its samples, such as any")
+    parser.add_argument(
+        "--checkpoint", action="append", default=[], help="name:option=value:... of ours; repeat"
+    )
     parser.add_argument("--substitution", action="store_true", help="into known crystals")
     parser.add_argument("--samples", action="append", default=[], help="name=path@seconds; repeat")
     parser.add_argument("--num-samples", type=int, default=400)

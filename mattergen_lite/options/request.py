@@ -48,7 +48,7 @@ class Request:
     checkpoint: str = DEFAULT_CHECKPOINT
     condition: tuple[str, ...] = ()
     guidance: tuple[str, ...] = ()
-    stability_guidance: Annotated[float, Bounds(0, 100)] = 1.0
+    stability_guidance: Annotated[float, Bounds(0, 100)] = 3.0
     probe: tuple[Path, ...] = ()
     measured_by: str | None = None
     elements: str | None = None

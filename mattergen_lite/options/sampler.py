@@ -25,7 +25,7 @@ class SamplerOptions:
 
     __pydantic_config__ = IN_YAML
 
-    steps: Annotated[int, Bounds(2, 10_000)] = 50
+    steps: Annotated[int, Bounds(2, 10_000)] = 35
     solver: Solver = "multistep"
     churn: Annotated[float, Bounds(0, 1000)] = 8.0
     temperature: Annotated[float, Bounds(0, 10)] = 0.5

@@ -1,6 +1,7 @@
 """The model as solvers see it: guided, within what is allowed, true to what is known."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 from torch import Tensor
@@ -15,6 +16,12 @@ from mattergen_lite.sampling.inpainting import Known
 from mattergen_lite.sampling.solvers import Displacement
 from mattergen_lite.shapes import Float
 from mattergen_lite.symmetry.templates import Templates
+
+# Noise levels between which a wish is exaggerated: above nothing is decided yet, below elements are
+# and exaggeration costs calls without changing the energy.
+WISH_INTERVAL = (0.2, 1.0)
+
+Calls = Sequence[tuple[float, Conditions | None]]  # weights of network calls, and their conditions
 
 
 @runtime_checkable
@@ -47,23 +54,46 @@ def guided_calls(
     return calls if calls and abs(unconditional) < 1e-9 else [*calls, (unconditional, None)]
 
 
+def guided_calls_by_level(
+    properties: Sequence[PropertyTarget],
+    wishes: Sequence[PropertyTarget],
+    conditions: Conditions | None,
+) -> Callable[[float], Calls]:
+    """The calls of `guided_calls` as a function of the noise level.
+
+    Outside `WISH_INTERVAL` wishes count with a weight of at most 1, which takes no call more
+    (Kynkäänniemi et al. 2024, arXiv 2404.07724).
+    """
+    inside = guided_calls((*properties, *wishes), conditions)
+    plain = [replace(wish, guidance=min(wish.guidance, 1.0)) for wish in wishes]
+    outside = guided_calls((*properties, *plain), conditions)
+    low, high = WISH_INTERVAL
+    return lambda sigma: inside if low <= sigma <= high else outside
+
+
 def guided_displacement(
     model: CrystalDiffusion,
     batch: DraftBatch,
-    calls: Sequence[tuple[float, Conditions | None]],
+    calls: Callable[[float], Calls],
     steering: Sequence[Steering],
 ) -> Displacement:
     """The model as solvers see it: guided, within the allowed elements, true where it is known.
 
     Predictions are mixed as they leave the network, on element logits, so that types remain a
     distribution over allowed elements.
+
+    Args:
+        model: A trained model.
+        batch: The drafts to complete.
+        calls: Of the network, for a noise level.
+        steering: What bends the displacement beside guidance.
     """
     templates = batch.crystals.templates
     known = known_parts(model, batch)
 
     def displacement(x: State, sigma: float) -> State:
         level = x.cell.new_full((len(x.cell),), sigma)
-        weights, asked = zip(*calls, strict=True)
+        weights, asked = zip(*calls(sigma), strict=True)
         predictions = model.predict_each(x, level, templates, asked)
         combined = Prediction.combined(list(zip(weights, predictions, strict=True)))
         step = model.diffusion.displacement(combined, x, level, batch.allowed, templates)

@@ -27,7 +27,7 @@ from mattergen_lite.request.targets import (
     draw_conditions,
     target_cells,
 )
-from mattergen_lite.sampling.guidance import Steering, guided_calls, guided_displacement
+from mattergen_lite.sampling.guidance import Steering, guided_calls_by_level, guided_displacement
 from mattergen_lite.sampling.noise import SampleNoise, sample_rngs, tempered
 from mattergen_lite.sampling.solvers import solve_heun, solve_multistep
 from mattergen_lite.shapes import Int
@@ -102,7 +102,7 @@ def sample_batch(
     denoiser = guided_displacement(
         model,
         batch,
-        guided_calls((*target.properties, *target.wishes), conditions),
+        guided_calls_by_level(target.properties, target.wishes, conditions),
         target.steering,
     )
     solve = solve_heun if options.solver == "heun" else solve_multistep
