@@ -24,10 +24,11 @@ from measuring import Row, report
 from pymatgen.core import Structure
 
 from mattergen_lite.config import DataConfig
-from mattergen_lite.data.dataset import CrystalDataset, read_table, select_rows
+from mattergen_lite.data.crystals import CrystalDataset
+from mattergen_lite.data.table import read_table, select_rows
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.drafting.space_groups import parse_space_group
-from mattergen_lite.io.records import to_structures
+from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT
 from mattergen_lite.options.sampler import SamplerOptions

@@ -36,21 +36,18 @@ from own_property import Judge, fit_judge
 from tqdm import tqdm
 
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.data.dataset import (
-    EMBEDDED,
-    CrystalDataset,
-    element_sets,
-    embedded_crystals,
-    read_table,
-)
+from mattergen_lite.data.crystals import CrystalDataset, embedded_crystals
+from mattergen_lite.data.dataset import element_sets
+from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.elements import symbols
-from mattergen_lite.io.records import StructureRecord, to_structures
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT
 from mattergen_lite.options.sampler import SamplerOptions
-from mattergen_lite.probe.probe import Oracle, oracles
+from mattergen_lite.probe.oracles import Oracle, oracles
 from mattergen_lite.processes import Failure, Pool, attempt, available_cores
 from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints

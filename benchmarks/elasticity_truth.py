@@ -17,8 +17,8 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from mattergen_lite.data.dataset import EMBEDDED, read_table
-from mattergen_lite.io.records import build_structure
+from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.scoring.energy.elasticity import MAX_STRAIN, bulk_modulus
 from mattergen_lite.scoring.energy.potentials import Potential, load_potential
 from mattergen_lite.scoring.energy.relaxation import relax

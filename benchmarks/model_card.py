@@ -15,8 +15,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from mattergen_lite.config import DataConfig
-from mattergen_lite.data.dataset import CrystalDataset, read_table, select_rows
-from mattergen_lite.io.records import read_structures
+from mattergen_lite.data.crystals import CrystalDataset
+from mattergen_lite.data.table import read_table, select_rows
+from mattergen_lite.io.read import read_structures
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.runs.results import FRAMES, RECORD
 from mattergen_lite.scoring.execution.journal import Journal

@@ -29,14 +29,17 @@ from torch import Tensor
 
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.crystal import CrystalBatch, masked_mean
-from mattergen_lite.data.curation import write_table
-from mattergen_lite.data.dataset import EMBEDDED, element_sets, read_table
+from mattergen_lite.data.canonical import write_table
+from mattergen_lite.data.dataset import element_sets
 from mattergen_lite.data.labels import read_labelled
+from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.elements import atomic_masses, element_descriptors
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT
 from mattergen_lite.options.sampler import SamplerOptions
-from mattergen_lite.probe.probe import Labels, ModelIdentity, Probe, fit, standardised, steering
+from mattergen_lite.probe.fit import Labels, fit, standardised
+from mattergen_lite.probe.guidance import steering
+from mattergen_lite.probe.probe import ModelIdentity, Probe
 from mattergen_lite.probe.regression import best_penalty, held_out_predictions, ridge
 from mattergen_lite.properties import Property, known_property
 from mattergen_lite.request.targets import PropertyTarget, parse_targets

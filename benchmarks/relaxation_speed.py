@@ -22,7 +22,7 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 from pymatgen.core import Structure
 
-from mattergen_lite.io.records import build_structure
+from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.scoring.energy.potentials import load_potential
 from mattergen_lite.scoring.energy.relaxation import GPA, Limits, relax
 

@@ -24,7 +24,8 @@ from pymatgen.core import Structure
 from tqdm import tqdm
 
 from mattergen_lite.config import DataConfig
-from mattergen_lite.data.dataset import CrystalDataset, read_table, select_rows
+from mattergen_lite.data.crystals import CrystalDataset
+from mattergen_lite.data.table import read_table, select_rows
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device

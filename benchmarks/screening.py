@@ -20,7 +20,7 @@ import torch
 from measuring import report
 from scipy.stats import spearmanr
 
-from mattergen_lite.io.records import read_structures
+from mattergen_lite.io.read import read_structures
 from mattergen_lite.scoring.energy import screening
 from mattergen_lite.scoring.energy.screening import ScreeningModel, content_draw, fit_screening
 

@@ -27,7 +27,7 @@ from pymatgen.core import Composition, Structure
 from scipy import stats
 from tqdm import tqdm
 
-from mattergen_lite.io.records import build_structure
+from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.scoring.candidate import WORTH_COMPUTING
 from mattergen_lite.scoring.energy.potentials import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax

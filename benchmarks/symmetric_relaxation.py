@@ -18,7 +18,7 @@ import torch
 from measuring import report
 from pymatgen.core import Structure
 
-from mattergen_lite.io.records import read_structures
+from mattergen_lite.io.read import read_structures
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group
 from mattergen_lite.scoring.criteria.validity import validity
 from mattergen_lite.scoring.energy.potentials import Potential, load_potential

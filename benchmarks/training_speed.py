@@ -23,13 +23,10 @@ from measuring import Row, count_flops, device_facts, measured_peak, network_dty
 from torch.utils.data import DataLoader, IterableDataset
 
 from mattergen_lite.config import RunConfig
-from mattergen_lite.data.dataset import CrystalDataModule, LabelledBatch
-from mattergen_lite.training.trainer import (
-    TrainingModule,
-    build_trainer,
-    fit_statistics,
-    reduced_views,
-)
+from mattergen_lite.data.dataset import LabelledBatch
+from mattergen_lite.training.datamodule import CrystalDataModule
+from mattergen_lite.training.module import TrainingModule
+from mattergen_lite.training.trainer import build_trainer, fit_statistics, reduced_views
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter
 
-from mattergen_lite.io.records import StructureRecord, read_structures
+from mattergen_lite.io.read import read_structures
+from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool

@@ -20,8 +20,8 @@ import pyarrow.compute as pc
 from pymatgen.core import Composition
 from tqdm import tqdm
 
-from mattergen_lite.data.curation import row_structure
-from mattergen_lite.data.dataset import EMBEDDED, read_table
+from mattergen_lite.data.canonical import row_structure
+from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.processes import Failure, Pool, available_cores
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.metrics.coverage import (

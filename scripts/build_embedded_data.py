@@ -17,13 +17,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
-from mattergen_lite.data.curation import (
-    CORE_SCHEMA,
-    canonical_rows,
-    row_structure,
-    table_from_rows,
-    write_table,
-)
+from mattergen_lite.data.canonical import CORE_SCHEMA, row_structure, table_from_rows, write_table
+from mattergen_lite.data.prepare import canonical_rows
 from mattergen_lite.io.records import Document
 
 ASSETS = Path(__file__).parents[1] / "mattergen_lite" / "assets"

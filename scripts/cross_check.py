@@ -21,8 +21,8 @@ def crystals(path: Path) -> None:
     """Known crystals, and samples of which it is plain whether they equal one of them."""
     import torch
 
-    from mattergen_lite.data.dataset import embedded_crystals
-    from mattergen_lite.io.records import to_structures
+    from mattergen_lite.data.crystals import embedded_crystals
+    from mattergen_lite.io.tensors import to_structures
 
     test = embedded_crystals("test")
     rows = torch.randperm(len(test), generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pymatgen.core import Composition, Lattice, Structure
 from scipy.stats import t as student_t
 
-from mattergen_lite.data.curation import describe
+from mattergen_lite.data.describe import describe
 from mattergen_lite.diffusion import atom_types
 from mattergen_lite.diffusion.joint import draw_noise
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER

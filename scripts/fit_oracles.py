@@ -18,9 +18,10 @@ import pyarrow.compute as pc
 import torch
 
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.data.dataset import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
-from mattergen_lite.probe.probe import Labels, ModelIdentity, Probe, fit
+from mattergen_lite.probe.fit import Labels, fit
+from mattergen_lite.probe.probe import ModelIdentity, Probe
 
 PROPERTIES = (
     PropertyConfig(name="band_gap", unit="eV"),

@@ -14,17 +14,11 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Element, Structure
 from smact.screening import smact_validity
 
-from mattergen_lite import benchmark, generate
-from mattergen_lite.benchmarking.benchmark import (
-    FINGERPRINTS,
-    RESULT,
-    CrystalSet,
-    de_novo_figures,
-    known_structures,
-    mean_error,
-    parse_sets,
-    standard_error,
-)
+from mattergen_lite import benchmark
+from mattergen_lite.benchmarking.benchmark import FINGERPRINTS
+from mattergen_lite.benchmarking.comparison import RESULT, standard_error
+from mattergen_lite.benchmarking.conditional import mean_error
+from mattergen_lite.benchmarking.de_novo import de_novo_figures, known_structures
 from mattergen_lite.benchmarking.protocols import (
     CDVAE,
     CRYSTALITE,
@@ -33,12 +27,14 @@ from mattergen_lite.benchmarking.protocols import (
     PROTOCOLS,
     TRAINING,
 )
+from mattergen_lite.benchmarking.sets import CrystalSet, parse_sets
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.data.dataset import EMBEDDED, read_table
-from mattergen_lite.io.records import write_extxyz
+from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.verbs.generate import generate
 
 HERE = {"device": "cpu", "num_workers": 0}
 
@@ -166,7 +162,8 @@ def test_known_crystals_are_covered_and_unread_ones_count(judged_set):
 
 
 def test_without_matminer_coverage_is_empty_and_says_what_it_takes(tmp_path, monkeypatch):
-    monkeypatch.setattr("mattergen_lite.benchmarking.benchmark.has_matminer", lambda: False)
+    for module in ("benchmark", "de_novo"):
+        monkeypatch.setattr(f"mattergen_lite.benchmarking.{module}.has_matminer", lambda: False)
     write([nacl()], tmp_path / "set.extxyz")
     out = tmp_path / "out"
     done = benchmark(tmp_path / "set.extxyz", protocol="cdvae", out=out, **HERE)
@@ -183,7 +180,7 @@ def test_an_interrupted_coverage_goes_on_where_it_was(tmp_path, monkeypatch):
     write([nacl(), rutile()], tmp_path / "set.extxyz")
     asked = {"protocol": "cdvae", "out": out, **HERE}
     with monkeypatch.context() as patch:
-        patch.setattr("mattergen_lite.benchmarking.benchmark.coverage", killed)
+        patch.setattr("mattergen_lite.benchmarking.de_novo.coverage", killed)
         with pytest.raises(RuntimeError, match="killed"):
             benchmark(tmp_path / "set.extxyz", **asked)
     lines = (out / FINGERPRINTS).read_text().split()
@@ -227,7 +224,7 @@ def test_a_benchmark_goes_on_from_what_is_judged_and_notices_another_file(tmp_pa
     first = benchmark(source, **asked)
     with pytest.raises(ValueError, match="holds an earlier benchmark"):
         benchmark(source, **asked)
-    monkeypatch.setattr("mattergen_lite.benchmarking.benchmark.judge_and_write", killed)
+    monkeypatch.setattr("mattergen_lite.benchmarking.sets.judge_and_write", killed)
     (out / RESULT).unlink()
     assert benchmark(source, **asked).measured == first.measured
     write([nacl(), perovskite()], source)
@@ -249,7 +246,7 @@ def test_relaxations_of_a_run_are_used_again(tmp_path, monkeypatch):
     assert 0.9 < values["expected_stable"] <= 1
     assert 0 <= values["rmsd"] < 0.05
     run = tmp_path / "one" / "judged" / "set"
-    monkeypatch.setattr("mattergen_lite.benchmarking.benchmark.judge_and_write", killed)
+    monkeypatch.setattr("mattergen_lite.benchmarking.sets.judge_and_write", killed)
     for protocol in ("lemat", "crystalite", "mattergen", "cdvae"):
         out = tmp_path / protocol
         done = benchmark(run, protocol=protocol, out=out, beside=[f"again={run}"], **asked)

@@ -17,7 +17,7 @@ from pymatgen.core import Element
 from mattergen_lite import score
 from mattergen_lite.config import RunConfig
 from mattergen_lite.elements import atomic_number
-from mattergen_lite.io.records import write_extxyz
+from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.properties import Property
 
 ROOT = Path(__file__).parent.parent

@@ -14,7 +14,7 @@ import pytest
 from crystals import nacl, nacl_primitive, perovskite, rutile
 from models import tiny_model
 
-from mattergen_lite import campaign_report, campaign_run, campaign_status, cli, library_export
+from mattergen_lite import cli
 from mattergen_lite.campaign.parts import (
     CANDIDATES,
     finished_keys,
@@ -29,8 +29,13 @@ from mattergen_lite.campaign.status import progress, recent_rate, write_refusal
 from mattergen_lite.campaign.work import work
 from mattergen_lite.campaign.workers import SUBMIT, batch_system, connection, job_script
 from mattergen_lite.config import CampaignConfig, ClusterConfig, WorkersConfig
-from mattergen_lite.io.records import read_structures, write_extxyz
+from mattergen_lite.io.read import read_structures
+from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.processes import Pool
+from mattergen_lite.verbs.campaign_report import campaign_report
+from mattergen_lite.verbs.campaign_run import campaign_run
+from mattergen_lite.verbs.campaign_status import campaign_status
+from mattergen_lite.verbs.library_export import library_export
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from mattergen_lite.campaign.run import run
 from mattergen_lite.campaign.work import UNFINISHED, work
 from mattergen_lite.campaign.workers import connection, this_machine
 from mattergen_lite.config import CampaignConfig
-from mattergen_lite.io.records import write_extxyz
+from mattergen_lite.io.write import write_extxyz
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[1]

@@ -15,16 +15,19 @@ from pymatgen.core import Element, Lattice, Structure
 from pymatgen.io.cif import CifWriter
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from mattergen_lite import cli, generate, score
-from mattergen_lite.data.dataset import embedded_crystals
+from mattergen_lite import cli, score
+from mattergen_lite.data.crystals import embedded_crystals
 from mattergen_lite.folders import claimed
-from mattergen_lite.io.records import Document, read_structures, write_extxyz
+from mattergen_lite.io.read import read_structures
+from mattergen_lite.io.records import Document
+from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs import results
 from mattergen_lite.scoring import score as scoring
 from mattergen_lite.scoring.criteria.symmetry import space_group
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.stage import relax_all, worth_relaxing
+from mattergen_lite.verbs.generate import generate
 
 QUICK = {"relax": False, "num_workers": 0}
 

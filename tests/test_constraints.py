@@ -18,7 +18,7 @@ from mattergen_lite.elements import (
     parse_elements,
     symbols,
 )
-from mattergen_lite.io.records import to_structures
+from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import Constraints, parse_constraints, parse_formula

@@ -13,20 +13,18 @@ from pymatgen.core import Lattice, Structure
 from pymatgen.io.cif import CifWriter
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-from mattergen_lite.data.curation import (
-    assign_splits,
+from mattergen_lite.data.canonical import (
     canonical_crystal,
-    canonical_rows,
     crystal_row,
-    describe,
-    find_duplicates,
-    prepare,
     row_structure,
     space_group_number,
     table_from_rows,
     write_table,
 )
-from mattergen_lite.io.records import Document, StructureRecord, read_structures
+from mattergen_lite.data.describe import describe
+from mattergen_lite.data.prepare import assign_splits, canonical_rows, find_duplicates, prepare
+from mattergen_lite.io.read import read_structures
+from mattergen_lite.io.records import Document, StructureRecord
 
 TIGHT = StructureMatcher(ltol=0.01, stol=0.01, angle_tol=0.5, scale=False)
 ALL = [

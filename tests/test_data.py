@@ -7,21 +7,15 @@ import torch
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from mattergen_lite.config import DataConfig
-from mattergen_lite.data.curation import row_structure, write_table
-from mattergen_lite.data.dataset import (
-    BatchOrder,
-    CrystalDataModule,
-    CrystalDataset,
-    OrbitDataset,
-    embedded_orbits,
-    read_table,
-    select_rows,
-    with_view_columns,
-)
+from mattergen_lite.data.canonical import row_structure, write_table
+from mattergen_lite.data.crystals import CrystalDataset
+from mattergen_lite.data.dataset import OrbitDataset, embedded_orbits
+from mattergen_lite.data.table import read_table, select_rows
 from mattergen_lite.data.views import view_columns
-from mattergen_lite.io.records import to_structures
+from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.properties import Property
 from mattergen_lite.symmetry.columns import ORBIT_TYPES
+from mattergen_lite.training.datamodule import BatchOrder, CrystalDataModule, with_view_columns
 
 
 @pytest.fixture(scope="module")

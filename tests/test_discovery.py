@@ -10,7 +10,7 @@ from crystals import nacl, rutile
 from models import tiny_model
 
 from mattergen_lite import discover
-from mattergen_lite.io.records import write_extxyz
+from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.training.finetuning import FinetuneOptions
 from mattergen_lite.workflows.discovery import DiscoverOptions, Round, end_of, found_crystals
@@ -63,7 +63,7 @@ def test_a_killed_loop_ends_where_an_undisturbed_one_does(base, tmp_path, monkey
     assert (tmp_path / "whole" / "rounds.png").read_bytes().startswith(b"\x89PNG")
     for place in (
         "mattergen_lite.runs.results.write_table",
-        "mattergen_lite.training.trainer.TrainingModule.training_step",
+        "mattergen_lite.training.module.TrainingModule.training_step",
         "mattergen_lite.workflows.discovery.base_loss",
     ):
         with monkeypatch.context() as patch:

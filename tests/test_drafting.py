@@ -10,15 +10,15 @@ from models import tiny_model
 from pymatgen.core import Composition, Structure
 
 from mattergen_lite.config import ModelConfig
-from mattergen_lite.data.curation import row_structure
-from mattergen_lite.data.dataset import read_table
+from mattergen_lite.data.canonical import row_structure
+from mattergen_lite.data.table import read_table
 from mattergen_lite.drafting.draft import Draft, DraftBatch
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.drafting.library import MAX_TEMPLATE_ENERGY, template_library
 from mattergen_lite.drafting.placement import match_elements, place_on_orbits
 from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.elements import atomic_number, element_mask, symbols
-from mattergen_lite.io.records import to_structures
+from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.properties import crystal_system
 from mattergen_lite.request.constraints import parse_constraints

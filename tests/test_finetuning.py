@@ -5,17 +5,19 @@ import torch
 from labelled import mass, volume, write_csv
 from models import random_crystals, tiny_model
 
-from mattergen_lite import finetune, finetuning, generate
+from mattergen_lite import finetune
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.data.dataset import read_table
 from mattergen_lite.data.labels import read_labelled
+from mattergen_lite.data.table import read_table
 from mattergen_lite.diffusion.joint import draw_noise
 from mattergen_lite.model import CrystalDiffusion, read_config
 from mattergen_lite.properties import Conditions
 from mattergen_lite.request.targets import parse_targets
+from mattergen_lite.training import finetuning
 from mattergen_lite.training.finetuning import FinetuneOptions, run_config
 from mattergen_lite.training.finetuning import finetune as run
-from mattergen_lite.training.trainer import TrainingModule
+from mattergen_lite.training.module import TrainingModule
+from mattergen_lite.verbs.generate import generate
 
 QUICK = {"steps": 6, "batch_size": 8, "device": "cpu", "num_workers": 1}
 

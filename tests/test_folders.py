@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mattergen_lite.folders import atomic_path, claimed, claimed_file, remove
-from mattergen_lite.io.records import csv_cell, file_names
+from mattergen_lite.io.write import csv_cell, file_names
 
 
 def test_a_folder_is_held_by_one(tmp_path):

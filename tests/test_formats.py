@@ -14,7 +14,7 @@ from mattergen_lite.io.formats.cif import parse_cif
 from mattergen_lite.io.formats.extxyz import parse_extxyz
 from mattergen_lite.io.formats.poscar import parse_poscar
 from mattergen_lite.io.formats.symmetry import parse_operations, settings
-from mattergen_lite.io.records import read_structures
+from mattergen_lite.io.read import read_structures
 
 SAME = StructureMatcher(ltol=0.01, stol=0.02, angle_tol=0.5, scale=False)
 

@@ -20,7 +20,8 @@ from pymatgen.io.vasp import Poscar
 
 from mattergen_lite.config import RunConfig
 from mattergen_lite.io.formats.structures import MAX_ATOMS
-from mattergen_lite.io.records import read_structures, write_extxyz
+from mattergen_lite.io.read import read_structures
+from mattergen_lite.io.write import write_extxyz
 
 EXAMPLES = 60
 TIME_LIMIT = 10_000  # ms an example

@@ -12,7 +12,7 @@ from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.elements import element_mask
 from mattergen_lite.geometry import wrap_difference
-from mattergen_lite.io.records import from_structures, to_structures
+from mattergen_lite.io.tensors import from_structures, to_structures
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import CellChange, parse_host

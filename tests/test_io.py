@@ -15,16 +15,10 @@ from pymatgen.io.vasp import Poscar
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mattergen_lite.folders import atomic_path
-from mattergen_lite.io import records as io
-from mattergen_lite.io.records import (
-    file_names,
-    from_structures,
-    read_structures,
-    to_cif,
-    to_structures,
-    write_extxyz,
-    write_text,
-)
+from mattergen_lite.io import read as io
+from mattergen_lite.io.read import read_structures
+from mattergen_lite.io.tensors import from_structures, to_structures
+from mattergen_lite.io.write import file_names, to_cif, write_extxyz, write_text
 
 TIGHT = StructureMatcher(ltol=1e-3, stol=1e-3, angle_tol=0.01, scale=False, primitive_cell=False)
 

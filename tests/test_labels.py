@@ -8,10 +8,11 @@ import pytest
 from crystals import simple_compounds
 from labelled import mass, volume, write_csv, write_folder
 
-from mattergen_lite import finetune, steer
+from mattergen_lite import finetune
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.data.curation import write_table
+from mattergen_lite.data.canonical import write_table
 from mattergen_lite.data.labels import read_labelled
+from mattergen_lite.verbs.steer import steer
 
 
 def read(source, keep, name="mine", **options):

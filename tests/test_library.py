@@ -23,12 +23,15 @@ import pyarrow.parquet as pq
 import pytest
 from crystals import li3ps4, nacl, perovskite, rutile, triclinic
 
-from mattergen_lite import library_export, library_import, score
-from mattergen_lite.io.records import read_structures, write_extxyz
+from mattergen_lite import score
+from mattergen_lite.io.read import read_structures
+from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.library import optimade
 from mattergen_lite.library.entries import Entry
 from mattergen_lite.library.exchange import system_filter
 from mattergen_lite.library.optimade import from_optimade, to_optimade
+from mattergen_lite.verbs.library_export import library_export
+from mattergen_lite.verbs.library_import import library_import
 
 NAMES = ("salt", "titania", "sto", "lps", "skewed")
 

@@ -9,27 +9,22 @@ import torch
 from labelled import mass, write_csv
 from models import random_crystals, tiny_model
 
-from mattergen_lite import generate, steer
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.data.dataset import OrbitDataset, read_table
+from mattergen_lite.data.dataset import OrbitDataset
+from mattergen_lite.data.table import read_table
 from mattergen_lite.diffusion.joint import State, draw_noise
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, weights_hash
 from mattergen_lite.options.sampler import SamplerOptions
-from mattergen_lite.probe.probe import (
-    MAX_STEP,
-    Labels,
-    ModelIdentity,
-    Probe,
-    ProbeSteering,
-    Regression,
-    fit,
-    steering,
-)
+from mattergen_lite.probe.fit import Labels, fit
+from mattergen_lite.probe.guidance import MAX_STEP, ProbeSteering, steering
+from mattergen_lite.probe.probe import ModelIdentity, Probe, Regression
 from mattergen_lite.probe.regression import best_penalty, folds, held_out_predictions, ridge
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.sampling.sampler import Target, sample
+from mattergen_lite.verbs.generate import generate
+from mattergen_lite.verbs.steer import steer
 
 IDENTITY = ModelIdentity(checkpoint="mp", weights_sha256="0" * 64)
 

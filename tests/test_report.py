@@ -18,7 +18,8 @@ from crystals import nacl, nacl_primitive, quartz, rutile, single_atom, triclini
 from matplotlib.image import imread
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.io.records import StructureRecord, to_cif, write_text
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.io.write import to_cif, write_text
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs.report import write_report
 from mattergen_lite.scoring.candidate import Candidate

@@ -13,8 +13,8 @@ from pymatgen.core import Composition, Structure
 from sklearn.preprocessing import StandardScaler
 
 from mattergen_lite.benchmarking.protocols import COV_RECALL
-from mattergen_lite.data.curation import row_structure
-from mattergen_lite.data.dataset import EMBEDDED, read_table
+from mattergen_lite.data.canonical import row_structure
+from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.metrics import coverage as module

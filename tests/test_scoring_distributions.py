@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from pymatgen.core import Structure
 
-from mattergen_lite.data.dataset import EMBEDDED, embedded_crystals, read_table
+from mattergen_lite.data.crystals import embedded_crystals
+from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.scoring.metrics.distributions import distances
 
 

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from mattergen_lite.data.dataset import EMBEDDED, embedded_crystals, read_table
+from mattergen_lite.data.crystals import embedded_crystals
+from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.properties import Property
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.scoring.candidate import Candidate, Outcome

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from ase.data import covalent_radii
 
-from mattergen_lite.data.dataset import embedded_crystals
+from mattergen_lite.data.crystals import embedded_crystals
 from mattergen_lite.elements import atomic_number, element_descriptors
 from mattergen_lite.sampling.substitution import NUM_NEAREST, nearest_elements, records, substituted
 from mattergen_lite.scoring.criteria.symmetry import space_group

@@ -12,8 +12,9 @@ from models import POLAR, SITES, fit, random_crystals, random_orbits, random_p1,
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.data.curation import row_structure
-from mattergen_lite.data.dataset import OrbitDataset, read_table
+from mattergen_lite.data.canonical import row_structure
+from mattergen_lite.data.dataset import OrbitDataset
+from mattergen_lite.data.table import read_table
 from mattergen_lite.data.views import without_symmetry
 from mattergen_lite.diffusion import coordinates
 from mattergen_lite.diffusion.joint import State
@@ -24,7 +25,7 @@ from mattergen_lite.geometry import (
     wrapped_normal_displacement,
     wrapped_normal_scale,
 )
-from mattergen_lite.io.records import build_structure
+from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.symmetry.orbits import Orbits, find_orbits
 from mattergen_lite.symmetry.space_groups import space_group
 from mattergen_lite.symmetry.subgroups import (

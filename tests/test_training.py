@@ -14,26 +14,22 @@ from crystals import nacl, rutile
 
 from mattergen_lite.config import LossConfig, OptimizerConfig, RunConfig
 from mattergen_lite.crystal import Share
-from mattergen_lite.data.curation import canonical_crystal, prepare
-from mattergen_lite.data.dataset import OrbitDataset, read_table
+from mattergen_lite.data.canonical import canonical_crystal
+from mattergen_lite.data.dataset import OrbitDataset
+from mattergen_lite.data.prepare import prepare
+from mattergen_lite.data.table import read_table
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.geometry import wrap_difference
-from mattergen_lite.io.records import to_structures
+from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion, read_weights
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.properties import Conditions
 from mattergen_lite.request.constraints import Constraints
 from mattergen_lite.sampling.sampler import Target, sample
-from mattergen_lite.training.trainer import (
-    drop_conditions,
-    learning_rate_factor,
-    newest_checkpoint,
-    read_metrics,
-    reduced_views,
-    train,
-    vary,
-)
+from mattergen_lite.training.export import newest_checkpoint, read_metrics
+from mattergen_lite.training.module import drop_conditions, learning_rate_factor, vary
+from mattergen_lite.training.trainer import reduced_views, train
 
 # Lightning itself imports some of these where they are installed; what counts is what we import.
 BARE_NODE = """
@@ -326,7 +322,7 @@ import sys
 sys.path.insert(0, {tests!r})
 import torch
 from models import random_crystals, tiny_model
-from mattergen_lite.training.trainer import compile_blocks
+from mattergen_lite.training.module import compile_blocks
 
 model = tiny_model()
 del model.denoiser.blocks[1:]

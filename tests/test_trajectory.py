@@ -8,7 +8,7 @@ from models import tiny_model
 from PIL import Image
 
 from mattergen_lite.drafting.drafting import Drafting
-from mattergen_lite.io.records import to_cif, write_text
+from mattergen_lite.io.write import to_cif, write_text
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import parse_host

@@ -22,7 +22,7 @@ from pydantic import TypeAdapter
 
 from mattergen_lite.campaign.plan import Unit
 from mattergen_lite.folders import atomic_path
-from mattergen_lite.io.records import structure_to_json
+from mattergen_lite.io.tensors import structure_to_json
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate, Outcome
 from mattergen_lite.scoring.criteria.credibility import Credibility

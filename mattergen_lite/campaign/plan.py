@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mattergen_lite.config import CampaignConfig
-from mattergen_lite.io.records import Document, iter_documents, write_text
+from mattergen_lite.io.read import iter_documents
+from mattergen_lite.io.records import Document
+from mattergen_lite.io.write import write_text
 from mattergen_lite.model import find_checkpoint
 
 MANIFEST = "campaign.json"

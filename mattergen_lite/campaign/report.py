@@ -11,7 +11,7 @@ from mattergen_lite.campaign.plan import Plan
 from mattergen_lite.campaign.shortlist import best_candidates
 from mattergen_lite.campaign.status import progress
 from mattergen_lite.campaign.work import judge_options
-from mattergen_lite.io.records import write_csv
+from mattergen_lite.io.write import write_csv
 from mattergen_lite.options.judge import ShortlistOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs.results import (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mattergen_lite.campaign.parts import Receipt, receipts
 from mattergen_lite.campaign.plan import Plan, Unit, read_manifest
-from mattergen_lite.io.records import write_text
+from mattergen_lite.io.write import write_text
 from mattergen_lite.scoring.metrics.funnel import Funnel
 
 REFUSED = "refused"  # units that were set aside, a file with the reason each

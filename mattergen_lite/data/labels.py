@@ -17,9 +17,10 @@ import pyarrow.parquet as pq
 from torch import nn
 
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.data.curation import CORE_SCHEMA, prepare
-from mattergen_lite.data.dataset import read_table, table_path
-from mattergen_lite.io.records import check_size, check_unique_columns
+from mattergen_lite.data.canonical import CORE_SCHEMA
+from mattergen_lite.data.prepare import prepare
+from mattergen_lite.data.table import read_table, table_path
+from mattergen_lite.io.read import check_size, check_unique_columns
 
 MIN_LABELS = 20
 VAL_FRACTION = 0.15  # of crystals that come without a split

@@ -13,7 +13,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite.campaign.parts import part_paths
 from mattergen_lite.campaign.plan import MANIFEST
-from mattergen_lite.io.records import structure_from_json
+from mattergen_lite.io.tensors import structure_from_json
 from mattergen_lite.runs.results import RECORD, read_run
 from mattergen_lite.scoring.score import Cell
 

@@ -10,7 +10,9 @@ from tqdm import tqdm
 
 from mattergen_lite.elements import atomic_number
 from mattergen_lite.folders import atomic_path
-from mattergen_lite.io.records import StructureRecord, structure_to_json, write_csv
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.io.tensors import structure_to_json
+from mattergen_lite.io.write import write_csv
 from mattergen_lite.library.ase_database import write_database
 from mattergen_lite.library.entries import entries
 from mattergen_lite.library.materials_project import FIELDS, read_materials_project

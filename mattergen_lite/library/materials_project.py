@@ -3,7 +3,8 @@
 import os
 from collections.abc import Iterator, Sequence
 
-from mattergen_lite.io.records import StructureRecord, build_structure
+from mattergen_lite.io.formats.structures import build_structure
+from mattergen_lite.io.records import StructureRecord
 
 KEY = "MP_API_KEY"  # environment variable: a key on a command line ends up in records
 FIELDS = ("energy_above_hull", "formation_energy_per_atom", "band_gap")

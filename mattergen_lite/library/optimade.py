@@ -21,12 +21,13 @@ from numpy.linalg import LinAlgError
 from mattergen_lite.elements import atomic_number
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.io.formats.structures import (
+    build_structure,
     check_count,
     check_isotope,
     check_lattice,
     check_periodic,
 )
-from mattergen_lite.io.records import StructureRecord, build_structure, shown_name
+from mattergen_lite.io.records import StructureRecord, shown_name
 from mattergen_lite.library.entries import Entry
 from mattergen_lite.scoring.score import Cell
 

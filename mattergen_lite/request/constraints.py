@@ -13,11 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mattergen_lite.elements import (
-    atomic_number,
-    element_mask,
-    parse_elements,
-)
+from mattergen_lite.elements import atomic_number, element_mask, parse_elements
 from mattergen_lite.request.host import Host
 from mattergen_lite.request.targets import parse_range
 from mattergen_lite.shapes import Bool

@@ -17,7 +17,7 @@ from torch import Tensor
 from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.elements import symbols
 from mattergen_lite.geometry import canonical_orientation, wrap
-from mattergen_lite.io.records import read_structures
+from mattergen_lite.io.read import read_structures
 from mattergen_lite.request.targets import parse_range
 from mattergen_lite.shapes import Bool, Float, Int
 

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mattergen_lite.data.curation import draw_elements
+from mattergen_lite.data.describe import draw_elements
 from mattergen_lite.elements import symbols
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.runs.phase_diagram import DRAWABLE, Placed, draw_phase_diagram

@@ -25,23 +25,12 @@ import pyarrow.parquet as pq
 from pymatgen.core import Structure
 from tqdm import tqdm
 
-from mattergen_lite.data.dataset import embedded_crystals
+from mattergen_lite.data.crystals import embedded_crystals
 from mattergen_lite.folders import atomic_path, remove
-from mattergen_lite.io.records import (
-    PARSE_MEMORY_LIMIT,
-    PARSE_TIME_LIMIT,
-    Cif,
-    Document,
-    StructureRecord,
-    file_names,
-    iter_documents,
-    parse_document,
-    read_structures,
-    to_cif,
-    write_csv,
-    write_extxyz,
-    write_text,
-)
+from mattergen_lite.io.parse import PARSE_MEMORY_LIMIT, PARSE_TIME_LIMIT, parse_document
+from mattergen_lite.io.read import iter_documents, read_structures
+from mattergen_lite.io.records import Document, StructureRecord
+from mattergen_lite.io.write import Cif, file_names, to_cif, write_csv, write_extxyz, write_text
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.runs.report import FIGURES, REPORT, write_report

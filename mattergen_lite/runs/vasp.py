@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mattergen_lite.folders import atomic_path
-from mattergen_lite.io.records import build_structure, file_names
+from mattergen_lite.io.formats.structures import build_structure
+from mattergen_lite.io.write import file_names
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -13,7 +13,9 @@ from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, model_provenance, weights_hash
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
-from mattergen_lite.probe.probe import Oracle, Probe, asked_for, oracles, steering
+from mattergen_lite.probe.guidance import steering
+from mattergen_lite.probe.oracles import Oracle, asked_for, oracles
+from mattergen_lite.probe.probe import Probe
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import parse_host
 from mattergen_lite.request.targets import PropertyTarget, parse_targets

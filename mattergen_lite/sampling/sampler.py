@@ -16,10 +16,11 @@ from mattergen_lite.crystal import CrystalBatch, concatenate
 from mattergen_lite.diffusion.joint import State
 from mattergen_lite.drafting.draft import Draft, DraftBatch
 from mattergen_lite.drafting.drafting import Drafting
-from mattergen_lite.io.records import LearnedValue, StructureRecord, to_structures
+from mattergen_lite.io.records import LearnedValue, StructureRecord
+from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.options.sampler import SamplerOptions
-from mattergen_lite.probe.probe import Oracle
+from mattergen_lite.probe.oracles import Oracle
 from mattergen_lite.properties import Conditions
 from mattergen_lite.request.targets import (
     PropertyTarget,

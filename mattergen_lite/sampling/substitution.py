@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from ase.data import covalent_radii
 
-from mattergen_lite.data.dataset import CrystalDataset, embedded_crystals
+from mattergen_lite.data.crystals import CrystalDataset, embedded_crystals
 from mattergen_lite.elements import element_descriptors
-from mattergen_lite.io.records import StructureRecord, build_structure
+from mattergen_lite.io.formats.structures import build_structure
+from mattergen_lite.io.records import StructureRecord
 
 NUM_NEAREST = 6  # elements that may take the place of one
 MAX_E_ABOVE_HULL = 0.1  # eV/atom, of the known crystals

@@ -18,7 +18,7 @@ from mpl_toolkits.mplot3d import Axes3D
 
 from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.geometry import cell_volume, wrap_difference
-from mattergen_lite.io.records import to_structures
+from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.sampling.sampler import Target, follow

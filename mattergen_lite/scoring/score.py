@@ -12,7 +12,8 @@ from functools import partial
 from pydantic import TypeAdapter
 from pymatgen.core import Structure
 
-from mattergen_lite.io.records import StructureRecord, build_structure
+from mattergen_lite.io.formats.structures import build_structure
+from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Failure, attempt
 from mattergen_lite.scoring.criteria.credibility import Credibility, credibility, with_novelty
 from mattergen_lite.scoring.criteria.neutrality import Neutrality, neutrality

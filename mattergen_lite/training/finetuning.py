@@ -31,9 +31,10 @@ from mattergen_lite.config import (
     RunConfig,
     TrainerConfig,
 )
-from mattergen_lite.data.curation import CORE_SCHEMA, write_table
-from mattergen_lite.data.dataset import EMBEDDED, OrbitDataset, read_table
+from mattergen_lite.data.canonical import CORE_SCHEMA, write_table
+from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.labels import MIN_LABELS, LabelledCrystals
+from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.model import CrystalDiffusion, pick_device, read_config
 from mattergen_lite.shapes import Bool
 from mattergen_lite.training.trainer import train

@@ -10,7 +10,7 @@ from mattergen_lite.options.judge import BuiltInPotential, JudgeOptions
 from mattergen_lite.verbs.workspace import judging_in
 
 if TYPE_CHECKING:
-    from mattergen_lite.benchmarking.benchmark import Benchmarked
+    from mattergen_lite.benchmarking.comparison import Benchmarked
 
 ProtocolName = Literal["cdvae", "mattergen", "lemat", "crystalite", "csp", "conditional"]
 
@@ -57,9 +57,10 @@ def benchmark(
         ValueError: If a source or an option does not fit the protocol; nothing is written then.
     """
     with judging_in(out, num_workers) as pool:
-        from mattergen_lite.benchmarking.benchmark import RESULT, BenchmarkOptions, parse_sets
         from mattergen_lite.benchmarking.benchmark import benchmark as run
+        from mattergen_lite.benchmarking.comparison import RESULT
         from mattergen_lite.benchmarking.protocols import protocol_named
+        from mattergen_lite.benchmarking.sets import BenchmarkOptions, parse_sets
         from mattergen_lite.model import pick_device
 
         if (out / RESULT).exists() and not overwrite:

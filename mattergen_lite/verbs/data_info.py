@@ -7,7 +7,7 @@ from mattergen_lite.folders import claimed_file
 from mattergen_lite.options.flat import flat
 
 if TYPE_CHECKING:
-    from mattergen_lite.data.curation import DatasetInfo
+    from mattergen_lite.data.describe import DatasetInfo
 
 
 @flat
@@ -21,7 +21,7 @@ def data_info(table: str = "embedded", /, *, png: Path | None = None) -> "Datase
     Raises:
         ValueError: If the table is missing or is not a crystal table.
     """
-    from mattergen_lite.data.curation import describe
+    from mattergen_lite.data.describe import describe
 
     info = describe(table)
     if png is not None:

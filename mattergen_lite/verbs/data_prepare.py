@@ -9,7 +9,7 @@ from mattergen_lite.options.flat import flat
 from mattergen_lite.verbs.workspace import cores
 
 if TYPE_CHECKING:
-    from mattergen_lite.data.curation import PrepareReport
+    from mattergen_lite.data.prepare import PrepareReport
 
 
 @flat
@@ -42,7 +42,7 @@ def data_prepare(
     Raises:
         ValueError: If the source holds no usable structure; nothing is written then.
     """
-    from mattergen_lite.data.curation import prepare
+    from mattergen_lite.data.prepare import prepare
 
     with claimed_file(out):
         return prepare(

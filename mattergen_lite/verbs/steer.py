@@ -54,7 +54,8 @@ def steer(
     from mattergen_lite.config import PropertyConfig
     from mattergen_lite.data.labels import read_labelled
     from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
-    from mattergen_lite.probe.probe import CONFIG, Labels, ModelIdentity, fit
+    from mattergen_lite.probe.fit import Labels, fit
+    from mattergen_lite.probe.probe import CONFIG, ModelIdentity
     from mattergen_lite.training.finetuning import fits
 
     with claimed(out):

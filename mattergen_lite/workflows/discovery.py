@@ -25,19 +25,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pydantic import TypeAdapter
 
-from mattergen_lite.data.curation import canonical_rows, table_from_rows
-from mattergen_lite.data.curation import write_table as write_crystals
+from mattergen_lite.data.canonical import table_from_rows
+from mattergen_lite.data.canonical import write_table as write_crystals
+from mattergen_lite.data.prepare import canonical_rows
 from mattergen_lite.folders import atomic_path
-from mattergen_lite.io.records import Document, read_structures, structure_to_json
+from mattergen_lite.io.read import read_structures
+from mattergen_lite.io.records import Document
+from mattergen_lite.io.tensors import structure_to_json
 from mattergen_lite.model import read_config
 from mattergen_lite.runs.figures import BLUE, DOTS_PER_INCH, GREY, ORANGE
-from mattergen_lite.runs.results import (
-    FRAMES,
-    RECORD,
-    RELAXED_FRAMES,
-    write_json,
-    write_table,
-)
+from mattergen_lite.runs.results import FRAMES, RECORD, RELAXED_FRAMES, write_json, write_table
 from mattergen_lite.training.finetuning import FinetuneOptions, base_loss, reinforce
 
 SETTINGS, STATISTICS, FOUND = "settings.json", "round.json", "found.parquet"

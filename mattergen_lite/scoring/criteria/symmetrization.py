@@ -22,7 +22,7 @@ import numpy as np
 import spglib
 from pymatgen.core import Structure
 
-from mattergen_lite.io.records import build_structure
+from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, symmetry_dataset
 from mattergen_lite.shapes import Float, Int
 

@@ -26,7 +26,8 @@ import numpy as np
 from pydantic import PlainSerializer, PlainValidator
 from pymatgen.core import Structure
 
-from mattergen_lite.io.records import build_structure, structure_from_json, structure_to_json
+from mattergen_lite.io.formats.structures import build_structure
+from mattergen_lite.io.tensors import structure_from_json, structure_to_json
 from mattergen_lite.scoring.criteria.symmetrization import (
     Symmetrized,
     SymmetryProjection,

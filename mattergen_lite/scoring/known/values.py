@@ -5,7 +5,7 @@ from functools import cache
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mattergen_lite.data.dataset import EMBEDDED, read_table, table_path
+from mattergen_lite.data.table import EMBEDDED, read_table, table_path
 
 
 def known_value(material_id: str, name: str) -> float | None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import torch
 from scipy.stats import wasserstein_distance
 
-from mattergen_lite.data.dataset import CrystalDataset, element_sets
+from mattergen_lite.data.crystals import CrystalDataset
+from mattergen_lite.data.dataset import element_sets
 from mattergen_lite.shapes import Bool
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from mattergen_lite.data.dataset import CrystalDataset, element_sets
+from mattergen_lite.data.crystals import CrystalDataset
+from mattergen_lite.data.dataset import element_sets
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.oracles import is_met

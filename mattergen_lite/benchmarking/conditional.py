@@ -1,0 +1,65 @@
+"""Property targets: hit rates and errors of the targets of runs."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from mattergen_lite.benchmarking.comparison import Line
+from mattergen_lite.benchmarking.sets import BenchmarkOptions, run_table
+from mattergen_lite.runs.results import Row
+from mattergen_lite.scoring.execution.journal import Journal
+
+
+def conditional(
+    sets: Mapping[str, Path], options: BenchmarkOptions, journal: Journal
+) -> list[Line]:
+    """A line for every target of every run."""
+    return [line for name, source in sets.items() for line in _target_lines(name, source)]
+
+
+def _target_lines(name: str, source: Path) -> list[Line]:
+    """A line for every target of a run.
+
+    Raises:
+        ValueError: If the source is no run, or one without targets.
+    """
+    summary = source / "summary.json"
+    targets = json.loads(summary.read_text()).get("targets") if summary.exists() else None
+    if not targets:
+        raise ValueError(f"{source} has no targets: expected a folder of `generate --condition`")
+    rows = pq.read_table(run_table(source)).to_pylist()
+    return [
+        Line(
+            name=f"{name}: {one['target']}",
+            num=one["num_measured"],
+            judged_by="oracles of the run",
+            values={
+                "rate": one["rate"],
+                "base_rate": one["base_rate"],
+                "enrichment": one["rate"] / one["base_rate"]
+                if one["base_rate"] and one["rate"] is not None
+                else None,
+                "mae": mean_error(rows, one["target"]),
+            },
+            source=str(source),
+        )
+        for one in targets
+    ]
+
+
+def mean_error(rows: Sequence[Row], name: str) -> float | None:
+    """Mean absolute difference of numbers asked and found; None if they are no numbers."""
+    pairs = [
+        (row.get(f"target_{name}"), row.get(f"{how}_{name}"))
+        for row in rows
+        for how in ("measured", "predicted")
+    ]
+    errors = [
+        abs(measured - asked)
+        for asked, measured in pairs
+        if isinstance(asked, float) and isinstance(measured, float) and math.isfinite(measured)
+    ]
+    return sum(errors) / len(errors) if errors else None

@@ -1,0 +1,157 @@
+"""De novo generation: validity, distributions, coverage and S.U.N. of sets of crystals."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from mattergen_lite.benchmarking.comparison import Line, Values
+from mattergen_lite.benchmarking.protocols import TRAINING, Protocol
+from mattergen_lite.benchmarking.sets import BenchmarkOptions, CrystalSet, judged
+from mattergen_lite.data.crystals import embedded_crystals
+from mattergen_lite.data.table import embedded_table
+from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.scoring.criteria.novelty import Novelty, novelty
+from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.known.reference import Reference
+from mattergen_lite.scoring.metrics.coverage import (
+    FINGERPRINT,
+    coverage,
+    has_matminer,
+    known_fingerprints,
+)
+from mattergen_lite.scoring.metrics.distributions import distances
+
+# The probabilities that the judge states, by threshold in eV/atom.
+_PROBABILITIES = {0.0: "probability_stable", 0.1: "probability_metastable"}
+
+
+def de_novo(sets: Mapping[str, Path], options: BenchmarkOptions, journal: Journal) -> list[Line]:
+    """A line for every set."""
+    known = known_structures(options.protocol.novel_against)
+    lines = []
+    for name, source in sets.items():
+        crystals = CrystalSet.read(judged(name, source, options, journal.pool))
+        lines.append(
+            Line(
+                name=name,
+                num=len(crystals.rows),
+                judged_by=crystals.judged_by if options.protocol.relaxed else "",
+                values=de_novo_figures(crystals, options.protocol, known, journal),
+                source=str(source),
+            )
+        )
+    return lines
+
+
+def known_structures(name: str | None) -> Reference | None:
+    """What crystals have to differ from to be novel."""
+    if name is None:
+        return None
+    if name != TRAINING:
+        return Reference.embedded()
+    table = pq.read_table(embedded_table(), filters=[("split", "==", "train")])
+    return Reference.from_table(table, name=TRAINING)
+
+
+def de_novo_figures(
+    crystals: CrystalSet, protocol: Protocol, known: Reference | None, journal: Journal
+) -> Values:
+    """Figures of a set of crystals: shares of all of them, distances, coverage, displacement.
+
+    Args:
+        crystals: Judged crystals.
+        protocol: Its thresholds.
+        known: What is not novel; None if the protocol does not ask.
+        journal: Processes to compare structures in, and what is known of them already.
+    """
+    structure_valid = crystals.column("structure_valid") == 1
+    composition_valid = crystals.column("composition_valid") == 1
+    values: Values = {
+        "structure_valid": _share(structure_valid),
+        "composition_valid": _share(composition_valid),
+        "valid": _share(structure_valid & composition_valid),
+    }
+    if protocol.w1_over is not None:
+        valid = structure_valid & composition_valid
+        values |= _w1(crystals, valid if protocol.w1_over == "valid" else np.ones_like(valid))
+    if protocol.coverage:
+        values |= _coverage(crystals, journal)
+    if known is not None:
+        unique, novel = _unique_and_novel(crystals, protocol, known, journal.pool)
+        values |= {
+            "unique": _share(unique),
+            "novel": _share(novel),
+            "unique_and_novel": _share(unique & novel),
+        } | _stability(crystals, protocol, unique & novel)
+    return values
+
+
+def _share(passes: np.ndarray) -> float:
+    return float(passes.mean())
+
+
+def _w1(crystals: CrystalSet, which: np.ndarray) -> Values:
+    """Distances of distributions, over the crystals that have a density."""
+    densities = crystals.column("density")
+    rows = np.flatnonzero(which & np.isfinite(densities))
+    if not len(rows):
+        return {"w1_density": None, "w1_n_ary": None}
+    found = distances(
+        densities[rows].tolist(),
+        [crystals.rows[row]["chemical_system"].count("-") + 1 for row in rows],
+        embedded_crystals("test"),
+    )
+    return {"w1_density": found.density, "w1_n_ary": found.n_ary}
+
+
+def _coverage(crystals: CrystalSet, journal: Journal) -> Values:
+    """COV-R and COV-P over all crystals; None without matminer."""
+    if not has_matminer():
+        return {"cov_recall": None, "cov_precision": None}
+    answers = journal.ask(FINGERPRINT, [one for one in crystals.raw if one is not None])
+    found = [None if isinstance(one, Failure) else one for one in answers]
+    unread = [None] * (len(crystals.rows) - len(found))
+    covered = coverage([*found, *unread], known_fingerprints())
+    return {"cov_recall": covered.recall, "cov_precision": covered.precision}
+
+
+def _unique_and_novel(
+    crystals: CrystalSet, protocol: Protocol, known: Reference, pool: Pool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which crystals are the first of their kind and which equal no known one.
+
+    They come best first, so that of equal crystals the most stable one counts.
+    """
+    structures = crystals.relaxed if protocol.compared == "relaxed" else crystals.raw
+    there = [index for index, one in enumerate(structures) if one is not None]
+    names = [str(crystals.rows[index]["name"]) for index in there]
+    found = novelty([structures[index] for index in there], names, reference=known, pool=pool)
+    unique, novel = (np.zeros(len(structures), dtype=bool) for _ in range(2))
+    for index, one in zip(there, found, strict=True):
+        if isinstance(one, Novelty):  # where comparing broke, nothing is known
+            unique[index], novel[index] = one.is_unique, bool(one.is_novel)
+    return unique, novel
+
+
+def _stability(crystals: CrystalSet, protocol: Protocol, new: np.ndarray) -> Values:
+    """Shares of stable crystals, counted with the potential and expected of DFT."""
+    raw = crystals.column("e_above_hull_raw")
+    rmsd = crystals.column("rmsd")
+    moved = rmsd[np.isfinite(rmsd)]
+    values: Values = {"rmsd": float(moved.mean()) if len(moved) else None}
+    for name, sun, threshold in (
+        ("stable", "sun", protocol.stable_below),
+        ("metastable", "msun", protocol.metastable_below),
+    ):
+        if threshold is not None:
+            stable = raw <= threshold
+            expected = np.nan_to_num(crystals.column(_PROBABILITIES[threshold]))
+            values |= {
+                name: _share(stable),
+                f"expected_{name}": _share(expected),
+                sun: _share(stable & new),
+                f"expected_{sun}": _share(expected * new),
+            }
+    return values

@@ -1,0 +1,44 @@
+"""Crystal structure prediction: how many known structures are found."""
+
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from pathlib import Path
+
+from pymatgen.core import Structure
+
+from mattergen_lite.benchmarking.comparison import Line
+from mattergen_lite.benchmarking.sets import BenchmarkOptions, is_run, structure_file
+from mattergen_lite.io.read import read_structures
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.processes import Failure, attempt
+from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.metrics.prediction import predicted
+from mattergen_lite.scoring.score import ordered_structure
+
+
+def prediction(sets: Mapping[str, Path], options: BenchmarkOptions, journal: Journal) -> list[Line]:
+    """A line for every set against the same known structures."""
+    truths = [one for one in _ordered(read_structures(options.truth)) if one is not None]
+    lines = []
+    for name, source in sets.items():
+        records = islice(read_structures(structure_file(source)), options.limit)
+        found = predicted(_ordered(records), truths, pool=journal.pool, ordered=not is_run(source))
+        lines.append(
+            Line(
+                name=name,
+                num=found.num_known,
+                judged_by=f"paired by {found.paired}, {found.num_samples} samples",
+                values={f.name: getattr(found, f.name) for f in options.protocol.figures},
+                source=str(source),
+            )
+        )
+    return lines
+
+
+def _ordered(records: Iterable[StructureRecord]) -> list[Structure | None]:
+    """Bare structures, None where one cannot be read or is disordered."""
+    read = (
+        Failure(one.error) if one.structure is None else attempt(ordered_structure, one.structure)
+        for one in records
+    )
+    return [None if isinstance(one, Failure) else one for one in read]

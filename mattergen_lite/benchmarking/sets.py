@@ -1,0 +1,184 @@
+"""Sets of crystals: the folders of runs, or structures that are judged first."""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+from pymatgen.core import Structure
+
+from mattergen_lite.benchmarking.protocols import Protocol
+from mattergen_lite.io.read import read_structures
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.processes import Pool
+from mattergen_lite.runs.results import (
+    FRAMES,
+    RECORD,
+    RELAXED_FRAMES,
+    JudgeOptions,
+    Row,
+    Stopwatch,
+    judge_and_write,
+)
+from mattergen_lite.scoring.execution.journal import structure_identity
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkOptions:
+    """How sets are judged and compared."""
+
+    protocol: Protocol
+    out: Path
+    potential: str = "7net-l3i5"  # decides about stability
+    device: str = "cpu"
+    limit: int | None = None  # of the structures of a set, the first ones
+    truth: Path | None = None  # known structures that are to be predicted
+
+    def check(self, sets: Mapping[str, Path]) -> None:
+        """Refuse what cannot be done, before anything is done.
+
+        Raises:
+            ValueError: If a source is missing, or options do not fit the protocol.
+        """
+        for name, source in sets.items():
+            if not source.exists():
+                raise ValueError(f"{name}: {source} does not exist")
+            if self.limit is not None and is_run(source):
+                raise ValueError(
+                    f"limit is {self.limit}, but {source} is a run, whose crystals are in the order"
+                    " of their rank: expected no limit, or the structures themselves"
+                )
+        is_prediction = self.protocol.kind == "prediction"
+        if is_prediction != (self.truth is not None):
+            wanted = "the known structures" if is_prediction else "no --truth"
+            raise ValueError(f"truth is {self.truth}: protocol {self.protocol.name} takes {wanted}")
+        if self.truth is not None and not self.truth.exists():
+            raise ValueError(f"truth {self.truth} does not exist")
+
+
+def is_run(source: Path) -> bool:
+    """Whether a path is the folder of an earlier run."""
+    return (source / RECORD).exists()
+
+
+def parse_sets(source: Path, beside: Sequence[str]) -> dict[str, Path]:
+    """Sets by name, the source first; the others come as name=path.
+
+    Raises:
+        ValueError: If one has no name that a folder can have, or a name comes twice.
+    """
+    whole = source.resolve()  # "." has no name
+    sets = {whole.name if source.is_dir() else whole.stem: source}
+    for text in beside:
+        name, sign, path = text.partition("=")
+        if not (name and sign and path) or "/" in name:
+            raise ValueError(f"beside is {text!r}: expected name=path")
+        if name in sets:
+            raise ValueError(f"two sets are called {name!r}: expected different names")
+        sets[name] = Path(path)
+    return sets
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrystalSet:
+    """A set of judged crystals, a row of the judge's table and two structures each."""
+
+    rows: Sequence[Row]
+    raw: Sequence[Structure | None]  # None where it could not be read
+    relaxed: Sequence[Structure | None] = field(default=())  # likewise
+
+    @classmethod
+    def read(cls, folder: Path) -> "CrystalSet":
+        """The set that a run has left in its folder.
+
+        Raises:
+            ValueError: If table and structures do not fit together.
+        """
+        rows = pq.read_table(run_table(folder)).to_pylist()
+        return cls(
+            rows=rows,
+            raw=_placed(folder / FRAMES, [row["error"] is None for row in rows]),
+            relaxed=_placed(
+                folder / RELAXED_FRAMES, [row.get("relaxed_cif") is not None for row in rows]
+            ),
+        )
+
+    def column(self, name: str) -> np.ndarray:
+        """Numbers of a column, NaN where there is none."""
+        values = [row.get(name) for row in self.rows]
+        return np.array([math.nan if value is None else value for value in values], dtype=float)
+
+    @property
+    def judged_by(self) -> str:
+        """Who relaxed and who decided."""
+        names = {
+            f"{row['relaxed_with']} relaxes, {row['potential']} decides, Materials Project hull"
+            for row in self.rows
+            if row["potential"]
+        }
+        return ", ".join(sorted(names))
+
+
+def run_table(folder: Path) -> Path:
+    """The table of a run.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    for name in ("candidates.parquet", "scores.parquet"):
+        if (folder / name).exists():
+            return folder / name
+    raise ValueError(f"{folder} holds no candidates.parquet or scores.parquet")
+
+
+def _placed(frames: Path, present: Sequence[bool]) -> list[Structure | None]:
+    """Structures of a file at the places of the rows they belong to."""
+    found = [one.structure for one in read_structures(frames)] if any(present) else []
+    if len(found) != sum(present):
+        raise ValueError(f"{frames} holds {len(found)} structures: expected {sum(present)}")
+    structures = iter(found)
+    return [next(structures) if there else None for there in present]
+
+
+def judged(name: str, source: Path, options: BenchmarkOptions, pool: Pool) -> Path:
+    """Folder with the judgement of a set: its own if it is a run, else one that is made here."""
+    if is_run(source) and (not options.protocol.relaxed or (source / RELAXED_FRAMES).exists()):
+        return source
+    records = list(islice(read_structures(structure_file(source)), options.limit))
+    folder = options.out / "judged" / name
+    asked = {
+        "relax": options.protocol.relaxed,
+        "potential": options.potential,
+        "structures_sha256": digest(records),
+    }
+    if is_run(folder) and json.loads((folder / RECORD).read_text())["arguments"] == asked:
+        return folder
+    judging = JudgeOptions(
+        relax=options.protocol.relaxed,
+        potential=options.potential,
+        second_opinion=None,
+        device=options.device,
+    )
+    judging.check()
+    provenance = {"verb": "benchmark", "arguments": asked}
+    judge_and_write([records], folder / "scores.csv", Stopwatch(), provenance, judging, pool)
+    return folder
+
+
+def structure_file(source: Path) -> Path:
+    """Where the structures of a source are: a run has every crystal several times."""
+    return source / FRAMES if is_run(source) else source
+
+
+def digest(records: Sequence[StructureRecord]) -> str:
+    """Changes with any structure of a set."""
+    parts = [
+        f"{one.name!r} {one.error if one.structure is None else structure_identity(one.structure)}"
+        for one in records
+    ]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -1,0 +1,334 @@
+"""Files -> documents: one text or table row per structure, from any source.
+
+Zip files are read in memory: nothing is unpacked to disk.
+"""
+
+import json
+import re
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from io import TextIOWrapper
+from itertools import chain, count, islice
+from pathlib import Path, PurePath
+from typing import IO, TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from mattergen_lite.io.formats.extxyz import comment_values
+from mattergen_lite.io.formats.structures import MAX_ATOMS
+from mattergen_lite.io.parse import one_line, parse_document
+from mattergen_lite.io.records import (
+    NAME_COLUMNS,
+    STRUCTURE_COLUMNS,
+    Document,
+    Format,
+    StructureRecord,
+    row_name,
+    shown_name,
+)
+
+if TYPE_CHECKING:
+    pass
+
+ACCEPTED = (
+    "expected a folder or zip of CIF, POSCAR/.vasp or (ext)xyz files, one such file, a csv or "
+    "parquet table with a column `cif`, `structure` or `cif_string`, a csv with a column `file` or "
+    "`cif` that names such files, a crystal table, or pymatgen JSON"
+)
+FILE_COLUMNS = ("file", "filename", "cif_file")  # of a csv that lies in the folder of its files
+MAX_CHARACTERS = 16 * 2**20  # of one CIF or POSCAR
+MAX_LINE = 100_000  # characters of a line of xyz
+MAX_TABLE = 2**31 - 1  # bytes of a csv or JSON file
+MAX_COMPRESSION = 100  # of a zip entry above MAX_CHARACTERS, beyond which it is a bomb
+_SUFFIXES: dict[str, Format] = {
+    ".cif": "cif",
+    ".vasp": "poscar",
+    ".poscar": "poscar",
+    ".xyz": "extxyz",
+    ".extxyz": "extxyz",
+}
+
+
+def read_structures(path: str | Path) -> Iterator[StructureRecord]:
+    """Read structures from whatever `path` is, one record each, lazily.
+
+    Raises:
+        ValueError: If the path does not exist, is of an unknown kind or holds no structures.
+    """
+    return map(parse_document, iter_documents(path))
+
+
+def iter_documents(path: str | Path) -> Iterator[Document]:
+    """Cut a source into one document per structure.
+
+    Raises:
+        ValueError: If the path does not exist, is of an unknown kind or holds no structures.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist: {ACCEPTED}")
+    documents = _documents(path)
+    first = next(documents, None)
+    if first is None:
+        raise ValueError(f"{path} holds no structures: {ACCEPTED}")
+    return chain([first], documents)
+
+
+def _documents(path: Path) -> Iterator[Document]:
+    containers: dict[str, Callable[[Path], Iterator[Document]]] = {
+        ".zip": _zip_documents,
+        ".csv": _csv_documents,
+        ".parquet": _parquet_documents,
+        ".json": _json_documents,
+    }
+    if path.is_dir():
+        return _folder_documents(path)
+    if path.suffix.lower() in containers:
+        return containers[path.suffix.lower()](path)
+    if _file_format(path.name) is None:
+        raise ValueError(f"{path} is of an unknown kind: {ACCEPTED}")
+    return _file_documents(shown_name(path.name), lambda: path.open("rb"))
+
+
+def _file_format(name: str) -> Format | None:
+    """Format by file name; None for files that hold no structure, hidden ones included."""
+    pure = PurePath(name)
+    if any(part.startswith((".", "__MACOSX")) and part != ".." for part in pure.parts):
+        return None
+    if pure.name.upper().startswith(("POSCAR", "CONTCAR")):
+        return _SUFFIXES.get(pure.suffix.lower(), "poscar")
+    return _SUFFIXES.get(pure.suffix.lower())
+
+
+def _folder_documents(folder: Path) -> Iterator[Document]:
+    for path in sorted(folder.rglob("*")):
+        name = shown_name(path.relative_to(folder).as_posix())
+        if path.is_file() and _file_format(name):
+            yield from _file_documents(name, lambda path=path: path.open("rb"))
+
+
+def _zip_documents(path: Path) -> Iterator[Document]:
+    """Entries are read in memory: nothing is unpacked, so no entry can name a place on disk."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{path} is not a readable zip file: {error}") from None
+    with archive:
+        for entry in archive.infolist():
+            if entry.is_dir() or not _file_format(entry.filename):
+                continue
+            if entry.file_size > max(MAX_CHARACTERS, MAX_COMPRESSION * entry.compress_size):
+                reason = f"{entry.compress_size} bytes that unpack to {entry.file_size}: refused"
+                yield Document(shown_name(entry.filename), "unreadable", reason)
+            else:
+                name = shown_name(entry.filename)
+                yield from _file_documents(name, lambda entry=entry: archive.open(entry))
+
+
+def _file_documents(name: str, open_file: Callable[[], IO[bytes]]) -> Iterator[Document]:
+    try:
+        with open_file() as binary:
+            # With or without the byte order mark that editors on Windows write.
+            stream = TextIOWrapper(binary, encoding="utf-8-sig", errors="replace")
+            yield from _text_documents(name, stream)
+    # RuntimeError: encrypted entry or unknown compression; zlib.error: damaged entry.
+    except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+        yield Document(name, "unreadable", one_line(error))
+
+
+def _text_documents(name: str, stream: TextIOWrapper) -> Iterator[Document]:
+    file_format = _file_format(name)
+    if file_format == "extxyz":
+        yield from _xyz_frames(name, stream)
+        return
+    text = stream.read(MAX_CHARACTERS + 1)
+    if len(text) > MAX_CHARACTERS:
+        reason = f"larger than {MAX_CHARACTERS} characters, which no single crystal needs"
+        yield Document(name, "unreadable", reason)
+    elif file_format == "cif":
+        yield from _cif_blocks(name, text)
+    else:
+        yield Document(name, "poscar", text)
+
+
+def _cif_blocks(name: str, text: str) -> Iterator[Document]:
+    """One document per data block with atoms; publication blocks without atoms are skipped."""
+    # Blank lines mean nothing, but pymatgen's patterns take quadratic time on long runs of them.
+    text = "\n".join(line for line in text.splitlines() if line.strip())
+    blocks = re.split(r"^[ \t]*(?=data_)", text, flags=re.MULTILINE | re.IGNORECASE)
+    with_atoms = [block for block in blocks if "_atom_site_" in block]
+    if len(with_atoms) <= 1:
+        yield Document(name, "cif", text)
+        return
+    for number, block in enumerate(with_atoms, start=1):
+        yield Document(f"{name}#{number}", "cif", block)
+
+
+def _xyz_frames(name: str, stream: TextIOWrapper) -> Iterator[Document]:
+    """Frames are cut by their atom counts; after a wrong count the next frame cannot be found."""
+    lines = iter(lambda: stream.readline(MAX_LINE), "")
+    for number in count(1):
+        header = next((line for line in lines if line.strip()), None)
+        frame = f"{name}#{number}"
+        if header is None:
+            if number == 1:
+                yield Document(name, "unreadable", "the file is empty: expected atoms")
+            return
+        text = header.strip()
+        num_atoms = int(text) if text.isdecimal() and len(text) < 10 else -1
+        if not 0 <= num_atoms <= MAX_ATOMS:
+            reason = f"bad atom count {text[:40]!r}: expected an integer up to {MAX_ATOMS}"
+            yield Document(frame, "unreadable", f"{reason}; the rest of the file is skipped")
+            return
+        body = list(islice(lines, num_atoms + 1))
+        if any(len(line) >= MAX_LINE for line in body):
+            reason = f"a line of {MAX_LINE} or more characters; the rest of the file is skipped"
+            yield Document(frame, "unreadable", reason)
+            return
+        if len(body) < num_atoms + 1:
+            yield Document(frame, "unreadable", f"the file ends before its {num_atoms} atoms")
+            return
+        yield Document(_frame_name(body[0], frame), "extxyz", header + "".join(body))
+
+
+def _frame_name(comment: str, fallback: str) -> str:
+    """The name that a frame's comment line gives it, as text."""
+    return row_name(comment_values(comment), fallback)
+
+
+def _csv_documents(path: Path) -> Iterator[Document]:
+    broken: list[pa_csv.InvalidRow] = []
+
+    def keep(row: pa_csv.InvalidRow) -> str:
+        broken.append(row)
+        return "skip"
+
+    options = pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep)
+    check_size(path)
+    # One block, so that column types are inferred from every row, not from the first megabyte.
+    block = pa_csv.ReadOptions(block_size=path.stat().st_size + 1, use_threads=False)
+    # Names are text: 007 is not 7.
+    names = pa_csv.ConvertOptions(column_types=dict.fromkeys(NAME_COLUMNS, pa.string()))
+    try:
+        table = pa_csv.read_csv(
+            path, parse_options=options, read_options=block, convert_options=names
+        )
+    except (pa.ArrowException, ValueError) as error:
+        raise ValueError(f"cannot read table {path}: {one_line(error)}") from None
+    check_unique_columns(path, table.column_names)
+    named = _file_column(table)
+    if named is None:
+        _check_columns(path, table.column_names)
+        yield from _row_documents(path.name, table.to_batches(max_chunksize=1000))
+    else:
+        yield from _listed_documents(path.parent, table.to_pylist(), named)
+    for row in broken:
+        reason = f"{row.actual_columns} values for {row.expected_columns} columns"
+        yield Document(f"{path.name}#{row.number}", "unreadable", reason)
+
+
+def _file_column(table: pa.Table) -> str | None:
+    """The column that names structure files, if the structures are not in the table itself."""
+    for column in STRUCTURE_COLUMNS:
+        if column in table.column_names:
+            first = next((text for text in table[column].to_pylist() if text), "")
+            return column if isinstance(first, str) and first.lower().endswith(".cif") else None
+    return next((column for column in FILE_COLUMNS if column in table.column_names), None)
+
+
+def _listed_documents(
+    folder: Path, rows: Iterable[Mapping[str, object]], column: str
+) -> Iterator[Document]:
+    """The files that a csv beside them names, `.cif` left out or not, each with its row's values.
+
+    A name that leads out of the folder is unreadable: tables come from strangers too.
+    """
+    for row in rows:
+        name = shown_name(str(row[column]))
+        found = [path for path in (folder / name, folder / f"{name}.cif") if _is_file(path)]
+        if not found or not found[0].resolve().is_relative_to(folder.resolve()):
+            yield Document(name, "unreadable", f"no such file in {folder}")
+        elif _file_format(found[0].name) is None:
+            yield Document(name, "unreadable", f"a file of an unknown kind: {ACCEPTED}")
+        else:
+            for document in _file_documents(found[0].name, partial(found[0].open, "rb")):
+                yield replace(document, labels=row)
+
+
+def _is_file(path: Path) -> bool:
+    """Whether there is such a file; False for names that can be none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long; with a null byte
+        return False
+
+
+def check_size(path: Path) -> None:
+    """Refuse a table that would have to be read at once and does not fit.
+
+    Raises:
+        ValueError: If it is larger than `MAX_TABLE`.
+    """
+    if path.stat().st_size >= MAX_TABLE:
+        raise ValueError(
+            f"{path} has {path.stat().st_size} bytes: expected less than {MAX_TABLE}, or parquet"
+        )
+
+
+def check_unique_columns(path: Path, names: Sequence[str]) -> None:
+    """Refuse a table in which a name could mean two columns.
+
+    Raises:
+        ValueError: If a name occurs twice.
+    """
+    twice = [name for name, number in Counter(names).items() if number > 1]
+    if twice:
+        raise ValueError(f"{path} has the column {twice[0][:60]!r} twice: expected it once")
+
+
+def _parquet_documents(path: Path) -> Iterator[Document]:
+    try:
+        table = pq.ParquetFile(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"cannot read table {path}: {one_line(error)}") from None
+    check_unique_columns(path, table.schema_arrow.names)
+    _check_columns(path, table.schema_arrow.names)
+    try:
+        yield from _row_documents(path.name, table.iter_batches(batch_size=1000))
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"cannot read table {path}: {one_line(error)}") from None
+
+
+def _check_columns(path: Path, names: Sequence[str]) -> None:
+    if not {"atomic_numbers", *STRUCTURE_COLUMNS} & set(names):
+        shown = " ".join(", ".join(names).split())[:200]  # names may be of any length and shape
+        raise ValueError(f"{path} has columns {shown}: {ACCEPTED}")
+
+
+def _row_documents(table_name: str, batches: Iterable[pa.RecordBatch]) -> Iterator[Document]:
+    rows = chain.from_iterable(batch.to_pylist() for batch in batches)
+    for number, row in enumerate(rows, start=1):
+        yield Document(row_name(row, f"{table_name}#{number}"), "row", row)
+
+
+def _json_documents(path: Path) -> Iterator[Document]:
+    check_size(path)
+    try:
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"cannot read {path}: {one_line(error)}") from None
+    for number, entry in enumerate(data if isinstance(data, list) else [data], start=1):
+        name = path.name if isinstance(data, dict) else f"{path.name}#{number}"
+        if not isinstance(entry, dict):
+            reason = f"expected a structure as a JSON object, found {str(entry)[:40]!r}"
+            yield Document(name, "unreadable", reason)
+            continue
+        # A bare structure, or a row such as {"material_id": ..., "structure": {...}, ...}.
+        row = entry if "structure" in entry else {"structure": entry}
+        yield Document(row_name(row, name), "row", row)

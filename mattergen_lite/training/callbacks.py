@@ -1,0 +1,73 @@
+"""What happens around the steps: checkpoints, averaged weights, judging, early stop, time limit."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import (
+    Callback,
+    EarlyStopping,
+    EMAWeightAveraging,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    Timer,
+)
+
+from mattergen_lite.config import RunConfig
+from mattergen_lite.model import CrystalDiffusion
+from mattergen_lite.training.module import TrainingModule
+
+BEST = "best.ckpt"
+MEASURES = {"loss": ("val/total", "min"), "sun": ("val/sun", "max")}  # by `trainer.select`
+Judge = Callable[[CrystalDiffusion], float]
+
+
+def callbacks_of(config: RunConfig, judge: Judge | None) -> list[Callback]:
+    """All that a run asks for."""
+    options = config.trainer
+    where = {"dirpath": config.run_dir, "filename": "last", "enable_version_counter": False}
+    callbacks: list[Callback] = [
+        EMAWeightAveraging(decay=config.optimizer.ema_decay, use_buffers=False),
+        LearningRateMonitor(logging_interval="step"),
+        ModelCheckpoint(**where, train_time_interval=timedelta(minutes=options.checkpoint_minutes)),
+        ModelCheckpoint(**where, every_n_epochs=1, save_on_train_epoch_end=True),
+    ]
+    if judge is not None:
+        callbacks.append(Judging(judge))
+    if options.select != "last":
+        monitor, mode = MEASURES[options.select]
+        best = {**where, "filename": Path(BEST).stem, "monitor": monitor, "mode": mode}
+        callbacks.append(ModelCheckpoint(**best, save_weights_only=True))
+        if options.patience is not None:
+            callbacks.append(EarlyStop(monitor, mode=mode, patience=options.patience))
+    if options.max_time is not None:
+        callbacks.append(LaunchTimer(options.max_time, interval="step"))
+    return callbacks
+
+
+class Judging(Callback):
+    """Logs what a judge says of the averaged weights, which are in place during validation."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: "TrainingModule") -> None:
+        """One process asks, all hear: they must agree on which weights are best."""
+        verdict = self.judge(pl_module.model) if trainer.is_global_zero else 0.0
+        pl_module.log(MEASURES["sun"][0], trainer.strategy.broadcast(verdict), prog_bar=True)
+
+
+class EarlyStop(EarlyStopping):
+    """Stops when validation no longer improves; a run that has stopped so stays stopped."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the state that the checkpoint brought back."""
+        trainer.should_stop = self.wait_count >= self.patience
+
+
+class LaunchTimer(Timer):
+    """Limits this launch; Lightning's own timer counts the launches before it as well."""
+
+    def load_state_dict(self, state_dict: dict[str, object]) -> None:
+        """Start from zero."""
