@@ -15,7 +15,7 @@ from mattergen_lite.data.table import read_table
 from mattergen_lite.drafting.draft import Draft, DraftBatch
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.drafting.library import MAX_TEMPLATE_ENERGY, template_library
-from mattergen_lite.drafting.placement import match_elements, place_on_orbits
+from mattergen_lite.drafting.placement import match_elements, place_on_orbits, share_out
 from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.elements import atomic_number, element_mask, symbols
 from mattergen_lite.io.tensors import to_structures
@@ -322,3 +322,12 @@ def test_a_host_with_too_many_sites_says_so(olivine, tmp_path):
     host = parse_host(written(olivine, tmp_path), "Fe,P,O", True, "3")
     with pytest.raises(ValueError, match=r"host.json: no Wyckoff positions .* 62\) add up to 3"):
         drafts(host=host)
+
+
+def test_sharing_out_what_does_not_fit_takes_no_exponential_time():
+    sizes = [2] * 30  # an odd number of each of three elements: 3^30 ways, none of which works
+    room = Counter({1: 21, 2: 19, 3: 20})
+    assert share_out(sizes, room, torch.Generator().manual_seed(0)) is None
+    found = share_out([4, 4, 2, 1, 1], Counter({5: 6, 8: 6}), torch.Generator().manual_seed(0))
+    assert found[0] != found[1]
+    assert sum(size for size, one in zip([4, 4, 2, 1, 1], found, strict=True) if one == 5) == 6

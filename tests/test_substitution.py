@@ -1,59 +1,98 @@
 """Substitution: known frameworks, near elements, cells of the right size, one crystal a number."""
 
 import numpy as np
+import pytest
 import torch
 from ase.data import covalent_radii
 
-from mattergen_lite.data.crystals import embedded_crystals
-from mattergen_lite.elements import atomic_number, element_descriptors
-from mattergen_lite.sampling.substitution import NUM_NEAREST, nearest_elements, records, substituted
+from mattergen_lite.config import ModelConfig
+from mattergen_lite.drafting.drafting import Drafting
+from mattergen_lite.drafting.space_groups import parse_space_group
+from mattergen_lite.elements import MAX_ATOMIC_NUMBER, atomic_number, element_descriptors
+from mattergen_lite.options.request import Request
+from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.request.constraints import parse_constraints
+from mattergen_lite.sampling.generator import open_generator
+from mattergen_lite.sampling.noise import sample_rngs
+from mattergen_lite.sampling.substitution import (
+    NUM_NEAREST,
+    Substitution,
+    nearest_elements,
+    replaced_elements,
+    substituted,
+)
 from mattergen_lite.scoring.criteria.symmetry import space_group
 
+EVERY_ELEMENT = torch.arange(MAX_ATOMIC_NUMBER + 1) > 0
 
-def test_nearest_elements_are_the_nearest_of_those_that_occur():
-    neighbours = nearest_elements()
-    vectors, present = element_descriptors(), list(neighbours)
+
+def proposals(numbers=range(8), seed=0, space_group=None, **asked):
+    drafting = Drafting(
+        constraints=parse_constraints(**asked), symmetry=parse_space_group(space_group)
+    )
+    (batch,) = Substitution(drafting=drafting).records(numbers, len(numbers), seed=seed)
+    return batch
+
+
+def test_nearest_elements_are_the_nearest_of_those_allowed():
     sodium = atomic_number("Na")
-    assert atomic_number("K") in neighbours[sodium]
-    distances = torch.linalg.norm(vectors[present] - vectors[sodium], dim=1)
-    furthest = torch.linalg.norm(vectors[neighbours[sodium][-1]] - vectors[sodium])
-    assert int((distances <= furthest + 1e-6).sum()) == NUM_NEAREST + 1  # and sodium itself
-    assert all(number not in found for number, found in neighbours.items())
+    nearest = nearest_elements(sodium, EVERY_ELEMENT)
+    assert atomic_number("K") in nearest
+    distances = torch.linalg.norm(element_descriptors() - element_descriptors()[sodium], dim=1)
+    within = (distances[1:] <= distances[nearest[-1]] + 1e-6).sum()
+    assert within == NUM_NEAREST + 1  # and sodium itself
+    allowed = EVERY_ELEMENT.clone()
+    allowed[atomic_number("K")] = False
+    assert atomic_number("K") not in nearest_elements(sodium, allowed)
+    assert nearest_elements(sodium, torch.zeros_like(allowed)) == [sodium]
 
 
 def test_a_proposal_is_a_function_of_its_number():
-    (batch,) = records(range(5, 9), 10, seed=3)
-    assert [one.name for one in batch] == ["000005", "000006", "000007", "000008"]
-    again = substituted(7, seed=3)
-    assert np.array_equal(batch[2].structure.frac_coords, again.structure.frac_coords)
-    assert batch[2].structure.composition == again.structure.composition
-    assert substituted(7, seed=4).structure != again.structure
-    assert [len(one) for one in records(range(7), 3, seed=0)] == [3, 3, 1]
+    four = proposals(range(5, 9), seed=3)
+    assert [one.name for one in four] == ["000005", "000006", "000007", "000008"]
+    (again,) = proposals(range(7, 8), seed=3)
+    assert np.array_equal(four[2].structure.frac_coords, again.structure.frac_coords)
+    assert four[2].structure.composition == again.structure.composition
+    (other,) = proposals(range(7, 8), seed=4)
+    assert other.structure != again.structure
+    batches = Substitution(drafting=Drafting()).records(range(7), 3, seed=0)
+    assert [len(one) for one in batches] == [3, 3, 1]
 
 
 def test_proposals_are_known_frameworks_with_other_elements_and_scaled_cells():
-    known = embedded_crystals("train")
-    by_size = {}
-    for row in range(len(known)):
-        by_size.setdefault(int(known.num_atoms[row]), []).append(row)
-    for index in range(5):
-        crystal = substituted(index, seed=0).structure
-        counts = sorted(crystal.composition.get_el_amt_dict().values())
-        numbers = np.array(crystal.atomic_numbers)
-        matches = 0
-        for row in by_size[len(crystal)]:
-            first = int(known.first_atom[row])
-            coords = known.frac_coords[first : first + len(crystal)].numpy()
-            shift = (coords - crystal.frac_coords + 0.5) % 1 - 0.5
-            if np.abs(shift).max() > 1e-5:
-                continue
-            old = known.atomic_numbers[first : first + len(crystal)].numpy()
-            scale = covalent_radii[numbers].sum() / covalent_radii[old].sum()
-            lattice = known.lattice[row].numpy()
-            if np.allclose(crystal.lattice.matrix, scale * lattice, atol=1e-3):
-                matches += 1
-                assert sorted(np.unique(old, return_counts=True)[1].tolist()) == counts
-                assert (old != numbers).any()
-                assert float(known.columns["e_above_hull"][row]) <= 0.1
-                assert space_group(crystal, 0.01) > 0
-        assert matches >= 1
+    source, rngs = Drafting().source(ModelConfig()), sample_rngs(0, range(8))
+    for rng in rngs:
+        draft = source.draw(rng)
+        elements = replaced_elements(draft, EVERY_ELEMENT, rng)
+        if elements is None:  # two elements became the same: another crystal is tried
+            continue
+        assert any(old != new for old, new in elements.items())
+        assert len(set(elements.values())) == len(elements)
+        crystal = substituted(draft.orbits, elements)
+        old, frac_coords = draft.orbits.expand()
+        assert [elements[number] for number in old] == list(crystal.atomic_numbers)
+        assert np.allclose((crystal.frac_coords - frac_coords + 0.5) % 1, 0.5)
+        scale = covalent_radii[list(crystal.atomic_numbers)].sum() / covalent_radii[old].sum()
+        assert np.allclose(crystal.lattice.matrix, scale * draft.orbits.lattice)
+        assert space_group(crystal, 0.1) >= draft.orbits.space_group
+
+
+def test_constraints_hold():
+    for record in proposals(chemical_system="Li-P-S"):
+        assert record.structure.chemical_system == "Li-P-S"
+    for record in proposals(formula="SrTiO3", space_group="221"):
+        assert record.structure.composition.reduced_formula == "SrTiO3"
+        assert space_group(record.structure, 0.1) == 221
+    for record in proposals(exclude="toxic", num_atoms="4..6"):
+        assert 4 <= len(record.structure) <= 6
+        assert not {"As", "Cd", "Hg", "Tl", "Pb"} & set(record.structure.symbol_set)
+
+
+def test_what_needs_a_model_is_refused(tmp_path):
+    for asked in ({"condition": ("band_gap=2",)}, {"space_group": "none"}):
+        with pytest.raises(ValueError, match=r"propose substitution: .* needs a model"):
+            open_generator(
+                Request(propose="substitution", **asked), SamplerOptions(), torch.device("cpu")
+            )
+    with pytest.raises(ValueError, match="no known crystal has the stoichiometry"):
+        proposals(formula="H3He7Xe11")

@@ -26,7 +26,7 @@ class Drafting:
     symmetry: Symmetry = field(default_factory=Symmetry)
 
     def draw(self, model: ModelConfig, rngs: Sequence[torch.Generator]) -> list[Draft]:
-        """One draft from each generator.
+        """Draw one draft from each generator.
 
         Args:
             model: Its largest numbers of orbits and atoms limit what can be drafted.
@@ -35,14 +35,21 @@ class Drafting:
         Raises:
             ValueError: If nothing that the model can make is what is asked for.
         """
+        source = self.source(model)
+        return [source.draw(rng) for rng in rngs]
+
+    def source(self, model: ModelConfig) -> HostDrafting | TemplateDrafting | FreeDrafting:
+        """Find what drafts can be drawn from.
+
+        Raises:
+            ValueError: If nothing that the model can make is what is asked for.
+        """
         counts = self._counts(model)
         if self.constraints.host is not None:
-            source = HostDrafting.of(self.constraints, self.symmetry, model)
-        elif self.symmetry.prescribed:
-            source = TemplateDrafting.of(self.constraints, self.symmetry, counts, model)
-        else:
-            source = FreeDrafting.of(self.constraints, counts, model)
-        return [source.draw(rng) for rng in rngs]
+            return HostDrafting.of(self.constraints, self.symmetry, model)
+        if self.symmetry.prescribed:
+            return TemplateDrafting.of(self.constraints, self.symmetry, counts, model)
+        return FreeDrafting.of(self.constraints, counts, model)
 
     def _counts(self, model: ModelConfig) -> list[int]:
         """Numbers of atoms: what is asked for, or else usual sizes that training has seen.

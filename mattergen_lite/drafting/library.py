@@ -8,11 +8,13 @@ from itertools import pairwise
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mattergen_lite.data.dataset import OrbitDataset, embedded_orbits
 from mattergen_lite.drafting.placement import match_elements, place_on_orbits
+from mattergen_lite.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.request.constraints import Constraints
-from mattergen_lite.shapes import Int
+from mattergen_lite.shapes import Bool, Int
 
 MAX_TEMPLATE_ENERGY = 0.1  # eV/atom above the hull of the crystals whose templates are taken
 
@@ -44,6 +46,12 @@ class TemplateLibrary:
         self.crystals = crystals
         self.num_atoms = crystals.num_atoms.numpy()
         self.space_groups = crystals.space_group.numpy()
+
+    @cached_property
+    def elements(self) -> Bool[Tensor, "Z"]:
+        """Which elements occur."""
+        counts = torch.bincount(self.crystals.atomic_numbers, minlength=MAX_ATOMIC_NUMBER + 1)
+        return counts > 0
 
     @cached_property
     def class_sizes(self) -> list[tuple[int, ...]]:

@@ -64,13 +64,27 @@ def place_on_orbits(
 
 
 def share_out(sizes: Sequence[int], room: Counter[int], rng: torch.Generator) -> list[int] | None:
-    """An element for every orbit so that each element's sizes add up to its room; largest first."""
-    if not sizes:
-        return [] if not room.total() else None
-    fitting = sorted(element for element, count in room.items() if count >= sizes[0])
-    for index in torch.randperm(len(fitting), generator=rng).tolist():
-        chosen = fitting[index]
-        rest = share_out(sizes[1:], room - Counter({chosen: sizes[0]}), rng)
-        if rest is not None:
-            return [chosen, *rest]
-    return None
+    """An element for every orbit so that each element's sizes add up to its room; largest first.
+
+    A random search that never enters a state (orbits left, room left) twice: without that, a
+    formula that does not fit takes time exponential in the number of orbits.
+    """
+    elements = sorted(room)
+    dead: set[tuple[int, tuple[int, ...]]] = set()
+
+    def search(place: int, left: tuple[int, ...]) -> list[int] | None:
+        if place == len(sizes):
+            return [] if not any(left) else None
+        if (place, left) in dead:
+            return None
+        fitting = [index for index, count in enumerate(left) if count >= sizes[place]]
+        for drawn in torch.randperm(len(fitting), generator=rng).tolist():
+            index = fitting[drawn]
+            taken = left[index] - sizes[place]
+            rest = search(place + 1, (*left[:index], taken, *left[index + 1 :]))
+            if rest is not None:
+                return [elements[index], *rest]
+        dead.add((place, left))
+        return None
+
+    return search(0, tuple(room[element] for element in elements))

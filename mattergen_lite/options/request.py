@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from mattergen_lite.options.checks import IN_YAML, Bounds, check_fields
 
@@ -14,6 +14,8 @@ class Request:
     """Properties, elements, sizes, symmetry and known sites of the samples, as text.
 
     Attributes:
+        propose: What makes the crystals: the model of the checkpoint, or substitution, which puts
+            similar elements into known crystals and knows no targets and no hosts.
         checkpoint: Name of a shipped model, or path of a model folder.
         condition: Target such as band_gap=2.0, a range such as
             band_gap=1.5..2.5, or a bound such as 'bulk_modulus>300' or 'e_above_hull<0.05' (in
@@ -45,6 +47,7 @@ class Request:
 
     __pydantic_config__ = IN_YAML
 
+    propose: Literal["model", "substitution"] = "model"
     checkpoint: str = DEFAULT_CHECKPOINT
     condition: tuple[str, ...] = ()
     guidance: tuple[str, ...] = ()

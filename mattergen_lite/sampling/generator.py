@@ -20,6 +20,7 @@ from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import parse_host
 from mattergen_lite.request.targets import PropertyTarget, parse_targets
 from mattergen_lite.sampling.sampler import Target, sample_records
+from mattergen_lite.sampling.substitution import Substitution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,29 +57,18 @@ class Generator:
         return model_provenance(self.model, self.folder)
 
 
-def open_generator(request: Request, options: SamplerOptions, device: torch.device) -> Generator:
-    """Load the model and work out what is asked of it.
+def open_generator(
+    request: Request, options: SamplerOptions, device: torch.device
+) -> Generator | Substitution:
+    """Load the model, if there is one, and work out what is asked of it.
 
     Raises:
         ValueError: If a file is missing or a request does not make sense.
     """
-    constraints = parse_constraints(
-        elements=request.elements,
-        chemical_system=request.chemical_system,
-        exclude=request.exclude,
-        formula=request.formula,
-        formula_units=request.formula_units,
-        num_atoms=request.num_atoms,
-        host=parse_host(
-            request.seed_structure, request.fix_sites, request.fix_lattice, request.vacancies
-        ),
-    )
-    symmetry = parse_space_group(request.space_group)
-    if symmetry.numbers is not None and constraints.host is not None:
-        raise ValueError(
-            f"space-group {request.space_group} with a seed-structure: a host brings its own; "
-            "only none can be said, to ignore it"
-        )
+    drafting = parse_drafting(request)
+    if request.propose == "substitution":
+        _refuse_what_needs_a_model(request)
+        return Substitution(drafting=drafting)
     folder = find_checkpoint(request.checkpoint)
     model = CrystalDiffusion.load(folder, device)
     probes = [Probe.load(path, weights_hash(folder)) for path in request.probe]
@@ -97,12 +87,55 @@ def open_generator(request: Request, options: SamplerOptions, device: torch.devi
         target=Target(
             properties=guided,
             wishes=stable(model, targets, request.stability_guidance),
-            drafting=Drafting(constraints=constraints, symmetry=symmetry),
+            drafting=drafting,
             steering=steering(model, probes, targets),
         ),
         asked=targets,
         oracles=asked_for(learned, targets),
     )
+
+
+def parse_drafting(request: Request) -> Drafting:
+    """Read what is asked of every sample exactly.
+
+    Raises:
+        ValueError: If it does not make sense.
+    """
+    constraints = parse_constraints(
+        elements=request.elements,
+        chemical_system=request.chemical_system,
+        exclude=request.exclude,
+        formula=request.formula,
+        formula_units=request.formula_units,
+        num_atoms=request.num_atoms,
+        host=parse_host(
+            request.seed_structure, request.fix_sites, request.fix_lattice, request.vacancies
+        ),
+    )
+    symmetry = parse_space_group(request.space_group)
+    if symmetry.numbers is not None and constraints.host is not None:
+        raise ValueError(
+            f"space-group {request.space_group} with a seed-structure: a host brings its own; "
+            "only none can be said, to ignore it"
+        )
+    return Drafting(constraints=constraints, symmetry=symmetry)
+
+
+def _refuse_what_needs_a_model(request: Request) -> None:
+    """Refuse what substitution into known crystals cannot do.
+
+    Raises:
+        ValueError: If it is asked for.
+    """
+    needed = {
+        "condition": request.condition,
+        "probe": request.probe,
+        "seed-structure": request.seed_structure,
+        "space-group none": request.space_group == "none",
+    }
+    asked = [name for name, value in needed.items() if value]
+    if asked:
+        raise ValueError(f"propose substitution: {asked[0]} needs a model; leave one of them out")
 
 
 def stable(

@@ -1,87 +1,150 @@
-"""Blind substitution into known crystals: the proposal that every generator has to beat.
+"""Substitution into known crystals: the proposal that a model has to beat, and an offer beside it.
 
-A known crystal near the hull, some or all of its elements replaced by one of the nearest in the
-element descriptor, the cell scaled by the covalent radii. No training and hardly any cost; also no
-new frameworks, and no targets. The idea is the ion exchange of Szymanski and Bartel (Mater. Horiz.
-2025), with elements by descriptor in place of ions.
+A known crystal near the hull, some or all of its elements replaced by similar ones, the cell scaled
+by the covalent radii. It needs no training and costs hardly anything; it finds no new frameworks
+and knows no targets. The idea is the ion exchange of Szymanski and Bartel (Mater. Horiz. 2025),
+with elements compared by descriptor in place of ions.
 """
 
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from ase.data import covalent_radii
+from pymatgen.core import Structure
+from torch import Tensor
+from tqdm import tqdm
 
-from mattergen_lite.data.crystals import CrystalDataset, embedded_crystals
+from mattergen_lite.config import ModelConfig
+from mattergen_lite.drafting.draft import Draft
+from mattergen_lite.drafting.drafting import Drafting
+from mattergen_lite.drafting.library import template_library
+from mattergen_lite.drafting.templates import TemplateDrafting
 from mattergen_lite.elements import element_descriptors
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.request.targets import PropertyTarget
+from mattergen_lite.sampling.noise import sample_rngs
+from mattergen_lite.shapes import Bool, Float
+from mattergen_lite.symmetry.orbits import Orbits
 
-NUM_NEAREST = 6  # elements that may take the place of one
-MAX_E_ABOVE_HULL = 0.1  # eV/atom, of the known crystals
-
-
-@cache
-def _known() -> CrystalDataset:
-    """MP-20's training split."""
-    return embedded_crystals("train")
-
-
-@cache
-def _rows_near_hull() -> np.ndarray:
-    """Rows of the known crystals within `MAX_E_ABOVE_HULL`; an unknown energy is not near."""
-    return np.flatnonzero(_known().columns["e_above_hull"].numpy() <= MAX_E_ABOVE_HULL)
+NUM_NEAREST = 6  # elements between which the one that replaces another is drawn
+SHARE_REPLACED = 0.5  # of the elements of a crystal, and at least one
+_TRIES = 100  # crystals in which it is tried to place the elements that are asked for
 
 
-@cache
-def nearest_elements() -> dict[int, tuple[int, ...]]:
-    """The `NUM_NEAREST` elements closest to each that known crystals have, nearest first."""
-    present = torch.unique(_known().atomic_numbers)
-    vectors = element_descriptors()[present]
-    distances = torch.cdist(vectors, vectors).fill_diagonal_(torch.inf)
-    order = distances.argsort(dim=1, stable=True)[:, :NUM_NEAREST]
-    return {
-        number: tuple(present[row].tolist())
-        for number, row in zip(present.tolist(), order, strict=True)
-    }
+@dataclass(frozen=True, kw_only=True)
+class Substitution:
+    """Known crystals with other elements, under the constraints of a request."""
+
+    drafting: Drafting
+    asked: tuple[PropertyTarget, ...] = ()  # a model's generator has targets
+
+    def records(
+        self, indices: Sequence[int], num_at_once: int, *, seed: int
+    ) -> Iterator[list[StructureRecord]]:
+        """Propose crystals of these numbers, so many at a time; each is a function of its number.
+
+        Raises:
+            ValueError: If no known crystal has room for what is asked.
+        """
+        limits = ModelConfig()
+        source = self.drafting.source(limits)
+        if not source.prescribed:
+            raise ValueError(
+                "propose substitution: no known crystal has the stoichiometry that is asked for; "
+                "a model can put elements on other sites"
+            )
+        library = template_library(limits.max_orbits, limits.max_atoms)
+        allowed = self.drafting.constraints.open_elements(library.elements)
+        for start in range(0, len(indices), num_at_once):
+            part = indices[start : start + num_at_once]
+            pairs = zip(part, sample_rngs(seed, part), strict=True)
+            yield [
+                StructureRecord(f"{index:06d}", propose(source, allowed, rng))
+                for index, rng in tqdm(pairs, desc="substituting", total=len(part), disable=None)
+            ]
+
+    def provenance(self) -> dict[str, object]:
+        """Name what made the crystals, for the record of a run."""
+        return {"proposal": "substitution"}
 
 
-def substituted(index: int, *, seed: int) -> StructureRecord:
-    """Proposal number `index` of a seed; the same whatever else is asked for."""
-    rng = np.random.default_rng([seed, index])
-    rows = _rows_near_hull()
-    known = _known().crystals(torch.tensor([int(rng.choice(rows))]))
-    num_atoms = int(known.mask.sum())
-    numbers = known.atomic_numbers[0, :num_atoms].numpy()
-    elements = np.unique(numbers)
-    replacement = _replacement(elements.tolist(), rng)
-    changed = np.array([replacement[number] for number in numbers.tolist()])
-    scale = covalent_radii[changed].sum() / covalent_radii[numbers].sum()
-    structure = build_structure(
-        scale * known.lattice[0].double().numpy(),
-        changed.tolist(),
-        known.frac_coords[0, :num_atoms].double().numpy(),
+def propose(
+    source: TemplateDrafting, allowed: Bool[Tensor, "Z"], rng: torch.Generator
+) -> Structure:
+    """Draw one crystal.
+
+    Args:
+        source: Draws known crystals, and the elements that must occur.
+        allowed: Elements that may stand in for others.
+        rng: Of this crystal.
+
+    Raises:
+        ValueError: If no crystal that was tried can take other elements.
+    """
+    for _ in range(_TRIES):
+        draft = source.draw(rng)
+        elements = replaced_elements(draft, allowed, rng)
+        if elements is not None:
+            return substituted(draft.orbits, elements)
+    raise ValueError(
+        f"propose substitution: none of {_TRIES} known crystals that were tried can take other "
+        "elements within what is asked for; allow more elements or numbers of atoms"
     )
-    return StructureRecord(f"{index:06d}", structure)
 
 
-def _replacement(elements: Sequence[int], rng: np.random.Generator) -> dict[int, int]:
-    """What stands in for each element: one or more are others, and no two become the same."""
-    while True:
-        chosen = rng.random(len(elements)) < 0.5
-        chosen[rng.integers(len(elements))] = True
-        found = [
-            int(rng.choice(nearest_elements()[element])) if is_chosen else element
-            for element, is_chosen in zip(elements, chosen, strict=True)
-        ]
-        if len(set(found)) == len(found):
-            return dict(zip(elements, found, strict=True))
+def replaced_elements(
+    draft: Draft, allowed: Bool[Tensor, "Z"], rng: torch.Generator
+) -> dict[int, int] | None:
+    """Choose what stands in for each element of a draft's known crystal.
+
+    Args:
+        draft: Says which elements are settled.
+        allowed: Elements that may stand in for the others.
+        rng: Draws which elements are replaced, and by which of the `NUM_NEAREST` nearest.
+
+    Returns:
+        New element of each old one, no two of them equal; None if the draw has two equal ones,
+        or changes nothing.
+    """
+    settled = dict(zip(draft.orbits.atomic_numbers.tolist(), draft.elements, strict=True))
+    open_ones = [old for old, new in settled.items() if new == 0]
+    drawn = torch.rand(len(open_ones), generator=rng) < SHARE_REPLACED
+    if len(open_ones) == len(settled) and len(open_ones):
+        drawn[torch.randint(len(open_ones), (), generator=rng)] = True
+    for old, is_drawn in zip(open_ones, drawn.tolist(), strict=True):
+        stays = bool(allowed[old]) and not is_drawn
+        settled[old] = old if stays else _similar(old, allowed, rng)
+    unequal = len(set(settled.values())) == len(settled)
+    return settled if unequal and any(old != new for old, new in settled.items()) else None
 
 
-def records(
-    indices: Sequence[int], num_at_once: int, *, seed: int
-) -> Iterator[list[StructureRecord]]:
-    """Proposals of these numbers, so many at a time; the interface of a generator."""
-    for start in range(0, len(indices), num_at_once):
-        yield [substituted(index, seed=seed) for index in indices[start : start + num_at_once]]
+def _similar(old: int, allowed: Bool[Tensor, "Z"], rng: torch.Generator) -> int:
+    """One of the elements nearest to another."""
+    nearest = nearest_elements(old, allowed)
+    return nearest[int(torch.randint(len(nearest), (), generator=rng))]
+
+
+def nearest_elements(number: int, allowed: Bool[Tensor, "Z"]) -> list[int]:
+    """The `NUM_NEAREST` allowed elements closest to another by descriptor, nearest first."""
+    vectors: Float[Tensor, "Z D"] = element_descriptors()
+    distances = torch.linalg.norm(vectors - vectors[number], dim=1)
+    distances[~allowed] = torch.inf
+    distances[number] = torch.inf
+    order = distances.argsort(stable=True)[:NUM_NEAREST].tolist()
+    return [other for other in order if distances[other] < torch.inf] or [number]
+
+
+def substituted(known: Orbits, elements: Mapping[int, int]) -> Structure:
+    """Put other elements into a known crystal and scale its cell by their covalent radii.
+
+    Args:
+        known: The crystal.
+        elements: New atomic number of each old one.
+    """
+    numbers, frac_coords = known.expand()
+    changed = np.array([elements[number] for number in numbers.tolist()])
+    scale = covalent_radii[changed].sum() / covalent_radii[numbers].sum()
+    return build_structure(scale * known.lattice, changed.tolist(), frac_coords)
