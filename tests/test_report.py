@@ -1,8 +1,10 @@
 """The report: everything is in the page, nothing comes from outside, nothing in it can run."""
 
 import base64
+import csv
 import gzip
 import hashlib
+import io
 import json
 import math
 import re
@@ -47,6 +49,10 @@ STABILITIES = {
         probability_stable=0.01, formation_energy_per_atom=-2.9,
     ),
 }  # fmt: skip
+
+
+LABELS = ("Asked", "Delivered", "Expected M.S.U.N.", "Best", "Funnel", "Time")
+HEADLINE = [{"label": label, "value": "NaCl", "more": HOSTILE_ERROR} for label in LABELS]
 
 
 class Page(HTMLParser):
@@ -124,6 +130,7 @@ def report(tmp_path_factory):
         structures,
         relaxed,
         title=f"Six crystals {HOSTILE}",
+        headline=HEADLINE,
         figures={"readable": 5 / 6, "novel": None, "metastable": {"expected": 0.97, "share": 0.5}},
         protocol={"readable": "judged without an error", "metastable": "within 0.1 eV/atom"},
         provenance={"verb": "score", "arguments": {"source": "x"}, "finished": "2026-01-02T03:04"},
@@ -248,11 +255,14 @@ def test_scripts_share_no_names():
 def test_figures_are_fit_for_print(report):
     folder = report.parent / "figures"
     names = {path.name for path in folder.iterdir()}
-    assert names == {
-        "hull_distance.png", "formation_energy.png", "elements.png", "crystal_systems.png",
-        "density.png", "phase_diagram.png",
-    }  # fmt: skip
-    for path in folder.iterdir():
+    stems = (
+        "hull_distance", "cumulative_energy", "formation_energy", "elements", "crystal_systems",
+        "density", "phase_diagram",
+    )  # fmt: skip
+    assert names == {f"{stem}.{kind}" for stem in stems for kind in ("png", "pdf", "svg")}
+    assert all(path.read_bytes()[:5] == b"%PDF-" for path in folder.glob("*.pdf"))
+    assert "energy above hull" in (folder / "hull_distance.svg").read_text()  # text stays text
+    for path in folder.glob("*.png"):
         pixels = imread(path)
         assert pixels.shape[1] >= 1300  # a column of 4.6 inches at 300 dpi
         assert pixels[..., :3].std() > 0.05  # something is drawn
@@ -305,7 +315,7 @@ def browse(browser, tmp_path):
 def evaluate(browse, tmp_path):
     """Run a script (it may await) at the end of a report, and return what it returns."""
 
-    def run(report, script):
+    def run(report, script, *options):
         text = re.sub(r"<meta http-equiv[^\n]*\n", "", report.read_text(encoding="utf-8"))
         answer = (
             "<script>(async () => { document.body.dataset.answer = JSON.stringify("
@@ -313,7 +323,7 @@ def evaluate(browse, tmp_path):
         )
         copy = tmp_path / "copy.html"
         copy.write_text(text.replace("</body>", answer), encoding="utf-8")
-        page = browse(copy.as_uri(), "--dump-dom", "--virtual-time-budget=5000")
+        page = browse(copy.as_uri(), *options, "--dump-dom", "--virtual-time-budget=5000")
         assert 'data-errors="0"' in page
         found = []
         parser = HTMLParser()
@@ -376,7 +386,7 @@ def test_names_twice_have_addresses_of_their_own(report, evaluate):
         await new Promise((go) => setTimeout(go, 50));
         return [openedRow(), viewer.canvas.dataset.atoms]
     """
-    assert evaluate(report, script) == [5, "9"]  # corners and centre of the primitive cell
+    assert evaluate(report, script) == [5, "27"]  # of the conventional cell
 
 
 def test_supercell_relaxed_and_cif(report, evaluate):
@@ -390,7 +400,7 @@ def test_supercell_relaxed_and_cif(report, evaluate):
         return [buttons, relaxed, viewer.edges.length, (await readCifs())[1].map(Boolean)]
     """
     buttons, caption, num_edges, cifs = evaluate(report, script)
-    assert buttons[:3] == ["raw", "relaxed", "2×2×2"]
+    assert buttons[:5] == ["raw", "relaxed", "2×2×2", "bonds", "polyhedra"]
     assert caption.startswith("Cell, relaxed: a 4.64 b 4.64 c 2.99 Å")
     assert num_edges == 54  # 3 directions, 9 lines of two edges each
     assert cifs == [True, True]
@@ -405,3 +415,102 @@ def test_many_rows_are_drawn_as_they_are_scrolled_to(tmp_path, evaluate):
 
 def test_empty_report_opens(tmp_path, evaluate):
     assert evaluate(write(tmp_path, []), "return view.rows.length") == 0
+
+
+NARROW = "--window-size=400,900"
+WAIT = "await new Promise((go) => setTimeout(go, 60));"
+
+
+def test_six_figures_then_the_table_and_the_rest_is_folded(report, evaluate):
+    script = """
+        const top = (node) => node.getBoundingClientRect().top;
+        const cards = [...document.querySelectorAll("#headline .figure")];
+        const folds = [...document.querySelectorAll("details.fold")];
+        return [cards.map((card) => card.querySelector(".label").textContent),
+          Math.max(...cards.map(top)) < top(tableBox), top(tableBox),
+          folds.map((fold) => fold.open), folds.every((fold) => top(fold) > top(tableBox)),
+          document.querySelectorAll("#charts svg").length,
+          document.documentElement.scrollWidth <= innerWidth]
+    """
+    labels, *answers = evaluate(report, script)
+    assert labels == ["Asked", "Delivered", "Expected M.S.U.N.", "Best", "Funnel", "Time"]
+    table_below, place, opened, below, num_charts, fits = answers
+    assert table_below
+    assert below
+    assert fits
+    assert place < 900  # in the first screen
+    assert opened == [False] * 3
+    assert num_charts == 0  # drawn when they are unfolded
+    _, _, place, _, _, _, fits = evaluate(report, script, NARROW)
+    assert place < 900
+    assert fits  # nothing is wider than a phone
+
+
+def test_charts_are_drawn_when_unfolded(report, evaluate):
+    script = (
+        f"chartsFold.open = true; {WAIT} return document.querySelectorAll('#charts svg').length"
+    )
+    assert evaluate(report, script) > 3
+
+
+@pytest.mark.parametrize("size", ["--window-size=1400,900", NARROW])
+def test_the_drawer_takes_the_focus_and_gives_it_back(report, evaluate, size):
+    script = f"""
+        const press = (key) => document.activeElement.dispatchEvent(
+          new KeyboardEvent("keydown", {{ key, bubbles: true, cancelable: true }}));
+        const link = document.querySelector("#row-1 a");
+        link.focus();
+        link.click();
+        {WAIT}
+        const inside = panel.contains(document.activeElement);
+        const inert = document.querySelector("main").inert;
+        press("ArrowRight");
+        {WAIT}
+        const next = openedRow();
+        press("Escape");
+        {WAIT}
+        return [inside, inert, next, panel.hidden, document.activeElement.closest("tr")?.id,
+          document.querySelector("main").inert]
+    """
+    inside, inert, following, hidden, row, inert_after = evaluate(report, script, size)
+    assert (inside, following, hidden, row, inert_after) == (True, 2, True, "row-2", False)
+    assert inert == (size == NARROW)  # what the drawer covers cannot be reached
+
+
+def test_unknown_columns_of_a_filter_are_named(report, evaluate):
+    script = """
+        const said = (filter) => { setFilter(filter);
+          const node = document.getElementById("problem"); return node.hidden ? "" : node.textContent; };
+        return ["hull<0.1", "density>heavy", '"hull<0.1"', "density>3"].map(said)
+    """
+    unknown, no_number, *fine = evaluate(report, script)
+    assert unknown.startswith("There is no column “hull”. Did you mean e_above_hull")
+    assert no_number.startswith("“heavy” is no number")
+    assert fine == ["", ""]
+
+
+def test_the_csv_has_the_rows_that_the_filter_leaves(report, evaluate):
+    script = "setFilter('O'); sortBy('density'); return [tableText(), view.rows]"
+    text, rows = evaluate(report, script)
+    found = list(csv.DictReader(io.StringIO(text)))
+    assert [one["name"] for one in found] == [RECORDS[row].name for row in rows]
+    assert list(found[0]) == read(report).data["columns"]
+    guarded = "return ['=1+1', '-1', -1, 'a,b', null, true].map(csvCell)"
+    assert evaluate(report, guarded) == ["'=1+1", "'-1", "-1", '"a,b"', "", "True"]
+
+
+def test_polyhedra_reach_over_the_cell(report, evaluate):
+    script = f"""
+        openRow(1); {WAIT}
+        viewer.set({{ polyhedra: true }});
+        const [first] = viewer.polyhedra;
+        const faces = (points) => hullFaces(points).map((face) => face.length).sort();
+        const cube = [0, 1].flatMap((x) => [0, 1].flatMap((y) => [0, 1].map((z) => [x, y, z])));
+        return [viewer.polyhedra.length, first.corners.length, first.faces.length,
+          viewer.atoms.length, faces(cube), faces(cube.slice(0, 4))]
+    """
+    num, corners, num_faces, atoms, cube, square = evaluate(report, script)
+    assert (num, corners, num_faces) == (9, 6, 8)  # octahedra of nine titanium atoms of rutile
+    assert atoms > 15  # nine titanium and six oxygen atoms are in or on the cell
+    assert cube == [4] * 6
+    assert square == [4]

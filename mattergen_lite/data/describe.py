@@ -92,8 +92,15 @@ def draw_elements(axes: "matplotlib.axes.Axes", counts: Mapping[int, int]) -> No
         axes.annotate(symbol, (column, line), ha="center", va="bottom", weight="bold")
         label = f"{counts.get(number, 0):,}"
         axes.annotate(label, (column, line + 0.1), ha="center", va="top", fontsize=7)
-    image = axes.imshow(grid, cmap="YlGnBu", norm="log", alpha=0.7)
-    axes.figure.colorbar(image, ax=axes, label="crystals with the element", shrink=0.7)
+    most = max(counts.values(), default=1)
+    image = axes.imshow(grid, cmap="YlGnBu", norm="log", alpha=0.7, vmin=1, vmax=max(most, 2))
+    decades = (10**power for power in range(len(str(most))))
+    ticks = [step * decade for decade in decades for step in (1, 2, 5) if step * decade <= most]
+    bar = axes.figure.colorbar(
+        image, ax=axes, label="crystals with the element", shrink=0.7, ticks=ticks
+    )
+    bar.minorticks_off()
+    bar.ax.yaxis.set_major_formatter("{x:,.0f}")  # crystals are counted: no 2x10^0
     axes.set_axis_off()
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from scipy.stats import norm
 
 from mattergen_lite.data.describe import draw_elements
 from mattergen_lite.elements import symbols
@@ -25,6 +26,7 @@ from mattergen_lite.scoring.score import Cell
 Row = Mapping[str, Cell]
 
 DOTS_PER_INCH = 300
+FORMATS = ("png", "pdf", "svg")
 CRYSTAL_SYSTEMS = (
     "triclinic",
     "monoclinic",
@@ -46,16 +48,30 @@ _STYLE = {
     "axes.linewidth": 0.8,
     "legend.frameon": False,
     "legend.fontsize": 8,
+    "pdf.fonttype": 42,  # text stays text, which an editor can change
+    "svg.fonttype": "none",
+    "svg.hashsalt": "mattergen_lite",  # the same figure is the same file
 }
+_NO_DATE = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
-def write_figures(folder: Path, rows: Sequence[Row]) -> list[Path]:
-    """Draw every figure that the rows have values for; returns the files.
+def write_figures(
+    folder: Path, rows: Sequence[Row], figures: Mapping[str, object] | None = None
+) -> list[Path]:
+    """Draw every figure that there are values for, as PNG, PDF and SVG; returns the files.
 
     A figure of an earlier run that these rows have nothing for is removed: it would show others.
+
+    Args:
+        folder: Made if something is drawn.
+        rows: One a crystal, as in the table.
+        figures: Of the whole set, such as `funnel`, a mapping of stages to numbers of crystals.
     """
+    passed = (figures or {}).get("funnel")
     drawings: dict[str, Callable[[Sequence[Row]], Figure | None]] = {
+        "funnel": lambda _: _funnel(passed) if isinstance(passed, Mapping) else None,
         "hull_distance": _hull_distance,
+        "cumulative_energy": _cumulative_energy,
         "formation_energy": _formation_energy,
         "elements": _elements,
         "crystal_systems": _crystal_systems,
@@ -65,16 +81,23 @@ def write_figures(folder: Path, rows: Sequence[Row]) -> list[Path]:
     }
     written = []
     for name, draw in drawings.items():
-        path = folder / f"{name}.png"
         with matplotlib.rc_context(_STYLE):
-            figure = draw(rows)
-            if figure is None:
-                path.unlink(missing_ok=True)
-                continue
-            with atomic_path(path) as temporary:
-                figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH)
-        written.append(path)
+            written += _write(draw(rows), folder / name)
     return written
+
+
+def _write(figure: Figure | None, stem: Path) -> list[Path]:
+    """Write a figure in every format, or remove the files of an earlier one."""
+    paths = {kind: stem.with_suffix(f".{kind}") for kind in FORMATS}
+    for kind, path in paths.items():
+        if figure is None:
+            path.unlink(missing_ok=True)
+            continue
+        with atomic_path(path) as temporary:
+            options = {"format": kind, "dpi": DOTS_PER_INCH, "metadata": _NO_DATE[kind]}
+            figure.savefig(temporary, **options)
+        figure.set_layout_engine("none")  # the places of the first drawing are those of all
+    return [] if figure is None else list(paths.values())
 
 
 def numbers(rows: Sequence[Row], *columns: str) -> np.ndarray:
@@ -143,6 +166,54 @@ def _hull_distance(rows: Sequence[Row]) -> Figure | None:
     return figure
 
 
+def _cumulative_energy(rows: Sequence[Row]) -> Figure | None:
+    """How many crystals lie at or below an energy above the hull, counted and expected.
+
+    The expected number adds up normal distributions of the crystals' energies and standard errors.
+    """
+    values = numbers(rows, "e_above_hull", "e_above_hull_std")
+    if not len(values):
+        return None
+    energies, errors = values.T
+    low, high = min(-METASTABLE, energies.min()), max(3 * METASTABLE, np.median(energies))
+    grid = np.linspace(low, high, 300)
+    standard = (grid[:, None] - energies) / np.maximum(errors, 1e-3)
+    figure, axes = _single()
+    axes.step(
+        [low, *np.sort(energies), max(high, energies.max())],
+        [0, *range(1, len(energies) + 1), len(energies)],
+        where="post",
+        color=BLUE,
+        linewidth=1.2,
+        label="most likely energies",
+    )
+    axes.plot(grid, norm.cdf(standard).sum(1), color=GREY, label="expected, with their errors")
+    axes.axvline(METASTABLE, color=ORANGE, linewidth=1.2, linestyle="--")
+    axes.set(
+        xlabel="energy above hull (eV/atom)",
+        ylabel=f"crystals at or below, of {len(energies)}",
+        xlim=(low, high),
+        ylim=(0, None),
+    )
+    axes.yaxis.set_major_locator(_count_axis())
+    axes.legend(loc="upper left")
+    return figure
+
+
+def _funnel(passed: Mapping[str, int]) -> Figure | None:
+    """Bars of what is left after each stage of the judge."""
+    if not passed:
+        return None
+    names = [name.replace("_", " ") for name in passed]
+    figure, axes = _single(height=0.9 + 0.26 * len(names))
+    bars = axes.barh(names, list(passed.values()), color=BLUE)
+    axes.bar_label(bars, padding=3, fontsize=8)
+    axes.invert_yaxis()
+    axes.xaxis.set_major_locator(_count_axis())
+    axes.set_xlabel("crystals that pass this stage and those before")
+    return figure
+
+
 def _formation_energy(rows: Sequence[Row]) -> Figure | None:
     """Energy above the hull with its standard error against formation energy."""
     values = numbers(rows, "formation_energy_per_atom", "e_above_hull", "e_above_hull_std")
@@ -170,8 +241,10 @@ def _elements(rows: Sequence[Row]) -> Figure | None:
 
 
 def _crystal_systems(rows: Sequence[Row]) -> Figure | None:
-    """Bars of the seven crystal systems, by falling number of lattice parameters."""
-    counts = Counter(row.get("crystal_system") for row in rows)
+    """Bars of the seven crystal systems, of relaxed crystals if any were relaxed."""
+    relaxed = [row for row in rows if row.get("relaxed_crystal_system")]
+    column = "relaxed_crystal_system" if relaxed else "crystal_system"
+    counts = Counter(row.get(column) for row in rows)
     heights = [counts[system] for system in CRYSTAL_SYSTEMS]
     if not any(heights):
         return None
@@ -180,7 +253,7 @@ def _crystal_systems(rows: Sequence[Row]) -> Figure | None:
     axes.bar_label(bars, padding=3, fontsize=8)
     axes.invert_yaxis()
     axes.xaxis.set_major_locator(_count_axis())
-    axes.set_xlabel("crystals")
+    axes.set_xlabel(f"crystals, symmetry {'after relaxation' if relaxed else 'as they came'}")
     return figure
 
 

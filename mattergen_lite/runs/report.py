@@ -27,18 +27,20 @@ from mattergen_lite.elements import MAX_ATOMIC_NUMBER, periodic_table_position, 
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.processes import Failure, attempt
 from mattergen_lite.runs.figures import write_figures
-from mattergen_lite.scoring.criteria.neutrality import is_metal
+from mattergen_lite.scoring.criteria.neutrality import electronegativity, is_metal
+from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, conventional_structure
 from mattergen_lite.scoring.energy.stability import METASTABLE
 from mattergen_lite.scoring.score import Cell, ordered_structure
 
 REPORT = "report.html"
 FIGURES = "figures"
 # One after the other on the page. Crystals are drawn by a renderer of our own on a plain canvas.
-# 3Dmol.js (BSD-3) was weighed and not taken: its 540 kB minified are five times the report of a
-# dozen crystals; it needs WebGL, which a remote desktop or a headless browser may lack; it carries
-# addresses of structure servers; and what is particular to crystals (atoms repeated on cell faces,
-# the choice of bonds, supercells) would have been ours to write anyway.
-_SCRIPTS = ("format", "crystal", "viewer", "charts", "table", "detail", "main")
+# 3Dmol.js (BSD-3) and MatterViz (MIT) were weighed and not taken. 3Dmol.js 2.5.5 has neither
+# conventional cells nor polyhedra nor atoms repeated on cell faces, which is all that was missing;
+# its 538 kB minified are five times the report of a dozen crystals; it needs WebGL and carries
+# addresses of structure servers. MatterViz 0.2 has all of these, but is published as Svelte sources
+# without a build for a page.
+_SCRIPTS = ("format", "crystal", "polyhedra", "viewer", "charts", "table", "detail", "main")
 # Words in the name of a figure between 0 and 1 that is no share of the structures.
 _NO_SHARE = frozenset(
     {"sum", "expected", "number", "num", "count", "mean", "median", "std", "energy", "rmsd"}
@@ -58,8 +60,9 @@ def write_report(
     figures: Mapping[str, object],
     protocol: Mapping[str, str],
     provenance: Mapping[str, object],
+    headline: Sequence[Mapping[str, str]] = (),
 ) -> Path:
-    """Write `report.html` and `figures/*.png` into a folder; returns the page.
+    """Write `report.html` and the files of `figures/` into a folder; returns the page.
 
     Args:
         folder: Where the run's other files are; CIFs named by the columns `cif` and `relaxed_cif`
@@ -71,6 +74,7 @@ def write_report(
         figures: Figures of the whole set: a share, a number, None or a mapping of such each.
         protocol: How each figure is measured.
         provenance: What it takes to repeat the run, as in `run.json`.
+        headline: Label, value and remark of the figures on top; see `Headline.figures`.
 
     Raises:
         ValueError: If there is not one structure and one relaxed structure (or None) a row.
@@ -87,8 +91,9 @@ def write_report(
     data = {
         **_table(rows),
         "title": title,
-        "structures": [_geometry(structure) for structure in structures],
-        "relaxed": [_geometry(structure) for structure in relaxed],
+        "headline": _plain(list(headline)),
+        "structures": [_crystal(structure) for structure in structures],
+        "relaxed": [_crystal(structure) for structure in relaxed],
         "has_cif": [[text is not None for text in pair] for pair in cifs],
         "figures": list(_figures(figures, protocol)),
         "protocol": _plain(protocol),
@@ -97,7 +102,7 @@ def write_report(
         "groups": json.loads(_asset("columns.json")),
         "metastable": METASTABLE,
     }
-    write_figures(folder / FIGURES, rows)
+    write_figures(folder / FIGURES, rows, figures)
     with atomic_path(folder / REPORT) as temporary:
         temporary.write_text(_page(title, data, cifs), encoding="utf-8")
     return folder / REPORT
@@ -172,17 +177,34 @@ def _without_surrogates(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _geometry(structure: Structure | None) -> Json:
-    """Lattice in Å, atomic numbers and fractional coordinates; None if it cannot be drawn."""
+def _crystal(structure: Structure | None) -> Json:
+    """The cell as it is and, where that is another one, the conventional cell; None if neither."""
     if structure is None:
         return None
     ordered = attempt(ordered_structure, structure)
     if isinstance(ordered, Failure):
         return None
+    conventional = attempt(_conventional, ordered)
+    has_another = not isinstance(conventional, Failure) and not _is_same_cell(ordered, conventional)
+    return _geometry(ordered) | {"conventional": _geometry(conventional) if has_another else None}
+
+
+_conventional = partial(conventional_structure, symprec=SYMPREC_GENERATED)
+
+
+def _is_same_cell(one: Structure, other: Structure) -> bool:
+    """Whether two cells of a crystal have the same lattice vectors, to what a picture shows."""
+    return len(one) == len(other) and np.allclose(
+        one.lattice.matrix, other.lattice.matrix, atol=0.1
+    )
+
+
+def _geometry(structure: Structure) -> dict[str, Json]:
+    """Lattice in Å, atomic numbers and fractional coordinates."""
     return {
-        "lattice": ordered.lattice.matrix.round(4).tolist(),
-        "atomic_numbers": list(ordered.atomic_numbers),
-        "frac_coords": ordered.frac_coords.round(4).tolist(),
+        "lattice": structure.lattice.matrix.round(4).tolist(),
+        "atomic_numbers": list(structure.atomic_numbers),
+        "frac_coords": structure.frac_coords.round(4).tolist(),
     }
 
 
@@ -204,13 +226,16 @@ def _read_inside(folder: Path, name: Cell) -> str:
 
 
 def _elements() -> list[list]:
-    """By atomic number: symbol, line, column, colour and covalent radius in Å, if it is a metal."""
+    """By atomic number: symbol, line, column, colour, covalent radius in Å, if it is a metal, and
+    electronegativity, None where unknown.
+    """
     table: list[list] = [[]]
     for number in range(1, MAX_ATOMIC_NUMBER + 1):
         colour = "#" + "".join(f"{round(255 * channel):02x}" for channel in jmol_colors[number])
         symbol, position = symbols()[number], periodic_table_position(number)
         radius = round(float(covalent_radii[number]), 2)
-        table.append([symbol, *position, colour, radius, is_metal(symbol)])
+        eneg = _plain(electronegativity(symbol))
+        table.append([symbol, *position, colour, radius, is_metal(symbol), eneg])
     return table
 
 

@@ -301,7 +301,11 @@ const categoricalColumns = data.columns.filter((name) => {
   return !isNumeric.has(name) && kinds.length > 0 && kinds.length <= 40;
 });
 
+const chartsFold = document.getElementById("charts-fold");
+
+/** Charts of rows, where the reader has unfolded them. */
 function drawCharts(rows) {
+  if (!chartsFold.open) return;
   const redraw = () => drawCharts(rows);
   const cards = [];
   if (columnOf.has("e_above_hull")) {

@@ -6,6 +6,9 @@ const rowOfKey = new Map(keys.map((key, row) => [key, row]));
 const SAID_ABOVE = new Set(["name", "formula", "verdict", "flags", "flag_reasons", "error", "stability_error", "physical_problem"]);
 let viewer = null; // one for all crystals, made when the first is opened; it keeps its options
 let shownForm = "relaxed"; // what the reader saw last: "raw" or "relaxed"
+let shownCell = "conventional"; // or "as given", where that is another cell
+let cameFrom = null; // what had the focus before the drawer
+const OVERLAID = matchMedia("(max-width: 1179px)"); // where the drawer covers the page
 
 /** What the address of each row ends in: its name, numbered where names are shared. */
 function rowKeys() {
@@ -36,8 +39,11 @@ function openRow(row) {
 }
 
 function closeDetail() {
+  const last = openedRow();
   history.pushState(null, "", location.pathname + location.search);
   drawDetail();
+  const back = document.getElementById(`row-${last}`)?.querySelector("a") ?? cameFrom ?? filterBox;
+  back.focus({ preventScroll: true });
 }
 
 /** Open the row before or after, in the order of the table. */
@@ -54,11 +60,20 @@ function drawDetail() {
   document.body.classList.toggle("with-detail", row !== undefined);
   for (const node of body.querySelectorAll("tr.open")) node.classList.remove("open");
   panel.replaceChildren();
+  document.querySelector("main").inert = row !== undefined && OVERLAID.matches;
   if (row === undefined) return;
   panel.append(detailHead(row), ...verdictNodes(row), pictureNode(row), downloadNodes(row), ...factGroups(row));
+  panel.setAttribute("aria-label", `Crystal ${cell(row, "formula") ?? ""} ${keys[row]}`);
   panel.scrollTop = 0;
   revealRow(row);
   drawPicture(row);
+  takeFocus();
+}
+
+/** Put the focus into the drawer; it goes back to where it was when the drawer closes. */
+function takeFocus() {
+  if (!panel.contains(document.activeElement) && document.activeElement !== document.body) cameFrom = document.activeElement;
+  panel.focus({ preventScroll: true });
 }
 
 function button(text, onClick, properties = {}) {
@@ -134,9 +149,14 @@ function structuresOf(row) {
 function drawPicture(row) {
   const forms = structuresOf(row);
   if (!Object.keys(forms).length) return;
-  const form = shownForm in forms ? shownForm : Object.keys(forms)[0];
-  viewer.show(forms[form]);
-  drawToolbar(forms, form);
+  const shown = shownForm in forms ? shownForm : Object.keys(forms)[0];
+  viewer.show(cellOf(forms[shown]));
+  drawToolbar(forms, shown);
+}
+
+/** The cell to draw: the conventional one where there is one and the reader wants it. */
+function cellOf(structure) {
+  return (shownCell === "conventional" && structure.conventional) || structure;
 }
 
 function showAtom(atom, event) {
@@ -153,7 +173,7 @@ function toggle(text, pressed, onClick, title) {
 }
 
 function drawToolbar(forms, form) {
-  const { repeat, bonds: withBonds, filled } = viewer.options;
+  const { repeat, bonds: withBonds, filled, polyhedra: withPolyhedra } = viewer.options;
   const redraw = () => drawToolbar(forms, form);
   const change = (options) => () => {
     viewer.set(options);
@@ -161,20 +181,29 @@ function drawToolbar(forms, form) {
   };
   const choose = (name) => () => {
     shownForm = name;
-    viewer.show(forms[name], true);
+    viewer.show(cellOf(forms[name]), true);
     drawToolbar(forms, name);
   };
+  const chooseCell = (name) => () => {
+    shownCell = name;
+    viewer.show(cellOf(forms[form]));
+    redraw();
+  };
+  const cellButtons = !forms[form].conventional ? [] : ["conventional", "as given"].map((name) =>
+    toggle(name, name === shownCell, chooseCell(name), name === "as given" ? "The cell that was judged" : "The standard cell of the space group at 0.1 Å"));
   const formButtons = Object.keys(forms).length < 2 ? [] : Object.keys(forms).map((name) =>
     toggle(name, name === form, choose(name), `The crystal as ${name === "raw" ? "generated or read" : "relaxed"}`));
   const along = ["a", "b", "c"].map((name, axis) => button(name, () => viewer.lookAlong(axis), { title: `Look along ${name}`, className: "axis-name" }));
   panel.querySelector(".toolbar").replaceChildren(
     el("span", { className: "group" }, ...formButtons),
+    el("span", { className: "group" }, ...cellButtons),
     el("span", { className: "group" },
       toggle("2×2×2", repeat === 2, change({ repeat: repeat === 2 ? 1 : 2 }), "Supercell"),
       toggle("bonds", withBonds, change({ bonds: !withBonds }), "Pairs closer than 1.15 times the sum of their covalent radii"),
+      toggle("polyhedra", withPolyhedra, change({ polyhedra: !withPolyhedra }), "Bonded, more electronegative neighbours, those outside the cell too"),
       toggle("fill", filled, change({ filled: !filled }), "Balls of full covalent radius")),
     el("span", { className: "group" }, ...along));
-  panel.querySelector("figcaption").replaceChildren(...captionNodes(forms[form], form, Object.keys(forms).length > 1));
+  panel.querySelector("figcaption").replaceChildren(...captionNodes(cellOf(forms[form]), form, Object.keys(forms).length > 1));
 }
 
 /** Elements with their colours, and the cell. */
@@ -212,9 +241,13 @@ function downloadNodes(row) {
 async function saveCif(row, form) {
   cifTexts ??= await readCifs();
   const text = cifTexts[row][form === "raw" ? 0 : 1];
-  const address = URL.createObjectURL(new Blob([text], { type: "chemical/x-cif" }));
   const stem = keys[row].replace(/\.cif$/, "").replace(/[^\w.#-]+/g, "_");
-  el("a", { href: address, download: `${stem}${form === "relaxed" ? "_relaxed" : ""}.cif` }).click();
+  saveFile(new Blob([text], { type: "chemical/x-cif" }), `${stem}${form === "relaxed" ? "_relaxed" : ""}.cif`);
+}
+
+function saveFile(content, name) {
+  const address = URL.createObjectURL(content);
+  el("a", { href: address, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(address), 1000);
 }
 

@@ -40,6 +40,14 @@ function summaryCard(figure) {
   return node;
 }
 
+/** The six figures on top. */
+function drawHeadline() {
+  document.getElementById("headline").append(...data.headline.map(({ label, value, more }) =>
+    el("div", { className: "figure" }, el("div", { className: "label" }, label),
+      el("div", { className: "value" }, label === "Best" ? el("span", {}, ...formulaNodes(value)) : value),
+      el("div", { className: "more" }, more))));
+}
+
 function drawSummary() {
   document.getElementById("cards").append(...data.figures.map(summaryCard));
   const said = Object.entries(data.protocol).flatMap(([name, text]) => [el("dt", {}, figureLabel(name)), el("dd", {}, text)]);
@@ -79,14 +87,15 @@ function drawSubtitle() {
 function onKey(event) {
   if (openedRow() === undefined || event.target.closest("input, select, textarea")) return;
   if (event.key === "Escape") closeDetail();
-  else if (event.key === "ArrowRight" || event.key === "ArrowDown") step(1);
-  else if (event.key === "ArrowLeft" || event.key === "ArrowUp") step(-1);
+  else if (event.key === "ArrowRight") step(1);
+  else if (event.key === "ArrowLeft") step(-1);
   else return;
   event.preventDefault();
 }
 
 function start() {
   drawSubtitle();
+  drawHeadline();
   drawSummary();
   drawRecord();
   drawColumnMenu();
@@ -99,6 +108,8 @@ function start() {
   tableBox.addEventListener("scroll", () => {
     if (tableBox.scrollTop + 2 * tableBox.clientHeight > tableBox.scrollHeight) drawMore();
   });
+  document.getElementById("csv").addEventListener("click", saveTable);
+  chartsFold.addEventListener("toggle", () => drawCharts(view.rows));
   addEventListener("hashchange", drawDetail);
   addEventListener("popstate", drawDetail);
   addEventListener("keydown", onKey);

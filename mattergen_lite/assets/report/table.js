@@ -1,9 +1,12 @@
 // The table: filter, sort, choice of columns. Rows are put on the page as they are scrolled to.
 
 const CHUNK = 80; // rows put on the page at a time
+// Beside the energy of the relaxed crystal stands its group, not that of the raw one.
+const formPrefix = columnOf.has("relaxed_space_group_symbol") ? "relaxed_" : "";
 const PREFERRED = [
-  "rank", "name", "formula", "verdict", "e_above_hull", "probability_metastable", "space_group_symbol",
-  "crystal_system", "num_atoms", "density", "charge_verdict", "is_novel", "flags", "error",
+  "rank", "formula", "e_above_hull", "probability_metastable", `${formPrefix}space_group_symbol`,
+  `${formPrefix}crystal_system`, "verdict", "name", "num_atoms", `${formPrefix}density`, "charge_verdict", `${formPrefix}is_novel`,
+  "flags", "error",
 ];
 const view = {
   columns: PREFERRED.filter((name) => columnOf.has(name)),
@@ -20,10 +23,12 @@ const COMPARISONS = {
   "<": (a, b) => a < b, ">": (a, b) => a > b, "<=": (a, b) => a <= b, ">=": (a, b) => a >= b,
 };
 
+const COMPARED = /^(\w+)(<=|>=|<|>|=|:)(.*)$/;
+
 /** A test of one word of the filter: an element, a comparison or any text. */
 function wordTest(word) {
   if (symbols.has(word)) return (row) => elementsOf(row).includes(word);
-  const [, name, operator, quoted] = word.match(/^(\w+)(<=|>=|<|>|=|:)(.*)$/) ?? [];
+  const [, name, operator, quoted] = word.match(COMPARED) ?? [];
   if (!columnOf.has(name)) return (row) => searchText[row].includes(unquoted(word).toLowerCase());
   const wanted = unquoted(quoted).toLowerCase();
   if (wanted === "") return (row) => cell(row, name) !== null && cell(row, name) !== "";
@@ -32,6 +37,22 @@ function wordTest(word) {
   }
   const text = (row) => formatPlain(cell(row, name)).toLowerCase();
   return operator === "=" ? (row) => text(row) === wanted : (row) => text(row).includes(wanted);
+}
+
+/** What is wrong with a filter: columns that there are not, and comparisons with no number. */
+function filterProblem(filter) {
+  for (const word of words(filter)) {
+    const [, name, operator, wanted] = word.replace(/^!/, "").match(COMPARED) ?? [];
+    if (name && !columnOf.has(name)) {
+      const close = data.columns.filter((column) => column.includes(name.toLowerCase()) || name.toLowerCase().includes(column));
+      const hint = close.length ? `Did you mean ${close.slice(0, 5).join(", ")}?` : "“Columns” lists those of this table.";
+      return `There is no column “${name}”. ${hint} In quotes it is searched as text.`;
+    }
+    if (operator in COMPARISONS && wanted !== "" && Number.isNaN(Number(unquoted(wanted)))) {
+      return `“${wanted}” is no number: ${name}${operator} compares numbers, ${name}:${wanted} finds text.`;
+    }
+  }
+  return "";
 }
 
 /** A value as one types it: unrounded, "yes" or "no". */
@@ -98,6 +119,11 @@ function drawHead() {
   head.replaceChildren(el("tr", {}, ...heads));
 }
 
+/** The cell of a row that the keyboard reaches: its formula, or its name where it has none. */
+function linkColumn(row) {
+  return view.columns.includes("formula") && cell(row, "formula") ? "formula" : "name";
+}
+
 /** The energy above the hull with its standard error; a share as a bar; flags one by one. */
 function cellNodes(row, name) {
   const value = cell(row, name);
@@ -112,7 +138,7 @@ function cellNodes(row, name) {
       svg("rect", { width: 40 * value, height: 6, rx: 3, fill: probabilityColor(value) }));
     return [meter, formatValue(name, value)];
   }
-  if (name === "name") return [el("a", { href: addressOf(row) }, String(value))];
+  if (name === linkColumn(row)) return [el("a", { href: addressOf(row) }, ...valueNodes(row, name))];
   if (name === "flags") return parts(value).map((flag) => el("span", { className: "chip" }, flag.replaceAll("_", " ")));
   return valueNodes(row, name);
 }
@@ -146,7 +172,11 @@ function updateTable() {
   body.replaceChildren();
   view.drawn = 0;
   drawMore();
-  if (!view.rows.length) {
+  const problem = filterProblem(filterBox.value);
+  const problemNode = document.getElementById("problem");
+  problemNode.textContent = problem;
+  problemNode.hidden = !problem;
+  if (!view.rows.length && !problem) {
     body.append(el("tr", {}, el("td", { colSpan: view.columns.length, className: "quiet" }, "No crystal passes this filter.")));
   }
   tableBox.scrollTop = 0;
@@ -165,6 +195,24 @@ function revealRow(row) {
   const [top, bottom] = [node.offsetTop - head.offsetHeight, node.offsetTop + node.offsetHeight];
   if (top < tableBox.scrollTop) tableBox.scrollTop = top;
   else if (bottom > tableBox.scrollTop + tableBox.clientHeight) tableBox.scrollTop = bottom - tableBox.clientHeight;
+}
+
+/** A value in a csv file; what a spreadsheet would take for a formula gets an apostrophe. */
+function csvCell(value) {
+  if (value === null) return "";
+  if (typeof value === "boolean") return value ? "True" : "False";
+  const text = typeof value === "string" && /^[=+\-@\t\r]/.test(value) ? `'${value}` : String(value);
+  return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}
+
+/** The rows that the filter leaves, in their order, with all columns. */
+function tableText() {
+  const lines = [data.columns, ...view.rows.map((row) => data.rows[row])];
+  return lines.map((line) => line.map(csvCell).join(",")).join("\r\n") + "\r\n";
+}
+
+function saveTable() {
+  saveFile(new Blob([tableText()], { type: "text/csv" }), "candidates.csv");
 }
 
 function setFilter(text) {

@@ -9,6 +9,7 @@ const FOG_LEVELS = 8;
 const MAX_FOG = 0.45; // of the background in the colour of the farthest atoms
 const SPRITE = 160; // pixels, diameter of a painted ball
 const EDGE_PIECES = 10; // of a cell edge, each sorted by depth
+const FACE_OPACITY = 0.45;
 
 class Viewer {
   constructor(canvas, onHover) {
@@ -16,7 +17,7 @@ class Viewer {
     this.context = canvas.getContext("2d");
     this.onHover = onHover;
     this.sprites = new Map();
-    this.options = { repeat: 1, bonds: true, filled: false };
+    this.options = { repeat: 1, bonds: true, filled: false, polyhedra: false };
     this.listen();
     new ResizeObserver(() => this.draw()).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
@@ -33,7 +34,7 @@ class Viewer {
     this.draw();
   }
 
-  /** Change what is drawn: repeat, bonds or filled. */
+  /** Change what is drawn: repeat, bonds, filled or polyhedra. */
   set(options) {
     Object.assign(this.options, options);
     this.build();
@@ -46,6 +47,8 @@ class Viewer {
     const { lattice } = this.structure;
     const { repeat, bonds: wanted } = this.options;
     this.atoms = displayedAtoms(this.structure, repeat);
+    this.polyhedra = this.options.polyhedra ? polyhedra(this.structure, this.atoms) : [];
+    this.atoms = withCorners(this.atoms, this.polyhedra);
     this.bonds = wanted ? bonds(this.atoms) : [];
     this.edges = cellEdges(lattice, repeat);
     this.center = toCartesian([repeat / 2, repeat / 2, repeat / 2], lattice);
@@ -115,11 +118,12 @@ class Viewer {
     this.readColors();
     this.context.clearRect(0, 0, width, height);
     this.placed = this.atoms.map((atom) => ({ atom, at: this.project(atom.position) }));
-    const shapes = [...this.balls(), ...this.edgePieces(), ...this.sticks()];
+    const shapes = [...this.balls(), ...this.edgePieces(), ...this.sticks(), ...this.faces()];
     for (const shape of shapes.sort((a, b) => a.depth - b.depth)) shape.paint();
     this.drawAxes();
     this.canvas.dataset.atoms = String(this.atoms.length); // read by automatic checks
     this.canvas.dataset.bonds = String(this.bonds.length);
+    this.canvas.dataset.polyhedra = String(this.polyhedra.length);
   }
 
   readColors() {
@@ -188,6 +192,33 @@ class Viewer {
       this.line(start, end, 0.25 * width, this.fogged(blend(color, "#ffffff", 0.5), level));
     };
     return { depth, paint };
+  }
+
+  /** Faces of the polyhedra, which one can look through, in the colour of the atom inside. */
+  faces() {
+    return this.polyhedra.flatMap(({ atom, corners, faces }) => {
+      const places = corners.map(({ position }) => this.project(position));
+      return faces.map((face) => {
+        const points = face.map((index) => places[index]);
+        const depth = points.reduce((sum, point) => sum + point[2], 0) / points.length;
+        const color = this.fogged(data.elements[atom.number][3], this.fog(depth));
+        return { depth, paint: () => this.face(points, color) };
+      });
+    });
+  }
+
+  face(points, color) {
+    const { context } = this;
+    context.beginPath();
+    for (const [x, y] of points) context.lineTo(x, y);
+    context.closePath();
+    context.globalAlpha = FACE_OPACITY;
+    context.fillStyle = color;
+    context.fill();
+    context.globalAlpha = 1;
+    context.strokeStyle = this.fogged(blend(color, this.ink, 0.5), 0);
+    context.lineWidth = 0.7;
+    context.stroke();
   }
 
   line(from, to, width, color) {
@@ -293,6 +324,15 @@ class Viewer {
       Math.hypot(at[0] - x, at[1] - y) < this.radius(atom) * this.scale);
     return hit.sort((p, q) => q.at[2] - p.at[2])[0]?.atom ?? null;
   }
+}
+
+/** Atoms and the corners of polyhedra that are not among them. */
+function withCorners(atoms, found) {
+  const all = [...atoms];
+  for (const corner of found.flatMap(({ corners }) => corners)) {
+    if (!all.some(({ position }) => norm(difference(position, corner.position)) < FACE_TOLERANCE)) all.push(corner);
+  }
+  return all;
 }
 
 const AXIS_COLORS = { a: "#d1495b", b: "#2e933c", c: "#3d7bd9" };

@@ -160,7 +160,7 @@ def shares(scores: Sequence[Score], count: int) -> Shares:
         above_p1=share(lambda s: s.symmetry and s.symmetry.space_group > 1),
         unique=share(lambda s: s.novelty and s.novelty.is_unique),
         novel=share_against_reference(lambda s: s.novelty and s.novelty.is_novel),
-        unique_and_novel=share_against_reference(_is_unique_and_novel),
+        unique_and_novel=share_against_reference(is_unique_and_novel),
         novel_with_disorder=share_against_reference(
             lambda s: s.novelty and s.novelty.is_novel_with_disorder
         ),
@@ -178,7 +178,7 @@ def _composition_valid(score: Score) -> bool:
     return score.neutrality is not None and score.neutrality.composition_valid
 
 
-def _is_unique_and_novel(score: Score) -> bool:
+def is_unique_and_novel(score: Score) -> bool:
     """Without a reference, novelty counts as open and nothing is novel."""
     return score.novelty is not None and bool(score.novelty.is_unique and score.novelty.is_novel)
 
@@ -187,8 +187,8 @@ def _stability_shares(candidates: Sequence[Candidate]) -> StabilityShares:
     """What relaxation and the potentials say of the whole set."""
     judged = [candidate for candidate in candidates if candidate.stability]
     stabilities = [candidate.stability for candidate in judged]
-    new = [c.stability for c in judged if _is_unique_and_novel(c.final)]
-    credible = [c for c in judged if _is_unique_and_novel(c.final) and c.is_credible]
+    new = [c.stability for c in judged if is_unique_and_novel(c.final)]
+    credible = [c for c in judged if is_unique_and_novel(c.final) and c.is_credible]
 
     def share(outcomes: Iterator[float]) -> float:
         return float(np.nansum(list(outcomes))) / len(candidates)

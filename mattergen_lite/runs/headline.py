@@ -1,0 +1,145 @@
+"""What came of a run, in six figures: for the top of the report and of the terminal's answer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+from mattergen_lite.options.request import Request
+from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.metrics.funnel import Funnel
+from mattergen_lite.scoring.metrics.summary import is_unique_and_novel
+
+_NUMBERS = ("num_candidates", "until", "num_samples", "source")
+_NOT_ASKED = ("checkpoint", "stability_guidance")  # how, rather than what
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """Six figures of a run.
+
+    Attributes:
+        asked: What was asked for, as options, such as "num-samples 8, elements Li,P,S".
+        num_delivered: Candidates that pass every required check.
+        num_wanted: How many were asked for; the number of crystals where nobody said.
+        expected_msun: Sum of the probabilities of being metastable over the unique and novel
+            crystals; None if nothing was relaxed.
+        best: The crystal first in rank, with its energy above the hull where it has one.
+        left: Crystals after each check, in its order.
+        seconds: Of the whole run.
+    """
+
+    asked: str
+    num_delivered: int
+    num_wanted: int
+    expected_msun: float | None
+    best: str
+    left: Mapping[str, int]
+    seconds: float
+
+    @classmethod
+    def of(
+        cls,
+        candidates: Sequence[Candidate],
+        funnel: Funnel,
+        *,
+        arguments: Mapping[str, object],
+        seconds: Mapping[str, float],
+        asked_for: int | None = None,
+    ) -> "Headline":
+        """Figures of judged candidates.
+
+        Args:
+            candidates: Best first.
+            funnel: What passed the required checks.
+            arguments: Of the command, as in the record of a run.
+            seconds: Of every stage.
+            asked_for: Number of candidates wanted; None if a number of samples was.
+        """
+        return cls(
+            asked=_asked(arguments),
+            num_delivered=funnel.num_passed,
+            num_wanted=asked_for or funnel.num_sampled,
+            expected_msun=_expected_msun(candidates),
+            best=_best(candidates),
+            left={"sampled": funnel.num_sampled, **funnel.left},
+            seconds=sum(seconds.values()),
+        )
+
+    def figures(self) -> list[dict[str, str]]:
+        """Label, value and remark of each, as text."""
+        steps = list(self.left.items())
+        name, energy = self.best.partition(", ")[::2]
+        share = self.num_delivered / self.left["sampled"] if self.left["sampled"] else 0
+        return [
+            {"label": "Asked", "value": self.asked.partition(", ")[0], "more": self.asked},
+            {
+                "label": "Delivered",
+                "value": f"{self.num_delivered} of {self.num_wanted}",
+                "more": f"pass every required check: {share:.0%} of {self.left['sampled']}",
+            },
+            {
+                "label": "Expected M.S.U.N.",
+                "value": "not judged"
+                if self.expected_msun is None
+                else f"{self.expected_msun:.1f}",
+                "more": "metastable, unique and novel: the sum of their probabilities",
+            },
+            {"label": "Best", "value": name, "more": energy},
+            {
+                "label": "Funnel",
+                "value": f"{steps[0][1]} → {steps[-1][1]}",
+                "more": " → ".join(f"{count} {name}" for name, count in steps),
+            },
+            {"label": "Time", "value": duration(self.seconds), "more": "all stages together"},
+        ]
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 42 s, 3.5 min, 2.1 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _asked(arguments: Mapping[str, object]) -> str:
+    """Number first, then what was asked of every sample, as options."""
+    defaults = {one.name: one.default for one in fields(Request) if one.name not in _NOT_ASKED}
+    numbers = [name for name in _NUMBERS if arguments.get(name) is not None][:1]
+    asked = [
+        name
+        for name, default in defaults.items()
+        if arguments.get(name) not in (None, default, [], ())
+    ]
+    return ", ".join(_option(name, arguments[name]) for name in (*numbers, *asked))
+
+
+def _option(name: str, value: object) -> str:
+    if name == "num_samples":
+        return f"{value} samples"
+    if name in ("num_candidates", "until"):
+        return f"{value} candidates"
+    if name == "source":
+        return f"the crystals of {value}"
+    words = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {words}"
+
+
+def _expected_msun(candidates: Sequence[Candidate]) -> float | None:
+    judged = [one for one in candidates if one.stability]
+    if not judged:
+        return None
+    odds = [
+        one.stability.probability_metastable for one in judged if is_unique_and_novel(one.final)
+    ]
+    return sum(one for one in odds if one == one)  # NaN where stability is unknown
+
+
+def _best(candidates: Sequence[Candidate]) -> str:
+    """The first in rank; the lowest energy may belong to one that fails a check."""
+    if not candidates or candidates[0].raw.error is not None:
+        return "none"
+    first = candidates[0]
+    found = first.stability
+    if found is None or found.stability_error is not None:
+        return first.raw.formula
+    energy = f"{found.e_above_hull:.3f} ± {found.e_above_hull_std:.3f} eV/atom above the hull"
+    return f"{first.raw.formula}, {energy}"
