@@ -479,8 +479,8 @@ def test_the_drawer_takes_the_focus_and_gives_it_back(report, evaluate, size):
 
 def test_unknown_columns_of_a_filter_are_named(report, evaluate):
     script = """
-        const said = (filter) => { setFilter(filter);
-          const node = document.getElementById("problem"); return node.hidden ? "" : node.textContent; };
+        const node = document.getElementById("problem");
+        const said = (filter) => { setFilter(filter); return node.hidden ? "" : node.textContent; };
         return ["hull<0.1", "density>heavy", '"hull<0.1"', "density>3"].map(said)
     """
     unknown, no_number, *fine = evaluate(report, script)
