@@ -28,9 +28,9 @@ from mattergen_lite.scoring.execution.journal import Journal
 RADON = Structure(Lattice.cubic(4), ["Rn"], [[0, 0, 0]])
 
 
-def screened(structures, ends, cut):
+def screened(structures, ends, cut, weights=None):
     with Pool(0) as pool:
-        return screen(structures, ends, cut, Journal(pool))
+        return screen(structures, ends, weights or [1.0] * len(structures), cut, Journal(pool))
 
 
 def test_energy_of_a_relaxed_crystal_is_that_of_the_judge():
@@ -89,6 +89,17 @@ def test_the_likeliest_are_kept_and_each_round_is_decided_alone():
         order = sorted(of_round, key=lambda one: -one.screening_probability)
         assert [one.screening_decision for one in order] == ["keep"] * 3 + ["reject"] * 6
         assert order[2].screening_e_above_hull < order[3].screening_e_above_hull
+
+
+def test_what_would_be_worth_less_is_kept_later():
+    salts = simple_compounds()[:6]
+    cut = Cut(at_most=3, control=0.0)
+    chances = [one.screening_probability for one in screened(salts, [6], cut)]
+    best = int(np.argmax(chances))
+    weights = [1.0 if index != best else 1e-6 for index in range(6)]
+    found = screened(salts, [6], cut, weights)
+    assert found[best].screening_decision == "reject"
+    assert [one.screening_probability for one in found] == chances
 
 
 def test_no_more_are_kept_than_allowed_in_all_rounds_together():

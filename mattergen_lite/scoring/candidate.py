@@ -189,10 +189,7 @@ class Candidate:
     @property
     def is_credible(self) -> bool:
         """Whether it is above P-1 after relaxing and nature is not expected to mix its elements."""
-        final = self.relaxed
-        if final is None or final.symmetry is None or final.credibility is None:
-            return False
-        return final.symmetry.space_group > 2 and not DISORDER_FLAGS & set(final.credibility.flags)
+        return self.relaxed is not None and is_credible(self.relaxed)
 
     def row(self) -> dict[str, Cell]:
         """One table row; the same columns for every candidate."""
@@ -213,6 +210,13 @@ class Candidate:
             **{name: cell for one in self.outcomes for name, cell in one.columns().items()},
             "on_target": self.on_target,
         }
+
+
+def is_credible(judged: Score) -> bool:
+    """Tell whether a crystal is above P-1 and nature is not expected to mix its elements."""
+    if judged.symmetry is None or judged.credibility is None:
+        return False
+    return judged.symmetry.space_group > 2 and not DISORDER_FLAGS & set(judged.credibility.flags)
 
 
 def _is_physical(score: Score) -> bool | None:

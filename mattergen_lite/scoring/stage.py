@@ -16,13 +16,13 @@ from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Failure
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring import oracles
-from mattergen_lite.scoring.candidate import Candidate, Outcome, ranked
+from mattergen_lite.scoring.candidate import Candidate, Outcome, is_credible, ranked
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.energy.elasticity import Elasticity, bulk_modulus
 from mattergen_lite.scoring.energy.phonons import Phonons, phonons
 from mattergen_lite.scoring.energy.potentials import load_potential
 from mattergen_lite.scoring.energy.relaxation import Relaxation, relax_stream
-from mattergen_lite.scoring.energy.screening import Cut, Screening, screen
+from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Cut, Screening, screen
 from mattergen_lite.scoring.energy.stability import Measurement, assess, complete, measure, set_free
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
 from mattergen_lite.scoring.known.reference import Reference
@@ -85,6 +85,7 @@ def screen_all(
     found = screen(
         [ordered_structure(records[index].structure) for index in worth],
         [bisect_left(worth, end) for end in ends],
+        [1.0 if is_credible(scores[index]) else DOUBTFUL_WEIGHT for index in worth],
         cut,
         journal,
     )

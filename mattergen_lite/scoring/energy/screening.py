@@ -37,6 +37,9 @@ from mattergen_lite.shapes import Float
 POTENTIAL = ChgnetPotential.name
 BATCH_SIZE = 8  # crystals a forward pass; more gain nothing on a CPU
 TIME_LIMIT = 120.0  # s per batch
+DOUBTFUL_WEIGHT = (
+    0.5  # of the probability of a crystal that would not be credible if it were stable
+)
 CONTROL = 0.1  # share of what is past the cut that is relaxed all the same
 
 Decision = Literal["keep", "control", "reject"]
@@ -216,6 +219,7 @@ class Cut:
 def screen(
     structures: Sequence[Structure],
     ends: Collection[int],
+    weights: Sequence[float],
     cut: Cut,
     journal: Journal,
 ) -> list[Screening]:
@@ -226,6 +230,7 @@ def screen(
     Args:
         structures: Ordered crystals that passed the cheaper checks.
         ends: Where each round ends among them.
+        weights: What each would be worth if it were metastable; probabilities are ranked so.
         cut: How many go on.
         journal: Processes to work in, and what they have found before.
     """
@@ -234,14 +239,18 @@ def screen(
         energies = ask_raw_energies(structures[start:end], journal)
         kept = sum(one.screening_decision == "keep" for one in screened)
         left = None if cut.at_most is None else cut.at_most - kept
-        screened += _decide(energies, structures[start:end], cut, left)
+        screened += _decide(energies, structures[start:end], weights[start:end], cut, left)
     return screened
 
 
 def _decide(
-    energies: Sequence[RawEnergy], structures: Sequence[Structure], cut: Cut, left: int | None
+    energies: Sequence[RawEnergy],
+    structures: Sequence[Structure],
+    weights: Sequence[float],
+    cut: Cut,
+    left: int | None,
 ) -> list[Screening]:
-    """Keep the likeliest of one round, and some of the others at random."""
+    """Keep the most promising of one round, and some of the others at random."""
     model = screening_model()
     found = [
         Screening(
@@ -252,7 +261,7 @@ def _decide(
         for one in energies
     ]
     possible = [index for index, one in enumerate(found) if one.screening_error is None]
-    order = sorted(possible, key=lambda index: -found[index].screening_probability)
+    order = sorted(possible, key=lambda i: -weights[i] * found[i].screening_probability)
     number = math.ceil(cut.keep * len(found))
     kept = set(order[: number if left is None else min(number, left)])
     return [
