@@ -60,7 +60,7 @@ def protocol(record: dict, scores: Sequence[Score]) -> str:
     asked = record["arguments"]
     settings = (
         f"seed {asked['seed']}, {asked['solver']} solver, {asked['steps']} steps, "
-        f"churn {asked['churn']}, temperature {asked['temperature']}, "
+        f"eta {asked['eta']}, s_noise {asked['s_noise']}, "
         f"stability guidance {asked['stability_guidance']}"
     )
     return (

@@ -47,8 +47,8 @@ CALLS = (10, 20, 50, 100, 200, 300)
 COLUMNS = {
     "solver": "{}",
     "calls": "{}",
-    "churn": "{:g}",
-    "temperature": "{:g}",
+    "noise": "{:g}",
+    "s_noise": "{:g}",
     "structures/s": "{:.2f}",
     "valid": "{:.1%}",
     "physical": "{:.1%}",
@@ -71,15 +71,14 @@ class Setting(NamedTuple):
 
     solver: str
     calls: int
-    churn: float
-    temperature: float
+    noise: float  # eta of multistep, s_churn of heun
+    s_noise: float
 
     def options(self) -> SamplerOptions:
         """Heun takes two calls a step, but one in the last."""
         steps = self.calls if self.solver == "multistep" else (self.calls + 1) // 2
-        return SamplerOptions(
-            solver=self.solver, steps=steps, churn=self.churn, temperature=self.temperature
-        )
+        noise = {"eta" if self.solver == "multistep" else "s_churn": self.noise}
+        return SamplerOptions(solver=self.solver, steps=steps, s_noise=self.s_noise, **noise)
 
 
 @dataclass(frozen=True)
@@ -98,10 +97,8 @@ def main() -> None:
     parser.add_argument("--num-samples", type=int, default=128)
     parser.add_argument("--num-relaxed", type=int, default=32)
     parser.add_argument("--calls", type=int, nargs="+", default=CALLS)
-    parser.add_argument("--churn", type=float, nargs="+", default=[SamplerOptions().churn])
-    parser.add_argument(
-        "--temperature", type=float, nargs="+", default=[SamplerOptions().temperature]
-    )
+    parser.add_argument("--noise", type=float, nargs="+", default=[SamplerOptions().eta])
+    parser.add_argument("--s-noise", type=float, nargs="+", default=[SamplerOptions().s_noise])
     parser.add_argument("--num-atoms", default="1..20", help="of the samples: MP-20's by default")
     parser.add_argument("--solvers", nargs="+", default=["multistep", "heun"])
     parser.add_argument("--device", default="auto")
@@ -116,7 +113,7 @@ def main() -> None:
     done = {tuple(row[name] for name in Setting._fields) for row in rows}
     settings = [
         Setting(*values)
-        for values in product(asked.solvers, asked.calls, asked.churn, asked.temperature)
+        for values in product(asked.solvers, asked.calls, asked.noise, asked.s_noise)
         if values not in done
     ]
     model = CrystalDiffusion.load(find_checkpoint(asked.checkpoint), pick_device(asked.device))
@@ -230,7 +227,7 @@ def table(rows: list[Row]) -> str:
 
 def kind_of(row: Row) -> str:
     """What a line of the figure stands for."""
-    return f"{row['solver']}, churn {row['churn']:g}, temperature {row['temperature']:g}"
+    return f"{row['solver']}, noise {row['noise']:g}, s_noise {row['s_noise']:g}"
 
 
 def draw(rows: list[Row], path: Path) -> None:

@@ -18,6 +18,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 from mattergen_lite.options.checks import check_word
+from mattergen_lite.options.renamed import check_words
 from mattergen_lite.verbs import VERBS
 
 BAD_INPUT = 2
@@ -77,6 +78,7 @@ def _app(name: str, help: str) -> App:
 GROUPS = {
     "data": "Prepare and inspect crystal tables.",
     "campaign": "Many crystals on many machines, nothing lost.",
+    "probe": "Read a property of your own from a frozen model.",
     "library": "Exchange crystals with databases.",
 }
 
@@ -104,6 +106,7 @@ def main() -> None:
     for number in INTERRUPTED:
         signal.signal(number, _stop)
     try:
+        check_words(sys.argv[1:])
         app()
     except (ValueError, OSError, CycloptsError) as error:
         _fail(_one_line(error))

@@ -27,6 +27,7 @@ from pydantic import (
 
 from mattergen_lite.options.checks import Bounds
 from mattergen_lite.options.judge import JudgeOptions
+from mattergen_lite.options.renamed import OPTIONS
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 
@@ -369,6 +370,8 @@ def _explain(section: type[Section], error: ValidationError) -> str:
         if isinstance(first.get("ctx", {}).get("error"), ValueError):  # a check of options
             return f"configuration {path}: {first['ctx']['error']}"
         return f"configuration {path}: {first['msg']} (got {_shown(first['input'])})"
+    if (name := path.rpartition(".")[2]) in OPTIONS:
+        return f"configuration {path} is now called {OPTIONS[name]}"
     near = difflib.get_close_matches(path, _dotted_keys(section), n=1, cutoff=0.0)
     return f"configuration has no key {path!r}; the nearest one is {near[0]!r}"
 

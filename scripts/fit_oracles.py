@@ -2,8 +2,8 @@
 
     python scripts/fit_oracles.py --checkpoint mp
 
-Probes of the frozen network, as `steer` makes them, of properties that no exact oracle measures;
-`generate` then measures its targets with them. Of the crystals of MP-20's training split with a
+Probes of the frozen network, as `probe fit` makes them, of properties that nothing exact measures;
+`generate` then predicts its targets with them. Of the crystals of MP-20's training split with a
 value at most `--max-labels` are used: errors hardly fall beyond a few thousand, times do. Errors
 are printed for held-out formulas of these and for MP-20's test split. An oracle that belongs to
 other weights is replaced, one that belongs to these is kept.

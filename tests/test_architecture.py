@@ -124,7 +124,7 @@ def test_processes_work_without_posix():
         "discover",
         "train",
         "finetune",
-        "steer",
+        "probe_fit",
         "data_prepare",
         "data_info",
     ],

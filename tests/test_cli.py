@@ -126,7 +126,7 @@ def test_generate_designs_to_a_target(checkpoint, tmp_path, monkeypatch, capsys)
         *("--num-samples", 3, "--steps", 3, "--num-workers", 0, "--no-relax"),
         *("--condition", "band_gap=1..2", "--condition", "space_group=225"),
         *("--guidance", 2, "--guidance", "band_gap=0.5"),
-        *("--seed-structure", host, "--fix-sites", "Na", "--fix-lattice", "--vacancies", "1..2"),
+        *("--seed-structure", host, "--fix-sites", "Na", "--fix-lattice", "--insert", "1..2"),
         *("--elements", "F,Cl,Br", "--exclude", "Br,toxic"),
     )
     assert code == 0, err
@@ -191,7 +191,7 @@ def test_earlier_results_are_not_overwritten_unasked(run, checkpoint):
         (["generate", "--formula", "Li99O"], "are 100..100 atoms: this model makes 1..20"),
         (["generate", "--chemical-system", "Li-O", "--num-atoms", "1"], "Li, O take at least 2"),
         (["generate", "--seed-structure", "missing.cif"], "missing.cif does not exist"),
-        (["generate", "--vacancies", "2"], "need a seed-structure"),
+        (["generate", "--insert", "2"], "need a seed-structure"),
         (["generate", "--device", "abacus"], "device 'abacus' cannot be used"),
         (["score", "nothing-here"], "nothing-here does not exist"),
     ],
@@ -343,7 +343,7 @@ def test_deeper_checks_and_dft_inputs_of_the_shortlist(polymorphs, tmp_path):
     out = tmp_path / "out"
     (tmp_path / "in").mkdir()
     nacl().get_primitive_structure().to(str(tmp_path / "in" / "salt.cif"))
-    asked = {"phonons": True, "elastic": True, "dft_inputs": True}
+    asked = {"phonons": True, "bulk_modulus": True, "dft_inputs": True}
     score(tmp_path / "in", out=out, num_workers=2, **asked)
     (row,) = read_rows(out / "scores.csv")
     assert row["dynamically_stable"] == "True"

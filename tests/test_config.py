@@ -124,8 +124,8 @@ def test_values_that_no_run_can_have_are_refused(override):
     "override",
     [
         "generate.elements=''",
-        "generate.churn=.inf",
-        "generate.temperature=.nan",
+        "generate.eta=.inf",
+        "generate.s_noise=.nan",
         "generate.steps=0",
         "judge.time_limit=.inf",
         "judge.potential=''",

@@ -222,7 +222,7 @@ def test_nothing_left_to_choose_from_is_an_error():
 
 
 def test_a_host_counts_towards_a_formula(tiny, host_file):
-    host = parse_host(host_file, "P,S", fix_lattice=True, vacancies=None)
+    host = parse_host(host_file, "P,S", fix_lattice=True, insert=None)
     found = samples_of(tiny, count=4, steps=3, host=host, formula="Li3PS4")
     assert all(structure.composition.reduced_formula == "Li3PS4" for structure in found)
     assert all(structure.symbol_set == ("Li", "P", "S") for structure in found)
@@ -231,7 +231,7 @@ def test_a_host_counts_towards_a_formula(tiny, host_file):
 
 
 def test_a_host_counts_towards_a_chemical_system(tiny, host_file):
-    host = parse_host(host_file, "P,S", fix_lattice=True, vacancies="2")
+    host = parse_host(host_file, "P,S", fix_lattice=True, insert="2")
     found = samples_of(tiny, count=8, steps=3, host=host, chemical_system="Li-P-S-Cl")
     assert {structure.chemical_system for structure in found} == {"Cl-Li-P-S"}
 
@@ -264,6 +264,6 @@ def test_a_host_of_the_wrong_elements_is_an_error(host_file, arguments, message)
 
 
 def test_a_host_may_have_elements_that_are_not_placed(tiny, host_file):
-    host = parse_host(host_file, "P,S", fix_lattice=True, vacancies="2")
+    host = parse_host(host_file, "P,S", fix_lattice=True, insert="2")
     for structure in samples_of(tiny, count=4, steps=3, host=host, elements="Na"):
         assert structure.composition["Na"] == 2

@@ -117,7 +117,7 @@ def test_no_include_is_left_open(site):
     assert "0.045" in text_of(site, "explanation/judge.html")  # the table of the README
 
 
-@pytest.mark.parametrize("verb", ["generate", "score", "train", "finetune", "steer"])
+@pytest.mark.parametrize("verb", ["generate", "score", "train", "finetune", "probe_fit"])
 def test_every_option_is_in_the_reference(site, verb):
     page = text_of(site, "reference/cli.html")
     for name, parameter in inspect.signature(getattr(mattergen_lite, verb)).parameters.items():

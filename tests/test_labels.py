@@ -12,7 +12,7 @@ from mattergen_lite import finetune
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.canonical import write_table
 from mattergen_lite.data.labels import read_labelled
-from mattergen_lite.verbs.steer import steer
+from mattergen_lite.verbs.probe_fit import probe_fit
 
 
 def read(source, keep, name="mine", **options):
@@ -93,7 +93,7 @@ def test_categories_are_counted(tmp_path):
 def test_unusable_labels_are_one_line_and_leave_nothing(tmp_path, column, label, options, message):
     path = write_csv(tmp_path / "data.csv", {column: label})
     out = tmp_path / "out"
-    for verb in (finetune, steer):
+    for verb in (finetune, probe_fit):
         with pytest.raises(ValueError, match=message) as error:
             verb(str(path), **{"property": "mine", "out": out, "num_workers": 1} | options)
         assert "\n" not in str(error.value)

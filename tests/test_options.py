@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import mattergen_lite
 from mattergen_lite import cli
+from mattergen_lite.config import CampaignConfig
 from mattergen_lite.options.checks import Bounds, check, check_word
 from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints
@@ -59,7 +60,7 @@ NEEDED = {
     "benchmark": ["nowhere", "--out=nowhere", "--protocol=cdvae"],
     "discover": ["--out=nowhere"],
     "finetune": ["nowhere", "--out=nowhere", "--property=gap"],
-    "steer": ["nowhere", "--out=nowhere", "--property=gap"],
+    "probe fit": ["nowhere", "--out=nowhere", "--property=gap"],
     "data prepare": ["nowhere", "nowhere.parquet"],
     "campaign report": ["nowhere"],
     "library import": ["nowhere", "nowhere.parquet"],
@@ -104,14 +105,30 @@ def test_python_callers_are_checked_too(tmp_path):
     for arguments, reason in {
         ("elements", ""): "elements is empty",
         ("condition", ("band_gap=1", " ")): "condition is empty",
-        ("churn", float("inf")): "churn is inf: expected a finite number",
+        ("eta", float("inf")): "eta is inf: expected a finite number",
         ("seed", 1.5): "seed is 1.5: expected a whole number",
         ("max_samples", -5): "max_samples is -5: expected 1",
-        ("temperature", float("nan")): "temperature is nan",
+        ("s_noise", float("nan")): "s_noise is nan",
     }.items():
         with pytest.raises(ValueError, match=reason):
             mattergen_lite.generate(out=tmp_path / "out", **dict([arguments]))
     assert not (tmp_path / "out").exists()
+
+
+def test_old_names_are_refused_with_the_new_one(monkeypatch, capsys):
+    for words, reason in {
+        ("steer", "data.csv"): "steer is now called probe fit",
+        ("generate", "--out=x", "--vacancies=2"): "--vacancies is now called --insert",
+        ("score", "x", "--no-elastic"): "--no-elastic is now called --bulk-modulus",
+    }.items():
+        monkeypatch.setattr("sys.argv", ["mattergen-lite", *words])
+        with pytest.raises(SystemExit):
+            cli.main()
+        assert reason in capsys.readouterr().err
+    with pytest.raises(ValueError, match="churn is now called eta"):
+        mattergen_lite.generate(out=Path("nowhere"), churn=1.0)
+    with pytest.raises(ValueError, match=r"generate\.temperature is now called s_noise"):
+        CampaignConfig.load([], ["run_dir=x", "generate.temperature=1"])
 
 
 def test_guidance_needs_a_condition():

@@ -24,7 +24,7 @@ from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.verbs.generate import generate
-from mattergen_lite.verbs.steer import steer
+from mattergen_lite.verbs.probe_fit import probe_fit
 
 IDENTITY = ModelIdentity(checkpoint="mp", weights_sha256="0" * 64)
 
@@ -238,10 +238,10 @@ def test_steer_then_generate(tmp_path):
     tiny_model().save(folder)
     source = write_csv(tmp_path / "data.csv", {"weight": mass})
     asked = {"property": "weight", "out": tmp_path / "probe", "checkpoint": str(folder)}
-    fitted = steer(str(source), **asked, unit="u", num_workers=1)
+    fitted = probe_fit(str(source), **asked, unit="u", num_workers=1)
     assert fitted.config.model.weights_sha256 == weights_hash(folder)
     with pytest.raises(ValueError, match="holds a probe"):
-        steer(str(source), **asked)
+        probe_fit(str(source), **asked)
     generate(
         out=tmp_path / "results",
         num_samples=3,
@@ -267,7 +267,7 @@ def test_another_model_measures(tmp_path):
     tiny_model(seed=1).save(tuned)
     source = write_csv(tmp_path / "data.csv", {"band_gap": mass})
     oracle = folder / "oracles" / "band_gap"
-    steer(str(source), property="band_gap", out=oracle, checkpoint=str(folder), num_workers=1)
+    probe_fit(str(source), property="band_gap", out=oracle, checkpoint=str(folder), num_workers=1)
     asked = {"num_samples": 2, "num_atoms": "2", "steps": 3, "relax": False, "num_workers": 0}
     asked |= {"checkpoint": str(tuned), "condition": ["band_gap=60"]}
     blind = generate(out=tmp_path / "blind", **asked)

@@ -150,24 +150,24 @@ def test_samples_without_targets_have_none(model):
     assert samples.targets == [{}, {}]
 
 
-def test_temperature_bends_geometry(model):
-    def crystals(temperature: float) -> CrystalBatch:
-        changed = options(temperature=temperature)
+def test_less_noise_bends_geometry(model):
+    def crystals(s_noise: float) -> CrystalBatch:
+        changed = options(s_noise=s_noise)
         return crystals_of(model, range(3), seed=0, options=changed, target=Target())
 
     assert (crystals(0.5).lattice - crystals(1.0).lattice).abs().max() > 1e-3
-    with pytest.raises(ValueError, match=r"temperature is -1\.0: expected 0 to 10"):
+    with pytest.raises(ValueError, match=r"s_noise is -1\.0: expected 0 to 10"):
         crystals(-1.0)
 
 
-def test_no_churn_means_no_noise_after_the_start(model):
-    """Without churn the result must not depend on how much noise the generators still hold."""
+def test_no_eta_means_no_noise_after_the_start(model):
+    """With eta 0 the result must not depend on how much noise the generators still hold."""
     few, more = (
         crystals_of(
             model,
             [0],
             seed=0,
-            options=options(steps=steps, churn=0.0),
+            options=options(steps=steps, eta=0.0),
             target=asked(model, num_atoms="2"),
         )
         for steps in (40, 80)
@@ -186,7 +186,7 @@ def test_little_strength_stays_near_a_known_crystal(model):
             model,
             range(6),
             seed=0,
-            options=options(strength=strength, steps=20, temperature=0.0),
+            options=options(strength=strength, steps=20, s_noise=0.0),
             target=target,
         )
         width = known.mask.shape[1]
@@ -201,7 +201,7 @@ def test_little_strength_stays_near_a_known_crystal(model):
     ("changes", "message"),
     [
         ({"steps": 1}, "steps is 1"),
-        ({"churn": -1.0}, "churn is -1"),
+        ({"eta": -1.0}, "eta is -1"),
         ({"batch_size": 0}, "is 0"),
         ({"strength": 0.0}, "strength is 0.0: expected 1e-06 to 1"),
         ({"strength": 1.5}, "strength is 1.5"),

@@ -45,7 +45,7 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
             plan.config.judge,
             shortlist=best.shortlist,
             phonons=best.phonons,
-            elasticity=best.elastic,
+            elasticity=best.bulk_modulus,
             dft_inputs=best.dft_inputs,
         ),
         required=tuple(stands.funnel.left),  # with those about targets, which a model would know

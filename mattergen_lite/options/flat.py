@@ -15,6 +15,7 @@ from functools import wraps
 from typing import ParamSpec, TypeVar, get_type_hints
 
 from mattergen_lite.options.checks import check
+from mattergen_lite.options.renamed import check_names
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -32,6 +33,7 @@ def flat(function: Callable[P, R]) -> Callable[..., R]:
 
     @wraps(function)
     def call(*args: object, **keywords: object) -> R:
+        check_names(keywords)
         whole = {name: keywords.pop(name, default) for name, default in groups.items()}
         _check_arguments(flattened.bind(*args, **keywords))
         for name, options in whole.items():

@@ -62,13 +62,13 @@ class ShortlistOptions:
     Attributes:
         shortlist: How many of the best get the deeper checks and the DFT inputs.
         phonons: Look for imaginary modes by finite displacements; minutes a crystal.
-        elastic: Find the bulk modulus from the equation of state.
+        bulk_modulus: Find the bulk modulus from the equation of state.
         dft_inputs: Write VASP input sets into dft/, without pseudopotentials.
     """
 
     shortlist: Length = 10
     phonons: bool = False
-    elastic: bool = False
+    bulk_modulus: bool = False
     dft_inputs: bool = False
 
     def __post_init__(self) -> None:

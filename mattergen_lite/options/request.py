@@ -24,8 +24,8 @@ class Request:
             2 insists; band_gap=3 sets that of one property. Repeat for several.
         stability_guidance: Weight of the wish that every sample is on the convex hull, where the
             checkpoint knows e_above_hull: 0 does without it, 1 is conditional, above insists.
-        probe: Folder that `steer` wrote: steers towards the condition on its property, and measures
-            it on every sample; repeat for several.
+        probe: Folder that `probe fit` wrote: guides towards the condition on its property, and
+            predicts it for every sample; repeat for several.
         measured_by: Model whose learned oracles measure what has no exact one, such as a band gap,
             by name or folder; default the checkpoint itself. Fine-tuned models have none.
         elements: Elements that may occur, such as Li,P,S; no sample contains any other.
@@ -41,7 +41,7 @@ class Request:
         fix_sites: Sites of the seed structure that stay: all (default), none, numbers from 0 such
             as 0,1,4..7, or elements such as Fe,O. Its other sites are left out.
         fix_lattice: Keep the seed structure's cell.
-        vacancies: Atoms to place beside the fixed sites, such as 2 or 1..4; default as many as
+        insert: Atoms to add beside the fixed sites, such as 2 or 1..4; default as many as
             sites are left out. With --elements, of these elements.
     """
 
@@ -64,7 +64,7 @@ class Request:
     seed_structure: Path | None = None
     fix_sites: str | None = None
     fix_lattice: bool = False
-    vacancies: str | None = None
+    insert: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -15,9 +15,12 @@ class SamplerOptions:
     Attributes:
         steps: Solver steps; more is slower and better.
         solver: multistep takes one network call a step, heun two.
-        churn: Noise put back at each step: 0 is deterministic, 1 the plain reverse diffusion.
-        temperature: Spread of that noise in coordinates and cell: 1 is the reverse diffusion's,
-            less gives likelier and less varied geometries.
+        eta: Noise that multistep puts back at each step: 0 is deterministic, 1 the plain reverse
+            diffusion.
+        s_churn: Noise that heun adds before its steps, in all: 0 is deterministic; a step adds
+            at most a share of sqrt(2) - 1 to the noise level (EDM).
+        s_noise: Scale of that noise in coordinates and cell: 1 is the reverse diffusion's, less
+            gives likelier and less varied geometries.
         strength: Noise to start from: 1 (default) is all noise; less starts from the known crystal
             whose template a sample takes, so noised, and keeps something of it.
         batch_size: Crystals denoised together.
@@ -27,8 +30,9 @@ class SamplerOptions:
 
     steps: Annotated[int, Bounds(2, 10_000)] = 35
     solver: Solver = "multistep"
-    churn: Annotated[float, Bounds(0, 1000)] = 8.0
-    temperature: Annotated[float, Bounds(0, 10)] = 0.5
+    eta: Annotated[float, Bounds(0, 1000)] = 8.0
+    s_churn: Annotated[float, Bounds(0, 1000)] = 40.0
+    s_noise: Annotated[float, Bounds(0, 10)] = 0.5
     strength: Annotated[float, Bounds(1e-6, 1)] = 1.0
     batch_size: BatchSize = 64
 

@@ -91,7 +91,7 @@ class Regression:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """A property read from a model's features; what `steer` makes and `generate` takes."""
+    """A property read from a model's features; what `probe fit` makes and `generate` takes."""
 
     config: ProbeConfig
     regression: Regression

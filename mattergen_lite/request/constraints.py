@@ -141,7 +141,7 @@ class Constraints:
         if high == fixed and self.host.fix_lattice:
             raise ValueError(
                 f"{self.host.name}: with all of its {fixed} sites and its lattice fixed nothing is "
-                "left to sample; fix fewer sites or say how many vacancies to fill"
+                "left to sample; fix fewer sites or say how many atoms to insert"
             )
         text = (
             f"{fixed} fixed sites of {self.host.name} and {placed[0]}..{placed[1]} atoms to place"

@@ -98,7 +98,7 @@ class CellChange:
 
 
 def parse_host(
-    path: Path | None, fix_sites: str | None, fix_lattice: bool, vacancies: str | None
+    path: Path | None, fix_sites: str | None, fix_lattice: bool, insert: str | None
 ) -> Host | None:
     """A host from a structure file and what is to stay of it; None without a file.
 
@@ -107,7 +107,7 @@ def parse_host(
         fix_sites: "all" (also if None), "none", sites by number from 0 such as "0,1,4..7", or by
             element such as "Fe,O".
         fix_lattice: Keep the cell.
-        vacancies: How many atoms to place beside the fixed sites, such as "2" or "1..4"; by default
+        insert: How many atoms to add beside the fixed sites, such as "2" or "1..4"; by default
             as many as the host has other sites.
 
     Raises:
@@ -115,8 +115,8 @@ def parse_host(
             structure, or a site is not in it.
     """
     if path is None:
-        if fix_sites is not None or fix_lattice or vacancies is not None:
-            raise ValueError("fix-sites, fix-lattice and vacancies need a seed-structure")
+        if fix_sites is not None or fix_lattice or insert is not None:
+            raise ValueError("fix-sites, fix-lattice and insert need a seed-structure")
         return None
     structure = _read_one(path)
     sites = _chosen_sites(fix_sites or "all", structure, path.name)
@@ -129,7 +129,7 @@ def parse_host(
         coords=torch.tensor(structure.frac_coords)[sites],
         fix_lattice=fix_lattice,
         num_freed=len(structure) - len(sites),
-        num_placed=parse_range(vacancies),
+        num_placed=parse_range(insert),
     )
 
 

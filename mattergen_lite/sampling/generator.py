@@ -109,7 +109,7 @@ def parse_drafting(request: Request) -> Drafting:
         formula_units=request.formula_units,
         num_atoms=request.num_atoms,
         host=parse_host(
-            request.seed_structure, request.fix_sites, request.fix_lattice, request.vacancies
+            request.seed_structure, request.fix_sites, request.fix_lattice, request.insert
         ),
     )
     symmetry = parse_space_group(request.space_group)

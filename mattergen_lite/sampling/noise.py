@@ -45,15 +45,15 @@ class SampleNoise:
             yield from values.to(self.mask.device)
 
 
-def tempered(noise: NoiseSource, temperature: float) -> NoiseSource:
-    """The same noise with another spread in coordinates and cell; elements keep their variety."""
+def scaled(noise: NoiseSource, s_noise: float) -> NoiseSource:
+    """The same noise, scaled in coordinates and cell; elements keep their variety."""
 
     def draw() -> State:
         drawn = noise()
         return replace(
             drawn,
-            free_coords=temperature * drawn.free_coords,
-            cell=temperature * drawn.cell,
+            free_coords=s_noise * drawn.free_coords,
+            cell=s_noise * drawn.cell,
         )
 
     return draw

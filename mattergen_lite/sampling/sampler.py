@@ -29,7 +29,7 @@ from mattergen_lite.request.targets import (
     target_cells,
 )
 from mattergen_lite.sampling.guidance import Steering, guided_calls_by_level, guided_displacement
-from mattergen_lite.sampling.noise import SampleNoise, sample_rngs, tempered
+from mattergen_lite.sampling.noise import SampleNoise, sample_rngs, scaled
 from mattergen_lite.sampling.solvers import solve_heun, solve_multistep
 from mattergen_lite.shapes import Int
 from mattergen_lite.symmetry.templates import OrbitCrystals
@@ -106,9 +106,12 @@ def sample_batch(
         guided_calls_by_level(target.properties, target.wishes, conditions),
         target.steering,
     )
-    solve = solve_heun if options.solver == "heun" else solve_multistep
-    cooler = tempered(noise, options.temperature)
-    for state in solve(denoiser, start, sigmas, cooler, options.churn):
+    put_back = scaled(noise, options.s_noise)
+    if options.solver == "heun":
+        states = solve_heun(denoiser, start, sigmas, put_back, options.s_churn)
+    else:
+        states = solve_multistep(denoiser, start, sigmas, put_back, options.eta)
+    for state in states:
         yield model.diffusion.decode(state, templates, batch.allowed)
 
 

@@ -22,15 +22,20 @@ def short_way(a: State, b: State) -> State:
 
 
 def solve_heun(
-    displacement: Displacement, x: State, sigmas: Sequence[float], noise: NoiseSource, churn: float
+    displacement: Displacement,
+    x: State,
+    sigmas: Sequence[float],
+    noise: NoiseSource,
+    s_churn: float,
 ) -> Iterator[State]:
     """EDM stochastic sampler: algorithm 2 of Karras et al. (2022), S_noise = 1.003.
 
-    Noise is raised by a factor 1 + 0.1 churn before each step, then a second-order Heun step is
-    taken. Yields the state after each step.
+    Before each of K steps the noise level is raised by the share gamma = s_churn / K, at most
+    sqrt(2) - 1, then a second-order Heun step is taken. Yields the state after each step.
     """
+    gamma = min(s_churn / (len(sigmas) - 1), 2**0.5 - 1)
     for sigma, sigma_next in pairwise(sigmas):
-        raised = sigma * (1 + 0.1 * churn)
+        raised = sigma * (1 + gamma)
         x = x.shifted(noise(), 1.003 * (raised**2 - sigma**2) ** 0.5)
         slope = displacement(x, raised)
         step = (raised - sigma_next) / raised
@@ -50,11 +55,11 @@ def solve_multistep(
     x: State,
     sigmas: Sequence[float],
     noise: NoiseSource,
-    churn: float,
+    eta: float,
 ) -> Iterator[State]:
     """DPM-Solver++(2M) for the reverse SDE: Lu et al. (2022), arXiv 2211.01095, eq. 14.
 
-    One network call a step, second order by remembering the last denoised estimate. `churn` scales
+    One network call a step, second order by remembering the last denoised estimate. `eta` scales
     the noise of the SDE: 1 is the reverse diffusion, 0 the probability-flow ODE. Yields the state
     after each step.
     """
@@ -66,12 +71,12 @@ def solve_multistep(
             yield denoised
             return
         h = np.log(sigma / sigma_next)
-        decay = np.exp(-(1 + churn) * h)
+        decay = np.exp(-(1 + eta) * h)
         moved = x.shifted(step, 1 - decay)
         if last_denoised is not None:
             moved = moved.shifted(
                 short_way(denoised, last_denoised), 0.5 * (1 - decay) * h / last_h
             )
-        x = moved.shifted(noise(), sigma_next * (1 - np.exp(-2 * churn * h)) ** 0.5)
+        x = moved.shifted(noise(), sigma_next * (1 - np.exp(-2 * eta * h)) ** 0.5)
         last_denoised, last_h = denoised, h
         yield x

@@ -11,7 +11,7 @@ VERBS = (
     "discover",
     "train",
     "finetune",
-    "steer",
+    "probe_fit",
     "data_prepare",
     "data_info",
     "campaign_run",

@@ -35,7 +35,7 @@ def judging(
         cut=parse_cut(screen.keep, screen.relax_at_most, screen.control, screened=screened),
         shortlist=best.shortlist,
         phonons=best.phonons,
-        elasticity=best.elastic,
+        elasticity=best.bulk_modulus,
         dft_inputs=best.dft_inputs,
         **run,
     )

@@ -18,12 +18,12 @@ PROTOCOL = {
     "physical": "no overlapping covalent spheres, empty cell or impossible density",
     "neutral": "the check of the funnel: oxidation states balance, or there are none to balance",
     "alloy_or_element": "of these, only metals or one element: formal charges mean nothing",
-    "above_p1": "space group other than P1 at the symprec of the scores",
+    "non_p1": "space group other than P1 at the symprec of the scores",
     "unique": f"first of its kind in the set ({matching.PROTOCOL})",
     "novel": f"equals no structure of the reference ({matching.PROTOCOL})",
     "unique_and_novel": "unique and novel",
     "novel_with_disorder": "nor equals one when elements that could share a site are merged",
-    "unflagged": "no credibility flag",
+    "credible": "no credibility flag",
 }
 
 _HULL = "Materials Project hull, MP2020 corrections"
@@ -60,12 +60,12 @@ class Shares:
     physical: float
     neutral: float
     alloy_or_element: float
-    above_p1: float
+    non_p1: float
     unique: float
     novel: float | None  # None without a reference
     unique_and_novel: float | None
     novel_with_disorder: float | None
-    unflagged: float
+    credible: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,14 +157,14 @@ def shares(scores: Sequence[Score], count: int) -> Shares:
         alloy_or_element=share(
             lambda s: s.neutrality and s.neutrality.charge_verdict in ("alloy", "element")
         ),
-        above_p1=share(lambda s: s.symmetry and s.symmetry.space_group > 1),
+        non_p1=share(lambda s: s.symmetry and s.symmetry.space_group > 1),
         unique=share(lambda s: s.novelty and s.novelty.is_unique),
         novel=share_against_reference(lambda s: s.novelty and s.novelty.is_novel),
         unique_and_novel=share_against_reference(is_unique_and_novel),
         novel_with_disorder=share_against_reference(
             lambda s: s.novelty and s.novelty.is_novel_with_disorder
         ),
-        unflagged=share(lambda s: s.credibility and not s.credibility.flags),
+        credible=share(lambda s: s.credibility and not s.credibility.flags),
     )
 
 

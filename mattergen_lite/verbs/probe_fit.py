@@ -1,4 +1,4 @@
-"""The command `steer`."""
+"""The command `probe fit`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @flat
-def steer(
+def probe_fit(
     source: str,
     /,
     *,
