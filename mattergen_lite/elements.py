@@ -5,7 +5,8 @@ close, so a small error of the denoiser exchanges an element for its neighbour, 
 """
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
@@ -43,6 +44,26 @@ def periodic_table_position(atomic_number: int) -> tuple[int, int]:
     return period + 1, 2 + atomic_number - (lanthanum if period == 6 else actinium)
 
 
+def parse_symbol(text: str) -> str:
+    """A chemical symbol from text in any case.
+
+    Raises:
+        ValueError: If it is not one of H..Fm.
+    """
+    symbol = text.strip().capitalize()
+    atomic_number(symbol if symbol in symbols()[1:] else text)
+    return symbol
+
+
+def parse_system(text: str) -> tuple[str, ...]:
+    """Symbols of a chemical system such as "Li-P-S", in any case.
+
+    Raises:
+        ValueError: If a part is not an element.
+    """
+    return tuple(map(parse_symbol, text.split("-")))
+
+
 def atomic_number(symbol: str) -> int:
     """Atomic number of a chemical symbol.
 
@@ -68,6 +89,13 @@ def element_mask(allowed: Iterable[str]) -> Bool[Tensor, "101"]:
     return mask
 
 
+GROUP_MEANINGS = {
+    "toxic": "As, Cd, Hg, Pb (WHO) and Be, Tl (fatal if inhaled, CLP); not every harmful element",
+    "radioactive": "no stable isotope; uranium and thorium included, bismuth not",
+    "scarce": f"below {SCARCE_ABUNDANCE:g} ppm of the crust, or not found there",
+}
+
+
 @cache
 def element_groups() -> dict[str, frozenset[str]]:
     """Symbols of elements that many designs do without, by the name of the group.
@@ -89,6 +117,28 @@ def element_groups() -> dict[str, frozenset[str]]:
     }
 
 
+@dataclass(frozen=True, kw_only=True)
+class ElementGroups:
+    """The groups of elements that a request may name, and what each is."""
+
+    members: Mapping[str, tuple[str, ...]]  # by rising atomic number
+
+    @classmethod
+    def all(cls) -> "ElementGroups":
+        """Those that there are."""
+        order = symbols().index
+        return cls(
+            members={name: tuple(sorted(g, key=order)) for name, g in element_groups().items()}
+        )
+
+    def text(self) -> str:
+        """One paragraph a group."""
+        return "\n".join(
+            f"{name:<12} {GROUP_MEANINGS[name]}\n{'':13}{' '.join(found)}"
+            for name, found in self.members.items()
+        )
+
+
 def crustal_abundance(symbol: str) -> float | None:
     """Parts per million of the Earth's crust, by mass; None if the element is not found there."""
     text = element_rows()[atomic_number(symbol) - 1]["crustal_abundance"]
@@ -96,14 +146,16 @@ def crustal_abundance(symbol: str) -> float | None:
 
 
 def parse_elements(text: str) -> frozenset[str]:
-    """Symbols out of symbols and groups of elements separated by commas: "Pb,Cd,radioactive".
+    """Symbols out of symbols and groups of elements, in any case: "Pb,Cd,radioactive".
 
     Raises:
         ValueError: If a part is neither an element nor a group.
     """
     groups = element_groups()
-    parts = [part.strip() for part in text.split(",")]
-    unknown = [part for part in parts if part not in groups and part not in symbols()[1:]]
+    words = [part.strip() for part in text.split(",")]
+    parts = [w.lower() if w.lower() in groups else w.capitalize() for w in words]
+    known = {*groups, *symbols()[1:]}
+    unknown = [word for word, part in zip(words, parts, strict=True) if part not in known]
     if unknown:
         raise ValueError(
             f"unknown element {unknown[0]!r} in {text!r}: expected symbols of H to Fm, "

@@ -15,6 +15,7 @@ from pymatgen.core import Lattice, Structure
 from mattergen_lite.benchmarking.protocols import PROTOCOLS
 from mattergen_lite.cli import app
 from mattergen_lite.config import PropertyConfig, RunConfig, shipped
+from mattergen_lite.elements import GROUP_MEANINGS, ElementGroups
 from mattergen_lite.model import read_config
 from mattergen_lite.scoring import oracles
 from mattergen_lite.scoring.candidate import CHECKS, Outcome
@@ -227,7 +228,13 @@ def properties() -> str:
             )
         text += f"\n## {folder.name}\n\n"
         text += table(("property", "unit", "kind", "seen", "measured", "on target"), rows) + "\n"
-    return text
+    groups = [
+        (code(name), GROUP_MEANINGS[name], " ".join(members))
+        for name, members in ElementGroups.all().members.items()
+    ]
+    return (
+        text + "\n## Groups of elements\n\n" + table(("group", "what", "elements"), groups) + "\n"
+    )
 
 
 def _nacl() -> Structure:

@@ -6,7 +6,7 @@ import torch
 
 from mattergen_lite.properties import CRYSTAL_SYSTEMS, crystal_system
 from mattergen_lite.request.targets import parse_range
-from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS
+from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS, space_group_number
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,19 +26,21 @@ def parse_space_group(text: str | None) -> Symmetry:
     """Which symmetry samples take.
 
     Args:
-        text: A number such as "225", a range such as "195..230", a crystal system, "any" (also if
-            None: as known crystals have it) or "none" (no symmetry is prescribed).
+        text: A number such as "225", a symbol such as "Fm-3m", a range such as "195..230", a
+            crystal system, "any" (also if None: as known crystals have it) or "none" (no symmetry
+            is prescribed); in any case.
 
     Raises:
         ValueError: If it is none of these.
     """
-    if text is None or text == "any":
+    word = "any" if text is None else text.strip().casefold()
+    if word == "any":
         return Symmetry()
-    if text == "none":
-        return Symmetry(text=text)
+    if word == "none":
+        return Symmetry(text=word)
     numbers = torch.arange(1, NUM_SPACE_GROUPS + 1)
-    if text in CRYSTAL_SYSTEMS:
-        numbers = numbers[crystal_system(numbers) == CRYSTAL_SYSTEMS.index(text) + 1]
+    if word in CRYSTAL_SYSTEMS:
+        numbers = numbers[crystal_system(numbers) == CRYSTAL_SYSTEMS.index(word) + 1]
     else:
         low, high = _parse_numbers(text)
         numbers = torch.arange(low, high + 1)
@@ -47,12 +49,12 @@ def parse_space_group(text: str | None) -> Symmetry:
 
 def _parse_numbers(text: str) -> tuple[int, int]:
     try:
-        low, high = parse_range(text)
+        low, high = parse_range(text) if ".." in text else [space_group_number(text)] * 2
     except ValueError:
         low, high = 0, 0
     if not 1 <= low <= high <= NUM_SPACE_GROUPS:
         raise ValueError(
-            f"space-group {text!r}: expected any, none, a number from 1 to 230, a range such as "
-            f"195..230 or one of {', '.join(CRYSTAL_SYSTEMS)}"
+            f"space-group {text!r}: expected any, none, a number from 1 to 230, a symbol such as "
+            f"Fm-3m, a range such as 195..230 or one of {', '.join(CRYSTAL_SYSTEMS)}"
         )
     return low, high

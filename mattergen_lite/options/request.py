@@ -30,13 +30,15 @@ class Request:
             by name or folder; default the checkpoint itself. Fine-tuned models have none.
         elements: Elements that may occur, such as Li,P,S; no sample contains any other.
         chemical_system: Elements of which every sample has each and no other, such as Li-P-S.
-        exclude: Elements that must not occur, such as Pb,Cd or toxic,radioactive,scarce.
+        exclude: Elements that must not occur, such as Pb,Cd or toxic,radioactive,scarce, which
+            `data elements` lists.
         formula: Composition of every sample, such as LiFePO4 (crystal structure prediction).
         formula_units: How many formula units a cell has, such as 2 or 1..4; default what fits.
         num_atoms: Atoms per primitive cell, such as 8 or 4..12; default up to 20, or what a
             formula, a host or a space group takes.
         space_group: Symmetry of every sample, on the template of a known crystal that has it:
-            any (default, as known crystals have it), 225, 195..230 or cubic; none prescribes none.
+            any (default, as known crystals have it), 225, Fm-3m, 195..230 or cubic; none
+            prescribes none.
         seed_structure: Crystal to build into, one structure in any readable format.
         fix_sites: Sites of the seed structure that stay: all (default), none, numbers from 0 such
             as 0,1,4..7, or elements such as Fe,O. Its other sites are left out.

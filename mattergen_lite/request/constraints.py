@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mattergen_lite.elements import atomic_number, element_mask, parse_elements
+from mattergen_lite.elements import atomic_number, element_mask, parse_elements, parse_system
 from mattergen_lite.request.host import Host
 from mattergen_lite.request.targets import parse_range
 from mattergen_lite.shapes import Bool
@@ -174,9 +174,7 @@ def parse_constraints(
         ValueError: If a text cannot be read or two of them contradict each other.
     """
     given = chemical_system is not None
-    system = frozenset(chemical_system.split("-")) if given else frozenset()
-    for symbol in system:
-        atomic_number(symbol)
+    system = frozenset(parse_system(chemical_system)) if given else frozenset()
     listed = parse_elements(elements) if elements is not None else None
     if formula_units is not None and formula is None:
         raise ValueError(f"formula-units {formula_units!r} without a formula")

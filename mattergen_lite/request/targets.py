@@ -17,9 +17,10 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from mattergen_lite.elements import atomic_number, element_mask, symbols
+from mattergen_lite.elements import element_mask, parse_system, symbols
 from mattergen_lite.properties import CRYSTAL_SYSTEMS, Conditions, Property, known_property
 from mattergen_lite.shapes import Float
+from mattergen_lite.symmetry.space_groups import space_group_number
 
 TargetValue = float | int | str
 
@@ -196,9 +197,7 @@ def _parse_target(prop: Property, sign: str, text: str, guidance: float) -> Prop
     if prop.kind != "real" and sign != "=":
         raise ValueError(f"{prop.name}{sign}{text}: {prop.name} has no order, only = makes sense")
     if prop.kind == "elements":
-        chosen = tuple(text.split("-"))
-        for symbol in chosen:
-            atomic_number(symbol)
+        chosen = parse_system(text)
         return PropertyTarget(definition=prop, elements=chosen, guidance=guidance)
     low, high = (
         _parse_category(prop, text) if prop.kind == "category" else _parse_real(prop, sign, text)
@@ -207,8 +206,12 @@ def _parse_target(prop: Property, sign: str, text: str, guidance: float) -> Prop
 
 
 def _parse_category(prop: Property, text: str) -> tuple[float, float]:
-    names = {system: str(i) for i, system in enumerate(CRYSTAL_SYSTEMS, start=1)}
-    number = names.get(text, text) if prop.name == "crystal_system" else text
+    number = text
+    if prop.name == "crystal_system":
+        names = {system: str(i) for i, system in enumerate(CRYSTAL_SYSTEMS, start=1)}
+        number = names.get(text.casefold(), text)
+    elif prop.name == "space_group":
+        number = str(space_group_number(text))
     if not _is_whole(number) or not 1 <= int(number) <= prop.num_categories:
         raise ValueError(
             f"{prop.name}={text}: expected a whole number from 1 to {prop.num_categories}"

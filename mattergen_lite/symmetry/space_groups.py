@@ -59,3 +59,46 @@ def space_group(number: int) -> SpaceGroup:
         primitive_cell=tables["primitive_cells"][number],
         hall_number=int(tables["hall_numbers"][number]),
     )
+
+
+def space_group_number(text: str) -> int:
+    """Number of a space group from its number or its Hermann-Mauguin symbol.
+
+    Args:
+        text: Such as "225", "Fm-3m", "fm-3m", "P6_3/mmc", "P63/mmc" or "P2_1/n", in any case, of
+            any setting of International Tables that spglib lists.
+
+    Raises:
+        ValueError: If there is no such group.
+    """
+    word = text.strip()
+    if word.isascii() and word.isdecimal() and 1 <= int(word[:4]) <= NUM_SPACE_GROUPS:
+        return int(word)
+    try:
+        return _symbols()[_plain_symbol(word)]
+    except KeyError:
+        raise ValueError(
+            f"unknown space group {text[:60]!r}: expected a number from 1 to {NUM_SPACE_GROUPS} or "
+            "a Hermann-Mauguin symbol such as Fm-3m or P6_3/mmc"
+        ) from None
+
+
+@cache
+def _symbols() -> dict[str, int]:
+    """Numbers by symbol without blanks, underscores and capitals; no two groups share one."""
+    import spglib
+
+    found: dict[str, int] = {}
+    for hall_number in range(1, 531):
+        group = spglib.get_spacegroup_type(hall_number)
+        full = group.international_full.split()
+        texts = [group.international_short, group.international_full]
+        texts += group.international.split("=")
+        if len(full) == 4 and full[1] == full[3] == "1":  # monoclinic: "P 1 2_1/n 1" is P2_1/n
+            texts.append(full[0] + full[2])
+        found |= {_plain_symbol(text): group.number for text in texts}
+    return found
+
+
+def _plain_symbol(text: str) -> str:
+    return "".join(text.split()).replace("_", "").casefold()

@@ -14,6 +14,8 @@ VERBS = (
     "probe_fit",
     "data_prepare",
     "data_info",
+    "data_show",
+    "data_elements",
     "campaign_run",
     "campaign_status",
     "campaign_report",
