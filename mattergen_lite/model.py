@@ -18,6 +18,7 @@ from mattergen_lite.diffusion.joint import JointDiffusion, Losses, State, draw_n
 from mattergen_lite.diffusion.lattice import SIGMA_DATA
 from mattergen_lite.diffusion.schedule import NoiseSchedule, scalings
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, symbols
+from mattergen_lite.hub import download, is_hub_name
 from mattergen_lite.network.denoiser import Denoiser, NoisyCrystals
 from mattergen_lite.network.pairs import pair_features
 from mattergen_lite.properties import Conditions, Property
@@ -189,11 +190,13 @@ class CrystalDiffusion(nn.Module):
 
 
 def find_checkpoint(name: str) -> Path:
-    """Folder of a model given by path or by the name of a shipped one.
+    """Folder of a model given by path, by the name of a shipped one or by one of the hub.
 
     Raises:
-        ValueError: If there is neither; the message lists what is shipped.
+        ValueError: If there is none; the message lists what is shipped.
     """
+    if is_hub_name(name):
+        return download(name)
     for folder in (Path(name), shipped("checkpoints") / name):
         if (folder / CONFIG).exists():
             return folder
@@ -201,7 +204,8 @@ def find_checkpoint(name: str) -> Path:
         sorted(path.parent.name for path in shipped("checkpoints").glob(f"*/{CONFIG}"))
     )
     raise ValueError(
-        f"no model {name!r}: expected a folder with {CONFIG} and {WEIGHTS} or one of {known}"
+        f"no model {name!r}: expected a folder with {CONFIG} and {WEIGHTS}, one of {known}, or "
+        "hf:organisation/model@commit"
     )
 
 

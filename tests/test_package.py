@@ -70,6 +70,45 @@ def test_versions_agree():
     assert headings[0] == "Unreleased"
 
 
+def test_the_conda_recipe_asks_for_what_the_package_asks_for():
+    recipe = yaml.safe_load((ROOT / "packaging/conda/recipe.yaml").read_text())
+    assert recipe["context"] == {"name": PROJECT["name"], "version": PROJECT["version"]}
+    names = {"pytorch": "torch", "matplotlib-base": "matplotlib"}
+    asked = [one.split() for one in recipe["requirements"]["run"]]
+    found = {f"{names.get(name, name)}{bounds}" for name, bounds in asked}
+    assert found == {*PROJECT["dependencies"], f"python{PROJECT['requires-python']}"}
+    for name, entry in PROJECT["scripts"].items():
+        assert recipe["build"]["python"]["entry_points"] == [f"{name} = {entry}"]
+    folder = ROOT / "packaging/conda"
+    assert (folder / recipe["source"]["path"]).resolve() == ROOT
+
+
+def workflow(name: str) -> dict:
+    """A workflow; YAML 1.1 reads its key `on` as True."""
+    return yaml.safe_load((ROOT / ".github/workflows" / name).read_text())
+
+
+def test_a_tag_is_all_that_a_release_needs():
+    release = workflow("release.yml")
+    assert release[True] == {"push": {"tags": ["v*"]}}
+    assert release["permissions"] == {"contents": "read"}
+    trusted = [job for job in release["jobs"].values() if "id-token" in job.get("permissions", {})]
+    assert trusted == [release["jobs"]["publish"]]
+    assert "secrets." not in (ROOT / ".github/workflows/release.yml").read_text()
+    commands = [step.get("run", "") for step in release["jobs"]["build"]["steps"]]
+    for needed in ("python -m build", "twine check --strict", "scripts/check_wheel.sh"):
+        assert any(needed in command for command in commands)
+
+
+def test_ci_runs_on_three_systems():
+    matrix = workflow("ci.yml")["jobs"]["systems"]["strategy"]["matrix"]
+    assert {name.split("-")[0] for name in matrix["os"]} == {"ubuntu", "windows", "macos"}
+    steps = workflow("ci.yml")["jobs"]["systems"]["steps"]
+    named = " ".join(step.get("run", "") for step in steps)
+    for path in re.findall(r"tests/\w+\.py", named):
+        assert (ROOT / path).exists()
+
+
 def test_pre_commit_has_the_ruff_of_ci():
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     (ruff,) = [repo for repo in hooks if repo["repo"].endswith("ruff-pre-commit")]

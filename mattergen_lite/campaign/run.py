@@ -15,14 +15,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from mattergen_lite.campaign.parts import Receipt, finished_keys
 from mattergen_lite.campaign.plan import Plan, Unit
 from mattergen_lite.campaign.status import Progress, forget_refusals, progress, write_refusal
 from mattergen_lite.campaign.work import judge_options, leftovers, work
 from mattergen_lite.campaign.workers import job_script, require_dask
 from mattergen_lite.config import ClusterConfig, read_yaml
+from mattergen_lite.progress import ProgressBar
 from mattergen_lite.runs.results import environment
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ def run(plan: Plan, connect: "Connect", patience: float = PATIENCE) -> Progress:
     done = finished_keys(config.run_dir)
     refused: set[str] = set()
     stored = progress(config.run_dir).num_sampled
-    with tqdm(
+    with ProgressBar(
         total=plan.num_samples, initial=stored, unit="crystal", desc="campaign", disable=None
     ) as bar:
         drive = _Drive(plan, bar, done, refused)
@@ -116,7 +115,7 @@ def _persist(drive: "_Drive", connect: "Connect", patience: float) -> None:
                     f"no scheduler within {patience:g} s ({error}); what is finished is kept, the "
                     "same command goes on"
                 ) from None
-            tqdm.write(f"the scheduler is gone, looking for it: {error}", file=sys.stderr)
+            ProgressBar.write(f"the scheduler is gone, looking for it: {error}", file=sys.stderr)
             time.sleep(1.0)
 
 
@@ -125,7 +124,7 @@ class _Drive:
     """Sends units to workers and takes note of what becomes of them."""
 
     plan: Plan
-    bar: tqdm
+    bar: ProgressBar
     done: set[str]  # keys of stored units
     refused: set[str]  # keys of units set aside
     careful: set[str] = field(default_factory=set)  # keys of units that killed their workers

@@ -10,7 +10,6 @@ from typing import TypeVar
 
 import numpy as np
 from pymatgen.analysis.structure_matcher import StructureMatcher
-from tqdm import tqdm
 
 from mattergen_lite.data.canonical import (
     Row,
@@ -24,6 +23,7 @@ from mattergen_lite.io.read import iter_documents
 from mattergen_lite.io.records import Document
 from mattergen_lite.io.write import write_csv
 from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.progress import ProgressBar
 
 CURATE_TIME_LIMIT = 60.0  # s per structure
 DUPLICATES_TIME_LIMIT = 86_400.0  # s per composition
@@ -226,4 +226,4 @@ def _parallel(
     """Map over processes in order, with a progress bar on terminals."""
     with Pool(min(num_workers, len(items))) as pool:
         answers = pool.map(function, items, time_limit=time_limit)
-        return list(tqdm(answers, total=len(items), desc=description, disable=None))
+        return list(ProgressBar(answers, total=len(items), desc=description))

@@ -3,9 +3,9 @@
 import numpy as np
 import pyarrow as pa
 import spglib
-from tqdm import tqdm
 
 from mattergen_lite.data.dataset import OrbitDataset
+from mattergen_lite.progress import ProgressBar
 from mattergen_lite.symmetry.columns import ORBIT_TYPES, orbit_columns
 from mattergen_lite.symmetry.orbits import Orbits, p1_orbits
 from mattergen_lite.symmetry.space_groups import space_group
@@ -29,7 +29,7 @@ def view_columns(table: pa.Table, share: float, max_orbits: int, seed: int) -> p
     data = OrbitDataset.from_table(table)
     rng = np.random.default_rng([seed, 2])
     rows = []
-    for row in tqdm(
+    for row in ProgressBar(
         np.flatnonzero(rng.random(len(data)) < share).tolist(), desc="views", disable=None
     ):
         view = reduced(data.orbits(row), rng)

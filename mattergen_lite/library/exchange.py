@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from mattergen_lite.elements import atomic_number
 from mattergen_lite.folders import atomic_path
@@ -17,6 +16,7 @@ from mattergen_lite.library.ase_database import write_database
 from mattergen_lite.library.entries import entries
 from mattergen_lite.library.materials_project import FIELDS, read_materials_project
 from mattergen_lite.library.optimade import read_provider, write_jsonl
+from mattergen_lite.progress import ProgressBar
 
 MATERIALS_PROJECT = "materials-project"
 DATABASES = (".db", "postgresql://", "postgres://")
@@ -42,7 +42,7 @@ def export(source: Path, destination: str, *, passed_only: bool = False) -> Exch
     Raises:
         ValueError: If the source is neither or the destination is of an unknown kind.
     """
-    found = iter(tqdm(entries(source, passed_only=passed_only), unit="crystal", disable=None))
+    found = iter(ProgressBar(entries(source, passed_only=passed_only), unit="crystal"))
     if destination.endswith(".jsonl"):
         number = write_jsonl(found, Path(destination))
     elif destination.endswith(DATABASES[0]) or destination.startswith(DATABASES[1:]):
@@ -83,7 +83,7 @@ def fetch(
             f"provider {provider!r}: expected {MATERIALS_PROJECT} or the http(s) address of an "
             "OPTIMADE provider, see https://www.optimade.org/providers-dashboard"
         )
-    return write_records(iter(tqdm(found, unit="crystal", disable=None)), out)
+    return write_records(iter(ProgressBar(found, unit="crystal")), out)
 
 
 def system_filter(chemical_system: str | None) -> str:

@@ -16,7 +16,8 @@ class Request:
     Attributes:
         propose: What makes the crystals: the model of the checkpoint, or substitution, which puts
             similar elements into known crystals and knows no targets and no hosts.
-        checkpoint: Name of a shipped model, or path of a model folder.
+        checkpoint: Name of a shipped model, path of a model folder, or hf:organisation/model@commit
+            of the Hugging Face Hub (extra `hub`).
         condition: Target such as band_gap=2.0, a range such as
             band_gap=1.5..2.5, or a bound such as 'bulk_modulus>300' or 'e_above_hull<0.05' (in
             quotes, for the shell); repeat for several. Each sample draws its value from a range.

@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.dataset import OrbitDataset
@@ -23,6 +22,7 @@ from mattergen_lite.probe.probe import (
     Regression,
 )
 from mattergen_lite.probe.regression import best_penalty, held_out_predictions, ridge
+from mattergen_lite.progress import ProgressBar
 from mattergen_lite.properties import Property
 from mattergen_lite.shapes import Float, Int
 
@@ -76,7 +76,7 @@ def fit(
     groups = _group_numbers(labels.formulas).repeat(num_draws)
     rng = torch.Generator(model.device).manual_seed(seed)
     levels, errors = [], []
-    bar = partial(tqdm, desc="noise levels", unit="level", disable=None)
+    bar = partial(ProgressBar, desc="noise levels", unit="level")
     for sigma in bar(SIGMAS):
         features = noisy_features(model, labels.crystals, sigma, num_draws, rng)
         repeated = values.repeat(num_draws)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from mattergen_lite.crystal import CrystalBatch, concatenate
 from mattergen_lite.diffusion.joint import State
@@ -21,6 +20,7 @@ from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.probe.oracles import Oracle
+from mattergen_lite.progress import ProgressBar
 from mattergen_lite.properties import Conditions
 from mattergen_lite.request.targets import (
     PropertyTarget,
@@ -180,7 +180,7 @@ def sample(
     size = torch.tensor([draft.size for draft in starts.drafts])
     order = torch.argsort(size, stable=True)
     orbits: list[OrbitCrystals] = []
-    with tqdm(total=len(order) * options.steps, unit="step", desc="sampling", disable=None) as bar:
+    with ProgressBar(total=len(order) * options.steps, unit="step", desc="sampling") as bar:
         for part in order.split(options.batch_size):
             for state in sample_batch(model, starts[part], options, target):
                 bar.update(len(part))

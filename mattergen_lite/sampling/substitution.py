@@ -14,7 +14,6 @@ import torch
 from ase.data import covalent_radii
 from pymatgen.core import Structure
 from torch import Tensor
-from tqdm import tqdm
 
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.drafting.draft import Draft
@@ -24,6 +23,7 @@ from mattergen_lite.drafting.templates import TemplateDrafting
 from mattergen_lite.elements import element_descriptors
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.progress import ProgressBar
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.shapes import Bool, Float
@@ -63,7 +63,7 @@ class Substitution:
             pairs = zip(part, sample_rngs(seed, part), strict=True)
             yield [
                 StructureRecord(f"{index:06d}", propose(source, allowed, rng))
-                for index, rng in tqdm(pairs, desc="substituting", total=len(part), disable=None)
+                for index, rng in ProgressBar(pairs, desc="substituting", total=len(part))
             ]
 
     def provenance(self) -> dict[str, object]:

@@ -16,9 +16,9 @@ from math import gcd
 from typing import TypeVar
 
 from pymatgen.core import Element, Structure
-from tqdm import tqdm
 
 from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.progress import ProgressBar
 from mattergen_lite.scoring.criteria.disorder import Groups, mixable_groups
 from mattergen_lite.scoring.criteria.matching import (
     Comparison,
@@ -74,7 +74,9 @@ class _Runner:
     ) -> list[Answer | Failure]:
         answers = self.pool.map(function, tasks, time_limit=TASK_TIME_LIMIT)
         return list(
-            tqdm(answers, total=len(tasks), desc=label, disable=None if self.progress else True)
+            ProgressBar(
+                answers, total=len(tasks), desc=label, disable=None if self.progress else True
+            )
         )
 
 

@@ -16,9 +16,9 @@ from typing import Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pymatgen.core import Structure
-from tqdm import tqdm
 
 from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.progress import ProgressBar
 
 FORMAT = 1  # of a line; raised when older programs would misread it
 
@@ -84,7 +84,7 @@ class Journal:
         known = self._read(set(keys), question.answers)
         missing = [index for index, key in enumerate(keys) if key not in known]
         unanswered = [items[index] for index in missing]
-        bar = tqdm(
+        bar = ProgressBar(
             together(unanswered)
             if together
             else self.pool.stream(question.function, unanswered, time_limit=question.time_limit),

@@ -13,9 +13,9 @@ from functools import cache
 from typing import NamedTuple
 
 from pymatgen.core import Structure
-from tqdm import tqdm
 
 from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.progress import ProgressBar
 from mattergen_lite.scoring.criteria.matching import Matcher, find_duplicates
 from mattergen_lite.scoring.known.reference import CompositionKey, Crystal, composition_key
 
@@ -129,7 +129,7 @@ def _all_distances(
     cases = [
         Case(one, [made[i] for i in indices]) for one, indices in zip(known, fitting, strict=True)
     ]
-    answers = tqdm(
+    answers = ProgressBar(
         pool.map(_compare, cases, time_limit=TIME_LIMIT),
         total=len(cases),
         desc="match",

@@ -1,0 +1,58 @@
+"""Models of the Hugging Face Hub by name: one commit, and of it only the files of a model folder.
+
+hf:org/name@0123456789abcdef0123456789abcdef01234567
+
+The commit is part of the name, so that a run can be repeated and nobody can exchange the model
+behind it. Files are YAML and safetensors, which hold no code; nothing else is fetched.
+"""
+
+import re
+from pathlib import Path
+
+PREFIX = "hf:"
+FILES = (
+    "config.yaml",
+    "weights.safetensors",
+    "model_card.md",
+    "oracles/*/probe.yaml",
+    "oracles/*/probe.safetensors",
+)
+_PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
+_NAME = re.compile(rf"hf:(?P<repository>{_PART}/{_PART})@(?P<commit>[0-9a-f]{{40}})")
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a name is one of the hub, well-formed or not."""
+    return name.startswith(PREFIX)
+
+
+def download(name: str) -> Path:
+    """Folder of a model of the hub, from its cache if it is there.
+
+    Args:
+        name: Such as "hf:org/name@" with the 40 hexadecimal digits of a commit.
+
+    Raises:
+        ValueError: If the name names no commit, the client is not installed or the hub has no such
+            model.
+    """
+    found = _NAME.fullmatch(name)
+    if found is None:
+        raise ValueError(
+            f"{name[:200]!r}: expected hf:organisation/model@commit, with the 40 hexadecimal "
+            "digits of a commit, which the model's page lists under Files, History"
+        )
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError:
+        raise ValueError(
+            f"{name} needs huggingface_hub: expected `pip install '.[hub]'` in the source folder"
+        ) from None
+    try:
+        folder = snapshot_download(
+            found["repository"], revision=found["commit"], allow_patterns=list(FILES)
+        )
+    except Exception as error:  # of the client, the server or the network between
+        reason = " ".join(str(error).split())[:300]
+        raise ValueError(f"cannot fetch {name}: {type(error).__name__}: {reason}") from None
+    return Path(folder)
