@@ -26,7 +26,7 @@ from mattergen_lite.campaign.plan import Plan
 from mattergen_lite.campaign.run import run
 from mattergen_lite.campaign.workers import connection
 from mattergen_lite.config import CampaignConfig
-from mattergen_lite.runs.results import environment
+from mattergen_lite.runs.folder import environment
 
 CANDIDATES = (1_000_000, 32_000_000)
 STAGES_NOT_WORK = ("loading",)

@@ -61,7 +61,7 @@ class StageClock:
 @contextmanager
 def reading_stages(clock: StageClock) -> Iterator[None]:
     """Have every stage that the package times read both clocks as well."""
-    from mattergen_lite.runs.results import Stopwatch
+    from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 
     stage = Stopwatch.stage
 

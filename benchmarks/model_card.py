@@ -7,7 +7,6 @@ Everything between the two `metrics` markers of the card is replaced. Raw sample
 """
 
 import argparse
-import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from mattergen_lite.data.crystals import CrystalDataset
 from mattergen_lite.data.table import read_table, select_rows
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.processes import Pool, available_cores
-from mattergen_lite.runs.results import FRAMES, RECORD
+from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.metrics.distributions import distances
@@ -40,7 +39,7 @@ def main() -> None:
     train = select_rows(table, ["train"], EVERY_SIZE)
     test = CrystalDataset.from_table(select_rows(table, ["test"], EVERY_SIZE))
     scores = judged_against(train, arguments.results)
-    record = json.loads((arguments.results / RECORD).read_text())
+    record = RunFolder(arguments.results).record()
     section = "\n".join([protocol(record, scores), "", *table_lines(scores, test)])
     card = arguments.card.read_text()
     pattern = re.compile(f"{START}.*{END}", re.DOTALL)
@@ -50,7 +49,7 @@ def main() -> None:
 
 def judged_against(train: pa.Table, results: Path) -> list[Score]:
     """The samples judged again, with the training split as the set of what is known."""
-    records = list(read_structures(results / FRAMES))
+    records = list(read_structures(RunFolder(results).frames))
     known = Reference.from_table(train, name="MP-20 training split")
     with Pool(available_cores()) as pool:
         return score(records, reference=known, journal=Journal(pool))

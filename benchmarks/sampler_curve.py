@@ -29,14 +29,16 @@ from mattergen_lite.data.table import read_table, select_rows
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
+from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.request.constraints import parse_constraints
-from mattergen_lite.runs.results import JudgeOptions, Stopwatch, judge_all
 from mattergen_lite.sampling.sampler import Target, sample_records
 from mattergen_lite.scoring.energy.potentials import load_potential
 from mattergen_lite.scoring.energy.relaxation import largest_force
 from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.stopwatch import Stopwatch
+from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.metrics.distributions import distances
 from mattergen_lite.scoring.metrics.summary import summary
@@ -210,8 +212,9 @@ def after_relaxing(
     records: list[StructureRecord], device: str, yardstick: Yardstick, journal: Journal
 ) -> Row:
     """How far the samples were from a minimum, and from the hull."""
-    options = JudgeOptions(potential="chgnet", second_opinion=None, device=device)
-    candidates = judge_all(records, options, yardstick.everything, journal, Stopwatch())
+    options = JudgeOptions(potential="chgnet", second_opinion=None)
+    judge = Judge(options=options, reference=yardstick.everything, device=device)
+    candidates = judge.judge(records, journal, Stopwatch())
     found = summary(candidates).stability
     if found is None:  # none of them could be relaxed
         return {"metastable": 0.0, "rmsd": float("nan")}

@@ -62,7 +62,7 @@ def main(num_structures: int = 1000, num_workers: int = 2) -> None:
         compare = partial(novelty, structures, names, reference=reference, pool=here)
         print(f"{'novelty':<28}{cpu_seconds(compare):8.2f} CPU s")
     records = [StructureRecord(name, s, None) for name, s in zip(names, structures, strict=True)]
-    with Pool(num_workers, preload="mattergen_lite.scoring.stage") as pool:
+    with Pool(num_workers, preload="mattergen_lite.scoring.judge") as pool:
         start = time.perf_counter()
         scores = score(records, reference=reference, journal=Journal(pool))
         print(f"{f'score, {num_workers} workers':<28}{time.perf_counter() - start:8.2f} s")

@@ -27,14 +27,16 @@ from pydantic import TypeAdapter
 
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool
-from mattergen_lite.runs.results import FRAMES, JudgeOptions, Stopwatch, judge_all
+from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.sampling.generator import open_generator
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.energy.screening import Cut
 from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.stopwatch import Stopwatch
+from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.known.reference import Reference
 
 NUM_RESAMPLES = 2000
@@ -98,7 +100,8 @@ def from_samples(text: str, count: int) -> Proposal:
     path, at, seconds = rest.rpartition("@")
     if not (equals and at and float(seconds) >= 0):
         raise ValueError(f"samples {text!r}: expected name=path@seconds")
-    source = Path(path) / FRAMES if (Path(path) / FRAMES).exists() else Path(path)
+    run = RunFolder(Path(path))
+    source = run.frames if run.frames.exists() else run.path
     records = list(islice(read_structures(source), count))
     return Proposal(name, records, float(seconds) * len(records))
 
@@ -119,11 +122,12 @@ def bootstrap_error(values: np.ndarray, seconds: float) -> float:
 
 def measure(proposal: Proposal, relax: int, reference: Reference) -> Row:
     """Judge one proposal and charge everything."""
-    watch, cut = CpuWatch(), Cut(at_most=relax, control=0.0)
+    watch = CpuWatch()
     with Pool(0) as pool:
         journal = Journal(pool, progress=False)
-        options = JudgeOptions(cut=cut, second_opinion=None)
-        candidates = judge_all(proposal.records, options, reference, journal, watch)
+        options = JudgeOptions(relax_at_most=relax, control=0.0, second_opinion=None)
+        judge = Judge(options=options, reference=reference)
+        candidates = judge.judge(proposal.records, journal, watch)
     return figures(proposal, candidates, watch.seconds)
 
 

@@ -1,17 +1,29 @@
 """mattergen_lite: design inorganic crystals on a laptop.
 
-The command line's verbs are functions here: `from mattergen_lite import generate, score, train`.
-Nothing is imported before it is used.
+The commands are functions here: `from mattergen_lite import generate, score, train`. `judge` and
+`load` give the same in memory. Nothing is imported before it is used.
 """
 
 from importlib import import_module
 
-from mattergen_lite.verbs import VERBS
+from mattergen_lite.verbs import IN_MEMORY, VERBS
 
-__all__ = list(VERBS)
+_MODULES = {name: f"mattergen_lite.verbs.{name}" for name in (*VERBS, *IN_MEMORY)} | {
+    "Budget": "mattergen_lite.options.budget",
+    "JudgeOptions": "mattergen_lite.options.judge",
+    "Judgements": "mattergen_lite.runs.judgements",
+    "Request": "mattergen_lite.options.request",
+    "SamplerOptions": "mattergen_lite.options.sampler",
+    "ShortlistOptions": "mattergen_lite.options.judge",
+}
+__all__ = list(_MODULES)
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"mattergen_lite.verbs.{name}"), name)
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

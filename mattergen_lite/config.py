@@ -25,7 +25,6 @@ from pydantic import (
     model_validator,
 )
 
-from mattergen_lite.options.checks import Bounds
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.renamed import OPTIONS
 from mattergen_lite.options.request import Request
@@ -235,13 +234,6 @@ class GenerateConfig(SamplerOptions, Request):
     """What is asked of every sample and how it is made; texts as on the command line."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class JudgeConfig(JudgeOptions):
-    """How the crystals of a campaign are judged."""
-
-    time_limit: Annotated[float, Bounds(1e-3, 10**6)] = 600.0  # s per crystal, then given up
-
-
 class WorkersConfig(Section):
     """Who works, unless a scheduler is running already; changes no result."""
 
@@ -262,7 +254,7 @@ class CampaignConfig(Section):
     seed: Seed = 0
     first_sample: NonNegativeInt = 0
     generate: GenerateConfig = GenerateConfig()
-    judge: JudgeConfig = JudgeConfig()
+    judge: JudgeOptions = JudgeOptions()
     workers: WorkersConfig = WorkersConfig()
 
 

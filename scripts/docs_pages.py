@@ -17,8 +17,9 @@ from mattergen_lite.cli import app
 from mattergen_lite.config import PropertyConfig, RunConfig, shipped
 from mattergen_lite.elements import GROUP_MEANINGS, ElementGroups
 from mattergen_lite.model import read_config
+from mattergen_lite.options.judge import CHECKS
 from mattergen_lite.scoring import oracles
-from mattergen_lite.scoring.candidate import CHECKS, Outcome
+from mattergen_lite.scoring.candidate import Outcome
 from mattergen_lite.scoring.criteria.credibility import Credibility
 from mattergen_lite.scoring.criteria.neutrality import Neutrality
 from mattergen_lite.scoring.criteria.novelty import Novelty
@@ -317,6 +318,8 @@ def notebook_page(path: Path) -> NotebookPage:
                 name = f"{path.stem}_{len(images)}.{kind.removeprefix('image/')}"
                 images[name] = base64.b64decode("".join(data[kind]))
                 parts.append(f"![output]({name})")
+            elif "<svg" in (page := "".join(data.get("text/html", ""))):
+                parts.append(f"<div>{page}</div>")
             elif text := "".join(output.get("text", data.get("text/plain", ""))):
                 parts.append(f"```text\n{text.rstrip()}\n```")
     title = parts[0].splitlines()[0].lstrip("# ")

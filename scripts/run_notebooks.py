@@ -40,7 +40,9 @@ def _is_noise(output: NotebookNode) -> bool:
     """Progress bars, tables of the trainer, warnings: all but prints and pictures."""
     if output.output_type == "stream":
         return output.name == "stderr"
-    return not any(kind.startswith("image/") for kind in output.get("data", {}))
+    data = output.get("data", {})
+    has_picture = any(kind.startswith("image/") for kind in data)
+    return not (has_picture or "<svg" in data.get("text/html", ""))
 
 
 def _tidied(output: NotebookNode) -> NotebookNode:

@@ -18,15 +18,17 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from mattergen_lite import cli, score
 from mattergen_lite.data.crystals import embedded_crystals
 from mattergen_lite.folders import claimed
+from mattergen_lite.io import parallel
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import Document
 from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.processes import Pool
-from mattergen_lite.runs import results
 from mattergen_lite.scoring import score as scoring
 from mattergen_lite.scoring.criteria.symmetry import space_group
 from mattergen_lite.scoring.execution.journal import Journal
-from mattergen_lite.scoring.stage import relax_all, worth_relaxing
+from mattergen_lite.scoring.judge import worth_relaxing
+from mattergen_lite.scoring.measuring import Laboratory
+from mattergen_lite.scoring.score import ordered_structure
 from mattergen_lite.verbs.generate import generate
 
 QUICK = {"relax": False, "num_workers": 0}
@@ -277,7 +279,7 @@ def test_stability_is_judged_and_ranks(polymorphs, tmp_path):
     relaxed = Structure.from_file(out / "relaxed" / "salt.cif")
     assert SpacegroupAnalyzer(relaxed).get_space_group_number() == 225
     assert [one.raw.name for one in judged.candidates][-1] == "broken.cif"
-    stability = judged.summary.stability
+    stability = judged.summary().stability
     assert stability.relaxed == pytest.approx(2 / 3)
     assert stability.expected_metastable == pytest.approx(
         sum(float(rows[f"{name}.cif"]["probability_metastable"]) for name in ("salt", "other")) / 3,
@@ -292,12 +294,12 @@ def test_interrupted_scoring_repeats_nothing(polymorphs, tmp_path, monkeypatch):
     whole = score(polymorphs, out=tmp_path / "whole", potential="chgnet", num_workers=0)
     out = tmp_path / "out"
     with monkeypatch.context() as broken:
-        broken.setattr("mattergen_lite.runs.results.write_table", fail)
+        broken.setattr("mattergen_lite.runs.folder.write_table", fail)
         with pytest.raises(OSError, match="disk"):
             score(polymorphs, out=out, potential="chgnet", num_workers=0)
     assert not (out / "run.json").exists()
-    monkeypatch.setattr("mattergen_lite.scoring.stage.measure", fail)
-    monkeypatch.setattr("mattergen_lite.scoring.stage.set_free", fail)
+    for name in ("relax", "release", "energy_per_atom"):
+        monkeypatch.setattr(f"mattergen_lite.scoring.measuring.{name}", fail)
     resumed = score(polymorphs, out=out, potential="chgnet", num_workers=0)
     assert [one.row() for one in resumed.candidates] == [one.row() for one in whole.candidates]
 
@@ -308,14 +310,15 @@ def test_batches_on_a_device_give_the_same(polymorphs):
     with Pool(0) as pool:
         scores = scoring.score(records, journal=Journal(pool))
         chosen = worth_relaxing(scores)
+        structures = [ordered_structure(records[index].structure) for index in chosen]
         alone, together = (
-            relax_all(records, chosen, potentials=["chgnet"], device=device, journal=Journal(pool))
+            Laboratory(potentials=["chgnet"], device=device, journal=Journal(pool)).measure(
+                structures
+            )
             for device in ("cpu", "cpu:0")
         )
+    assert len(alone) == 2
     for one, other in zip(alone, together, strict=True):
-        if one is None:
-            assert other is None
-            continue
         assert other.energies_per_atom == pytest.approx(one.energies_per_atom, abs=1e-4)
         assert other.hull_energy_per_atom == one.hull_energy_per_atom
 
@@ -438,10 +441,10 @@ def test_candidates_are_the_same_after_a_kill(checkpoint, tmp_path, monkeypatch)
     assert whole.funnel.num_passed >= 1 or whole.funnel.num_sampled == 8
     assert whole.funnel.num_sampled % 4 == 0
     with monkeypatch.context() as broken:
-        broken.setattr("mattergen_lite.runs.results.write_table", fail)
+        broken.setattr("mattergen_lite.runs.folder.write_table", fail)
         with pytest.raises(OSError, match="disk"):
             generate(out=tmp_path / "out", **asked)
-    monkeypatch.setattr("mattergen_lite.scoring.stage.measure", fail)
+    monkeypatch.setattr("mattergen_lite.scoring.measuring.relax", fail)
     resumed = generate(out=tmp_path / "out", **asked)
     assert [one.row() for one in resumed.candidates] == [one.row() for one in whole.candidates]
 
@@ -608,8 +611,8 @@ def test_an_audit_of_nothing_readable_is_no_error(tmp_path):
 def test_a_parser_that_hangs_costs_one_structure(tmp_path, monkeypatch):
     """Every structure is parsed within its time, in a process that can be stopped."""
     documents = [Document("salt", "cif", str(CifWriter(nacl()))), Document("x", "cif", "rubbish")]
-    monkeypatch.setattr(results, "PARSE_TIME_LIMIT", 0.0)
+    monkeypatch.setattr(parallel, "PARSE_TIME_LIMIT", 0.0)
     with Pool(1) as pool:
-        first, second = results.parse_documents(documents, pool)
+        first, second = parallel.parse_documents(documents, pool)
     assert (first.name, first.error) == ("salt", "no result within 0 s")
     assert second.error == "no result within 0 s"

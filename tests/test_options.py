@@ -17,6 +17,7 @@ from mattergen_lite.options.checks import Bounds, check, check_word
 from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import parse_range, parse_targets
+from mattergen_lite.verbs import VERBS as COMMANDS
 
 KNOWN_PROPERTIES = (
     Property(name="density", unit="g/cm³"),
@@ -25,7 +26,7 @@ KNOWN_PROPERTIES = (
 )
 VERBS = {
     name.replace("_", " "): getattr(mattergen_lite, name)
-    for name in mattergen_lite.__all__
+    for name in COMMANDS
     if not name.startswith(("train", "data_info", "campaign_run", "campaign_status"))
 }
 

@@ -12,7 +12,7 @@ from mattergen_lite.benchmarking.protocols import Figure, Protocol
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.io.write import write_text
 from mattergen_lite.runs.figures import BLUE, DOTS_PER_INCH, GREY
-from mattergen_lite.runs.results import write_json
+from mattergen_lite.runs.tables import write_json
 
 RESULT = "benchmark.json"
 PANELS_ACROSS = 5

@@ -1,15 +1,13 @@
 """Property targets: hit rates and errors of the targets of runs."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pyarrow.parquet as pq
-
 from mattergen_lite.benchmarking.comparison import Line
-from mattergen_lite.benchmarking.sets import BenchmarkOptions, run_table
-from mattergen_lite.runs.results import Row
+from mattergen_lite.benchmarking.sets import BenchmarkOptions
+from mattergen_lite.runs.folder import RunFolder
+from mattergen_lite.runs.tables import Row
 from mattergen_lite.scoring.execution.journal import Journal
 
 
@@ -26,11 +24,11 @@ def _target_lines(name: str, source: Path) -> list[Line]:
     Raises:
         ValueError: If the source is no run, or one without targets.
     """
-    summary = source / "summary.json"
-    targets = json.loads(summary.read_text()).get("targets") if summary.exists() else None
+    run = RunFolder(source)
+    targets = run.summary().get("targets") if run.is_finished else None
     if not targets:
         raise ValueError(f"{source} has no targets: expected a folder of `generate --condition`")
-    rows = pq.read_table(run_table(source)).to_pylist()
+    rows = run.rows()
     return [
         Line(
             name=f"{name}: {one['target']}",

@@ -1,7 +1,6 @@
 """Sets of crystals: the folders of runs, or structures that are judged first."""
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,23 +8,18 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
 from mattergen_lite.benchmarking.protocols import Protocol
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Pool
-from mattergen_lite.runs.results import (
-    FRAMES,
-    RECORD,
-    RELAXED_FRAMES,
-    JudgeOptions,
-    Row,
-    Stopwatch,
-    judge_and_write,
-)
+from mattergen_lite.runs.folder import RunFolder
+from mattergen_lite.runs.judging import JudgingRun
+from mattergen_lite.runs.tables import Row
 from mattergen_lite.scoring.execution.journal import structure_identity
+from mattergen_lite.scoring.judge import Judge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +57,7 @@ class BenchmarkOptions:
 
 def is_run(source: Path) -> bool:
     """Whether a path is the folder of an earlier run."""
-    return (source / RECORD).exists()
+    return RunFolder(source).is_finished
 
 
 def parse_sets(source: Path, beside: Sequence[str]) -> dict[str, Path]:
@@ -99,13 +93,13 @@ class CrystalSet:
         Raises:
             ValueError: If table and structures do not fit together.
         """
-        rows = pq.read_table(run_table(folder)).to_pylist()
+        run = RunFolder(folder)
+        rows = run.rows()
+        relaxed = [row.get("relaxed_cif") is not None for row in rows]
         return cls(
             rows=rows,
-            raw=_placed(folder / FRAMES, [row["error"] is None for row in rows]),
-            relaxed=_placed(
-                folder / RELAXED_FRAMES, [row.get("relaxed_cif") is not None for row in rows]
-            ),
+            raw=_placed(run.frames, [row["error"] is None for row in rows]),
+            relaxed=_placed(run.relaxed_frames, relaxed),
         )
 
     def column(self, name: str) -> np.ndarray:
@@ -124,18 +118,6 @@ class CrystalSet:
         return ", ".join(sorted(names))
 
 
-def run_table(folder: Path) -> Path:
-    """The table of a run.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    for name in ("candidates.parquet", "scores.parquet"):
-        if (folder / name).exists():
-            return folder / name
-    raise ValueError(f"{folder} holds no candidates.parquet or scores.parquet")
-
-
 def _placed(frames: Path, present: Sequence[bool]) -> list[Structure | None]:
     """Structures of a file at the places of the rows they belong to."""
     found = [one.structure for one in read_structures(frames)] if any(present) else []
@@ -147,7 +129,7 @@ def _placed(frames: Path, present: Sequence[bool]) -> list[Structure | None]:
 
 def judged(name: str, source: Path, options: BenchmarkOptions, pool: Pool) -> Path:
     """Folder with the judgement of a set: its own if it is a run, else one that is made here."""
-    if is_run(source) and (not options.protocol.relaxed or (source / RELAXED_FRAMES).exists()):
+    if is_run(source) and (not options.protocol.relaxed or RunFolder(source).has_relaxed):
         return source
     records = list(islice(read_structures(structure_file(source)), options.limit))
     folder = options.out / "judged" / name
@@ -156,23 +138,21 @@ def judged(name: str, source: Path, options: BenchmarkOptions, pool: Pool) -> Pa
         "potential": options.potential,
         "structures_sha256": digest(records),
     }
-    if is_run(folder) and json.loads((folder / RECORD).read_text())["arguments"] == asked:
+    if is_run(folder) and RunFolder(folder).record()["arguments"] == asked:
         return folder
     judging = JudgeOptions(
-        relax=options.protocol.relaxed,
-        potential=options.potential,
-        second_opinion=None,
-        device=options.device,
+        relax=options.protocol.relaxed, potential=options.potential, second_opinion=None
     )
-    judging.check()
-    provenance = {"verb": "benchmark", "arguments": asked}
-    judge_and_write([records], folder / "scores.csv", Stopwatch(), provenance, judging, pool)
+    run = JudgingRun(
+        judge=Judge.of(judging, device=options.device), pool=pool, place=RunFolder(folder)
+    )
+    run.of([records], {"verb": "benchmark", "arguments": asked})
     return folder
 
 
 def structure_file(source: Path) -> Path:
     """Where the structures of a source are: a run has every crystal several times."""
-    return source / FRAMES if is_run(source) else source
+    return RunFolder(source).frames if is_run(source) else source
 
 
 def digest(records: Sequence[StructureRecord]) -> str:

@@ -11,7 +11,7 @@ where it was worked out is in the metadata of its file, so that equal results ar
 import json
 import os
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Union, get_args, get_origin, get_type_hints
@@ -34,6 +34,7 @@ from mattergen_lite.scoring.energy.elasticity import Elasticity
 from mattergen_lite.scoring.energy.phonons import Phonons
 from mattergen_lite.scoring.energy.screening import Screening
 from mattergen_lite.scoring.energy.stability import Stability
+from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.score import Score
 
 CANDIDATES = "candidates"
@@ -102,7 +103,7 @@ def commit(
     run_dir: Path,
     unit: Unit,
     candidates: Sequence[Candidate],
-    targets: Sequence[PropertyTarget],
+    judge: Judge,
     receipt: Receipt,
 ) -> None:
     """Store a unit durably, at once: after a power cut the file is whole or absent.
@@ -110,9 +111,11 @@ def commit(
     Raises:
         OSError: If there is no room, or the folder cannot be written; nothing is stored then.
     """
-    rows = [_row(one, unit.key) for one in sorted(candidates, key=lambda one: one.raw.name)]
+    required = judge.options.required or ()
+    named = sorted(candidates, key=lambda one: one.raw.name)
+    rows = [_row(one, unit.key, required) for one in named]
     note = json.dumps(asdict(receipt))
-    columns = schema(targets).with_metadata({_PROVENANCE: note.encode()})
+    columns = schema(judge.targets).with_metadata({_PROVENANCE: note.encode()})
     path = part_path(run_dir, unit.key, unit.start)
     try:
         with atomic_path(path) as temporary:
@@ -205,7 +208,7 @@ def _arrow_type(annotation: object) -> pa.DataType:
     return _ARROW.get(annotation, pa.string())
 
 
-def _row(candidate: Candidate, key: str) -> dict[str, object]:
+def _row(candidate: Candidate, key: str, required: Collection[str]) -> dict[str, object]:
     """One row of the dataset."""
     final = candidate.final_structure
     crystal: Mapping[str, list] = {} if final is None else structure_to_json(final)
@@ -214,7 +217,7 @@ def _row(candidate: Candidate, key: str) -> dict[str, object]:
         if name.startswith(_ABOUT_TARGETS) and not isinstance(value, float | None):
             row[name] = str(value)
     return row | {
-        "merit": [float(part) for part in candidate.merit],
+        "merit": [float(part) for part in candidate.sort_key(required)],
         "lattice": crystal and [x for vector in crystal["lattice"] for x in vector],
         "atomic_numbers": crystal and crystal["atomic_numbers"],
         "frac_coords": crystal and [x for atom in crystal["frac_coords"] for x in atom],

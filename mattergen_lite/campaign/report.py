@@ -10,24 +10,20 @@ from mattergen_lite.campaign.parts import part_paths
 from mattergen_lite.campaign.plan import Plan
 from mattergen_lite.campaign.shortlist import best_candidates
 from mattergen_lite.campaign.status import progress
-from mattergen_lite.campaign.work import judge_options
 from mattergen_lite.io.write import write_csv
 from mattergen_lite.options.judge import ShortlistOptions
 from mattergen_lite.processes import Pool
-from mattergen_lite.runs.results import (
-    JOURNAL,
-    Judged,
-    Stopwatch,
-    deepened,
-    write_json,
-    write_judged,
-)
+from mattergen_lite.runs.folder import RunFolder
+from mattergen_lite.runs.judgements import Judgements
+from mattergen_lite.runs.judging import JudgingRun
+from mattergen_lite.runs.tables import write_json
 from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.judge import Judge
 
 QUARANTINE = ("name", "unit", "formula", "error", "stability_error")
 
 
-def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judged:
+def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judgements:
     """Write the shortlist of a campaign, its counts and its quarantine.
 
     Args:
@@ -40,22 +36,17 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
         ValueError: If there is no campaign or nothing finished, or a deeper check is impossible.
     """
     plan, stands = Plan.read(run_dir), progress(run_dir)
-    options = replace(
-        judge_options(
-            plan.config.judge,
-            shortlist=best.shortlist,
-            phonons=best.phonons,
-            elasticity=best.bulk_modulus,
-            dft_inputs=best.dft_inputs,
-        ),
-        required=tuple(stands.funnel.left),  # with those about targets, which a model would know
+    # Checks about targets only a model would know; units have made them.
+    cheap = replace(plan.config.judge, require=None)
+    place = RunFolder(out)
+    run = JudgingRun(
+        judge=Judge.of(cheap, best), pool=pool, place=place, table="candidates.csv", shortlist=best
     )
-    watch, journal = Stopwatch(), Journal(pool, out / JOURNAL)
-    with watch.stage("choosing"):
-        candidates = best_candidates(run_dir, best.shortlist, pool)
-    candidates = deepened(candidates, options, journal, watch)
-    with watch.stage("reference"):
-        reference = options.reference()
+    journal = Journal(pool, place.journal, earlier=[place.answers])
+    with run.watch.stage("choosing"):
+        required = plan.config.judge.required or ()
+        candidates = best_candidates(run_dir, best.shortlist, pool, required)
+    candidates = run.deepen(candidates, journal)
     counts = {
         "num_wanted": stands.num_wanted,
         "funnel": asdict(stands.funnel),
@@ -67,12 +58,9 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
         "determinants": plan.determinants,
     }
     provenance = {"verb": "campaign", "campaign": counts}
-    judged = write_judged(
-        candidates, reference, out / "candidates.csv", watch, provenance, options, pool
-    )
+    judged = run.finish(candidates, provenance, journal, checks=tuple(stands.funnel.left))
     write_json(counts, out / "campaign.json")
     write_quarantine(run_dir, out / "quarantine.csv")
-    journal.forget()
     return judged
 
 

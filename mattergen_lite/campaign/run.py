@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING
 from mattergen_lite.campaign.parts import Receipt, finished_keys
 from mattergen_lite.campaign.plan import Plan, Unit
 from mattergen_lite.campaign.status import Progress, forget_refusals, progress, write_refusal
-from mattergen_lite.campaign.work import judge_options, leftovers, work
+from mattergen_lite.campaign.work import check_judge, leftovers, work
 from mattergen_lite.campaign.workers import job_script, require_dask
 from mattergen_lite.config import ClusterConfig, read_yaml
 from mattergen_lite.progress import ProgressBar
-from mattergen_lite.runs.results import environment
+from mattergen_lite.runs.folder import environment
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -51,7 +51,7 @@ class DryRun:
             ValueError: As `run` does, before anything is done.
         """
         require_dask()
-        judge_options(plan.config.judge)
+        check_judge(plan.config)
         asked = None if cluster is None else ClusterConfig.parse(read_yaml(cluster))
         return cls(
             num_units=sum(1 for _ in plan.units()),
@@ -83,7 +83,7 @@ def run(plan: Plan, connect: "Connect", patience: float = PATIENCE) -> Progress:
             cannot be stored, or no scheduler is found; what is finished is kept.
     """
     config = plan.config
-    judge_options(config.judge)
+    check_judge(config)
     plan.save(environment())
     forget_refusals(config.run_dir)
     done = finished_keys(config.run_dir)

@@ -6,7 +6,7 @@ other therefore finds every duplicate among them.
 """
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,13 +27,16 @@ class Place(NamedTuple):
     row: int
 
 
-def best_candidates(run_dir: Path, number: int, pool: Pool) -> list[Candidate]:
+def best_candidates(
+    run_dir: Path, number: int, pool: Pool, required: Collection[str] = ()
+) -> list[Candidate]:
     """The best candidates of a campaign, no two of them the same crystal; the best first.
 
     Args:
         run_dir: Folder of the campaign.
         number: How many; fewer if there are not so many kinds.
         pool: Processes to compare in.
+        required: Checks that come before all others, as when the units were judged.
 
     Raises:
         ValueError: If no unit is stored yet.
@@ -44,10 +47,10 @@ def best_candidates(run_dir: Path, number: int, pool: Pool) -> list[Candidate]:
     looked_at = 2 * number
     while True:
         places = heapq.nsmallest(looked_at, _places(parts))
-        candidates = ranked(_load(parts, places))
+        candidates = ranked(_load(parts, places), required)
         unique = _each_once(candidates, pool)
         if len(unique) >= number or len(places) < looked_at:
-            return ranked(unique[:number])
+            return ranked(unique[:number], required)
         looked_at *= 2
 
 

@@ -17,24 +17,21 @@ from threading import Timer
 
 from mattergen_lite.campaign.parts import CANDIDATES, Receipt, commit, part_path, read_receipt
 from mattergen_lite.campaign.plan import Unit
-from mattergen_lite.config import CampaignConfig, GenerateConfig, JudgeConfig
+from mattergen_lite.config import CampaignConfig, GenerateConfig
+from mattergen_lite.io.parallel import parse_documents
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import pick_device
+from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.processes import Pool, peak_memory
-from mattergen_lite.runs.results import (
-    JudgeOptions,
-    Stopwatch,
-    environment,
-    judge_all,
-    parse_documents,
-)
+from mattergen_lite.runs.folder import environment
 from mattergen_lite.sampling.generator import Generator, open_generator
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.execution.journal import Journal
-from mattergen_lite.scoring.known.reference import Reference
-from mattergen_lite.scoring.metrics.funnel import funnel, parse_required
+from mattergen_lite.scoring.execution.stopwatch import Stopwatch
+from mattergen_lite.scoring.judge import Judge, check_possible
+from mattergen_lite.scoring.metrics.funnel import funnel
 
-JUDGE = "mattergen_lite.scoring.stage"
+JUDGE = "mattergen_lite.scoring.judge"
 UNFINISHED = "unfinished"  # journals of units that are being worked on
 HUNG_EXIT_CODE = 75
 
@@ -44,54 +41,36 @@ class Workshop:
     """What a worker keeps between units."""
 
     generator: Generator | None  # None where there is a source
-    reference: Reference
-    options: JudgeOptions
+    judge: Judge
     pool: Pool
-    device: str
 
 
-def judge_options(
-    judge: JudgeConfig, generator: Generator | None = None, **more: object
-) -> JudgeOptions:
-    """How a campaign judges.
-
-    Args:
-        judge: What the configuration says.
-        generator: Whose targets are to be judged too.
-        more: Further fields of the options.
+def check_judge(config: CampaignConfig) -> None:
+    """Refuse a way of judging that makes no sense here, before anything is done.
 
     Raises:
-        ValueError: If that makes no sense or something is not installed.
+        ValueError: If it makes none, or something is not installed.
     """
-    options = JudgeOptions(
-        relax=judge.relax,
-        potential=judge.potential,
-        second_opinion=judge.second_opinion,
-        references=judge.reference,
-        targets=generator.asked if generator else (),
-        required=None if judge.require is None else parse_required(judge.require),
-        selective=True,
-        time_limit=judge.time_limit,
-        **more,
-    )
-    options.check()
-    return options
+    has_targets = config.source is None and bool(config.generate.condition)
+    check_possible(config.judge, ShortlistOptions(), has_targets=has_targets)
 
 
 @lru_cache(maxsize=1)
 def workshop(
-    generate: GenerateConfig | None, judge: JudgeConfig, cores: int, device: str
+    generate: GenerateConfig | None, judge: JudgeOptions, cores: int, device: str
 ) -> Workshop:
     """Load what a campaign needs; once a worker."""
     chosen = pick_device(device)
     generator = None if generate is None else open_generator(generate, generate, chosen)
-    options = judge_options(judge, generator, device=str(chosen))
     return Workshop(
         generator=generator,
-        reference=options.reference(),
-        options=options,
+        judge=Judge.of(
+            judge,
+            targets=() if generator is None else generator.asked,
+            device=str(chosen),
+            selective=True,
+        ),
         pool=Pool(cores, preload=JUDGE),
-        device=str(chosen),
     )
 
 
@@ -118,9 +97,9 @@ def work(config: CampaignConfig, unit: Unit, device: str) -> Receipt:
         records = _records(shop, config, unit)
     journal = Journal(shop.pool, config.run_dir / UNFINISHED / f"{unit.key}.jsonl", progress=False)
     with _deadline(shop, config.judge.time_limit * len(records)):
-        candidates = judge_all(records, shop.options, shop.reference, journal, watch)
+        candidates = shop.judge.judge(records, journal, watch)
     receipt = _receipt(unit, candidates, shop, watch, started)
-    commit(config.run_dir, unit, candidates, shop.options.targets, receipt)
+    commit(config.run_dir, unit, candidates, shop.judge, receipt)
     journal.forget()
     return receipt
 
@@ -139,7 +118,7 @@ def _deadline(shop: Workshop, seconds: float) -> Iterator[None]:
 
     The scheduler then sends the unit elsewhere; its journal has what was found before.
     """
-    if shop.device == "cpu" or not shop.options.relax:
+    if shop.judge.device == "cpu" or not shop.judge.options.relax:
         yield
         return
     timer = Timer(seconds, partial(os._exit, HUNG_EXIT_CODE))
@@ -159,7 +138,7 @@ def _receipt(
     started: float,
 ) -> Receipt:
     """What to say about a judged unit."""
-    counts = funnel(candidates, shop.options.checks)
+    counts = funnel(candidates, shop.judge.checks)
     quarantined: dict[str, int] = {}
     for reason in filter(None, map(why_given_up, candidates)):
         quarantined[reason] = quarantined.get(reason, 0) + 1
@@ -173,7 +152,7 @@ def _receipt(
         started=started,
         finished=time.time(),
         worker=f"{socket.gethostname()}:{os.getpid()}",
-        device=shop.device,
+        device=shop.judge.device,
         peak_memory=peak_memory(),
         provenance={
             **environment(),

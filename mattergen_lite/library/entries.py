@@ -1,23 +1,20 @@
 """What a library holds: judged crystals of a campaign or a run, named once and for all."""
 
-import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
 from mattergen_lite.campaign.parts import part_paths
 from mattergen_lite.campaign.plan import MANIFEST
 from mattergen_lite.io.tensors import structure_from_json
-from mattergen_lite.runs.results import RECORD, read_run
+from mattergen_lite.runs.folder import RunFolder
+from mattergen_lite.runs.tables import read_table
 from mattergen_lite.scoring.score import Cell
 
-TABLES = ("candidates.parquet", "scores.parquet")
 _NOT_JUDGEMENTS = {"unit", "rank", "merit", "candidate", "lattice", "atomic_numbers", "frac_coords"}
 _NOT_JUDGEMENTS |= {"cif", "relaxed_cif", "error"}
 
@@ -43,7 +40,7 @@ def entries(source: Path, *, passed_only: bool = False) -> Iterator[Entry]:
     """
     if (source / MANIFEST).exists() and part_paths(source):
         found = _of_campaign(source)
-    elif (source / RECORD).exists():
+    elif RunFolder(source).is_finished:
         found = _of_run(source)
     else:
         raise ValueError(f"{source}: expected the folder of a campaign or of a finished run")
@@ -52,7 +49,7 @@ def entries(source: Path, *, passed_only: bool = False) -> Iterator[Entry]:
 
 def _of_campaign(source: Path) -> Iterator[Entry]:
     for path in part_paths(source):
-        for row in _rows(path, ("unit", "name", "error", "atomic_numbers")):
+        for row in read_table(path, ("unit", "name", "error", "atomic_numbers")):
             if row["error"] is None and row["atomic_numbers"]:
                 structure = _structure(row)
                 yield Entry(f"{row['unit'][:12]}-{row['name']}", structure, _judgement(row))
@@ -75,13 +72,12 @@ def _of_run(source: Path) -> Iterator[Entry]:
     Raises:
         ValueError: If the run has no table, or not the structure of every judged row.
     """
-    prefix = hashlib.sha256((source / RECORD).read_bytes()).hexdigest()[:12]
-    table = next((source / name for name in TABLES if (source / name).exists()), None)
-    if table is None:
-        raise ValueError(f"{source} has no {' or '.join(TABLES)}: run it again")
+    run = RunFolder(source)
+    prefix = run.digest()[:12]
+    rows = run.rows(("rank", "name", "error", "formula"))
     ids = Counter[str]()
-    structures = {one.rank: one.structure for one in read_run(source, relaxed=True)}
-    for row in _rows(table, ("rank", "name", "error", "formula")):
+    structures = {one.rank: one.structure for one in run.relaxed()}
+    for row in rows:
         if row["error"] is not None:
             continue
         structure = structures.get(row["rank"])
@@ -94,21 +90,6 @@ def _of_run(source: Path) -> Iterator[Entry]:
         ids[row["name"]] += 1
         again = f"#{row['rank']}" if ids[row["name"]] > 1 else ""
         yield Entry(f"{prefix}-{row['name']}{again}", structure, _judgement(row))
-
-
-def _rows(path: Path, needed: Sequence[str]) -> list[dict[str, Cell]]:
-    """Rows of a table.
-
-    Raises:
-        ValueError: If it is damaged or lacks a column.
-    """
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"cannot read table {path}: {str(error).splitlines()[0]}") from None
-    if missing := [name for name in needed if name not in table.column_names]:
-        raise ValueError(f"{path} has no column {missing[0]}: run it again")
-    return table.to_pylist()
 
 
 def _judgement(row: Mapping[str, Cell]) -> dict[str, Cell]:

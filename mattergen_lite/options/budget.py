@@ -1,10 +1,12 @@
 """How many crystals are made, and when to stop."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mattergen_lite.options.checks import Count, Minutes, Number, Seed, check_fields
+from mattergen_lite.options.judge import JudgeOptions
 
 ROUND_SIZE = 64  # samples that are screened together when candidates are asked for
+KEEP = 0.2  # share of them that is relaxed, unless another is asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,3 +59,15 @@ class Budget:
         else:
             most = self.num_samples
         return range(self.first_sample, self.first_sample + most)
+
+    def is_met(self, num_passed: int, seconds: float) -> bool:
+        """Whether a search ends with so many candidates after so many seconds."""
+        if self.wanted is None or num_passed >= self.wanted:
+            return True
+        return self.time_budget is not None and seconds > 60 * self.time_budget
+
+    def judged(self, judge: JudgeOptions) -> JudgeOptions:
+        """How the samples are judged: a search for candidates relaxes the likeliest only."""
+        if self.num_candidates is None or not judge.relax or judge.keep is not None:
+            return judge
+        return replace(judge, keep=KEEP)

@@ -77,6 +77,8 @@ def check(name: str, value: object, annotation: object) -> None:
     Raises:
         ValueError: If it is empty, not finite, out of bounds or no whole number where one is due.
     """
+    if annotation is Path and not isinstance(value, Path | str):
+        raise ValueError(f"{name} is of type {type(value).__name__}: expected a path")
     if isinstance(value, str):
         check_text(name, value)
     elif isinstance(value, Path):

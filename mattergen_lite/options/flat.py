@@ -4,7 +4,8 @@
     def generate(*, out: Path, sampler: SamplerOptions, seed: Seed = 0) -> None: ...
 
 takes `out`, `seed` and every field of `SamplerOptions` by name, or `sampler` as a whole, and its
-docstring has them all. The command line and `help` see the flat signature.
+docstring has them all. Fields that are texts for the command line take objects too, see
+`as_option`. The command line and `help` see the flat signature.
 """
 
 import inspect
@@ -15,10 +16,13 @@ from functools import wraps
 from typing import ParamSpec, TypeVar, get_type_hints
 
 from mattergen_lite.options.checks import check
+from mattergen_lite.options.objects import as_option
 from mattergen_lite.options.renamed import check_names
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def flat(function: Callable[P, R]) -> Callable[..., R]:
@@ -30,15 +34,19 @@ def flat(function: Callable[P, R]) -> Callable[..., R]:
         if is_dataclass(one.annotation)
     }
     flattened = _flattened(signature, groups)
+    types = [one.annotation for one in flattened.parameters.values() if one.kind in _POSITIONAL]
 
     @wraps(function)
     def call(*args: object, **keywords: object) -> R:
         check_names(keywords)
+        args = (*map(as_option, args, types), *args[len(types) :])
+        for name in flattened.parameters.keys() & keywords.keys():
+            keywords[name] = as_option(keywords[name], flattened.parameters[name].annotation)
         whole = {name: keywords.pop(name, default) for name, default in groups.items()}
         _check_arguments(flattened.bind(*args, **keywords))
         for name, options in whole.items():
             given = [field.name for field in fields(options) if field.name in keywords]
-            whole[name] = replace(options, **{one: _tuple(keywords.pop(one)) for one in given})
+            whole[name] = replace(options, **{one: keywords.pop(one) for one in given})
         return function(*args, **keywords, **whole)
 
     call.__signature__ = flattened
@@ -71,11 +79,6 @@ def _parameters_of(options: object) -> list[inspect.Parameter]:
         )
         for field in fields(options)
     ]
-
-
-def _tuple(value: object) -> object:
-    """The value, a list as a tuple: options are hashable."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _check_arguments(bound: inspect.BoundArguments) -> None:

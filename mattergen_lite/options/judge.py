@@ -2,16 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, get_args
 
-from mattergen_lite.options.checks import IN_YAML, Count, Length, Share, check_fields
+from mattergen_lite.options.checks import IN_YAML, Bounds, Count, Length, Share, check_fields
 
 BuiltInPotential = Literal["chgnet", "7net-l3i5"]
+Check = Literal[
+    "readable", "physical", "neutral", "unique", "novel", "screened", "metastable", "on_target"
+]
+CHECKS: tuple[Check, ...] = get_args(Check)  # in the order of what they cost
+CHEAP_CHECKS = CHECKS[:5]  # made before a potential is asked
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions:
-    """Relaxation, potentials, known structures and required checks.
+    """Relaxation, potentials, known structures, required checks and which crystals are relaxed.
 
     Attributes:
         relax: Relax every crystal with CHGNet and judge its stability; seconds a crystal.
@@ -20,8 +25,13 @@ class JudgeOptions:
         reference: Known structures to be novel against, beside the embedded Materials Project:
             any source that `score` reads; repeat for several.
         require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target; default all
-            that are made. Where a number of candidates is asked for, a crystal that fails a cheap
-            one is not relaxed.
+            that are made. What passes them comes first. Where a number of candidates is asked for,
+            a crystal that fails a cheap one is not relaxed.
+        keep: Share of what passes the cheap checks to relax, the likeliest to be metastable by the
+            energies of the raw crystals first; default all, 0.2 with --num-candidates.
+        relax_at_most: Relax no more than so many, likewise.
+        control: Share of the others that is relaxed all the same, to measure what the screen loses.
+        time_limit: Seconds that a crystal may take in a step of the judge before it is given up.
     """
 
     __pydantic_config__ = IN_YAML
@@ -31,28 +41,61 @@ class JudgeOptions:
     second_opinion: BuiltInPotential | None = "chgnet"
     reference: tuple[Path, ...] = ()
     require: str | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScreenOptions:
-    """Which crystals are worth relaxing.
-
-    Attributes:
-        keep: Share of what passes the cheap checks to relax, the likeliest to be metastable by the
-            energies of the raw crystals first; default all, 0.2 with --num-candidates.
-        relax_at_most: Relax no more than so many, likewise.
-        control: Share of the others that is relaxed all the same, to measure what the screen loses.
-    """
-
     keep: Share | None = None
     relax_at_most: Count | None = None
     control: Share = 0.1
+    time_limit: Annotated[float, Bounds(1e-3, 10**6)] = 600.0
 
     def __post_init__(self) -> None:
         check_fields(self)
+        required = self.required or ()
+        if self.keep == 0:
+            raise ValueError("keep is 0.0: expected a share above 0 and at most 1")
+        if not self.relax and self.is_screened:
+            raise ValueError("screening decides about relaxation: expected no --no-relax")
+        if not self.relax and "metastable" in required:
+            raise ValueError("metastable needs relaxed crystals: expected no --no-relax")
+
+    @property
+    def required(self) -> tuple[str, ...] | None:
+        """Names of the required checks; None if those that are made are.
+
+        Raises:
+            ValueError: For an unknown check.
+        """
+        return None if self.require is None else parse_checks(self.require)
+
+    @property
+    def is_screened(self) -> bool:
+        """Whether only the likeliest crystals are relaxed."""
+        return self.keep is not None or self.relax_at_most is not None
+
+    @property
+    def potentials(self) -> list[str]:
+        """Names of the potentials that have a say; the first decides."""
+        names = [self.potential, self.second_opinion] if self.relax else []
+        return list(dict.fromkeys(name for name in names if name is not None))
+
+    def checks(self, *, has_targets: bool) -> tuple[str, ...]:
+        """Names of the checks that a crystal has to pass.
+
+        Args:
+            has_targets: Properties were asked for.
+
+        Raises:
+            ValueError: If `on_target` is required where nothing was asked for.
+        """
+        required = self.required
+        if required is None:
+            is_made = {
+                "screened": self.is_screened,
+                "metastable": self.relax,
+                "on_target": has_targets,
+            }
+            return tuple(name for name in CHECKS if is_made.get(name, True))
+        if "on_target" in required and not has_targets:
+            raise ValueError("require on_target: expected a condition that says what the target is")
+        return required
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,3 +116,29 @@ class ShortlistOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    def check(self, judge: JudgeOptions) -> None:
+        """Refuse what needs relaxed crystals where none are.
+
+        Raises:
+            ValueError: If there is such a thing.
+        """
+        asked = {
+            "phonons": self.phonons,
+            "bulk moduli": self.bulk_modulus,
+            "dft-inputs": self.dft_inputs,
+        }
+        for name in (name for name, is_asked in asked.items() if is_asked and not judge.relax):
+            raise ValueError(f"{name} need relaxed crystals: expected no --no-relax")
+
+
+def parse_checks(text: str) -> tuple[str, ...]:
+    """Names of checks from text such as "neutral,novel".
+
+    Raises:
+        ValueError: For an unknown check.
+    """
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if unknown := [name for name in names if name not in CHECKS]:
+        raise ValueError(f"unknown check {unknown[0]!r}: expected some of {', '.join(CHECKS)}")
+    return tuple(names)

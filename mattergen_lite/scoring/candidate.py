@@ -1,12 +1,12 @@
 """One candidate: a crystal as it came and as it relaxed, what was judged of both, and its rank.
 
-A candidate is ranked by the checks it fails, then by the probability that DFT would find it
-metastable, then by its flags. Uniqueness, novelty and geometry are those of the relaxed crystal
-where there is one.
+A candidate is ranked by the checks it fails, those that are required first, then by the probability
+that DFT would find it metastable, then by its flags. Uniqueness, novelty and geometry are those of
+the relaxed crystal where there is one.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
@@ -14,6 +14,7 @@ from typing import Literal
 from pymatgen.core import Structure
 from pymatgen.symmetry.groups import PointGroup, SpaceGroup
 
+from mattergen_lite.options.judge import CHEAP_CHECKS
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.energy.elasticity import Elasticity
 from mattergen_lite.scoring.energy.phonons import Phonons
@@ -44,20 +45,7 @@ _RELAXED_COLUMNS = (
     "disordered_form_of",
 )
 
-# In the order of what they cost.
-CHECKS = (
-    "readable",
-    "physical",
-    "neutral",
-    "unique",
-    "novel",
-    "screened",
-    "metastable",
-    "on_target",
-)
-CHEAP_CHECKS = CHECKS[:5]  # made before a potential is asked
 ALWAYS_ASKED = (*CHEAP_CHECKS, "metastable")  # a screen and targets are for those who want them
-
 # Flags that say that nature would mix the elements which the crystal orders.
 DISORDER_FLAGS = {"ordered_approximant", "known_disordered_phase"}
 
@@ -102,6 +90,10 @@ class Candidate:
     outcomes: tuple[Outcome, ...] = ()
     rank: int = 0  # 1 is the best
 
+    def __repr__(self) -> str:
+        """Rank, formula and verdict: what was judged fills a page."""
+        return f"Candidate({self.rank}, {self.raw.name!r}, {self.raw.formula}: {self.verdict})"
+
     @property
     def final(self) -> Score:
         """The score of the relaxed crystal where there is one."""
@@ -139,12 +131,17 @@ class Candidate:
         """Names of the checks that were not passed."""
         return [name for name, passed in self.checks.items() if not passed]
 
-    @property
-    def merit(self) -> tuple[bool, int, float, int]:
-        """Sorts the best first."""
+    def sort_key(self, required: Collection[str] = ()) -> tuple[bool, int, int, float, int]:
+        """Sorts the best first.
+
+        Args:
+            required: Checks that come before all others; one that was not made is not passed.
+        """
         probability = self.stability.probability_metastable if self.stability else 0.0
+        checks = self.checks
         return (
             self.raw.error is not None,
+            sum(not checks.get(name, False) for name in required),
             len(self.failed),
             -probability if probability == probability else 0.0,  # no number, no chance
             self._num_doubts,
@@ -296,14 +293,19 @@ def _words_on_novelty(score: Score) -> str | None:
     return None
 
 
-def ranked(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The candidates with their ranks, best first; equals by what they are, not as they came."""
-    order = sorted(candidates, key=lambda candidate: (candidate.merit, _content(candidate)))
+def ranked(candidates: Sequence[Candidate], required: Collection[str] = ()) -> list[Candidate]:
+    """The candidates with their ranks, best first; equals by what they are, not as they came.
+
+    Args:
+        candidates: In any order.
+        required: Checks that come before all others.
+    """
+    order = sorted(candidates, key=lambda one: (one.sort_key(required), _content(one)))
     return [replace(candidate, rank=place) for place, candidate in enumerate(order, start=1)]
 
 
 def _content(candidate: Candidate) -> tuple[str, str, str]:
-    """Orders candidates of equal merit, whatever the order and the number of their files."""
+    """Orders equally good candidates, whatever the order and the number of their files."""
     structure = candidate.structure
     cell = (
         b""

@@ -95,7 +95,7 @@ def ordered_structure(structure: Structure) -> Structure:
     )
 
 
-def judge(record: StructureRecord, *, symprec: float) -> Score:
+def score_record(record: StructureRecord, *, symprec: float) -> Score:
     """Criteria of one structure; a criterion that fails leaves its reason in `error`."""
     if record.structure is None:
         return Score(name=record.name, error=record.error)
@@ -137,11 +137,11 @@ def score(
         symprec: Symmetry tolerance in Å, the same for raw and relaxed crystals.
         time_limit: Seconds per structure before its process is killed and it gets an error row.
     """
-    scores = judge_each(records, journal=journal, symprec=symprec, time_limit=time_limit)
+    scores = score_each(records, journal=journal, symprec=symprec, time_limit=time_limit)
     return compare(scores, records, journal=journal, reference=reference)
 
 
-def judge_each(
+def score_each(
     records: Sequence[StructureRecord],
     *,
     journal: Journal,
@@ -150,7 +150,7 @@ def judge_each(
 ) -> list[Score]:
     """The part of `score` that looks at each crystal by itself."""
     question = Question(
-        partial(judge, symprec=symprec), _identity, TypeAdapter(Score), "judge", time_limit
+        partial(score_record, symprec=symprec), _identity, TypeAdapter(Score), "judge", time_limit
     )
     return [
         Score(name=record.name, error=answer.reason) if isinstance(answer, Failure) else answer

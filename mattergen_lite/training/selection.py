@@ -1,12 +1,14 @@
 """What a run may select its weights by: a few of their samples, judged as candidates are."""
 
 from mattergen_lite.model import CrystalDiffusion
+from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool, available_cores
-from mattergen_lite.runs.results import JudgeOptions, Stopwatch, judge_all
 from mattergen_lite.sampling.generator import stable
 from mattergen_lite.sampling.sampler import Target, sample_records
 from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.stopwatch import Stopwatch
+from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.metrics.summary import summary
 
 STEPS = 50
@@ -25,7 +27,7 @@ def expected_credible_msun(model: CrystalDiffusion, *, num_samples: int = 64) ->
         num_samples: How many to judge.
     """
     device = str(next(model.parameters()).device)
-    options = JudgeOptions(potential="chgnet", second_opinion=None, device=device)
+    judge = Judge.of(JudgeOptions(potential="chgnet", second_opinion=None), device=device)
     batches = sample_records(
         model,
         range(num_samples),
@@ -36,6 +38,6 @@ def expected_credible_msun(model: CrystalDiffusion, *, num_samples: int = 64) ->
     )
     with Pool(available_cores()) as pool:
         journal = Journal(pool, progress=False)
-        candidates = judge_all(next(batches), options, options.reference(), journal, Stopwatch())
+        candidates = judge.judge(next(batches), journal, Stopwatch())
     figures = summary(candidates).stability
     return figures.expected_credible_msun if figures else 0.0

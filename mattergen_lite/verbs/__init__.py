@@ -22,3 +22,4 @@ VERBS = (
     "library_export",
     "library_import",
 )
+IN_MEMORY = ("judge", "load", "sample")  # functions of Python that are no commands

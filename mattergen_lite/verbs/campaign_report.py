@@ -10,7 +10,7 @@ from mattergen_lite.options.judge import ShortlistOptions
 from mattergen_lite.verbs.workspace import cores
 
 if TYPE_CHECKING:
-    from mattergen_lite.runs.results import Judged
+    from mattergen_lite.runs.judgements import Judgements
 
 REPORTED = ShortlistOptions(shortlist=100)
 
@@ -23,7 +23,7 @@ def campaign_report(
     out: Path | None = None,
     best: ShortlistOptions = REPORTED,
     num_workers: Workers | None = None,
-) -> "Judged":
+) -> "Judgements":
     """Write the shortlist of a campaign, running or not: the best of all units, each kind once.
 
     Writes the files of `generate`, of the shortlist only, campaign.json (counts of the whole

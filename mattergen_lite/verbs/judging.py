@@ -1,43 +1,38 @@
-"""From the options of a command to those of the judge."""
+"""What the commands that judge have in common."""
 
-from mattergen_lite.options.judge import JudgeOptions, ScreenOptions, ShortlistOptions
-from mattergen_lite.runs.results import JudgeOptions as Judging
-from mattergen_lite.runs.results import parse_cut
-from mattergen_lite.scoring.metrics.funnel import parse_required
+from collections.abc import Sequence
+from pathlib import Path
+
+from mattergen_lite.io.parallel import read_records
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.processes import Pool
+from mattergen_lite.runs.folder import RunFolder
+from mattergen_lite.runs.judgements import Judgements
 
 
-def judging(
-    judge: JudgeOptions,
-    screen: ScreenOptions,
-    best: ShortlistOptions,
-    *,
-    screened: bool = False,
-    **run: object,
-) -> Judging:
-    """How a run judges.
+def records_in(
+    source: Path, limit: int | None, *, relaxed: bool, pool: Pool
+) -> list[StructureRecord]:
+    """Structures of any source, those of an earlier run each once.
 
     Args:
-        judge: The options of every judge.
-        screen: Which crystals are relaxed.
-        best: What the best get.
-        screened: Relax a share only, even if none is said.
-        run: What the run itself decides: targets, device, when to stop, audit.
+        source: A file or folder of structures, or the folder of an earlier run.
+        limit: So many, the first ones.
+        relaxed: Of an earlier run, as they relaxed there.
+        pool: Processes to parse in.
 
     Raises:
-        ValueError: If options contradict each other or something is not installed.
+        ValueError: If the source holds no structures.
     """
-    options = Judging(
-        relax=judge.relax,
-        potential=judge.potential,
-        second_opinion=judge.second_opinion,
-        references=judge.reference,
-        required=None if judge.require is None else parse_required(judge.require),
-        cut=parse_cut(screen.keep, screen.relax_at_most, screen.control, screened=screened),
-        shortlist=best.shortlist,
-        phonons=best.phonons,
-        elasticity=best.bulk_modulus,
-        dft_inputs=best.dft_inputs,
-        **run,
-    )
-    options.check()
-    return options
+    run = RunFolder(source)
+    if not run.is_finished:
+        return read_records(source, limit, pool)
+    if run.is_stored and not (relaxed and run.has_relaxed):
+        return Judgements.load(source).records()[:limit]  # to the last bit: answers are found again
+    ranked = run.relaxed() if relaxed else run.raw()
+    return [StructureRecord(one.name, one.structure) for one in ranked[:limit]]
+
+
+def answers_in(*folders: Path) -> Sequence[Path]:
+    """Files of answers of earlier runs."""
+    return [one.answers for one in map(RunFolder, folders) if one.answers.exists()]

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from mattergen_lite.options.checks import Count, Workers
 from mattergen_lite.options.flat import arguments_of, flat
-from mattergen_lite.options.judge import JudgeOptions, ScreenOptions, ShortlistOptions
-from mattergen_lite.verbs.workspace import judging_in
+from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
+from mattergen_lite.verbs.workspace import OutFolder, judging_in
 
 if TYPE_CHECKING:
-    from mattergen_lite.runs.results import Judged
+    from mattergen_lite.runs.judgements import Judgements
 
 
 @flat
@@ -17,30 +17,29 @@ def score(
     source: Path,
     /,
     *,
-    out: Path,
+    out: OutFolder = None,
     limit: Count | None = None,
     judge: JudgeOptions,
-    screen: ScreenOptions,
     best: ShortlistOptions,
     audit: bool = False,
     device: str = "auto",
     num_workers: Workers | None = None,
     overwrite: bool = False,
-) -> "Judged":
+) -> "Judgements":
     """Judge crystals from any source: geometry, symmetry, charge, stability, novelty, credibility.
 
     Writes scores.csv (and .parquet; one row a crystal, best first, with its error if it has one),
     cifs/ and relaxed/ (symmetrised), structures.extxyz and relaxed.extxyz, summary.json (shares and
-    their protocol) and run.json. An interrupted run is continued by the same command.
+    their protocol) and run.json. An interrupted run is continued by the same command. Crystals of
+    an earlier run keep what was worked out there: other options only redo what they change.
 
     Args:
         source: Folder or zip of CIF/POSCAR files, extxyz, csv or parquet with a cif column,
             pymatgen JSON, or the folder of an earlier run: its crystals as they came or, with
             --no-relax, as they relaxed there.
-        out: Folder for the results.
+        out: Folder for the results. In Python, None writes nothing.
         limit: Judge only so many structures, the first ones.
         judge: How they are judged.
-        screen: Which of them are relaxed.
         best: What is done for the best.
         audit: Compare the whole set with the known materials as a reviewer would: elements,
             intermetallics, dopant-like compositions, unseen chemical systems; audit.json and .png.
@@ -52,31 +51,33 @@ def score(
         ValueError: If the source holds no structures; nothing is written then.
     """
     with judging_in(out, num_workers) as pool:
-        from mattergen_lite.io.records import StructureRecord
         from mattergen_lite.model import pick_device
-        from mattergen_lite.runs.results import (
-            RECORD,
-            Stopwatch,
-            check_folder,
-            judge_and_write,
-            read_records,
-            read_run,
-        )
-        from mattergen_lite.verbs.judging import judging
+        from mattergen_lite.runs.folder import RunFolder
+        from mattergen_lite.runs.judging import JudgingRun
+        from mattergen_lite.scoring.execution.stopwatch import Stopwatch
+        from mattergen_lite.scoring.judge import Judge
+        from mattergen_lite.verbs.judging import answers_in, records_in
 
-        check_folder(out, overwrite)
-        options = judging(judge, screen, best, device=str(pick_device(device)), audit=audit)
+        place = None if out is None else RunFolder(out)
+        if place is not None:
+            place.check_free(overwrite=overwrite)
         watch = Stopwatch()
+        with watch.stage("reference"):
+            who = Judge.of(judge, best, device=str(pick_device(device)))
         with watch.stage("reading"):
-            if (source / RECORD).exists():
-                ranked = read_run(source, relaxed=not judge.relax)[:limit]
-                records = [StructureRecord(one.name, one.structure) for one in ranked]
-            else:
-                records = read_records(source, limit, pool)
+            records = records_in(source, limit, relaxed=not judge.relax, pool=pool)
         arguments = arguments_of(
-            *(judge, screen, best),
+            *(judge, best),
             **{"source": source, "out": out, "limit": limit, "audit": audit, "device": device},
             **{"num_workers": num_workers, "overwrite": overwrite},
         )
-        provenance = {"verb": "score", "arguments": arguments}
-        return judge_and_write([records], out / "scores.csv", watch, provenance, options, pool)
+        run = JudgingRun(
+            judge=who,
+            pool=pool,
+            place=place,
+            shortlist=best,
+            audit=audit,
+            earlier=answers_in(source),
+            watch=watch,
+        )
+        return run.of([records], {"verb": "score", "arguments": arguments})

@@ -1,16 +1,20 @@
 """What commands share: the folder they hold, the processes they use, the files they are given."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
 
 from mattergen_lite.folders import claimed
 
 if TYPE_CHECKING:
     from mattergen_lite.processes import Pool
 
-JUDGE = "mattergen_lite.scoring.stage"  # what judging processes import while others still work
+JUDGE = "mattergen_lite.scoring.judge"  # what judging processes import while others still work
+
+OutFolder = Annotated[Path | None, Parameter(required=True)]  # by the command line only
 
 
 def cores(num_workers: int | None) -> int:
@@ -21,11 +25,12 @@ def cores(num_workers: int | None) -> int:
 
 
 @contextmanager
-def judging_in(out: Path, num_workers: int | None) -> Iterator["Pool"]:
-    """Hold the folder of results and have the processes that judge."""
+def judging_in(out: Path | None, num_workers: int | None) -> Iterator["Pool"]:
+    """Hold the folder of results, if there is one, and have the processes that judge."""
     from mattergen_lite.processes import Pool
 
-    with claimed(out), Pool(cores(num_workers), preload=JUDGE) as pool:
+    held = nullcontext() if out is None else claimed(out)
+    with held, Pool(cores(num_workers), preload=JUDGE) as pool:
         yield pool
 
 

@@ -29,12 +29,12 @@ from mattergen_lite.data.canonical import table_from_rows
 from mattergen_lite.data.canonical import write_table as write_crystals
 from mattergen_lite.data.prepare import canonical_rows
 from mattergen_lite.folders import atomic_path
-from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import Document
 from mattergen_lite.io.tensors import structure_to_json
 from mattergen_lite.model import read_config
 from mattergen_lite.runs.figures import BLUE, DOTS_PER_INCH, GREY, ORANGE
-from mattergen_lite.runs.results import FRAMES, RECORD, RELAXED_FRAMES, write_json, write_table
+from mattergen_lite.runs.folder import RunFolder
+from mattergen_lite.runs.tables import write_json, write_table
 from mattergen_lite.training.finetuning import FinetuneOptions, base_loss, reinforce
 
 SETTINGS, STATISTICS, FOUND = "settings.json", "round.json", "found.parquet"
@@ -202,20 +202,21 @@ def run_round(
         return read_round(folder / STATISTICS)
     finds = tables_found(out, number)
     model = taught(base, out, number, options.tuning)
-    if not (folder / "generated" / RECORD).exists():
+    generated = RunFolder(folder / "generated")
+    if not generated.is_finished:
         first = number * options.num_samples
         generate(
             Sampling(
-                out=folder / "generated",
+                out=generated.path,
                 checkpoint=model,
                 first_sample=first,
                 found=tuple(finds.values()),
             )
         )
     write_json(options.settings, out / SETTINGS)
-    found = found_crystals(folder / "generated", f"{number:02d}", read_config(base).max_atoms)
+    found = found_crystals(generated, f"{number:02d}", read_config(base).max_atoms)
     write_crystals(found, folder / FOUND)
-    funnel = json.loads((folder / "generated" / "summary.json").read_text())["funnel"]
+    funnel = generated.summary()["funnel"]
     statistics = Round(
         number=number,
         checkpoint=str(model),
@@ -269,16 +270,11 @@ def taught(base: Path, out: Path, number: int, options: FinetuneOptions) -> Path
     return reinforce(base, pa.concat_tables(tables, promote_options="default"), run_dir, options)
 
 
-def found_crystals(generated: Path, prefix: str, max_atoms: int) -> pa.Table:
+def found_crystals(run: RunFolder, prefix: str, max_atoms: int) -> pa.Table:
     """What passed every required check, relaxed where it was, as a crystal table to learn from."""
-    passed = json.loads((generated / "summary.json").read_text())["funnel"]["passed"]
-    structures = {
-        record.name: record.structure
-        for frames in (FRAMES, RELAXED_FRAMES)  # the relaxed one replaces the raw one
-        if (generated / frames).exists()
-        for record in read_structures(generated / frames)
-    }
-    rows = {row["name"]: row for row in pq.read_table(generated / "candidates.parquet").to_pylist()}
+    passed = run.summary()["funnel"]["passed"]
+    structures = {one.name: one.structure for one in run.relaxed()}
+    rows = {row["name"]: row for row in run.rows()}
     documents = [
         Document(
             f"{prefix}-{name}",

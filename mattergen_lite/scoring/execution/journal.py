@@ -1,25 +1,30 @@
-"""Answers on disk as they come, so that an interrupted run repeats none of them.
+"""Answers on disk as they come, so that neither an interrupted run nor a later one repeats them.
 
 One line of JSON an answer, found again by what was asked: the function with its settings, and the
 content of the item. Failures are not kept: what crashed or timed out is tried again. A line that is
-damaged or does not fit is worked out again.
+damaged or does not fit is worked out again. A finished run keeps its answers compressed.
 """
 
+import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 from pymatgen.core import Structure
 
+from mattergen_lite.folders import atomic_path
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.progress import ProgressBar
 
+VERSION = version("mattergen-lite")  # whose answers these are: another one may judge differently
 FORMAT = 1  # of a line; raised when older programs would misread it
 
 Item = TypeVar("Item")
@@ -45,10 +50,12 @@ class Question(Generic[Item, Result]):
     time_limit: float
 
     def key(self, item: Item) -> str:
-        """Digest of the whole question: function, settings and item."""
+        """Digest of the whole question: program, function, settings and item."""
         asked = self.function if isinstance(self.function, partial) else partial(self.function)
         name = f"{asked.func.__module__}.{asked.func.__qualname__}"
-        text = repr((name, asked.args, sorted(asked.keywords.items()), self.identity(item)))
+        text = repr(
+            (VERSION, name, asked.args, sorted(asked.keywords.items()), self.identity(item))
+        )
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -57,14 +64,27 @@ class Journal:
 
     Args:
         pool: Who answers.
-        path: File of the answers; None forgets them.
+        path: File of the answers; None keeps them in memory.
+        earlier: Files that `keep` has written, whose answers are taken too.
+        memory: Lines of another journal's memory, likewise.
         progress: Show progress bars, if standard error is a terminal.
     """
 
-    def __init__(self, pool: Pool, path: Path | None = None, *, progress: bool = True) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        path: Path | None = None,
+        *,
+        earlier: Sequence[Path] = (),
+        memory: Sequence[str] = (),
+        progress: bool = True,
+    ) -> None:
         self.pool = pool
         self.path = path
+        self.earlier = tuple(earlier)
         self.progress = progress
+        self.memory = list(memory)
+        self.asked: set[str] = set()
 
     def ask(
         self,
@@ -81,6 +101,7 @@ class Journal:
                 wants batches), instead of one by one in the pool; yields positions and answers.
         """
         keys = [question.key(item) for item in items]
+        self.asked |= {*keys}
         known = self._read(set(keys), question.answers)
         missing = [index for index, key in enumerate(keys) if key not in known]
         unanswered = [items[index] for index in missing]
@@ -103,18 +124,31 @@ class Journal:
                 self._write(keys[index], question.answers.dump_python(answer, mode="json"))
         return [failures.get(index) or known[key] for index, key in enumerate(keys)]
 
+    def keep(self, path: Path) -> None:
+        """Write the answers to all that was asked into a compressed file of their own."""
+        left = set(self.asked)
+        with (
+            atomic_path(path) as temporary,
+            gzip.GzipFile(temporary, "wb", mtime=0) as compressed,
+        ):
+            for key, answer in self._lines():
+                if key in left:
+                    left.remove(key)
+                    compressed.write(_line(key, answer).encode() + b"\n")
+
     def forget(self) -> None:
         """Remove the file: the run is complete."""
         if self.path is not None:
             self.path.unlink(missing_ok=True)
 
     def _write(self, key: str, answer: object) -> None:
-        if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", encoding="utf-8") as file:
-                # The line break comes first: it ends a line that a kill has cut short.
-                line = {"format": FORMAT, "key": key, "answer": answer}
-                file.write("\n" + json.dumps(line))
+        if self.path is None:
+            self.memory.append(_line(key, answer))
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", encoding="utf-8") as file:
+            # The line break comes first: it ends a line that a kill has cut short.
+            file.write("\n" + _line(key, answer))
 
     def _read(self, keys: set[str], answers: TypeAdapter) -> dict[str, Result]:
         """Answers to these questions."""
@@ -131,23 +165,42 @@ class Journal:
         Raises:
             ValueError: If a newer version of this program has written the file.
         """
-        if self.path is None or not self.path.exists():
-            return
-        with self.path.open(encoding="utf-8", errors="replace") as file:
-            for line in file:
-                try:
-                    entry = json.loads(line)
-                except (ValueError, RecursionError):
-                    continue
-                if not isinstance(entry, dict) or not {"key", "answer"} <= entry.keys():
-                    continue
-                if entry.get("format", 1) != FORMAT:
-                    raise ValueError(
-                        f"{self.path} has format {entry['format']!r}, this version reads {FORMAT}: "
-                        "use the version that wrote it, or remove the file"
-                    )
-                if isinstance(entry["key"], str):
-                    yield entry["key"], entry["answer"]
+        for line in self.texts():
+            try:
+                entry = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if not isinstance(entry, dict) or not {"key", "answer"} <= entry.keys():
+                continue
+            if entry.get("format", 1) != FORMAT:
+                raise ValueError(
+                    f"{self.path} has format {entry['format']!r}, this version reads {FORMAT}: "
+                    "use the version that wrote it, or remove the file"
+                )
+            if isinstance(entry["key"], str):
+                yield entry["key"], entry["answer"]
+
+    def texts(self) -> Iterator[str]:
+        """Lines of earlier runs, in memory and of this run's file; damaged files end early."""
+        for path in self.earlier:
+            yield from read_answers(path)
+        yield from self.memory
+        if self.path is not None and self.path.exists():
+            with self.path.open(encoding="utf-8", errors="replace") as file:
+                yield from file
+
+
+def read_answers(path: Path) -> Iterator[str]:
+    """Lines of a file that `keep` has written; of a damaged one those before the damage."""
+    with (
+        suppress(OSError, EOFError, zlib.error),
+        gzip.open(path, "rt", encoding="utf-8", errors="replace") as file,
+    ):
+        yield from file
+
+
+def _line(key: str, answer: object) -> str:
+    return json.dumps({"format": FORMAT, "key": key, "answer": answer})
 
 
 def structure_identity(structure: Structure) -> str:

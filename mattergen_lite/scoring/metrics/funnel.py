@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from mattergen_lite.scoring.candidate import CHEAP_CHECKS, CHECKS, Candidate
+from mattergen_lite.options.judge import CHEAP_CHECKS, CHECKS
+from mattergen_lite.scoring.candidate import Candidate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,15 +122,3 @@ def funnel(candidates: Sequence[Candidate], required: Sequence[str]) -> Funnel:
         left[name] = len(remaining)
     names = tuple(one.raw.name for one in remaining)
     return Funnel(num_sampled=len(candidates), left=left, passed=names)
-
-
-def parse_required(text: str) -> tuple[str, ...]:
-    """Checks from text such as "neutral,novel".
-
-    Raises:
-        ValueError: For an unknown check.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if unknown := [name for name in names if name not in CHECKS]:
-        raise ValueError(f"unknown check {unknown[0]!r}: expected some of {', '.join(CHECKS)}")
-    return tuple(names)

@@ -1,0 +1,312 @@
+"""The folder of a run: what lies where is known here and nowhere else.
+
+candidates.csv, .parquet  one row a crystal, best first (scores.csv where nothing was generated)
+structures.extxyz         the crystals as they came, each with its rank
+relaxed.extxyz            what they relaxed to
+cifs/, relaxed/           the same, symmetrised, one file a crystal
+summary.json              shares, funnel, protocol
+judgements.jsonl.gz       everything, to the last bit: for `load`
+answers.jsonl.gz          what was worked out, for runs that judge the same crystals again
+report.html, figures/     for people
+audit.json, audit.png, dft/   where asked for
+run.json                  what it takes to make any sample again; written last
+journal.jsonl             while a run is unfinished
+"""
+
+import gzip
+import hashlib
+import json
+import math
+import platform
+import shutil
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pymatgen.core import Structure
+
+from mattergen_lite.folders import atomic_path, remove
+from mattergen_lite.io.read import read_structures
+from mattergen_lite.processes import Pool
+from mattergen_lite.runs.crystals import (
+    FRAMES,
+    RELAXED_FRAMES,
+    best_structures,
+    write_structures,
+)
+from mattergen_lite.runs.report import FIGURES, REPORT, write_report
+from mattergen_lite.runs.tables import Row, read_json, read_table, write_json, write_table
+from mattergen_lite.runs.vasp import write_shortlist_inputs
+from mattergen_lite.scoring.execution.stopwatch import Stopwatch
+
+if TYPE_CHECKING:
+    from mattergen_lite.runs.judgements import Judgements
+
+RECORD = "run.json"
+FORMAT = 1  # of the record and what it stands for; raised when older programs would misread it
+SUMMARY = "summary.json"
+STORED = "judgements.jsonl.gz"
+ANSWERS = "answers.jsonl.gz"
+JOURNAL = "journal.jsonl"
+TABLES = ("candidates.parquet", "scores.parquet")
+# All that a run may leave but its answers, the record first: without it there is no run.
+WRITTEN = (
+    RECORD,
+    *(name.replace("parquet", "csv") for name in TABLES),
+    *TABLES,
+    SUMMARY,
+    STORED,
+    REPORT,
+    FIGURES,
+    FRAMES,
+    RELAXED_FRAMES,
+    "cifs",
+    "relaxed",
+    "audit.json",
+    "audit.png",
+    "dft",
+)
+
+
+class RankedStructure(NamedTuple):
+    """One crystal of a finished run."""
+
+    rank: int
+    name: str
+    structure: Structure
+
+
+class RunFolder:
+    """The folder of a run, finished or to be written.
+
+    Args:
+        path: Of the folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it holds a finished run."""
+        return (self.path / RECORD).exists()
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether its judgements can be brought back whole; older versions did not store them."""
+        return (self.path / STORED).exists()
+
+    @property
+    def journal(self) -> Path:
+        """Where the answers of an unfinished run are."""
+        return self.path / JOURNAL
+
+    @property
+    def answers(self) -> Path:
+        """Where the answers of a finished run are."""
+        return self.path / ANSWERS
+
+    @property
+    def has_relaxed(self) -> bool:
+        """Whether crystals were relaxed."""
+        return (self.path / RELAXED_FRAMES).exists()
+
+    @property
+    def frames(self) -> Path:
+        """File of the crystals as they came, each once: the folder has every one several times."""
+        return self.path / FRAMES
+
+    @property
+    def relaxed_frames(self) -> Path:
+        """File of what crystals relaxed to, those that did."""
+        return self.path / RELAXED_FRAMES
+
+    def check_free(self, *, overwrite: bool) -> None:
+        """Refuse to mix a new run with an old one.
+
+        Raises:
+            ValueError: If it holds a run already that may not be replaced.
+        """
+        if self.is_finished and not overwrite:
+            raise ValueError(
+                f"{self} holds an earlier run: choose another folder or pass --overwrite"
+            )
+
+    def record(self) -> dict[str, object]:
+        """What it takes to repeat the run.
+
+        Raises:
+            ValueError: If it is damaged, or of a newer version of this program.
+        """
+        record = read_json(self.path / RECORD)
+        number = record.get("format", 1)
+        if not isinstance(number, int) or number > FORMAT:
+            raise ValueError(
+                f"{self.path / RECORD} has format {number!r}, this version reads up to {FORMAT}: "
+                "use a newer version of mattergen-lite"
+            )
+        return record
+
+    def digest(self) -> str:
+        """SHA-256 of the record: the name of the run, wherever its folder is."""
+        return hashlib.sha256((self.path / RECORD).read_bytes()).hexdigest()
+
+    def summary(self) -> dict[str, object]:
+        """Shares, funnel and protocol of the whole set.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        return read_json(self.path / SUMMARY)
+
+    def rows(self, needed: Sequence[str] = ()) -> list[Row]:
+        """Rows of the table, best first.
+
+        Args:
+            needed: Columns that it has to have.
+
+        Raises:
+            ValueError: If there is no table, it is damaged or lacks a column.
+        """
+        there = [self.path / name for name in TABLES if (self.path / name).exists()]
+        if not there:
+            raise ValueError(f"{self} has no {' or '.join(TABLES)}: run it again")
+        return read_table(there[0], needed)
+
+    def raw(self) -> list[RankedStructure]:
+        """The crystals as they came, best first, without those that could not be read.
+
+        Raises:
+            ValueError: If the run is damaged: a frame cannot be read or has no rank of its own.
+        """
+        return self._ranked(FRAMES)
+
+    def relaxed(self) -> list[RankedStructure]:
+        """The crystals as they relaxed, where they did, and as they came where not; best first.
+
+        Raises:
+            ValueError: If the run is damaged: a frame cannot be read or has no rank of its own.
+        """
+        return self._ranked(FRAMES, RELAXED_FRAMES)
+
+    def _ranked(self, *names: str) -> list[RankedStructure]:
+        """Frames by rank, of the last file that has them: names may occur twice."""
+        self.record()
+        found: dict[int, RankedStructure] = {}
+        for path in (self.path / name for name in names):
+            if path.exists():
+                found |= _by_rank(path)
+        if not found:
+            raise ValueError(f"{self} holds no structures: run it again")
+        return [found[rank] for rank in sorted(found)]
+
+    def stored(self) -> Iterator[object]:
+        """What `write` has stored of the judgements: what they have in common, then each.
+
+        Raises:
+            ValueError: If it is damaged, or the run is of a version that stored nothing.
+        """
+        self.record()
+        path = self.path / STORED
+        if not self.is_stored:
+            raise ValueError(f"{self} was written by an older version: score it again")
+        try:
+            with gzip.open(path, "rt", encoding="utf-8") as file:
+                for line in file:
+                    yield json.loads(line)
+        except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
+            raise ValueError(f"{path} is damaged: {str(error)[:200]}: run it again") from None
+
+    def write(self, judged: "Judgements", pool: Pool, watch: Stopwatch) -> None:
+        """Write a run, in the place of any earlier one.
+
+        Args:
+            judged: What to write.
+            pool: Processes that symmetrise.
+            watch: Takes the time, and has that of the stages before.
+        """
+        self.clear()
+        with watch.stage("writing"):
+            rows = write_structures(self.path, judged, pool)
+            write_table(rows, self.path / judged.table)
+            if judged.shortlist.dft_inputs:
+                best = best_structures(judged, judged.shortlist.shortlist)
+                write_shortlist_inputs(best, self.path / "dft")
+            if judged.audit is not None:
+                write_json(asdict(judged.audit), self.path / "audit.json")
+                judged.audit.write_png(self.path / "audit.png")
+            write_json(judged.figures(), self.path / SUMMARY)
+        record = dict(judged.provenance) | environment()
+        with watch.stage("report"):
+            self._write_report(judged, rows, record)
+        self._store(judged)
+        record = {"format": FORMAT} | record | {"seconds": watch.seconds}
+        write_json(record, self.path / RECORD)
+
+    def copy_answers(self, other: "RunFolder") -> None:
+        """Take over the answers of another run, if it has any."""
+        if other.answers.exists():
+            with atomic_path(self.answers) as temporary:
+                shutil.copyfile(other.answers, temporary)
+
+    def clear(self) -> None:
+        """Remove all that an earlier run has left, so that nothing of it passes for a new one's."""
+        remove(self.path, WRITTEN)
+
+    def _write_report(
+        self, judged: "Judgements", rows: Sequence[Row], record: Mapping[str, object]
+    ) -> None:
+        stages = {one.name: one.num_passed for one in judged.stages}
+        write_report(
+            self.path,
+            title=f"{judged.provenance['verb']}: {len(judged)} crystals",
+            rows=rows,
+            structures=[one.structure if one.raw.error is None else None for one in judged],
+            relaxed=[one.relaxed_structure for one in judged],
+            figures=asdict(judged.summary()) | {"funnel": stages},
+            protocol=judged.protocol,
+            provenance=record,
+        )
+
+    def _store(self, judged: "Judgements") -> None:
+        with (
+            atomic_path(self.path / STORED) as temporary,
+            gzip.GzipFile(temporary, "wb", mtime=0) as compressed,
+        ):
+            for content in judged.dump():
+                compressed.write(json.dumps(content, default=str).encode() + b"\n")
+
+
+def _by_rank(path: Path) -> dict[int, RankedStructure]:
+    """Frames by rank.
+
+    Raises:
+        ValueError: If one cannot be read, or has no rank of its own.
+    """
+    found: dict[int, RankedStructure] = {}
+    for record in read_structures(path):
+        rank = record.properties.get("rank", math.nan)
+        if record.structure is None:
+            raise ValueError(f"{path} is damaged: {record.name}: {record.error}")
+        if not rank >= 1 or int(rank) in found:
+            raise ValueError(f"{path} is damaged: {record.name} has no rank of its own")
+        found[int(rank)] = RankedStructure(int(rank), record.name, record.structure)
+    return found
+
+
+def environment() -> dict[str, str]:
+    """Versions, machine and time, for the record of a run."""
+    return {
+        "mattergen_lite": version("mattergen-lite"),
+        "torch": version("torch"),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

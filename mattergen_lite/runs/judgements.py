@@ -1,0 +1,286 @@
+"""Judged crystals in memory: a sequence of candidates, best first, that can be shown and saved.
+
+judged = mattergen_lite.judge(structures)
+judged[0].verdict; judged.to_pandas(); judged.save("results")
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, overload
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+from pymatgen.core import Structure
+
+from mattergen_lite.folders import claimed
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.options.judge import ShortlistOptions
+from mattergen_lite.processes import Pool, available_cores
+from mattergen_lite.runs.folder import RunFolder
+from mattergen_lite.runs.tables import Row
+from mattergen_lite.runs.view import html_table
+from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.energy.screening import ScreeningLoss, screening_loss
+from mattergen_lite.scoring.execution.journal import Journal, read_answers
+from mattergen_lite.scoring.execution.stopwatch import Stopwatch
+from mattergen_lite.scoring.metrics import summary as sets
+from mattergen_lite.scoring.metrics.audit import Audit
+from mattergen_lite.scoring.metrics.funnel import Funnel, Stage, funnel, stages
+from mattergen_lite.scoring.metrics.hits import HOW_UNCONDITIONAL, HitRate
+from mattergen_lite.scoring.metrics.hits import PROTOCOL as HITS_PROTOCOL
+from mattergen_lite.scoring.metrics.summary import Summary
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+NUM_SHOWN = 5  # of the best candidates, in the terminal
+NUM_IN_HTML = 25
+
+_CANDIDATE = TypeAdapter(Candidate)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunFacts:
+    """What is known of a run beside its crystals.
+
+    Args:
+        checks: Names of those that a candidate has to pass.
+        reference: Name of the known structures that crystals were compared with.
+        provenance: Where the crystals come from and how they were judged.
+        seconds: Spent in each stage.
+        table: Name of the table in the folder of the run.
+        shortlist: What is done for the best candidates.
+        hits: Of every target.
+        audit: The whole set beside the known materials; None if nobody asked.
+        asked_for: Candidates that were asked for; None if a number of samples was.
+    """
+
+    checks: tuple[str, ...]
+    reference: str
+    provenance: Mapping[str, object]
+    seconds: Mapping[str, float]
+    table: str = "scores.csv"
+    shortlist: ShortlistOptions = field(default_factory=ShortlistOptions)
+    hits: tuple[HitRate, ...] = ()
+    audit: Audit | None = None
+    asked_for: int | None = None
+
+
+_FACTS = TypeAdapter(RunFacts)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Judgements(RunFacts, Sequence[Candidate]):
+    """Outcome of `judge`, `score` or `generate`: the candidates, best first.
+
+    Args:
+        candidates: Best first.
+        folder: Where the files are; None if nothing was written.
+        journal: What was worked out; None if the folder has it.
+    """
+
+    candidates: tuple[Candidate, ...]
+    folder: Path | None = None
+    journal: Journal | None = None
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+    @overload
+    def __getitem__(self, index: int) -> Candidate: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "Judgements": ...
+
+    def __getitem__(self, index: int | slice) -> "Candidate | Judgements":
+        """A candidate, or the judgements of some of them; ranks stay those in the whole set."""
+        if isinstance(index, slice):
+            return replace(self, candidates=self.candidates[index], folder=None)
+        return self.candidates[index]
+
+    def __repr__(self) -> str:
+        best = f", best {self.candidates[0].raw.formula}" if self.candidates else ""
+        return f"<Judgements: {self.funnel.num_passed} of {len(self)} pass every check{best}>"
+
+    def _repr_html_(self) -> str:
+        """The best as a table with pictures, for notebooks."""
+        more = len(self) - NUM_IN_HTML
+        left_out = f"<p>and {more} more</p>" if more > 0 else ""
+        return html_table(self.candidates[:NUM_IN_HTML], repr(self)[1:-1]) + left_out
+
+    def rows(self) -> list[Row]:
+        """One row of the table a crystal, best first."""
+        return [one.row() for one in self.candidates]
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """The table as a DataFrame; every column is explained in the documentation.
+
+        Raises:
+            ImportError: If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ImportError(
+                "to_pandas needs pandas: expected `pip install pandas`, or use rows()"
+            ) from None
+        return pd.DataFrame(self.rows())
+
+    def structures(self) -> list[Structure | None]:
+        """The crystals, relaxed where they were, best first; None where one could not be read."""
+        return [one.final_structure for one in self.candidates]
+
+    def summary(self) -> Summary:
+        """Shares of the whole set.
+
+        Raises:
+            ValueError: If it is empty.
+        """
+        return sets.summary(self.candidates)
+
+    @cached_property
+    def funnel(self) -> Funnel:
+        """How many candidates pass each required check and those before it."""
+        return funnel(self.candidates, self.checks)
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """What enters and what passes every stage of the judge."""
+        return tuple(stages(self.candidates, self.seconds))
+
+    @cached_property
+    def screening(self) -> ScreeningLoss | None:
+        """What the screen kept and lost; None where nothing was screened."""
+        screened = [one for one in self.candidates if one.screening is not None]
+        if not screened:
+            return None
+        return screening_loss(
+            [one.screening for one in screened],
+            [
+                np.nan_to_num(one.stability.probability_metastable).item()
+                if one.stability
+                else None
+                for one in screened
+            ],
+        )
+
+    @property
+    def protocol(self) -> dict[str, str]:
+        """How each figure of the set is measured."""
+        how = sets.protocol(self.summary()) | {"reference": self.reference}
+        return how | (HITS_PROTOCOL if self.hits else {})
+
+    def figures(self) -> dict[str, object]:
+        """Figures of the whole set as plain data, with their protocol."""
+        loss = self.screening
+        return {
+            "figures": asdict(self.summary()),
+            "funnel": asdict(self.funnel),
+            "stages": [one.figures() for one in self.stages],
+            "screening": loss and asdict(loss) | {"share_lost": loss.share_lost},
+            "targets": [one.figures() for one in self.hits],
+            "protocol": self.protocol,
+        }
+
+    def text(self) -> str:
+        """Summary for a terminal."""
+        best = [
+            f"{one.rank:>4}  {one.raw.name:<16} {one.raw.formula:<16} {one.verdict}"
+            for one in self.candidates[: self.asked_for or NUM_SHOWN]
+        ]
+        times = ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
+        audited = [self.audit.text()] if self.audit else []
+        hits = [*(one.text() for one in self.hits), *([HOW_UNCONDITIONAL] if self.hits else [])]
+        parts = [self.summary().text(), *audited, self.funnel.text(), *hits, *best, times]
+        where = [] if self.folder is None else [f"-> {self.folder / self.table}"]
+        return "\n".join([*parts, *self._on_screening(), *where])
+
+    def _on_screening(self) -> Iterator[str]:
+        """What the screen cost and, where too little came out, what to change."""
+        if self.screening is not None:
+            seen = self.screening
+            yield (
+                f"screened {seen.num_screened}: {seen.num_kept} kept with {seen.expected_kept:.1f} "
+                f"expected metastable; past the cut {seen.expected_lost:.1f} ± "
+                f"{seen.expected_lost_std:.1f}, by {seen.num_controls} relaxed at random"
+            )
+        if self.asked_for is not None and self.funnel.num_passed < self.asked_for:
+            yield (
+                f"{self.funnel.num_passed} of {self.asked_for} candidates found: raise "
+                "--max-samples, --time-budget or --keep, or ask for less with --require"
+            )
+
+    def records(self) -> list[StructureRecord]:
+        """The crystals as they came, for another judgement."""
+        return [
+            StructureRecord(one.raw.name, one.structure, one.raw.error) for one in self.candidates
+        ]
+
+    def answers(self) -> list[str]:
+        """What was worked out for them, as lines of a journal."""
+        if self.journal is None and self.folder is not None:
+            return list(read_answers(RunFolder(self.folder).answers))
+        return [] if self.journal is None else list(self.journal.texts())
+
+    # On disk
+
+    def save(
+        self, folder: str | Path, *, overwrite: bool = False, num_workers: int | None = None
+    ) -> "Judgements":
+        """Write the folder that `score --out` or `generate --out` writes.
+
+        Args:
+            folder: Made if it does not exist.
+            overwrite: Replace an earlier run in it.
+            num_workers: Processes that symmetrise; default one a core, 0 works in this process.
+
+        Returns:
+            The judgements, with their folder.
+
+        Raises:
+            ValueError: If it holds an earlier run, or cannot be written.
+        """
+        place = RunFolder(Path(folder))
+        workers = available_cores() if num_workers is None else num_workers
+        with claimed(place.path), Pool(workers) as pool:
+            place.check_free(overwrite=overwrite)
+            return self.written(place, pool, Stopwatch(dict(self.seconds)))
+
+    def written(self, place: RunFolder, pool: Pool, watch: Stopwatch) -> "Judgements":
+        """Write the folder of a run that this process holds; see `save`."""
+        if self.journal is not None:
+            self.journal.keep(place.answers)
+        elif self.folder is not None and self.folder != place.path:
+            place.copy_answers(RunFolder(self.folder))
+        written = replace(self, folder=place.path, seconds=watch.seconds, journal=None)
+        place.write(written, pool, watch)
+        return written
+
+    def dump(self) -> Iterator[object]:
+        """Everything as plain data, exact: what they have in common, then each candidate."""
+        facts = RunFacts(**{one.name: getattr(self, one.name) for one in fields(RunFacts)})
+        yield _FACTS.dump_python(facts, mode="json")
+        for one in self.candidates:
+            yield _CANDIDATE.dump_python(one, mode="json")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Judgements":
+        """Bring back the judgements of a finished run.
+
+        Raises:
+            ValueError: If the folder holds none, or is damaged.
+        """
+        place = RunFolder(Path(folder))
+        if not place.is_finished:
+            raise ValueError(f"{place} holds no finished run: expected the folder of one")
+        facts, *candidates = place.stored()
+        try:
+            return cls(
+                candidates=tuple(_CANDIDATE.validate_python(one) for one in candidates),
+                folder=place.path,
+                **vars(_FACTS.validate_python(facts)),
+            )
+        except (ValidationError, TypeError, KeyError):
+            raise ValueError(f"{place} is damaged: run it again") from None

@@ -1,0 +1,161 @@
+"""One run of the judge: crystals from anywhere are judged, and written where a folder is given."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+from tqdm import tqdm
+
+from mattergen_lite.data.crystals import embedded_crystals
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.options.budget import Budget
+from mattergen_lite.options.judge import ShortlistOptions
+from mattergen_lite.processes import Pool
+from mattergen_lite.runs.folder import RunFolder
+from mattergen_lite.runs.judgements import Judgements
+from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.deeper import deepen
+from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.stopwatch import Stopwatch
+from mattergen_lite.scoring.judge import Judge
+from mattergen_lite.scoring.metrics.audit import audit
+from mattergen_lite.scoring.metrics.funnel import funnel
+from mattergen_lite.scoring.metrics.hits import hit_rates
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgingRun:
+    """What one run of the judge works with.
+
+    Args:
+        judge: How crystals are judged.
+        pool: Processes to work in.
+        place: Folder to write, which this process holds; None writes nothing. An interrupted run
+            leaves a journal in it, from which the same command goes on.
+        table: Name of the table in it.
+        shortlist: What is done for the best.
+        audit: Compare the whole set with the known materials.
+        earlier: Files of answers of earlier runs, which are not worked out again.
+        remembered: Lines of such answers.
+        watch: Takes the time of every stage.
+    """
+
+    judge: Judge
+    pool: Pool
+    place: RunFolder | None = None
+    table: str = "scores.csv"
+    shortlist: ShortlistOptions = field(default_factory=ShortlistOptions)
+    audit: bool = False
+    earlier: Sequence[Path] = ()
+    remembered: Sequence[str] = ()
+    watch: Stopwatch = field(default_factory=Stopwatch)
+
+    def of(
+        self,
+        rounds: Iterable[Sequence[StructureRecord]],
+        provenance: Mapping[str, object],
+        budget: Budget | None = None,
+    ) -> Judgements:
+        """Judge structures and, where there is a folder, write it.
+
+        Args:
+            rounds: Structures to judge. The second round and those after it are asked for only if
+                the budget wants more candidates than have passed.
+            provenance: What the record says of where the structures come from.
+            budget: When to stop; None judges the first round.
+
+        Raises:
+            ValueError: If there is no structure, or whatever making the first round raises.
+        """
+        kept = [] if self.place is None else [self.place.answers]
+        journal = Journal(
+            self.pool,
+            None if self.place is None else self.place.journal,
+            earlier=[*self.earlier, *kept],
+            memory=self.remembered,
+        )
+        candidates = self._judge_rounds(iter(rounds), budget, journal)
+        return self.finish(self.deepen(candidates, journal), provenance, journal, budget)
+
+    def finish(
+        self,
+        candidates: Sequence[Candidate],
+        provenance: Mapping[str, object],
+        journal: Journal,
+        budget: Budget | None = None,
+        checks: Sequence[str] | None = None,
+    ) -> Judgements:
+        """Judgements of candidates that are judged already, written where there is a folder.
+
+        Args:
+            candidates: Best first.
+            provenance: Where they come from.
+            journal: What was worked out for them.
+            budget: What was asked for.
+            checks: Those that a candidate has to pass; None: those of the judge.
+        """
+        judge = self.judge
+        readable = [one.structure for one in candidates if one.raw.error is None]
+        compositions = [structure.composition for structure in readable]
+        training = embedded_crystals("train") if judge.targets else None
+        judged = Judgements(
+            candidates=tuple(candidates),
+            checks=tuple(judge.checks if checks is None else checks),
+            reference=judge.reference.name,
+            provenance=provenance,
+            seconds=self.watch.seconds,
+            table=self.table,
+            shortlist=self.shortlist,
+            hits=() if training is None else hit_rates(candidates, judge.targets, training),
+            audit=audit(compositions, judge.reference) if self.audit and readable else None,
+            asked_for=None if budget is None else budget.wanted,
+            journal=journal,
+        )
+        if self.place is None:
+            return judged
+        written = judged.written(self.place, self.pool, self.watch)
+        journal.forget()
+        return written
+
+    def _judge_rounds(
+        self,
+        rounds: Iterator[Sequence[StructureRecord]],
+        budget: Budget | None,
+        journal: Journal,
+    ) -> list[Candidate]:
+        """Judge round after round until enough candidates pass; returns all of them, best first.
+
+        The whole set is judged again with each round, which the journal makes cheap: what is unique
+        and what is best is a question to the set.
+        """
+        records: list[StructureRecord] = []
+        candidates: list[Candidate] = []
+        ends: list[int] = []
+        started = perf_counter()
+        while True:
+            with self.watch.stage("structures"):
+                batch = next(rounds, None)
+            if batch is None:
+                break
+            records += batch
+            ends.append(len(records))
+            candidates = self.judge.judge(records, journal, self.watch, ends)
+            passed = funnel(candidates, self.judge.checks)
+            if budget is None or budget.is_met(passed.num_passed, perf_counter() - started):
+                break
+            tqdm.write(passed.text(), file=sys.stderr)
+        return candidates
+
+    def deepen(self, candidates: Sequence[Candidate], journal: Journal) -> list[Candidate]:
+        """The candidates with the deeper checks of the best, if any are asked for."""
+        if not (self.shortlist.phonons or self.shortlist.bulk_modulus):
+            return list(candidates)
+        with self.watch.stage("deeper checks"):
+            return deepen(
+                candidates,
+                self.shortlist,
+                potential=self.judge.options.potential,
+                journal=journal,
+            )

@@ -1,0 +1,266 @@
+"""The judge: score, screen, relax, release, score again, assess, rank.
+
+Every step asks its questions through a journal, which spreads them over processes of one thread
+each (what potentials want on a CPU) and remembers the answers of an interrupted or earlier run.
+"""
+
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pymatgen.core import Structure
+
+from mattergen_lite.io.read import read_structures
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
+from mattergen_lite.request.targets import PropertyTarget
+from mattergen_lite.scoring.candidate import Candidate, is_credible, ranked
+from mattergen_lite.scoring.energy.phonons import require_phonopy
+from mattergen_lite.scoring.energy.potentials import check_potential
+from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Cut, Screening, screen
+from mattergen_lite.scoring.energy.stability import Measurement, assess
+from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.stopwatch import Stopwatch
+from mattergen_lite.scoring.known.reference import Reference
+from mattergen_lite.scoring.measuring import Laboratory
+from mattergen_lite.scoring.outcomes import outcomes
+from mattergen_lite.scoring.score import (
+    TIME_LIMIT,
+    Score,
+    compare,
+    ordered_structure,
+    score,
+    score_each,
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What was found of one crystal before it is assessed."""
+
+    raw: Score
+    screening: Screening | None = None
+    measured: Measurement | None = None
+    relaxed: Score | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """How crystals are judged, with all that is needed for it at hand.
+
+    Args:
+        options: How.
+        reference: Known structures.
+        targets: What every crystal was asked to be.
+        device: Of the potentials.
+        selective: Relax only what passes the cheap checks; screening implies it.
+    """
+
+    options: JudgeOptions
+    reference: Reference
+    targets: Sequence[PropertyTarget] = ()
+    device: str = "cpu"
+    selective: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        options: JudgeOptions,
+        shortlist: ShortlistOptions | None = None,
+        *,
+        targets: Sequence[PropertyTarget] = (),
+        device: str = "cpu",
+        selective: bool = False,
+    ) -> "Judge":
+        """A judge with the known structures that the options name.
+
+        Raises:
+            ValueError: If options contradict each other, a potential or phonopy is not installed,
+                or a reference is missing or holds no readable structure.
+        """
+        check_possible(options, shortlist or ShortlistOptions(), has_targets=bool(targets))
+        return cls(
+            options=options,
+            reference=known_structures(options.reference),
+            targets=targets,
+            device=device,
+            selective=selective,
+        )
+
+    @property
+    def checks(self) -> tuple[str, ...]:
+        """Names of the checks that a candidate has to pass."""
+        return self.options.checks(has_targets=bool(self.targets))
+
+    def judge(
+        self,
+        records: Sequence[StructureRecord],
+        journal: Journal,
+        watch: Stopwatch,
+        ends: Sequence[int] = (),
+    ) -> list[Candidate]:
+        """Judge crystals; one candidate a record, best first.
+
+        Args:
+            records: Structures to judge.
+            journal: Processes to work in, and what they have found before.
+            watch: Takes the time of every stage.
+            ends: Where each round ends among the records, for the screen; default one round.
+        """
+        found = [Found(raw=one) for one in self._score(records, journal, watch)]
+        if self.options.is_screened:
+            with watch.stage("screening"):
+                found = self._screen(records, found, ends or [len(records)], journal)
+        if self.options.relax:
+            found = self._relax(records, found, journal, watch)
+        candidates = [self._assess(record, one) for record, one in zip(records, found, strict=True)]
+        return ranked(candidates, self.options.required or ())
+
+    def _score(
+        self, records: Sequence[StructureRecord], journal: Journal, watch: Stopwatch
+    ) -> list[Score]:
+        """Scores of the crystals as they came."""
+        with watch.stage("judging"):
+            quick = min(self.options.time_limit, TIME_LIMIT)
+            raw = score_each(records, journal=journal, time_limit=quick)
+        with watch.stage("comparing"):
+            return compare(raw, records, journal=journal, reference=self.reference)
+
+    def _worth_relaxing(self, found: Sequence[Found]) -> list[int]:
+        """Positions of the crystals that are relaxed, as far as it does not take a potential."""
+        is_selective = self.selective or self.options.is_screened
+        return worth_relaxing([one.raw for one in found], self.checks if is_selective else ())
+
+    def _screen(
+        self,
+        records: Sequence[StructureRecord],
+        found: Sequence[Found],
+        ends: Sequence[int],
+        journal: Journal,
+    ) -> list[Found]:
+        """Screen the crystals that are worth relaxing by their raw energies."""
+        worth, options = self._worth_relaxing(found), self.options
+        keep = 1.0 if options.keep is None else options.keep
+        screened = screen(
+            [ordered_structure(records[index].structure) for index in worth],
+            [bisect_left(worth, end) for end in ends],
+            [1.0 if is_credible(found[index].raw) else DOUBTFUL_WEIGHT for index in worth],
+            Cut(keep=keep, at_most=options.relax_at_most, control=options.control),
+            journal,
+        )
+        seen = list(found)
+        for index, one in zip(worth, screened, strict=True):
+            seen[index] = replace(seen[index], screening=one)
+        return seen
+
+    def _relax(
+        self,
+        records: Sequence[StructureRecord],
+        found: Sequence[Found],
+        journal: Journal,
+        watch: Stopwatch,
+    ) -> list[Found]:
+        """Relax and release what is worth it and passed the screen, and score it again."""
+        options = self.options
+        laboratory = Laboratory(
+            potentials=options.potentials,
+            journal=journal,
+            device=self.device,
+            time_limit=options.time_limit,
+        )
+        chosen = [index for index in self._worth_relaxing(found) if passes_screen(found[index])]
+        structures = [ordered_structure(records[index].structure) for index in chosen]
+        with watch.stage("relaxing"):
+            measured = laboratory.measure(structures)
+        with watch.stage("releasing"):
+            measured = laboratory.release(measured, decider=options.potential)
+        with watch.stage("judging relaxed"):
+            names = [records[index].name for index in chosen]
+            relaxed = score_relaxed(names, measured, self.reference, journal)
+        after = list(found)
+        for index, energies, again in zip(chosen, measured, relaxed, strict=True):
+            after[index] = replace(found[index], measured=energies, relaxed=again)
+        return after
+
+    def _assess(self, record: StructureRecord, found: Found) -> Candidate:
+        """Put together what was found of one crystal, and assess its stability."""
+        candidate = Candidate(raw=found.raw, structure=record.structure, screening=found.screening)
+        if found.measured is not None:
+            novelty = (found.relaxed or found.raw).novelty
+            potentials = self.options.potentials
+            candidate = replace(
+                candidate,
+                relaxed=found.relaxed,
+                relaxed_structure=found.measured.judged.structure,
+                stability=assess(
+                    found.measured,
+                    decider=potentials[0],
+                    second_opinion=potentials[1] if len(potentials) > 1 else None,
+                    known=novelty is not None and novelty.is_novel is False,
+                ),
+            )
+        return replace(candidate, outcomes=outcomes(candidate, record, self.targets))
+
+
+def check_possible(
+    options: JudgeOptions, shortlist: ShortlistOptions, *, has_targets: bool = False
+) -> None:
+    """Refuse what cannot be done, before anything is done.
+
+    Raises:
+        ValueError: If options contradict each other, a potential or phonopy is not installed, or a
+            reference is missing.
+    """
+    shortlist.check(options)
+    options.checks(has_targets=has_targets)
+    if shortlist.phonons:
+        require_phonopy()
+    for name in options.potentials:
+        check_potential(name)
+    for path in options.reference:
+        if not path.exists():
+            raise ValueError(f"reference {path} does not exist")
+
+
+def known_structures(paths: Sequence[Path]) -> Reference:
+    """The embedded known structures, and those of further sources.
+
+    Raises:
+        ValueError: If one of the sources holds no readable structure.
+    """
+    own = [Reference.from_records(read_structures(path), name=path.name) for path in paths]
+    return Reference.joined([Reference.embedded(), *own]) if own else Reference.embedded()
+
+
+def worth_relaxing(scores: Sequence[Score], required: Collection[str] = ()) -> list[int]:
+    """Positions of the structurally valid crystals that pass the cheap checks required."""
+    return [
+        index
+        for index, one in enumerate(scores)
+        if one.validity is not None
+        and one.validity.structure_valid
+        and not {*required}.intersection(Candidate(raw=one, structure=None).failed)
+    ]
+
+
+def passes_screen(found: Found) -> bool:
+    """Whether a crystal goes on to be relaxed: all do where nothing is screened."""
+    return found.screening is None or found.screening.screening_decision != "reject"
+
+
+def score_relaxed(
+    names: Sequence[str],
+    measured: Sequence[Measurement],
+    reference: Reference | None,
+    journal: Journal,
+) -> list[Score | None]:
+    """Score what crystals relaxed to, at the tolerance of raw crystals; None where nothing."""
+    structures: list[Structure | None] = [one.judged.structure for one in measured]
+    relaxed = [
+        StructureRecord(name, structure)
+        for name, structure in zip(names, structures, strict=True)
+        if structure is not None
+    ]
+    found = iter(score(relaxed, journal=journal, reference=reference))
+    return [None if structure is None else next(found) for structure in structures]

@@ -1,0 +1,209 @@
+"""What potentials say of crystals: relaxations, energies and releases, each found once.
+
+Each is a question of its own to the journal, keyed by the crystal and by the one potential that
+answers. A run with another deciding potential therefore asks for energies only, and one with other
+requirements for nothing.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from pydantic import TypeAdapter
+from pymatgen.core import Structure
+
+from mattergen_lite.processes import Failure
+from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
+from mattergen_lite.scoring.energy.potentials import load_potential
+from mattergen_lite.scoring.energy.relaxation import (
+    Relaxation,
+    Release,
+    relax,
+    relax_stream,
+    release,
+)
+from mattergen_lite.scoring.energy.stability import (
+    Measurement,
+    assess,
+    complete,
+    energy_per_atom,
+)
+from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
+
+RELAXER = "chgnet"
+RELEASE_FROM = 0.2  # probability of being metastable from which a crystal's symmetry is released
+
+
+@dataclass(frozen=True, kw_only=True)
+class PotentialEnergy:
+    """The energy of a crystal as it is by one potential, or why there is none."""
+
+    energy_per_atom: float = math.nan  # eV/atom, MP2020 frame
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Laboratory:
+    """Where potentials are asked: which of them, on what device, within what time.
+
+    Args:
+        potentials: Names of those that are asked for the energy of what relaxed.
+        journal: Processes to work in, and what they have found before.
+        device: "cpu" works on one crystal at a time in every process, which is what potentials
+            want there; a GPU relaxes batches in this process, without time limit.
+        time_limit: Seconds that a crystal may take at each step.
+    """
+
+    potentials: Sequence[str]
+    journal: Journal
+    device: str = "cpu"
+    time_limit: float = 600.0
+
+    def measure(self, structures: Sequence[Structure]) -> list[Measurement]:
+        """Relax ordered crystals; energies by the relaxing potential and by the others.
+
+        Raises:
+            ValueError: If a potential is unknown or not installed.
+        """
+        relaxed = self._relax(structures)
+        measured = [
+            complete(one, structure.composition, RELAXER, [])
+            for one, structure in zip(relaxed, structures, strict=True)
+        ]
+        return self._with_energies(measured)
+
+    def release(self, measured: Sequence[Measurement], *, decider: str) -> list[Measurement]:
+        """Rattle and release crystals that kept a space group and may well be metastable.
+
+        Args:
+            measured: From `measure`.
+            decider: The potential whose energy says what is promising: a probability of being
+                metastable of at least `RELEASE_FROM`.
+
+        Returns:
+            The measurements in the same order; a release that fails leaves its crystal as it is.
+        """
+        promising = [i for i, one in enumerate(measured) if _is_promising(one, decider)]
+        question = Question(
+            partial(find_release, relaxer=RELAXER),
+            _relaxed_identity,
+            TypeAdapter(Release),
+            "release",
+            self.time_limit,
+        )
+        found = self.journal.ask(question, [measured[i].relaxation for i in promising])
+        released = list(measured)
+        for i, answer in zip(promising, found, strict=True):
+            if not isinstance(answer, Failure):
+                released[i] = replace(measured[i], release=answer)
+        changed = [i for i in promising if released[i].judged is not released[i].relaxation]
+        for i, one in zip(
+            changed, self._with_energies([released[i] for i in changed]), strict=True
+        ):
+            released[i] = one
+        return released
+
+    def _relax(self, structures: Sequence[Structure]) -> list[Relaxation]:
+        """Relaxations of crystals; one that crashes or takes too long is one with an error."""
+        question = Question(
+            partial(find_relaxation, relaxer=RELAXER),
+            structure_identity,
+            TypeAdapter(Relaxation),
+            "relax",
+            self.time_limit,
+        )
+        together = None
+        if self.device != "cpu":
+            together = partial(relax_together, relaxer=RELAXER, device=self.device)
+        answers = self.journal.ask(question, structures, together)
+        return [
+            Relaxation(error=one.reason) if isinstance(one, Failure) else one for one in answers
+        ]
+
+    def _with_energies(self, measured: Sequence[Measurement]) -> list[Measurement]:
+        """The measurements with the energies of the judged crystals by every potential."""
+        there = [i for i, one in enumerate(measured) if one.judged.structure is not None]
+        energies = [{RELAXER: one.judged.energy_per_atom} for one in measured]
+        errors: list[dict[str, str]] = [{} for _ in measured]
+        for name in (name for name in self.potentials if name != RELAXER):
+            found = self._find_energies(name, [measured[i].judged.structure for i in there])
+            for i, one in zip(there, found, strict=True):
+                if one.error is None:
+                    energies[i][name] = one.energy_per_atom
+                else:
+                    errors[i][name] = one.error
+        return [
+            replace(one, energies_per_atom=by_name, errors=why)
+            for one, by_name, why in zip(measured, energies, errors, strict=True)
+        ]
+
+    def _find_energies(self, name: str, structures: Sequence[Structure]) -> list[PotentialEnergy]:
+        """Energies of crystals by one potential."""
+        question = Question(
+            partial(find_energy, potential=name),
+            structure_identity,
+            TypeAdapter(PotentialEnergy),
+            f"energy by {name}",
+            self.time_limit,
+        )
+        together = None
+        if self.device != "cpu":
+            together = partial(energies_together, potential=name, device=self.device)
+        answers = self.journal.ask(question, structures, together)
+        return [
+            PotentialEnergy(error=one.reason) if isinstance(one, Failure) else one
+            for one in answers
+        ]
+
+
+def _is_promising(measured: Measurement, decider: str) -> bool:
+    """Whether the release of a crystal may change its verdict."""
+    if measured.relaxation.constrained_space_group <= 1:
+        return False
+    return assess(measured, decider=decider).probability_metastable >= RELEASE_FROM
+
+
+def _relaxed_identity(relaxation: Relaxation) -> str:
+    """What the release of a relaxed crystal depends on."""
+    return structure_identity(relaxation.structure)
+
+
+# In a process of its own
+
+
+def find_relaxation(structure: Structure, *, relaxer: str) -> Relaxation:
+    """Relax one crystal in the symmetry that it has."""
+    return relax(structure, load_potential(relaxer), symprec=SYMPREC_GENERATED)
+
+
+def find_release(relaxation: Relaxation, *, relaxer: str) -> Release:
+    """Release the symmetry of one relaxed crystal."""
+    return release(relaxation, load_potential(relaxer))
+
+
+def find_energy(structure: Structure, *, potential: str, device: str = "cpu") -> PotentialEnergy:
+    """Energy of one crystal as it is."""
+    try:
+        found = energy_per_atom(structure, load_potential(potential, device))
+    except ValueError as error:
+        return PotentialEnergy(error=str(error))
+    return PotentialEnergy(energy_per_atom=found)
+
+
+# On a GPU, in this process
+
+
+def relax_together(
+    structures: Sequence[Structure], *, relaxer: str, device: str
+) -> Iterator[tuple[int, Relaxation]]:
+    """Relax many crystals in batches on one device; yields positions and relaxations."""
+    yield from relax_stream(structures, load_potential(relaxer, device), symprec=SYMPREC_GENERATED)
+
+
+def energies_together(
+    structures: Sequence[Structure], *, potential: str, device: str
+) -> Iterator[tuple[int, PotentialEnergy]]:
+    """Energies of crystals on one device; yields positions and energies."""
+    for index, structure in enumerate(structures):
+        yield index, find_energy(structure, potential=potential, device=device)

@@ -1,0 +1,58 @@
+"""What every property was asked to be beside what it is."""
+
+from collections.abc import Mapping, Sequence
+
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.request.targets import PropertyTarget
+from mattergen_lite.scoring import oracles
+from mattergen_lite.scoring.candidate import Candidate, Outcome
+from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
+from mattergen_lite.scoring.known.values import known_value
+
+
+def outcomes(
+    candidate: Candidate, record: StructureRecord, targets: Sequence[PropertyTarget]
+) -> tuple[Outcome, ...]:
+    """Every property that was asked for, as asked and as measured."""
+    if not targets or candidate.raw.error is not None:
+        return ()
+    exact = oracles.measure(
+        candidate.final_structure, symprec=SYMPREC_GENERATED, stability=candidate.stability
+    )
+    return tuple(_outcome(target, candidate, record, exact) for target in targets)
+
+
+def _outcome(
+    target: PropertyTarget,
+    candidate: Candidate,
+    record: StructureRecord,
+    exact: Mapping[str, oracles.Value],
+) -> Outcome:
+    """One property; outside the domain of a regression nobody can tell whether a target is met."""
+    name, asked = target.definition.name, record.targets[target.definition.name]
+    value, method, error = _value(name, candidate, record, exact)
+    trusted = None if method == "outside domain" else value
+    return Outcome(
+        property=name,
+        target=asked,
+        value=value,
+        method=method,
+        error=error,
+        on_target=oracles.is_met(target, asked, trusted),
+    )
+
+
+def _value(
+    name: str, candidate: Candidate, record: StructureRecord, exact: Mapping[str, oracles.Value]
+) -> tuple[oracles.Value | None, oracles.Method, float | None]:
+    """Value, method and error: regressions are for what nothing else here can tell."""
+    if name in exact:
+        return exact[name], "potential" if name in oracles.ENERGIES else "structure", None
+    novelty = candidate.final.novelty
+    known = known_value(novelty.nearest_known, name) if novelty else None
+    if known is not None:
+        return known, "known", None
+    if learned := record.learned.get(name):
+        inside = oracles.in_domain(name, candidate.final_structure)
+        return learned.value, "regression" if inside else "outside domain", learned.error
+    return None, "", None

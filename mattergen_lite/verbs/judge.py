@@ -1,0 +1,61 @@
+"""The function `judge`, for structures in memory."""
+
+from typing import TYPE_CHECKING
+
+from mattergen_lite.options.checks import Workers
+from mattergen_lite.options.flat import arguments_of, flat
+from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
+from mattergen_lite.verbs.workspace import judging_in
+
+if TYPE_CHECKING:
+    from mattergen_lite.runs.judgements import Judgements
+
+
+@flat
+def judge(
+    structures: object,
+    /,
+    *,
+    options: JudgeOptions,
+    best: ShortlistOptions,
+    audit: bool = False,
+    device: str = "auto",
+    num_workers: Workers | None = None,
+) -> "Judgements":
+    """Judge structures in memory: geometry, symmetry, charge, stability, novelty, credibility.
+
+    Writes nothing; the judgements can be saved. Judgements that are judged again, with other
+    options, keep what was worked out: only what the options change is done again.
+
+    Args:
+        structures: A pymatgen Structure, ASE Atoms or a path, a mapping of names to them, an
+            iterable of them, or judgements.
+        options: How they are judged.
+        best: What is done for the best.
+        audit: Compare the whole set with the known materials as a reviewer would.
+        device: Of the potentials: cpu, cuda, cuda:1, or auto.
+        num_workers: Processes that judge; default one a core, 0 judges in this process.
+
+    Returns:
+        The candidates, best first; a structure that cannot be judged is one with an error.
+
+    Raises:
+        ValueError: If there are no structures, or an option does not make sense.
+    """
+    with judging_in(None, num_workers) as pool:
+        from mattergen_lite.io.objects import records_of
+        from mattergen_lite.model import pick_device
+        from mattergen_lite.runs.judgements import Judgements
+        from mattergen_lite.runs.judging import JudgingRun
+        from mattergen_lite.scoring.judge import Judge
+
+        records, remembered = structures, ()
+        if isinstance(structures, Judgements):
+            records, remembered = structures.records(), structures.answers()
+        records = records_of(records)
+        who = Judge.of(options, best, device=str(pick_device(device)))
+        arguments = arguments_of(options, best, audit=audit, device=device)
+        run = JudgingRun(
+            judge=who, pool=pool, shortlist=best, audit=audit, remembered=tuple(remembered)
+        )
+        return run.of([records], {"verb": "judge", "arguments": arguments})

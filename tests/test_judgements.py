@@ -1,0 +1,182 @@
+"""The judge as a library: objects in, judgements out, nothing written unless asked."""
+
+import subprocess
+import sys
+
+import pytest
+from crystals import nacl, quartz, rutile
+from pymatgen.core import Lattice, Structure
+
+import mattergen_lite
+from mattergen_lite import JudgeOptions, judge, load, score
+from mattergen_lite.io.write import write_text
+from mattergen_lite.runs.view import svg
+
+QUICK = {"relax": False, "num_workers": 0}
+
+
+def mixed() -> Structure:
+    """Sites that two elements share."""
+    crystal = nacl()
+    crystal.replace(0, {"Na": 0.5, "K": 0.5})
+    return crystal
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    path = tmp_path_factory.mktemp("files") / "rutile.cif"
+    rutile().to(str(path))
+    molecule = nacl().to_ase_atoms()
+    molecule.pbc = (True, True, False)
+    salt = {"salt": nacl(), "same": nacl().to_ase_atoms(), "file": str(path)}
+    return judge(salt | {"mixed": mixed(), "<slab>": molecule, "quartz": quartz()}, **QUICK)
+
+
+def test_structures_of_every_package_are_judged(judged):
+    found = {one.raw.name: one for one in judged}
+    assert found["salt"].raw.symmetry.space_group == 225
+    assert found["same"].raw.novelty.duplicate_of == "salt"
+    assert found["rutile.cif"].raw.symmetry.space_group == 136
+    assert "only ordered structures are accepted" in found["mixed"].raw.error
+    assert "periodic in all three directions" in found["<slab>"].raw.error
+    assert [one.rank for one in judged] == [1, 2, 3, 4, 5, 6]
+
+
+def test_judgements_are_a_sequence_and_a_table(judged):
+    assert len(judged) == 6
+    assert [one.rank for one in judged[1:3]] == [2, 3]
+    table = judged.to_pandas()
+    assert table["name"].tolist() == [one.raw.name for one in judged]
+    assert table.set_index("name")["density"]["salt"] == pytest.approx(2.107, abs=1e-3)
+    structures = judged.structures()
+    assert structures[-1] is None
+    assert structures[0].composition.reduced_formula == judged[0].raw.formula
+    assert judged.summary().raw.readable == pytest.approx(4 / 6)
+    assert judged.folder is None
+    assert "scores.csv" not in judged.text()
+
+
+def test_judgements_show_themselves(judged):
+    assert len(repr(judged)) < 200
+    assert all(len(repr(one)) < 1000 for one in judged)
+    page = judged._repr_html_()
+    assert page.count("<svg") == 4
+    assert "&lt;slab&gt;" in page
+    assert "<slab>" not in page
+    assert "F4_132" not in page
+    assert "Fm-3m" in page
+
+
+def test_a_picture_has_the_atoms_on_all_faces():
+    assert svg(nacl()).count("<circle") == 27  # 14 of one kind, 13 of the other
+    assert svg(rutile()).count("<circle") == 9 + 6  # corners and centre; 4 on faces, 2 inside
+    with pytest.raises(ValueError, match="expected at most"):
+        svg(nacl() * (3, 3, 3))
+
+
+def test_saved_judgements_are_a_run(judged, tmp_path):
+    saved = judged.save(tmp_path / "run", num_workers=0)
+    assert saved.folder == tmp_path / "run"
+    with pytest.raises(ValueError, match="holds an earlier run"):
+        judged.save(tmp_path / "run", num_workers=0)
+    again = load(tmp_path / "run")
+    assert [one.row() for one in again] == [one.row() for one in judged]
+    assert again.figures() == saved.figures()
+    assert again.provenance["verb"] == "judge"
+    scored = score(str(tmp_path / "run"), out=tmp_path / "scored", **QUICK)
+    files = [{path.name for path in one.folder.iterdir()} for one in (saved, scored)]
+    assert files[0] == files[1] >= {"scores.csv", "structures.extxyz", "cifs", "report.html"}
+    assert [one.row() for one in scored] == [one.row() for one in judged]
+
+
+def test_damaged_or_missing_runs_are_one_line(judged, tmp_path):
+    with pytest.raises(ValueError, match="holds no finished run"):
+        load(tmp_path)
+    judged[:2].save(tmp_path / "run", num_workers=0)
+    stored = tmp_path / "run" / "judgements.jsonl.gz"
+    stored.write_bytes(stored.read_bytes()[:-20])
+    with pytest.raises(ValueError, match="is damaged"):
+        load(tmp_path / "run")
+    stored.unlink()
+    with pytest.raises(ValueError, match="older version"):
+        load(tmp_path / "run")
+
+
+def test_requirements_come_first_in_the_ranks(judged):
+    """Without any, the known salt is first: it fails one check, as the new but unlikely one."""
+    new = Structure(Lattice.cubic(5.0), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.3]])
+    charged = new.copy()
+    charged.replace(0, "Ca")
+    charged.append("Na", [0.5, 0, 0.5])
+    options = JudgeOptions(relax=False, require="novel")
+    first = judge({"salt": nacl(), "new": charged}, num_workers=0, relax=False)
+    again = judge(first, options=options, num_workers=0)
+    assert again.checks == ("novel",)
+    names = [one.raw.name for one in again]
+    assert names == sorted(names, key=lambda name: name != "new")
+    assert [one.raw for one in again] == sorted(
+        (one.raw for one in first), key=lambda raw: names.index(raw.name)
+    )
+
+
+@pytest.mark.parametrize("nothing", [[], {}, 3, [nacl(), 3], [None]])
+def test_what_is_no_structure_is_refused(nothing):
+    with pytest.raises(ValueError, match="expected pymatgen Structures, ASE Atoms, paths"):
+        judge(nothing, **QUICK)
+
+
+def test_structures_in_memory_are_not_a_source_of_score():
+    with pytest.raises(ValueError, match="source is of type list: expected a path"):
+        score([nacl()], **QUICK)
+
+
+def test_inputs_of_raw_cells_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="dft-inputs need relaxed crystals"):
+        judge(nacl(), dft_inputs=True, **QUICK)
+
+
+def fail(*arguments: object, **options: object) -> None:
+    raise OSError("worked out again")
+
+
+def test_a_run_remembers(tmp_path, monkeypatch):
+    """Other requirements rank again, another potential asks for energies; nothing else is done."""
+    write_text(nacl().to(fmt="cif"), tmp_path / "in" / "salt.cif")
+    write_text(rutile().to(fmt="cif"), tmp_path / "in" / "rutile.cif")
+    chgnet = {"potential": "chgnet", "second_opinion": None, "num_workers": 0}
+    first = score(tmp_path / "in", out=tmp_path / "first", **chgnet)
+    for name in ("relax", "release"):
+        monkeypatch.setattr(f"mattergen_lite.scoring.measuring.{name}", fail)
+    other = score(tmp_path / "first", out=tmp_path / "other", num_workers=0)
+    assert {one.stability.potential for one in other} == {"7net-l3i5"}
+    by_name = {one.raw.name: one for one in first}
+    for one in other:
+        before = by_name[one.raw.name]
+        assert one.relaxed_structure == before.relaxed_structure
+        assert one.stability.second_e_above_hull_raw == before.stability.e_above_hull_raw
+        assert one.stability.e_above_hull != before.stability.e_above_hull
+    monkeypatch.setattr("mattergen_lite.scoring.measuring.energy_per_atom", fail)
+    monkeypatch.setattr("mattergen_lite.scoring.score.validity", fail)
+    again = score(
+        tmp_path / "other",
+        out=tmp_path / "again",
+        require="metastable",
+        dft_inputs=True,
+        num_workers=0,
+    )
+    assert [one.stability for one in again] == [one.stability for one in other]
+    assert again.checks == ("metastable",)
+    assert (tmp_path / "again" / "dft" / "salt" / "relax" / "POSCAR").exists()
+    in_memory = judge(load(tmp_path / "first"), **chgnet)
+    assert [one.row() for one in in_memory] == [one.row() for one in first]
+    replaced = score(tmp_path / "in", out=tmp_path / "first", overwrite=True, **chgnet)
+    assert [one.row() for one in replaced] == [one.row() for one in first]
+
+
+def test_tab_completion_lists_the_public_names_without_torch():
+    assert {"judge", "load", "generate", "JudgeOptions", "Judgements"} <= {*dir(mattergen_lite)}
+    code = (
+        "import sys, mattergen_lite; dir(mattergen_lite); mattergen_lite.JudgeOptions;"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
