@@ -6,13 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
-from tqdm import tqdm
-
 from mattergen_lite.data.crystals import embedded_crystals
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.budget import Budget
 from mattergen_lite.options.judge import ShortlistOptions
 from mattergen_lite.processes import Pool
+from mattergen_lite.progress import ProgressBar
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.scoring.candidate import Candidate
@@ -145,7 +144,7 @@ class JudgingRun:
             passed = funnel(candidates, self.judge.checks)
             if budget is None or budget.is_met(passed.num_passed, perf_counter() - started):
                 break
-            tqdm.write(passed.text(), file=sys.stderr)
+            ProgressBar.write(passed.text(), file=sys.stderr)
         return candidates
 
     def deepen(self, candidates: Sequence[Candidate], journal: Journal) -> list[Candidate]:
