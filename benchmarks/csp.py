@@ -30,14 +30,14 @@ from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
-from mattergen_lite.options.request import DEFAULT_CHECKPOINT
+from mattergen_lite.options.request import DEFAULT_CHECKPOINT, Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import Constraints
 from mattergen_lite.sampling.generator import stable
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.scoring.metrics.prediction import displacements
 
-SETTINGS = ("checkpoint", "num_samples", "steps", "seed", "space_group")
+SETTINGS = ("checkpoint", "num_samples", "steps", "strength", "seed", "space_group")
 BINS = ((1, 4), (5, 8), (9, 12), (13, 16), (17, 20), (1, 20))
 
 EVERY_SIZE = DataConfig(max_orbits=1000)  # MP-20 has crystals of up to 20 atoms
@@ -65,7 +65,9 @@ def predict(
         model,
         range(choice.num_samples),
         seed=choice.seed,
-        options=SamplerOptions(steps=choice.steps, batch_size=choice.num_samples),
+        options=SamplerOptions(
+            steps=choice.steps, strength=choice.strength, batch_size=choice.num_samples
+        ),
         target=Target(
             drafting=Drafting(
                 constraints=Constraints(formula=symbols, formula_units=(1, 1)),
@@ -128,10 +130,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--num-materials", type=int, default=20)
     parser.add_argument("--num-samples", type=int, default=20, help="k, structures per material")
     parser.add_argument("--max-atoms", type=int, default=20)
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=SamplerOptions().steps)
+    parser.add_argument("--strength", type=float, default=SamplerOptions().strength)
     parser.add_argument("--seed", type=int, default=0, help="of materials and samples")
     parser.add_argument("--space-group", help="as in `generate`")
-    parser.add_argument("--stability-guidance", type=float, default=3.0)
+    parser.add_argument("--stability-guidance", type=float, default=Request().stability_guidance)
     parser.add_argument("--rows", type=Path, help="materials done, a line each; continued")
     parser.add_argument("--json", type=Path, help="also write the JSON line into this file")
     return parser.parse_args(arguments)
