@@ -1,22 +1,31 @@
 """Samples on the templates of known crystals."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.drafting.draft import Draft
 from mattergen_lite.drafting.library import Candidate, TemplateLibrary, template_library
 from mattergen_lite.drafting.space_groups import Symmetry
 from mattergen_lite.request.constraints import Constraints
-from mattergen_lite.shapes import Int
+from mattergen_lite.shapes import Float, Int
 
-NUM_COMPARED = 64  # templates between which the similarity of elements decides
+# Templates between which the similarity of elements decides, and of them if there are more, drawn
+# once for all samples; where elements go to single orbits each sample compares some of its own.
+NUM_COMPARED = 2000
+NUM_COMPARED_FREE = 64
 # Of the preference for templates whose elements resemble those wanted: mean over atoms of
-# 1 - cosine between descriptors. Known crystals of one structure type differ by about as much.
+# 1 - cosine between descriptors. Known crystals of one structure type differ by about 0.1. With all
+# of the composition given most samples take the nearest, which is the best guess.
 SIMILARITY_SCALE = 0.1
+NEAREST_SCALE = 0.02
+SHARE_OF_NEAREST = 0.8
 _TRIES = 300  # templates looked at before it is said that none has room for what is asked
 
 
@@ -73,7 +82,7 @@ class TemplateDrafting:
         )
 
     def draw(self, rng: torch.Generator) -> Draft:
-        """One draft: any template, or one of those whose elements resemble the wanted ones.
+        """Draw any template, or one of those whose elements resemble the wanted ones.
 
         Raises:
             ValueError: If none of the templates that were tried has room for what is wanted.
@@ -84,23 +93,43 @@ class TemplateDrafting:
             return self._draft(
                 Candidate(row=row, elements=elements, prescribed=True, dissimilarity=0.0)
             )
-        found: list[Candidate] = []
-        for row in self._draw_rows(_TRIES, rng):
-            candidate = self.library.place(int(row), self.constraints, self.prescribed, rng)
-            if candidate is not None:
-                found.append(candidate)
-            if len(found) == NUM_COMPARED:
-                break
+        if self.prescribed:
+            found, weights = self._compared
+        else:
+            rows = self._draw_rows(_TRIES, rng)
+            found = list(islice(self._placed(rows, rng), NUM_COMPARED_FREE))
+            weights = self._weights(found)
         if not found:
             raise ValueError(
-                f"space-group {self.text}: none of {_TRIES} known crystals that were tried has "
+                f"space-group {self.text}: none of the known crystals that were tried has "
                 "sites for the elements that are asked for; allow more numbers of atoms or space "
                 "groups, or say space-group none"
             )
-        atoms = self.library.num_atoms[[one.row for one in found]]
-        weights = np.exp([-one.dissimilarity / SIMILARITY_SCALE for one in found]) / atoms
-        chosen = torch.multinomial(torch.from_numpy(weights), 1, generator=rng)
-        return self._draft(found[int(chosen)])
+        return self._draft(found[int(torch.multinomial(weights, 1, generator=rng))])
+
+    @cached_property
+    def _compared(self) -> tuple[list[Candidate], Float[Tensor, "C"]]:
+        """Templates with the wanted elements on whole classes, the same for all samples."""
+        rng = torch.Generator().manual_seed(0)
+        found = list(self._placed(self._draw_rows(NUM_COMPARED, rng), rng))
+        return found, self._weights(found)
+
+    def _placed(self, rows: Int[np.ndarray, "R"], rng: torch.Generator) -> Iterator[Candidate]:
+        """Templates that the wanted elements fit on."""
+        for row in rows:
+            candidate = self.library.place(int(row), self.constraints, self.prescribed, rng)
+            if candidate is not None:
+                yield candidate
+
+    def _weights(self, found: Sequence[Candidate]) -> Float[Tensor, "C"]:
+        """Probabilities with which templates are drawn: softmax(-d / scale - ln N)."""
+        unlike = torch.tensor([one.dissimilarity for one in found], dtype=torch.float64)
+        atoms = torch.tensor([int(self.library.num_atoms[one.row]) for one in found])
+        like = (-unlike / SIMILARITY_SCALE - atoms.log()).softmax(0)
+        if not self.constraints.formula:
+            return like
+        nearest = (-unlike / NEAREST_SCALE - atoms.log()).softmax(0)
+        return SHARE_OF_NEAREST * nearest + (1 - SHARE_OF_NEAREST) * like
 
     def _draw_rows(self, count: int, rng: torch.Generator) -> Int[np.ndarray, "K"]:
         """Rows at random, each at most once if there are fewer than `count`."""
