@@ -28,7 +28,7 @@ from measuring import report
 from torch import Tensor
 
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.crystal import CrystalBatch, masked_mean
+from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.data.canonical import write_table
 from mattergen_lite.data.dataset import element_sets
 from mattergen_lite.data.labels import read_labelled
@@ -64,13 +64,19 @@ def composition_features(crystals: CrystalBatch) -> Tensor:
     mask = crystals.mask.unsqueeze(-1)
     masses = atomic_masses()[crystals.atomic_numbers].unsqueeze(-1) / 100
     atoms = torch.cat([element_descriptors()[crystals.atomic_numbers], masses], dim=-1)
-    mean = masked_mean(atoms, crystals.mask)
-    spread = masked_mean((atoms - mean.unsqueeze(1)) ** 2, crystals.mask).sqrt()
+    mean = mean_over_atoms(atoms, crystals)
+    spread = mean_over_atoms((atoms - mean.unsqueeze(1)) ** 2, crystals).sqrt()
     least = atoms.masked_fill(~mask, math.inf).amin(1)
     greatest = atoms.masked_fill(~mask, -math.inf).amax(1)
     one_hot = torch.nn.functional.one_hot(crystals.atomic_numbers, 101).float()
-    fractions = masked_mean(one_hot, crystals.mask)
+    fractions = mean_over_atoms(one_hot, crystals)
     return torch.cat([fractions, mean, spread, least, greatest], dim=-1)
+
+
+def mean_over_atoms(values: torch.Tensor, crystals: CrystalBatch) -> torch.Tensor:
+    """Mean over the real atoms of each crystal."""
+    mask = crystals.mask.unsqueeze(-1)
+    return (values * mask).sum(1) / mask.sum(1)
 
 
 @dataclass(frozen=True)

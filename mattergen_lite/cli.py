@@ -26,7 +26,7 @@ INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
 TRACEBACK = "MATTERGEN_LITE_TRACEBACK"  # variable that asks for the whole of an unexpected error
 
 
-def checked_words(annotation: object, tokens: Sequence[Token]) -> object:
+def _checked_words(annotation: object, tokens: Sequence[Token]) -> object:
     """Convert the words of an option, refusing those whose meaning conversion would change."""
     for token in tokens:
         check_word(token.value, annotation)
@@ -61,7 +61,7 @@ def _word_checked(annotation: object) -> object:
     """The type of an option, its words checked before they are converted; flags have no words."""
     if annotation is bool:
         return annotation
-    return Annotated[annotation, Parameter(converter=checked_words)]
+    return Annotated[annotation, Parameter(converter=_checked_words)]
 
 
 def _app(name: str, help: str) -> App:

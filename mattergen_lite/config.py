@@ -284,7 +284,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
             text = file.read(MAX_YAML + 1)
         if len(text) > MAX_YAML:
             raise ValueError(f"more than {MAX_YAML} characters")
-        tree = parse_yaml(text)
+        tree = _parse_yaml(text)
     except (OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError
         raise ValueError(
             f"cannot read configuration {path}: {str(error).splitlines()[0]}"
@@ -303,7 +303,7 @@ class _PlainLoader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def parse_yaml(text: str) -> object:
+def _parse_yaml(text: str) -> object:
     """Plain data from YAML.
 
     Raises:
@@ -341,7 +341,7 @@ def _override_tree(override: str) -> dict[str, Any]:
             f"override {override!r} is not of the form key=value, such as trainer.devices=2"
         )
     try:
-        value: Any = parse_yaml(text)
+        value: Any = _parse_yaml(text)
     except ValueError as error:
         raise ValueError(f"override {override[:MAX_SHOWN]!r}: {error}") from None
     for key in reversed(path.split(".")):

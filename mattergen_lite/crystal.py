@@ -115,18 +115,3 @@ def node_mask(num_atoms: Int[Tensor, "B"], width: int | None = None) -> Bool[Ten
     """Mask with the first `num_atoms` slots of each crystal set; `width` as the largest."""
     width = int(num_atoms.max()) if width is None else width
     return torch.arange(width, device=num_atoms.device) < num_atoms.unsqueeze(-1)
-
-
-def masked_mean(
-    values: Float[Tensor, "B N *F"], mask: Bool[Tensor, "B N"]
-) -> Float[Tensor, "B *F"]:
-    """Mean over the real atoms of each crystal."""
-    weights = mask.reshape(*mask.shape, *[1] * (values.dim() - 2)).to(values.dtype)
-    return (values * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
-
-
-def remove_mean(
-    values: Float[Tensor, "B N F"], mask: Bool[Tensor, "B N"]
-) -> Float[Tensor, "B N F"]:
-    """Subtract each crystal's mean over real atoms; padding stays zero."""
-    return (values - masked_mean(values, mask).unsqueeze(1)) * mask.unsqueeze(-1)

@@ -22,7 +22,7 @@ _SUBSHELL_CAPACITY = {"s": 2, "p": 6, "d": 10, "f": 14}
 
 
 @cache
-def element_rows() -> tuple[dict[str, str], ...]:
+def _element_rows() -> tuple[dict[str, str], ...]:
     """One row per element, Z = 1..100; group 19 is the f block, s to f count valence electrons."""
     text = (files("mattergen_lite") / "assets" / "elements.csv").read_text()
     return tuple(csv.DictReader(text.splitlines()))
@@ -31,12 +31,12 @@ def element_rows() -> tuple[dict[str, str], ...]:
 @cache
 def symbols() -> tuple[str, ...]:
     """Chemical symbols indexed by atomic number; index 0 is the padding `X`."""
-    return ("X", *(row["symbol"] for row in element_rows()))
+    return ("X", *(row["symbol"] for row in _element_rows()))
 
 
 def periodic_table_position(atomic_number: int) -> tuple[int, int]:
     """Line and column from 0 in the table of 18 columns; the f block is lines 7 and 8."""
-    row = element_rows()[atomic_number - 1]
+    row = _element_rows()[atomic_number - 1]
     period, group = int(row["period"]), int(row["group"])
     if group <= 18:
         return period - 1, group - 1
@@ -108,7 +108,7 @@ def element_groups() -> dict[str, frozenset[str]]:
     """
 
     def group(belongs: Callable[[dict[str, str]], bool]) -> frozenset[str]:
-        return frozenset(row["symbol"] for row in element_rows() if belongs(row))
+        return frozenset(row["symbol"] for row in _element_rows() if belongs(row))
 
     return {
         "toxic": group(lambda row: row["toxic"] == "1"),
@@ -141,7 +141,7 @@ class ElementGroups:
 
 def crustal_abundance(symbol: str) -> float | None:
     """Parts per million of the Earth's crust, by mass; None if the element is not found there."""
-    text = element_rows()[atomic_number(symbol) - 1]["crustal_abundance"]
+    text = _element_rows()[atomic_number(symbol) - 1]["crustal_abundance"]
     return float(text) if text else None
 
 
@@ -167,12 +167,12 @@ def parse_elements(text: str) -> frozenset[str]:
 @cache
 def atomic_masses() -> Float[Tensor, "101"]:
     """Atomic masses in g/mol indexed by atomic number; 0 for padding."""
-    return torch.tensor([0.0, *(float(row["atomic_mass"]) for row in element_rows())])
+    return torch.tensor([0.0, *(float(row["atomic_mass"]) for row in _element_rows())])
 
 
 def _raw_descriptor() -> list[Float[Tensor, "100 F"]]:
     """Four groups of columns: period, group and block (one-hot), valence occupancies."""
-    rows = element_rows()
+    rows = _element_rows()
     column = {key: [row[key] for row in rows] for key in ("period", "group", "block")}
     one_hots = [
         torch.tensor([[float(value == level) for level in sorted(set(values))] for value in values])
@@ -212,4 +212,4 @@ def herfindahl_indices() -> Float[Tensor, "101"]:
     The concentration of supply over countries (Gaultois et al. 2013, Chem. Mater. 25, 2911).
     Elements without a market figure count as fully concentrated, hydrogen like oxygen.
     """
-    return torch.tensor([0.0, *(float(row["hhi_production"]) for row in element_rows())])
+    return torch.tensor([0.0, *(float(row["hhi_production"]) for row in _element_rows())])

@@ -31,7 +31,7 @@ def claimed(folder: Path) -> Iterator[None]:
         ValueError: If it cannot be made or written, is full, or another run holds it.
     """
     with _held(folder, LOCK):
-        remove_partial(folder)
+        _remove_partial(folder)
         yield
 
 
@@ -127,7 +127,7 @@ def _shown(path: Path) -> str:
     return text if len(text) < 300 else f"{text[:100]}... ({len(text)} characters)"
 
 
-def remove_partial(folder: Path) -> None:
+def _remove_partial(folder: Path) -> None:
     """Remove what killed runs have left half written, in a folder and those in it."""
     for pattern in (f".*{PARTIAL}", f"*/.*{PARTIAL}"):
         for path in folder.glob(pattern):

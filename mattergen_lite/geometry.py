@@ -12,7 +12,6 @@ from torch import Tensor
 from mattergen_lite.shapes import Float
 
 # The 27 lattice translations around and including the home cell, as rows of integers.
-NEIGHBOUR_CELLS = torch.cartesian_prod(*[torch.arange(-1.0, 2.0)] * 3)
 
 
 def wrap(frac_coords: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
@@ -26,44 +25,6 @@ def wrap(frac_coords: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
 def wrap_difference(difference: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
     """Shortest signed difference on the unit circle, component by component, in [-0.5, 0.5]."""
     return difference - torch.round(difference)
-
-
-def minimum_image_distance(
-    frac_difference: Float[Tensor, "*P 3"], lattice: Float[Tensor, "*#P 3 3"]
-) -> Float[Tensor, "*P"]:
-    """Distance in Å to the nearest periodic image, over the 27 neighbour cells.
-
-    Exact for Niggli-reduced cells; for very skewed cells reduce first.
-    """
-    images = wrap_difference(frac_difference).unsqueeze(-2) + NEIGHBOUR_CELLS.to(frac_difference)
-    return torch.linalg.vector_norm(images @ lattice, dim=-1).amin(dim=-1)
-
-
-def lattice_from_parameters(
-    lengths: Float[Tensor, "*B 3"], angles: Float[Tensor, "*B 3"]
-) -> Float[Tensor, "*B 3 3"]:
-    """Row lattice matrix (lower triangular, right-handed) from a, b, c in Å and angles in degrees.
-
-    Raises:
-        ValueError: If the three angles cannot close a cell of positive volume.
-    """
-    cos = torch.cos(torch.deg2rad(angles))
-    gram = torch.diag_embed(lengths**2)
-    for i, j, angle in ((1, 2, 0), (0, 2, 1), (0, 1, 2)):
-        gram[..., i, j] = gram[..., j, i] = lengths[..., i] * lengths[..., j] * cos[..., angle]
-    return cholesky_lattice(gram)
-
-
-def lattice_parameters(
-    lattice: Float[Tensor, "*B 3 3"],
-) -> tuple[Float[Tensor, "*B 3"], Float[Tensor, "*B 3"]]:
-    """Lengths a, b, c in Å and angles alpha, beta, gamma in degrees."""
-    lengths = torch.linalg.vector_norm(lattice, dim=-1)
-    unit = lattice / lengths.unsqueeze(-1)
-    cos = torch.stack(
-        [(unit[..., i, :] * unit[..., j, :]).sum(-1) for i, j in ((1, 2), (0, 2), (0, 1))], -1
-    )
-    return lengths, torch.rad2deg(torch.arccos(cos.clamp(-1.0, 1.0)))
 
 
 def cholesky_lattice(gram: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 3 3"]:
@@ -86,32 +47,6 @@ def canonical_orientation(lattice: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B
 def cell_volume(lattice: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B"]:
     """Unsigned cell volume in Å³."""
     return torch.linalg.det(lattice).abs()
-
-
-def shape_from_lattice(lattice: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 6"]:
-    """Six rotation-free numbers of a cell: three log lengths and three shear ratios.
-
-    With the lower-triangular factor `L` of the Gram matrix they are ln L11, ln L22, ln L33 and
-    L21/L11, L31/L11, L32/L22. In a Niggli-reduced cell the ratios stay within about [-1/2, 1/2]
-    and take the same few values for every crystal of one Bravais type, whatever its size.
-    """
-    factor = canonical_orientation(lattice)
-    diagonal = torch.diagonal(factor, dim1=-2, dim2=-1)
-    shear = torch.stack([factor[..., 1, 0], factor[..., 2, 0], factor[..., 2, 1]], dim=-1)
-    return torch.cat([diagonal.log(), shear / diagonal[..., [0, 0, 1]]], dim=-1)
-
-
-def lattice_from_shape(shape: Float[Tensor, "*B 6"]) -> Float[Tensor, "*B 3 3"]:
-    """Inverse of `shape_from_lattice`: the lower-triangular row lattice in Å."""
-    diagonal = shape[..., :3].exp()
-    shear = shape[..., 3:] * diagonal[..., [0, 0, 1]]
-    zero = torch.zeros_like(shear[..., 0])
-    rows = [
-        [diagonal[..., 0], zero, zero],
-        [shear[..., 0], diagonal[..., 1], zero],
-        [shear[..., 1], shear[..., 2], diagonal[..., 2]],
-    ]
-    return torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
 
 
 def wrapped_normal_displacement(

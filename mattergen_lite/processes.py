@@ -147,7 +147,7 @@ class _Worker:
             self.process.communicate()
 
 
-def module_path() -> list[str]:
+def _module_path() -> list[str]:
     """Where workers import from: where this process does, but for the current folder.
 
     The folder of this package stays, even if it is the current one.
@@ -161,7 +161,7 @@ def module_path() -> list[str]:
 
 def _start_process(preload: str | None) -> subprocess.Popen:
     """A fresh interpreter that serves; an interrupt from the keyboard is the caller's affair."""
-    path = os.pathsep.join(module_path())
+    path = os.pathsep.join(_module_path())
     environment = {**os.environ, **_ONE_THREAD, **_QUIET, "PYTHONPATH": path}
     command = [sys.executable, "-P", "-c", _SERVE, *([preload] if preload else [])]
     pipe = subprocess.PIPE

@@ -9,8 +9,6 @@ from hypothesis.extra.numpy import arrays
 from mattergen_lite import geometry
 
 floats = st.floats(-1e6, 1e6, width=32)
-triclinic_lengths = st.tuples(*[st.floats(2.0, 12.0)] * 3)
-triclinic_angles = st.tuples(*[st.floats(65.0, 115.0)] * 3)
 
 
 settings.register_profile("tests", deadline=None, max_examples=50)
@@ -31,45 +29,6 @@ def test_wrap_of_tiny_negatives_is_not_one():
 def test_wrapped_difference_is_the_short_way(values):
     short = geometry.wrap_difference(torch.from_numpy(values.copy()))
     assert (short.abs() <= 0.5).all()
-
-
-@given(triclinic_lengths, triclinic_angles)
-def test_lattice_parameters_round_trip(lengths, angles):
-    lengths, angles = torch.tensor(lengths).double(), torch.tensor(angles).double()
-    lattice = geometry.lattice_from_parameters(lengths, angles)
-    assert torch.linalg.det(lattice) > 0
-    found_lengths, found_angles = geometry.lattice_parameters(lattice)
-    torch.testing.assert_close(found_lengths, lengths)
-    torch.testing.assert_close(found_angles, angles)
-
-
-@given(triclinic_lengths, triclinic_angles, st.integers(0, 2**31))
-def test_shape_numbers_ignore_rotation_and_round_trip(lengths, angles, seed):
-    lattice = geometry.lattice_from_parameters(
-        torch.tensor(lengths).double(), torch.tensor(angles).double()
-    )
-    rng = torch.Generator().manual_seed(seed)
-    rotation, _ = torch.linalg.qr(torch.randn(3, 3, generator=rng, dtype=torch.float64))
-    shape = geometry.shape_from_lattice(lattice)
-    torch.testing.assert_close(geometry.shape_from_lattice(lattice @ rotation), shape)
-    torch.testing.assert_close(geometry.lattice_from_shape(shape), lattice)
-
-
-def test_impossible_angles_are_refused():
-    with pytest.raises(ValueError, match="singular"):
-        geometry.lattice_from_parameters(torch.full((3,), 5.0), torch.tensor([10.0, 10.0, 170.0]))
-
-
-def test_minimum_image_distance_matches_pymatgen_on_a_triclinic_cell():
-    from pymatgen.core import Lattice
-
-    lattice = Lattice.from_parameters(4.0, 5.1, 6.3, 82, 97, 75)
-    a, b = [0.05, 0.9, 0.5], [0.95, 0.1, 0.45]
-    expected = lattice.get_all_distances([a], [b])[0, 0]
-    found = geometry.minimum_image_distance(
-        torch.tensor(a) - torch.tensor(b), torch.tensor(lattice.matrix.copy()).float()
-    )
-    assert found.item() == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("sigma", [0.02, 0.1, 0.3, 1.0, 2.0])

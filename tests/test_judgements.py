@@ -8,8 +8,9 @@ from crystals import nacl, quartz, rutile
 from pymatgen.core import Lattice, Structure
 
 import mattergen_lite
-from mattergen_lite import JudgeOptions, judge, load, score
+from mattergen_lite import judge, load, score
 from mattergen_lite.io.write import write_text
+from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.runs.view import svg
 
 QUICK = {"relax": False, "num_workers": 0}

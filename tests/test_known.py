@@ -4,13 +4,14 @@ import pytest
 import spglib
 from pymatgen.core import Structure
 
-from mattergen_lite import data_elements, data_show
 from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.elements import element_groups, parse_elements, parse_system
 from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.symmetry.space_groups import space_group_number
+from mattergen_lite.verbs.data_elements import data_elements
+from mattergen_lite.verbs.data_show import data_show
 
 
 @pytest.mark.parametrize(

@@ -60,11 +60,11 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
     provenance = {"verb": "campaign", "campaign": counts}
     judged = run.finish(candidates, provenance, journal, checks=tuple(stands.funnel.left))
     write_json(counts, out / "campaign.json")
-    write_quarantine(run_dir, out / "quarantine.csv")
+    _write_quarantine(run_dir, out / "quarantine.csv")
     return judged
 
 
-def write_quarantine(run_dir: Path, path: Path) -> None:
+def _write_quarantine(run_dir: Path, path: Path) -> None:
     """One row a crystal that has no judgement, or no relaxed one, with the reason."""
     rows = ([row[name] for name in QUARANTINE] for row in _given_up(run_dir))
     write_csv(path, QUARANTINE, rows)

@@ -56,7 +56,7 @@ def check_judge(config: CampaignConfig) -> None:
 
 
 @lru_cache(maxsize=1)
-def workshop(
+def _workshop(
     generate: GenerateConfig | None, judge: JudgeOptions, cores: int, device: str
 ) -> Workshop:
     """Load what a campaign needs; once a worker."""
@@ -92,7 +92,7 @@ def work(config: CampaignConfig, unit: Unit, device: str) -> Receipt:
     started, watch = time.time(), Stopwatch()
     with watch.stage("loading"):
         asked = None if config.source else config.generate
-        shop = workshop(asked, config.judge, config.workers.cores, device)
+        shop = _workshop(asked, config.judge, config.workers.cores, device)
     with watch.stage("structures"):
         records = _records(shop, config, unit)
     journal = Journal(shop.pool, config.run_dir / UNFINISHED / f"{unit.key}.jsonl", progress=False)
@@ -140,7 +140,7 @@ def _receipt(
     """What to say about a judged unit."""
     counts = funnel(candidates, shop.judge.checks)
     quarantined: dict[str, int] = {}
-    for reason in filter(None, map(why_given_up, candidates)):
+    for reason in filter(None, map(_why_given_up, candidates)):
         quarantined[reason] = quarantined.get(reason, 0) + 1
     return Receipt(
         key=unit.key,
@@ -161,7 +161,7 @@ def _receipt(
     )
 
 
-def why_given_up(candidate: Candidate) -> str | None:
+def _why_given_up(candidate: Candidate) -> str | None:
     """Why a crystal has no judgement, or no relaxed one; None if it has."""
     if candidate.raw.error is not None:
         return candidate.raw.error

@@ -99,7 +99,7 @@ def connection(
         return partial(_to_scheduler, scheduler)
     if cluster is not None:
         asked = ClusterConfig.parse(read_yaml(cluster))
-        require_batch_system(asked.kind)
+        _require_batch_system(asked.kind)
         return partial(_to_cluster, partial(batch_system, asked, shared))
     return partial(_to_cluster, partial(this_machine, config))
 
@@ -122,7 +122,7 @@ def _check_address(address: str) -> None:
         )
 
 
-def require_batch_system(kind: str) -> None:
+def _require_batch_system(kind: str) -> None:
     """Raise a one-line ValueError if jobs cannot be submitted from here."""
     command = SUBMIT[kind]
     if command is not None and shutil.which(command) is None:
@@ -154,7 +154,7 @@ def this_machine(config: WorkersConfig) -> "Cluster":
 
     num_gpus = torch.cuda.device_count() if config.device in ("auto", "cuda") else 0
     number = config.count or num_gpus or max(1, available_cores() // config.cores)
-    security = temporary_keys()
+    security = _temporary_keys()
     protected = {"protocol": "tls://", "security": security}
     workers = {
         index: {
@@ -174,7 +174,7 @@ def this_machine(config: WorkersConfig) -> "Cluster":
         )
 
 
-def temporary_keys() -> "Security":
+def _temporary_keys() -> "Security":
     """Keys for this campaign only; others on this machine reach its loopback addresses too.
 
     Raises:
@@ -255,7 +255,7 @@ def _unstarted(config: ClusterConfig, shared: Path) -> "Cluster":
     }
     import dask
 
-    options = protected_options(config, shared)
+    options = _protected_options(config, shared)
     pages = {} if options["scheduler_options"]["dashboard"] else NO_PAGES
     try:
         with dask.config.set(pages):
@@ -264,7 +264,7 @@ def _unstarted(config: ClusterConfig, shared: Path) -> "Cluster":
         raise ValueError(f"{config.kind} options: {error}") from None
 
 
-def protected_options(config: ClusterConfig, shared: Path) -> dict[str, object]:
+def _protected_options(config: ClusterConfig, shared: Path) -> dict[str, object]:
     """The options, with keys, without a dashboard, unless they say otherwise.
 
     Whoever reaches a scheduler may run anything, so it talks to those with the keys only. Jobs
@@ -280,7 +280,7 @@ def protected_options(config: ClusterConfig, shared: Path) -> dict[str, object]:
     if config.kind != "local":  # whose script is a single command
         prologue = [f"export {SAFE_PATH}=1", *prologue]
     if "security" not in given and "protocol" not in given:
-        given["security"] = temporary_keys()
+        given["security"] = _temporary_keys()
         given.setdefault("shared_temp_directory", str(shared.absolute()))
     return given | {
         "scheduler_options": scheduler,

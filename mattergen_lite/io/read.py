@@ -14,7 +14,7 @@ from functools import partial
 from io import TextIOWrapper
 from itertools import chain, count, islice
 from pathlib import Path, PurePath
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -32,9 +32,6 @@ from mattergen_lite.io.records import (
     row_name,
     shown_name,
 )
-
-if TYPE_CHECKING:
-    pass
 
 ACCEPTED = (
     "expected a folder or zip of CIF, POSCAR/.vasp or (ext)xyz files, one such file, a csv or "

@@ -83,7 +83,7 @@ def fetch(
             f"provider {provider!r}: expected {MATERIALS_PROJECT} or the http(s) address of an "
             "OPTIMADE provider, see https://www.optimade.org/providers-dashboard"
         )
-    return write_records(iter(ProgressBar(found, unit="crystal")), out)
+    return _write_records(iter(ProgressBar(found, unit="crystal")), out)
 
 
 def system_filter(chemical_system: str | None) -> str:
@@ -106,7 +106,7 @@ def _and(*filters: str) -> str:
     return given[0] if len(given) == 1 else " AND ".join(f"({one})" for one in given)
 
 
-def write_records(records: Iterable[StructureRecord], out: Path) -> Exchanged:
+def _write_records(records: Iterable[StructureRecord], out: Path) -> Exchanged:
     """Write records as a crystal table, unreadable ones with their reasons as a csv beside it.
 
     Raises:

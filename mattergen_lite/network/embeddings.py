@@ -17,7 +17,7 @@ NUM_FREQUENCIES = 16
 _LARGEST = 6.0  # standard deviations
 
 
-def fourier_features(
+def _fourier_features(
     value: Float[Tensor, "*B"], num_frequencies: int = NUM_FREQUENCIES
 ) -> Float[Tensor, "*B F"]:
     """The value itself with its sines and cosines at geometrically spaced frequencies 1/4 to 16."""
@@ -40,7 +40,7 @@ class SiteEmbedding(nn.Module):
     def forward(self, templates: Templates) -> Float[Tensor, "B O D"]:
         """Embedding of every orbit."""
         directions = (templates.dual @ templates.basis).flatten(2)
-        size = fourier_features(templates.multiplicity.clamp(min=1).log() / 2)
+        size = _fourier_features(templates.multiplicity.clamp(min=1).log() / 2)
         return self.project(torch.cat([templates.rotation_types, directions, size], dim=-1))
 
 
@@ -68,9 +68,9 @@ class GlobalEmbedding(nn.Module):
     ) -> Float[Tensor, "B D"]:
         """Sum of the parts, mixed. Without conditions no property contributes."""
         total = (
-            self.noise_level(fourier_features(noise_level))
-            + self.size(fourier_features(templates.num_atoms.log()))
-            + self.num_orbits(fourier_features(templates.mask.sum(-1).log()))
+            self.noise_level(_fourier_features(noise_level))
+            + self.size(_fourier_features(templates.num_atoms.log()))
+            + self.num_orbits(_fourier_features(templates.mask.sum(-1).log()))
             + self.cell(cell)
             + self.space_group(templates.space_group)
             + self.crystal_system(crystal_system(templates.space_group))
@@ -109,7 +109,7 @@ class PropertyEmbedding(nn.Module):
             case "real":
                 # Bounded: an outlier must not leave what the network saw most of.
                 standard = self.definition.normalise(value).clamp(-_LARGEST, _LARGEST)
-                return fourier_features(standard)
+                return _fourier_features(standard)
             case "category":
                 return nn.functional.one_hot(
                     value.long(), self.definition.num_categories + 1

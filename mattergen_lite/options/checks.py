@@ -80,9 +80,9 @@ def check(name: str, value: object, annotation: object) -> None:
     if annotation is Path and not isinstance(value, Path | str):
         raise ValueError(f"{name} is of type {type(value).__name__}: expected a path")
     if isinstance(value, str):
-        check_text(name, value)
+        _check_text(name, value)
     elif isinstance(value, Path):
-        check_text(name, str(value))
+        _check_text(name, str(value))
     elif isinstance(value, int | float) and not isinstance(value, bool):
         _check_number(name, value, annotation)
     elif isinstance(value, Sequence):
@@ -90,7 +90,7 @@ def check(name: str, value: object, annotation: object) -> None:
             check(name, part, annotation)
 
 
-def check_text(name: str, text: str) -> None:
+def _check_text(name: str, text: str) -> None:
     """Refuse a text that is empty, as that of a shell variable that is not set, or is no text.
 
     Raises:

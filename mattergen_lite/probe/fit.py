@@ -78,10 +78,10 @@ def fit(
     levels, errors = [], []
     bar = partial(ProgressBar, desc="noise levels", unit="level")
     for sigma in bar(SIGMAS):
-        features = noisy_features(model, labels.crystals, sigma, num_draws, rng)
+        features = _noisy_features(model, labels.crystals, sigma, num_draws, rng)
         repeated = values.repeat(num_draws)
         predicted = held_out_predictions(features, repeated, groups)
-        errors.append(level_error(sigma, repeated, predicted, Property(**prop.model_dump())))
+        errors.append(_level_error(sigma, repeated, predicted, Property(**prop.model_dump())))
         levels.append(ridge(features, repeated, best_penalty(features, repeated, groups)))
     _refuse_the_useless(prop.name, errors[0], len(values))
     weights, biases = zip(*levels, strict=True)
@@ -108,7 +108,7 @@ def standardised(prop: PropertyConfig, values: Float[Tensor, "M"]) -> PropertyCo
     return prop.model_copy(update={name: value.item() for name, value in figures.items()})
 
 
-def noisy_features(
+def _noisy_features(
     model: CrystalDiffusion,
     crystals: OrbitDataset,
     sigma: float,
@@ -133,7 +133,7 @@ def noisy_features(
     return torch.cat(draws)
 
 
-def level_error(
+def _level_error(
     sigma: float, values: Float[Tensor, "M"], predicted: Float[Tensor, "M"], prop: Property
 ) -> LevelError:
     """Errors of held-out predictions; arguments standardised, results as `LevelError` says."""

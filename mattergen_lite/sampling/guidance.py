@@ -89,7 +89,7 @@ def guided_displacement(
         steering: What bends the displacement beside guidance.
     """
     templates = batch.crystals.templates
-    known = known_parts(model, batch)
+    known = _known_parts(model, batch)
 
     def displacement(x: State, sigma: float) -> State:
         level = x.cell.new_full((len(x.cell),), sigma)
@@ -104,7 +104,7 @@ def guided_displacement(
     return displacement
 
 
-def known_parts(model: CrystalDiffusion, batch: DraftBatch) -> Known | None:
+def _known_parts(model: CrystalDiffusion, batch: DraftBatch) -> Known | None:
     """Which positions and cells the drafts fix; None if they fix nothing."""
     if not (batch.known.any() or batch.fixed_cell.any()):
         return None

@@ -12,7 +12,7 @@ Displacement = Callable[[State, float], State]  # (noisy crystals, sigma) -> den
 NoiseSource = Callable[[], State]
 
 
-def short_way(a: State, b: State) -> State:
+def _short_way(a: State, b: State) -> State:
     """a - b, the short way round for coordinates."""
     return State(
         types=a.types - b.types,
@@ -75,7 +75,7 @@ def solve_multistep(
         moved = x.shifted(step, 1 - decay)
         if last_denoised is not None:
             moved = moved.shifted(
-                short_way(denoised, last_denoised), 0.5 * (1 - decay) * h / last_h
+                _short_way(denoised, last_denoised), 0.5 * (1 - decay) * h / last_h
             )
         x = moved.shifted(noise(), sigma_next * (1 - np.exp(-2 * eta * h)) ** 0.5)
         last_denoised, last_h = denoised, h

@@ -86,7 +86,7 @@ def in_domain(name: str, structure: Structure) -> bool:
     return name != "band_gap" or not all(is_metal(e.symbol) for e in structure.composition.elements)
 
 
-def mean_herfindahl_index(structure: Structure) -> float:
+def _mean_herfindahl_index(structure: Structure) -> float:
     """Herfindahl-Hirschman index of production, 0..10,000, averaged over mass.
 
     Every element counts, those without a market as fully concentrated, as in the training data.
@@ -111,7 +111,7 @@ def measure(
     return {
         "density": float(structure.density),  # g/cm³
         "volume_per_atom": structure.volume / len(structure),  # Å³
-        "hhi": mean_herfindahl_index(structure),
+        "hhi": _mean_herfindahl_index(structure),
         "space_group": number,
         "crystal_system": crystal_system(number),
         "chemical_system": structure.chemical_system,

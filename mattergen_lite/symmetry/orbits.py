@@ -158,7 +158,7 @@ def orbits_in_setting(
         setting, np.asarray(atomic_numbers), frac_coords, lattice, tolerance
     )
     lattice = symmetrise_lattice(lattice, group)
-    coords, images = symmetrise_coords(coords, numbers, lattice, group, tolerance)
+    coords, images = _symmetrise_coords(coords, numbers, lattice, group, tolerance)
     first = images.min(axis=0)
     representatives = [
         _canonical_representative(np.flatnonzero(first == atom).tolist(), images, coords, group)
@@ -217,7 +217,7 @@ def symmetrise_lattice(
     return np.linalg.cholesky(mean)
 
 
-def symmetrise_coords(
+def _symmetrise_coords(
     coords: Float[np.ndarray, "N 3"],
     numbers: Int[np.ndarray, "N"],
     lattice: Float[np.ndarray, "3 3"],
@@ -254,7 +254,7 @@ def _canonical_representative(
     The one with the smallest free directions (so x,x,z rather than x,-x,z), then coordinates.
     """
     directions = {
-        atom: free_directions(group.rotations[images[:, atom] == atom]).ravel().tolist()
+        atom: _free_directions(group.rotations[images[:, atom] == atom]).ravel().tolist()
         for atom in atoms
     }
     place = {atom: (np.rint(coords[atom] * 1e4) % 1e4).tolist() for atom in atoms}
@@ -267,7 +267,7 @@ def _one_operation_each(images: np.ndarray) -> np.ndarray:
     return np.sort(first)
 
 
-def free_directions(stabiliser: Int[np.ndarray, "S 3 3"]) -> Int[np.ndarray, "K 3"]:
+def _free_directions(stabiliser: Int[np.ndarray, "S 3 3"]) -> Int[np.ndarray, "K 3"]:
     """Shortest whole-number basis of the directions in which a site may move.
 
     The mean of the rotations that leave a site where it is projects onto those directions. A basis
@@ -292,7 +292,7 @@ def _integer_basis(projection: bytes) -> np.ndarray:
     return np.array(basis, dtype=int).reshape(-1, 3)
 
 
-def rotation_type(rotation: Int[np.ndarray, "3 3"]) -> int:
+def _rotation_type(rotation: Int[np.ndarray, "3 3"]) -> int:
     """Kind of a rotation: 0..4 for 1, 2, 3, 4, 6 and 5..9 for -1, m, -3, -4, -6."""
     determinant = int(np.rint(np.linalg.det(rotation)))
     # Trace of the proper part: 3, -1, 0, 1, 2 for rotations of order 1, 2, 3, 4, 6.
@@ -303,7 +303,7 @@ def rotation_type(rotation: Int[np.ndarray, "3 3"]) -> int:
 @cache
 def rotation_types(number: int) -> Int[np.ndarray, "G"]:
     """Kind of every operation of a space group."""
-    return np.array([rotation_type(one) for one in space_group(number).rotations])
+    return np.array([_rotation_type(one) for one in space_group(number).rotations])
 
 
 def site_symmetry(
@@ -321,7 +321,7 @@ def site_symmetry(
     fixed = np.abs(apart - np.rint(apart)).max(axis=-1).T < _SAME_POSITION  # [O, G]
     basis = np.zeros((len(frac_coords), 3, 3), np.int8)
     for row, stabiliser in zip(basis, fixed, strict=True):
-        directions = free_directions(group.rotations[stabiliser])
+        directions = _free_directions(group.rotations[stabiliser])
         row[: len(directions)] = directions
     kinds = np.eye(NUM_ROTATION_TYPES, dtype=int)[rotation_types(number)]
     return basis, fixed.astype(int) @ kinds

@@ -39,7 +39,7 @@ def export(trainer: pl.Trainer, module: TrainingModule, config: RunConfig, secon
         module.load_state_dict(torch.load(averaged, weights_only=True)["state_dict"])
     module.model.save(folder)
     (folder / "model_card.md").write_text(model_card(trainer, config, seconds))
-    plot_curves(config.run_dir)
+    _plot_curves(config.run_dir)
 
 
 def model_card(trainer: pl.Trainer, config: RunConfig, seconds: float) -> str:
@@ -76,7 +76,7 @@ def read_metrics(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: sorted(values.items()) for name, values in series.items()}
 
 
-def plot_curves(run_dir: Path) -> None:
+def _plot_curves(run_dir: Path) -> None:
     """Draw training and validation losses of a run into `curves.png`."""
     try:
         from matplotlib.figure import Figure

@@ -121,12 +121,12 @@ def finetune(
     )
     _check_enough(train_rows, val_rows, crystals.prop.name)
     config = run_config(base, crystals.prop, run_dir, options)
-    pool = base_rows(seen, "train", model.config, crystals.prop.name)
-    table = training_table(train_rows, val_rows, pool, config.model.properties, options)
+    pool = _base_rows(seen, "train", model.config, crystals.prop.name)
+    table = _training_table(train_rows, val_rows, pool, config.model.properties, options)
     write_table(table, run_dir / TABLE)
     folder = train(config)
     num_small = small.labelled("train", "val").num_rows
-    checks = base_rows(seen, "val", model.config, crystals.prop.name)
+    checks = _base_rows(seen, "val", model.config, crystals.prop.name)
     checks = checks.slice(0, REPORT_CRYSTALS)
     device = pick_device(options.device)
     model, tuned = model.to(device), CrystalDiffusion.load(folder, device)
@@ -139,11 +139,11 @@ def finetune(
         num_too_large=crystals.labelled("train", "val").num_rows - num_small,
         num_strange=num_small - len(train_rows) - len(val_rows),
         num_unusable=crystals.num_left_out,
-        base=mean_loss(model, held_out),
-        hidden=mean_loss(tuned, held_out),
-        shown=mean_loss(tuned, held_out, (crystals.prop.name,)),
-        base_on_base=mean_loss(model, checks),
-        tuned_on_base=mean_loss(tuned, checks),
+        base=_mean_loss(model, held_out),
+        hidden=_mean_loss(tuned, held_out),
+        shown=_mean_loss(tuned, held_out, (crystals.prop.name,)),
+        base_on_base=_mean_loss(model, checks),
+        tuned_on_base=_mean_loss(tuned, checks),
     )
 
 
@@ -164,9 +164,9 @@ def reinforce(base: Path, found: pa.Table, run_dir: Path, options: FinetuneOptio
     if not len(found):
         raise ValueError("no crystals to learn from: expected some of elements the model has seen")
     config = run_config(base, None, run_dir, options)
-    pool, held_out = (base_rows(seen, split, config.model) for split in ("train", "val"))
+    pool, held_out = (_base_rows(seen, split, config.model) for split in ("train", "val"))
     held_out = held_out.slice(0, REPORT_CRYSTALS)
-    table = training_table(found, held_out, pool, config.model.properties, options)
+    table = _training_table(found, held_out, pool, config.model.properties, options)
     write_table(table, run_dir / TABLE)
     return train(config)
 
@@ -174,8 +174,8 @@ def reinforce(base: Path, found: pa.Table, run_dir: Path, options: FinetuneOptio
 def base_loss(folder: Path, device: str) -> float:
     """Loss of MP-20 validation crystals under a model: how far it has drifted from what it knew."""
     model = CrystalDiffusion.load(folder, pick_device(device))
-    checks = base_rows(model.diffusion.allowed_elements, "val", model.config)
-    return mean_loss(model, checks.slice(0, REPORT_CRYSTALS))
+    checks = _base_rows(model.diffusion.allowed_elements, "val", model.config)
+    return _mean_loss(model, checks.slice(0, REPORT_CRYSTALS))
 
 
 def run_config(
@@ -269,7 +269,7 @@ def fits(table: pa.Table, model: ModelConfig) -> pa.ChunkedArray:
     )
 
 
-def base_rows(
+def _base_rows(
     seen: Bool[Tensor, "Z"], split: str, model: ModelConfig, name: str | None = None
 ) -> pa.Table:
     """Crystals like those the base was trained on, in random order.
@@ -288,7 +288,7 @@ def base_rows(
     return table.take(np.random.default_rng(0).permutation(len(table)))
 
 
-def training_table(
+def _training_table(
     train_rows: pa.Table,
     val_rows: pa.Table,
     pool: pa.Table,
@@ -318,7 +318,7 @@ def _core_types() -> list[tuple[str, pa.DataType]]:
     return [(field.name, field.type) for field in CORE_SCHEMA]
 
 
-def mean_loss(model: CrystalDiffusion, table: pa.Table, shown: Sequence[str] = ()) -> float:
+def _mean_loss(model: CrystalDiffusion, table: pa.Table, shown: Sequence[str] = ()) -> float:
     """Weighted loss of the crystals of a table at one draw of noise, the same for every model."""
     data = OrbitDataset.from_table(table).to(model.device)
     shown_properties = [prop for prop in model.properties if prop.name in shown]

@@ -89,21 +89,13 @@ def discover(
             num_workers=num_workers,
         )
 
+    learning = {"learning_rate": learning_rate, "base_share": base_share, "seed": seed}
     tuning = FinetuneOptions(
-        steps=finetune_steps,
-        batch_size=sampler.batch_size,
-        learning_rate=learning_rate,
-        base_share=base_share,
-        seed=seed,
-        device=device,
+        steps=finetune_steps, batch_size=sampler.batch_size, device=device, **learning
     )
     decisive = arguments_of(
         *(request, sampler, judge),
-        num_samples=num_samples,
-        finetune_steps=finetune_steps,
-        learning_rate=learning_rate,
-        base_share=base_share,
-        seed=seed,
+        **{"num_samples": num_samples, "finetune_steps": finetune_steps, **learning},
     )
     options = DiscoverOptions(
         rounds=rounds,

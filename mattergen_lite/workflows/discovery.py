@@ -147,15 +147,15 @@ def discover(
     Raises:
         ValueError: If `out` holds a loop of other settings, or whatever `generate` raises.
     """
-    check_settings(out, options.settings)
+    _check_settings(out, options.settings)
     rounds: list[Round] = []
     while (reason := end_of(rounds, options)) is None:
-        rounds.append(run_round(len(rounds), base, out, generate, options))
-        write_rounds(out, rounds)
+        rounds.append(_run_round(len(rounds), base, out, generate, options))
+        _write_rounds(out, rounds)
     return Discovered(table=out / "rounds.csv", rounds=tuple(rounds), reason=reason)
 
 
-def check_settings(out: Path, asked: Mapping[str, object]) -> None:
+def _check_settings(out: Path, asked: Mapping[str, object]) -> None:
     """Refuse to mix two loops.
 
     Raises:
@@ -189,7 +189,7 @@ def _best(rounds: Sequence[Round]) -> int:
     return max(range(len(rounds)), key=lambda number: (rounds[number].pass_rate, -number))
 
 
-def run_round(
+def _run_round(
     number: int,
     base: Path,
     out: Path,
@@ -197,10 +197,10 @@ def run_round(
     options: DiscoverOptions,
 ) -> Round:
     """One round, or what is left of it; one that is over is only read."""
-    folder = round_folder(out, number)
+    folder = _round_folder(out, number)
     if (folder / STATISTICS).exists():
-        return read_round(folder / STATISTICS)
-    finds = tables_found(out, number)
+        return _read_round(folder / STATISTICS)
+    finds = _tables_found(out, number)
     model = taught(base, out, number, options.tuning)
     generated = RunFolder(folder / "generated")
     if not generated.is_finished:
@@ -230,7 +230,7 @@ def run_round(
     return statistics
 
 
-def read_round(path: Path) -> Round:
+def _read_round(path: Path) -> Round:
     """Statistics of a round that is over.
 
     Raises:
@@ -244,14 +244,14 @@ def read_round(path: Path) -> Round:
         ) from None
 
 
-def round_folder(out: Path, number: int) -> Path:
+def _round_folder(out: Path, number: int) -> Path:
     """Folder of a round."""
     return out / "rounds" / f"{number:02d}"
 
 
-def tables_found(out: Path, number: int) -> dict[int, Path]:
+def _tables_found(out: Path, number: int) -> dict[int, Path]:
     """Tables with what was found before a round, by the number of the round that found it."""
-    tables = {earlier: round_folder(out, earlier) / FOUND for earlier in range(number)}
+    tables = {earlier: _round_folder(out, earlier) / FOUND for earlier in range(number)}
     return {earlier: path for earlier, path in tables.items() if pq.read_metadata(path).num_rows}
 
 
@@ -260,10 +260,10 @@ def taught(base: Path, out: Path, number: int, options: FinetuneOptions) -> Path
 
     If the round before has found nothing, there is nothing new to teach: its model is taken again.
     """
-    finds = tables_found(out, number)
+    finds = _tables_found(out, number)
     if not finds:
         return base
-    run_dir = round_folder(out, max(finds) + 1) / "tuning"
+    run_dir = _round_folder(out, max(finds) + 1) / "tuning"
     if max(finds) + 1 < number:
         return run_dir / "model"
     tables = [pq.read_table(path) for path in finds.values()]
@@ -293,15 +293,15 @@ def _labels(row: Mapping[str, object]) -> dict[str, float]:
     return {n: v for n, v in values.items() if isinstance(v, float) and math.isfinite(v)}
 
 
-def write_rounds(out: Path, rounds: Sequence[Round]) -> None:
+def _write_rounds(out: Path, rounds: Sequence[Round]) -> None:
     """Write the statistics of all rounds as table, JSON and figure."""
     write_table([one.row() for one in rounds], out / "rounds.csv")
     write_json({"rounds": [one.row() for one in rounds]}, out / "rounds.json")
     with atomic_path(out / "rounds.png") as temporary:
-        draw_rounds(rounds).savefig(temporary, format="png", dpi=DOTS_PER_INCH)
+        _draw_rounds(rounds).savefig(temporary, format="png", dpi=DOTS_PER_INCH)
 
 
-def draw_rounds(rounds: Sequence[Round]) -> Figure:
+def _draw_rounds(rounds: Sequence[Round]) -> Figure:
     """Pass rate, crystals found and loss of the base's crystals, by round."""
     numbers = [one.number for one in rounds]
     panels = {

@@ -50,7 +50,7 @@ def build_structure(
         )
     frac_coords = frac_coords.reshape(-1, 3)
     numbers = [_checked_number(number) for number in atomic_numbers]
-    check_coordinates(frac_coords)
+    _check_coordinates(frac_coords)
     # Twice, because the remainder of a tiny negative number is exactly 1.0.
     return Structure(lattice.reshape(3, 3), numbers, frac_coords % 1.0 % 1.0)
 
@@ -95,7 +95,7 @@ def check_lattice(lattice: np.ndarray) -> None:
         raise ValueError(f"lattice is singular (volume {volume:.3g} Å³): {lattice.tolist()}")
 
 
-def check_coordinates(frac_coords: np.ndarray) -> None:
+def _check_coordinates(frac_coords: np.ndarray) -> None:
     """Refuse coordinates that say nothing about a place in the cell.
 
     Raises:

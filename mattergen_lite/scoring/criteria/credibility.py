@@ -67,10 +67,10 @@ def is_all_metal(composition: Composition) -> bool:
 
 def is_dopant_like(composition: Composition) -> bool:
     """True if some element is a smaller part of the atoms than compounds usually have."""
-    return smallest_fraction(composition) < DOPANT_FRACTION
+    return _smallest_fraction(composition) < DOPANT_FRACTION
 
 
-def smallest_fraction(composition: Composition) -> float:
+def _smallest_fraction(composition: Composition) -> float:
     """Fraction of the atoms that the least common element has."""
     return float(min(composition.get_atomic_fraction(element) for element in composition))
 
@@ -94,7 +94,7 @@ def _composition_flags(composition: Composition) -> Iterator[Flag]:
     """Flags that follow from the composition."""
     if is_dopant_like(composition):
         rarest = min(composition, key=composition.get_atomic_fraction)
-        fraction = smallest_fraction(composition)
+        fraction = _smallest_fraction(composition)
         yield "dopant_like", f"{rarest.symbol} is only {fraction:.1%} of the atoms."
     if len(composition) > 1 and is_all_metal(composition):
         yield "all_metal", "All elements are metals: an alloy or intermetallic."
@@ -136,7 +136,7 @@ def credibility(structure: Structure, *, symprec: float) -> Credibility:
     return Credibility(
         flags=tuple(name for name, _ in flags),
         flag_reasons=tuple(reason for _, reason in flags),
-        smallest_element_fraction=smallest_fraction(composition),
+        smallest_element_fraction=_smallest_fraction(composition),
         rarest_abundance=None if None in abundances else min(abundances),
         hhi_production=mean_concentration(composition, "p"),
         hhi_reserve=mean_concentration(composition, "r"),

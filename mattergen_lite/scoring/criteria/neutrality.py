@@ -290,13 +290,13 @@ def smact_sets(reduced_formula: str) -> tuple[str, ...]:
         if math.prod(map(len, states)) <= MAX_SMACT_COMBINATIONS:
             valid = smact_validity(reduced_formula, oxidation_states_set=name)
         else:
-            valid = can_balance(states, numbers, [element.pauling_eneg for element in elements])
+            valid = _can_balance(states, numbers, [element.pauling_eneg for element in elements])
         if valid:
             accepted.append(name)
     return tuple(accepted)
 
 
-def can_balance(
+def _can_balance(
     states: Sequence[Sequence[int]], counts: Sequence[int], eneg: Sequence[float | None]
 ) -> bool:
     """True if some choice of one state per element is neutral and obeys Pauling's rule.

@@ -42,16 +42,16 @@ class Validity:
     physical_problem: str  # what is physically wrong, in words; empty if nothing
 
 
-def shortest_translation(lattice: Lattice) -> float:
+def _shortest_translation(lattice: Lattice) -> float:
     """Length in Å of the shortest lattice vector: the distance of an atom to its own image."""
     reduced = lattice.get_lll_reduced_lattice().matrix
     return float(np.linalg.norm(_TRANSLATIONS @ reduced, axis=1).min())
 
 
-def periodic_distances(structure: Structure) -> np.ndarray:
+def _periodic_distances(structure: Structure) -> np.ndarray:
     """Nearest-image distances in Å between all pairs of atoms, own images on the diagonal."""
     distances = np.array(structure.distance_matrix)
-    np.fill_diagonal(distances, shortest_translation(structure.lattice))
+    np.fill_diagonal(distances, _shortest_translation(structure.lattice))
     return distances
 
 
@@ -73,7 +73,7 @@ def _problem(contact: float, pair: str, packing: float, density: float, aspect: 
 
 def validity(structure: Structure) -> Validity:
     """Distances, volume, density, cell shape of an ordered crystal, and what is wrong with it."""
-    distances, radii = periodic_distances(structure), _covalent_radii(structure)
+    distances, radii = _periodic_distances(structure), _covalent_radii(structure)
     ratios = distances / (radii[:, None] + radii)
     tightest = np.unravel_index(ratios.argmin(), ratios.shape)
     pair = "-".join(sorted(structure[int(i)].specie.symbol for i in tightest))

@@ -106,7 +106,7 @@ class ReferenceHull:
         return formation_energy_per_atom - self.decompose(composition).energy_per_atom
 
 
-def read_hull(path: Path) -> ReferenceHull:
+def _read_hull(path: Path) -> ReferenceHull:
     """A hull from a parquet table with formula, formation_energy_per_atom and on_hull."""
     columns = ["formula", "formation_energy_per_atom"]
     table = pq.read_table(path, columns=columns, filters=[("on_hull", "==", True)])
@@ -118,4 +118,4 @@ def read_hull(path: Path) -> ReferenceHull:
 def reference_hull() -> ReferenceHull:
     """The embedded hull of the Materials Project."""
     with as_file(files("mattergen_lite") / "assets" / "hull.parquet") as path:
-        return read_hull(path)
+        return _read_hull(path)

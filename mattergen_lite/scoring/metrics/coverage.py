@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 STRUCTURE_CUTOFF = 0.4  # CDVAE's for MP-20
 COMPOSITION_CUTOFF = 10.0  # likewise, in standard deviations
-NUM_STRUCTURE_FEATURES = 61
-NUM_COMPOSITION_FEATURES = 132
 SYMPREC_SAME = 1e-3  # Å; sites are the same if the crystal maps them onto each other this closely
 TIME_LIMIT = 300.0  # s per crystal
 ROWS_AT_ONCE = 500  # of a table of distances
