@@ -26,6 +26,16 @@ INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
 TRACEBACK = "MATTERGEN_LITE_TRACEBACK"  # variable that asks for the whole of an unexpected error
 
 
+VERBOSE = inspect.Parameter(
+    "verbose",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[
+        bool, Parameter(help="Print every share with its protocol, hit rates and times.")
+    ],
+)
+
+
 def _checked_words(annotation: object, tokens: Sequence[Token]) -> object:
     """Convert the words of an option, refusing those whose meaning conversion would change."""
     for token in tokens:
@@ -42,14 +52,17 @@ def printed(verb: Callable[..., object]) -> Callable[..., None]:
 
     @wraps(verb)
     def command(*args: object, **kwargs: object) -> None:
+        more = {"verbose": kwargs.pop("verbose", False)} if has_more else {}
         outcome = verb(*args, **kwargs)
-        print(outcome.text() if hasattr(outcome, "text") else outcome)
+        print(outcome.text(**more) if hasattr(outcome, "text") else outcome)
 
     signature = inspect.signature(verb)
+    has_more = signature.return_annotation == "Judgements"
     parameters = [
         one.replace(annotation=_word_checked(one.annotation))
         for one in signature.parameters.values()
     ]
+    parameters += [VERBOSE] if has_more else []
     command.__signature__ = signature.replace(
         parameters=parameters, return_annotation=inspect.Signature.empty
     )

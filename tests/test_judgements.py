@@ -54,7 +54,7 @@ def test_judgements_are_a_sequence_and_a_table(judged):
     assert structures[0].composition.reduced_formula == judged[0].raw.formula
     assert judged.summary().raw.readable == pytest.approx(4 / 6)
     assert judged.folder is None
-    assert "scores.csv" not in judged.text()
+    assert "candidates.csv" not in judged.text()
 
 
 def test_judgements_show_themselves(judged):
@@ -86,7 +86,7 @@ def test_saved_judgements_are_a_run(judged, tmp_path):
     assert again.provenance["verb"] == "judge"
     scored = score(str(tmp_path / "run"), out=tmp_path / "scored", **QUICK)
     files = [{path.name for path in one.folder.iterdir()} for one in (saved, scored)]
-    assert files[0] == files[1] >= {"scores.csv", "structures.extxyz", "cifs", "report.html"}
+    assert files[0] == files[1] >= {"candidates.csv", "structures.extxyz", "cifs", "report.html"}
     assert [one.row() for one in scored] == [one.row() for one in judged]
 
 

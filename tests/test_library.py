@@ -75,7 +75,7 @@ def test_sqlite_can_be_searched_and_does_not_grow_by_repetition(run, crystals, t
 
 
 def test_passed_only_leaves_out_what_fails_a_check(run, tmp_path):
-    rows = pq.read_table(run / "scores.parquet").to_pylist()
+    rows = pq.read_table(run / "candidates.parquet").to_pylist()
     passed = sum(row["error"] is None and not row["failed_checks"] for row in rows)
     assert library_export(run, str(tmp_path / "a.jsonl"), passed_only=True).number == passed
     assert passed < len(NAMES)
@@ -346,8 +346,8 @@ def test_an_overwritten_run_leaves_nothing(tmp_path):
     [
         (lambda out: (out / "structures.extxyz").unlink(), "holds no structures"),
         (lambda out: (out / "structures.extxyz").write_text("junk"), "is damaged"),
-        (lambda out: (out / "scores.parquet").unlink(), "has no candidates.parquet or"),
-        (lambda out: (out / "scores.parquet").write_bytes(b"junk"), "cannot read table"),
+        (lambda out: (out / "candidates.parquet").unlink(), "has no candidates.parquet"),
+        (lambda out: (out / "candidates.parquet").write_bytes(b"junk"), "cannot read table"),
         (lambda out: (out / "run.json").write_text("[1"), "cannot read"),
         (lambda out: (out / "run.json").write_text("[1]"), "no record of a run"),
         (lambda out: (out / "run.json").write_text('{"format": 2}'), "newer version"),
@@ -371,7 +371,7 @@ def test_scoring_a_run_keeps_names_and_relaxations(tmp_path):
     relaxed = rutile().scale_lattice(70)
     (rank,) = (
         row["rank"]
-        for row in pq.read_table(out / "scores.parquet").to_pylist()
+        for row in pq.read_table(out / "candidates.parquet").to_pylist()
         if row["formula"] == "TiO2"
     )
     write_extxyz([relaxed], out / "relaxed.extxyz", [{"name": "000012", "rank": rank}])
@@ -387,7 +387,7 @@ def test_ranks_do_not_depend_on_the_order_of_the_files(tmp_path):
     first = scored(tmp_path / "first", crystals, names)
     second = scored(tmp_path / "second", crystals[::-1], names[::-1])
     ranks = [
-        [row["name"] for row in pq.read_table(out / "scores.parquet").to_pylist()]
+        [row["name"] for row in pq.read_table(out / "candidates.parquet").to_pylist()]
         for out in (first, second)
     ]
     assert ranks[0] == ranks[1]
@@ -396,7 +396,7 @@ def test_ranks_do_not_depend_on_the_order_of_the_files(tmp_path):
 def test_long_and_odd_names_cost_nothing(tmp_path):
     names = ["x" * 300, "=cmd|' /C calc'!A0", "a/b/" + "y" * 400, "é" * 200]
     out = scored(tmp_path / "run", [nacl()] * 4, names)
-    table = (out / "scores.csv").read_text()
+    table = (out / "candidates.csv").read_text()
     assert ",=cmd" not in table
     assert "'=cmd" in table
     assert len(list((out / "cifs").iterdir())) == 4

@@ -39,9 +39,7 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
     # Checks about targets only a model would know; units have made them.
     cheap = replace(plan.config.judge, require=None)
     place = RunFolder(out)
-    run = JudgingRun(
-        judge=Judge.of(cheap, best), pool=pool, place=place, table="candidates.csv", shortlist=best
-    )
+    run = JudgingRun(judge=Judge.of(cheap, best), pool=pool, place=place, shortlist=best)
     journal = Journal(pool, place.journal, earlier=[place.answers])
     with run.watch.stage("choosing"):
         required = plan.config.judge.required or ()

@@ -1,6 +1,6 @@
 """The folder of a run: what lies where is known here and nowhere else.
 
-candidates.csv, .parquet  one row a crystal, best first (scores.csv where nothing was generated)
+candidates.csv, .parquet  one row a crystal, best first
 structures.extxyz         the crystals as they came, each with its rank
 relaxed.extxyz            what they relaxed to
 cifs/, relaxed/           the same, symmetrised, one file a crystal
@@ -52,7 +52,8 @@ SUMMARY = "summary.json"
 STORED = "judgements.jsonl.gz"
 ANSWERS = "answers.jsonl.gz"
 JOURNAL = "journal.jsonl"
-TABLES = ("candidates.parquet", "scores.parquet")
+TABLE = "candidates.csv"
+TABLES = ("candidates.parquet", "scores.parquet")  # the second one of earlier versions of `score`
 # All that a run may leave but its answers, the record first: without it there is no run.
 WRITTEN = (
     RECORD,
@@ -177,7 +178,7 @@ class RunFolder:
         """
         there = [self.path / name for name in TABLES if (self.path / name).exists()]
         if not there:
-            raise ValueError(f"{self} has no {' or '.join(TABLES)}: run it again")
+            raise ValueError(f"{self} has no {TABLES[0]}: run it again")
         return read_table(there[0], needed)
 
     def raw(self) -> list[RankedStructure]:
@@ -235,7 +236,7 @@ class RunFolder:
         self.clear()
         with watch.stage("writing"):
             rows = write_structures(self.path, judged, pool)
-            write_table(rows, self.path / judged.table)
+            write_table(rows, self.path / TABLE)
             if judged.shortlist.dft_inputs:
                 best = best_structures(judged, judged.shortlist.shortlist)
                 write_shortlist_inputs(best, self.path / "dft")
@@ -273,6 +274,7 @@ class RunFolder:
             figures=asdict(judged.summary()) | {"funnel": stages},
             protocol=judged.protocol,
             provenance=record,
+            headline=judged.headline.figures(),
         )
 
     def _store(self, judged: "Judgements") -> None:

@@ -61,7 +61,7 @@ class Headline:
             expected_msun=_expected_msun(candidates),
             best=_best(candidates),
             left={"sampled": funnel.num_sampled, **funnel.left},
-            seconds=sum(seconds.values()),
+            seconds=float(sum(seconds.values())),
         )
 
     def figures(self) -> list[dict[str, str]]:
@@ -130,7 +130,7 @@ def _expected_msun(candidates: Sequence[Candidate]) -> float | None:
     odds = [
         one.stability.probability_metastable for one in judged if is_unique_and_novel(one.final)
     ]
-    return sum(one for one in odds if one == one)  # NaN where stability is unknown
+    return float(sum(one for one in odds if one == one))  # NaN where stability is unknown
 
 
 def _best(candidates: Sequence[Candidate]) -> str:

@@ -18,8 +18,11 @@ from mattergen_lite.folders import claimed
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.judge import ShortlistOptions
 from mattergen_lite.processes import Pool, available_cores
-from mattergen_lite.runs.folder import RunFolder
+from mattergen_lite.runs.folder import TABLE, RunFolder
+from mattergen_lite.runs.headline import Headline
+from mattergen_lite.runs.report import REPORT
 from mattergen_lite.runs.tables import Row
+from mattergen_lite.runs.terminal import brief
 from mattergen_lite.runs.view import html_table
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.screening import ScreeningLoss, screening_loss
@@ -35,7 +38,6 @@ from mattergen_lite.scoring.metrics.summary import Summary
 if TYPE_CHECKING:
     import pandas as pd
 
-NUM_SHOWN = 5  # of the best candidates, in the terminal
 NUM_IN_HTML = 25
 
 _CANDIDATE = TypeAdapter(Candidate)
@@ -50,7 +52,6 @@ class RunFacts:
         reference: Name of the known structures that crystals were compared with.
         provenance: Where the crystals come from and how they were judged.
         seconds: Spent in each stage.
-        table: Name of the table in the folder of the run.
         shortlist: What is done for the best candidates.
         hits: Of every target.
         audit: The whole set beside the known materials; None if nobody asked.
@@ -61,7 +62,6 @@ class RunFacts:
     reference: str
     provenance: Mapping[str, object]
     seconds: Mapping[str, float]
-    table: str = "scores.csv"
     shortlist: ShortlistOptions = field(default_factory=ShortlistOptions)
     hits: tuple[HitRate, ...] = ()
     audit: Audit | None = None
@@ -184,21 +184,41 @@ class Judgements(RunFacts, Sequence[Candidate]):
             "protocol": self.protocol,
         }
 
-    def text(self) -> str:
-        """Summary for a terminal."""
-        best = [
-            f"{one.rank:>4}  {one.raw.name:<16} {one.raw.formula:<16} {one.verdict}"
-            for one in self.candidates[: self.asked_for or NUM_SHOWN]
-        ]
-        times = ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
-        audited = [self.audit.text()] if self.audit else []
-        hits = [*(one.text() for one in self.hits), *([HOW_UNCONDITIONAL] if self.hits else [])]
-        parts = [self.summary().text(), *audited, self.funnel.text(), *hits, *best, times]
-        where = [] if self.folder is None else [f"-> {self.folder / self.table}"]
-        return "\n".join([*parts, *self._on_screening(), *where])
+    @cached_property
+    def headline(self) -> Headline:
+        """What came of the run, in six figures."""
+        return Headline.of(
+            self.candidates,
+            self.funnel,
+            arguments=self.provenance.get("arguments") or {},
+            seconds=self.seconds,
+            asked_for=self.asked_for,
+        )
 
-    def _on_screening(self) -> Iterator[str]:
-        """What the screen cost and, where too little came out, what to change."""
+    def text(self, *, verbose: bool = False) -> str:
+        """The best candidates, the funnel and where the files are, in ten lines or so.
+
+        Args:
+            verbose: Every share with its protocol, hit rates and times as well.
+        """
+        is_sampled = self.provenance.get("verb") == "generate"
+        lines = [
+            *brief(self.candidates, self.headline, is_sampled=is_sampled, asked_for=self.asked_for),
+            *(one.text() for one in self.hits),
+            *(self._more() if verbose else ()),
+        ]
+        if self.folder is not None:
+            hint = "" if verbose else " (--verbose: shares, protocol, times)"
+            lines.append(f"-> {self.folder / TABLE}, {REPORT}{hint}")
+        return "\n".join(lines)
+
+    def _more(self) -> Iterator[str]:
+        """Shares of the whole set, what the screen cost, and times."""
+        yield self.summary().text()
+        if self.audit:
+            yield self.audit.text()
+        if self.hits:
+            yield HOW_UNCONDITIONAL
         if self.screening is not None:
             seen = self.screening
             yield (
@@ -206,11 +226,7 @@ class Judgements(RunFacts, Sequence[Candidate]):
                 f"expected metastable; past the cut {seen.expected_lost:.1f} ± "
                 f"{seen.expected_lost_std:.1f}, by {seen.num_controls} relaxed at random"
             )
-        if self.asked_for is not None and self.funnel.num_passed < self.asked_for:
-            yield (
-                f"{self.funnel.num_passed} of {self.asked_for} candidates found: raise "
-                "--max-samples, --time-budget or --keep, or ask for less with --require"
-            )
+        yield ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
 
     def records(self) -> list[StructureRecord]:
         """The crystals as they came, for another judgement."""

@@ -33,7 +33,6 @@ class JudgingRun:
         pool: Processes to work in.
         place: Folder to write, which this process holds; None writes nothing. An interrupted run
             leaves a journal in it, from which the same command goes on.
-        table: Name of the table in it.
         shortlist: What is done for the best.
         audit: Compare the whole set with the known materials.
         earlier: Files of answers of earlier runs, which are not worked out again.
@@ -44,7 +43,6 @@ class JudgingRun:
     judge: Judge
     pool: Pool
     place: RunFolder | None = None
-    table: str = "scores.csv"
     shortlist: ShortlistOptions = field(default_factory=ShortlistOptions)
     audit: bool = False
     earlier: Sequence[Path] = ()
@@ -105,7 +103,6 @@ class JudgingRun:
             reference=judge.reference.name,
             provenance=provenance,
             seconds=self.watch.seconds,
-            table=self.table,
             shortlist=self.shortlist,
             hits=() if training is None else hit_rates(candidates, judge.targets, training),
             audit=audit(compositions, judge.reference) if self.audit and readable else None,

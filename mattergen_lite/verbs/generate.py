@@ -74,9 +74,7 @@ def generate(
             *(budget, request, sampler, judge, best),
             **{"out": out, "device": device, "num_workers": num_workers, "overwrite": overwrite},
         )
-        run = JudgingRun(
-            judge=who, pool=pool, place=place, table="candidates.csv", shortlist=best, watch=watch
-        )
+        run = JudgingRun(judge=who, pool=pool, place=place, shortlist=best, watch=watch)
         return run.of(
             generator.records(budget.numbers, budget.at_once, seed=budget.seed),
             {"verb": "generate", "arguments": arguments} | generator.provenance(),

@@ -1,0 +1,90 @@
+"""What a run says in a terminal: the best candidates, the funnel and what to do next, ten lines."""
+
+from collections.abc import Iterator, Sequence
+
+from mattergen_lite.runs.headline import Headline, duration
+from mattergen_lite.scoring.candidate import Candidate
+
+NUM_SHOWN = 5  # of the best candidates
+# What to do if nothing is left after a check. Options are those of `generate`.
+_NEXT = {
+    "readable": "column error of the table says what is wrong with each",
+    "physical": "sample with more --steps, or let templates decide with --space-group any",
+    "neutral": "alloys pass; ask for a --formula whose charges balance, or leave it out of "
+    "--require",
+    "unique": "ask for more with fewer constraints, or another --seed",
+    "novel": "all are known: column nearest_known names them; leave novel out of --require to keep "
+    "them",
+    "screened": "relax more of them with --keep",
+    "metastable": "sample until enough pass: --num-candidates",
+    "on_target": "ask for a wider range, or insist with --guidance 2",
+}
+
+
+def brief(
+    candidates: Sequence[Candidate],
+    headline: Headline,
+    *,
+    is_sampled: bool,
+    asked_for: int | None = None,
+) -> Iterator[str]:
+    """Lines about the candidates, the funnel, the expectation and, if need be, the next step.
+
+    Args:
+        candidates: Best first.
+        headline: Figures of the run.
+        is_sampled: Whether they were generated; advice to sample more is for those.
+        asked_for: Number of candidates that were asked for; None if a number of samples was.
+    """
+    for one in candidates[: min(asked_for or NUM_SHOWN, 2 * NUM_SHOWN)]:
+        yield _line(one)
+    yield " -> ".join(f"{count} {name}" for name, count in headline.left.items())
+    yield f"{_expectation(headline)}; {duration(headline.seconds)}"
+    if headline.num_delivered == 0:
+        yield _why_nothing(headline, is_sampled=is_sampled)
+    if asked_for is not None and headline.num_delivered < asked_for:
+        yield (
+            f"{headline.num_delivered} of {asked_for} candidates found: raise --max-samples, "
+            "--time-budget or --keep, or ask for less with --require"
+        )
+
+
+def _line(candidate: Candidate) -> str:
+    """Rank, formula, group, energy, and the checks in words."""
+    final, found = candidate.final, candidate.stability
+    group = final.symmetry.space_group_symbol if final.symmetry else ""
+    energy = "energy unknown"
+    if found is not None and found.stability_error is None:
+        energy = (
+            f"{found.e_above_hull:.3f} ± {found.e_above_hull_std:.3f} eV/atom, "
+            f"P {found.probability_metastable:.2f}"
+        )
+    elif found is None:
+        energy = "not relaxed"
+    checks, *more = candidate.verdict.split("; ")
+    doubts = [part for part in more if part.startswith(("flags", "doubtful", "known as"))]
+    name = f"{candidate.rank:>4}  {candidate.raw.name:<12} {candidate.raw.formula or '-':<14}"
+    return f"{name} {group:<9} {energy:<32} {'; '.join([checks, *doubts])}"
+
+
+def _expectation(headline: Headline) -> str:
+    sampled = headline.left["sampled"]
+    passed = f"{headline.num_delivered} of {sampled} pass every required check"
+    if headline.expected_msun is None:
+        return passed
+    return f"{passed}; {headline.expected_msun:.1f} expected metastable, unique and novel"
+
+
+def _why_nothing(headline: Headline, *, is_sampled: bool) -> str:
+    """The check that let nothing through, and what to do."""
+    steps = list(headline.left.items())
+    place = next((k for k, (_, count) in enumerate(steps) if count == 0), len(steps) - 1)
+    name, before = steps[place][0], steps[place - 1][1]
+    reason = f"nothing passes: none of {before} is {name.replace('_', ' ')}"
+    if not is_sampled and name not in ("readable", "novel"):
+        return f"{reason}; column failed_checks of the table has the reasons of each crystal"
+    more = ""
+    if name == "metastable" and headline.expected_msun:
+        needed = steps[0][1] / headline.expected_msun
+        more = f" (at this rate one takes about {needed:,.0f} samples)"
+    return f"{reason}; {_NEXT.get(name, 'column failed_checks has the reasons')}{more}"
