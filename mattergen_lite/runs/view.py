@@ -90,7 +90,7 @@ def svg(structure: Structure, size: int = SIZE) -> str:
         pixels(atoms)[order], scale * radii[order], numbers[order], strict=True
     ):
         parts.append(
-            f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{radius:.1f}' fill='{_colour(number)}'/>"
+            f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{radius:.1f}' fill='{_colour(int(number))}'/>"
         )
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{width:.0f}' height='{height:.0f}' "
