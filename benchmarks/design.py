@@ -8,12 +8,12 @@ is done is a line of `--out`; the same command goes on from there, and only draw
 to do. Raw samples, not relaxed.
 
 What is measured exactly: density, space group (spglib at 0.1 Å), the Herfindahl-Hirschman index.
-What is not is read twice. By the checkpoint's learned oracles (`scripts/fit_oracles.py`), which
+What is not is read twice. By the checkpoint's regressions (`scripts/fit_predictors.py`), which
 read features of the very network that samples: crystals that deceive it deceive them too. And by a
 ridge regression on element statistics of the composition, which shares nothing with the network and
 knows no structure. Both are fitted to MP-20's training split; their errors stand below the table.
 
-Hits are shares of all samples, within the tolerances of `scoring.oracles`. Chemical systems are
+Hits are shares of all samples, within the tolerances of `scoring.exact`. Chemical systems are
 those of MP-20's test split that its training split has nothing of.
 """
 
@@ -47,7 +47,7 @@ from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT
 from mattergen_lite.options.sampler import SamplerOptions
-from mattergen_lite.probe.oracles import Oracle, oracles
+from mattergen_lite.probe.predictors import Predictor, load_predictors
 from mattergen_lite.processes import Failure, Pool, attempt, available_cores
 from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints
@@ -55,11 +55,11 @@ from mattergen_lite.request.targets import PropertyTarget, parse_targets
 from mattergen_lite.runs.figures import GREY, ORANGE
 from mattergen_lite.sampling.sampler import Target, learned_values, sample
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
+from mattergen_lite.scoring.exact import is_met, measure, tolerance
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.metrics.hits import at_once, known_hits
 from mattergen_lite.scoring.metrics.summary import shares
-from mattergen_lite.scoring.oracles import is_met, measure, tolerance
 from mattergen_lite.scoring.score import score
 
 TARGETS = (
@@ -98,7 +98,7 @@ class Tools:
     """What all cells share."""
 
     model: CrystalDiffusion
-    oracles: Sequence[Oracle]
+    predictors: Sequence[Predictor]
     judges: Mapping[str, Judge]
     reference: Reference
     pool: Pool
@@ -129,8 +129,8 @@ def run_cell(cell: Cell, num_samples: int, tools: Tools) -> Row:
     judged = shares(score(records, journal=journal, reference=tools.reference), num_samples)
     exact = [attempt(partial(measure, symprec=SYMPREC_GENERATED), one) for one in structures]
     exact = [{} if isinstance(found, Failure) else found for found in exact]
-    learned = learned_values(tools.oracles, samples.orbits)
-    names = [oracle.probe.definition.name for oracle in tools.oracles]
+    learned = learned_values(tools.predictors, samples.orbits)
+    names = [predictor.probe.definition.name for predictor in tools.predictors]
     return {
         "measured": {name: [found.get(name) for found in exact] for name in EXACT}
         | {name: [found[name].value for found in learned] for name in names},
@@ -167,7 +167,7 @@ def elements_of(crystals: CrystalDataset) -> Iterator[list[int]]:
 
 
 def composition_judges(model: CrystalDiffusion) -> dict[str, Judge]:
-    """Regressions on the composition of properties that have no exact oracle."""
+    """Regressions on the composition of properties that have nothing exact."""
     table = read_table(EMBEDDED)
     table = table.filter(pc.equal(table["split"].cast(pa.string()), "train"))
     conditions = {prop.name for prop in model.properties}
@@ -202,7 +202,7 @@ def hits(row: Row, target: str, source: str, properties: Sequence[Property]) -> 
 
 
 def column(row: Row, name: str, source: str) -> Values | None:
-    """Values of a property; by composition only where there is no exact oracle."""
+    """Values of a property; by composition only where there is nothing exact."""
     if source == "by_composition" and name not in EXACT:
         return row["by_composition"].get(name)
     return row["measured"].get(name)
@@ -317,10 +317,10 @@ def footnotes(tools: Tools, settings: Mapping[str, object]) -> list[str]:
         f"{settings['seed']}, weights `{settings['weights']}`. Hits are shares of all samples; "
         f"one standard error is at most {0.5 / math.sqrt(settings['num_samples']):.1%}.",
     ]
-    for oracle in tools.oracles:
-        prop, held = oracle.probe.config.prop, oracle.probe.held_out
+    for predictor in tools.predictors:
+        prop, held = predictor.probe.config.prop, predictor.probe.held_out
         lines.append(
-            f"{prop.name}: learned oracle on {oracle.probe.config.num_labels} labels; held-out MAE "
+            f"{prop.name}: regression on {predictor.probe.config.num_labels} labels; held-out MAE "
             f"{held.mae:.3g} {prop.unit} (of predicting the mean {held.mae_of_mean:.3g}), R2 "
             f"{held.r2:.2f}. It reads features of the network that samples, and is not independent."
         )
@@ -462,7 +462,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with Pool(workers) as pool:
         tools = Tools(
             model=model,
-            oracles=oracles(folder, model),
+            predictors=load_predictors(folder, model),
             judges=composition_judges(model),
             reference=Reference.embedded(),
             pool=pool,

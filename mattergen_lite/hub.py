@@ -14,8 +14,8 @@ FILES = (
     "config.yaml",
     "weights.safetensors",
     "model_card.md",
-    "oracles/*/probe.yaml",
-    "oracles/*/probe.safetensors",
+    "predictors/*/probe.yaml",
+    "predictors/*/probe.safetensors",
 )
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _NAME = re.compile(rf"hf:(?P<repository>{_PART}/{_PART})@(?P<commit>[0-9a-f]{{40}})")

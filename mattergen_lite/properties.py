@@ -84,21 +84,23 @@ class Conditions:
         )
 
 
+# Last space group number of each crystal system.
+LAST_SPACE_GROUP = {
+    "triclinic": 2,
+    "monoclinic": 15,
+    "orthorhombic": 74,
+    "tetragonal": 142,
+    "trigonal": 167,
+    "hexagonal": 194,
+    "cubic": 230,
+}
+CRYSTAL_SYSTEMS = tuple(LAST_SPACE_GROUP)
+
+
 def crystal_system(space_group: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
     """Crystal system 1..7 (triclinic to cubic) of a space group number 1..230."""
-    last = torch.tensor([2, 15, 74, 142, 167, 194], device=space_group.device)
+    last = torch.tensor(list(LAST_SPACE_GROUP.values())[:-1], device=space_group.device)
     return torch.bucketize(space_group, last) + 1
-
-
-CRYSTAL_SYSTEMS = (
-    "triclinic",
-    "monoclinic",
-    "orthorhombic",
-    "tetragonal",
-    "trigonal",
-    "hexagonal",
-    "cubic",
-)
 
 
 def known_property(name: str, properties: Sequence[Property]) -> Property:

@@ -18,7 +18,7 @@ from mattergen_lite.config import PropertyConfig, RunConfig, shipped
 from mattergen_lite.elements import GROUP_MEANINGS, ElementGroups
 from mattergen_lite.model import read_config
 from mattergen_lite.options.judge import CHECKS
-from mattergen_lite.scoring import oracles
+from mattergen_lite.scoring import exact
 from mattergen_lite.scoring.candidate import Outcome
 from mattergen_lite.scoring.criteria.credibility import Credibility
 from mattergen_lite.scoring.criteria.neutrality import Neutrality
@@ -206,7 +206,7 @@ def columns() -> str:
 
 def properties() -> str:
     """What the shipped models can be asked for, and how it is measured."""
-    measured = set(oracles.measure(_nacl(), symprec=0.1))
+    measured = set(exact.measure(_nacl(), symprec=0.1))
     by_potential = {"formation_energy_per_atom", "e_above_hull"}
     text = (
         "# Properties\n\nWhat `--condition` takes, model by model, with the range seen in training "
@@ -254,7 +254,7 @@ def _seen(prop: PropertyConfig) -> str:
 def _tolerance(prop: PropertyConfig) -> str:
     if prop.kind != "real":
         return "equal"
-    allowed = oracles.tolerance(prop.name)
+    allowed = exact.tolerance(prop.name)
     parts = [f"± {allowed.absolute:g} {prop.unit}".strip()] if allowed.absolute else []
     return " or ".join([*parts, *([f"± {allowed.relative:.0%}"] if allowed.relative else [])])
 

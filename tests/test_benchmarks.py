@@ -204,8 +204,8 @@ def test_own_property(run, tmp_path):
 def test_design(run, checkpoint, tmp_path):
     """A table, a figure and a file of cells that the same command does not add to."""
     done, table, figure = (tmp_path / name for name in ("design.jsonl", "design.md", "design.png"))
-    fit_oracles = importlib.import_module("fit_oracles")
-    fit_oracles.main(
+    fit_predictors = importlib.import_module("fit_predictors")
+    fit_predictors.main(
         [
             *("--checkpoint", str(checkpoint), "--properties", "band_gap"),
             *("--max-labels", "200", "--device", "cpu"),
@@ -231,7 +231,7 @@ def test_design(run, checkpoint, tmp_path):
     systems = json.loads((tmp_path / "result.json").read_text())["systems"]
     assert [row["inside"] for row in systems] == [1.0, 1.0]
     assert figure.read_bytes().startswith(b"\x89PNG")
-    assert "band_gap: learned oracle on 200 labels" in table.read_text()
+    assert "band_gap: regression on 200 labels" in table.read_text()
     before = done.read_text()
     assert len(before.splitlines()) == 1 + 5 + 2
     assert run("design", *arguments) == rows

@@ -261,13 +261,15 @@ def test_steer_then_generate(tmp_path):
 
 
 def test_another_model_measures(tmp_path):
-    """A band gap that only the oracle of another model can tell."""
+    """A band gap that only the regression of another model can tell."""
     folder, tuned = tmp_path / "model", tmp_path / "tuned"
     tiny_model().save(folder)
     tiny_model(seed=1).save(tuned)
     source = write_csv(tmp_path / "data.csv", {"band_gap": mass})
-    oracle = folder / "oracles" / "band_gap"
-    probe_fit(str(source), property="band_gap", out=oracle, checkpoint=str(folder), num_workers=1)
+    predictor = folder / "predictors" / "band_gap"
+    probe_fit(
+        str(source), property="band_gap", out=predictor, checkpoint=str(folder), num_workers=1
+    )
     asked = {"num_samples": 2, "num_atoms": "2", "steps": 3, "relax": False, "num_workers": 0}
     asked |= {"checkpoint": str(tuned), "condition": ["band_gap=60"]}
     blind = generate(out=tmp_path / "blind", **asked)

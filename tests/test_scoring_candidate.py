@@ -9,9 +9,9 @@ from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.candidate import Candidate, Outcome, ranked
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_RELAXED
 from mattergen_lite.scoring.energy.stability import Stability
+from mattergen_lite.scoring.exact import in_domain
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.values import known_value
-from mattergen_lite.scoring.oracles import in_domain
 from mattergen_lite.scoring.score import Score, score
 
 

@@ -33,7 +33,7 @@ def _target_lines(name: str, source: Path) -> list[Line]:
         Line(
             name=f"{name}: {one['target']}",
             num=one["num_measured"],
-            judged_by="oracles of the run",
+            judged_by="regressions of the run",
             values={
                 "rate": one["rate"],
                 "base_rate": one["base_rate"],

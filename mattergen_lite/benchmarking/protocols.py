@@ -307,7 +307,7 @@ CONDITIONAL = Protocol(
             name="rate",
             heading="on target %",
             how="of the samples on which the property can be measured: within the range, of the "
-            "category, or within the tolerance of `scoring.oracles`",
+            "category, or within the tolerance of `scoring.exact`",
         ),
         Figure(
             name="base_rate",

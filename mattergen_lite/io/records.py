@@ -22,10 +22,10 @@ NAME_COLUMNS = ("material_id", "name", "id")
 
 
 class LearnedValue(NamedTuple):
-    """A property as a learned oracle reads it."""
+    """A property as a regression reads it."""
 
     value: float
-    error: float  # mean absolute error of the oracle on crystals held out of its training
+    error: float  # mean absolute error of the regression on crystals held out of its training
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class StructureRecord:
     properties: dict[str, float] = field(default_factory=dict)
     split: str | None = None  # of a table with a `split` column
     targets: dict[str, float | int | str] = field(default_factory=dict)  # asked of a sample
-    learned: dict[str, LearnedValue] = field(default_factory=dict)  # measured by learned oracles
+    learned: dict[str, LearnedValue] = field(default_factory=dict)  # measured by regressions
 
 
 @dataclass(frozen=True)

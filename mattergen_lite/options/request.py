@@ -27,7 +27,7 @@ class Request:
             checkpoint knows e_above_hull: 0 does without it, 1 is conditional, above insists.
         probe: Folder that `probe fit` wrote: guides towards the condition on its property, and
             predicts it for every sample; repeat for several.
-        measured_by: Model whose learned oracles measure what has no exact one, such as a band gap,
+        measured_by: Model whose regressions measure what has no exact one, such as a band gap,
             by name or folder; default the checkpoint itself. Fine-tuned models have none.
         elements: Elements that may occur, such as Li,P,S; no sample contains any other.
         chemical_system: Elements of which every sample has each and no other, such as Li-P-S.

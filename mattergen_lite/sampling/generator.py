@@ -14,7 +14,7 @@ from mattergen_lite.model import CrystalDiffusion, find_checkpoint, model_proven
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.probe.guidance import steering
-from mattergen_lite.probe.oracles import Oracle, asked_for, oracles
+from mattergen_lite.probe.predictors import Predictor, asked_for, load_predictors
 from mattergen_lite.probe.probe import Probe
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import parse_host
@@ -32,7 +32,7 @@ class Generator:
     options: SamplerOptions
     target: Target
     asked: tuple[PropertyTarget, ...]  # of the model and of probes
-    oracles: Sequence[Oracle]  # that measure what was asked
+    predictors: Sequence[Predictor]  # that measure what was asked
 
     def records(
         self, indices: Sequence[int], num_at_once: int, *, seed: int
@@ -49,7 +49,7 @@ class Generator:
             seed=seed,
             options=self.options,
             target=self.target,
-            oracles=self.oracles,
+            predictors=self.predictors,
         )
 
     def provenance(self) -> dict[str, object]:
@@ -74,8 +74,8 @@ def open_generator(
     probes = [Probe.load(path, weights_hash(folder)) for path in request.probe]
     reader = find_checkpoint(request.measured_by or request.checkpoint)
     learned = [
-        *(Oracle(probe=one, model=model) for one in probes),
-        *oracles(reader, model if reader == folder else None, device),
+        *(Predictor(probe=one, model=model) for one in probes),
+        *load_predictors(reader, model if reader == folder else None, device),
     ]
     probed = [one.definition for one in probes]
     targets = parse_targets(request.condition, request.guidance, [*probed, *model.properties])
@@ -91,7 +91,7 @@ def open_generator(
             steering=steering(model, probes, targets),
         ),
         asked=targets,
-        oracles=asked_for(learned, targets),
+        predictors=asked_for(learned, targets),
     )
 
 

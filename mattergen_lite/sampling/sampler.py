@@ -19,7 +19,7 @@ from mattergen_lite.io.records import LearnedValue, StructureRecord
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.options.sampler import SamplerOptions
-from mattergen_lite.probe.oracles import Oracle
+from mattergen_lite.probe.predictors import Predictor
 from mattergen_lite.progress import ProgressBar
 from mattergen_lite.properties import Conditions
 from mattergen_lite.request.targets import (
@@ -206,7 +206,7 @@ def sample_records(
     seed: int,
     options: SamplerOptions,
     target: Target,
-    oracles: Sequence[Oracle] = (),
+    predictors: Sequence[Predictor] = (),
 ) -> Iterator[list[StructureRecord]]:
     """Generate samples as named structures, so many at once, until the indices end.
 
@@ -217,7 +217,7 @@ def sample_records(
         seed: Seed of the whole run.
         options: Solver settings.
         target: What the samples should be.
-        oracles: What measures properties of every sample.
+        predictors: What measures properties of every sample.
 
     Raises:
         ValueError: As `sample` does, before anything has been sampled.
@@ -229,7 +229,7 @@ def sample_records(
             part,
             to_structures(samples.crystals),
             samples.targets,
-            learned_values(oracles, samples.orbits),
+            learned_values(predictors, samples.orbits),
             strict=True,
         )
         yield [
@@ -239,15 +239,15 @@ def sample_records(
 
 
 def learned_values(
-    oracles: Sequence[Oracle], crystals: Sequence[OrbitCrystals]
+    predictors: Sequence[Predictor], crystals: Sequence[OrbitCrystals]
 ) -> list[dict[str, LearnedValue]]:
-    """What each oracle reads from every crystal, and how far it is wrong on average."""
+    """What each predictor reads from every crystal, and how far it is wrong on average."""
     everything = OrbitCrystals.concatenate(crystals)
     columns = {
-        oracle.probe.definition.name: [
-            LearnedValue(value, oracle.probe.held_out.mae)
-            for value in oracle.probe.predict(oracle.model, everything).tolist()
+        predictor.probe.definition.name: [
+            LearnedValue(value, predictor.probe.held_out.mae)
+            for value in predictor.probe.predict(predictor.model, everything).tolist()
         ]
-        for oracle in oracles
+        for predictor in predictors
     }
     return [{name: values[row] for name, values in columns.items()} for row in range(len(crystals))]

@@ -21,7 +21,7 @@ from mattergen_lite.scoring.energy.phonons import Phonons
 from mattergen_lite.scoring.energy.relaxation import StoredStructure
 from mattergen_lite.scoring.energy.screening import Screening
 from mattergen_lite.scoring.energy.stability import METASTABLE, Stability
-from mattergen_lite.scoring.oracles import Method, Value
+from mattergen_lite.scoring.exact import Method, Value
 from mattergen_lite.scoring.score import Cell, Score, flatten
 
 # Probability of lying within 0.1 eV/atom from which a candidate counts as worth a calculation: the

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.request.targets import PropertyTarget
-from mattergen_lite.scoring import oracles
 from mattergen_lite.scoring.candidate import Candidate, Outcome
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
+from mattergen_lite.scoring.exact import ENERGIES, Method, Value, in_domain, is_met, measure
 from mattergen_lite.scoring.known.values import known_value
 
 
@@ -16,7 +16,7 @@ def outcomes(
     """Every property that was asked for, as asked and as measured."""
     if not targets or candidate.raw.error is not None:
         return ()
-    exact = oracles.measure(
+    exact = measure(
         candidate.final_structure, symprec=SYMPREC_GENERATED, stability=candidate.stability
     )
     return tuple(_outcome(target, candidate, record, exact) for target in targets)
@@ -26,7 +26,7 @@ def _outcome(
     target: PropertyTarget,
     candidate: Candidate,
     record: StructureRecord,
-    exact: Mapping[str, oracles.Value],
+    exact: Mapping[str, Value],
 ) -> Outcome:
     """One property; outside the domain of a regression nobody can tell whether a target is met."""
     name, asked = target.definition.name, record.targets[target.definition.name]
@@ -38,21 +38,21 @@ def _outcome(
         value=value,
         method=method,
         error=error,
-        on_target=oracles.is_met(target, asked, trusted),
+        on_target=is_met(target, asked, trusted),
     )
 
 
 def _value(
-    name: str, candidate: Candidate, record: StructureRecord, exact: Mapping[str, oracles.Value]
-) -> tuple[oracles.Value | None, oracles.Method, float | None]:
+    name: str, candidate: Candidate, record: StructureRecord, exact: Mapping[str, Value]
+) -> tuple[Value | None, Method, float | None]:
     """Value, method and error: regressions are for what nothing else here can tell."""
     if name in exact:
-        return exact[name], "potential" if name in oracles.ENERGIES else "structure", None
+        return exact[name], "potential" if name in ENERGIES else "structure", None
     novelty = candidate.final.novelty
     known = known_value(novelty.nearest_known, name) if novelty else None
     if known is not None:
         return known, "known", None
     if learned := record.learned.get(name):
-        inside = oracles.in_domain(name, candidate.final_structure)
+        inside = in_domain(name, candidate.final_structure)
         return learned.value, "regression" if inside else "outside domain", learned.error
     return None, "", None

@@ -38,8 +38,8 @@ from mattergen_lite.runs.tables import write_json, write_table
 from mattergen_lite.training.finetuning import FinetuneOptions, base_loss, reinforce
 
 SETTINGS, STATISTICS, FOUND = "settings.json", "round.json", "found.parquet"
-# What the judge measures with a stated error. Readings of learned oracles are not taught: a model
-# that learns what its own oracle says would learn to please the oracle.
+# What the judge measures with a stated error. Readings of regressions are not taught: a model
+# that learns what its own regression says would learn to please the regression.
 LABELS = ("formation_energy_per_atom", "e_above_hull")
 
 

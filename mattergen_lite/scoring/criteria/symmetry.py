@@ -15,6 +15,8 @@ import numpy as np
 import spglib
 from pymatgen.core import Structure
 
+from mattergen_lite.properties import LAST_SPACE_GROUP
+
 if TYPE_CHECKING:
     from spglib import SpglibDataset  # its base class has annotations that beartype cannot check
 
@@ -22,17 +24,6 @@ SYMPREC_GENERATED = 0.1  # Å, of every judgement
 SYMPREC_RELAXED = 0.01  # Å, to write or continue with what is symmetric already
 SYMPRECS = (0.01, 0.03, 0.1)  # Å
 ANGLE_TOLERANCE = 5.0  # degrees, the default of pymatgen's SpacegroupAnalyzer
-
-# Last space group number of each crystal system.
-_CRYSTAL_SYSTEMS = (
-    (2, "triclinic"),
-    (15, "monoclinic"),
-    (74, "orthorhombic"),
-    (142, "tetragonal"),
-    (167, "trigonal"),
-    (194, "hexagonal"),
-    (230, "cubic"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +49,7 @@ def crystal_system(space_group: int) -> str:
     """
     if not 1 <= space_group <= 230:
         raise ValueError(f"space group {space_group} does not exist: expected 1 to 230")
-    return next(name for last, name in _CRYSTAL_SYSTEMS if space_group <= last)
+    return next(name for name, last in LAST_SPACE_GROUP.items() if space_group <= last)
 
 
 def symmetry_dataset(structure: Structure, symprec: float) -> "SpglibDataset":

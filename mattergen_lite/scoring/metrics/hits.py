@@ -13,13 +13,13 @@ from mattergen_lite.data.crystals import CrystalDataset
 from mattergen_lite.data.dataset import element_sets
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.oracles import is_met
+from mattergen_lite.scoring.exact import is_met
 
 EVERY = "all targets"  # at once
 HOW_UNCONDITIONAL = "for the rate of samples without targets: the same command with --guidance 0"
 PROTOCOL = {
     "rate": "share of the samples on which the property can be measured that are on target: "
-    "within the range, of the category, or within the tolerance of `scoring.oracles`",
+    "within the range, of the category, or within the tolerance of `scoring.exact`",
     "base_rate": "share of MP-20's training split with a known value that meets the same demand",
 }
 

@@ -1,11 +1,11 @@
-"""Fit the learned oracles of a checkpoint and put them into its folder, a few kB each.
+"""Fit the regressions of a checkpoint and put them into its folder, a few kB each.
 
-    python scripts/fit_oracles.py --checkpoint mp
+    python scripts/fit_predictors.py --checkpoint mp
 
 Probes of the frozen network, as `probe fit` makes them, of properties that nothing exact measures;
 `generate` then predicts its targets with them. Of the crystals of MP-20's training split with a
 value at most `--max-labels` are used: errors hardly fall beyond a few thousand, times do. Errors
-are printed for held-out formulas of these and for MP-20's test split. An oracle that belongs to
+are printed for held-out formulas of these and for MP-20's test split. A regression that belongs to
 other weights is replaced, one that belongs to these is kept.
 """
 
@@ -41,7 +41,7 @@ def labelled(table: pa.Table, name: str, split: str, most: int) -> Labels:
 
 
 def existing(folder: Path, weights: str) -> Probe | None:
-    """The oracle in a folder, if it belongs to the model."""
+    """The regression in a folder, if it belongs to the model."""
     try:
         return Probe.load(folder, weights)
     except ValueError:
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     identity = ModelIdentity(checkpoint=folder.name, weights_sha256=weights)
     lines = []
     for prop in (prop for prop in PROPERTIES if prop.name in choice.properties):
-        place = folder / "oracles" / prop.name
+        place = folder / "predictors" / prop.name
         probe = existing(place, weights)
         if probe is None:
             labels = labelled(table, prop.name, "train", choice.max_labels)

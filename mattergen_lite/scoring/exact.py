@@ -1,8 +1,8 @@
-"""Measured properties of a finished structure, to hold against what it was asked to be.
+"""Properties that a structure has exactly, and whether a value is what was asked for.
 
-The oracles of everything that follows from the structure itself are exact, and are the definitions
-that models are trained with. Energies are the stability stage's. What nobody here can measure, such
-as a band gap, is absent rather than guessed.
+What follows from the structure itself is exact, by the definitions that models are trained with.
+Energies are the stability stage's. What nothing here can tell, such as a band gap, is absent rather
+than guessed.
 """
 
 import math
@@ -30,7 +30,7 @@ class Tolerance:
     relative: float = 0.0  # of the target
 
 
-# No standard exists; these are of the size of the oracles' own errors against experiment or DFT.
+# No standard exists; these are of the size of their own errors against experiment or DFT.
 TOLERANCES = {
     "density": Tolerance(relative=0.05),  # cell volumes of DFT are good to some 3%
     "volume_per_atom": Tolerance(relative=0.05),
@@ -38,7 +38,7 @@ TOLERANCES = {
     "formation_energy_per_atom": Tolerance(absolute=0.1),  # eV/atom
     "e_above_hull": Tolerance(absolute=0.05),  # eV/atom, the error of the calibrated potentials
     "band_gap": Tolerance(absolute=0.3),  # eV
-    "bulk_modulus": Tolerance(relative=0.2),  # learned oracles are some 25 GPa off
+    "bulk_modulus": Tolerance(relative=0.2),  # regressions are some 25 GPa off
     "shear_modulus": Tolerance(relative=0.2),
     "magnetic_density": Tolerance(absolute=0.02),  # µB/Å³
 }

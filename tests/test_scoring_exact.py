@@ -1,4 +1,4 @@
-"""Oracles against known crystals and against the columns that models are trained with."""
+"""Exact properties against known crystals and against the columns that models are trained with."""
 
 import math
 
@@ -11,7 +11,7 @@ from mattergen_lite.data.table import read_table
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.properties import CRYSTAL_SYSTEMS
 from mattergen_lite.scoring.energy.stability import Stability
-from mattergen_lite.scoring.oracles import Tolerance, measure, on_target, tolerance
+from mattergen_lite.scoring.exact import Tolerance, measure, on_target, tolerance
 
 
 def test_known_crystals():
@@ -24,7 +24,7 @@ def test_known_crystals():
     assert measure(li3ps4(), symprec=0.01)["chemical_system"] == "Li-P-S"
 
 
-def test_oracles_are_what_models_are_trained_with():
+def test_exact_properties_are_what_models_are_trained_with():
     data = CrystalDataset.from_table(read_table("embedded").slice(1000, 40))
     for row, structure in enumerate(to_structures(data.crystals(torch.arange(40)))):
         found = measure(structure, symprec=0.01)
