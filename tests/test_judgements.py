@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from crystals import nacl, quartz, rutile
+from models import tiny_model
 from pymatgen.core import Lattice, Structure
 
 import mattergen_lite
 from mattergen_lite import judge, load, score
 from mattergen_lite.io.write import write_text
+from mattergen_lite.options.objects import as_option
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.runs.view import svg
 
@@ -181,3 +184,36 @@ def test_tab_completion_lists_the_public_names_without_torch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=600)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "taken"),
+    [
+        (["Li", "O"], str | None, "Li,O"),
+        (range(4, 9), str | None, "4..8"),
+        (225, str | None, "225"),
+        (
+            {"band_gap": (1.5, 2.5), "density": 3},
+            tuple[str, ...],
+            ("band_gap=1.5..2.5", "density=3"),
+        ),
+        ("band_gap=2", tuple[str, ...], ("band_gap=2",)),
+        (2.0, tuple[str, ...], ("2.0",)),
+        (["a", "b"], tuple[Path, ...], (Path("a"), Path("b"))),
+        ("a", Path | None, Path("a")),
+        (True, bool, True),
+        (None, str | None, None),
+    ],
+)
+def test_options_take_objects_of_python(value, annotation, taken):
+    assert as_option(value, annotation) == taken
+
+
+def test_samples_are_structures_that_the_judge_knows_by_name(tmp_path):
+    tiny_model().save(tmp_path / "model")
+    asked = {"steps": 3, "num_atoms": range(2, 4), "seed": 1}
+    first = sample(tmp_path / "model", num_samples=2, first_sample=5, **asked)
+    (again,) = sample(str(tmp_path / "model"), num_samples=1, first_sample=6, **asked)
+    assert [one.properties["name"] for one in first] == ["000005", "000006"]
+    assert again == first[1]
+    assert {one.raw.name for one in judge(first, **QUICK)} == {"000005", "000006"}
