@@ -10,10 +10,10 @@ from models import tiny_model
 from pymatgen.core import Lattice, Structure
 
 import mattergen_lite
-from mattergen_lite import judge, load, score
+from mattergen_lite import judge, load, sample, score
 from mattergen_lite.io.write import write_text
-from mattergen_lite.options.objects import as_option
 from mattergen_lite.options.judge import JudgeOptions
+from mattergen_lite.options.objects import as_option
 from mattergen_lite.runs.view import svg
 
 QUICK = {"relax": False, "num_workers": 0}
