@@ -19,6 +19,7 @@ from cyclopts import App, CycloptsError, Parameter, Token, convert
 
 from mattergen_lite.options.checks import check_word
 from mattergen_lite.options.renamed import check_words
+from mattergen_lite.processes import module_path
 from mattergen_lite.verbs import VERBS
 
 BAD_INPUT = 2
@@ -115,6 +116,7 @@ app = assembled()
 def main() -> None:
     """Run the command line; what is wrong is said in one line."""
     os.environ["PYTHONSAFEPATH"] = "1"  # no process started from here imports the current folder
+    sys.path[:] = module_path()  # nor does this one: `python -m` would
     _print_what_can_be_printed()
     for number in INTERRUPTED:
         signal.signal(number, _stop)

@@ -25,6 +25,7 @@ from pydantic import (
     model_validator,
 )
 
+from mattergen_lite.folders import atomic_path
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.renamed import OPTIONS
 from mattergen_lite.options.request import Request
@@ -280,6 +281,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         ValueError: If the file is missing, is not valid YAML or holds no mapping.
     """
     try:
+        if path.exists() and not path.is_file():  # reading a pipe may never end
+            raise ValueError("it is no file")
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(MAX_YAML + 1)
         if len(text) > MAX_YAML:
@@ -319,10 +322,10 @@ def _parse_yaml(text: str) -> object:
 
 
 def write_yaml(section: Section, path: Path) -> None:
-    """Write a section as plain YAML."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a section as plain YAML, all at once."""
     text = yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False)
-    path.write_text(text, encoding="utf-8")
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def _merged(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:

@@ -13,15 +13,18 @@ take only so much memory, where the system can limit it (Windows cannot, macOS d
 
 import os
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from queue import SimpleQueue
-from threading import Timer
+from threading import Timer, current_thread, main_thread
+from types import FrameType
 from typing import IO, TypeVar
 
 try:
@@ -57,6 +60,67 @@ def attempt(function: Callable[[Item], Result], item: Item) -> Result | Failure:
         return Failure("needs more memory than a process may take")
     except Exception as error:
         return Failure(f"{type(error).__name__}: {error}")
+
+
+class _OutOfTime(BaseException):
+    """Ends an item in this process; no `except Exception` of a library stops it."""
+
+
+def attempt_within(
+    function: Callable[[Item], Result], item: Item, *, time_limit: float, memory_limit: int
+) -> Result | Failure:
+    """Apply a function in this process, within bounds as far as the system can set them.
+
+    Compiled code that never returns cannot be stopped here, nor anything outside the main thread:
+    for that there are processes of their own.
+
+    Args:
+        function: What to apply.
+        item: To what.
+        time_limit: Seconds after which it is stopped.
+        memory_limit: Bytes that it may allocate beside what this process holds.
+    """
+    try:
+        with _alarm(time_limit), _room(memory_limit):
+            return attempt(function, item)
+    except _OutOfTime:
+        return Failure(f"no result within {time_limit:g} s")
+
+
+@contextmanager
+def _alarm(seconds: float) -> Iterator[None]:
+    """Raise `_OutOfTime` after so many seconds, and again each second, should it be swallowed."""
+    if current_thread() is not main_thread() or not hasattr(signal, "setitimer"):
+        yield
+        return
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise _OutOfTime
+
+    handler = signal.signal(signal.SIGALRM, ring)
+    earlier = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *earlier)
+        signal.signal(signal.SIGALRM, handler)
+
+
+@contextmanager
+def _room(num_bytes: int) -> Iterator[None]:
+    """Let this process allocate so many bytes more, where the system tells what it has."""
+    statistics = Path("/proc/self/statm")
+    if resource is None or not statistics.exists():
+        yield
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    held = int(statistics.read_text().split()[5]) * resource.getpagesize()
+    bounds = [held + num_bytes, *(one for one in (soft, hard) if one != resource.RLIM_INFINITY)]
+    resource.setrlimit(resource.RLIMIT_DATA, (min(bounds), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def serve() -> None:
@@ -179,7 +243,8 @@ class Pool:
     """Worker processes of one thread each, started when first needed.
 
     Args:
-        num_workers: Processes; 0 runs everything in this process, without time limits.
+        num_workers: Processes; 0 runs everything in this process, where
+            limits hold as far as `attempt_within` can set them.
         preload: Module that the workers import right away, before there is anything to do.
 
     Raises:
@@ -233,7 +298,8 @@ class Pool:
     ) -> Iterator[tuple[int, Result | Failure]]:
         """Like `map`, but each result as soon as it is there, with the position of its item."""
         if not self._workers:
-            yield from enumerate(attempt(function, item) for item in items)
+            limits = {"time_limit": time_limit, "memory_limit": memory_limit}
+            yield from enumerate(attempt_within(function, item, **limits) for item in items)
             return
         idle: SimpleQueue[_Worker] = SimpleQueue()
         for worker in self._workers:

@@ -176,10 +176,12 @@ def test_a_killed_run_continues_bit_for_bit(base, source, tmp_path, monkeypatch)
     assert a["global_step"] == b["global_step"] == 10
     assert all(torch.equal(a["state_dict"][k], b["state_dict"][k]) for k in a["state_dict"])
     assert resumed.shown == whole.shown
+    table = (tmp_path / "broken" / "training.parquet").read_bytes()
     with pytest.raises(ValueError, match="holds a run of another model"):
         finetune(
             str(source), property="room", out=tmp_path / "broken", checkpoint=str(base), **QUICK
         )
+    assert (tmp_path / "broken" / "training.parquet").read_bytes() == table
 
 
 def test_a_run_that_gains_nothing_stops_early_and_stays_so(base, source, tmp_path):

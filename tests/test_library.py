@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import ase.db
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from crystals import li3ps4, nacl, perovskite, rutile, triclinic
@@ -391,6 +392,28 @@ def test_ranks_do_not_depend_on_the_order_of_the_files(tmp_path):
         for out in (first, second)
     ]
     assert ranks[0] == ranks[1]
+
+
+def test_names_of_digits_are_told_apart(tmp_path):
+    crystals, names = [nacl(), rutile(), perovskite()], ["007", "7", "7.0"]
+    run = scored(tmp_path / "run", crystals, names)
+    found = exported(run, tmp_path)
+    assert set(found) == {*names}
+    assert all(judged == stored for judged, stored in found.values())
+    library_export(run, str(tmp_path / "library.db"))
+    with ase.db.connect(tmp_path / "library.db") as database:
+        samples = {row.entry_id.partition("-")[2]: row.formula for row in database.select()}
+    assert set(samples) == {*names}
+
+
+def test_names_that_look_like_repetitions_are_not_taken_twice(tmp_path):
+    crystals, names = [nacl(), rutile(), perovskite()], ["same", "same", "same"]
+    run = scored(tmp_path / "run", crystals, names)
+    table = pq.read_table(run / "scores.parquet")
+    position = table.column_names.index("name")
+    clashing = ["same", "same#3", "same"]
+    pq.write_table(table.set_column(position, "name", pa.array(clashing)), run / "scores.parquet")
+    assert len(exported(run, tmp_path)) == 3
 
 
 def test_long_and_odd_names_cost_nothing(tmp_path):

@@ -55,6 +55,13 @@ def test_one_row_per_crystal():
     assert row["error"] is None
 
 
+def test_the_first_by_name_is_unique_wherever_it_stands():
+    records = [record(f"a{number}", rutile()) for number in (2, 10, 9)]
+    for order in (records, records[::-1]):
+        found = {one.name: one.novelty.duplicate_of for one in score(order)}
+        assert found == {"a2": "", "a9": "a2", "a10": "a2"}
+
+
 def test_reference_and_batch_are_compared():
     reference = Reference.from_records([record("mp-1", rutile())], name="test")
     records = [record("one", rutile()), record("two", rutile() * (1, 1, 2)), record("salt", nacl())]

@@ -20,7 +20,7 @@ from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.canonical import CORE_SCHEMA
 from mattergen_lite.data.prepare import prepare
 from mattergen_lite.data.table import read_table, table_path
-from mattergen_lite.io.read import check_size, check_unique_columns
+from mattergen_lite.io.bounds import check_size, check_unique_columns, check_utf8
 
 MIN_LABELS = 20
 VAL_FRACTION = 0.15  # of crystals that come without a split
@@ -133,6 +133,7 @@ def _check_column(name: str, source: Path) -> None:
 
 def _read_csv(source: Path) -> pa.Table:
     check_size(source)
+    check_utf8(source)
     skip = pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=lambda row: "skip")
     block = pa_csv.ReadOptions(block_size=source.stat().st_size + 1)  # one: types see every row
     return pa_csv.read_csv(source, parse_options=skip, read_options=block)

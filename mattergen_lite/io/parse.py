@@ -19,6 +19,7 @@ from mattergen_lite.io.formats.structures import (
     ordered,
 )
 from mattergen_lite.io.records import NAME_COLUMNS, STRUCTURE_COLUMNS, Document, StructureRecord
+from mattergen_lite.processes import Failure, attempt_within
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -39,6 +40,15 @@ def parse_document(document: Document) -> StructureRecord:
     row = document.content if document.format == "row" else document.labels
     properties |= _numeric(document.labels)
     return StructureRecord(document.name, structure, None, properties, row.get("split") or None)
+
+
+def parse_within_limits(document: Document) -> StructureRecord:
+    """Parse one document in this process, within the time and memory that a structure may take."""
+    limits = {"time_limit": PARSE_TIME_LIMIT, "memory_limit": PARSE_MEMORY_LIMIT}
+    found = attempt_within(parse_document, document, **limits)
+    return (
+        StructureRecord(document.name, None, found.reason) if isinstance(found, Failure) else found
+    )
 
 
 def _parse(document: Document) -> tuple["Structure", dict[str, float]]:
@@ -87,7 +97,7 @@ def _from_dict(data: Mapping) -> "Structure":
     for number, site in enumerate(sites, start=1):
         try:
             species.append({part["element"]: float(part["occu"]) for part in site["species"]})
-            coords.append([float(x) for x in site["abc"]])
+            coords.append([_plain_number(x) for x in site["abc"]])
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"not a pymatgen Structure: atom {number}: {one_line(error)}"
@@ -96,6 +106,12 @@ def _from_dict(data: Mapping) -> "Structure":
     lattice = np.asarray(data["lattice"].get("matrix"), dtype=float).reshape(3, 3)
     check_lattice(lattice)
     return ordered(Structure(lattice, species, coords))
+
+
+def _plain_number(value: object) -> float:
+    if isinstance(value, bool | str):
+        raise TypeError(f"coordinate {value!r}: expected a number")
+    return float(value)
 
 
 def _check_species(species: Mapping[str, float], count: int, number: int) -> None:

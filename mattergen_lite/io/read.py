@@ -7,7 +7,6 @@ import json
 import re
 import zipfile
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -20,9 +19,17 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from mattergen_lite.io.bounds import (
+    MAX_JSON,
+    check_num_rows,
+    check_readable,
+    check_size,
+    check_unique_columns,
+    check_utf8,
+)
 from mattergen_lite.io.formats.extxyz import comment_values
 from mattergen_lite.io.formats.structures import MAX_ATOMS
-from mattergen_lite.io.parse import one_line, parse_document
+from mattergen_lite.io.parse import one_line, parse_within_limits
 from mattergen_lite.io.records import (
     NAME_COLUMNS,
     STRUCTURE_COLUMNS,
@@ -41,7 +48,6 @@ ACCEPTED = (
 FILE_COLUMNS = ("file", "filename", "cif_file")  # of a csv that lies in the folder of its files
 MAX_CHARACTERS = 16 * 2**20  # of one CIF or POSCAR
 MAX_LINE = 100_000  # characters of a line of xyz
-MAX_TABLE = 2**31 - 1  # bytes of a csv or JSON file
 MAX_COMPRESSION = 100  # of a zip entry above MAX_CHARACTERS, beyond which it is a bomb
 _SUFFIXES: dict[str, Format] = {
     ".cif": "cif",
@@ -58,7 +64,7 @@ def read_structures(path: str | Path) -> Iterator[StructureRecord]:
     Raises:
         ValueError: If the path does not exist, is of an unknown kind or holds no structures.
     """
-    return map(parse_document, iter_documents(path))
+    return map(parse_within_limits, iter_documents(path))
 
 
 def iter_documents(path: str | Path) -> Iterator[Document]:
@@ -68,8 +74,7 @@ def iter_documents(path: str | Path) -> Iterator[Document]:
         ValueError: If the path does not exist, is of an unknown kind or holds no structures.
     """
     path = Path(path)
-    if not path.exists():
-        raise ValueError(f"{path} does not exist: {ACCEPTED}")
+    check_readable(path, ACCEPTED)
     documents = _documents(path)
     first = next(documents, None)
     if first is None:
@@ -116,11 +121,14 @@ def _zip_documents(path: Path) -> Iterator[Document]:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is not a readable zip file: {error}") from None
+    room = MAX_CHARACTERS + MAX_COMPRESSION * path.stat().st_size  # of all entries together
     with archive:
         for entry in archive.infolist():
             if entry.is_dir() or not _file_format(entry.filename):
                 continue
-            if entry.file_size > max(MAX_CHARACTERS, MAX_COMPRESSION * entry.compress_size):
+            largest = min(room, max(MAX_CHARACTERS, MAX_COMPRESSION * entry.compress_size))
+            room -= entry.file_size
+            if entry.file_size > largest:
                 reason = f"{entry.compress_size} bytes that unpack to {entry.file_size}: refused"
                 yield Document(shown_name(entry.filename), "unreadable", reason)
             else:
@@ -170,8 +178,8 @@ def _cif_blocks(name: str, text: str) -> Iterator[Document]:
 def _xyz_frames(name: str, stream: TextIOWrapper) -> Iterator[Document]:
     """Frames are cut by their atom counts; after a wrong count the next frame cannot be found."""
     lines = iter(lambda: stream.readline(MAX_LINE), "")
+    header = next((line for line in lines if line.strip()), None)
     for number in count(1):
-        header = next((line for line in lines if line.strip()), None)
         frame = f"{name}#{number}"
         if header is None:
             if number == 1:
@@ -183,15 +191,32 @@ def _xyz_frames(name: str, stream: TextIOWrapper) -> Iterator[Document]:
             reason = f"bad atom count {text[:40]!r}: expected an integer up to {MAX_ATOMS}"
             yield Document(frame, "unreadable", f"{reason}; the rest of the file is skipped")
             return
-        body = list(islice(lines, num_atoms + 1))
-        if any(len(line) >= MAX_LINE for line in body):
-            reason = f"a line of {MAX_LINE} or more characters; the rest of the file is skipped"
-            yield Document(frame, "unreadable", reason)
+        body = _bounded(islice(lines, num_atoms + 1))
+        if body is None:
+            reason = f"a line of {MAX_LINE} or more characters, or a frame of {MAX_CHARACTERS}"
+            yield Document(frame, "unreadable", f"{reason}; the rest of the file is skipped")
             return
         if len(body) < num_atoms + 1:
             yield Document(frame, "unreadable", f"the file ends before its {num_atoms} atoms")
             return
-        yield Document(_frame_name(body[0], frame), "extxyz", header + "".join(body))
+        document = Document(_frame_name(body[0], frame), "extxyz", header + "".join(body))
+        header = next((line for line in lines if line.strip()), None)
+        if header is not None and len(header.split()) > 3:  # what comes is an atom
+            reason = f"the file announces {num_atoms} atoms and lists more: the rest is skipped"
+            yield replace(document, format="unreadable", content=reason)
+            return
+        yield document
+
+
+def _bounded(lines: Iterable[str]) -> list[str] | None:
+    """The lines; None if they are longer than those of a crystal, without reading on."""
+    found, room = [], MAX_CHARACTERS
+    for line in lines:
+        found.append(line)
+        room -= len(line)
+        if room < 0 or len(line) >= MAX_LINE:
+            return None
+    return found
 
 
 def _frame_name(comment: str, fallback: str) -> str:
@@ -208,6 +233,7 @@ def _csv_documents(path: Path) -> Iterator[Document]:
 
     options = pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep)
     check_size(path)
+    check_utf8(path)
     # One block, so that column types are inferred from every row, not from the first megabyte.
     block = pa_csv.ReadOptions(block_size=path.stat().st_size + 1, use_threads=False)
     # Names are text: 007 is not 7.
@@ -266,38 +292,16 @@ def _is_file(path: Path) -> bool:
         return False
 
 
-def check_size(path: Path) -> None:
-    """Refuse a table that would have to be read at once and does not fit.
-
-    Raises:
-        ValueError: If it is larger than `MAX_TABLE`.
-    """
-    if path.stat().st_size >= MAX_TABLE:
-        raise ValueError(
-            f"{path} has {path.stat().st_size} bytes: expected less than {MAX_TABLE}, or parquet"
-        )
-
-
-def check_unique_columns(path: Path, names: Sequence[str]) -> None:
-    """Refuse a table in which a name could mean two columns.
-
-    Raises:
-        ValueError: If a name occurs twice.
-    """
-    twice = [name for name, number in Counter(names).items() if number > 1]
-    if twice:
-        raise ValueError(f"{path} has the column {twice[0][:60]!r} twice: expected it once")
-
-
 def _parquet_documents(path: Path) -> Iterator[Document]:
     try:
         table = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"cannot read table {path}: {one_line(error)}") from None
+    check_num_rows(path, table.metadata.num_rows)
     check_unique_columns(path, table.schema_arrow.names)
     _check_columns(path, table.schema_arrow.names)
     try:
-        yield from _row_documents(path.name, table.iter_batches(batch_size=1000))
+        yield from _row_documents(path.name, table.iter_batches(batch_size=64))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"cannot read table {path}: {one_line(error)}") from None
 
@@ -315,11 +319,13 @@ def _row_documents(table_name: str, batches: Iterable[pa.RecordBatch]) -> Iterat
 
 
 def _json_documents(path: Path) -> Iterator[Document]:
-    check_size(path)
+    check_size(path, MAX_JSON)
     try:
         data = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {path}: {one_line(error)}") from None
+    if isinstance(data, list) and not any(isinstance(entry, dict) for entry in data):
+        raise ValueError(f"{path} holds no structures: {ACCEPTED}")
     for number, entry in enumerate(data if isinstance(data, list) else [data], start=1):
         name = path.name if isinstance(data, dict) else f"{path.name}#{number}"
         if not isinstance(entry, dict):

@@ -1,7 +1,6 @@
 """What a library holds: judged crystals of a campaign or a run, named once and for all."""
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +74,7 @@ def _of_run(source: Path) -> Iterator[Entry]:
     run = RunFolder(source)
     prefix = run.digest()[:12]
     rows = run.rows(("rank", "name", "error", "formula"))
-    ids = Counter[str]()
+    taken: set[str] = set()
     structures = {one.rank: one.structure for one in run.relaxed()}
     for row in rows:
         if row["error"] is not None:
@@ -87,9 +86,11 @@ def _of_run(source: Path) -> Iterator[Entry]:
                 f"{source} is damaged: rank {row['rank']} is {row['formula']} in the table and "
                 f"{found} among the structures: run it again"
             )
-        ids[row["name"]] += 1
-        again = f"#{row['rank']}" if ids[row["name"]] > 1 else ""
-        yield Entry(f"{prefix}-{row['name']}{again}", structure, _judgement(row))
+        name = row["name"]
+        while name in taken:  # also by a name that ends like this
+            name += f"#{row['rank']}"
+        taken.add(name)
+        yield Entry(f"{prefix}-{name}", structure, _judgement(row))
 
 
 def _judgement(row: Mapping[str, Cell]) -> dict[str, Cell]:

@@ -5,6 +5,7 @@ follow. A structure that cannot be read, breaks a criterion, hangs or crashes ge
 `error` and loses no other.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -165,9 +166,13 @@ def compare(
     journal: Journal,
     reference: Reference | None = None,
 ) -> list[Score]:
-    """The part of `score` that compares crystals with each other and with known ones."""
+    """The part of `score` that compares crystals with each other and with known ones.
+
+    Of equal crystals the first by name counts as unique, wherever it stands in its source.
+    """
     scores = list(scores)
     compared = [index for index, judged in enumerate(scores) if judged.num_atoms]
+    compared.sort(key=lambda index: (_natural(records[index].name), _identity(records[index])))
     found = novelty(
         [ordered_structure(records[index].structure) for index in compared],
         [records[index].name for index in compared],
@@ -178,6 +183,12 @@ def compare(
     for index, result in zip(compared, found, strict=True):
         scores[index] = _add_novelty(scores[index], result)
     return scores
+
+
+def _natural(name: str) -> list[tuple[int, int | str]]:
+    """Sorts names as people do: sample 9 before sample 10."""
+    parts = re.split(r"(\d{1,18})", name)
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts if part]
 
 
 def _identity(record: StructureRecord) -> str:

@@ -35,9 +35,10 @@ from mattergen_lite.data.canonical import CORE_SCHEMA, write_table
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.labels import MIN_LABELS, LabelledCrystals
 from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.folders import atomic_path
 from mattergen_lite.model import CrystalDiffusion, pick_device, read_config
 from mattergen_lite.shapes import Bool
-from mattergen_lite.training.trainer import train
+from mattergen_lite.training.trainer import check_same_model, fit_statistics, train
 
 TABLE = "training.parquet"
 MIN_ROWS = 4000  # labelled rows of the table are repeated up to here: base rows then vary more
@@ -123,7 +124,7 @@ def finetune(
     config = run_config(base, crystals.prop, run_dir, options)
     pool = _base_rows(seen, "train", model.config, crystals.prop.name)
     table = _training_table(train_rows, val_rows, pool, config.model.properties, options)
-    write_table(table, run_dir / TABLE)
+    _store_table(table, config)
     folder = train(config)
     num_small = small.labelled("train", "val").num_rows
     checks = _base_rows(seen, "val", model.config, crystals.prop.name)
@@ -167,8 +168,21 @@ def reinforce(base: Path, found: pa.Table, run_dir: Path, options: FinetuneOptio
     pool, held_out = (_base_rows(seen, split, config.model) for split in ("train", "val"))
     held_out = held_out.slice(0, REPORT_CRYSTALS)
     table = _training_table(found, held_out, pool, config.model.properties, options)
-    write_table(table, run_dir / TABLE)
+    _store_table(table, config)
     return train(config)
+
+
+def _store_table(table: pa.Table, config: RunConfig) -> None:
+    """Write the table of a run, unless its folder holds a run of another model.
+
+    Raises:
+        ValueError: If it does; the table there stays as it is.
+    """
+    with atomic_path(config.run_dir / TABLE) as temporary:
+        write_table(table, temporary)
+        data = config.data.model_copy(update={"path": str(temporary)})
+        stored = config.model_copy(update={"data": data})
+        check_same_model(stored.model_copy(update={"model": fit_statistics(stored)}))
 
 
 def base_loss(folder: Path, device: str) -> float:

@@ -34,6 +34,10 @@ class Block(NamedTuple):
         found = (self.values.get(name, (self.columns.get(name) or [""])[0]) for name in names)
         return next((text for text in found if text not in ABSENT), None)
 
+    def first(self, name: str) -> str | None:
+        """The value of a data name, if it has one."""
+        return self.given([name])
+
 
 def _tokens(text: str) -> Iterator[Token]:
     for match in _TOKEN.finditer(text):

@@ -24,6 +24,7 @@ _PAIR = re.compile(
 )
 _DEFAULT_COLUMNS = "species:S:1:pos:R:3"
 _FLAGS = {"T": True, "True": True, "F": False, "False": False}
+_RESERVED = {"lattice", "properties", "pbc"}
 _TRUTH = {"t": True, "true": True, "1": True, "f": False, "false": False, "0": False}
 
 
@@ -45,9 +46,9 @@ def parse_extxyz(frame: str) -> tuple["Structure", Mapping[str, float | bool]]:
         ValueError: If there is no cell, no column of positions or elements, a direction is not
             periodic, or an atom is not a known element at a finite place.
     """
-    lines = frame.splitlines()
+    lines = frame.removesuffix("\n").split("\n")  # not at form feeds and the like
     values = comment_values(lines[1])
-    keys = {key.lower(): text for key, text in values.items()}
+    keys = _keys(lines[1])
     lattice = _lattice(keys.get("lattice"))
     check_periodic(_pbc(keys.get("pbc", "T T T")))
     columns = _columns(keys.get("properties", _DEFAULT_COLUMNS))
@@ -58,6 +59,17 @@ def parse_extxyz(frame: str) -> tuple["Structure", Mapping[str, float | bool]]:
     ).reshape(-1, 3)
     structure = build_structure(lattice, numbers, positions @ np.linalg.inv(lattice))
     return structure, _other_values(values)
+
+
+def _keys(comment: str) -> dict[str, str]:
+    """Values by key in lower case; what says what a crystal is may be said once."""
+    found: dict[str, str] = {}
+    for match in _PAIR.finditer(comment):
+        key, text = match["key"].lower(), _text(match)
+        if key in _RESERVED and found.get(key, text) != text:
+            raise ValueError(f"{key} is {found[key][:60]!r} and {text[:60]!r}: expected it once")
+        found[key] = text
+    return found
 
 
 def _lattice(text: str | None) -> np.ndarray:
@@ -87,6 +99,8 @@ def _columns(text: str) -> dict[str, slice]:
         raise ValueError(f"Properties {text[:60]!r}: expected name:type:columns, repeated")
     columns, start = {}, 0
     for name, width in zip(parts[::3], map(int, parts[2::3]), strict=True):
+        if name in columns:
+            raise ValueError(f"column {name[:40]!r} twice in Properties {text[:60]!r}")
         columns[name] = slice(start, start + width)
         start += width
     if "pos" not in columns:
@@ -124,7 +138,7 @@ def _other_values(values: Mapping[str, str]) -> Mapping[str, float | bool]:
     """Numbers and truth values of the comment line."""
     found: dict[str, float | bool] = {}
     for key, text in values.items():
-        if key.lower() in {"lattice", "properties", "pbc"}:
+        if key.lower() in _RESERVED:
             continue
         if text in _FLAGS:
             found[key] = _FLAGS[text]

@@ -27,7 +27,9 @@ def parse_poscar(text: str) -> "Structure":
     Raises:
         ValueError: If a line is missing or is not what its place asks for, or elements are unknown.
     """
-    lines = [line.split() for line in text.splitlines()]
+    lines = [line.split() for line in text.split("\n")]  # not at form feeds and the like
+    while lines and not lines[-1]:
+        lines.pop()
     if len(lines) < 8:
         raise ValueError(f"POSCAR has {len(lines)} lines: expected at least 8")
     raw = np.array([_numbers(lines[row], 3, f"lattice vector {row - 1}") for row in (2, 3, 4)])
@@ -80,8 +82,8 @@ def _is_count(words: Sequence[str]) -> bool:
 def _counts(words: Sequence[str]) -> list[int]:
     end = next((i for i, word in enumerate(words) if word[0] in "!#"), len(words))
     for word in words[:end]:
-        if not word.isdecimal() or len(word) > _MAX_COUNT_DIGITS:
-            raise ValueError(f"POSCAR has the count {word[:40]!r}: expected a whole number")
+        if not word.isdecimal() or len(word) > _MAX_COUNT_DIGITS or int(word) == 0:
+            raise ValueError(f"POSCAR has the count {word[:40]!r}: expected a whole number above 0")
     return [int(word) for word in words[:end]]
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 MAX_ATOMS = 10_000  # larger "crystals" are mistakes or attacks, not unit cells
 MAX_LENGTH = 1000.0  # Å, of a cell vector
 MAX_COORDINATE = 1e6  # cells from the origin, beyond which a fraction has lost its digits
+MIN_DISTANCE = 0.05  # Å, below which two atoms of a file are one that is there twice
 MIN_VOLUME_RATIO = 1e-4  # cell volume over a·b·c, below which the cell is flat
 
 HYDROGEN_ISOTOPES = {"D": "deuterium", "T": "tritium"}
@@ -138,6 +139,35 @@ def ordered(structure: "Structure") -> "Structure":
             raise ValueError(f"atom {number} is an isotope ({isotope}): expected an element")
     numbers = [site.specie.Z for site in structure]
     return build_structure(structure.lattice.matrix, numbers, structure.frac_coords)
+
+
+def check_apart(lattice: np.ndarray, frac_coords: np.ndarray) -> None:
+    """Refuse an atom that is listed twice, or as its own image.
+
+    Args:
+        lattice: Rows a, b, c in Å.
+        frac_coords: N x 3.
+
+    Raises:
+        ValueError: If two atoms are within `MIN_DISTANCE`; names them.
+    """
+    from scipy.spatial import cKDTree
+
+    wrapped = frac_coords % 1.0 % 1.0
+    reach = MIN_DISTANCE * np.linalg.norm(np.linalg.inv(lattice), 2)  # in fractions of the cell
+    tree = cKDTree(wrapped, boxsize=1.0)
+    found = tree.query(wrapped, k=min(2, len(wrapped)), distance_upper_bound=reach)
+    if len(wrapped) < 2:
+        return
+    for one, other in enumerate(found[1][:, 1]):
+        if other < len(wrapped):
+            way = wrapped[one] - wrapped[other]
+            distance = np.linalg.norm((way - np.rint(way)) @ lattice)
+            if distance < MIN_DISTANCE:
+                raise ValueError(
+                    f"atoms {min(one, other) + 1} and {max(one, other) + 1} are {distance:.3f} Å "
+                    "apart: one is listed twice"
+                )
 
 
 def check_periodic(pbc: Sequence[bool]) -> None:

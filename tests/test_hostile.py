@@ -1,0 +1,62 @@
+"""A part of the hostile pass: every odd file, and every so many command lines."""
+
+import os
+from itertools import islice
+
+import pytest
+from hostile_commands import SINGLE, command_words
+from hostile_files import odd_files
+from hostile_pass import misread, prepared, run_case
+
+from mattergen_lite.processes import Failure, Pool
+
+if not hasattr(os, "fork"):
+    pytest.skip("needs POSIX", allow_module_level=True)
+
+EACH = 40  # of the commands one is tried here
+
+
+def test_odd_files_are_read_rightly_or_refused(tmp_path):
+    wrong = {}
+    for odd in odd_files():
+        path = tmp_path / odd.name
+        path.write_bytes(odd.data)
+        if found := misread(odd, path):
+            wrong[odd.name] = found
+        path.unlink()
+    assert not wrong
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of fork beside threads
+def test_odd_commands_end_in_one_line(tmp_path):
+    work = prepared(tmp_path)
+    for words in islice(command_words(), 0, None, EACH):
+        case, wrong = run_case(work, words)
+        assert not wrong, case
+    for line in SINGLE[:8]:
+        case, wrong = run_case(work, line.split())
+        assert not wrong, case
+
+
+def stubborn(seconds: float) -> str:
+    """Does not end, and swallows exceptions."""
+    while seconds:
+        try:
+            sum(range(10**6))
+        except Exception:
+            continue
+    return "done"
+
+
+def greedy(num_bytes: int) -> int:
+    return len(bytearray(num_bytes))
+
+
+def test_limits_hold_without_processes():
+    with Pool(0) as pool:
+        items = pool.map(stubborn, [1.0, 0.0], time_limit=0.5)
+        assert list(items) == [Failure("no result within 0.5 s"), "done"]
+        assert list(pool.map(greedy, [2**10, 2**32], time_limit=60.0, memory_limit=2**30)) == [
+            2**10,
+            Failure("needs more memory than a process may take"),
+        ]
