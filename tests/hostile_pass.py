@@ -32,7 +32,7 @@ MAX_MEMORY = 2 * 2**30  # bytes beyond what the parent has
 LIMIT = 180.0  # s by the clock, on a busy machine
 PRELOADED = (
     *("benchmarking.benchmark", "campaign.report", "campaign.run", "cli", "data.labels"),
-    *("library.exchange", "runs.results", "scoring.stage", "training.finetuning", "probe.probe"),
+    *("library.exchange", "runs.judging", "scoring.judge", "training.finetuning", "probe.probe"),
 )
 
 Case = tuple[str, list[str]]  # what was tried, and what was wrong
