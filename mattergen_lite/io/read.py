@@ -127,11 +127,11 @@ def _zip_documents(path: Path) -> Iterator[Document]:
             if entry.is_dir() or not _file_format(entry.filename):
                 continue
             largest = min(room, max(MAX_CHARACTERS, MAX_COMPRESSION * entry.compress_size))
-            room -= entry.file_size
             if entry.file_size > largest:
                 reason = f"{entry.compress_size} bytes that unpack to {entry.file_size}: refused"
                 yield Document(shown_name(entry.filename), "unreadable", reason)
             else:
+                room -= entry.file_size
                 name = shown_name(entry.filename)
                 yield from _file_documents(name, lambda entry=entry: archive.open(entry))
 

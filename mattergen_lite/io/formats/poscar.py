@@ -43,6 +43,8 @@ def parse_poscar(text: str) -> "Structure":
         raise ValueError(f"POSCAR has {len(symbols)} elements and {len(counts)} counts")
     num_atoms = sum(counts)
     check_count(num_atoms)
+    if 0 in counts:
+        raise ValueError(f"POSCAR has the counts {counts}: expected whole numbers above 0")
     mode, rows = _coordinates(lines, 7 if named else 6, num_atoms)
     numbers = _elements(symbols, counts) if named else _elements_behind(rows)
     if named:
@@ -82,8 +84,8 @@ def _is_count(words: Sequence[str]) -> bool:
 def _counts(words: Sequence[str]) -> list[int]:
     end = next((i for i, word in enumerate(words) if word[0] in "!#"), len(words))
     for word in words[:end]:
-        if not word.isdecimal() or len(word) > _MAX_COUNT_DIGITS or int(word) == 0:
-            raise ValueError(f"POSCAR has the count {word[:40]!r}: expected a whole number above 0")
+        if not word.isdecimal() or len(word) > _MAX_COUNT_DIGITS:
+            raise ValueError(f"POSCAR has the count {word[:40]!r}: expected a whole number")
     return [int(word) for word in words[:end]]
 
 
