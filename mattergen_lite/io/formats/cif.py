@@ -7,7 +7,7 @@ operation, the operations are those of the named group, and the composition is t
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
