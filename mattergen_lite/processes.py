@@ -211,7 +211,7 @@ class _Worker:
             self.process.communicate()
 
 
-def _module_path() -> list[str]:
+def module_path() -> list[str]:
     """Where workers import from: where this process does, but for the current folder.
 
     The folder of this package stays, even if it is the current one.
@@ -225,7 +225,7 @@ def _module_path() -> list[str]:
 
 def _start_process(preload: str | None) -> subprocess.Popen:
     """A fresh interpreter that serves; an interrupt from the keyboard is the caller's affair."""
-    path = os.pathsep.join(_module_path())
+    path = os.pathsep.join(module_path())
     environment = {**os.environ, **_ONE_THREAD, **_QUIET, "PYTHONPATH": path}
     command = [sys.executable, "-P", "-c", _SERVE, *([preload] if preload else [])]
     pipe = subprocess.PIPE
