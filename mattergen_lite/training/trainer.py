@@ -55,7 +55,7 @@ def train(config: RunConfig, judge: Judge | None = None) -> Path:
         torch.set_num_threads(config.trainer.threads)
     pl.seed_everything(config.seed, verbose=False)
     config = config.model_copy(update={"model": fit_statistics(config)})
-    _check_same_model(config)
+    check_same_model(config)
     module = TrainingModule(config)
     views = reduced_views(config)
     data = CrystalDataModule(config.data, module.model.properties, config.seed, views)
@@ -171,7 +171,7 @@ def _loggers(run_dir: Path) -> list[Logger]:
     return loggers
 
 
-def _check_same_model(config: RunConfig) -> None:
+def check_same_model(config: RunConfig) -> None:
     """Refuse to continue a run with a network or data that are not its own.
 
     Raises:
