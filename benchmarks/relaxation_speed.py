@@ -23,7 +23,7 @@ from ase.optimize import FIRE
 from pymatgen.core import Structure
 
 from mattergen_lite.io.formats.structures import build_structure
-from mattergen_lite.scoring.energy.potentials import load_potential
+from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import GPA, Limits, relax
 
 LIMITS = Limits()

@@ -34,7 +34,7 @@ from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.sampling.sampler import Target, sample_records
-from mattergen_lite.scoring.energy.potentials import load_potential
+from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import largest_force
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch

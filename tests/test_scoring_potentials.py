@@ -6,11 +6,9 @@ from crystals import nacl, quartz, rutile, single_atom, triclinic
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.scoring.energy import potentials
-from mattergen_lite.scoring.energy.potentials import (
-    check_elements,
-    load_potential,
-    mp2020_correction,
-)
+from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
+from mattergen_lite.scoring.energy.potentials.potential import check_elements
+from mattergen_lite.scoring.energy.potentials.sources import load_potential
 
 
 @pytest.fixture(scope="module")

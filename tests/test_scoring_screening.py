@@ -9,7 +9,7 @@ from crystals import nacl, nacl_primitive, perovskite, quartz, rutile, simple_co
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.processes import Pool
-from mattergen_lite.scoring.energy.potentials import load_potential
+from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.screening import (
     Cut,
     Screening,

@@ -5,20 +5,12 @@ import pytest
 from crystals import nacl_primitive, rutile
 from pymatgen.core import Composition, Lattice, Structure
 
-from mattergen_lite.scoring.energy.potentials import Potential, load_potential
+from mattergen_lite.scoring.energy.potentials.potential import Potential
+from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation
-from mattergen_lite.scoring.energy.stability import (
-    Calibration,
-    ErrorModel,
-    Measurement,
-    Stability,
-    assess,
-    calibration,
-    calibrations,
-    fit_error_model,
-    fit_references,
-    measure,
-)
+from mattergen_lite.scoring.energy.calibration import Calibration, ErrorModel, calibration, calibrations
+from mattergen_lite.scoring.energy.fitting import fit_error_model, fit_references
+from mattergen_lite.scoring.energy.stability import Measurement, Stability, assess, measure
 
 AS_IS = Limits(max_steps=0)
 

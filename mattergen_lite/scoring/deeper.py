@@ -12,7 +12,7 @@ from mattergen_lite.processes import Failure
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.elasticity import Elasticity, bulk_modulus
 from mattergen_lite.scoring.energy.phonons import Phonons, phonons
-from mattergen_lite.scoring.energy.potentials import load_potential
+from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
 
 TIME_LIMIT = 3600.0  # s per crystal

@@ -17,7 +17,7 @@ from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate, is_credible, ranked
 from mattergen_lite.scoring.energy.phonons import require_phonopy
-from mattergen_lite.scoring.energy.potentials import check_potential
+from mattergen_lite.scoring.energy.potentials.sources import check_potential
 from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Cut, Screening, screen
 from mattergen_lite.scoring.energy.stability import Measurement, assess
 from mattergen_lite.scoring.execution.journal import Journal

@@ -15,7 +15,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite.processes import Failure
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
-from mattergen_lite.scoring.energy.potentials import load_potential
+from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import (
     Relaxation,
     Release,
@@ -23,12 +23,7 @@ from mattergen_lite.scoring.energy.relaxation import (
     relax_stream,
     release,
 )
-from mattergen_lite.scoring.energy.stability import (
-    Measurement,
-    assess,
-    complete,
-    energy_per_atom,
-)
+from mattergen_lite.scoring.energy.stability import Measurement, assess, complete, energy_per_atom
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
 
 RELAXER = "chgnet"

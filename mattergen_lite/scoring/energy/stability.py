@@ -25,7 +25,7 @@ from pymatgen.core import Composition, Structure
 from scipy import stats
 
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
-from mattergen_lite.scoring.energy.potentials import Potential, check_elements
+from mattergen_lite.scoring.energy.potentials.potential import Potential, check_elements
 from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation, Release, relax, release
 from mattergen_lite.scoring.known.hull import ReferenceHull, reference_hull
 from mattergen_lite.shapes import Float
@@ -63,110 +63,6 @@ class Stability:
     rmsd: float = math.nan  # Å, raw to relaxed
     volume_change: float = math.nan  # raw to relaxed, relative
     stability_error: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class ElementOffset:
-    """How an element shifts the error of a potential, in eV/atom of the pure element."""
-
-    mean: float
-    std: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class ErrorModel:
-    """Distribution of DFT's energy above the hull minus a potential's, in eV/atom.
-
-    A Student t around a common offset plus those of the elements, weighted by their shares. An
-    element that the fit has hardly seen widens it.
-    """
-
-    offset: float
-    scale: float  # of the Student t
-    elements: Mapping[str, ElementOffset]
-    element_prior: float  # standard deviation of the offset of an element not in `elements`
-
-    def at(self, composition: Composition) -> "ErrorDistribution":
-        """The distribution for crystals of one composition."""
-        unseen = ElementOffset(mean=0.0, std=self.element_prior)
-        shares = composition.fractional_composition.get_el_amt_dict()
-        offsets = [(share, self.elements.get(symbol, unseen)) for symbol, share in shares.items()]
-        variance = sum((share * offset.std) ** 2 for share, offset in offsets)
-        return ErrorDistribution(
-            location=self.offset + sum(share * offset.mean for share, offset in offsets),
-            scale=math.sqrt(self.scale**2 + variance),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class ErrorDistribution:
-    """Student t distribution of DFT minus potential for one crystal, in eV/atom."""
-
-    location: float
-    scale: float
-
-    @property
-    def std(self) -> float:
-        """Standard error."""
-        return self.scale * math.sqrt(DEGREES_OF_FREEDOM / (DEGREES_OF_FREEDOM - 2))
-
-    def probability_below(self, threshold: float, e_above_hull_raw: float) -> float:
-        """Probability of DFT's energy above the hull being at most `threshold`."""
-        margin = threshold - e_above_hull_raw - self.location
-        return float(stats.t.cdf(margin / self.scale, DEGREES_OF_FREEDOM))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Calibration:
-    """What is known about one potential's errors."""
-
-    references: Mapping[str, float]  # energy of each element, eV/atom
-    novel: ErrorModel  # crystals nobody has computed
-    known: ErrorModel  # crystals the potential was trained on
-
-    def formation_energy(self, composition: Composition, energy_per_atom: float) -> float:
-        """Formation energy in eV/atom from the potential's energy on the MP2020 frame."""
-        shares = composition.fractional_composition.get_el_amt_dict().items()
-        return energy_per_atom - sum(self.references[symbol] * share for symbol, share in shares)
-
-
-@cache
-def calibrations() -> dict[str, Calibration]:
-    """The shipped calibrations by name of the potential."""
-    text = (files("mattergen_lite") / "assets" / "calibration.json").read_text()
-    return {name: _parse(entry) for name, entry in json.loads(text)["potentials"].items()}
-
-
-def _parse(entry: dict[str, dict]) -> Calibration:
-    """A calibration from its JSON form."""
-
-    def error_model(fitted: dict) -> ErrorModel:
-        elements = {
-            symbol: ElementOffset(mean=mean, std=std)
-            for symbol, (mean, std) in fitted["elements"].items()
-        }
-        return ErrorModel(**{**fitted, "elements": elements})
-
-    return Calibration(
-        references=entry["references"],
-        novel=error_model(entry["novel"]),
-        known=error_model(entry["known"]),
-    )
-
-
-def calibration(potential: str) -> Calibration:
-    """The shipped calibration of a potential.
-
-    Raises:
-        ValueError: If there is none.
-    """
-    shipped = calibrations()
-    if potential not in shipped:
-        raise ValueError(f"no calibration of {potential!r}: expected one of {', '.join(shipped)}")
-    return shipped[potential]
-
-
-# Judging
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -370,63 +266,3 @@ def _verdict(opinions: Sequence[_Opinion], known: bool) -> dict[str, float | str
         "second_e_above_hull_raw": second.e_above_hull if second else math.nan,
         "opinions_disagree": bool(second) and abs(raw - second.e_above_hull) > MAX_DISAGREEMENT,
     }
-
-
-# Fitting
-
-
-def fit_references(
-    compositions: Sequence[Composition],
-    energies_per_atom: Float[np.ndarray, "C"],
-    formation_energies: Float[np.ndarray, "C"],
-    elemental_energies: Mapping[str, float],
-    noise: float = 0.05,
-) -> dict[str, float]:
-    """Element references in eV/atom that make a potential's formation energies right on average.
-
-    Ridge regression around the potential's own energies of the elements, with outliers (beyond
-    three times `noise`, eV/atom) left out in a second pass.
-    """
-    symbols = sorted(elemental_energies)
-    own = np.array([elemental_energies[symbol] for symbol in symbols])
-    shares = np.array([[c.get_atomic_fraction(s) for s in symbols] for c in compositions])
-    residual = energies_per_atom - formation_energies - shares @ own
-    ridge = (noise / REFERENCE_PRIOR) ** 2 * np.eye(len(symbols))
-    used, shift = np.ones(len(residual), dtype=bool), np.zeros(len(symbols))
-    for _ in range(2):
-        some = shares[used]
-        shift = np.linalg.solve(some.T @ some + ridge, some.T @ residual[used])
-        used = np.abs(residual - shares @ shift) < 3 * noise
-    return dict(zip(symbols, (own + shift).tolist(), strict=True))
-
-
-def fit_error_model(
-    compositions: Sequence[Composition], errors: Float[np.ndarray, "C"], element_prior: float
-) -> ErrorModel:
-    """Fit the errors DFT minus potential of known outcomes, in eV/atom.
-
-    Maximum a posteriori by expectation maximisation: outliers lose weight as under a Student t, and
-    element offsets are drawn to zero as under a normal prior of width `element_prior`.
-    """
-    symbols = sorted({element.symbol for c in compositions for element in c.elements})
-    shares = np.array([[c.get_atomic_fraction(s) for s in symbols] for c in compositions])
-    design = np.column_stack([np.ones(len(errors)), shares])
-    prior = np.diag([0.0, *[element_prior**-2] * len(symbols)])
-    weights, variance = np.ones(len(errors)), float(np.var(errors))
-    for _ in range(100):
-        evidence = (design.T * weights) @ design / variance
-        covariance = np.linalg.inv(evidence + prior)
-        coefficients = covariance @ design.T @ (weights * errors) / variance
-        residual = errors - design @ coefficients
-        weights = (DEGREES_OF_FREEDOM + 1) / (DEGREES_OF_FREEDOM + residual**2 / variance)
-        # The coefficients have used up as many degrees of freedom as the evidence decides.
-        num_free = len(errors) - np.trace(covariance @ evidence)
-        variance = float((weights * residual**2).sum() / num_free)
-    stds = np.sqrt(np.diag(covariance))
-    offsets = zip(symbols, coefficients[1:].tolist(), stds[1:].tolist(), strict=True)
-    return ErrorModel(
-        offset=float(coefficients[0]),
-        scale=math.sqrt(variance),
-        elements={symbol: ElementOffset(mean=mean, std=std) for symbol, mean, std in offsets},
-        element_prior=element_prior,
-    )

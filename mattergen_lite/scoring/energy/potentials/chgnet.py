@@ -1,152 +1,39 @@
-"""Interatomic potentials behind one small protocol: energy, forces and stress of one crystal.
+"""CHGNet 0.3.0 (Deng et al., Nat. Mach. Intell. 2023, 5, 1031), weights inside its wheel."""
 
-Built in, with weights inside their wheels and no network access: CHGNet (Deng et al., Nat. Mach.
-Intell. 2023, 5, 1031) and SevenNet 7net-l3i5 (Park et al., JCTC 2024, 20, 4857). Any ASE calculator
-becomes a potential through `AsePotential`.
-
-Energies of a potential are those of its training set. `correction` puts them on the Materials
-Project's MP2020 frame (Wang et al., Sci. Rep. 2021, 11, 15496), on which hulls are built; turning
-them into formation energies is the task of `stability`.
-"""
-
-import copy
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from pymatgen.core import Element, Structure
+from pymatgen.core import Structure
 
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.scoring.energy.potentials.potential import COMMON_ELEMENTS, SinglePoint
+from mattergen_lite.shapes import Int
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from ase.calculators.calculator import Calculator
     from chgnet.graph.crystalgraph import CrystalGraph
     from chgnet.model import CHGNet
-    from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
 
 CHGNET_VERSION = "0.3.0"
 _CHGNET_WEIGHTS = "pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar"
 MIN_DISTANCE = 0.1  # Å; below it a potential divides by zero
 
 
-@dataclass(frozen=True, kw_only=True)
-class SinglePoint:
-    """What a potential says about one arrangement of atoms."""
-
-    energy: float  # eV, of the whole cell, before any correction
-    forces: Float[np.ndarray, "N 3"]  # eV/Å
-    stress: Float[np.ndarray, "3 3"]  # eV/Å³, dE/dstrain over the volume: positive pulls inwards
-
-
-@runtime_checkable
-class Potential(Protocol):
-    """An energy surface. Everything takes ASE atoms with a full periodic cell."""
-
-    name: str
-    supported_elements: frozenset[str]
-
-    def energy(self, atoms: "Atoms") -> float:
-        """Energy in eV alone: two to three times cheaper than a single point."""
-
-    def single_points(self, batch: Sequence["Atoms"]) -> list[SinglePoint]:
-        """Energy, forces and stress of one or more crystals, together where that is faster.
-
-        Raises:
-            ValueError: If it cannot describe one of the crystals, for example an isolated atom.
-        """
-
-    def correction(self, structure: Structure) -> float:
-        """Energy in eV to add to a relaxed cell's energy to arrive on the MP2020 frame."""
-
-
-def check_elements(potential: Potential, symbols: Iterable[str]) -> None:
-    """Refuse crystals a potential was never trained on.
+def load(model: str, device: str) -> "ChgnetPotential":
+    """Load CHGNet 0.3.0.
 
     Raises:
-        ValueError: Naming the unsupported elements.
+        ValueError: If another model is asked for.
     """
-    unknown = sorted(set(symbols) - potential.supported_elements)
-    if unknown:
-        raise ValueError(
-            f"{', '.join(unknown)} unsupported by {potential.name}: "
-            f"expected its {len(potential.supported_elements)} elements"
-        )
-
-
-# MP2020 corrections
-
-
-def mp2020_correction(structure: Structure) -> float:
-    """MP2020 correction in eV of a cell, for a raw energy of PBE, or PBE+U where the MP uses it.
-
-    Raises:
-        ValueError: If the scheme does not apply to the composition.
-    """
-    from pymatgen.entries.compatibility import CompatibilityError
-    from pymatgen.entries.computed_entries import ComputedStructureEntry
-
-    scheme = _mp2020()
-    anion = max(structure.composition.elements, key=lambda element: element.X).symbol
-    hubbards = {  # U in eV where O or F meets Co, Cr, Fe, Mn, Mo, Ni, V or W
-        element.symbol: scheme.u_settings.get(anion, {}).get(element.symbol, 0.0)
-        for element in structure.composition.elements
-    }
-    run_type = "GGA+U" if any(hubbards.values()) else "GGA"
-    parameters = {"run_type": run_type, "hubbards": hubbards}
-    entry = ComputedStructureEntry(structure, 0.0, parameters=parameters)
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            return float(sum(change.value for change in scheme.get_adjustments(entry)))
-    except CompatibilityError as error:
-        raise ValueError(f"no MP2020 correction for {structure.formula}: {error}") from None
-
-
-@cache
-def _mp2020() -> "MaterialsProject2020Compatibility":
-    """The published scheme, without checks on VASP inputs, of which there are none."""
-    from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
-
-    return MaterialsProject2020Compatibility(check_potcar=False)
-
-
-# Any ASE calculator
-
-
-@dataclass(frozen=True)
-class AsePotential:
-    """A potential made of an ASE calculator that gives energy, forces and stress."""
-
-    name: str
-    calculator: "Calculator"
-    supported_elements: frozenset[str]
-    correction: Callable[[Structure], float] = lambda structure: 0.0
-
-    def energy(self, atoms: "Atoms") -> float:
-        """Energy in eV."""
-        return float(self.calculator.get_potential_energy(atoms))
-
-    def single_points(self, batch: Sequence["Atoms"]) -> list[SinglePoint]:
-        """Energy, forces and stress, one crystal after the other."""
-        return [self._single_point(atoms.copy()) for atoms in batch]
-
-    def _single_point(self, atoms: "Atoms") -> SinglePoint:
-        atoms.calc = self.calculator
-        return SinglePoint(
-            energy=float(atoms.get_potential_energy()),
-            forces=np.asarray(atoms.get_forces(), dtype=float),
-            stress=np.asarray(atoms.get_stress(voigt=False), dtype=float),
-        )
-
-
-# CHGNet
+    if model:
+        raise ValueError(f"unknown CHGNet model {model!r}: expected chgnet alone")
+    return ChgnetPotential(device)
 
 
 @dataclass(frozen=True)
@@ -229,13 +116,11 @@ class ChgnetPotential:
     """
 
     name = "chgnet"
+    supported_elements = COMMON_ELEMENTS  # those of MPtrj
 
     def __init__(self, device: str = "cpu") -> None:
         self.device = device
         self.model = _load_chgnet().to(device)
-        unknown = {"Po", "At", "Rn", "Fr", "Ra"}  # absent from MPtrj
-        known = {Element.from_Z(number).symbol for number in range(1, 95)}
-        self.supported_elements = frozenset(known - unknown)
 
     def energy(self, atoms: "Atoms") -> float:
         """Energy in eV."""
@@ -318,79 +203,3 @@ def _load_chgnet() -> "CHGNet":
     with redirect_stdout(None):
         model = CHGNet.from_dict(state, version=CHGNET_VERSION, mlp_out_bias=False)
     return model.eval().requires_grad_(False)
-
-
-# SevenNet
-
-
-class SevennetPotential:
-    """SevenNet 7net-l3i5 with MP2020 corrections: slower than CHGNet by 7, and more accurate."""
-
-    name = "7net-l3i5"
-
-    def __init__(self, device: str = "cpu") -> None:
-        from sevenn.calculator import SevenNetCalculator
-
-        with warnings.catch_warnings(action="ignore"):  # no tensor product accelerator
-            calculator = SevenNetCalculator(self.name, device=device)
-        known = frozenset(Element.from_Z(number).symbol for number in calculator.type_map)
-        self.full = AsePotential(self.name, calculator, known)
-        self.energy_model = copy.deepcopy(calculator.model)
-        self.energy_model.delete_module_by_key("force_output")
-        self.supported_elements = known
-
-    def energy(self, atoms: "Atoms") -> float:
-        """Energy in eV, without the backward pass."""
-        from sevenn.atom_graph_data import AtomGraphData
-        from sevenn.train.dataload import unlabeled_atoms_to_graph
-
-        calculator = self.full.calculator
-        graph = AtomGraphData.from_numpy_dict(unlabeled_atoms_to_graph(atoms, calculator.cutoff))
-        with torch.no_grad():
-            return float(self.energy_model(graph.to(calculator.device))["inferred_total_energy"])
-
-    def single_points(self, batch: Sequence["Atoms"]) -> list[SinglePoint]:
-        """Energy, forces and stress, one crystal after the other."""
-        return self.full.single_points(batch)
-
-    def correction(self, structure: Structure) -> float:
-        """From raw PBE and PBE+U to the MP2020 frame."""
-        return mp2020_correction(structure)
-
-
-@dataclass(frozen=True)
-class _BuiltIn:
-    """A potential that ships its weights in the wheel of a package."""
-
-    package: str
-    load: Callable[[str], Potential]  # from a device
-
-
-POTENTIALS = {
-    ChgnetPotential.name: _BuiltIn("chgnet", ChgnetPotential),
-    SevennetPotential.name: _BuiltIn("sevenn", SevennetPotential),
-}
-
-
-def check_potential(name: str) -> None:
-    """See whether a built-in potential can be loaded, without loading it.
-
-    Raises:
-        ValueError: If the name is unknown or its package is not installed.
-    """
-    if name not in POTENTIALS:
-        raise ValueError(f"unknown potential {name!r}: expected one of {', '.join(POTENTIALS)}")
-    package = POTENTIALS[name].package
-    if find_spec(package) is None:
-        raise ValueError(f"{package} is not installed: expected `pip install {package}`")
-
-
-@cache
-def load_potential(name: str, device: str = "cpu") -> Potential:
-    """A built-in potential by name; loaded once per process.
-
-    Raises:
-        ValueError: If the name is unknown or its package is not installed.
-    """
-    check_potential(name)
-    return POTENTIALS[name].load(device)

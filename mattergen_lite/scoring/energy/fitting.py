@@ -1,0 +1,73 @@
+"""Fits of calibrations: element references, and the error models of a potential."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from pymatgen.core import Composition
+
+from mattergen_lite.scoring.energy.calibration import (
+    DEGREES_OF_FREEDOM,
+    ElementOffset,
+    ErrorModel,
+)
+from mattergen_lite.shapes import Float
+
+REFERENCE_PRIOR = 0.05  # eV/atom: how far a fitted element reference may go without evidence
+
+
+def fit_references(
+    compositions: Sequence[Composition],
+    energies_per_atom: Float[np.ndarray, "C"],
+    formation_energies: Float[np.ndarray, "C"],
+    elemental_energies: Mapping[str, float],
+    noise: float = 0.05,
+) -> dict[str, float]:
+    """Element references in eV/atom that make a potential's formation energies right on average.
+
+    Ridge regression around the potential's own energies of the elements, with outliers (beyond
+    three times `noise`, eV/atom) left out in a second pass.
+    """
+    symbols = sorted(elemental_energies)
+    own = np.array([elemental_energies[symbol] for symbol in symbols])
+    shares = np.array([[c.get_atomic_fraction(s) for s in symbols] for c in compositions])
+    residual = energies_per_atom - formation_energies - shares @ own
+    ridge = (noise / REFERENCE_PRIOR) ** 2 * np.eye(len(symbols))
+    used, shift = np.ones(len(residual), dtype=bool), np.zeros(len(symbols))
+    for _ in range(2):
+        some = shares[used]
+        shift = np.linalg.solve(some.T @ some + ridge, some.T @ residual[used])
+        used = np.abs(residual - shares @ shift) < 3 * noise
+    return dict(zip(symbols, (own + shift).tolist(), strict=True))
+
+
+def fit_error_model(
+    compositions: Sequence[Composition], errors: Float[np.ndarray, "C"], element_prior: float
+) -> ErrorModel:
+    """Fit the errors DFT minus potential of known outcomes, in eV/atom.
+
+    Maximum a posteriori by expectation maximisation: outliers lose weight as under a Student t, and
+    element offsets are drawn to zero as under a normal prior of width `element_prior`.
+    """
+    symbols = sorted({element.symbol for c in compositions for element in c.elements})
+    shares = np.array([[c.get_atomic_fraction(s) for s in symbols] for c in compositions])
+    design = np.column_stack([np.ones(len(errors)), shares])
+    prior = np.diag([0.0, *[element_prior**-2] * len(symbols)])
+    weights, variance = np.ones(len(errors)), float(np.var(errors))
+    for _ in range(100):
+        evidence = (design.T * weights) @ design / variance
+        covariance = np.linalg.inv(evidence + prior)
+        coefficients = covariance @ design.T @ (weights * errors) / variance
+        residual = errors - design @ coefficients
+        weights = (DEGREES_OF_FREEDOM + 1) / (DEGREES_OF_FREEDOM + residual**2 / variance)
+        # The coefficients have used up as many degrees of freedom as the evidence decides.
+        num_free = len(errors) - np.trace(covariance @ evidence)
+        variance = float((weights * residual**2).sum() / num_free)
+    stds = np.sqrt(np.diag(covariance))
+    offsets = zip(symbols, coefficients[1:].tolist(), stds[1:].tolist(), strict=True)
+    return ErrorModel(
+        offset=float(coefficients[0]),
+        scale=math.sqrt(variance),
+        elements={symbol: ElementOffset(mean=mean, std=std) for symbol, mean, std in offsets},
+        element_prior=element_prior,
+    )

@@ -1,0 +1,253 @@
+"""Where potentials come from: families by name, weights by path, calculators by import or as such.
+
+| what is given | what is loaded |
+|---|---|
+| `chgnet`, `7net-l3i5`, `mace:medium-mpa-0` | a model of a family, by its maker's name |
+| `mace:my.model`, `my.model` | weights; the family may be left out where the suffix tells it |
+| `module:factory` | an ASE calculator, or a `Potential`, that an installed module makes |
+| an ASE calculator, a `Potential` | itself |
+
+Families are those of this package and those that others publish as entry points of the group
+`mattergen_lite.potentials`: a function of a model's name (or path) and a device, which returns a
+`Potential`. Nothing is imported from the current folder.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.util import find_spec
+from inspect import signature
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+from mattergen_lite.processes import module_path
+from mattergen_lite.scoring.energy.potentials.potential import AsePotential, Potential
+
+if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
+GROUP = "mattergen_lite.potentials"
+PotentialSource = Union[str, Potential, "Calculator"]
+Load = Callable[[str, str], Potential]  # model, device
+
+
+@dataclass(frozen=True)
+class Family:
+    """Models of one kind, run by one package."""
+
+    module: str  # of its adapter here
+    package: str  # that it imports
+    distribution: str  # that pip installs
+    suffix: str  # of weights; "/" for a folder, "" for none
+    extra: bool = True  # not installed unless asked for
+
+    @property
+    def load(self) -> Load:
+        """The function that loads a model."""
+        return import_module(f"mattergen_lite.scoring.energy.potentials.{self.module}").load
+
+    @property
+    def install(self) -> str:
+        """What pip is to be asked for."""
+        return f"'mattergen-lite[{self.module}]'" if self.extra else self.distribution
+
+
+FAMILIES = {
+    "chgnet": Family("chgnet", "chgnet", "chgnet", "", extra=False),
+    "7net": Family("sevennet", "sevenn", "sevenn", ".pth", extra=False),
+    "mace": Family("mace", "mace", "mace-torch", ".model"),
+    "orb": Family("orb", "orb_models", "orb-models", ".ckpt"),
+    "mattersim": Family("mattersim", "mattersim", "mattersim", ".pth"),
+    "matgl": Family("matgl", "matgl", "matgl", "/"),
+    "uma": Family("fairchem", "fairchem", "fairchem-core", ".pt"),
+}
+SHIPPED = ("chgnet", "7net-0", "7net-mf-0", "7net-l3i5")  # with weights in wheels
+
+
+def check_potential(source: PotentialSource) -> None:
+    """See whether a potential can be found, without loading it.
+
+    Raises:
+        ValueError: If the name is unknown or its package is not installed.
+    """
+    if isinstance(source, str):
+        _loader(source)
+    else:
+        _as_potential(source)
+
+
+def load_potential(source: PotentialSource, device: str = "cpu") -> Potential:
+    """Load a potential as it is, without an exam; by name only once a process.
+
+    Args:
+        source: See the module.
+        device: To run on, for what is not loaded yet.
+
+    Raises:
+        ValueError: If it is unknown, its package is not installed or its weights cannot be had.
+    """
+    return _load(source, device) if isinstance(source, str) else _as_potential(source)
+
+
+def potential_name(source: PotentialSource) -> str:
+    """The name under which a potential's energies are filed."""
+    return source if isinstance(source, str) else _as_potential(source).name
+
+
+@lru_cache(maxsize=8)
+def _load(name: str, device: str) -> Potential:
+    load, model = _loader(name)
+    try:
+        with _safe_path():
+            potential = load(model, device)
+    except ValueError:
+        raise
+    except Exception as error:  # of anybody's package: a download, a file, a version
+        raise ValueError(
+            f"cannot load potential {name!r}: {type(error).__name__}: {str(error)[:300]}"
+        ) from error
+    return replace(potential, name=name) if isinstance(potential, AsePotential) else potential
+
+
+def _loader(name: str) -> tuple[Load, str]:
+    """What loads a potential, and the name or path of the model it is asked for.
+
+    Raises:
+        ValueError: If nothing is known of that name or its package is not installed.
+    """
+    prefix, colon, model = name.partition(":")
+    if not colon and Path(name).exists():
+        prefix, model = _family_of(Path(name)), name
+    elif not colon:
+        prefix, _, model = name.partition("-")
+    if prefix in FAMILIES:
+        return _installed(FAMILIES[prefix]).load, model
+    published = _published()
+    for entry, rest in ((prefix, model), (name, "")):
+        if entry in published:
+            return _import(published[entry].load, entry), rest
+    if colon and name.replace(":", ".").replace(".", "").isidentifier():
+        return _factory(prefix, model), ""
+    families = [f"{one}:..." for one in [*FAMILIES, *published] if one not in ("chgnet", "7net")]
+    raise ValueError(
+        f"unknown potential {name!r}: expected one of {', '.join([*SHIPPED, *families])}, "
+        "a path to weights or module:factory"
+    )
+
+
+def family_version(name: str) -> str:
+    """Version of the package that runs a potential of this name; empty if nothing is known of it."""
+    family = FAMILIES.get(name.partition(":")[0]) or FAMILIES.get(name.partition("-")[0])
+    with suppress(PackageNotFoundError):
+        return version(family.distribution) if family else ""
+    return ""
+
+
+def _family_of(path: Path) -> str:
+    """The family that weights belong to, as far as their suffix tells.
+
+    Raises:
+        ValueError: If it fits none or several.
+    """
+    suffix = "/" if path.is_dir() else path.suffix
+    fitting = [name for name, family in FAMILIES.items() if family.suffix == suffix]
+    if len(fitting) != 1:
+        expected = ", ".join(f"{name}:{path}" for name in fitting or FAMILIES)
+        raise ValueError(f"weights of which family? {str(path)!r}: expected one of {expected}")
+    return fitting[0]
+
+
+def _installed(family: Family) -> Family:
+    """The same family.
+
+    Raises:
+        ValueError: If its package is not installed.
+    """
+    with _safe_path():
+        is_there = find_spec(family.package) is not None
+    if not is_there:
+        raise ValueError(
+            f"{family.package} is not installed: expected `pip install {family.install}`"
+        )
+    return family
+
+
+# What others have installed
+
+
+@contextmanager
+def _safe_path() -> Iterator[None]:
+    """Leave the current folder out of Python's path."""
+    before = sys.path
+    sys.path = module_path()
+    try:
+        yield
+    finally:
+        sys.path = before
+
+
+def _published() -> dict[str, EntryPoint]:
+    """Families that other packages bring, by name."""
+    with _safe_path():
+        return {entry.name: entry for entry in entry_points(group=GROUP)}
+
+
+def _import(load: Callable[[], object], name: str) -> object:
+    """What a foreign package is asked for.
+
+    Raises:
+        ValueError: If it breaks on the way.
+    """
+    try:
+        with _safe_path():
+            return load()
+    except Exception as error:
+        raise ValueError(
+            f"cannot import potential {name!r}: {type(error).__name__}: {str(error)[:300]}"
+        ) from error
+
+
+def _factory(module: str, attribute: str) -> Load:
+    """A user's own function that makes a calculator, as something that loads a potential.
+
+    Raises:
+        ValueError: If the module is not installed or lacks the function.
+    """
+    with _safe_path():
+        found = module.partition(".")[0] != "__main__" and find_spec(module.partition(".")[0])
+    if not found:
+        raise ValueError(
+            f"no installed module {module!r} for potential '{module}:{attribute}': expected one "
+            "on Python's path, of which the current folder is no part"
+        )
+    made = getattr(_import(lambda: import_module(module), module), attribute, None)
+    if made is None:
+        raise ValueError(f"module {module!r} has no {attribute!r}: expected a function or object")
+
+    def load(model: str, device: str) -> Potential:
+        if hasattr(made, "get_potential_energy") or isinstance(made, Potential):
+            return _as_potential(made)
+        takes_device = "device" in signature(made).parameters
+        return _as_potential(made(device=device) if takes_device else made())
+
+    return load
+
+
+def _as_potential(given: object) -> Potential:
+    """A potential or an ASE calculator as a potential.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if isinstance(given, Potential):
+        return given
+    if hasattr(given, "get_potential_energy") and hasattr(given, "get_forces"):
+        return AsePotential(type(given).__name__, given)
+    raise ValueError(
+        f"{type(given).__name__} is no potential: expected a name, a path, an ASE calculator or "
+        "an object with energy, single_points and correction"
+    )
