@@ -1,14 +1,22 @@
 """Potentials: the same numbers as their authors' code, and forces that are gradients."""
 
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
+from ase.calculators.emt import EMT
 from crystals import nacl, quartz, rutile, single_atom, triclinic
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.scoring.energy import potentials
+from mattergen_lite.scoring.energy.potentials.potential import exam as exam_module
+from mattergen_lite.scoring.energy.potentials.potential import sources
+from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
+from mattergen_lite.scoring.energy.potentials.exam import admitted, exam_of, examine
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
-from mattergen_lite.scoring.energy.potentials.potential import check_elements
+from mattergen_lite.scoring.energy.potentials.potential import AsePotential, check_elements
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
+from mattergen_lite.scoring.known.compounds import spread_compounds
 
 
 @pytest.fixture(scope="module")
@@ -94,14 +102,14 @@ def test_unsupported_elements_are_named(chgnet):
 
 
 def test_unknown_potential_names_the_known_ones():
-    with pytest.raises(ValueError, match=r"unknown potential 'mace'.*chgnet, 7net-l3i5"):
-        load_potential("mace")
+    with pytest.raises(ValueError, match=r"unknown potential 'emt'.*chgnet, 7net-0.*mace:\.\.\."):
+        load_potential("emt")
 
 
 def test_missing_package_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(potentials, "find_spec", lambda package: None)
+    monkeypatch.setattr(sources, "find_spec", lambda package: None)
     with pytest.raises(ValueError, match=r"sevenn is not installed.*pip install sevenn"):
-        potentials.check_potential("7net-l3i5")
+        sources.check_potential("7net-l3i5")
 
 
 def test_mp2020_correction_values():
@@ -123,3 +131,171 @@ def test_sevennet_gradients_and_frame():
     corrected = potential.energy(structure.to_ase_atoms()) + potential.correction(structure)
     chgnet = load_potential("chgnet").energy(structure.to_ase_atoms())
     assert corrected / 6 == pytest.approx(chgnet / 6, abs=0.03)
+
+
+# Any potential
+
+
+def test_a_calculator_and_a_factory_become_potentials():
+    made = load_potential("ase.calculators.emt:EMT")
+    own = load_potential(EMT())
+    copper = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])
+    assert made.energy(copper.to_ase_atoms(msonable=False)) == own.energy(
+        copper.to_ase_atoms(msonable=False)
+    )
+    assert made.name == "ase.calculators.emt:EMT"
+    assert own.name == "EMT"
+    with pytest.raises(ValueError, match=r"int is no potential: expected a name, a path, an ASE"):
+        load_potential(3)
+    with pytest.raises(ValueError, match="has no 'Nothing': expected a function"):
+        load_potential("ase.calculators.emt:Nothing")
+
+
+def test_nothing_is_imported_from_the_current_folder(tmp_path, monkeypatch):
+    for name in ("mace.py", "my_calculator.py"):
+        (tmp_path / name).write_text("raise SystemExit('a stranger ran code')")
+    (tmp_path / "evil-1.dist-info").mkdir()
+    (tmp_path / "evil-1.dist-info" / "METADATA").write_text("Name: evil\nVersion: 1\n")
+    points = "[mattergen_lite.potentials]\nevil = my_calculator:load\n"
+    (tmp_path / "evil-1.dist-info" / "entry_points.txt").write_text(points)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ValueError, match="no installed module 'my_calculator'"):
+        load_potential("my_calculator:emt")
+    with pytest.raises(ValueError, match="unknown potential 'evil'"):
+        load_potential("evil")
+    if find_spec("mace_torch") is None:
+        with pytest.raises(ValueError, match="mace"):
+            load_potential("mace:medium-mpa-0")
+
+
+def test_published_families_are_found(tmp_path, monkeypatch):
+    (tmp_path / "kind-1.dist-info").mkdir()
+    (tmp_path / "kind-1.dist-info" / "METADATA").write_text("Name: kind\nVersion: 1\n")
+    points = "[mattergen_lite.potentials]\nkind = kind_adapter:load\n"
+    (tmp_path / "kind-1.dist-info" / "entry_points.txt").write_text(points)
+    (tmp_path / "kind_adapter.py").write_text(
+        "from ase.calculators.emt import EMT\n"
+        "from mattergen_lite.scoring.energy.potentials.potential import AsePotential\n"
+        "def load(model, device):\n"
+        "    return AsePotential(f'kind:{model}', EMT(), frozenset({'Cu'}))\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert load_potential("kind:small").supported_elements == {"Cu"}
+    sources.check_potential("kind:large")
+
+
+def test_weights_are_known_by_their_suffix(tmp_path):
+    for name, problem in (
+        ("mine.pth", r"expected one of 7net:.*mine.pth, mattersim:.*mine.pth"),
+        ("mine.xyz", "weights of which family"),
+    ):
+        (tmp_path / name).touch()
+        with pytest.raises(ValueError, match=problem):
+            load_potential(str(tmp_path / name))
+
+
+def test_other_sevennet_models_agree_with_their_authors_code():
+    pytest.importorskip("sevenn")
+    from sevenn.calculator import SevenNetCalculator
+
+    atoms = triclinic().to_ase_atoms()
+    for name, task in (("7net-0", None), ("7net-mf-0", "PBE")):
+        potential = load_potential(name)
+        theirs = SevenNetCalculator(name, device="cpu", modal=task)
+        assert potential.energy(atoms) == pytest.approx(
+            theirs.get_potential_energy(atoms), abs=1e-3
+        )
+        assert potential.correction(nacl()) == pytest.approx(4 * -0.614, abs=1e-3)
+
+
+# The entrance exam
+
+
+def test_the_compounds_of_the_exam_have_the_periodic_table_in_them():
+    compounds = spread_compounds(64)
+    assert len({one.material_id for one in compounds}) == 64
+    assert len(set().union(*(one.structure.symbol_set for one in compounds))) > 80
+    assert sum("O" in one.structure.symbol_set for one in compounds) >= 8
+    assert max(len(one.structure) for one in compounds) <= 8
+
+
+def test_chgnet_passes_and_its_exam_is_in_the_package(chgnet):
+    found = examine(chgnet)
+    assert found.problems == []
+    assert found.frame == "corrected"
+    shipped = exam_of("chgnet")
+    assert shipped.mean_error == pytest.approx(found.mean_error, abs=1e-3)
+    assert shipped.references["Na"] == pytest.approx(found.references["Na"], abs=1e-3)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """CHGNet, with something wrong as it is when weights meet the wrong version of their code."""
+
+    right: ChgnetPotential
+    name: str = "broken"
+    energy_factor: float = 1.0
+    force_factor: float = 1.0
+    stress_factor: float = 1.0
+
+    @property
+    def supported_elements(self):
+        return self.right.supported_elements
+
+    def energy(self, atoms):
+        return self.energy_factor * self.right.energy(atoms)
+
+    def single_points(self, batch):
+        return [
+            replace(
+                point,
+                energy=self.energy_factor * point.energy,
+                forces=self.force_factor * point.forces,
+                stress=self.stress_factor * point.stress,
+            )
+            for point in self.right.single_points(batch)
+        ]
+
+    def correction(self, structure):
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        ({"energy_factor": 23.06}, "formation energies are off by"),
+        ({"force_factor": -1.0}, "forces differ from the energy's gradient by 200%"),
+        ({"stress_factor": 160.2}, "stress differs from it by"),
+    ],
+)
+def test_wrong_units_and_signs_fail_the_exam(chgnet, fault, problem):
+    exam = examine(Broken(chgnet, **fault))
+    assert any(problem in one for one in exam.problems)
+    with pytest.raises(
+        ValueError, match=r"broken fails the entrance exam on known compounds: .*at"
+    ):
+        exam.check()
+
+
+def test_a_potential_of_few_elements_cannot_be_examined():
+    exam = examine(AsePotential("emt", EMT()))
+    assert exam.num_compounds < 16
+    with pytest.raises(ValueError, match=r"fails the entrance exam.*it can describe \d of 64"):
+        exam.check()
+
+
+def test_the_exam_finds_the_frame_and_a_pass_is_remembered(chgnet, tmp_path, monkeypatch):
+    """Energies of an unknown calculator: here CHGNet's, which are corrected already."""
+    from chgnet.model.dynamics import CHGNetCalculator
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    calculator = CHGNetCalculator(use_device="cpu", on_isolated_atoms="ignore")
+    potential = admitted(calculator)
+    assert potential.frame == "corrected"
+    [kept] = (tmp_path / "mattergen_lite" / "exams").iterdir()
+    monkeypatch.setattr(exam_module, "examine", lambda potential: pytest.fail("asked twice"))
+    assert exam_of(calculator).frame == "corrected"
+    kept.write_text("{}")  # damaged: asked again
+    with pytest.raises(pytest.fail.Exception, match="asked twice"):
+        exam_of(calculator)

@@ -5,6 +5,13 @@ import pytest
 from crystals import nacl_primitive, rutile
 from pymatgen.core import Composition, Lattice, Structure
 
+from mattergen_lite.scoring.energy.calibration import (
+    Calibration,
+    ErrorModel,
+    calibration,
+    calibrations,
+)
+from mattergen_lite.scoring.energy.fitting import fit_error_model, fit_references
 from mattergen_lite.scoring.energy.potentials.potential import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation

@@ -16,7 +16,7 @@ others. A potential without one is judged with its own element references and an
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -83,6 +83,10 @@ class ErrorDistribution:
         margin = threshold - e_above_hull_raw - self.location
         return float(stats.t.cdf(margin / self.scale, DEGREES_OF_FREEDOM))
 
+    def quantile(self, error: float) -> float:
+        """Probability of an error (DFT minus potential, eV/atom) at most as large as this one."""
+        return self.probability_below(error, 0.0)
+
 
 # What is assumed of a potential that nobody has calibrated: as wide as the errors of the shipped
 # ones before they were, which are 0.10 to 0.16 eV/atom on generated crystals, and not shifted.
@@ -94,10 +98,22 @@ class Calibration:
     """What is known about one potential's errors on the geometries of one that relaxes."""
 
     references: Mapping[str, float]  # energy of each element, eV/atom
-    novel: ErrorModel  # crystals nobody has computed
-    known: ErrorModel  # crystals the potential was trained on
+    novel: ErrorModel | None  # crystals nobody has computed; None where none could be fitted
+    known: ErrorModel | None  # crystals the potential was trained on
     relaxer: str = RELAXER  # that made the geometries
     source: str = SHIPPED  # where it comes from
+
+    def error_model(self, *, known: bool, relaxer: str) -> tuple[ErrorModel, str]:
+        """The error model of known or novel crystals, and where it comes from.
+
+        Args:
+            known: Of crystals that the potential was trained on.
+            relaxer: Who relaxed them; on geometries of another than its own nothing is known.
+        """
+        fitted = self.known if known else self.novel
+        if fitted is None or relaxer != self.relaxer:
+            return ASSUMED, UNCALIBRATED
+        return fitted, self.source
 
     def formation_energy(self, composition: Composition, energy_per_atom: float) -> float:
         """Formation energy in eV/atom from the potential's energy on the MP2020 frame.
@@ -117,20 +133,20 @@ class Calibration:
 def uncalibrated(references: Mapping[str, float], relaxer: str) -> Calibration:
     """What is assumed of a potential that nobody has calibrated, with its own references."""
     return Calibration(
-        references=references,
-        novel=ASSUMED,
-        known=ASSUMED,
-        relaxer=relaxer,
-        source=UNCALIBRATED,
+        references=references, novel=None, known=None, relaxer=relaxer, source=UNCALIBRATED
     )
 
 
 # Files
 
+_FINITE = ConfigDict(allow_inf_nan=False)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Model:
     """An error model as files have it: mean and standard deviation of each element."""
+
+    __pydantic_config__ = _FINITE
 
     offset: float
     scale: float
@@ -138,7 +154,9 @@ class _Model:
     element_prior: float
 
     def parsed(self) -> ErrorModel:
-        elements = {s: ElementOffset(mean=mean, std=std) for s, (mean, std) in self.elements.items()}
+        elements = {
+            s: ElementOffset(mean=mean, std=std) for s, (mean, std) in self.elements.items()
+        }
         return ErrorModel(
             offset=self.offset,
             scale=self.scale,
@@ -151,9 +169,11 @@ class _Model:
 class _Entry:
     """A calibration as files have it."""
 
+    __pydantic_config__ = _FINITE
+
     references: dict[str, float]
-    novel: _Model
-    known: _Model
+    novel: _Model | None
+    known: _Model | None
     relaxer: str = RELAXER
 
 
@@ -163,10 +183,11 @@ class _File:
 
     potentials: dict[str, _Entry]
     source: str = ""  # how they were made
+    held_out: dict = field(default_factory=dict)  # figures, for people
     format: int = FORMAT
 
 
-_FILES = TypeAdapter(_File, config=ConfigDict(allow_inf_nan=False))
+_FILES = TypeAdapter(_File)
 
 
 @cache
@@ -204,42 +225,48 @@ def _parse(text: str, source: str) -> dict[str, Calibration]:
     parsed = {
         name: Calibration(
             references=entry.references,
-            novel=entry.novel.parsed(),
-            known=entry.known.parsed(),
+            novel=entry.novel and entry.novel.parsed(),
+            known=entry.known and entry.known.parsed(),
             relaxer=entry.relaxer,
             source=source,
         )
         for name, entry in content.potentials.items()
     }
     for name, one in parsed.items():
-        if not (one.novel.scale > 0 and one.known.scale > 0):
-            raise ValueError(f"{source}: scale of {name!r} is not positive: expected eV/atom")
+        if any(model is not None and not model.scale > 0 for model in (one.novel, one.known)):
+            raise ValueError(f"{source}: a scale of {name!r} is not positive: expected eV/atom")
     return parsed
 
 
-def calibrations_as_json(fitted: Mapping[str, Calibration], source: str) -> str:
+def calibrations_as_json(
+    fitted: Mapping[str, Calibration], source: str, held_out: Mapping[str, object]
+) -> str:
     """Calibrations as the text of a file, energies rounded to 0.1 meV/atom.
 
     Args:
         fitted: By name of the potential.
         source: How they were made, in words.
+        held_out: Figures on crystals not used for fitting.
     """
-
-    def plain(model: ErrorModel) -> dict:
-        elements = {s: [round(o.mean, 4), round(o.std, 4)] for s, o in model.elements.items()}
-        return {**vars(model), "elements": elements}
-
     potentials = {
         name: {
             "relaxer": one.relaxer,
             "references": {s: round(energy, 4) for s, energy in one.references.items()},
-            "novel": plain(one.novel),
-            "known": plain(one.known),
+            "novel": _plain(one.novel),
+            "known": _plain(one.known),
         }
         for name, one in fitted.items()
     }
-    content = {"format": FORMAT, "source": source, "potentials": potentials}
+    content = {"format": FORMAT, "source": source, "held_out": held_out, "potentials": potentials}
     return json.dumps(content, indent=1) + "\n"
+
+
+def _plain(model: ErrorModel | None) -> dict | None:
+    """An error model as files have it."""
+    if model is None:
+        return None
+    elements = {s: [round(o.mean, 4), round(o.std, 4)] for s, o in model.elements.items()}
+    return {**vars(model), "elements": elements}
 
 
 def calibration(potential: str) -> Calibration:

@@ -27,6 +27,7 @@ from scipy.optimize import minimize
 
 from mattergen_lite.processes import Failure
 from mattergen_lite.scoring.criteria.symmetrization import symmetrized
+from mattergen_lite.scoring.energy.calibration import calibration
 from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
 from mattergen_lite.scoring.energy.potentials.potential import check_elements
 from mattergen_lite.scoring.energy.potentials.sources import load_potential

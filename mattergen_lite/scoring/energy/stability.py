@@ -1,39 +1,23 @@
 """Stability of one crystal: energy above the hull, with a standard error and a probability.
 
-A cheap potential relaxes, an accurate one decides. Three corrections stand between a potential's
-energy and a statement about DFT's energy above the hull; `assets/calibration.json` holds them:
-
-1. MP2020 corrections (`potentials`), so that energies are on the frame of the hull.
-2. Element references fitted to the known formation energies of Materials Project compounds, so that
-   the known compounds are right on average, element by element.
-3. An error model, the distribution of DFT minus potential: a Student t with an offset that depends
-   on the elements, because potentials trained near equilibrium find crystals they have not seen too
-   stable. Crystals that the potentials were trained on (known ones) have a model of their own.
-
-`benchmarks/stability_truth.py` fits and tests all of it.
+A cheap potential relaxes, an accurate one decides. What stands between a potential's energy and a
+statement about DFT's is in `calibration`; `benchmarks/stability_truth.py` fits and tests it.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.resources import files
 
-import numpy as np
 from pymatgen.core import Composition, Structure
-from scipy import stats
 
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
+from mattergen_lite.scoring.energy.accuracy import METASTABLE
+from mattergen_lite.scoring.energy.calibration import Calibration, calibrations
 from mattergen_lite.scoring.energy.potentials.potential import Potential, check_elements
 from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation, Release, relax, release
 from mattergen_lite.scoring.known.hull import ReferenceHull, reference_hull
-from mattergen_lite.shapes import Float
 
-METASTABLE = 0.1  # eV/atom above the hull, the field's threshold
-DEGREES_OF_FREEDOM = 4.0  # of the Student t: DFT and potentials both have outliers
 MAX_DISAGREEMENT = 0.15  # eV/atom between two potentials, beyond which the verdict is flagged
-REFERENCE_PRIOR = 0.05  # eV/atom: how far a fitted element reference may go without evidence
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +32,7 @@ class Stability:
     formation_energy_per_atom: float = math.nan  # as the potential says, MP2020 frame
     decomposition: str = ""  # what it would decompose into, in shares of the atoms
     potential: str = ""  # that decided
+    calibration: str = ""  # of its errors: "shipped", a file's name or "uncalibrated"
     second_opinion: str = ""  # the other potential, if there were two
     second_e_above_hull_raw: float = math.nan
     opinions_disagree: bool = False
@@ -189,6 +174,7 @@ def assess(
     decider: str,
     second_opinion: str | None = None,
     known: bool = False,
+    calibrated: Mapping[str, Calibration] | None = None,
 ) -> Stability:
     """Judge the stability of a measured crystal.
 
@@ -197,7 +183,9 @@ def assess(
         decider: The potential whose energy decides.
         second_opinion: Another one, to be compared with.
         known: The crystal is a known one, in the training data of the potentials.
+        calibrated: What is known about the errors of potentials, by name; default what is shipped.
     """
+    calibrated = calibrations() if calibrated is None else calibrated
     relaxation, freed = measured.relaxation, measured.release
     reason = relaxation.error or measured.errors.get(decider)
     if reason is None and not math.isfinite(measured.hull_energy_per_atom):
@@ -205,9 +193,16 @@ def assess(
     if reason is not None:
         return Stability(stability_error=reason)
     names = [decider] if second_opinion is None else [decider, second_opinion]
-    opinions = [_opinion(measured, name) for name in names if name in measured.energies_per_atom]
+    try:
+        opinions = [
+            _opinion(measured, name, calibrated)
+            for name in names
+            if name in measured.energies_per_atom
+        ]
+    except ValueError as error:
+        return Stability(stability_error=str(error))
     return Stability(
-        **_verdict(opinions, known),
+        **_verdict(opinions, known, measured.relaxed_with),
         decomposition=measured.decomposition,
         relaxed_with=measured.relaxed_with,
         relaxation_converged=measured.judged.converged,
@@ -234,25 +229,35 @@ class _Opinion:
     e_above_hull: float  # raw
 
 
-def _opinion(measured: Measurement, potential: str) -> _Opinion:
-    """The opinion of a potential that has an energy."""
-    composition, calibrated = measured.judged.structure.composition, calibration(potential)
-    formation_energy = calibrated.formation_energy(
+def _opinion(
+    measured: Measurement, potential: str, calibrated: Mapping[str, Calibration]
+) -> _Opinion:
+    """The opinion of a potential that has an energy.
+
+    Raises:
+        ValueError: If its energy of an element is not known.
+    """
+    if potential not in calibrated:
+        raise ValueError(f"no element references of {potential!r}: expected a calibration")
+    composition = measured.judged.structure.composition
+    formation_energy = calibrated[potential].formation_energy(
         composition, measured.energies_per_atom[potential]
     )
     return _Opinion(
         potential=potential,
         composition=composition,
-        calibration=calibrated,
+        calibration=calibrated[potential],
         formation_energy_per_atom=formation_energy,
         e_above_hull=formation_energy - measured.hull_energy_per_atom,
     )
 
 
-def _verdict(opinions: Sequence[_Opinion], known: bool) -> dict[str, float | str | bool]:
+def _verdict(
+    opinions: Sequence[_Opinion], known: bool, relaxed_with: str
+) -> dict[str, float | str | bool]:
     """The columns of `Stability` that follow from the opinions; the first one decides."""
     first, second = opinions[0], opinions[1] if len(opinions) > 1 else None
-    model = first.calibration.known if known else first.calibration.novel
+    model, source = first.calibration.error_model(known=known, relaxer=relaxed_with)
     error, raw = model.at(first.composition), first.e_above_hull
     return {
         "e_above_hull": raw + error.location,
@@ -262,6 +267,7 @@ def _verdict(opinions: Sequence[_Opinion], known: bool) -> dict[str, float | str
         "e_above_hull_raw": raw,
         "formation_energy_per_atom": first.formation_energy_per_atom,
         "potential": first.potential,
+        "calibration": source,
         "second_opinion": second.potential if second else "",
         "second_e_above_hull_raw": second.e_above_hull if second else math.nan,
         "opinions_disagree": bool(second) and abs(raw - second.e_above_hull) > MAX_DISAGREEMENT,

@@ -28,7 +28,10 @@ _COLUMNS = [
     "structure_source",
     "formation_energy_source",
 ]
-_ORIGINAL = {"structure_source": ["mp20_exact", "mpts52"], "formation_energy_source": ["mp20", "mpts52"]}
+_ORIGINAL = {
+    "structure_source": ["mp20_exact", "mpts52"],
+    "formation_energy_source": ["mp20", "mpts52"],
+}
 # In turn, with compounds of none of them between: energies of anions are corrected, metals' not.
 _ANIONS = ("O", "F", "S", "O", "Cl", "N", "O", "Br", "Se", "O", "I", "H")
 

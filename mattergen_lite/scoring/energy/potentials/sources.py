@@ -140,7 +140,7 @@ def _loader(name: str) -> tuple[Load, str]:
 
 
 def family_version(name: str) -> str:
-    """Version of the package that runs a potential of this name; empty if nothing is known of it."""
+    """Version of the package that runs a potential of this name; empty if it is no family's."""
     family = FAMILIES.get(name.partition(":")[0]) or FAMILIES.get(name.partition("-")[0])
     with suppress(PackageNotFoundError):
         return version(family.distribution) if family else ""
@@ -229,7 +229,7 @@ def _factory(module: str, attribute: str) -> Load:
         raise ValueError(f"module {module!r} has no {attribute!r}: expected a function or object")
 
     def load(model: str, device: str) -> Potential:
-        if hasattr(made, "get_potential_energy") or isinstance(made, Potential):
+        if not callable(made):  # the calculator itself
             return _as_potential(made)
         takes_device = "device" in signature(made).parameters
         return _as_potential(made(device=device) if takes_device else made())

@@ -1,0 +1,71 @@
+"""The command `calibrate`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mattergen_lite.folders import claimed_file
+from mattergen_lite.options.checks import Atoms, Count, Seed, Workers
+from mattergen_lite.options.flat import flat
+from mattergen_lite.verbs.workspace import JUDGE, cores
+
+if TYPE_CHECKING:
+    from mattergen_lite.workflows.calibration import Calibrated
+
+
+@flat
+def calibrate(
+    *labels: Path,
+    potential: str,
+    out: Path,
+    relaxer: str = "chgnet",
+    label: str | None = None,
+    limit: Count | None = None,
+    num_references: Count = 400,
+    num_known: Count = 120,
+    max_atoms: Atoms = 12,
+    seed: Seed = 1,
+    num_workers: Workers | None = None,
+) -> "Calibrated":
+    """Fit the element references and the errors of a potential; the same command continues.
+
+    Measures known compounds of the embedded table and your crystals with DFT energies, and prints
+    how right the potential is about crystals not used for fitting. `--calibration <out>` then takes
+    the file, for this potential on crystals relaxed with that relaxer.
+
+    Args:
+        labels: Crystals with DFT energies that the potential was not trained on, such as published
+            samples of a generator, in any format that `score` reads and that has numbers: csv or
+            parquet with a cif column, extxyz. Without any, novel crystals stay uncalibrated.
+        potential: As of `score`: a name, a path to weights or module:factory.
+        out: The file to write.
+        relaxer: The potential that relaxes; its own errors are fitted as well.
+        label: Column of the DFT energies in eV/atom: above the hull or, if its name has "formation"
+            in it, of formation; default decomposition_energy_dft, e_above_hull_dft, e_above_hull,
+            formation_energy_per_atom_dft or formation_energy_per_atom, whichever there is.
+        limit: Take only so many labelled crystals, the first ones.
+        num_references: Known compounds for the element references, as they are.
+        num_known: Known compounds to relax.
+        max_atoms: Of known compounds.
+        seed: Of their choice.
+        num_workers: Processes; default one a core.
+
+    Raises:
+        ValueError: If a potential fails its exam, or the labels cannot be read; nothing is written.
+    """
+    from mattergen_lite.processes import Pool
+
+    with claimed_file(out), Pool(cores(num_workers), preload=JUDGE) as pool:
+        from mattergen_lite.runs.results import read_records
+        from mattergen_lite.workflows.calibration import CalibrationOptions, labelled
+        from mattergen_lite.workflows.calibration import calibrate as run
+
+        options = CalibrationOptions(
+            potential=potential,
+            relaxer=relaxer,
+            num_references=num_references,
+            num_known=num_known,
+            max_atoms=max_atoms,
+            seed=seed,
+        )
+        records = [one for path in labels for one in read_records(path, limit, pool)][:limit]
+        return run(options, labelled(records, label) if labels else [], out, pool)

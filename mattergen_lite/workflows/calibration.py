@@ -1,0 +1,347 @@
+"""Calibration of a potential: its element references and its errors, from energies of DFT.
+
+Three sets are measured, each crystal once; an interrupted calibration goes on where it was.
+
+1. The elements and compounds of MP-20's training split, as they are: element references.
+2. Compounds of MP-20's test split, relaxed: the error model of known crystals.
+3. Crystals that a user brings with energies of DFT, such as published samples of a generator,
+   relaxed: the error model of novel crystals, which is the one that matters. Without them novel
+   crystals stay uncalibrated.
+
+The figures are of crystals not used for fitting: each half is predicted by a fit of the other. What
+is written is fitted to both.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
+from pathlib import Path
+
+import numpy as np
+from pydantic import TypeAdapter
+from pymatgen.core import Composition, Structure
+
+from mattergen_lite.folders import atomic_path
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.scoring.energy.accuracy import Accuracy, accuracy
+from mattergen_lite.scoring.energy.calibration import (
+    Calibration,
+    ErrorModel,
+    calibrations_as_json,
+)
+from mattergen_lite.scoring.energy.fitting import fit_error_model, fit_references
+from mattergen_lite.scoring.energy.potentials.exam import admitted
+from mattergen_lite.scoring.energy.potentials.sources import PotentialSource, potential_name
+from mattergen_lite.scoring.energy.stability import Measurement, energy_per_atom, measure
+from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
+from mattergen_lite.scoring.known.compounds import (
+    KnownCompound,
+    elemental_crystals,
+    known_compounds,
+)
+from mattergen_lite.scoring.known.hull import reference_hull
+from mattergen_lite.scoring.score import ordered_structure
+
+ELEMENT_PRIORS = {"novel": 0.06, "known": 0.02}  # eV/atom: how far elements may differ
+MIN_LABELS = 20  # crystals for an error model
+TIME_LIMIT = 600.0  # s a crystal
+# Columns in which labels are looked for, eV/atom; the first that a file has.
+ABOVE_HULL_LABELS = ("decomposition_energy_dft", "e_above_hull_dft", "e_above_hull")
+FORMATION_LABELS = ("formation_energy_per_atom_dft", "formation_energy_per_atom")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationOptions:
+    """What is calibrated, and on how much."""
+
+    potential: PotentialSource
+    relaxer: PotentialSource
+    num_references: int = 400  # compounds for the element references
+    num_known: int = 120  # compounds that are relaxed
+    max_atoms: int = 12  # of compounds
+    seed: int = 1
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the potentials whose errors are fitted: who relaxes is asked anyway."""
+        return tuple(dict.fromkeys([potential_name(self.potential), potential_name(self.relaxer)]))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelled:
+    """One crystal with DFT's energy above this program's hull, in eV/atom."""
+
+    name: str
+    structure: Structure
+    e_above_hull: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """A finished calibration."""
+
+    path: Path
+    fitted: Mapping[str, Calibration]
+    held_out: Mapping[str, Mapping[str, Accuracy | None]]  # potential -> "novel", "known"
+    failed: Mapping[str, str]  # name of a crystal -> why it has no energy
+
+    def text(self) -> str:
+        """Summary for a terminal."""
+        lines = []
+        for potential, kinds in self.held_out.items():
+            for kind, found in kinds.items():
+                told = found.text() if found else "uncalibrated: too few crystals with energies"
+                lines.append(f"{potential}, {kind} crystals, not fitted: {told}")
+        if self.failed:
+            name, reason = next(iter(self.failed.items()))
+            lines.append(f"{len(self.failed)} crystals without energy, such as {name}: {reason}")
+        return "\n".join([*lines, f"-> {self.path}, for --calibration"])
+
+
+@dataclass(frozen=True)
+class _Energies:
+    """Energies of one crystal as it is, by potential, eV/atom on the MP2020 frame."""
+
+    by_potential: Mapping[str, float]
+
+
+def find_energies(structure: Structure, *, potentials: tuple[PotentialSource, ...]) -> _Energies:
+    """Ask potentials for the energy of a crystal as it is."""
+    return _Energies(
+        {potential_name(one): energy_per_atom(structure, admitted(one)) for one in potentials}
+    )
+
+
+def find_measurement(
+    structure: Structure, *, relaxer: PotentialSource, others: tuple[PotentialSource, ...]
+) -> Measurement:
+    """Relax a crystal and ask the others about what it became."""
+    return measure(structure, admitted(relaxer), [admitted(one) for one in others])
+
+
+def labelled(records: Sequence[StructureRecord], column: str | None = None) -> list[Labelled]:
+    """Crystals with DFT energies out of what a user brings.
+
+    Formation energies are compared with this program's hull; energies above a hull are taken as
+    they are.
+
+    Args:
+        records: Structures with numbers.
+        column: Of the labels; None looks for the usual ones.
+
+    Raises:
+        ValueError: If no readable structure has a label.
+    """
+    found = []
+    for record in records:
+        names = [column] if column else [*ABOVE_HULL_LABELS, *FORMATION_LABELS]
+        present = [name for name in names if np.isfinite(record.properties.get(name, np.nan))]
+        if record.structure is None or not present:
+            continue
+        label, structure = record.properties[present[0]], ordered_structure(record.structure)
+        if "formation" in present[0]:
+            label -= _hull_energy(structure.composition.reduced_formula)
+        found.append(Labelled(name=record.name, structure=structure, e_above_hull=float(label)))
+    if not found:
+        expected = column or ", ".join([*ABOVE_HULL_LABELS, *FORMATION_LABELS])
+        raise ValueError(f"no crystal has a label: expected numbers in a column {expected}")
+    return found
+
+
+def calibrate(
+    options: CalibrationOptions, novel: Sequence[Labelled], out: Path, pool: Pool
+) -> Calibrated:
+    """Measure, fit, test on what was not fitted, and write.
+
+    Args:
+        options: Which potential, on how much.
+        novel: Crystals with energies of DFT that no potential was trained on; may be none.
+        out: The file to write.
+        pool: Processes to work in.
+
+    Raises:
+        ValueError: If a potential cannot be loaded or fails its exam.
+    """
+    for source in (options.potential, options.relaxer):
+        admitted(source)  # before any work
+    journal = Journal(pool, out.with_name(f"{out.name}.journal.jsonl"))
+    references, failed = _references(options, journal)
+    known = [
+        Labelled(name=one.material_id, structure=one.structure, e_above_hull=one.e_above_hull)
+        for one in known_compounds(
+            "test", max_atoms=options.max_atoms, num=options.num_known, seed=options.seed
+        )
+    ]
+    sets = {}
+    for kind, crystals in (("novel", novel), ("known", known)):
+        measured, lost = _measured(crystals, options, journal)
+        sets[kind], failed = measured, failed | lost
+    fitted, held_out = {}, {}
+    for name in options.names:
+        fitted[name], held_out[name] = _fit(name, references[name], sets, options)
+    figures = {
+        name: {kind: found and asdict(found) for kind, found in kinds.items()}
+        for name, kinds in held_out.items()
+    }
+    source = (
+        f"mattergen-lite calibrate: {len(sets['novel'])} novel and {len(sets['known'])} known "
+        f"crystals relaxed with {potential_name(options.relaxer)}; energies in eV/atom"
+    )
+    with atomic_path(out) as temporary:
+        temporary.write_text(calibrations_as_json(fitted, source, figures), encoding="utf-8")
+    journal.forget()
+    return Calibrated(path=out, fitted=fitted, held_out=held_out, failed=failed)
+
+
+def _references(
+    options: CalibrationOptions, journal: Journal
+) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
+    """Element references in eV/atom by potential, and what failed."""
+    elements = list(elemental_crystals().values())
+    compounds = known_compounds(
+        "train", max_atoms=options.max_atoms, num=options.num_references, seed=options.seed
+    )
+    question = Question(
+        partial(
+            find_energies, potentials=tuple(dict.fromkeys([options.potential, options.relaxer]))
+        ),
+        structure_identity,
+        TypeAdapter(_Energies),
+        "references",
+        TIME_LIMIT,
+    )
+    crystals = [*elements, *compounds]
+    answers = journal.ask(question, [one.structure for one in crystals])
+    found: list[tuple[KnownCompound, Mapping[str, float]]] = []
+    failed = {}
+    for one, answer in zip(crystals, answers, strict=True):
+        if isinstance(answer, Failure):
+            failed[one.material_id] = answer.reason
+        else:
+            found.append((one, answer.by_potential))
+    return {name: _fit_references(name, found) for name in options.names}, failed
+
+
+def _fit_references(
+    name: str, found: Sequence[tuple[KnownCompound, Mapping[str, float]]]
+) -> dict[str, float]:
+    """Element references of one potential in eV/atom."""
+    own = {
+        one.composition.elements[0].symbol: energies[name] - one.formation_energy_per_atom
+        for one, energies in found
+        if len(one.composition) == 1
+    }
+    compounds = [
+        (one, energies[name])
+        for one, energies in found
+        if len(one.composition) > 1 and set(one.structure.symbol_set) <= own.keys()
+    ]
+    return fit_references(
+        [one.composition for one, _ in compounds],
+        np.array([energy for _, energy in compounds]),
+        np.array([one.formation_energy_per_atom for one, _ in compounds]),
+        own,
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """One labelled crystal, relaxed."""
+
+    crystal: Labelled
+    energies: Mapping[str, float]  # by potential, eV/atom on the MP2020 frame
+
+    @property
+    def composition(self) -> Composition:
+        return self.crystal.structure.composition
+
+
+def _measured(
+    crystals: Sequence[Labelled], options: CalibrationOptions, journal: Journal
+) -> tuple[list[_Measured], dict[str, str]]:
+    """Energies of relaxed crystals by every potential, and what failed."""
+    others = () if options.potential == options.relaxer else (options.potential,)
+    question = Question(
+        partial(find_measurement, relaxer=options.relaxer, others=others),
+        structure_identity,
+        TypeAdapter(Measurement),
+        "relax",
+        TIME_LIMIT,
+    )
+    answers = journal.ask(question, [one.structure for one in crystals])
+    measured, failed = [], {}
+    for crystal, answer in zip(crystals, answers, strict=True):
+        problem = answer.reason if isinstance(answer, Failure) else _problem(answer)
+        if problem is None:
+            measured.append(_Measured(crystal, answer.energies_per_atom))
+        else:
+            failed[crystal.name] = problem
+    return measured, failed
+
+
+def _problem(answer: Measurement) -> str | None:
+    """Why a crystal cannot be used; None if it can."""
+    if not np.isfinite(answer.hull_energy_per_atom):
+        return "an element has no energy on the reference hull"
+    return answer.relaxation.error or next(iter(answer.errors.values()), None)
+
+
+def _fit(
+    name: str,
+    references: Mapping[str, float],
+    sets: Mapping[str, Sequence[_Measured]],
+    options: CalibrationOptions,
+) -> tuple[Calibration, dict[str, Accuracy | None]]:
+    """The calibration of one potential, and its figures on what was not fitted."""
+    whole = Calibration(
+        references=references,
+        novel=None,
+        known=None,
+        relaxer=potential_name(options.relaxer),
+        source=name,
+    )
+    held_out: dict[str, Accuracy | None] = {}
+    for kind, measured in sets.items():
+        usable = [
+            one for one in measured if set(one.crystal.structure.symbol_set) <= references.keys()
+        ]
+        if len(usable) < MIN_LABELS:
+            held_out[kind] = None
+            continue
+        raw = np.array([_e_above_hull(whole, one, name) for one in usable])
+        truth = np.array([one.crystal.e_above_hull for one in usable])
+        compositions = [one.composition for one in usable]
+        prior = ELEMENT_PRIORS[kind]
+        held_out[kind] = _cross_fitted(compositions, raw, truth, prior)
+        whole = replace(whole, **{kind: fit_error_model(compositions, truth - raw, prior)})
+    return whole, held_out
+
+
+def _cross_fitted(
+    compositions: Sequence[Composition], raw: np.ndarray, truth: np.ndarray, prior: float
+) -> Accuracy:
+    """Figures where each half is predicted by a fit of the other; halves alternate."""
+    half = np.arange(len(raw)) % 2
+    models: list[ErrorModel] = [
+        fit_error_model(
+            [one for one, part in zip(compositions, half, strict=True) if part != left_out],
+            (truth - raw)[half != left_out],
+            prior,
+        )
+        for left_out in (0, 1)
+    ]
+    errors = [models[part].at(one) for one, part in zip(compositions, half, strict=True)]
+    return accuracy(errors, raw, truth)
+
+
+def _e_above_hull(calibrated: Calibration, one: _Measured, name: str) -> float:
+    """Raw energy above the hull in eV/atom."""
+    formation = calibrated.formation_energy(one.composition, one.energies[name])
+    return formation - _hull_energy(one.composition.reduced_formula)
+
+
+@cache
+def _hull_energy(formula: str) -> float:
+    """Height of the hull at a composition, eV/atom."""
+    return reference_hull().decompose(Composition(formula)).energy_per_atom
