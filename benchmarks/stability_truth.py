@@ -33,8 +33,6 @@ from mattergen_lite.scoring.energy.calibration import Calibration, ErrorModel
 from mattergen_lite.scoring.energy.fitting import fit_error_model, fit_references
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax
-from mattergen_lite.scoring.energy.calibration import Calibration, ErrorModel
-from mattergen_lite.scoring.energy.fitting import fit_error_model, fit_references
 from mattergen_lite.scoring.energy.stability import METASTABLE, energy_per_atom
 from mattergen_lite.scoring.known.hull import Decomposition, reference_hull
 

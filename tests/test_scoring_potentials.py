@@ -9,8 +9,8 @@ from ase.calculators.emt import EMT
 from crystals import nacl, quartz, rutile, single_atom, triclinic
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.scoring.energy.potentials.potential import exam as exam_module
-from mattergen_lite.scoring.energy.potentials.potential import sources
+from mattergen_lite.scoring.energy.potentials import exam as exam_module
+from mattergen_lite.scoring.energy.potentials import sources
 from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
 from mattergen_lite.scoring.energy.potentials.exam import admitted, exam_of, examine
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction

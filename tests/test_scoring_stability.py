@@ -15,8 +15,6 @@ from mattergen_lite.scoring.energy.fitting import fit_error_model, fit_reference
 from mattergen_lite.scoring.energy.potentials.potential import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation
-from mattergen_lite.scoring.energy.calibration import Calibration, ErrorModel, calibration, calibrations
-from mattergen_lite.scoring.energy.fitting import fit_error_model, fit_references
 from mattergen_lite.scoring.energy.stability import Measurement, Stability, assess, measure
 
 AS_IS = Limits(max_steps=0)

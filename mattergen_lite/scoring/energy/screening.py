@@ -32,7 +32,6 @@ from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
 from mattergen_lite.scoring.energy.potentials.potential import check_elements
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import evaluate
-from mattergen_lite.scoring.energy.calibration import calibration
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
 from mattergen_lite.scoring.known.hull import reference_hull
 from mattergen_lite.shapes import Float
