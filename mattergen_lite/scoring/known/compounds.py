@@ -10,6 +10,7 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
+from ase.build import bulk
 from pymatgen.core import Composition, Element, Structure
 
 from mattergen_lite.data.table import EMBEDDED, read_table
@@ -74,14 +75,39 @@ def _compound(row: dict) -> KnownCompound:
     )
 
 
+# Elements whose atoms take 60 Å³ or more, which the table leaves out.
+_VOLUMINOUS = ("K", "Rb", "Cs", "Xe")
+
+
 @cache
 def elemental_crystals() -> dict[str, KnownCompound]:
-    """The most stable form of every element in the table, by symbol."""
+    """The most stable form of every element in the table, by symbol.
+
+    Of the four that it leaves out for their volume, those of experiment.
+    """
     rows = _labelled()
     pure = rows[rows.atomic_numbers.map(lambda numbers: len(set(numbers)) == 1)]
     best = pure.sort_values(["formation_energy_per_atom", "num_atoms"]).drop_duplicates("formula")
-    compounds = [_compound(row) for row in best.to_dict("records")]
+    compounds = [
+        *(_compound(row) for row in best.to_dict("records")),
+        *(_of_experiment(symbol) for symbol in _VOLUMINOUS),
+    ]
     return {one.structure.elements[0].symbol: one for one in compounds}
+
+
+def _of_experiment(symbol: str) -> KnownCompound:
+    """An element in the structure and cell that ASE has of it."""
+    atoms = bulk(symbol)
+    structure = build_structure(
+        atoms.cell.array, atoms.numbers.tolist(), atoms.get_scaled_positions()
+    )
+    return KnownCompound(
+        material_id=symbol,
+        structure=structure,
+        formation_energy_per_atom=0.0,
+        e_above_hull=0.0,
+        split="train",
+    )
 
 
 def known_compounds(
