@@ -34,6 +34,7 @@ from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.sampling.sampler import Target, sample_records
+from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import largest_force
 from mattergen_lite.scoring.execution.journal import Journal
@@ -213,7 +214,12 @@ def after_relaxing(
 ) -> Row:
     """How far the samples were from a minimum, and from the hull."""
     options = JudgeOptions(potential="chgnet", second_opinion=None)
-    judge = Judge(options=options, reference=yardstick.everything, device=device)
+    judge = Judge(
+        options=options,
+        reference=yardstick.everything,
+        deciders=Deciders.of(options, device),
+        device=device,
+    )
     candidates = judge.judge(records, journal, Stopwatch())
     found = summary(candidates).stability
     if found is None:  # none of them could be relaxed

@@ -34,6 +34,7 @@ from mattergen_lite.processes import Pool
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.sampling.generator import open_generator
 from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.judge import Judge
@@ -126,7 +127,7 @@ def measure(proposal: Proposal, relax: int, reference: Reference) -> Row:
     with Pool(0) as pool:
         journal = Journal(pool, progress=False)
         options = JudgeOptions(relax_at_most=relax, control=0.0, second_opinion=None)
-        judge = Judge(options=options, reference=reference)
+        judge = Judge(options=options, reference=reference, deciders=Deciders.of(options))
         candidates = judge.judge(proposal.records, journal, watch)
     return figures(proposal, candidates, watch.seconds)
 

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from mattergen_lite.options.checks import IN_YAML, Bounds, Count, Length, Share, check_fields
 
-BuiltInPotential = Literal["chgnet", "7net-l3i5"]
+# A name, a path to weights or module:factory; in Python also an ASE calculator or a `Potential`.
+PotentialChoice = Any
 Check = Literal[
     "readable", "physical", "neutral", "unique", "novel", "screened", "metastable", "on_target"
 ]
@@ -19,9 +20,15 @@ class JudgeOptions:
     """Relaxation, potentials, known structures, required checks and which crystals are relaxed.
 
     Attributes:
-        relax: Relax every crystal with CHGNet and judge its stability; seconds a crystal.
-        potential: Decides about the energy above the hull of what relaxed.
-        second_opinion: Is compared with it; a disagreement is flagged.
+        relax: Relax every crystal and judge its stability; seconds a crystal.
+        potential: Decides about the energy above the hull of what relaxed: chgnet, 7net-0,
+            7net-l3i5, 7net-mf-0, mace:NAME, orb:NAME, mattersim:NAME, matgl:NAME, uma:NAME, a path
+            to weights, or module:factory, which makes an ASE calculator.
+        second_opinion: Is compared with it, likewise; a disagreement is flagged.
+        relaxer: The potential that relaxes, likewise. The shipped calibrations are of chgnet's
+            geometries.
+        calibration: File that `calibrate` wrote: the errors of potentials. One without any is
+            "uncalibrated" in every verdict.
         reference: Known structures to be novel against, beside the embedded Materials Project:
             any source that `score` reads; repeat for several.
         require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target; default all
@@ -37,8 +44,10 @@ class JudgeOptions:
     __pydantic_config__ = IN_YAML
 
     relax: bool = True
-    potential: BuiltInPotential = "7net-l3i5"
-    second_opinion: BuiltInPotential | None = "chgnet"
+    potential: PotentialChoice = "7net-l3i5"
+    second_opinion: PotentialChoice | None = "chgnet"
+    relaxer: PotentialChoice = "chgnet"
+    calibration: Path | None = None
     reference: tuple[Path, ...] = ()
     require: str | None = None
     keep: Share | None = None
@@ -69,12 +78,6 @@ class JudgeOptions:
     def is_screened(self) -> bool:
         """Whether only the likeliest crystals are relaxed."""
         return self.keep is not None or self.relax_at_most is not None
-
-    @property
-    def potentials(self) -> list[str]:
-        """Names of the potentials that have a say; the first decides."""
-        names = [self.potential, self.second_opinion] if self.relax else []
-        return list(dict.fromkeys(name for name in names if name is not None))
 
     def checks(self, *, has_targets: bool) -> tuple[str, ...]:
         """Names of the checks that a crystal has to pass.

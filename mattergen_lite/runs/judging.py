@@ -152,6 +152,6 @@ class JudgingRun:
             return deepen(
                 candidates,
                 self.shortlist,
-                potential=self.judge.options.potential,
+                potential=self.judge.deciders.decider,
                 journal=journal,
             )

@@ -12,24 +12,29 @@ from mattergen_lite.processes import Failure
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.elasticity import Elasticity, bulk_modulus
 from mattergen_lite.scoring.energy.phonons import Phonons, phonons
-from mattergen_lite.scoring.energy.potentials.sources import load_potential
+from mattergen_lite.scoring.energy.potentials.exam import admitted
+from mattergen_lite.scoring.energy.potentials.sources import PotentialSource
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
 
 TIME_LIMIT = 3600.0  # s per crystal
 
 
-def find_phonons(structure: Structure, *, potential: str) -> Phonons:
+def find_phonons(structure: Structure, *, potential: PotentialSource) -> Phonons:
     """Phonons of a crystal, which relaxes further with this potential first."""
-    return phonons(structure, load_potential(potential))
+    return phonons(structure, admitted(potential))
 
 
-def find_elasticity(structure: Structure, *, potential: str) -> Elasticity:
+def find_elasticity(structure: Structure, *, potential: PotentialSource) -> Elasticity:
     """Bulk modulus of a crystal by this potential."""
-    return bulk_modulus(structure, load_potential(potential))
+    return bulk_modulus(structure, admitted(potential))
 
 
 def deepen(
-    candidates: Sequence[Candidate], options: ShortlistOptions, *, potential: str, journal: Journal
+    candidates: Sequence[Candidate],
+    options: ShortlistOptions,
+    *,
+    potential: PotentialSource,
+    journal: Journal,
 ) -> list[Candidate]:
     """Find phonons and elasticity of the best relaxed candidates; ranks stay as they are.
 

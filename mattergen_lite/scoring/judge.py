@@ -16,10 +16,10 @@ from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate, is_credible, ranked
+from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.energy.phonons import require_phonopy
-from mattergen_lite.scoring.energy.potentials.sources import check_potential
 from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Cut, Screening, screen
-from mattergen_lite.scoring.energy.stability import Measurement, assess
+from mattergen_lite.scoring.energy.stability import Measurement
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.known.reference import Reference
@@ -52,6 +52,7 @@ class Judge:
     Args:
         options: How.
         reference: Known structures.
+        deciders: Potentials; None where nothing is relaxed.
         targets: What every crystal was asked to be.
         device: Of the potentials.
         selective: Relax only what passes the cheap checks; screening implies it.
@@ -59,6 +60,7 @@ class Judge:
 
     options: JudgeOptions
     reference: Reference
+    deciders: Deciders | None = None
     targets: Sequence[PropertyTarget] = ()
     device: str = "cpu"
     selective: bool = False
@@ -76,13 +78,14 @@ class Judge:
         """A judge with the known structures that the options name.
 
         Raises:
-            ValueError: If options contradict each other, a potential or phonopy is not installed,
-                or a reference is missing or holds no readable structure.
+            ValueError: If options contradict each other, phonopy is not installed, a potential
+                cannot be had or fails its exam, or a reference is missing or not readable.
         """
         check_possible(options, shortlist or ShortlistOptions(), has_targets=bool(targets))
         return cls(
             options=options,
             reference=known_structures(options.reference),
+            deciders=Deciders.of(options, device) if options.relax else None,
             targets=targets,
             device=device,
             selective=selective,
@@ -164,7 +167,7 @@ class Judge:
         """Relax and release what is worth it and passed the screen, and score it again."""
         options = self.options
         laboratory = Laboratory(
-            potentials=options.potentials,
+            deciders=self.deciders,
             journal=journal,
             device=self.device,
             time_limit=options.time_limit,
@@ -174,7 +177,7 @@ class Judge:
         with watch.stage("relaxing"):
             measured = laboratory.measure(structures)
         with watch.stage("releasing"):
-            measured = laboratory.release(measured, decider=options.potential)
+            measured = laboratory.release(measured)
         with watch.stage("judging relaxed"):
             names = [records[index].name for index in chosen]
             relaxed = score_relaxed(names, measured, self.reference, journal)
@@ -188,16 +191,12 @@ class Judge:
         candidate = Candidate(raw=found.raw, structure=record.structure, screening=found.screening)
         if found.measured is not None:
             novelty = (found.relaxed or found.raw).novelty
-            potentials = self.options.potentials
             candidate = replace(
                 candidate,
                 relaxed=found.relaxed,
                 relaxed_structure=found.measured.judged.structure,
-                stability=assess(
-                    found.measured,
-                    decider=potentials[0],
-                    second_opinion=potentials[1] if len(potentials) > 1 else None,
-                    known=novelty is not None and novelty.is_novel is False,
+                stability=self.deciders.assess(
+                    found.measured, known=novelty is not None and novelty.is_novel is False
                 ),
             )
         return replace(candidate, outcomes=outcomes(candidate, record, self.targets))
@@ -209,15 +208,13 @@ def check_possible(
     """Refuse what cannot be done, before anything is done.
 
     Raises:
-        ValueError: If options contradict each other, a potential or phonopy is not installed, or a
-            reference is missing.
+        ValueError: If options contradict each other, phonopy is not installed, or a reference is
+            missing.
     """
     shortlist.check(options)
     options.checks(has_targets=has_targets)
     if shortlist.phonons:
         require_phonopy()
-    for name in options.potentials:
-        check_potential(name)
     for path in options.reference:
         if not path.exists():
             raise ValueError(f"reference {path} does not exist")

@@ -15,7 +15,9 @@ from pymatgen.core import Structure
 
 from mattergen_lite.processes import Failure
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
-from mattergen_lite.scoring.energy.potentials.sources import load_potential
+from mattergen_lite.scoring.energy.deciders import Deciders
+from mattergen_lite.scoring.energy.potentials.exam import admitted
+from mattergen_lite.scoring.energy.potentials.sources import PotentialSource, potential_name
 from mattergen_lite.scoring.energy.relaxation import (
     Relaxation,
     Release,
@@ -23,10 +25,9 @@ from mattergen_lite.scoring.energy.relaxation import (
     relax_stream,
     release,
 )
-from mattergen_lite.scoring.energy.stability import Measurement, assess, complete, energy_per_atom
+from mattergen_lite.scoring.energy.stability import Measurement, complete, energy_per_atom
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
 
-RELAXER = "chgnet"
 RELEASE_FROM = 0.2  # probability of being metastable from which a crystal's symmetry is released
 
 
@@ -43,14 +44,14 @@ class Laboratory:
     """Where potentials are asked: which of them, on what device, within what time.
 
     Args:
-        potentials: Names of those that are asked for the energy of what relaxed.
+        deciders: Who relaxes, and who is asked for the energy of what relaxed.
         journal: Processes to work in, and what they have found before.
         device: "cpu" works on one crystal at a time in every process, which is what potentials
             want there; a GPU relaxes batches in this process, without time limit.
         time_limit: Seconds that a crystal may take at each step.
     """
 
-    potentials: Sequence[str]
+    deciders: Deciders
     journal: Journal
     device: str = "cpu"
     time_limit: float = 600.0
@@ -63,25 +64,25 @@ class Laboratory:
         """
         relaxed = self._relax(structures)
         measured = [
-            complete(one, structure.composition, RELAXER, [])
+            complete(one, structure.composition, self._relaxer, [])
             for one, structure in zip(relaxed, structures, strict=True)
         ]
         return self._with_energies(measured)
 
-    def release(self, measured: Sequence[Measurement], *, decider: str) -> list[Measurement]:
+    def release(self, measured: Sequence[Measurement]) -> list[Measurement]:
         """Rattle and release crystals that kept a space group and may well be metastable.
+
+        Those are the ones with a probability of being metastable of at least `RELEASE_FROM`.
 
         Args:
             measured: From `measure`.
-            decider: The potential whose energy says what is promising: a probability of being
-                metastable of at least `RELEASE_FROM`.
 
         Returns:
             The measurements in the same order; a release that fails leaves its crystal as it is.
         """
-        promising = [i for i, one in enumerate(measured) if _is_promising(one, decider)]
+        promising = [i for i, one in enumerate(measured) if self._is_promising(one)]
         question = Question(
-            partial(find_release, relaxer=RELAXER),
+            partial(find_release, relaxer=self.deciders.relaxer),
             _relaxed_identity,
             TypeAdapter(Release),
             "release",
@@ -99,10 +100,16 @@ class Laboratory:
             released[i] = one
         return released
 
+    def _is_promising(self, measured: Measurement) -> bool:
+        """Whether the release of a crystal may change its verdict."""
+        if measured.relaxation.constrained_space_group <= 1:
+            return False
+        return self.deciders.assess(measured).probability_metastable >= RELEASE_FROM
+
     def _relax(self, structures: Sequence[Structure]) -> list[Relaxation]:
         """Relaxations of crystals; one that crashes or takes too long is one with an error."""
         question = Question(
-            partial(find_relaxation, relaxer=RELAXER),
+            partial(find_relaxation, relaxer=self.deciders.relaxer),
             structure_identity,
             TypeAdapter(Relaxation),
             "relax",
@@ -110,7 +117,7 @@ class Laboratory:
         )
         together = None
         if self.device != "cpu":
-            together = partial(relax_together, relaxer=RELAXER, device=self.device)
+            together = partial(relax_together, relaxer=self.deciders.relaxer, device=self.device)
         answers = self.journal.ask(question, structures, together)
         return [
             Relaxation(error=one.reason) if isinstance(one, Failure) else one for one in answers
@@ -119,10 +126,11 @@ class Laboratory:
     def _with_energies(self, measured: Sequence[Measurement]) -> list[Measurement]:
         """The measurements with the energies of the judged crystals by every potential."""
         there = [i for i, one in enumerate(measured) if one.judged.structure is not None]
-        energies = [{RELAXER: one.judged.energy_per_atom} for one in measured]
+        energies = [{self._relaxer: one.judged.energy_per_atom} for one in measured]
         errors: list[dict[str, str]] = [{} for _ in measured]
-        for name in (name for name in self.potentials if name != RELAXER):
-            found = self._find_energies(name, [measured[i].judged.structure for i in there])
+        for source in (one for one in self.deciders.asked if one != self.deciders.relaxer):
+            name = potential_name(source)
+            found = self._find_energies(source, [measured[i].judged.structure for i in there])
             for i, one in zip(there, found, strict=True):
                 if one.error is None:
                     energies[i][name] = one.energy_per_atom
@@ -133,30 +141,30 @@ class Laboratory:
             for one, by_name, why in zip(measured, energies, errors, strict=True)
         ]
 
-    def _find_energies(self, name: str, structures: Sequence[Structure]) -> list[PotentialEnergy]:
+    @property
+    def _relaxer(self) -> str:
+        """Name of the potential that relaxes."""
+        return potential_name(self.deciders.relaxer)
+
+    def _find_energies(
+        self, source: PotentialSource, structures: Sequence[Structure]
+    ) -> list[PotentialEnergy]:
         """Energies of crystals by one potential."""
         question = Question(
-            partial(find_energy, potential=name),
+            partial(find_energy, potential=source),
             structure_identity,
             TypeAdapter(PotentialEnergy),
-            f"energy by {name}",
+            f"energy by {potential_name(source)}",
             self.time_limit,
         )
         together = None
         if self.device != "cpu":
-            together = partial(energies_together, potential=name, device=self.device)
+            together = partial(energies_together, potential=source, device=self.device)
         answers = self.journal.ask(question, structures, together)
         return [
             PotentialEnergy(error=one.reason) if isinstance(one, Failure) else one
             for one in answers
         ]
-
-
-def _is_promising(measured: Measurement, decider: str) -> bool:
-    """Whether the release of a crystal may change its verdict."""
-    if measured.relaxation.constrained_space_group <= 1:
-        return False
-    return assess(measured, decider=decider).probability_metastable >= RELEASE_FROM
 
 
 def _relaxed_identity(relaxation: Relaxation) -> str:
@@ -167,20 +175,22 @@ def _relaxed_identity(relaxation: Relaxation) -> str:
 # In a process of its own
 
 
-def find_relaxation(structure: Structure, *, relaxer: str) -> Relaxation:
+def find_relaxation(structure: Structure, *, relaxer: PotentialSource) -> Relaxation:
     """Relax one crystal in the symmetry that it has."""
-    return relax(structure, load_potential(relaxer), symprec=SYMPREC_GENERATED)
+    return relax(structure, admitted(relaxer), symprec=SYMPREC_GENERATED)
 
 
-def find_release(relaxation: Relaxation, *, relaxer: str) -> Release:
+def find_release(relaxation: Relaxation, *, relaxer: PotentialSource) -> Release:
     """Release the symmetry of one relaxed crystal."""
-    return release(relaxation, load_potential(relaxer))
+    return release(relaxation, admitted(relaxer))
 
 
-def find_energy(structure: Structure, *, potential: str, device: str = "cpu") -> PotentialEnergy:
+def find_energy(
+    structure: Structure, *, potential: PotentialSource, device: str = "cpu"
+) -> PotentialEnergy:
     """Energy of one crystal as it is."""
     try:
-        found = energy_per_atom(structure, load_potential(potential, device))
+        found = energy_per_atom(structure, admitted(potential, device))
     except ValueError as error:
         return PotentialEnergy(error=str(error))
     return PotentialEnergy(energy_per_atom=found)
@@ -190,14 +200,14 @@ def find_energy(structure: Structure, *, potential: str, device: str = "cpu") ->
 
 
 def relax_together(
-    structures: Sequence[Structure], *, relaxer: str, device: str
+    structures: Sequence[Structure], *, relaxer: PotentialSource, device: str
 ) -> Iterator[tuple[int, Relaxation]]:
     """Relax many crystals in batches on one device; yields positions and relaxations."""
-    yield from relax_stream(structures, load_potential(relaxer, device), symprec=SYMPREC_GENERATED)
+    yield from relax_stream(structures, admitted(relaxer, device), symprec=SYMPREC_GENERATED)
 
 
 def energies_together(
-    structures: Sequence[Structure], *, potential: str, device: str
+    structures: Sequence[Structure], *, potential: PotentialSource, device: str
 ) -> Iterator[tuple[int, PotentialEnergy]]:
     """Energies of crystals on one device; yields positions and energies."""
     for index, structure in enumerate(structures):

@@ -12,6 +12,7 @@ VERBS = (
     "train",
     "finetune",
     "probe_fit",
+    "calibrate",
     "data_prepare",
     "data_info",
     "data_show",

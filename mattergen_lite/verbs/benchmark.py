@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mattergen_lite.options.checks import Count, Workers
 from mattergen_lite.options.flat import flat
-from mattergen_lite.options.judge import BuiltInPotential, JudgeOptions
+from mattergen_lite.options.judge import JudgeOptions, PotentialChoice
 from mattergen_lite.verbs.workspace import judging_in
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ def benchmark(
     beside: Sequence[str] = (),
     truth: Path | None = None,
     limit: Count | None = None,
-    potential: BuiltInPotential = JudgeOptions.potential,
+    potential: PotentialChoice = JudgeOptions.potential,
     device: str = "auto",
     num_workers: Workers | None = None,
     overwrite: bool = False,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from mattergen_lite.folders import claimed_file
 from mattergen_lite.options.checks import Atoms, Count, Seed, Workers
 from mattergen_lite.options.flat import flat
+from mattergen_lite.options.judge import PotentialChoice
 from mattergen_lite.verbs.workspace import JUDGE, cores
 
 if TYPE_CHECKING:
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
 @flat
 def calibrate(
     *labels: Path,
-    potential: str,
+    potential: PotentialChoice,
     out: Path,
-    relaxer: str = "chgnet",
+    relaxer: PotentialChoice = "chgnet",
     label: str | None = None,
     limit: Count | None = None,
     num_references: Count = 400,
@@ -55,13 +56,15 @@ def calibrate(
     from mattergen_lite.processes import Pool
 
     with claimed_file(out), Pool(cores(num_workers), preload=JUDGE) as pool:
-        from mattergen_lite.runs.results import read_records
+        from mattergen_lite.io.parallel import read_records
+        from mattergen_lite.scoring.energy.potentials.exam import identified
+        from mattergen_lite.scoring.energy.potentials.sources import potential_source
         from mattergen_lite.workflows.calibration import CalibrationOptions, labelled
         from mattergen_lite.workflows.calibration import calibrate as run
 
         options = CalibrationOptions(
-            potential=potential,
-            relaxer=relaxer,
+            potential=identified(potential_source(potential)),
+            relaxer=identified(potential_source(relaxer)),
             num_references=num_references,
             num_known=num_known,
             max_atoms=max_atoms,

@@ -33,9 +33,11 @@ from mattergen_lite.folders import atomic_path
 from mattergen_lite.scoring.energy.potentials.potential import AsePotential, Frame, Potential
 from mattergen_lite.scoring.energy.potentials.sources import (
     SHIPPED,
+    Given,
     PotentialSource,
     family_version,
     load_potential,
+    potential_name,
 )
 from mattergen_lite.scoring.known.compounds import (
     KnownCompound,
@@ -198,12 +200,21 @@ def _cached(potential: Potential, source: PotentialSource) -> Path:
     """Where a pass is kept: under what tells weights and versions apart."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     probes = [round(energy, 4) for energy in _probe_energies(potential)]
-    installed = family_version(source) if isinstance(source, str) else ""
-    identity = json.dumps(
-        [potential.name, installed, version("mattergen-lite"), version("ase"), probes]
-    )
-    digest = hashlib.sha256(identity.encode()).hexdigest()[:24]
+    installed = family_version(potential_name(source))
+    identity = [potential.name, installed, version("mattergen-lite"), version("ase"), probes]
+    digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
     return home / "mattergen_lite" / "exams" / f"{digest}.json"
+
+
+def identified(source: PotentialSource) -> PotentialSource:
+    """The same potential with what tells its weights apart, where its name alone does not.
+
+    Raises:
+        ValueError: If it cannot be loaded.
+    """
+    if isinstance(source, Given) or source in SHIPPED:
+        return source
+    return Given(source, _cached(load_potential(source), source).stem)
 
 
 def _probe_energies(potential: Potential) -> list[float]:

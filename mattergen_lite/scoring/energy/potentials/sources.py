@@ -15,24 +15,35 @@ Families are those of this package and those that others publish as entry points
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from uuid import uuid4
 
 from mattergen_lite.processes import module_path
 from mattergen_lite.scoring.energy.potentials.potential import AsePotential, Potential
 
-if TYPE_CHECKING:
-    from ase.calculators.calculator import Calculator
-
 GROUP = "mattergen_lite.potentials"
-PotentialSource = Union[str, Potential, "Calculator"]
 Load = Callable[[str, str], Potential]  # model, device
+
+
+@dataclass(frozen=True)
+class Given:
+    """A potential that its name does not tell: an object, or weights that may change.
+
+    What one answered is not the answer of another of the same name.
+    """
+
+    name: str
+    identity: str
+    potential: Potential | None = field(default=None, compare=False, repr=False)  # or by its name
+
+
+PotentialSource = str | Given
 
 
 @dataclass(frozen=True)
@@ -68,16 +79,31 @@ FAMILIES = {
 SHIPPED = ("chgnet", "7net-0", "7net-mf-0", "7net-l3i5")  # with weights in wheels
 
 
+def potential_source(given: object) -> PotentialSource:
+    """Where a potential is to be had, as the rest of the package takes it.
+
+    Args:
+        given: A name, a path, module:factory, an ASE calculator or a `Potential`.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if isinstance(given, Path):
+        return str(given)
+    if isinstance(given, str | Given):
+        return given
+    potential = _as_potential(given)
+    return Given(potential.name, uuid4().hex, potential)
+
+
 def check_potential(source: PotentialSource) -> None:
     """See whether a potential can be found, without loading it.
 
     Raises:
         ValueError: If the name is unknown or its package is not installed.
     """
-    if isinstance(source, str):
-        _loader(source)
-    else:
-        _as_potential(source)
+    if isinstance(source, str) or source.potential is None:
+        _loader(potential_name(source))
 
 
 def load_potential(source: PotentialSource, device: str = "cpu") -> Potential:
@@ -90,12 +116,14 @@ def load_potential(source: PotentialSource, device: str = "cpu") -> Potential:
     Raises:
         ValueError: If it is unknown, its package is not installed or its weights cannot be had.
     """
-    return _load(source, device) if isinstance(source, str) else _as_potential(source)
+    if isinstance(source, Given) and source.potential is not None:
+        return source.potential
+    return _load(potential_name(source), device)
 
 
 def potential_name(source: PotentialSource) -> str:
     """The name under which a potential's energies are filed."""
-    return source if isinstance(source, str) else _as_potential(source).name
+    return source if isinstance(source, str) else source.name
 
 
 @lru_cache(maxsize=8)
