@@ -20,6 +20,7 @@ from mattergen_lite.data.describe import draw_elements
 from mattergen_lite.elements import symbols
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.runs.phase_diagram import DRAWABLE, Placed, draw_phase_diagram
+from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
 from mattergen_lite.scoring.energy.stability import METASTABLE
 from mattergen_lite.scoring.score import Cell
 
@@ -137,6 +138,12 @@ def _bins(values: np.ndarray, most: int = 40) -> np.ndarray:
     )
 
 
+def _hull_label(rows: Sequence[Row]) -> str:
+    """Of an axis; says where the errors of the potential are unknown."""
+    doubt = any(row.get("calibration") == UNCALIBRATED for row in rows)
+    return f"energy above hull (eV/atom{f', {UNCALIBRATED}' if doubt else ''})"
+
+
 def _hull_distance(rows: Sequence[Row]) -> Figure | None:
     """Histogram of energies above the hull, shaded by the probability of being metastable."""
     values = numbers(rows, "e_above_hull", "probability_metastable")
@@ -158,7 +165,7 @@ def _hull_distance(rows: Sequence[Row]) -> Figure | None:
     )
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.axvline(METASTABLE, color=ORANGE, linewidth=1.2, linestyle="--")
-    axes.set(xlabel="energy above hull (eV/atom)", ylabel="crystals")
+    axes.set(xlabel=_hull_label(rows), ylabel="crystals")
     axes.yaxis.set_major_locator(_count_axis())
     axes.legend(title=f"probability of ≤ {METASTABLE:g} eV/atom", title_fontsize=8)
     expected = f"{probabilities.sum():.1f} of {len(energies)} expected ≤ {METASTABLE:g} eV/atom"
@@ -190,7 +197,7 @@ def _cumulative_energy(rows: Sequence[Row]) -> Figure | None:
     axes.plot(grid, norm.cdf(standard).sum(1), color=GREY, label="expected, with their errors")
     axes.axvline(METASTABLE, color=ORANGE, linewidth=1.2, linestyle="--")
     axes.set(
-        xlabel="energy above hull (eV/atom)",
+        xlabel=_hull_label(rows),
         ylabel=f"crystals at or below, of {len(energies)}",
         xlim=(low, high),
         ylim=(0, None),
@@ -226,7 +233,7 @@ def _formation_energy(rows: Sequence[Row]) -> Figure | None:
     )
     axes.axhline(0, color=GREY, linewidth=0.8)
     axes.axhline(METASTABLE, color=ORANGE, linewidth=1.2, linestyle="--")
-    axes.set(xlabel="formation energy (eV/atom)", ylabel="energy above hull (eV/atom)")
+    axes.set(xlabel="formation energy (eV/atom)", ylabel=_hull_label(rows))
     return figure
 
 

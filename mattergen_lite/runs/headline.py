@@ -141,5 +141,4 @@ def _best(candidates: Sequence[Candidate]) -> str:
     found = first.stability
     if found is None or found.stability_error is not None:
         return first.raw.formula
-    energy = f"{found.e_above_hull:.3f} ± {found.e_above_hull_std:.3f} eV/atom above the hull"
-    return f"{first.raw.formula}, {energy}"
+    return f"{first.raw.formula}, {found.stated_energy} above the hull"

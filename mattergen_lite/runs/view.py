@@ -42,7 +42,7 @@ def _row(candidate: Candidate) -> str:
     flags = [*(final.credibility.flags if final.credibility else ()), *candidate.failed]
     energy = probability = ""
     if stability is not None and stability.stability_error is None:
-        energy = f"{stability.e_above_hull:.3f} ± {stability.e_above_hull_std:.3f} eV/atom"
+        energy = stability.stated_energy
         probability = f"{stability.probability_metastable:.0%}"
     texts = (
         candidate.raw.name,

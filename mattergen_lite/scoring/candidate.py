@@ -17,7 +17,6 @@ from pymatgen.symmetry.groups import PointGroup, SpaceGroup
 from mattergen_lite.options.judge import CHEAP_CHECKS
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.energy.accuracy import METASTABLE, WORTH_COMPUTING
-from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
 from mattergen_lite.scoring.energy.elasticity import Elasticity
 from mattergen_lite.scoring.energy.phonons import Phonons
 from mattergen_lite.scoring.energy.relaxation import StoredStructure
@@ -266,10 +265,9 @@ def _words_on_stability(stability: Stability | None) -> str | None:
         return None
     if stability.stability_error is not None:
         return f"stability unknown ({stability.stability_error})"
-    doubt = f"{UNCALIBRATED}, " if stability.calibration == UNCALIBRATED else ""
     words = (
-        f"{stability.e_above_hull:.3f} ± {stability.e_above_hull_std:.3f} eV/atom above the hull, "
-        f"{doubt}within {METASTABLE} with probability {stability.probability_metastable:.2f}, "
+        f"{stability.stated_energy} above the hull, "
+        f"within {METASTABLE} with probability {stability.probability_metastable:.2f}, "
         f"against {stability.decomposition}"
     )
     return (

@@ -117,7 +117,8 @@ function stabilitySentence(row) {
   const place = energy < 0 ? "below" : "above";
   const spread = error === null ? "" : ` ± ${error.toFixed(3)}`;
   const chance = probability === null ? "" : `; ${formatShare(probability)} likely to lie within ${data.metastable} eV/atom of it`;
-  return `${Math.abs(energy).toFixed(3)}${spread} eV/atom ${place} the hull of known compounds${chance}.`;
+  const doubt = cell(row, "calibration") === "uncalibrated" ? " (uncalibrated)" : "";
+  return `${Math.abs(energy).toFixed(3)}${spread} eV/atom${doubt} ${place} the hull of known compounds${chance}.`;
 }
 
 function flagList(row) {

@@ -29,7 +29,9 @@ function meta(name) {
 /** Label with the unit, as on an axis. */
 function axisLabel(name) {
   const { label, unit } = meta(name);
-  return unit ? `${label} (${unit})` : label;
+  const doubt = name === "e_above_hull" && allRows.some((row) => cell(row, "calibration") === "uncalibrated");
+  const within = [unit, doubt ? "uncalibrated" : ""].filter(Boolean).join(", ");
+  return within ? `${label} (${within})` : label;
 }
 
 const allRows = data.rows.map((_, row) => row);

@@ -12,7 +12,7 @@ from pymatgen.core import Composition, Structure
 
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.energy.accuracy import METASTABLE
-from mattergen_lite.scoring.energy.calibration import Calibration, calibrations
+from mattergen_lite.scoring.energy.calibration import UNCALIBRATED, Calibration, calibrations
 from mattergen_lite.scoring.energy.potentials.potential import Potential, check_elements
 from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation, Release, relax, release
 from mattergen_lite.scoring.known.hull import ReferenceHull, reference_hull
@@ -48,6 +48,17 @@ class Stability:
     rmsd: float = math.nan  # Å, raw to relaxed
     volume_change: float = math.nan  # raw to relaxed, relative
     stability_error: str | None = None
+
+    @property
+    def is_uncalibrated(self) -> bool:
+        """Whether nothing is known of the errors of the potential that decided."""
+        return self.calibration == UNCALIBRATED
+
+    @property
+    def stated_energy(self) -> str:
+        """Energy above the hull with its standard error, in words."""
+        energy = f"{self.e_above_hull:.3f} ± {self.e_above_hull_std:.3f} eV/atom"
+        return f"{energy} ({UNCALIBRATED})" if self.is_uncalibrated else energy
 
 
 @dataclass(frozen=True, kw_only=True)

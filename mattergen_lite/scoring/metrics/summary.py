@@ -7,6 +7,7 @@ import numpy as np
 
 from mattergen_lite.scoring.candidate import WORTH_COMPUTING, Candidate
 from mattergen_lite.scoring.criteria import matching
+from mattergen_lite.scoring.energy.calibration import ASSUMED, UNCALIBRATED
 from mattergen_lite.scoring.energy.stability import METASTABLE, Stability
 from mattergen_lite.scoring.score import Score
 
@@ -99,6 +100,7 @@ class Summary:
     raw: Shares
     relaxed: Shares | None  # None if nothing was relaxed
     stability: StabilityShares | None
+    is_calibrated: bool = True  # the errors of the potential that decided are known
 
     def text(self) -> str:
         """One line a figure: name, share as it came, share relaxed, protocol."""
@@ -107,9 +109,10 @@ class Summary:
         for name, share in asdict(self.raw).items():
             relaxed = _percent(after[name]) if after else ""
             lines.append(f"{name:<24}{_percent(share):>8}{relaxed:>10}  {PROTOCOL[name]}")
+        how = protocol(self)
         for name, value in asdict(self.stability).items() if self.stability else ():
             cell = f"{value:.2f} Å" if name.endswith("rmsd") else _percent(value)
-            lines.append(f"{name:<24}{'':>8}{cell:>10}  {STABILITY_PROTOCOL[name]}")
+            lines.append(f"{name:<24}{'':>8}{cell:>10}  {how[name]}")
         return "\n".join(lines)
 
 
@@ -133,6 +136,9 @@ def summary(candidates: Sequence[Candidate]) -> Summary:
         raw=shares([candidate.raw for candidate in candidates], count),
         relaxed=shares(relaxed, count) if was_assessed else None,
         stability=_stability_shares(candidates) if was_assessed else None,
+        is_calibrated=not any(
+            one.stability and one.stability.is_uncalibrated for one in candidates
+        ),
     )
 
 
@@ -227,4 +233,15 @@ def _stability_shares(candidates: Sequence[Candidate]) -> StabilityShares:
 
 def protocol(figures: Summary) -> dict[str, str]:
     """How each figure of a summary is measured."""
-    return PROTOCOL | (STABILITY_PROTOCOL if figures.stability else {})
+    if figures.stability is None:
+        return dict(PROTOCOL)
+    if figures.is_calibrated:
+        return PROTOCOL | STABILITY_PROTOCOL
+    doubted = {
+        name: text.replace("calibrated e_above_hull", f"{UNCALIBRATED} e_above_hull")
+        for name, text in STABILITY_PROTOCOL.items()
+    }
+    doubt = (
+        f"{UNCALIBRATED}: probabilities assume an error of {ASSUMED.scale:g} eV/atom (Student t)"
+    )
+    return PROTOCOL | doubted | {"calibration": doubt}
