@@ -22,9 +22,11 @@ from mattergen_lite.io import parallel
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import Document
 from mattergen_lite.io.write import write_extxyz
+from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.scoring import score as scoring
 from mattergen_lite.scoring.criteria.symmetry import space_group
+from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.judge import worth_relaxing
 from mattergen_lite.scoring.measuring import Laboratory
@@ -311,10 +313,9 @@ def test_batches_on_a_device_give_the_same(polymorphs):
         scores = scoring.score(records, journal=Journal(pool))
         chosen = worth_relaxing(scores)
         structures = [ordered_structure(records[index].structure) for index in chosen]
+        deciders = Deciders.of(JudgeOptions(potential="chgnet", second_opinion=None))
         alone, together = (
-            Laboratory(potentials=["chgnet"], device=device, journal=Journal(pool)).measure(
-                structures
-            )
+            Laboratory(deciders=deciders, device=device, journal=Journal(pool)).measure(structures)
             for device in ("cpu", "cpu:0")
         )
     assert len(alone) == 2
