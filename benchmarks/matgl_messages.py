@@ -14,7 +14,7 @@ from matgl.utils.maths import scatter_add
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.scoring.energy.potentials.exam import examine
-from mattergen_lite.scoring.energy.potentials.potential import Potential
+from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 
 

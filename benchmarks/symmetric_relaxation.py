@@ -21,7 +21,7 @@ from pymatgen.core import Structure
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group
 from mattergen_lite.scoring.criteria.validity import validity
-from mattergen_lite.scoring.energy.potentials.potential import Potential
+from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import MIN_ENERGY_FALL, Relaxation, relax, release
 from mattergen_lite.scoring.score import ordered_structure

@@ -14,7 +14,7 @@ from mattergen_lite.scoring.energy.potentials import sources
 from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
 from mattergen_lite.scoring.energy.potentials.exam import admitted, exam_of, examine
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
-from mattergen_lite.scoring.energy.potentials.potential import AsePotential, check_elements
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, check_elements
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.known.compounds import spread_compounds
 
@@ -176,7 +176,7 @@ def test_published_families_are_found(tmp_path, monkeypatch):
     (tmp_path / "kind-1.dist-info" / "entry_points.txt").write_text(points)
     (tmp_path / "kind_adapter.py").write_text(
         "from ase.calculators.emt import EMT\n"
-        "from mattergen_lite.scoring.energy.potentials.potential import AsePotential\n"
+        "from mattergen_lite.scoring.energy.potentials.protocol import AsePotential\n"
         "def load(model, device):\n"
         "    return AsePotential(f'kind:{model}', EMT(), frozenset({'Cu'}))\n"
     )

@@ -10,7 +10,7 @@ from crystals import nacl_primitive, perovskite, quartz, rutile, triclinic
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group
-from mattergen_lite.scoring.energy.potentials.potential import AsePotential, SinglePoint
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, SinglePoint
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import (
     MIN_ENERGY_FALL,

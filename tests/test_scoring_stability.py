@@ -12,7 +12,7 @@ from mattergen_lite.scoring.energy.calibration import (
     calibrations,
 )
 from mattergen_lite.scoring.energy.fitting import fit_error_model, fit_references
-from mattergen_lite.scoring.energy.potentials.potential import Potential
+from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation
 from mattergen_lite.scoring.energy.stability import Measurement, Stability, assess, measure

@@ -27,6 +27,8 @@ class JudgeOptions:
         second_opinion: Is compared with it, likewise; a disagreement is flagged.
         relaxer: The potential that relaxes, likewise. The shipped calibrations are of chgnet's
             geometries.
+        energies: csv table of your own DFT energies by name of a crystal, which decide where they
+            exist: formation_energy_per_atom, or energy_per_atom with functional and hubbards.
         calibration: File that `calibrate` wrote: the errors of potentials. One without any is
             "uncalibrated" in every verdict.
         reference: Known structures to be novel against, beside the embedded Materials Project:
@@ -48,6 +50,7 @@ class JudgeOptions:
     second_opinion: PotentialChoice | None = "chgnet"
     relaxer: PotentialChoice = "chgnet"
     calibration: Path | None = None
+    energies: Path | None = None
     reference: tuple[Path, ...] = ()
     require: str | None = None
     keep: Share | None = None

@@ -17,6 +17,7 @@ from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate, is_credible, ranked
 from mattergen_lite.scoring.energy.deciders import Deciders
+from mattergen_lite.scoring.energy.dft_energies import DftEnergies, read_energies
 from mattergen_lite.scoring.energy.phonons import require_phonopy
 from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Cut, Screening, screen
 from mattergen_lite.scoring.energy.stability import Measurement
@@ -53,6 +54,7 @@ class Judge:
         options: How.
         reference: Known structures.
         deciders: Potentials; None where nothing is relaxed.
+        energies: Of DFT, which decide where they exist.
         targets: What every crystal was asked to be.
         device: Of the potentials.
         selective: Relax only what passes the cheap checks; screening implies it.
@@ -61,6 +63,7 @@ class Judge:
     options: JudgeOptions
     reference: Reference
     deciders: Deciders | None = None
+    energies: DftEnergies | None = None
     targets: Sequence[PropertyTarget] = ()
     device: str = "cpu"
     selective: bool = False
@@ -86,6 +89,7 @@ class Judge:
             options=options,
             reference=known_structures(options.reference),
             deciders=Deciders.of(options, device) if options.relax else None,
+            energies=None if options.energies is None else read_energies(options.energies),
             targets=targets,
             device=device,
             selective=selective,
@@ -199,6 +203,10 @@ class Judge:
                     found.measured, known=novelty is not None and novelty.is_novel is False
                 ),
             )
+        if self.energies is not None and candidate.raw.error is None:
+            structure = ordered_structure(candidate.final_structure)
+            decided = self.energies.stability(record.name, structure, candidate.stability)
+            candidate = replace(candidate, stability=decided)
         return replace(candidate, outcomes=outcomes(candidate, record, self.targets))
 
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Structure
 
-from mattergen_lite.scoring.energy.potentials.potential import Potential, check_elements
+from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
 from mattergen_lite.shapes import Float
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from mattergen_lite.scoring.criteria.symmetry import (
     conventional_structure,
     primitive_structure,
 )
-from mattergen_lite.scoring.energy.potentials.potential import Potential, check_elements
+from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
 from mattergen_lite.scoring.energy.relaxation import Limits, relax
 from mattergen_lite.shapes import Float
 

@@ -35,11 +35,7 @@ from mattergen_lite.scoring.criteria.symmetrization import (
     unsymmetrized,
 )
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group
-from mattergen_lite.scoring.energy.potentials.potential import (
-    Potential,
-    SinglePoint,
-    check_elements,
-)
+from mattergen_lite.scoring.energy.potentials.protocol import Potential, SinglePoint, check_elements
 from mattergen_lite.shapes import Float
 
 if TYPE_CHECKING:

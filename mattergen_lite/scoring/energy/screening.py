@@ -29,7 +29,7 @@ from mattergen_lite.processes import Failure
 from mattergen_lite.scoring.criteria.symmetrization import symmetrized
 from mattergen_lite.scoring.energy.calibration import calibration
 from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
-from mattergen_lite.scoring.energy.potentials.potential import check_elements
+from mattergen_lite.scoring.energy.potentials.protocol import check_elements
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import evaluate
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity

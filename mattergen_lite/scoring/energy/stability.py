@@ -13,7 +13,7 @@ from pymatgen.core import Composition, Structure
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.energy.accuracy import METASTABLE
 from mattergen_lite.scoring.energy.calibration import UNCALIBRATED, Calibration, calibrations
-from mattergen_lite.scoring.energy.potentials.potential import Potential, check_elements
+from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
 from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation, Release, relax, release
 from mattergen_lite.scoring.known.hull import ReferenceHull, reference_hull
 

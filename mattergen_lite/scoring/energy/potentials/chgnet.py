@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from pymatgen.core import Structure
 
-from mattergen_lite.scoring.energy.potentials.potential import COMMON_ELEMENTS, SinglePoint
+from mattergen_lite.scoring.energy.potentials.protocol import COMMON_ELEMENTS, SinglePoint
 from mattergen_lite.shapes import Int
 
 if TYPE_CHECKING:

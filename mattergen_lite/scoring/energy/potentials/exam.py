@@ -30,7 +30,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from mattergen_lite.folders import atomic_path
-from mattergen_lite.scoring.energy.potentials.potential import AsePotential, Frame, Potential
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Frame, Potential
 from mattergen_lite.scoring.energy.potentials.sources import (
     SHIPPED,
     Given,

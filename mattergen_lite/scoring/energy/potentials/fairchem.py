@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mattergen_lite.scoring.energy.potentials.potential import AsePotential
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
 
 TASK = "omat"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pymatgen.core import Element
 
-from mattergen_lite.scoring.energy.potentials.potential import AsePotential
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
 
 
 def load(model: str, device: str) -> AsePotential:

@@ -4,7 +4,7 @@ Weights of M3GNet that were trained with matgl before its version 2 are wrong in
 `docs/howto/potentials.md`. The entrance exam refuses them.
 """
 
-from mattergen_lite.scoring.energy.potentials.potential import AsePotential
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
 
 
 def load(model: str, device: str) -> AsePotential:

@@ -9,7 +9,7 @@ import warnings
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pymatgen.core import Structure
+from pymatgen.core import Composition, Structure
 
 if TYPE_CHECKING:
     from pymatgen.entries.compatibility import MaterialsProject2020Compatibility
@@ -27,11 +27,7 @@ def mp2020_correction(structure: Structure) -> float:
     from pymatgen.entries.computed_entries import ComputedStructureEntry
 
     scheme = _mp2020()
-    anion = max(structure.composition.elements, key=lambda element: element.X).symbol
-    hubbards = {
-        element.symbol: scheme.u_settings.get(anion, {}).get(element.symbol, 0.0)
-        for element in structure.composition.elements
-    }
+    hubbards = hubbard_u(structure.composition)
     run_type = "GGA+U" if any(hubbards.values()) else "GGA"
     parameters = {"run_type": run_type, "hubbards": hubbards}
     entry = ComputedStructureEntry(structure, 0.0, parameters=parameters)
@@ -40,6 +36,16 @@ def mp2020_correction(structure: Structure) -> float:
             return float(sum(change.value for change in scheme.get_adjustments(entry)))
     except CompatibilityError as error:
         raise ValueError(f"no MP2020 correction for {structure.formula}: {error}") from None
+
+
+def hubbard_u(composition: Composition) -> dict[str, float]:
+    """U in eV that the Materials Project gives each element of a composition; 0 without."""
+    settings = _mp2020().u_settings
+    anion = max(composition.elements, key=lambda element: element.X).symbol
+    return {
+        element.symbol: settings.get(anion, {}).get(element.symbol, 0.0)
+        for element in composition.elements
+    }
 
 
 @cache

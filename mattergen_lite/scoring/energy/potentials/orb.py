@@ -5,7 +5,7 @@ Direct models find forces without energies' gradients; prefer conservative ones 
 
 from pathlib import Path
 
-from mattergen_lite.scoring.energy.potentials.potential import AsePotential
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
 
 
 def load(model: str, device: str) -> AsePotential:

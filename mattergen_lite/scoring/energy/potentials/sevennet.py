@@ -10,7 +10,7 @@ import torch
 from pymatgen.core import Element, Structure
 
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
-from mattergen_lite.scoring.energy.potentials.potential import AsePotential, SinglePoint
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, SinglePoint
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -25,7 +25,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from mattergen_lite.processes import module_path
-from mattergen_lite.scoring.energy.potentials.potential import AsePotential, Potential
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Potential
 
 GROUP = "mattergen_lite.potentials"
 Load = Callable[[str, str], Potential]  # model, device
