@@ -1,6 +1,11 @@
 """Design to a target: how often samples are what was asked for, and inside held-out systems.
 
-    python benchmarks/design.py --out design.jsonl --table design.md --figure design.png
+    python benchmarks/design.py --ship --out design.jsonl --table design.md --figure design.png
+    python benchmarks/design.py --num-systems 20 --num-samples 64 --out systems.jsonl
+
+The first takes a few minutes of one core; `--ship` puts what was measured into the checkpoint's
+folder, from where `generate` says how many samples of a target to expect. Samples have the wish for
+stability that `generate` adds.
 
 Every target is sampled at several guidances; the unconditional samples are the control. Space
 groups are also asked for exactly (`--space-group`). A cell of the benchmark (target, guidance) that
@@ -45,7 +50,7 @@ from mattergen_lite.elements import symbols
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
-from mattergen_lite.options.request import DEFAULT_CHECKPOINT
+from mattergen_lite.options.request import DEFAULT_CHECKPOINT, Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.probe.predictors import Predictor, load_predictors
 from mattergen_lite.processes import Failure, Pool, attempt, available_cores
@@ -53,11 +58,13 @@ from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import PropertyTarget, parse_targets
 from mattergen_lite.runs.figures import GREY, ORANGE
+from mattergen_lite.sampling.generator import stable
 from mattergen_lite.sampling.sampler import Target, learned_values, sample
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.exact import is_met, measure, tolerance
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.reference import Reference
+from mattergen_lite.scoring.metrics.expected_hits import Asked, HitTable
 from mattergen_lite.scoring.metrics.hits import at_once, known_hits
 from mattergen_lite.scoring.metrics.summary import shares
 from mattergen_lite.scoring.score import score
@@ -67,6 +74,7 @@ TARGETS = (
     *(f"bulk_modulus={value}" for value in (50, 200, 350)),  # GPa
     *(f"density={value}" for value in (3, 6, 10)),  # g/cm³
     *(f"magnetic_density={value}" for value in (0.05, 0.1)),  # µB/Å³
+    *(f"hhi={value}" for value in (1500, 3000)),
     "magnetic_density=0.1,hhi=1500",
 )
 COMPOSITION = {"band_gap": False, "bulk_modulus": True, "magnetic_density": False}  # log or not
@@ -121,7 +129,11 @@ def run_cell(cell: Cell, num_samples: int, tools: Tools) -> Row:
         range(num_samples),
         seed=tools.seed,
         options=tools.options,
-        target=Target(properties=targets, drafting=drafting),
+        target=Target(
+            properties=targets,
+            wishes=stable(tools.model, targets, Request().stability_guidance),
+            drafting=drafting,
+        ),
     )
     structures = to_structures(samples.crystals)
     records = [StructureRecord(f"{i:06d}", one) for i, one in enumerate(structures)]
@@ -130,7 +142,7 @@ def run_cell(cell: Cell, num_samples: int, tools: Tools) -> Row:
     exact = [attempt(partial(measure, symprec=SYMPREC_GENERATED), one) for one in structures]
     exact = [{} if isinstance(found, Failure) else found for found in exact]
     learned = learned_values(tools.predictors, samples.orbits)
-    names = [predictor.probe.definition.name for predictor in tools.predictors]
+    names = [predictor.definition.name for predictor in tools.predictors]
     return {
         "measured": {name: [found.get(name) for found in exact] for name in EXACT}
         | {name: [found[name].value for found in learned] for name in names},
@@ -309,6 +321,26 @@ def cell_text(name: str, value: object) -> str:
     return f"{value:.1%}" if isinstance(value, float) and name != "guidance" else f"{value}"
 
 
+def hit_table(rows: Mapping[Cell, Row]) -> HitTable:
+    """What was measured of the samples of single targets, and of none."""
+    cells = [cell for cell in rows if not (cell.system or cell.space_group or "," in cell.target)]
+    return HitTable(
+        cells=tuple(
+            Asked(
+                property=cell.target.partition("=")[0],
+                value=float(cell.target.partition("=")[2] or 0),
+                guidance=cell.guidance,
+                measured={
+                    name: tuple(values)
+                    for name, values in rows[cell]["measured"].items()
+                    if name != "space_group" and cell.target.partition("=")[0] in ("", name)
+                },
+            )
+            for cell in cells
+        )
+    )
+
+
 def footnotes(tools: Tools, settings: Mapping[str, object]) -> list[str]:
     """Who measured, with which error, and how many samples there were."""
     lines = [
@@ -317,13 +349,11 @@ def footnotes(tools: Tools, settings: Mapping[str, object]) -> list[str]:
         f"{settings['seed']}, weights `{settings['weights']}`. Hits are shares of all samples; "
         f"one standard error is at most {0.5 / math.sqrt(settings['num_samples']):.1%}.",
     ]
-    for predictor in tools.predictors:
-        prop, held = predictor.probe.config.prop, predictor.probe.held_out
-        lines.append(
-            f"{prop.name}: regression on {predictor.probe.config.num_labels} labels; held-out MAE "
-            f"{held.mae:.3g} {prop.unit} (of predicting the mean {held.mae_of_mean:.3g}), R2 "
-            f"{held.r2:.2f}. It reads features of the network that samples, and is not independent."
-        )
+    lines += [
+        f"{predictor.reader.text()}. It reads features of the network that samples, and is not "
+        "independent."
+        for predictor in tools.predictors
+    ]
     lines += [
         f"{name} by composition: ridge regression on element statistics, independent of the "
         f"network and blind to structure; held-out R2 {judge.r2:.2f}."
@@ -404,11 +434,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--targets", nargs="*", default=list(TARGETS), help="values, such as band_gap=2"
     )
-    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 2.0, 4.0])
-    parser.add_argument("--num-samples", type=int, default=64, help="a target and guidance")
-    parser.add_argument("--num-systems", type=int, default=20, help="held-out chemical systems")
+    parser.add_argument("--guidance", type=float, nargs="+", default=[1.0, 3.0])
+    parser.add_argument("--num-samples", type=int, default=32, help="a target and guidance")
+    parser.add_argument("--num-systems", type=int, default=0, help="held-out chemical systems")
     parser.add_argument("--system-samples", type=int, default=16, help="a system")
-    parser.add_argument("--steps", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=SamplerOptions().steps)
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0, help="of samples and systems")
     parser.add_argument("--num-workers", type=int, help="that judge; default one a core")
@@ -416,6 +446,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--table", type=Path, help="markdown file to write")
     parser.add_argument("--figure", type=Path, help="PNG file to draw")
     parser.add_argument("--json", type=Path, help="also write the JSON line into this file")
+    parser.add_argument("--ship", action="store_true", help="put the rates beside the weights")
     return parser.parse_args(arguments)
 
 
@@ -475,6 +506,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             done[cell] = {"cell": asdict(cell), **settings, **run_cell(cell, count, tools)}
             append(choice.out, done[cell])
     rows = {cell: done[cell] for cell in cells}
+    if choice.ship:
+        hit_table(rows).save(folder, weights_hash(folder))
     tables = [table_rows(rows, model.properties), system_rows(rows)]
     lines = ["\n".join(markdown(table)) for table in tables if table]
     text = "\n\n".join([*lines, "\n".join(footnotes(tools, settings))])

@@ -216,14 +216,20 @@ def properties() -> str:
     for folder in sorted(path.parent for path in shipped("checkpoints").glob("*/config.yaml")):
         rows = []
         for prop in read_config(folder).properties:
-            how = "exactly" if prop.name in measured else "by the potentials"
+            how = "only with a probe"
+            if prop.name in measured:
+                how = "exactly"
+            elif prop.name in by_potential:
+                how = "by the potentials"
+            elif (folder / "predictors" / prop.name).exists():
+                how = "predicted by a regression"
             rows.append(
                 (
                     code(prop.name),
                     prop.unit,
                     prop.kind + (", logarithm" if prop.log else ""),
                     _seen(prop),
-                    how if prop.name in measured | by_potential else "only with a probe",
+                    how,
                     _tolerance(prop),
                 )
             )

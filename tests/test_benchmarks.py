@@ -18,7 +18,9 @@ from mattergen_lite import score
 from mattergen_lite.config import RunConfig
 from mattergen_lite.elements import atomic_number
 from mattergen_lite.io.write import write_extxyz
+from mattergen_lite.model import weights_hash
 from mattergen_lite.properties import Property
+from mattergen_lite.scoring.metrics.expected_hits import HitTable
 
 ROOT = Path(__file__).parent.parent
 SBATCH = ROOT / "configs" / "train.sbatch"
@@ -208,16 +210,19 @@ def test_design(run, checkpoint, tmp_path):
     fit_predictors.main(
         [
             *("--checkpoint", str(checkpoint), "--properties", "band_gap"),
-            *("--max-labels", "200", "--device", "cpu"),
+            *("--max-crystals", "1000", "--device", "cpu"),
         ]
     )
     arguments = (
         *("--checkpoint", checkpoint, "--device", "cpu", "--num-workers", 0, "--steps", 2),
         *("--targets", "band_gap=0", "space_group=225", "--guidance", 1, 2, "--num-samples", 3),
         *("--num-systems", 1, "--system-samples", 2),
-        *("--out", done, "--table", table, "--figure", figure),
+        *("--out", done, "--table", table, "--figure", figure, "--ship"),
     )
     rows = run("design", *arguments)
+    shipped = HitTable.load(checkpoint, weights_hash(checkpoint))
+    assert [cell.guidance for cell in shipped.cells if cell.property == "band_gap"] == [1.0, 2.0]
+    assert {len(cell.measured.get("band_gap", "abc")) for cell in shipped.cells} == {3}
     assert [(row["target"], row["guidance"]) for row in rows] == [
         *((target, guidance) for target in ("band_gap=0", "space_group=225") for guidance in "12"),
         ("space_group=225", "exact"),
@@ -231,7 +236,7 @@ def test_design(run, checkpoint, tmp_path):
     systems = json.loads((tmp_path / "result.json").read_text())["systems"]
     assert [row["inside"] for row in systems] == [1.0, 1.0]
     assert figure.read_bytes().startswith(b"\x89PNG")
-    assert "band_gap: regression on 200 labels" in table.read_text()
+    assert "band_gap: perceptrons on 1,000 labels" in table.read_text()
     before = done.read_text()
     assert len(before.splitlines()) == 1 + 5 + 2
     assert run("design", *arguments) == rows

@@ -9,7 +9,7 @@ from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.candidate import Candidate, Outcome, ranked
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_RELAXED
 from mattergen_lite.scoring.energy.stability import Stability
-from mattergen_lite.scoring.exact import in_domain
+from mattergen_lite.scoring.exact import is_possible
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.values import known_value
 from mattergen_lite.scoring.score import Score, score
@@ -125,6 +125,7 @@ def test_known_values_and_the_domain_of_regressions():
     assert known_value("mp-22862", "no_such") is None
     assert known_value("own-1", "band_gap") is None
     lithium = Structure(Lattice.cubic(3.5), ["Li", "Li"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    assert not in_domain("band_gap", lithium)
-    assert in_domain("bulk_modulus", lithium)
-    assert in_domain("band_gap", nacl())
+    assert not is_possible("band_gap", 1.0, lithium)
+    assert is_possible("band_gap", 0.0, lithium)
+    assert is_possible("bulk_modulus", 11.0, lithium)
+    assert is_possible("band_gap", 1.0, nacl())

@@ -25,7 +25,8 @@ class LearnedValue(NamedTuple):
     """A property as a regression reads it."""
 
     value: float
-    error: float  # mean absolute error of the regression on crystals held out of its training
+    error: float  # mean absolute error of such readings on crystals held out of the training
+    is_inside: bool = True  # whether the crystal is within the domain of the regression
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ Check = Literal[
     "readable", "physical", "neutral", "unique", "novel", "screened", "metastable", "on_target"
 ]
 CHECKS: tuple[Check, ...] = get_args(Check)  # in the order of what they cost
+# What crystals are made for: new materials; the structure of a composition; a host made complete.
+Goal = Literal["discover", "predict", "complete"]
 CHEAP_CHECKS = CHECKS[:5]  # made before a potential is asked
 
 
@@ -82,23 +84,30 @@ class JudgeOptions:
         """Whether only the likeliest crystals are relaxed."""
         return self.keep is not None or self.relax_at_most is not None
 
-    def checks(self, *, has_targets: bool) -> tuple[str, ...]:
+    def checks(self, *, has_targets: bool, goal: Goal = "discover") -> tuple[str, ...]:
         """Names of the checks that a crystal has to pass.
 
         Args:
             has_targets: Properties were asked for.
+            goal: What crystals are made for. A known crystal is what `predict` and `complete` hope
+                for, and of one composition the lowest energy is the best, however high.
 
         Raises:
-            ValueError: If `on_target` is required where nothing was asked for.
+            ValueError: If `on_target` is required where nothing was asked for, or `novel` where a
+                known crystal is a success.
         """
-        required = self.required
+        required, is_open = self.required, goal == "discover"
         if required is None:
             is_made = {
+                "neutral": is_open,
+                "novel": is_open,
                 "screened": self.is_screened,
-                "metastable": self.relax,
+                "metastable": is_open and self.relax,
                 "on_target": has_targets,
             }
             return tuple(name for name in CHECKS if is_made.get(name, True))
+        if "novel" in required and not is_open:
+            raise ValueError(f"require novel: to {goal}, a known crystal is a success")
         if "on_target" in required and not has_targets:
             raise ValueError("require on_target: expected a condition that says what the target is")
         return required

@@ -1,4 +1,4 @@
-"""Probes that read the property of finished crystals."""
+"""What measures properties of finished crystals by learning: predictors and a user's probes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,17 +6,30 @@ from pathlib import Path
 
 import torch
 
+from mattergen_lite.io.records import LearnedValue
 from mattergen_lite.model import CrystalDiffusion, weights_hash
-from mattergen_lite.probe.probe import CONFIG, Probe
+from mattergen_lite.probe.head import CONFIG, Head
+from mattergen_lite.probe.probe import Probe
+from mattergen_lite.properties import Property
 from mattergen_lite.request.targets import PropertyTarget
+from mattergen_lite.symmetry.templates import OrbitCrystals
 
 
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
-    """A probe and the model whose features it reads, which need not be the one that samples."""
+    """A predictor or probe and the model it reads, which need not be the one that samples."""
 
-    probe: Probe
+    reader: Head | Probe
     model: CrystalDiffusion
+
+    @property
+    def definition(self) -> Property:
+        """The property that is read."""
+        return self.reader.definition
+
+    def read(self, crystals: OrbitCrystals) -> list[LearnedValue]:
+        """The property of every crystal, with the mean error of such readings."""
+        return self.reader.read(self.model, crystals)
 
 
 def load_predictors(
@@ -26,22 +39,22 @@ def load_predictors(
 
     Args:
         folder: Of a model.
-        model: That very model; None loads it, if there is a regression that needs it.
+        model: That very model; None loads it, if there is a head that needs it.
         device: To load it to.
 
     Raises:
-        ValueError: If a regression is corrupt or belongs to other weights.
+        ValueError: If a head is corrupt or belongs to other weights.
     """
     paths = sorted(folder.glob(f"predictors/*/{CONFIG}"))
     if not paths:
         return []
     model = model or CrystalDiffusion.load(folder, device)
     weights = weights_hash(folder)
-    return [Predictor(probe=Probe.load(path.parent, weights), model=model) for path in paths]
+    return [Predictor(reader=Head.load(path.parent, weights), model=model) for path in paths]
 
 
 def asked_for(known: Sequence[Predictor], targets: Sequence[PropertyTarget]) -> list[Predictor]:
     """The predictors of properties that have a target, one a property: the first."""
-    first = {predictor.probe.definition.name: predictor for predictor in reversed(known)}
+    first = {predictor.definition.name: predictor for predictor in reversed(known)}
     names = [target.definition.name for target in targets]
     return [first[name] for name in names if name in first]

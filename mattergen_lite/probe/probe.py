@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.config import PropertyConfig, Section, read_yaml, write_yaml
+from mattergen_lite.io.records import LearnedValue
 from mattergen_lite.model import CrystalDiffusion, read_weights
 from mattergen_lite.properties import Property
 from mattergen_lite.shapes import Float
@@ -114,6 +115,11 @@ class Probe:
                 features = model.features(clean, sigma, batch.templates)
                 values.append(regression.mean(features, sigma).cpu())
         return self.definition.within_reason(self.definition.denormalise(torch.cat(values)))
+
+    def read(self, model: CrystalDiffusion, crystals: OrbitCrystals) -> list[LearnedValue]:
+        """The property of finished crystals, with the mean error on held-out ones."""
+        values = self.predict(model, crystals).tolist()
+        return [LearnedValue(value, self.held_out.mae) for value in values]
 
     @property
     def held_out(self) -> LevelError:

@@ -118,7 +118,7 @@ def parse_host(
         if fix_sites is not None or fix_lattice or insert is not None:
             raise ValueError("fix-sites, fix-lattice and insert need a seed-structure")
         return None
-    structure = _read_one(path)
+    structure = read_one(path)
     sites = _chosen_sites(fix_sites or "all", structure, path.name)
     lattice = torch.tensor(structure.lattice.matrix)
     return Host(
@@ -133,7 +133,12 @@ def parse_host(
     )
 
 
-def _read_one(path: Path) -> "Structure":
+def read_one(path: Path) -> "Structure":
+    """The structure of a file that holds one.
+
+    Raises:
+        ValueError: If it holds several, or it cannot be read.
+    """
     records = list(islice(read_structures(path), 2))
     if len(records) > 1:
         raise ValueError(f"seed-structure {path} holds several structures: expected one")

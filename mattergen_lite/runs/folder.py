@@ -9,6 +9,7 @@ judgements.jsonl.gz       everything, to the last bit: for `load`
 answers.jsonl.gz          what was worked out, for runs that judge the same crystals again
 report.html, figures/     for people
 audit.json, audit.png, dft/   where asked for
+structures.csv, .parquet, prediction.json   of `predict` and `complete`
 run.json                  what it takes to make any sample again; written last
 journal.jsonl             while a run is unfinished
 """
@@ -51,6 +52,8 @@ FORMAT = 1  # of the record and what it stands for; raised when older programs w
 SUMMARY = "summary.json"
 STORED = "judgements.jsonl.gz"
 ANSWERS = "answers.jsonl.gz"
+PREDICTION = "prediction.json"
+DISTINCT = "structures.csv"  # one row a different structure
 JOURNAL = "journal.jsonl"
 TABLE = "candidates.csv"
 TABLES = ("candidates.parquet", "scores.parquet")  # the second one of earlier versions of `score`
@@ -70,6 +73,9 @@ WRITTEN = (
     "audit.json",
     "audit.png",
     "dft",
+    PREDICTION,
+    DISTINCT,
+    DISTINCT.replace("csv", "parquet"),
 )
 
 

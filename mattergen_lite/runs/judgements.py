@@ -30,6 +30,7 @@ from mattergen_lite.scoring.execution.journal import Journal, read_answers
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.metrics import summary as sets
 from mattergen_lite.scoring.metrics.audit import Audit
+from mattergen_lite.scoring.metrics.expectation import Expectation, expectation
 from mattergen_lite.scoring.metrics.funnel import Funnel, Stage, funnel, stages
 from mattergen_lite.scoring.metrics.hits import HOW_UNCONDITIONAL, HitRate
 from mattergen_lite.scoring.metrics.hits import PROTOCOL as HITS_PROTOCOL
@@ -146,6 +147,11 @@ class Judgements(RunFacts, Sequence[Candidate]):
         return funnel(self.candidates, self.checks)
 
     @cached_property
+    def expected(self) -> Expectation | None:
+        """Expected number of successes among the candidates; None where no energy is known."""
+        return expectation(self.candidates)
+
+    @cached_property
     def stages(self) -> tuple[Stage, ...]:
         """What enters and what passes every stage of the judge."""
         return tuple(stages(self.candidates, self.seconds))
@@ -181,6 +187,7 @@ class Judgements(RunFacts, Sequence[Candidate]):
             "stages": [one.figures() for one in self.stages],
             "screening": loss and asdict(loss) | {"share_lost": loss.share_lost},
             "targets": [one.figures() for one in self.hits],
+            "expected": self.expected and self.expected.figures(),
             "protocol": self.protocol,
         }
 

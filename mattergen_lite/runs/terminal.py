@@ -13,8 +13,8 @@ _NEXT = {
     "neutral": "alloys pass; ask for a --formula whose charges balance, or leave it out of "
     "--require",
     "unique": "ask for more with fewer constraints, or another --seed",
-    "novel": "all are known: column nearest_known names them; leave novel out of --require to keep "
-    "them",
+    "novel": "all are known: column nearest_known names them; where that is a success, use "
+    "`predict` or `complete`, or leave novel out of --require",
     "screened": "relax more of them with --keep",
     "metastable": "sample until enough pass: --num-candidates",
     "on_target": "ask for a wider range, or insist with --guidance 2",

@@ -74,7 +74,7 @@ def open_generator(
     probes = [Probe.load(path, weights_hash(folder)) for path in request.probe]
     reader = find_checkpoint(request.measured_by or request.checkpoint)
     learned = [
-        *(Predictor(probe=one, model=model) for one in probes),
+        *(Predictor(reader=one, model=model) for one in probes),
         *load_predictors(reader, model if reader == folder else None, device),
     ]
     probed = [one.definition for one in probes]

@@ -241,13 +241,7 @@ def sample_records(
 def learned_values(
     predictors: Sequence[Predictor], crystals: Sequence[OrbitCrystals]
 ) -> list[dict[str, LearnedValue]]:
-    """What each predictor reads from every crystal, and how far it is wrong on average."""
+    """What each predictor reads from every crystal."""
     everything = OrbitCrystals.concatenate(crystals)
-    columns = {
-        predictor.probe.definition.name: [
-            LearnedValue(value, predictor.probe.held_out.mae)
-            for value in predictor.probe.predict(predictor.model, everything).tolist()
-        ]
-        for predictor in predictors
-    }
+    columns = {predictor.definition.name: predictor.read(everything) for predictor in predictors}
     return [{name: values[row] for name, values in columns.items()} for row in range(len(crystals))]

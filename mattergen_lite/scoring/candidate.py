@@ -6,6 +6,7 @@ the relaxed crystal where there is one.
 """
 
 import hashlib
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -14,7 +15,7 @@ from typing import Literal
 from pymatgen.core import Structure
 from pymatgen.symmetry.groups import PointGroup, SpaceGroup
 
-from mattergen_lite.options.judge import CHEAP_CHECKS
+from mattergen_lite.options.judge import CHEAP_CHECKS, Goal
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.energy.accuracy import METASTABLE, WORTH_COMPUTING
 from mattergen_lite.scoring.energy.elasticity import Elasticity
@@ -85,6 +86,7 @@ class Candidate:
     phonons: Phonons | None = None
     elasticity: Elasticity | None = None
     outcomes: tuple[Outcome, ...] = ()
+    goal: Goal = "discover"  # what it was made for
     rank: int = 0  # 1 is the best
 
     def __repr__(self) -> str:
@@ -115,6 +117,8 @@ class Candidate:
             and self.stability.probability_metastable >= WORTH_COMPUTING,
             "on_target": self.on_target,
         }
+        if self.goal != "discover":
+            del outcomes["novel"]  # to recover what is known is what was hoped for
         return {name: passed for name, passed in outcomes.items() if passed is not None}
 
     @property
@@ -128,19 +132,36 @@ class Candidate:
         """Names of the checks that were not passed."""
         return [name for name, passed in self.checks.items() if not passed]
 
+    @property
+    def energy(self) -> float | None:
+        """Energy of the relaxed crystal above the hull, as the potential says, eV/atom.
+
+        Differences between crystals of one composition are free of the error model, which knows
+        more of known crystals than of others.
+        """
+        energy = self.stability.e_above_hull_raw if self.stability else math.nan
+        return energy if math.isfinite(energy) else None
+
     def sort_key(self, required: Collection[str] = ()) -> tuple[bool, int, int, float, int]:
-        """Sorts the best first.
+        """Sorts the best first: the likeliest or, to `predict` and `complete`, the lowest energy.
 
         Args:
             required: Checks that come before all others; one that was not made is not passed.
         """
-        probability = self.stability.probability_metastable if self.stability else 0.0
         checks = self.checks
+        if self.goal == "discover":
+            probability = self.stability.probability_metastable if self.stability else 0.0
+            # no number, no chance
+            merit = len(self.failed), -probability if probability == probability else 0.0
+        elif self.energy is not None:
+            merit = 0, self.energy
+        else:
+            screened = self.screening.screening_e_above_hull if self.screening else math.nan
+            merit = 1, screened if math.isfinite(screened) else math.inf
         return (
             self.raw.error is not None,
             sum(not checks.get(name, False) for name in required),
-            len(self.failed),
-            -probability if probability == probability else 0.0,  # no number, no chance
+            *merit,
             self._num_doubts,
         )
 
@@ -233,6 +254,8 @@ def _words_on_checks(candidate: Candidate) -> str:
     if candidate.failed:
         return f"fails: {', '.join(candidate.failed)}"
     asked = [*ALWAYS_ASKED, *(["on_target"] if candidate.outcomes else [])]
+    if candidate.goal != "discover":
+        asked.remove("novel")
     if open_ones := [name for name in asked if name not in checks]:
         return f"passes the {len(checks)} checks made (not made: {', '.join(open_ones)})"
     return "passes every check"
@@ -282,7 +305,7 @@ def _words_on_novelty(score: Score) -> str | None:
     if not novelty.is_unique:
         return f"the same as {novelty.duplicate_of}"
     if novelty.nearest_known:
-        return f"known as {novelty.nearest_known}"
+        return f"known as {novelty.nearest_known}, {novelty.rms_distance:.2f} Å away"
     if novelty.disordered_form_of:
         return (
             f"an ordered form of {novelty.disordered_form_of} with {novelty.mixed_elements} mixed"

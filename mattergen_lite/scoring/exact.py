@@ -78,12 +78,13 @@ def is_met(target: PropertyTarget, drawn: Value, measured: Value | None) -> bool
     return on_target(drawn, measured, tolerance(target.definition.name))
 
 
-def in_domain(name: str, structure: Structure) -> bool:
-    """Whether a regression of a property may be asked about a crystal.
-
-    One of band gaps that was fitted by least squares has no zero: it reads 1 to 2 eV from metals.
-    """
-    return name != "band_gap" or not all(is_metal(e.symbol) for e in structure.composition.elements)
+def is_possible(name: str, value: float, structure: Structure) -> bool:
+    """Whether what a regression reads of a crystal can be true: metals alone have no band gap."""
+    return (
+        name != "band_gap"
+        or value == 0
+        or not all(is_metal(e.symbol) for e in structure.composition.elements)
+    )
 
 
 def _mean_herfindahl_index(structure: Structure) -> float:

@@ -7,13 +7,14 @@ each (what potentials want on a CPU) and remembers the answers of an interrupted
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 
 from pymatgen.core import Structure
 
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import StructureRecord
-from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
+from mattergen_lite.options.judge import Goal, JudgeOptions, ShortlistOptions
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate, is_credible, ranked
 from mattergen_lite.scoring.energy.deciders import Deciders
@@ -56,6 +57,7 @@ class Judge:
         deciders: Potentials; None where nothing is relaxed.
         energies: Of DFT, which decide where they exist.
         targets: What every crystal was asked to be.
+        goal: What crystals are made for, which says what a success is and what comes first.
         device: Of the potentials.
         selective: Relax only what passes the cheap checks; screening implies it.
     """
@@ -65,6 +67,7 @@ class Judge:
     deciders: Deciders | None = None
     energies: DftEnergies | None = None
     targets: Sequence[PropertyTarget] = ()
+    goal: Goal = "discover"
     device: str = "cpu"
     selective: bool = False
 
@@ -75,6 +78,7 @@ class Judge:
         shortlist: ShortlistOptions | None = None,
         *,
         targets: Sequence[PropertyTarget] = (),
+        goal: Goal = "discover",
         device: str = "cpu",
         selective: bool = False,
     ) -> "Judge":
@@ -84,13 +88,16 @@ class Judge:
             ValueError: If options contradict each other, phonopy is not installed, a potential
                 cannot be had or fails its exam, or a reference is missing or not readable.
         """
-        check_possible(options, shortlist or ShortlistOptions(), has_targets=bool(targets))
+        check_possible(
+            options, shortlist or ShortlistOptions(), has_targets=bool(targets), goal=goal
+        )
         return cls(
             options=options,
             reference=known_structures(options.reference),
             deciders=Deciders.of(options, device) if options.relax else None,
             energies=None if options.energies is None else read_energies(options.energies),
             targets=targets,
+            goal=goal,
             device=device,
             selective=selective,
         )
@@ -98,7 +105,7 @@ class Judge:
     @property
     def checks(self) -> tuple[str, ...]:
         """Names of the checks that a candidate has to pass."""
-        return self.options.checks(has_targets=bool(self.targets))
+        return self.options.checks(has_targets=bool(self.targets), goal=self.goal)
 
     def judge(
         self,
@@ -122,7 +129,8 @@ class Judge:
         if self.options.relax:
             found = self._relax(records, found, journal, watch)
         candidates = [self._assess(record, one) for record, one in zip(records, found, strict=True)]
-        return ranked(candidates, self.options.required or ())
+        required = self.options.required or ()
+        return ranked(candidates, required if self.goal == "discover" else self.checks)
 
     def _score(
         self, records: Sequence[StructureRecord], journal: Journal, watch: Stopwatch
@@ -152,7 +160,7 @@ class Judge:
         screened = screen(
             [ordered_structure(records[index].structure) for index in worth],
             [bisect_left(worth, end) for end in ends],
-            [1.0 if is_credible(found[index].raw) else DOUBTFUL_WEIGHT for index in worth],
+            [self._weight(found[index]) for index in worth],
             Cut(keep=keep, at_most=options.relax_at_most, control=options.control),
             journal,
         )
@@ -160,6 +168,12 @@ class Judge:
         for index, one in zip(worth, screened, strict=True):
             seen[index] = replace(seen[index], screening=one)
         return seen
+
+    def _weight(self, found: Found) -> float:
+        """How much a crystal counts in the screen; of one composition the energy alone does."""
+        if self.goal != "discover" or is_credible(found.raw):
+            return 1.0
+        return DOUBTFUL_WEIGHT
 
     def _relax(
         self,
@@ -184,15 +198,36 @@ class Judge:
             measured = laboratory.release(measured)
         with watch.stage("judging relaxed"):
             names = [records[index].name for index in chosen]
-            relaxed = score_relaxed(names, measured, self.reference, journal)
+            relaxed = self._score_relaxed(names, measured, journal)
         after = list(found)
         for index, energies, again in zip(chosen, measured, relaxed, strict=True):
             after[index] = replace(found[index], measured=energies, relaxed=again)
         return after
 
+    def _score_relaxed(
+        self, names: Sequence[str], measured: Sequence[Measurement], journal: Journal
+    ) -> list[Score | None]:
+        """Scores of what crystals relaxed to.
+
+        Where the lowest energy is wanted, of equal crystals the lowest is the one that counts.
+        """
+        order = range(len(measured))
+        if self.goal != "discover":
+            decider = self.options.potential
+            order = sorted(order, key=lambda i: measured[i].energies_per_atom.get(decider, inf))
+        found = score_relaxed(
+            [names[i] for i in order], [measured[i] for i in order], self.reference, journal
+        )
+        scores: list[Score | None] = [None] * len(measured)
+        for index, one in zip(order, found, strict=True):
+            scores[index] = one
+        return scores
+
     def _assess(self, record: StructureRecord, found: Found) -> Candidate:
         """Put together what was found of one crystal, and assess its stability."""
-        candidate = Candidate(raw=found.raw, structure=record.structure, screening=found.screening)
+        candidate = Candidate(
+            raw=found.raw, structure=record.structure, screening=found.screening, goal=self.goal
+        )
         if found.measured is not None:
             novelty = (found.relaxed or found.raw).novelty
             candidate = replace(
@@ -211,7 +246,11 @@ class Judge:
 
 
 def check_possible(
-    options: JudgeOptions, shortlist: ShortlistOptions, *, has_targets: bool = False
+    options: JudgeOptions,
+    shortlist: ShortlistOptions,
+    *,
+    has_targets: bool = False,
+    goal: Goal = "discover",
 ) -> None:
     """Refuse what cannot be done, before anything is done.
 
@@ -220,7 +259,7 @@ def check_possible(
             missing.
     """
     shortlist.check(options)
-    options.checks(has_targets=has_targets)
+    options.checks(has_targets=has_targets, goal=goal)
     if shortlist.phonons:
         require_phonopy()
     for path in options.reference:

@@ -6,7 +6,7 @@ from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate, Outcome
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
-from mattergen_lite.scoring.exact import ENERGIES, Method, Value, in_domain, is_met, measure
+from mattergen_lite.scoring.exact import ENERGIES, Method, Value, is_met, is_possible, measure
 from mattergen_lite.scoring.known.values import known_value
 
 
@@ -53,6 +53,6 @@ def _value(
     if known is not None:
         return known, "known", None
     if learned := record.learned.get(name):
-        inside = in_domain(name, candidate.final_structure)
+        inside = learned.is_inside and is_possible(name, learned.value, candidate.final_structure)
         return learned.value, "regression" if inside else "outside domain", learned.error
     return None, "", None

@@ -6,6 +6,8 @@ Slow imports happen inside the functions, so that `--help` stays instant.
 # In the order of the help. What is before an underscore is a group: `data_info` is `data info`.
 VERBS = (
     "generate",
+    "predict",
+    "complete",
     "score",
     "benchmark",
     "discover",

@@ -1,5 +1,6 @@
 """The command `generate`."""
 
+import sys
 from typing import TYPE_CHECKING
 
 from mattergen_lite.options.budget import Budget
@@ -50,11 +51,13 @@ def generate(
     """
     with judging_in(out, num_workers) as pool:
         from mattergen_lite.model import pick_device
+        from mattergen_lite.progress import ProgressBar
         from mattergen_lite.runs.folder import RunFolder
         from mattergen_lite.runs.judging import JudgingRun
         from mattergen_lite.sampling.generator import open_generator
         from mattergen_lite.scoring.execution.stopwatch import Stopwatch
         from mattergen_lite.scoring.judge import Judge
+        from mattergen_lite.verbs.judging import hits_to_expect
 
         place = None if out is None else RunFolder(out)
         if place is not None:
@@ -62,6 +65,8 @@ def generate(
         watch, chosen = Stopwatch(), pick_device(device)
         with watch.stage("loading"):
             generator = open_generator(request, sampler, chosen)
+        for line in hits_to_expect(generator):
+            ProgressBar.write(line, file=sys.stderr)
         with watch.stage("reference"):
             who = Judge.of(
                 budget.judged(judge),

@@ -5,9 +5,20 @@ from pathlib import Path
 
 from mattergen_lite.io.parallel import read_records
 from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.model import pick_device, weights_hash
+from mattergen_lite.options.judge import Goal, JudgeOptions, ShortlistOptions
+from mattergen_lite.options.request import Request
+from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
+from mattergen_lite.runs.judging import JudgingRun
+from mattergen_lite.sampling.generator import Generator, open_generator
+from mattergen_lite.sampling.substitution import Substitution
+from mattergen_lite.scoring.execution.stopwatch import Stopwatch
+from mattergen_lite.scoring.judge import Judge
+from mattergen_lite.scoring.metrics.expected_hits import HitTable
+from mattergen_lite.workflows.predicting import relaxing_few
 
 
 def records_in(
@@ -33,6 +44,54 @@ def records_in(
     return [StructureRecord(one.name, one.structure) for one in ranked[:limit]]
 
 
+def hits_to_expect(generator: Generator | Substitution) -> list[str]:
+    """How many samples can be expected to meet each target, a line each.
+
+    Raises:
+        ValueError: If the table of a model is damaged.
+    """
+    if not generator.asked or isinstance(generator, Substitution):
+        return []
+    table = HitTable.load(generator.folder, weights_hash(generator.folder))
+    found = [table.expected(target) for target in generator.asked] if table else []
+    return [one.text() for one in found if one]
+
+
 def answers_in(*folders: Path) -> Sequence[Path]:
     """Files of answers of earlier runs."""
     return [one.answers for one in map(RunFolder, folders) if one.answers.exists()]
+
+
+def open_prediction(
+    goal: Goal,
+    out: Path | None,
+    pool: Pool,
+    *,
+    overwrite: bool,
+    request: Request,
+    sampler: SamplerOptions,
+    judge: JudgeOptions,
+    best: ShortlistOptions,
+    device: str,
+) -> tuple[Generator | Substitution, JudgingRun]:
+    """The generator of the samples, and the run that judges them.
+
+    Raises:
+        ValueError: If an option does not make sense, or the folder holds an earlier run.
+    """
+    place = None if out is None else RunFolder(out)
+    if place is not None:
+        place.check_free(overwrite=overwrite)
+    watch, chosen = Stopwatch(), pick_device(device)
+    with watch.stage("loading"):
+        generator = open_generator(request, sampler, chosen)
+    with watch.stage("reference"):
+        who = Judge.of(
+            relaxing_few(judge),
+            best,
+            targets=generator.asked,
+            goal=goal,
+            device=str(chosen),
+            selective=True,
+        )
+    return generator, JudgingRun(judge=who, pool=pool, place=place, shortlist=best, watch=watch)

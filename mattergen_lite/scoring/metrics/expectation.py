@@ -1,0 +1,82 @@
+"""How much samples can be expected to yield, from the probabilities that the judge gave them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.metrics.landscape import SURE, num_needed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """The number of samples that DFT would call a success, as a sum of probabilities."""
+
+    what: str  # what counts as a success
+    num_samples: int
+    expected: float
+    std: float  # of the number, if samples succeed independently
+    by: str  # "relaxed" or "raw" energies
+
+    @property
+    def rate(self) -> float:
+        """Expected successes a sample."""
+        return self.expected / self.num_samples if self.num_samples else 0.0
+
+    @property
+    def num_more(self) -> int | None:
+        """Samples more until at least one success is `SURE`; 0 if it is, None if never."""
+        needed = num_needed(self.rate)
+        return None if needed is None else max(0, needed - self.num_samples)
+
+    def figures(self) -> dict[str, object]:
+        """The same as plain data."""
+        return asdict(self) | {"num_more": self.num_more}
+
+    def text(self) -> str:
+        """One line: what can be expected of these samples, and of how many more."""
+        found = (
+            f"expected yield: {self.expected:.1f} ± {self.std:.1f} of {self.num_samples} samples "
+            f"{self.what}, by their {self.by} energies"
+        )
+        if self.num_more is None:
+            return f"{found}; no number of samples like these would have one"
+        if self.num_more == 0:
+            return found
+        return f"{found}; at least one ({SURE:.0%} sure) takes about {self.num_more} samples more"
+
+
+def expectation(candidates: Sequence[Candidate]) -> Expectation | None:
+    """Expected number of metastable crystals, new ones where those are wanted.
+
+    Relaxed crystals count with the probability after relaxing, what the screen left out with the
+    screen's, and what failed a cheaper check with none. Of equal crystals one counts.
+
+    Returns:
+        None where no energy is known.
+    """
+    chances = [_chance(one) for one in candidates]
+    if all(chance is None for chance in chances):
+        return None
+    known = [chance or 0.0 for chance in chances]
+    is_open = not candidates or candidates[0].goal == "discover"
+    return Expectation(
+        what="metastable, unique and novel" if is_open else "metastable and unique",
+        num_samples=len(candidates),
+        expected=math.fsum(known),
+        std=math.sqrt(math.fsum(chance * (1 - chance) for chance in known)),
+        by="relaxed" if any(one.stability for one in candidates) else "raw",
+    )
+
+
+def _chance(candidate: Candidate) -> float | None:
+    """Probability of being what is wanted; None where nothing is known of its energy."""
+    if candidate.stability is not None:
+        chance = candidate.stability.probability_metastable
+    elif candidate.screening is not None:
+        chance = candidate.screening.screening_probability
+    else:
+        return None
+    if not math.isfinite(chance) or {"physical", "unique", "novel"}.intersection(candidate.failed):
+        return 0.0
+    return chance

@@ -1,0 +1,107 @@
+"""Which different structures samples relax into, and how complete that list is.
+
+Of n relaxed samples let f structures have been found exactly once. The chance that one more sample
+relaxes into a structure that has not been seen is about f / n (Good 1953, Biometrika 40, 237): low
+where the same structures come up again and again, which is also the criterion of random structure
+searching (Pickard and Needs 2011, J. Phys.: Condens. Matter 23, 053201).
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.score import Score
+
+ENOUGH = 0.05  # chance of something new at which a list counts as complete
+SURE = 0.95
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basin:
+    """One structure that samples relaxed into."""
+
+    best: Candidate  # of those samples the one of lowest energy
+    num_found: int  # samples that ended there, equal ones that were not relaxed again included
+
+
+@dataclass(frozen=True, kw_only=True)
+class Landscape:
+    """The structures found, lowest energy above the hull first."""
+
+    basins: tuple[Basin, ...]
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of which it is known where they end."""
+        return sum(basin.num_found for basin in self.basins)
+
+    @property
+    def chance_of_new(self) -> float | None:
+        """Probability that one more relaxed sample is a structure not seen yet; None of none."""
+        if not self.basins:
+            return None
+        return sum(basin.num_found == 1 for basin in self.basins) / self.num_samples
+
+    @property
+    def num_more(self) -> int:
+        """Relaxed samples still missing until the chance of something new is `ENOUGH`, about.
+
+        The chance falls with one over the number of samples, as if no structure were rarer than
+        those that have been found once.
+        """
+        chance = self.chance_of_new
+        if chance is None:
+            return 0
+        return math.ceil(self.num_samples * max(0.0, chance / ENOUGH - 1))
+
+
+def landscape(candidates: Sequence[Candidate]) -> Landscape:
+    """Group candidates by the structure that they relaxed into; by what they are if none did.
+
+    A sample that equals another one as it came was not relaxed again: it ends where that one does.
+
+    Args:
+        candidates: Judged together, so that duplicates know of each other; best first.
+    """
+    readable = [one for one in candidates if one.raw.error is None]
+    is_relaxed = any(one.relaxed is not None for one in readable)
+    by_name = {one.raw.name: one for one in readable}
+    ends: dict[str, list[Candidate]] = {}
+    counts: Counter[str] = Counter()
+    for one in readable:
+        first = by_name.get(_first(one.raw), one)
+        followed = one if one.relaxed is not None or not is_relaxed else first
+        if is_relaxed and (followed.relaxed is None or followed.energy is None):
+            continue
+        place = _first(followed.final)
+        counts[place] += 1
+        if followed is one:
+            ends.setdefault(place, []).append(one)
+    basins = [
+        Basin(best=min(group, key=_energy), num_found=counts[place])
+        for place, group in ends.items()
+    ]
+    return Landscape(basins=tuple(sorted(basins, key=lambda basin: _energy(basin.best))))
+
+
+def _energy(candidate: Candidate) -> float:
+    """Sorts by energy; what has none keeps its order."""
+    return math.inf if candidate.energy is None else candidate.energy
+
+
+def _first(score: Score) -> str:
+    """Name of the first crystal that a crystal equals, maybe its own."""
+    return (score.novelty.duplicate_of if score.novelty else "") or score.name
+
+
+def num_needed(probability: float) -> int | None:
+    """Samples until the first success is `SURE`; None where it never comes.
+
+    Args:
+        probability: Of each sample being a success.
+    """
+    if probability <= 0:
+        return None
+    return 1 if probability >= 1 else math.ceil(math.log(1 - SURE) / math.log(1 - probability))

@@ -1,0 +1,87 @@
+"""The command `complete`."""
+
+from typing import TYPE_CHECKING
+
+from mattergen_lite.options.checks import Count, Seed, Workers
+from mattergen_lite.options.flat import arguments_of, flat
+from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
+from mattergen_lite.options.request import Request
+from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.verbs.workspace import OutFolder, judging_in
+
+if TYPE_CHECKING:
+    from mattergen_lite.workflows.prediction import Prediction
+
+
+@flat
+def complete(
+    *,
+    out: OutFolder = None,
+    num_samples: Count = 16,
+    request: Request,
+    sampler: SamplerOptions,
+    judge: JudgeOptions,
+    best: ShortlistOptions,
+    seed: Seed = 0,
+    device: str = "auto",
+    num_workers: Workers | None = None,
+    overwrite: bool = False,
+) -> "Prediction":
+    """Complete a host: --seed-structure LiFePO4.cif --fix-sites Fe,P,O puts the Li back.
+
+    The sites that do not stay are left out, and as many atoms of the same elements are placed
+    anew, unless --insert, --elements or --formula say otherwise. Samples are relaxed and ranked
+    by energy. To recover the seed structure, or another known one, is a success and is said. Writes
+    what `generate` writes, and structures.csv (and .parquet; one row a different structure, lowest
+    energy first) and prediction.json. An interrupted run is continued by the same command.
+
+    Args:
+        out: Folder for the results. In Python, None writes nothing.
+        num_samples: How many completions are sampled.
+        request: What is asked of them; a seed structure at least.
+        sampler: How they are made.
+        judge: How they are judged; if nothing is said, 16 of the different samples are relaxed.
+        best: What is done for the best.
+        seed: Same seed, same crystals, whatever the batch size.
+        device: cpu, cuda, cuda:1, or auto.
+        num_workers: Processes that judge; default one a core, 0 judges in this process.
+        overwrite: Replace an earlier run in the same folder.
+
+    Raises:
+        ValueError: If an argument does not make sense; nothing is written then.
+    """
+    if request.seed_structure is None:
+        raise ValueError("seed-structure: expected the host to complete, a structure file")
+    with judging_in(out, num_workers) as pool:
+        from mattergen_lite.verbs.judging import open_prediction
+        from mattergen_lite.workflows.completing import Completion
+        from mattergen_lite.workflows.predicting import known_polymorphs, predict
+
+        completion = Completion.of(request)
+        generator, run = open_prediction(
+            "complete",
+            out,
+            pool,
+            overwrite=overwrite,
+            request=completion.request,
+            sampler=sampler,
+            judge=judge,
+            best=best,
+            device=device,
+        )
+        with run.watch.stage("structures"):
+            batches = generator.records(range(num_samples), num_samples, seed=seed)
+            records = [record for batch in batches for record in batch]
+        arguments = arguments_of(
+            *(request, sampler, judge, best),
+            **{"out": out, "num_samples": num_samples, "seed": seed, "device": device},
+            **{"num_workers": num_workers, "overwrite": overwrite},
+        )
+        whole = completion.whole
+        return predict(
+            run,
+            records,
+            known_polymorphs(whole.structure.formula, run.judge.reference, [whole]),
+            title=f"{completion.text()}: {num_samples} samples",
+            provenance={"verb": "complete", "arguments": arguments} | generator.provenance(),
+        )

@@ -1,0 +1,95 @@
+"""The command `predict`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mattergen_lite.options.checks import Count, Seed, Workers
+from mattergen_lite.options.flat import arguments_of, flat
+from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
+from mattergen_lite.options.request import Request
+from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.verbs.workspace import OutFolder, judging_in
+
+if TYPE_CHECKING:
+    from mattergen_lite.workflows.prediction import Prediction
+
+
+@flat
+def predict(
+    *,
+    out: OutFolder = None,
+    num_samples: Count = 64,
+    truth: Path | None = None,
+    request: Request,
+    sampler: SamplerOptions,
+    judge: JudgeOptions,
+    best: ShortlistOptions,
+    seed: Seed = 0,
+    device: str = "auto",
+    num_workers: Workers | None = None,
+    overwrite: bool = False,
+) -> "Prediction":
+    """Predict the structure of a composition: --formula K2PdCl4.
+
+    Samples cells of few formula units first, on templates of known crystals, relaxes those of
+    lowest raw energy and ranks them by energy. To recover the known structure is a success: it is
+    named, with its distance and its energy relative to the best. Writes what `generate` writes, and
+    structures.csv (and .parquet; one row a different structure, lowest energy first) and
+    prediction.json. An interrupted run is continued by the same command.
+
+    Args:
+        out: Folder for the results. In Python, None writes nothing.
+        num_samples: How many crystals are sampled, in cells of all sizes together.
+        truth: Structure to compare with, one in any readable format.
+        request: What is asked of them; a formula at least.
+        sampler: How they are made.
+        judge: How they are judged; if nothing is said, 16 of the different samples are relaxed.
+        best: What is done for the best.
+        seed: Same seed, same crystals, whatever the batch size.
+        device: cpu, cuda, cuda:1, or auto.
+        num_workers: Processes that judge; default one a core, 0 judges in this process.
+        overwrite: Replace an earlier run in the same folder.
+
+    Raises:
+        ValueError: If an argument does not make sense; nothing is written then.
+    """
+    if request.formula is None:
+        raise ValueError("formula: expected the composition to predict, such as --formula LiFePO4")
+    if request.seed_structure is not None:
+        raise ValueError("seed-structure: `complete` fills a host, `predict` takes a formula only")
+    with judging_in(out, num_workers) as pool:
+        from mattergen_lite.verbs.judging import open_prediction
+        from mattergen_lite.workflows.predicting import (
+            known_polymorphs,
+            predict,
+            read_truth,
+            sample_cells,
+        )
+
+        given = [] if truth is None else [read_truth(truth, request.formula)]
+        generator, run = open_prediction(
+            "predict",
+            out,
+            pool,
+            overwrite=overwrite,
+            request=request,
+            sampler=sampler,
+            judge=judge,
+            best=best,
+            device=device,
+        )
+        with run.watch.stage("structures"):
+            cells, records = sample_cells(generator, num_samples, seed)
+        arguments = arguments_of(
+            *(request, sampler, judge, best),
+            **{"out": out, "num_samples": num_samples, "truth": truth, "seed": seed},
+            **{"device": device, "num_workers": num_workers, "overwrite": overwrite},
+        )
+        return predict(
+            run,
+            records,
+            known_polymorphs(request.formula, run.judge.reference, given),
+            title=f"structure of {request.formula}: {num_samples} samples",
+            cells=cells,
+            provenance={"verb": "predict", "arguments": arguments} | generator.provenance(),
+        )

@@ -1,0 +1,96 @@
+"""Which cells the samples of a composition get: smallest first, as known crystals have them.
+
+A template is a known crystal near the hull with the same stoichiometry. Cells of Z formula units
+get of the samples
+
+    share(Z) ~ sqrt(number of templates with Z) / Z
+
+because small cells are more often right than large ones and cost less, and how many formula
+units a structure type has depends on its stoichiometry.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mattergen_lite.config import ModelConfig
+from mattergen_lite.drafting.library import template_library
+from mattergen_lite.drafting.space_groups import Symmetry
+from mattergen_lite.request.constraints import Constraints
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellSize:
+    """Samples of one number of formula units."""
+
+    units: int
+    num_atoms: int
+    num_templates: int  # known crystals of this stoichiometry and size; 0: on any sites that fit
+    num_samples: int
+
+    def text(self) -> str:
+        """Such as "24 samples of 2 formula units (14 atoms) on 31 templates"."""
+        where = f"{self.num_templates} templates" if self.num_templates else "any sites that fit"
+        units = "formula unit" if self.units == 1 else "formula units"
+        samples = "sample" if self.num_samples == 1 else "samples"
+        cell = f"{self.units} {units} ({self.num_atoms} atoms)"
+        return f"{self.num_samples} {samples} of {cell}, on {where}"
+
+
+def plan_cells(
+    constraints: Constraints, symmetry: Symmetry, model: ModelConfig, num_samples: int
+) -> tuple[CellSize, ...]:
+    """Share samples out to numbers of formula units, smallest first.
+
+    Args:
+        constraints: With a formula, and maybe with numbers of formula units or atoms.
+        symmetry: Space groups that templates may have.
+        model: How large a cell it makes.
+        num_samples: To share out.
+
+    Raises:
+        ValueError: If no number of formula units is possible.
+    """
+    size = len(constraints.formula)
+    possible = [count // size for count in constraints.atom_counts(model.max_atoms)]
+    counts = _num_templates(constraints.formula, symmetry, model) if symmetry.prescribed else {}
+    there = [units for units in possible if counts.get(units)]
+    weights = {units: math.sqrt(counts[units]) / units for units in there}
+    if not there:  # an unusual stoichiometry: the smallest cells, on any sites
+        weights = {units: 1.0 / units for units in possible[:3]}
+    shares = share_out(list(weights.values()), num_samples)
+    return tuple(
+        CellSize(
+            units=units,
+            num_atoms=units * size,
+            num_templates=counts.get(units, 0),
+            num_samples=number,
+        )
+        for units, number in zip(weights, shares, strict=True)
+        if number
+    )
+
+
+def _num_templates(formula: Sequence[str], symmetry: Symmetry, model: ModelConfig) -> Counter[int]:
+    """Known crystals of a stoichiometry by their number of formula units."""
+    library = template_library(model.max_orbits, model.max_atoms)
+    rows = np.flatnonzero(library.num_atoms % len(formula) == 0)
+    if symmetry.numbers is not None:
+        rows = rows[np.isin(library.space_groups[rows], sorted(symmetry.numbers))]
+    return Counter(
+        int(library.num_atoms[row]) // len(formula)
+        for row in rows.tolist()
+        if library.holds(row, formula)
+    )
+
+
+def share_out(weights: Sequence[float], total: int) -> list[int]:
+    """Whole numbers in proportion to weights that add up to a total; rests go to the first."""
+    whole = sum(weights)
+    shares = [int(total * weight / whole) for weight in weights]
+    for place in range(total - sum(shares)):
+        shares[place % len(shares)] += 1
+    return shares

@@ -1,0 +1,296 @@
+"""The structure of a composition, or of the missing part of a host: what samples relax into.
+
+All samples are judged at once: equal ones are found, raw energies say which are worth relaxing, and
+what relaxed is ranked by energy. The known structures of the composition are relaxed with the same
+potential, so that "0.02 eV/atom above the best" means the same for all. To recover a known crystal
+is a success.
+
+Beside what every run writes, the folder has prediction.json and structures.csv (and .parquet), one
+row a different structure.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from pymatgen.core import Composition, Element, Structure
+
+from mattergen_lite.config import ModelConfig
+from mattergen_lite.io.read import read_structures
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.options.judge import JudgeOptions
+from mattergen_lite.processes import Failure
+from mattergen_lite.runs.folder import DISTINCT, PREDICTION
+from mattergen_lite.runs.judging import JudgingRun
+from mattergen_lite.runs.tables import write_json, write_table
+from mattergen_lite.sampling.generator import Generator
+from mattergen_lite.sampling.substitution import Substitution
+from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.criteria.matching import (
+    Comparison,
+    KnownCrystal,
+    Match,
+    find_nearest,
+)
+from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.known.reference import Crystal, Reference, composition_key
+from mattergen_lite.scoring.known.values import known_value
+from mattergen_lite.scoring.metrics.expectation import expectation
+from mattergen_lite.scoring.metrics.landscape import Basin, Landscape, landscape
+from mattergen_lite.scoring.score import Score
+from mattergen_lite.workflows.cells import CellSize, plan_cells
+from mattergen_lite.workflows.prediction import FoundStructure, Prediction, Recovery
+
+NUM_RELAXED = 16  # of the different samples, unless another number is asked for
+NUM_KNOWN = 3  # known structures of the composition that are relaxed, lowest above the hull first
+MATCH_TIME_LIMIT = 600.0  # s
+GIVEN = "given"  # key of the structure that the user has given
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A structure that the samples are to be compared with."""
+
+    name: str  # of a file, or the material_id
+    structure: Structure
+    is_given: bool = False  # by the user, not found among the known structures
+
+    @property
+    def key(self) -> str:
+        """By which it is told from the others."""
+        return GIVEN if self.is_given else self.name
+
+
+def relaxing_few(judge: JudgeOptions) -> JudgeOptions:
+    """The options of a judge that relaxes the likeliest samples, if nothing else is said."""
+    if not judge.relax or judge.is_screened:
+        return judge
+    return replace(judge, relax_at_most=NUM_RELAXED, control=0.0)
+
+
+def sample_cells(
+    generator: Generator | Substitution, num_samples: int, seed: int
+) -> tuple[tuple[CellSize, ...], list[StructureRecord]]:
+    """Samples of a formula in cells of several sizes.
+
+    Raises:
+        ValueError: If the model cannot make the composition.
+    """
+    is_model = isinstance(generator, Generator)
+    drafting = generator.target.drafting if is_model else generator.drafting
+    limits = generator.model.config if is_model else ModelConfig()
+    cells = plan_cells(drafting.constraints, drafting.symmetry, limits, num_samples)
+    records: list[StructureRecord] = []
+    for cell in cells:
+        constraints = replace(
+            drafting.constraints, formula_units=(cell.units, cell.units), num_atoms=None
+        )
+        exact = replace(drafting, constraints=constraints)
+        if is_model:
+            source = replace(generator, target=replace(generator.target, drafting=exact))
+        else:
+            source = replace(generator, drafting=exact)
+        numbers = range(len(records), len(records) + cell.num_samples)
+        for batch in source.records(numbers, len(numbers), seed=seed):
+            records += batch
+    return cells, records
+
+
+def read_truth(path: Path, formula: str) -> Target:
+    """A structure to compare with, of the composition that is predicted.
+
+    Raises:
+        ValueError: If it cannot be read or has another composition.
+    """
+    (record, *others) = islice(read_structures(path), 2)
+    if others or record.structure is None:
+        raise ValueError(f"truth {path}: {record.error or 'several structures: expected one'}")
+    found = record.structure.composition.reduced_formula
+    if found != Composition(formula).reduced_formula:
+        raise ValueError(f"truth {path} is {found}: expected the composition {formula}")
+    return Target(name=path.name, structure=record.structure, is_given=True)
+
+
+def known_polymorphs(
+    formula: str, reference: Reference, given: Sequence[Target] = ()
+) -> list[Target]:
+    """What is known of a composition, lowest energy first, after what was given."""
+    counts = Composition(formula).get_el_amt_dict()
+    numbers = [Element(symbol).Z for symbol, count in counts.items() for _ in range(int(count))]
+    rows = reference.rows_of_composition.get(composition_key(numbers), [])
+    energies = {row: known_value(reference.material_ids[row], "e_above_hull") for row in rows}
+    order = sorted(rows, key=lambda row: (energies[row] is None, energies[row] or 0.0))
+    known = [
+        Target(name=reference.material_ids[row], structure=reference.crystal(row).structure())
+        for row in order[:NUM_KNOWN]
+    ]
+    for one in given:
+        same = _equal_to(one, known)
+        known = [other for other in known if other.name != same]
+        known.insert(0, replace(one, name=f"{one.name} = {same}") if same else one)
+    return known
+
+
+def _equal_to(given: Target, known: Sequence[Target]) -> str | None:
+    """Name of the known structure that a given one equals; None if none does."""
+    crystals = [KnownCrystal(one.name, Crystal.from_structure(one.structure)) for one in known]
+    (match,) = find_nearest(Comparison([Crystal.from_structure(given.structure)], crystals))
+    return match.material_id if isinstance(match, Match) else None
+
+
+# The run
+
+
+def predict(
+    run: JudgingRun,
+    records: Sequence[StructureRecord],
+    targets: Sequence[Target],
+    *,
+    title: str,
+    cells: Sequence[CellSize] = (),
+    provenance: Mapping[str, object],
+) -> Prediction:
+    """Judge samples of a composition, rank them by energy and compare them with what is known.
+
+    Args:
+        run: Of a judge whose goal is `predict` or `complete`.
+        records: The samples.
+        targets: Known structures, those that were given first; they are relaxed too.
+        title: What is done, for people.
+        cells: Sizes of the samples' cells.
+        provenance: What the record says of where the samples come from.
+
+    Raises:
+        ValueError: If there is no sample.
+    """
+    # Before the samples, because a finished run is not gone on with after a kill.
+    judged = judge_targets(run, targets)
+    judgements = run.of([records], provenance)
+    seen = landscape(judgements.candidates)
+    distances = _distances(seen, targets, run)
+    structures = _found(seen, distances)
+    prediction = Prediction(
+        judgements=judgements,
+        title=title,
+        cells=tuple(cells),
+        structures=tuple(structures),
+        recovered=tuple(_recovered(seen, distances, targets, judged)),
+        landscape=seen,
+        expected=expectation(judgements.candidates),
+    )
+    if run.place is not None:
+        write_prediction(prediction, run)
+    return prediction
+
+
+def write_prediction(prediction: Prediction, run: JudgingRun) -> None:
+    """Write what is particular of a prediction into the folder of its run."""
+    folder = run.place.path
+    if prediction.structures:
+        write_table([asdict(one) for one in prediction.structures], folder / DISTINCT)
+    write_json(prediction.figures(), folder / PREDICTION)
+
+
+def judge_targets(run: JudgingRun, targets: Sequence[Target]) -> dict[str, Candidate]:
+    """Known structures judged and relaxed as the samples are, all of them, by key."""
+    if not targets:
+        return {}
+    everything = replace(run.judge.options, keep=None, relax_at_most=None, require=None)
+    judge = replace(run.judge, options=everything, selective=False)
+    journal = Journal(
+        run.pool,
+        None if run.place is None else run.place.journal,
+        earlier=[] if run.place is None else [run.place.answers],
+    )
+    records = [StructureRecord(one.key, one.structure) for one in targets]
+    return {one.raw.name: one for one in judge.judge(records, journal, run.watch)}
+
+
+def _distances(
+    seen: Landscape, targets: Sequence[Target], run: JudgingRun
+) -> dict[str, list[Match | None]]:
+    """How far every different structure is from each target; None where it does not match."""
+    structures = [basin.best.final_structure for basin in seen.basins]
+    tasks = [
+        Comparison(
+            [Crystal.from_structure(one) for one in structures],
+            [KnownCrystal(target.key, Crystal.from_structure(target.structure))],
+        )
+        for target in targets
+    ]
+    answers = run.pool.map(find_nearest, tasks, time_limit=MATCH_TIME_LIMIT)
+    return {
+        target.key: [None] * len(structures)
+        if isinstance(answer, Failure)
+        else [None if isinstance(one, Failure) else one for one in answer]
+        for target, answer in zip(targets, answers, strict=True)
+    }
+
+
+def _found(seen: Landscape, distances: dict[str, list[Match | None]]) -> list[FoundStructure]:
+    """One row a different structure."""
+    lowest = seen.basins[0].best.energy if seen.basins else None
+    return [
+        _row(place, basin, lowest, {name: one[place - 1] for name, one in distances.items()})
+        for place, basin in enumerate(seen.basins, start=1)
+    ]
+
+
+def _row(
+    place: int, basin: Basin, lowest: float | None, matches: dict[str, Match | None]
+) -> FoundStructure:
+    best = basin.best
+    novelty, stability = best.final.novelty, best.stability
+    return FoundStructure(
+        place=place,
+        sample=best.raw.name,
+        formula=best.raw.formula,
+        num_atoms=len(best.structure),
+        space_group=_space_group(best.final),
+        energy_above_best=None if best.energy is None else best.energy - lowest,
+        e_above_hull=stability.e_above_hull if stability else None,
+        e_above_hull_std=stability.e_above_hull_std if stability else None,
+        num_found=basin.num_found,
+        known_as=novelty.nearest_known if novelty else "",
+        distance=novelty.rms_distance if novelty else None,
+        truth_distance=_distance(matches.get(GIVEN)),
+    )
+
+
+def _distance(match: Match | None) -> float | None:
+    return None if match is None else match.rms_distance
+
+
+def _recovered(
+    seen: Landscape,
+    distances: dict[str, list[Match | None]],
+    targets: Sequence[Target],
+    judged: dict[str, Candidate],
+) -> list[Recovery]:
+    """What became of each target: the nearest of the different structures that match it."""
+    lowest = seen.basins[0].best.energy if seen.basins else None
+    found = []
+    for target in targets:
+        matches = distances[target.key]
+        places = [place for place, match in enumerate(matches) if match is not None]
+        nearest = min(places, key=lambda place: matches[place].rms_distance, default=None)
+        itself = judged[target.key]
+        energy = itself.energy
+        found.append(
+            Recovery(
+                name=target.name,
+                is_given=target.is_given,
+                space_group=_space_group(itself.raw),
+                energy_above_best=None if energy is None or lowest is None else energy - lowest,
+                place=None if nearest is None else nearest + 1,
+                distance=None if nearest is None else matches[nearest].rms_distance,
+            )
+        )
+    return found
+
+
+def _space_group(score: Score) -> str:
+    """Symbol and number; empty where they could not be found."""
+    symmetry = score.symmetry
+    return f"{symmetry.space_group_symbol} ({symmetry.space_group})" if symmetry else ""

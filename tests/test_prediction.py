@@ -1,0 +1,159 @@
+"""Prediction of structures and completion of hosts: recovering what is known is a success."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from crystals import nacl, nacl_primitive, rutile
+from pymatgen.core import Lattice, Structure
+
+from mattergen_lite.drafting.space_groups import parse_space_group
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.model import find_checkpoint, read_config
+from mattergen_lite.options.judge import JudgeOptions
+from mattergen_lite.processes import Pool
+from mattergen_lite.request.constraints import parse_constraints
+from mattergen_lite.scoring.candidate import Candidate, ranked
+from mattergen_lite.scoring.energy.stability import Stability
+from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.known.reference import Reference
+from mattergen_lite.scoring.metrics.expectation import expectation
+from mattergen_lite.scoring.metrics.landscape import landscape, num_needed
+from mattergen_lite.scoring.score import score
+from mattergen_lite.verbs.complete import complete
+from mattergen_lite.verbs.predict import predict
+from mattergen_lite.workflows.cells import plan_cells, share_out
+
+FAST = {"checkpoint": "tiny", "steps": 4, "relax": False, "num_workers": 0, "device": "cpu"}
+
+
+def cscl() -> Structure:
+    return Structure(Lattice.cubic(3.5), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+def candidates(structures, energies, goal):
+    """Judged together, as if each had relaxed to itself with this energy above the hull."""
+    records = [StructureRecord(f"{i:02d}", one) for i, one in enumerate(structures)]
+    known = Reference.from_records([StructureRecord("rock salt", nacl())], name="known")
+    with Pool(0) as pool:
+        scores = score(records, journal=Journal(pool, progress=False), reference=known)
+    return [
+        Candidate(
+            raw=replace(one, novelty=replace(one.novelty, is_unique=True, duplicate_of="")),
+            structure=structure,
+            relaxed=one,
+            relaxed_structure=structure,
+            stability=Stability(e_above_hull_raw=energy, probability_metastable=0.5),
+            goal=goal,
+        )
+        for one, structure, energy in zip(scores, structures, energies, strict=True)
+    ]
+
+
+@pytest.fixture(scope="module")
+def salts():
+    structures = [cscl(), nacl_primitive(), nacl(), cscl().scale_lattice(45)]
+    return structures, [0.12, 0.002, 0.004, 0.11]
+
+
+def test_the_lowest_energy_is_first_and_what_is_known_does_not_fail(salts):
+    first = ranked(candidates(*salts, "predict"), ("readable", "physical"))[0]
+    assert first.energy == 0.002
+    assert "novel" not in first.checks
+    assert "known as rock salt, 0.00 Å away" in first.verdict
+    assert "novel" in candidates(*salts, "discover")[2].failed
+
+
+def test_novelty_cannot_be_required_where_the_known_is_hoped_for():
+    options = JudgeOptions(require="novel")
+    assert options.checks(has_targets=False) == ("novel",)
+    with pytest.raises(ValueError, match="to predict, a known crystal is a success"):
+        options.checks(has_targets=False, goal="predict")
+    assert "metastable" not in JudgeOptions().checks(has_targets=False, goal="complete")
+
+
+def test_landscape_counts_how_often_each_structure_was_found(salts):
+    seen = landscape(candidates(*salts, "predict"))
+    assert [(basin.best.energy, basin.num_found) for basin in seen.basins] == [
+        (0.002, 2),
+        (0.11, 2),
+    ]
+    assert seen.chance_of_new == 0.0
+    assert seen.num_more == 0
+    structures, energies = salts
+    once = landscape(candidates(structures[:3], energies[:3], "predict"))
+    assert once.chance_of_new == pytest.approx(1 / 3)  # one of three samples was found once
+    assert once.num_more == 17  # 3 (0.333 / 0.05 - 1)
+
+
+def test_samples_needed_for_a_first_success():
+    assert num_needed(0.5) == 5  # 1 - 0.5^5 is 0.97
+    assert num_needed(0.0) is None
+    assert num_needed(1.0) == 1
+
+
+def test_expectation_adds_up_probabilities_of_what_counts(salts):
+    structures, energies = salts
+    assert expectation(candidates(structures, energies, "predict")).expected == pytest.approx(1.0)
+    found = expectation(candidates(structures, energies, "discover"))  # rock salt is known
+    assert found.expected == pytest.approx(0.5)
+    assert found.num_more == num_needed(0.125) - 4
+    assert (
+        expectation([replace(one, stability=None) for one in candidates(*salts, "predict")]) is None
+    )
+
+
+def test_small_cells_come_first_and_every_sample_is_in_one():
+    model = read_config(find_checkpoint("mp"))
+    asked = parse_constraints(formula="K2PdCl4")
+    cells = plan_cells(asked, parse_space_group(None), model, 64)
+    assert [cell.units for cell in cells] == sorted(cell.units for cell in cells)
+    assert cells[0].units == 1
+    assert cells[0].num_samples > 5
+    assert sum(cell.num_samples for cell in cells) == 64
+    assert all(cell.num_atoms == 7 * cell.units and cell.num_templates for cell in cells)
+    two = plan_cells(replace(asked, formula_units=(2, 2)), parse_space_group(None), model, 5)
+    assert [(cell.units, cell.num_samples) for cell in two] == [(2, 5)]
+    assert share_out([3.0, 1.0], 5) == [4, 1]
+
+
+def test_prediction_recovers_rock_salt_and_says_so(tmp_path):
+    truth = tmp_path / "salt.cif"
+    nacl().to(str(truth))
+    out = tmp_path / "out"
+    found = predict(formula="NaCl", num_samples=12, truth=truth, out=out, **FAST)
+    given = found.recovered[0]
+    assert given.is_given
+    assert given.place is not None
+    assert given.distance < 0.01  # all places of rock salt are fixed by symmetry
+    assert given.name == "salt.cif = mp-22862"
+    assert "given: salt.cif = mp-22862 (Fm-3m (225)) RECOVERED" in found.text()
+    facts = json.loads((out / "prediction.json").read_text())
+    assert facts["structures"][given.place - 1]["truth_distance"] == given.distance
+    assert len((out / "structures.csv").read_text().splitlines()) == 1 + len(found.structures)
+    assert json.loads((out / "run.json").read_text())["verb"] == "predict"
+
+
+def test_a_completed_host_is_the_one_that_was_given(tmp_path):
+    host = tmp_path / "salt.cif"
+    nacl().to(str(host))
+    found = complete(
+        seed_structure=host, fix_sites="Cl", fix_lattice=True, num_samples=8, out=None, **FAST
+    )
+    assert {one.formula for one in found.structures} == {"NaCl"}
+    assert found.recovered[0].place is not None
+    assert found.recovered[0].distance < 0.1
+    assert "salt.cif without Na4 completed to NaCl" in found.title
+
+
+def test_bad_requests_are_refused(tmp_path):
+    other = tmp_path / "rutile.cif"
+    rutile().to(str(other))
+    with pytest.raises(ValueError, match="formula: expected the composition"):
+        predict(out=None, **FAST)
+    with pytest.raises(ValueError, match=r"truth .* is TiO2: expected the composition NaCl"):
+        predict(formula="NaCl", truth=other, out=None, **FAST)
+    with pytest.raises(ValueError, match="seed-structure: expected the host"):
+        complete(out=None, **FAST)
+    with pytest.raises(ValueError, match=r"all sites of rutile\.cif stay"):
+        complete(seed_structure=other, out=None, **FAST)
