@@ -2,7 +2,6 @@
 
 Model folders bring heads along as their predictors.
 
-
 A few small perceptrons, averaged, read three things of a crystal: the pooled hidden state of the
 frozen network with almost no noise (`Denoiser.features`), the share of every element, and mean,
 spread, least and most of the elements' descriptors over the atoms. Each has two outputs. Where many
