@@ -14,8 +14,9 @@ FILES = (
     "config.yaml",
     "weights.safetensors",
     "model_card.md",
-    "predictors/*/probe.yaml",
-    "predictors/*/probe.safetensors",
+    "predictors/*/head.yaml",
+    "predictors/*/head.safetensors",
+    "hit_rates.json",
 )
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}"
 _NAME = re.compile(rf"hf:(?P<repository>{_PART}/{_PART})@(?P<commit>[0-9a-f]{{40}})")

@@ -17,7 +17,7 @@ NAME = f"hf:org/salts@{COMMIT}"
 FILES = {
     "config.yaml": b"network: {}\n",
     "weights.safetensors": b"weights",
-    "predictors/band_gap/probe.yaml": b"a: 1\n",
+    "predictors/band_gap/head.yaml": b"a: 1\n",
     "modeling.py": b"raise SystemExit('this must not be fetched')",
     "pytorch_model.bin": b"a pickle",
 }
@@ -88,7 +88,7 @@ def asked(tmp_path, monkeypatch):
 def test_only_the_files_of_a_model_folder_are_fetched(asked):
     folder = download(NAME)
     found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert found == {"config.yaml", "weights.safetensors", "predictors/band_gap/probe.yaml"}
+    assert found == {"config.yaml", "weights.safetensors", "predictors/band_gap/head.yaml"}
     assert (folder / "weights.safetensors").read_bytes() == b"weights"
     assert not [path for path in asked if path.endswith((".py", ".bin"))]
 
