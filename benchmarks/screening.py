@@ -24,7 +24,7 @@ from mattergen_lite.io.read import read_structures
 from mattergen_lite.scoring.energy import screening
 from mattergen_lite.scoring.energy.screening import ScreeningModel, content_draw, fit_screening
 
-ASSET = Path(screening.__file__).parents[1] / "assets" / "screening.json"
+ASSET = Path(screening.__file__).parents[2] / "assets" / "screening.json"
 FRAMES = "structures.extxyz"
 BINS = (0.0, 0.05, 0.2, 0.5, 1.0)  # of the predicted probability
 SHARES = (0.1, 0.2, 0.3)  # kept, of which the purity is stated
