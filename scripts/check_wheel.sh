@@ -28,11 +28,11 @@ unset PYTHONPATH
 "$work/venv/bin/python" -c "
 import mattergen_lite, sys
 assert mattergen_lite.__file__.startswith('$work'), mattergen_lite.__file__"
-command=$(sed -n '/^mattergen-lite generate --num-samples 16/p' "$OLDPWD/README.md" | head -n 1)
+command=$(sed -n '/^mattergen-lite generate --num-candidates 16/p' "$OLDPWD/README.md" | head -n 1)
 echo "+ $command"
 eval "$work/venv/bin/$command"
 for file in candidates.csv candidates.parquet report.html summary.json run.json; do
     test -s "results/$file"
 done
-test "$(find results/cifs -name '*.cif' | wc -l)" -eq 16
+test "$(find results/cifs -name '*.cif' | wc -l)" -ge 16
 echo "the wheel works"
