@@ -96,7 +96,7 @@ def test_the_command_fits_what_the_judge_then_uses(tmp_path):
     write_extxyz([one.structure for one in compounds], tmp_path / "labels.extxyz", labels)
     out = tmp_path / "mine.json"
     done = calibrate(
-        tmp_path / "labels.extxyz",
+        labels=[tmp_path / "labels.extxyz"],
         potential="chgnet",
         out=out,
         num_references=30,
@@ -120,6 +120,9 @@ def test_labels_that_are_none_are_refused(tmp_path):
     write_extxyz([nacl_primitive()], tmp_path / "bare.extxyz", [{"density": 1.0}])
     with pytest.raises(ValueError, match="no crystal has a label: expected numbers in a column"):
         calibrate(
-            tmp_path / "bare.extxyz", potential="chgnet", out=tmp_path / "x.json", num_workers=0
+            labels=[tmp_path / "bare.extxyz"],
+            potential="chgnet",
+            out=tmp_path / "x.json",
+            num_workers=0,
         )
     assert not (tmp_path / "x.json").exists()

@@ -1,15 +1,24 @@
 """VASP inputs: the published settings, the same crystal, and no pseudopotential."""
 
+import json
+
 import numpy as np
 import pytest
 from crystals import nacl_primitive, perovskite, rutile, triclinic
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp import Incar, Kpoints, Poscar
 
-from mattergen_lite.runs.vasp import write_dft_inputs, write_shortlist_inputs
+from mattergen_lite.runs.vasp import (
+    RECIPES,
+    flow_as_json,
+    parse_incar,
+    parse_recipes,
+    write_dft_inputs,
+    write_shortlist_inputs,
+)
 
-CONTENT = {"relax": {"INCAR", "KPOINTS", "POSCAR", "POTCAR.spec"}}
-CONTENT["static"] = CONTENT["relax"] - {"KPOINTS"}
+CONTENT = {"mp-relax": {"INCAR", "KPOINTS", "POSCAR", "POTCAR.spec"}}
+CONTENT["matpes-pbe"] = CONTENT["mp-relax"] - {"KPOINTS"}
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +39,7 @@ def files(folder):
     return {path.name for path in folder.iterdir()}
 
 
-@pytest.mark.parametrize("recipe", ["relax", "static"])
+@pytest.mark.parametrize("recipe", ["mp-relax", "matpes-pbe"])
 @pytest.mark.parametrize("crystal", [triclinic, rutile, nacl_primitive])
 def test_poscar_is_the_same_crystal(tmp_path, crystal, recipe):
     symbols = write_dft_inputs(crystal(), tmp_path, recipe=recipe)
@@ -45,7 +54,7 @@ def test_poscar_is_the_same_crystal(tmp_path, crystal, recipe):
 
 
 def test_relaxation_has_the_settings_of_the_materials_project(tmp_path):
-    symbols = write_dft_inputs(wustite(), tmp_path, recipe="relax")
+    symbols = write_dft_inputs(wustite(), tmp_path, recipe="mp-relax")
     incar = Incar.from_file(tmp_path / "INCAR")
     assert (incar["ENCUT"], incar["ISIF"], incar["IBRION"]) == (520, 3, 2)
     assert (incar["LDAU"], incar["LDAUU"], incar["LDAUL"]) == (True, [5.3, 0], [2, 0])
@@ -54,7 +63,7 @@ def test_relaxation_has_the_settings_of_the_materials_project(tmp_path):
 
 
 def test_static_has_the_settings_of_matpes(tmp_path):
-    write_dft_inputs(wustite(), tmp_path, recipe="static")
+    write_dft_inputs(wustite(), tmp_path, recipe="matpes-pbe")
     incar = Incar.from_file(tmp_path / "INCAR")
     assert (incar["ENCUT"], incar["NSW"], incar["KSPACING"]) == (680, 0, 0.22)
     assert incar["GGA"].upper() == "PE"
@@ -63,13 +72,13 @@ def test_static_has_the_settings_of_matpes(tmp_path):
 
 
 def test_without_transition_metal_oxide_there_is_no_hubbard_u(tmp_path):
-    write_dft_inputs(nacl_primitive(), tmp_path, recipe="relax")
+    write_dft_inputs(nacl_primitive(), tmp_path, recipe="mp-relax")
     assert not [key for key in Incar.from_file(tmp_path / "INCAR") if key.startswith("LDAU")]
 
 
 @pytest.mark.parametrize("crystal", [perovskite, triclinic, wustite])
 def test_kpoints_have_the_density_of_the_materials_project(tmp_path, crystal):
-    write_dft_inputs(crystal(), tmp_path, recipe="relax")
+    write_dft_inputs(crystal(), tmp_path, recipe="mp-relax")
     mesh = np.array(Kpoints.from_file(tmp_path / "KPOINTS").kpts[0])
     # 64 points per Å⁻³ of reciprocal space, numbers along the axes rounded down.
     density = np.prod(mesh) / crystal().lattice.reciprocal_lattice.volume
@@ -77,9 +86,9 @@ def test_kpoints_have_the_density_of_the_materials_project(tmp_path, crystal):
 
 
 def test_recipe_is_written_over_another_and_no_kpoints_stay_behind(tmp_path):
-    write_dft_inputs(rutile(), tmp_path, recipe="relax")
-    write_dft_inputs(rutile(), tmp_path, recipe="static")
-    assert files(tmp_path) == CONTENT["static"]
+    write_dft_inputs(rutile(), tmp_path, recipe="mp-relax")
+    write_dft_inputs(rutile(), tmp_path, recipe="matpes-pbe")
+    assert files(tmp_path) == CONTENT["matpes-pbe"]
 
 
 def disordered():
@@ -97,10 +106,10 @@ def nowhere():
 @pytest.mark.parametrize(
     ("crystal", "recipe", "reason"),
     [
-        (disordered, "relax", "partly occupied"),
-        (radon, "relax", "MPRelaxSet has no pseudopotential for Rn"),
-        (nowhere, "static", "not finite"),
-        (rutile, "band structure", "unknown recipe 'band structure': expected one of relax, stat"),
+        (disordered, "mp-relax", "partly occupied"),
+        (radon, "mp-relax", "MPRelaxSet has no pseudopotential for Rn"),
+        (nowhere, "matpes-pbe", "not finite"),
+        (rutile, "band structure", "unknown recipe 'band structure': expected one of mp-relax"),
     ],
 )
 def test_bad_input_is_refused_with_a_reason(tmp_path, crystal, recipe, reason):
@@ -121,15 +130,15 @@ def test_shortlist_loses_only_the_broken_and_says_what_to_assemble(tmp_path):
     assert failed.folder is None
     assert "Rn" in failed.error
     readme = (tmp_path / "dft" / "README.txt").read_text()
-    assert "relax: O Sr_sv Ti_pv" in readme
+    assert "mp-relax: O Sr_sv Ti_pv" in readme
     assert "radon: not written: MPRelaxSet has no pseudopotential for Rn" in readme
-    assert best.pseudopotentials["relax"] == ("Ti_pv", "O")
+    assert best.pseudopotentials["mp-relax"] == ("Ti_pv", "O")
 
 
 def test_names_that_become_the_same_folder_get_different_ones(tmp_path):
     names = ["a/b", "a:b", "a_b", "README.txt", "..."]
     written = write_shortlist_inputs(
-        dict.fromkeys(names, nacl_primitive()), tmp_path, recipes=["static"]
+        dict.fromkeys(names, nacl_primitive()), tmp_path, recipes=["matpes-pbe"]
     )
     folders = [inputs.folder.name for inputs in written]
     assert folders == ["a_b", "a_b_2", "a_b_3", "README.txt_2", "unnamed"]
@@ -139,3 +148,57 @@ def test_no_pseudopotential_is_ever_written(tmp_path):
     write_shortlist_inputs({"iron oxide": wustite()}, tmp_path)
     assert not list(tmp_path.rglob("POTCAR"))
     assert max(path.stat().st_size for path in tmp_path.rglob("POTCAR.spec")) < 20
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_set_writes_what_it_is_named_after(tmp_path, recipe):
+    write_dft_inputs(wustite(), tmp_path, recipe=recipe)
+    incar = Incar.from_file(tmp_path / "INCAR")
+    is_r2scan = "r2scan" in recipe or recipe.startswith("mp24")
+    assert (str(incar.get("METAGGA", "")).upper() == "R2SCAN") == is_r2scan
+    assert (incar.get("NSW", 0) > 0) == recipe.endswith("relax")
+    assert ("LDAUU" in incar) == recipe.startswith("mp-")
+
+
+def test_settings_of_the_user_win_and_are_told(tmp_path):
+    incar = parse_incar(["ENCUT=700", "ediff = 1e-7"])
+    assert incar == {"ENCUT": 700, "EDIFF": 1e-7}
+    write_shortlist_inputs({"a": wustite()}, tmp_path, recipes=["mp-relax"], incar=incar)
+    written = Incar.from_file(tmp_path / "a" / "mp-relax" / "INCAR")
+    assert (written["ENCUT"], written["EDIFF"]) == (700, 1e-7)
+    assert "ENCUT = 700" in (tmp_path / "README.txt").read_text()
+    for text, reason in {
+        "ENCUT": "expected such as ENCUT=600",
+        "ENCUTT=600": "expected a tag that VASP knows",
+        "SYSTEM=a; GGA = PS": "expected such as",
+    }.items():
+        with pytest.raises(ValueError, match=reason):
+            parse_incar([text])
+    with pytest.raises(ValueError, match="unknown recipe 'pbe': expected one of mp-relax"):
+        parse_recipes("mp-relax,pbe")
+
+
+def test_cells_are_primitive_and_an_array_runs_every_calculation(tmp_path):
+    cells = {
+        "salt": nacl_primitive().copy().make_supercell([2, 1, 1], in_place=False),
+        "iron oxide": wustite(),
+    }
+    write_shortlist_inputs(cells, tmp_path, recipes=["mp-relax", "mp24-static"])
+    poscar = Poscar.from_file(tmp_path / "salt" / "mp-relax" / "POSCAR", check_for_potcar=False)
+    assert len(poscar.structure) == 2
+    jobs = (tmp_path / "jobs.txt").read_text().splitlines()
+    assert len(jobs) == 4
+    assert all((tmp_path / job / "INCAR").exists() for job in jobs)
+    assert "--array=1-4" in (tmp_path / "array.sbatch").read_text()
+    readme = (tmp_path / "README.txt").read_text()
+    assert "--energies table.csv" in readme
+    assert "Never on the GGA/GGA+U hull" in readme
+
+
+def test_flow_of_atomate2(tmp_path):
+    pytest.importorskip("atomate2")
+    flow = pytest.importorskip("jobflow").Flow
+    text = flow_as_json({"a": nacl_primitive()}, ["mp-relax", "matpes-r2scan"], {"ENCUT": 700})
+    read = flow.from_dict(json.loads(text))
+    assert [job.name for job in read.jobs] == ["a mp-relax", "a matpes-r2scan"]
+    assert read.jobs[0].maker.input_set_generator.user_incar_settings == {"ENCUT": 700}

@@ -122,12 +122,16 @@ class ShortlistOptions:
         phonons: Look for imaginary modes by finite displacements; minutes a crystal.
         bulk_modulus: Find the bulk modulus from the equation of state.
         dft_inputs: Write VASP input sets into dft/, without pseudopotentials.
+        dft_sets: Which, of mp-relax,mp-static,matpes-pbe,matpes-r2scan,mp24-relax,mp24-static.
+        incar: Setting such as ENCUT=600 that wins over those of the sets; repeat for several.
     """
 
     shortlist: Length = 10
     phonons: bool = False
     bulk_modulus: bool = False
     dft_inputs: bool = False
+    dft_sets: str = "mp-relax,matpes-pbe"
+    incar: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -41,7 +41,7 @@ from mattergen_lite.runs.crystals import (
 )
 from mattergen_lite.runs.report import FIGURES, REPORT, write_report
 from mattergen_lite.runs.tables import Row, read_json, read_table, write_json, write_table
-from mattergen_lite.runs.vasp import write_shortlist_inputs
+from mattergen_lite.runs.vasp import parse_incar, parse_recipes, write_shortlist_inputs
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -245,7 +245,12 @@ class RunFolder:
             write_table(rows, self.path / TABLE)
             if judged.shortlist.dft_inputs:
                 best = best_structures(judged, judged.shortlist.shortlist)
-                write_shortlist_inputs(best, self.path / "dft")
+                write_shortlist_inputs(
+                    best,
+                    self.path / "dft",
+                    recipes=parse_recipes(judged.shortlist.dft_sets),
+                    incar=parse_incar(judged.shortlist.incar),
+                )
             if judged.audit is not None:
                 write_json(asdict(judged.audit), self.path / "audit.json")
                 judged.audit.write_png(self.path / "audit.png")

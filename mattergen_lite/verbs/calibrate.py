@@ -1,5 +1,6 @@
 """The command `calibrate`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
 
 @flat
 def calibrate(
-    *labels: Path,
+    *,
     potential: PotentialChoice,
     out: Path,
+    labels: Sequence[Path] = (),
     relaxer: PotentialChoice = "chgnet",
     label: str | None = None,
     limit: Count | None = None,
@@ -34,11 +36,11 @@ def calibrate(
     the file, for this potential on crystals relaxed with that relaxer.
 
     Args:
-        labels: Crystals with DFT energies that the potential was not trained on, such as published
-            samples of a generator, in any format that `score` reads and that has numbers: csv or
-            parquet with a cif column, extxyz. Without any, novel crystals stay uncalibrated.
         potential: As of `score`: a name, a path to weights or module:factory.
         out: The file to write.
+        labels: Crystals with DFT energies that the potential was not trained on, such as published
+            samples of a generator, in any format that `score` reads and that has numbers: csv or
+            parquet with a cif column, extxyz; repeat for several. Without any, novel crystals stay uncalibrated.
         relaxer: The potential that relaxes; its own errors are fitted as well.
         label: Column of the DFT energies in eV/atom: above the hull or, if its name has "formation"
             in it, of formation; default decomposition_energy_dft, e_above_hull_dft, e_above_hull,

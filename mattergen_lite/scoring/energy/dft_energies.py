@@ -215,15 +215,17 @@ def _row(where: str, row: Mapping[str, str | None]) -> DftEnergy:
 
 
 def _formula(where: str, text: str) -> str:
-    """The formula.
+    """The formula; empty where there is none.
 
     Raises:
         ValueError: If it is none.
     """
     try:
-        Composition(text)
-    except ValueError as error:
-        raise ValueError(f"{where}: formula is {text!r}: {error}") from None
+        is_one = not text or Composition(text).valid
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise ValueError(f"{where}: formula is {text!r}: expected such as Li3PS4")
     return text
 
 
