@@ -179,10 +179,8 @@ def test_settings_of_the_user_win_and_are_told(tmp_path):
 
 
 def test_cells_are_primitive_and_an_array_runs_every_calculation(tmp_path):
-    cells = {
-        "salt": nacl_primitive().copy().make_supercell([2, 1, 1], in_place=False),
-        "iron oxide": wustite(),
-    }
+    doubled = nacl_primitive().make_supercell([2, 1, 1], in_place=False)
+    cells = {"salt": doubled, "iron oxide": wustite()}
     write_shortlist_inputs(cells, tmp_path, recipes=["mp-relax", "mp24-static"])
     poscar = Poscar.from_file(tmp_path / "salt" / "mp-relax" / "POSCAR", check_for_potcar=False)
     assert len(poscar.structure) == 2

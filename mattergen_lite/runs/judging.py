@@ -14,6 +14,7 @@ from mattergen_lite.processes import Pool
 from mattergen_lite.progress import ProgressBar
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
+from mattergen_lite.runs.vasp import parse_incar, parse_recipes
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.deeper import deepen
 from mattergen_lite.scoring.execution.journal import Journal
@@ -48,6 +49,11 @@ class JudgingRun:
     earlier: Sequence[Path] = ()
     remembered: Sequence[str] = ()
     watch: Stopwatch = field(default_factory=Stopwatch)
+
+    def __post_init__(self) -> None:
+        if self.shortlist.dft_inputs:  # refused before the work, not after it
+            parse_recipes(self.shortlist.dft_sets)
+            parse_incar(self.shortlist.incar)
 
     def of(
         self,

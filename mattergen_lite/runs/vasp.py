@@ -1,8 +1,8 @@
 """VASP inputs for the crystals that are worth a DFT calculation.
 
-Calculations are pymatgen's input sets, by the name of who publishes with them; `RECIPES` says which,
-and what number of each belongs on which hull. Pseudopotentials are licensed: `POTCAR.spec` names
-them, and nothing here reads or writes any.
+Calculations are pymatgen's input sets, by the name of who publishes with them; `RECIPES` says
+which, and what number of each belongs on which hull. Pseudopotentials are licensed: `POTCAR.spec`
+names them, and nothing here reads or writes any.
 """
 
 import json
@@ -40,15 +40,16 @@ class Recipe:
 
 
 _MP_HULL = (
-    "The last energy without entropy (E0 of OSZICAR; final_energy of pymatgen's Vasprun). It belongs "
-    "on the Materials Project's GGA/GGA+U hull, which is this program's, after MP2020 corrections: "
-    "`mattergen-lite score ... --energies table.csv` does both, with columns name, energy, "
+    "The last energy without entropy (E0 of OSZICAR; final_energy of pymatgen's Vasprun). It "
+    "belongs on the Materials Project's GGA/GGA+U hull, which is this program's, after MP2020 "
+    "corrections: `mattergen-lite score ... --energies table.csv` does both, with columns name, energy, "
     "num_atoms, functional and hubbards. By hand: MaterialsProject2020Compatibility on entries "
     "of the crystal and of its competitors from the same scheme."
 )
 _R2SCAN_HULL = (
     "r2SCAN, without corrections: on the Materials Project's r2SCAN hull (thermo_type R2SCAN) or "
-    "against the competing phases calculated the same way. Never on the GGA/GGA+U hull of this program."
+    "against the competing phases calculated the same way. Never on the GGA/GGA+U hull of this "
+    "program."
 )
 RECIPES = {
     "mp-relax": Recipe(
@@ -72,15 +73,17 @@ RECIPES = {
         what="MatPES single point, PBE without U (Kaplan et al., arXiv:2503.04070), for forces and "
         "stress. No KPOINTS: INCAR has KSPACING. After mp-relax: replace POSCAR by "
         "../mp-relax/CONTCAR.",
-        compare="Forces and stress, to compare with potentials. Its energy has other pseudopotentials "
-        "and no U: against competing phases calculated the same way only, never on this program's hull.",
+        compare="Forces and stress, to compare with potentials. Its energy has other "
+        "pseudopotentials and no U: against competing phases calculated the same way only, never "
+        "on this program's hull.",
     ),
     "matpes-r2scan": Recipe(
         input_set="MatPESStaticSet",
         settings={"xc_functional": "R2SCAN"},
         pseudopotentials="PBE_64 (POT_PAW_PBE_64)",
         what="MatPES single point, r2SCAN, for forces and stress. No KPOINTS: INCAR has KSPACING.",
-        compare="Forces and stress. Its energy: against competing phases calculated the same way only.",
+        compare="Forces and stress. Its energy: against competing phases calculated the same way "
+        "only.",
     ),
     "mp24-relax": Recipe(
         input_set="MP24RelaxSet",
@@ -91,8 +94,8 @@ RECIPES = {
     "mp24-static": Recipe(
         input_set="MP24StaticSet",
         pseudopotentials="PBE_64 (POT_PAW_PBE_64)",
-        what="Materials Project single point since 2024, r2SCAN. After mp24-relax: replace POSCAR by "
-        "../mp24-relax/CONTCAR.",
+        what="Materials Project single point since 2024, r2SCAN. After mp24-relax: replace POSCAR "
+        "by ../mp24-relax/CONTCAR.",
         compare=_R2SCAN_HULL,
     ),
 }
@@ -109,9 +112,9 @@ Pseudopotentials are licensed and not included. With your own in $SET, in each s
 
   for symbol in $(cat POTCAR.spec); do cat "$SET/$symbol/POTCAR"; done > POTCAR
 
-{ARRAY} runs one calculation a task of a SLURM array, from the lines of {JOBS}; add account, time and
-modules, and say how VASP is called (VASP="srun vasp_std"). A calculation that depends on another one's
-CONTCAR is to be run after it.
+{ARRAY} runs one calculation a task of a SLURM array, from the lines of {JOBS}; add account, time
+and modules, and say how VASP is called (VASP="srun vasp_std"). A calculation that takes the CONTCAR
+of another one is to be run after it.
 """
 
 _ARRAY = """\
@@ -287,12 +290,8 @@ def write_shortlist_inputs(
         _write_candidate(name, structure, folder / place, recipes, incar or {})
         for place, (name, structure) in zip(places, exact.items(), strict=True)
     ]
-    jobs = [
-        f"{one.folder.name}/{recipe}"
-        for one in written
-        if one.folder is not None
-        for recipe in recipes
-    ]
+    there = [one.folder.name for one in written if one.folder is not None]
+    jobs = [f"{place}/{recipe}" for place in there for recipe in recipes]
     _write(_readme(written, recipes, incar or {}), folder / README)
     _write("".join(f"{job}\n" for job in jobs), folder / JOBS)
     _write(_ARRAY.format(count=max(len(jobs), 1), jobs=JOBS), folder / ARRAY)

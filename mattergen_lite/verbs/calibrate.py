@@ -40,7 +40,8 @@ def calibrate(
         out: The file to write.
         labels: Crystals with DFT energies that the potential was not trained on, such as published
             samples of a generator, in any format that `score` reads and that has numbers: csv or
-            parquet with a cif column, extxyz; repeat for several. Without any, novel crystals stay uncalibrated.
+            parquet with a cif column, extxyz; repeat for several. Without any, novel crystals stay
+            uncalibrated.
         relaxer: The potential that relaxes; its own errors are fitted as well.
         label: Column of the DFT energies in eV/atom: above the hull or, if its name has "formation"
             in it, of formation; default decomposition_energy_dft, e_above_hull_dft, e_above_hull,
