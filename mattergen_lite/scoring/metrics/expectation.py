@@ -16,6 +16,7 @@ class Expectation:
     num_samples: int
     expected: float
     std: float  # of the number, if samples succeed independently
+    at_least_one: float  # probability that there is a success among these samples
     by: str  # "relaxed" or "raw" energies
 
     @property
@@ -26,6 +27,8 @@ class Expectation:
     @property
     def num_more(self) -> int | None:
         """Samples more until at least one success is `SURE`; 0 if it is, None if never."""
+        if self.at_least_one >= SURE:
+            return 0
         needed = num_needed(self.rate)
         return None if needed is None else max(0, needed - self.num_samples)
 
@@ -65,6 +68,7 @@ def expectation(candidates: Sequence[Candidate]) -> Expectation | None:
         num_samples=len(candidates),
         expected=math.fsum(known),
         std=math.sqrt(math.fsum(chance * (1 - chance) for chance in known)),
+        at_least_one=1 - math.prod(1 - chance for chance in known),
         by="relaxed" if any(one.stability for one in candidates) else "raw",
     )
 
