@@ -4,6 +4,8 @@ import math
 from collections import Counter
 from dataclasses import dataclass, replace
 
+from pymatgen.core import Composition
+
 from mattergen_lite.options.request import Request
 from mattergen_lite.request.host import parse_host, read_one
 from mattergen_lite.workflows.predicting import Target
@@ -73,4 +75,7 @@ def _asking(request: Request, elements: Counter[str], removed: Counter[str]) -> 
 
 
 def _formula(counts: Counter[str]) -> str:
-    return "".join(f"{symbol}{number if number > 1 else ''}" for symbol, number in counts.items())
+    """Such as LiFePO4: electropositive elements first."""
+    ordered = Composition(counts).formula.split()  # "Li1 Fe1 P1 O4"
+    symbols = [part.rstrip("0123456789") for part in ordered]
+    return "".join(f"{one}{counts[one] if counts[one] > 1 else ''}" for one in symbols)
