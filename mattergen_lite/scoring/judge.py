@@ -20,6 +20,7 @@ from mattergen_lite.scoring.candidate import Candidate, is_credible, ranked
 from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.energy.dft_energies import DftEnergies, read_energies
 from mattergen_lite.scoring.energy.phonons import require_phonopy
+from mattergen_lite.scoring.energy.potentials.sources import potential_name
 from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Cut, Screening, screen
 from mattergen_lite.scoring.energy.stability import Measurement
 from mattergen_lite.scoring.execution.journal import Journal
@@ -213,7 +214,7 @@ class Judge:
         """
         order = range(len(measured))
         if self.goal != "discover":
-            decider = self.options.potential
+            decider = potential_name(self.deciders.decider)
             order = sorted(order, key=lambda i: measured[i].energies_per_atom.get(decider, inf))
         found = score_relaxed(
             [names[i] for i in order], [measured[i] for i in order], self.reference, journal
