@@ -42,9 +42,9 @@ class Recipe:
 _MP_HULL = (
     "The last energy without entropy (E0 of OSZICAR; final_energy of pymatgen's Vasprun). It "
     "belongs on the Materials Project's GGA/GGA+U hull, which is this program's, after MP2020 "
-    "corrections: `mattergen-lite score ... --energies table.csv` does both, with columns name, energy, "
-    "num_atoms, functional and hubbards. By hand: MaterialsProject2020Compatibility on entries "
-    "of the crystal and of its competitors from the same scheme."
+    "corrections: `mattergen-lite score ... --energies table.csv` does both, with columns name, "
+    "energy, num_atoms, functional and hubbards. By hand: MaterialsProject2020Compatibility on "
+    "entries of the crystal and of its competitors from the same scheme."
 )
 _R2SCAN_HULL = (
     "r2SCAN, without corrections: on the Materials Project's r2SCAN hull (thermo_type R2SCAN) or "
