@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -199,6 +200,7 @@ def test_tab_completion_lists_the_public_names_without_torch():
         ),
         ("band_gap=2", tuple[str, ...], ("band_gap=2",)),
         (2.0, tuple[str, ...], ("2.0",)),
+        (["a=b", "c=d"], Sequence[str], ("a=b", "c=d")),
         (["a", "b"], tuple[Path, ...], (Path("a"), Path("b"))),
         ("a", Path | None, Path("a")),
         (True, bool, True),

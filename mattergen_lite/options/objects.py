@@ -19,12 +19,11 @@ def as_option(value: object, annotation: object) -> object:
     """
     if get_origin(annotation) is Annotated:
         annotation = annotation.__origin__
-    if annotation == tuple[str, ...]:
-        return _as_texts(value)
+    several = get_origin(annotation) in (tuple, Sequence)
     if annotation is str or str in get_args(annotation):
-        return _as_text(value)
+        return _as_texts(value) if several else _as_text(value)
     if annotation is Path or Path in get_args(annotation):
-        return _as_paths(value, several=annotation == tuple[Path, ...])
+        return _as_paths(value, several=several)
     return value
 
 
