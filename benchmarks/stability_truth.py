@@ -28,12 +28,12 @@ from scipy import stats
 from tqdm import tqdm
 
 from mattergen_lite.io.formats.structures import build_structure
-from mattergen_lite.scoring.candidate import WORTH_COMPUTING
+from mattergen_lite.scoring.energy.accuracy import METASTABLE, WORTH_COMPUTING
 from mattergen_lite.scoring.energy.calibration import Calibration, ErrorModel
 from mattergen_lite.scoring.energy.fitting import fit_error_model, fit_references
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax
-from mattergen_lite.scoring.energy.stability import METASTABLE, energy_per_atom
+from mattergen_lite.scoring.energy.stability import energy_per_atom
 from mattergen_lite.scoring.known.hull import Decomposition, reference_hull
 
 RELAXER, DECIDER = "chgnet", "7net-l3i5"

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from mattergen_lite.config import RunConfig
 from mattergen_lite.data.dataset import LabelledBatch
 from mattergen_lite.training.datamodule import CrystalDataModule
-from mattergen_lite.training.module import TrainingModule
+from mattergen_lite.training.module import TrainingModule, drawn_losses
 from mattergen_lite.training.trainer import build_trainer, fit_statistics, reduced_views
 
 
@@ -145,7 +145,7 @@ def sample_flops(module: TrainingModule, data: TimedData, width: int) -> int:
     rng = torch.Generator(module.device).manual_seed(0)
 
     def losses() -> None:
-        found = module.model.losses(batch.crystals, batch.conditions, rng)
+        found = drawn_losses(module.model, batch.crystals, batch.conditions, rng)
         sum(vars(found).values()).sum().backward()
 
     return count_flops(losses)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from mattergen_lite.config import ModelConfig, PropertyConfig, read_yaml, shipped, write_yaml
-from mattergen_lite.crystal import Prediction, Share
+from mattergen_lite.crystal import Prediction
 from mattergen_lite.data.dataset import OrbitDataset
-from mattergen_lite.diffusion.joint import JointDiffusion, Losses, State, draw_noise
+from mattergen_lite.diffusion.joint import JointDiffusion, Losses, State, Step
 from mattergen_lite.diffusion.lattice import SIGMA_DATA
 from mattergen_lite.diffusion.schedule import NoiseSchedule, scalings
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, symbols
@@ -117,18 +117,14 @@ class CrystalDiffusion(nn.Module):
     def losses(
         self,
         crystals: OrbitCrystals,
+        sigma: Float[Tensor, "B"],
+        noise: Step,
         conditions: Conditions | None,
-        rng: torch.Generator,
-        share: Share | None = None,
     ) -> Losses:
-        """Denoising losses at freshly drawn noise levels of a batch, or of a share of one."""
-        share = share or Share.whole(len(crystals))
-        templates = crystals.templates
+        """Denoising losses of crystals at given noise levels with given noise of unit size."""
         clean = self.diffusion.encode(crystals)
-        sigma = self.schedule.draw(share.total, rng)[share.rows]
-        noise = self.diffusion.noise(draw_noise(templates, rng, share), templates)
         noisy = self.diffusion.corrupt(clean, sigma, noise)
-        prediction = self.predict(noisy, sigma, templates, conditions)
+        prediction = self.predict(noisy, sigma, crystals.templates, conditions)
         return self.diffusion.losses(prediction, crystals, clean, noisy, sigma)
 
     def save(self, folder: Path) -> None:

@@ -18,8 +18,8 @@ from mattergen_lite.geometry import wrapped_normal_displacement
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.runs.phase_diagram import draw_phase_diagram
 from mattergen_lite.sampling.trajectory import Trajectory, draw_crystal, draw_settling, draw_strip
+from mattergen_lite.scoring.energy.accuracy import METASTABLE
 from mattergen_lite.scoring.energy.calibration import DEGREES_OF_FREEDOM, calibrations
-from mattergen_lite.scoring.energy.stability import METASTABLE
 from mattergen_lite.symmetry.orbits import find_orbits
 from mattergen_lite.symmetry.templates import OrbitCrystals
 

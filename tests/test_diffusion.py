@@ -5,7 +5,7 @@ import torch
 from models import SCHEDULE, random_crystals, tiny_model
 
 from mattergen_lite.diffusion import atom_types, coordinates, lattice
-from mattergen_lite.diffusion.joint import JointDiffusion, State, draw_noise
+from mattergen_lite.diffusion.joint import JointDiffusion, State, Step, draw_noise
 from mattergen_lite.diffusion.lattice import free_numbers
 from mattergen_lite.diffusion.schedule import scalings
 from mattergen_lite.elements import element_descriptors
@@ -22,7 +22,7 @@ from mattergen_lite.symmetry.templates import Templates
 SOLVERS = {"heun": solve_heun, "multistep": solve_multistep}
 
 
-def noise_of(templates: Templates, seed: int = 0) -> State:
+def noise_of(templates: Templates, seed: int = 0) -> Step:
     normal = draw_noise(templates, torch.Generator().manual_seed(seed))
     return JointDiffusion().noise(normal, templates)
 
@@ -217,7 +217,7 @@ def sampled_exactly(group: int, solver: str, amount: float, s_noise: float) -> d
     polar = (polar.amax(-1) < 1e-5) & templates.free
     cell_free = free_numbers(templates.space_group)
 
-    def displacement(x: State, sigma: float) -> State:
+    def displacement(x: State, sigma: float) -> Step:
         width = torch.where(
             templates.free, coordinates.unit_spread(templates) * sigma, torch.ones(())
         )
@@ -230,12 +230,12 @@ def sampled_exactly(group: int, solver: str, amount: float, s_noise: float) -> d
             pull = templates.to_free(templates.remove_drift(templates.to_fractional(pull)))
         gain = SPREAD**2 / (SPREAD**2 + sigma**2)
         cell = (MEAN + gain * (x.cell - MEAN) - x.cell) * cell_free
-        return State(types=ELEMENT - x.types, free_coords=pull, cell=cell)
+        return Step(types=ELEMENT - x.types, free_coords=pull, cell=cell)
 
     normal = SampleNoise(sample_rngs(0, range(COUNT)), templates.mask)
     diffusion = JointDiffusion()
 
-    def noise() -> State:
+    def noise() -> Step:
         return diffusion.noise(normal(), templates)
 
     sigmas = SCHEDULE.grid(60).tolist()

@@ -1,12 +1,10 @@
 """Sampling around known orbits: with an exact denoiser it gives the exact conditional."""
 
-from dataclasses import replace
-
 import pytest
 import torch
 from models import SCHEDULE, random_crystals, random_p1
 
-from mattergen_lite.diffusion.joint import JointDiffusion, State, draw_noise
+from mattergen_lite.diffusion.joint import JointDiffusion, State, Step, draw_noise
 from mattergen_lite.diffusion.lattice import free_numbers
 from mattergen_lite.geometry import wrap, wrap_difference, wrapped_normal_displacement
 from mattergen_lite.sampling.inpainting import Known
@@ -18,7 +16,7 @@ WELLS, WEIGHTS = torch.tensor([0.1, 0.75]), torch.tensor([0.7, 0.3])
 PAIR = random_p1([2]).templates
 
 
-def pair_displacement(x: State, sigma: float, spread: float) -> State:
+def pair_displacement(x: State, sigma: float, spread: float) -> Step:
     """Exact joint denoiser of two atoms anywhere, the second one near one of two wells.
 
     Their noisy difference is a mixture of wrapped normals of variance spread² + 2 sigma². Nothing
@@ -30,7 +28,7 @@ def pair_displacement(x: State, sigma: float, spread: float) -> State:
     weight = (torch.logsumexp(-0.5 * (images / width) ** 2, -1) + WEIGHTS.log()).softmax(-1)
     pulls = wrapped_normal_displacement(towards, torch.full_like(towards, width))
     pull = (weight * pulls).sum(-1) * (sigma / width) ** 2
-    return replace(x, types=-x.types, free_coords=torch.stack([-pull, pull], 1), cell=-x.cell)
+    return Step(types=-x.types, free_coords=torch.stack([-pull, pull], 1), cell=-x.cell)
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +47,12 @@ def test_inpainting_draws_from_the_conditional(known, solver, spread):
     """Weights and widths of the wells around the known atom; without the common translation the
     weights would be 0.64 and 0.36, and the wells too wide, by a quarter to threefold."""
 
-    def displacement(x: State, sigma: float) -> State:
+    def displacement(x: State, sigma: float) -> Step:
         return known.corrected(pair_displacement(x, sigma, spread), x, sigma)
 
     noise = SampleNoise(sample_rngs(0, range(COUNT)), known.templates.mask)
-    start = noise()
-    start = replace(start, free_coords=wrap(10 * start.free_coords), cell=10 * start.cell)
+    first = noise()
+    start = State(types=first.types, free_coords=wrap(10 * first.free_coords), cell=10 * first.cell)
     sigmas = SCHEDULE.grid(50).tolist()
     states = list(solver(displacement, start, sigmas, noise, 4.0))
 
@@ -86,7 +84,9 @@ def test_known_orbits_say_where_the_crystal_is(group):
     zero = torch.zeros_like(noise)
     noisy = State(types=normal.types, free_coords=wrap(noise), cell=normal.cell)
     shift = (templates.invariant @ torch.tensor([0.1, -0.2, 0.3])).expand(1, noise.shape[1], 3)
-    relative = replace(noisy, free_coords=templates.to_free(shift) - noise)
+    relative = Step(
+        types=normal.types, free_coords=templates.to_free(shift) - noise, cell=normal.cell
+    )
     first = torch.zeros_like(templates.mask)
     first[:, -1] = True
     known = Known(
@@ -118,7 +118,7 @@ def test_with_a_known_cell_only_coordinates_are_left_alone():
         cell=cell,
         fixed_cell=torch.tensor([True, False]),
     )
-    step = known.corrected(noisy, noisy, 0.3)
+    step = known.corrected(Step(**vars(noisy)), noisy, 0.3)
     torch.testing.assert_close(step.free_coords, noisy.free_coords)
     moved = noisy.shifted(step, 1.0)
     assert torch.equal(moved.cell[0], cell[0])

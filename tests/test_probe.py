@@ -12,7 +12,7 @@ from models import random_crystals, tiny_model
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.table import read_table
-from mattergen_lite.diffusion.joint import State, draw_noise
+from mattergen_lite.diffusion.joint import State, Step, draw_noise
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, weights_hash
 from mattergen_lite.options.sampler import SamplerOptions
@@ -158,7 +158,7 @@ def test_gradient_is_that_of_the_gaussian_likelihood():
     with torch.no_grad():
         ahead, behind = (log_likelihood(noisy.shifted(direction, scale)) for scale in (step, -step))
     assert slope.item() == pytest.approx(((ahead - behind) / (2 * step)).item(), rel=0.03)
-    displaced = replace(steered, guidance=0.01)(noisy, sigma, templates, noisy)
+    displaced = replace(steered, guidance=0.01)(noisy, sigma, templates, Step(**vars(noisy)))
     added = 0.01 * sigma[:, None] ** 2 * gradient.cell
     assert displaced.cell == pytest.approx(noisy.cell + added, abs=1e-6)
 
@@ -211,7 +211,7 @@ def test_guidance_0_leaves_samples_alone(probe, shipped):
     (idle,) = steering(shipped, [probe], ask(probe, "room=11", guidance="0"))
     templates = random_crystals([62]).templates
     step = draw_noise(templates, torch.Generator())
-    assert idle(step, torch.ones(1), templates, step) is step
+    assert idle(State(**vars(step)), torch.ones(1), templates, step) is step
 
 
 def ask(probe, condition, guidance="1"):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.crystal import Prediction, Share
+from mattergen_lite.crystal import Prediction
 from mattergen_lite.diffusion import atom_types, coordinates, lattice
 from mattergen_lite.diffusion.lattice import LatticeChannel, free_numbers
 from mattergen_lite.elements import DESCRIPTOR_DIM, MAX_ATOMIC_NUMBER, element_descriptors
@@ -15,14 +15,31 @@ from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
 
 
 @dataclass(frozen=True, kw_only=True)
+class Step:
+    """What is added to a `State`: noise, or the way from a noisy crystal to its denoised estimate.
+
+    The tangent space of the states: free coordinates are not wrapped.
+    """
+
+    types: Float[Tensor, "B O D"]
+    free_coords: Float[Tensor, "B O 3"]
+    cell: Float[Tensor, "B 6"]
+
+    def __getitem__(self, rows: slice) -> "Step":
+        return Step(
+            types=self.types[rows], free_coords=self.free_coords[rows], cell=self.cell[rows]
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class State:
-    """B crystals, clean or noisy, in the coordinates that are diffused; or a step between two."""
+    """B crystals, clean or noisy, in the coordinates that are diffused."""
 
     types: Float[Tensor, "B O D"]  # element descriptor of each orbit
     free_coords: Float[Tensor, "B O 3"]  # of the representatives, on the unit torus
     cell: Float[Tensor, "B 6"]  # standardised free numbers of the cell
 
-    def shifted(self, step: "State", scale: Float[Tensor, ""] | float) -> "State":
+    def shifted(self, step: Step, scale: Float[Tensor, ""] | float) -> "State":
         """This point moved along `step`, coordinates re-wrapped."""
         return replace(
             self,
@@ -60,19 +77,19 @@ class JointDiffusion(nn.Module):
             cell=self.lattice.encode(crystals.lattice, templates.space_group, templates.num_atoms),
         )
 
-    def noise(self, normal: State, templates: Templates) -> State:
+    def noise(self, normal: Step, templates: Templates) -> Step:
         """Noise of unit size in the coordinates that are diffused, from standard normal numbers.
 
         Orbits of one class share the noise of their element; a free coordinate has the spread of
         one cell fraction along its direction; what symmetry fixes has none.
         """
-        return State(
+        return Step(
             types=templates.shared(normal.types) * templates.mask.unsqueeze(-1),
             free_coords=coordinates.unit_spread(templates) * normal.free_coords,
             cell=normal.cell * free_numbers(templates.space_group),
         )
 
-    def corrupt(self, clean: State, sigma: Float[Tensor, "B"], noise: State) -> State:
+    def corrupt(self, clean: State, sigma: Float[Tensor, "B"], noise: Step) -> State:
         """Clean crystals at noise level sigma."""
         level = sigma[:, None, None]
         return State(
@@ -81,7 +98,7 @@ class JointDiffusion(nn.Module):
             cell=clean.cell + sigma[:, None] * noise.cell,
         )
 
-    def prior(self, noise: State, sigma: float) -> State:
+    def prior(self, noise: Step, sigma: float) -> State:
         """Starting points of sampling: pure noise of standard deviation sigma."""
         origin = State(
             types=torch.zeros_like(noise.types),
@@ -148,12 +165,12 @@ class JointDiffusion(nn.Module):
         sigma: Float[Tensor, "B"],
         allowed: Bool[Tensor, "*P Z"],
         templates: Templates,
-    ) -> State:
+    ) -> Step:
         """Denoised minus noisy, channel by channel: `sigma² score`, the way sampling goes."""
         logits = self.posterior_logits(prediction, noisy, sigma, allowed, templates)
         orbits = templates.mask.unsqueeze(-1)
         cell = self.lattice.denoise(prediction.cell, noisy.cell, sigma)
-        return State(
+        return Step(
             types=(atom_types.denoise(logits) - noisy.types) * orbits,
             free_coords=coordinates.displacement(prediction.coords, sigma, templates),
             cell=(cell - noisy.cell) * free_numbers(templates.space_group),
@@ -173,18 +190,17 @@ class JointDiffusion(nn.Module):
         )
 
 
-def draw_noise(templates: Templates, rng: torch.Generator, share: Share | None = None) -> State:
+def draw_noise(templates: Templates, rng: torch.Generator, total: int | None = None) -> Step:
     """Standard normal numbers for a whole batch from one generator (training).
 
     Args:
-        templates: Of the crystals at hand, padded as wide as the global batch.
-        rng: In the same state in every process.
-        share: Which crystals of the global batch these are; None: all.
+        templates: Of some crystals of the batch, padded as wide as all of it.
+        rng: Gives the numbers of all crystals of the batch.
+        total: Crystals of the batch; None: those at hand.
     """
-    share = share or Share.whole(len(templates))
+    count, width = total or len(templates), templates.mask.shape[1]
 
     def normal(*size: int) -> Tensor:
-        return torch.randn(share.total, *size, generator=rng, device=rng.device)[share.rows]
+        return torch.randn(count, *size, generator=rng, device=rng.device)
 
-    width = templates.mask.shape[1]
-    return State(types=normal(width, DESCRIPTOR_DIM), free_coords=normal(width, 3), cell=normal(6))
+    return Step(types=normal(width, DESCRIPTOR_DIM), free_coords=normal(width, 3), cell=normal(6))

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.diffusion import coordinates
-from mattergen_lite.diffusion.joint import State
+from mattergen_lite.diffusion.joint import State, Step
 from mattergen_lite.diffusion.lattice import free_numbers
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.probe.probe import Probe, Regression
@@ -30,8 +30,8 @@ class ProbeSteering:
     guidance: float
 
     def __call__(
-        self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates, step: State
-    ) -> State:
+        self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates, step: Step
+    ) -> Step:
         """The displacement `step` from `noisy`, steered."""
         if self.guidance == 0:
             return step
@@ -41,13 +41,13 @@ class ProbeSteering:
         # time: it is cut to a few standard deviations of the noise.
         length = scale * _length(gradient, templates)
         scale = scale * (MAX_STEP * sigma / length.clamp(min=1e-12)).clamp(max=1)
-        return State(
+        return Step(
             types=step.types + scale[:, None, None] * gradient.types,
             free_coords=step.free_coords + scale[:, None, None] * gradient.free_coords,
             cell=step.cell + scale[:, None] * gradient.cell,
         )
 
-    def gradient(self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates) -> State:
+    def gradient(self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates) -> Step:
         """Gradient of log p(y | noisy) through the network, with respect to the noisy crystals.
 
         A step of one cell fraction along a free direction changes its coordinate by 1/|b|, hence
@@ -63,14 +63,14 @@ class ProbeSteering:
             error = self.value - self.regression.mean(features, sigma)
             log_likelihood = -0.5 * error**2 / self.regression.variance_at(sigma)
             types, free_coords, cell = torch.autograd.grad(log_likelihood.sum(), leaves)
-        return State(
+        return Step(
             types=templates.class_sum(types),
             free_coords=free_coords * coordinates.unit_spread(templates) ** 2,
             cell=cell * free_numbers(templates.space_group),
         )
 
 
-def _length(step: State, templates: Templates) -> Float[Tensor, "B"]:
+def _length(step: Step, templates: Templates) -> Float[Tensor, "B"]:
     """Length of a step in standard deviations of noise of unit size."""
     types = step.types.square().sum((1, 2))
     coords = (step.free_coords * templates.basis_length).square().sum((1, 2))

@@ -20,8 +20,8 @@ from mattergen_lite.data.describe import draw_elements
 from mattergen_lite.elements import symbols
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.runs.phase_diagram import DRAWABLE, Placed, draw_phase_diagram
+from mattergen_lite.scoring.energy.accuracy import METASTABLE
 from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
-from mattergen_lite.scoring.energy.stability import METASTABLE
 from mattergen_lite.scoring.score import Cell
 
 Row = Mapping[str, Cell]

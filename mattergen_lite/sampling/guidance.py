@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor
 
 from mattergen_lite.crystal import Prediction
-from mattergen_lite.diffusion.joint import State
+from mattergen_lite.diffusion.joint import State, Step
 from mattergen_lite.drafting.draft import DraftBatch
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.properties import Conditions
@@ -32,8 +32,8 @@ class Steering(Protocol):
     target: float  # in the unit of the property
 
     def __call__(
-        self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates, step: State
-    ) -> State:
+        self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates, step: Step
+    ) -> Step:
         """The model's displacement `step` from `noisy`, steered."""
 
 
@@ -91,7 +91,7 @@ def guided_displacement(
     templates = batch.crystals.templates
     known = _known_parts(model, batch)
 
-    def displacement(x: State, sigma: float) -> State:
+    def displacement(x: State, sigma: float) -> Step:
         level = x.cell.new_full((len(x.cell),), sigma)
         weights, asked = zip(*calls(sigma), strict=True)
         predictions = model.predict_each(x, level, templates, asked)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.diffusion import coordinates
-from mattergen_lite.diffusion.joint import State
+from mattergen_lite.diffusion.joint import State, Step
 from mattergen_lite.geometry import wrapped_normal_displacement
 from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.templates import Templates
@@ -32,12 +32,12 @@ class Known:
     cell: Float[Tensor, "B 6"]  # free numbers of the cell; meaningless where not `fixed_cell`
     fixed_cell: Bool[Tensor, "B"]
 
-    def corrected(self, step: State, noisy: State, sigma: float) -> State:
+    def corrected(self, step: Step, noisy: State, sigma: float) -> Step:
         """A step from noisy to denoised that ends at the truth where that is known."""
         cell = torch.where(self.fixed_cell.unsqueeze(-1), self.cell - noisy.cell, step.cell)
         return replace(step, free_coords=self._free_coords(step, noisy, sigma), cell=cell)
 
-    def _free_coords(self, step: State, noisy: State, sigma: float) -> Float[Tensor, "B O 3"]:
+    def _free_coords(self, step: Step, noisy: State, sigma: float) -> Float[Tensor, "B O 3"]:
         templates = self.templates
         level = noisy.cell.new_full((len(noisy.cell),), sigma)
         std = torch.where(templates.free, coordinates.spread(templates, level), 1.0)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mattergen_lite.diffusion.joint import State
+from mattergen_lite.diffusion.joint import Step
 from mattergen_lite.elements import DESCRIPTOR_DIM
 from mattergen_lite.sampling.solvers import NoiseSource
 from mattergen_lite.shapes import Bool, Float
@@ -24,11 +24,11 @@ class SampleNoise:
         self.num_orbits = mask.sum(-1).tolist()
         self.values = self._drawn()
 
-    def __call__(self) -> State:
+    def __call__(self) -> Step:
         """The next numbers of every crystal."""
         values = next(self.values)
         orbits = values[:, 6:].unflatten(-1, (-1, DESCRIPTOR_DIM + 3))
-        return State(
+        return Step(
             types=orbits[..., :DESCRIPTOR_DIM],
             free_coords=orbits[..., DESCRIPTOR_DIM:],
             cell=values[:, :6],
@@ -48,7 +48,7 @@ class SampleNoise:
 def scaled(noise: NoiseSource, s_noise: float) -> NoiseSource:
     """The same noise, scaled in coordinates and cell; elements keep their variety."""
 
-    def draw() -> State:
+    def draw() -> Step:
         drawn = noise()
         return replace(
             drawn,

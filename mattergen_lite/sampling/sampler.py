@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.crystal import CrystalBatch, concatenate
-from mattergen_lite.diffusion.joint import State
+from mattergen_lite.diffusion.joint import Step
 from mattergen_lite.drafting.draft import Draft, DraftBatch
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.io.records import LearnedValue, StructureRecord
@@ -92,14 +92,15 @@ def sample_batch(
     templates = batch.crystals.templates
     normal = SampleNoise(starts.rngs, templates.mask)
 
-    def noise() -> State:
+    def noise() -> Step:
         return model.diffusion.noise(normal(), templates)
 
     sigmas = model.schedule.grid(options.steps).tolist()
     sigmas = sigmas[round((1 - options.strength) * options.steps) :]
-    start = model.diffusion.prior(noise(), sigmas[0])
     if options.strength < 1:
-        start = model.diffusion.encode(batch.crystals).shifted(start, 1.0)
+        start = model.diffusion.encode(batch.crystals).shifted(noise(), sigmas[0])
+    else:
+        start = model.diffusion.prior(noise(), sigmas[0])
     denoiser = guided_displacement(
         model,
         batch,

@@ -5,16 +5,16 @@ from itertools import pairwise
 
 import numpy as np
 
-from mattergen_lite.diffusion.joint import State
+from mattergen_lite.diffusion.joint import State, Step
 from mattergen_lite.geometry import wrap_difference
 
-Displacement = Callable[[State, float], State]  # (noisy crystals, sigma) -> denoised minus noisy
-NoiseSource = Callable[[], State]
+Displacement = Callable[[State, float], Step]  # (noisy crystals, sigma) -> denoised minus noisy
+NoiseSource = Callable[[], Step]
 
 
-def _short_way(a: State, b: State) -> State:
+def _short_way(a: State, b: State) -> Step:
     """a - b, the short way round for coordinates."""
-    return State(
+    return Step(
         types=a.types - b.types,
         free_coords=wrap_difference(a.free_coords - b.free_coords),
         cell=a.cell - b.cell,

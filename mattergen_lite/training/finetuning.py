@@ -38,6 +38,7 @@ from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.model import CrystalDiffusion, pick_device, read_config
 from mattergen_lite.shapes import Bool
+from mattergen_lite.training.module import drawn_losses
 from mattergen_lite.training.trainer import check_same_model, fit_statistics, train
 
 TABLE = "training.parquet"
@@ -342,7 +343,7 @@ def _mean_loss(model: CrystalDiffusion, table: pa.Table, shown: Sequence[str] = 
     for index in order.split(REPORT_BATCH):
         batch = data.batch(index.to(model.device), shown_properties)
         with torch.no_grad():
-            losses = model.losses(batch.crystals, batch.conditions if shown else None, rng)
+            losses = drawn_losses(model, batch.crystals, batch.conditions if shown else None, rng)
         weighted = (
             LOSSES.types * losses.types
             + LOSSES.coords * losses.coords

@@ -7,7 +7,7 @@ from torch import Tensor
 from mattergen_lite.config import LossConfig, OptimizerConfig, RunConfig
 from mattergen_lite.crystal import Share
 from mattergen_lite.data.dataset import LabelledBatch
-from mattergen_lite.diffusion.joint import Losses
+from mattergen_lite.diffusion.joint import Losses, draw_noise
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.properties import Conditions
 from mattergen_lite.shapes import Bool, Float
@@ -32,7 +32,7 @@ class TrainingModule(pl.LightningModule):
         rng = self._rng(self.global_step)
         conditions = drop_conditions(batch.conditions, self.loss_config, rng, batch.share)
         crystals = vary(batch.crystals, self.loss_config, rng, batch.share)
-        losses = self.model.losses(crystals, conditions, rng, batch.share)
+        losses = drawn_losses(self.model, crystals, conditions, rng, batch.share)
         return self._logged_loss("train", losses)
 
     def validation_step(self, batch: LabelledBatch, batch_idx: int) -> None:
@@ -40,7 +40,7 @@ class TrainingModule(pl.LightningModule):
         focus = self.loss_config.focus
         conditions = batch.conditions.only(focus) if focus else None
         rng = self._rng(-1 - batch_idx)
-        losses = self.model.losses(batch.crystals, conditions, rng, batch.share)
+        losses = drawn_losses(self.model, batch.crystals, conditions, rng, batch.share)
         self._logged_loss("val", losses)
 
     def _logged_loss(self, stage: str, losses: Losses) -> Float[Tensor, ""]:
@@ -80,6 +80,23 @@ class TrainingModule(pl.LightningModule):
             optimizer, lambda step: learning_rate_factor(step, config)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def drawn_losses(
+    model: CrystalDiffusion,
+    crystals: OrbitCrystals,
+    conditions: Conditions | None,
+    rng: torch.Generator,
+    share: Share | None = None,
+) -> Losses:
+    """Denoising losses at freshly drawn noise levels of a batch, or of a share of one.
+
+    Noise is drawn for the global batch, in every process the same, and then shared out.
+    """
+    share, templates = share or Share.whole(len(crystals)), crystals.templates
+    sigma = model.schedule.draw(share.total, rng)[share.rows]
+    normal = draw_noise(templates, rng, share.total)[share.rows]
+    return model.losses(crystals, sigma, model.diffusion.noise(normal, templates), conditions)
 
 
 def compile_blocks(model: CrystalDiffusion) -> None:

@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from mattergen_lite.scoring.candidate import WORTH_COMPUTING, Candidate
+from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.criteria import matching
+from mattergen_lite.scoring.energy.accuracy import METASTABLE, WORTH_COMPUTING
 from mattergen_lite.scoring.energy.calibration import ASSUMED, UNCALIBRATED
-from mattergen_lite.scoring.energy.stability import METASTABLE, Stability
+from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.score import Score
 
 PROTOCOL = {
