@@ -352,7 +352,7 @@ def test_deeper_checks_and_dft_inputs_of_the_shortlist(polymorphs, tmp_path):
     (row,) = read_rows(out / "candidates.csv")
     assert row["dynamically_stable"] == "True"
     assert 15 < float(row["bulk_modulus"]) < 40  # GPa; 24.8 in experiment
-    assert (out / "dft" / "salt" / "relax" / "POSCAR").exists()
+    assert (out / "dft" / "salt" / "mp-relax" / "POSCAR").exists()
     assert not list(out.rglob("POTCAR"))
 
 

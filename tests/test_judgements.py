@@ -171,7 +171,7 @@ def test_a_run_remembers(tmp_path, monkeypatch):
     )
     assert [one.stability for one in again] == [one.stability for one in other]
     assert again.checks == ("metastable",)
-    assert (tmp_path / "again" / "dft" / "salt" / "relax" / "POSCAR").exists()
+    assert (tmp_path / "again" / "dft" / "salt" / "mp-relax" / "POSCAR").exists()
     in_memory = judge(load(tmp_path / "first"), **chgnet)
     assert [one.row() for one in in_memory] == [one.row() for one in first]
     replaced = score(tmp_path / "in", out=tmp_path / "first", overwrite=True, **chgnet)
