@@ -337,7 +337,7 @@ def test_an_overwritten_run_leaves_nothing(tmp_path):
     scored(tmp_path / "run", [rutile()], ["a"], overwrite=True)
     assert exported(out, tmp_path) == {"a": ("TiO2", "TiO2")}
     left = {path.name for path in out.iterdir()}
-    assert not left & {"relaxed.extxyz", "audit.json", "candidates.csv"}
+    assert not left & {"relaxed.extxyz", "audit.json", "audit.png"}
     assert "notes.txt" in left  # which is not ours
     assert not (out / "relaxed" / "old").exists()
 
