@@ -2,7 +2,7 @@
 
     python tests/hostile_pass.py             # everything: some 1500 cases, half an hour of a core
     python tests/hostile_pass.py commands    # one part: files, commands, folders
-    python tests/hostile_pass.py commands 7  # every seventh case of it
+    python tests/hostile_pass.py commands 7 3  # every seventh case of it, from the third on
 
 Every case runs in a child of one process that has imported everything: exit code, output, seconds
 and memory are looked at, and whether a planted module has run. tests/test_hostile.py is a part of
@@ -18,6 +18,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from itertools import islice, product
 from pathlib import Path
@@ -36,6 +37,7 @@ PRELOADED = (
 )
 
 Case = tuple[str, list[str]]  # what was tried, and what was wrong
+Work = Callable[[], Case]
 
 
 class Outcome(NamedTuple):
@@ -120,20 +122,22 @@ def faults(outcome: Outcome, folder: Path) -> list[str]:
     return [name for name, found in wrong.items() if found] + executed
 
 
-def file_cases(folder: Path) -> Iterator[Case]:
+def file_cases(folder: Path) -> Iterator[Work]:
     """Each odd file read alone."""
     for odd in odd_files():
-        place = folder / "file"
-        place.mkdir()
-        path = place / odd.name
-        path.write_bytes(odd.data)
+        yield partial(file_case, folder, odd)
 
-        def look(odd: Odd = odd, path: Path = path) -> None:
-            print(*misread(odd, path), sep="; ")
 
-        outcome = in_child(look, place, folder / "output")
-        yield f"file {odd.name}", faults(outcome, place) + outcome.output.split("\n")[:-1]
-        shutil.rmtree(place)
+def file_case(folder: Path, odd: Odd) -> Case:
+    """One odd file."""
+    place = folder / "file"
+    place.mkdir()
+    path = place / odd.name
+    path.write_bytes(odd.data)
+    outcome = in_child(lambda: print("; ".join(misread(odd, path))), place, folder / "output")
+    wrong = faults(outcome, place) + [line for line in outcome.output.split("\n") if line]
+    shutil.rmtree(place)
+    return f"file {odd.name}", wrong
 
 
 def misread(odd: Odd, path: Path) -> list[str]:
@@ -167,11 +171,11 @@ def differences(structure: object, odd: Odd) -> Iterator[str]:
         yield f"space group {space_group(structure, symprec=0.01)}"
 
 
-def command_cases(folder: Path) -> Iterator[Case]:
+def command_cases(folder: Path) -> Iterator[Work]:
     """Every command that makes no sense."""
     work = prepared(folder)
     for words in command_words():
-        yield run_case(work, words)
+        yield partial(run_case, work, words)
 
 
 def prepared(folder: Path) -> Path:
@@ -204,7 +208,7 @@ def run_case(work: Path, words: list[str]) -> Case:
 BAD_INPUT = 2
 
 
-def folder_cases(folder: Path) -> Iterator[Case]:
+def folder_cases(folder: Path) -> Iterator[Work]:
     """Every file of a run and of a model damaged in every way, and the verbs that read it."""
     work = prepared(folder)
     from mattergen_lite.config import shipped
@@ -222,12 +226,18 @@ def folder_cases(folder: Path) -> Iterator[Case]:
         shown_to_people = (".md", ".cif", ".html", ".csv")
         files = [one for one in (work / name).rglob("*") if one.suffix not in shown_to_people]
         for path, damage in product(filter(Path.is_file, files), DAMAGES):
-            shutil.copytree(work / name, work / "copy")
-            DAMAGES[damage](work / "copy" / path.relative_to(work / name))
             for words in commands:
-                case, wrong = run_case(work, words)
-                yield f"{name}/{path.name} {damage}: {case}", wrong
-            shutil.rmtree(work / "copy")
+                yield partial(damaged_case, path, work / name, damage, words)
+
+
+def damaged_case(path: Path, source: Path, damage: str, words: list[str]) -> Case:
+    """A command on a copy of a folder in which one file is damaged."""
+    copy = source.parent / "copy"
+    shutil.copytree(source, copy)
+    DAMAGES[damage](copy / path.relative_to(source))
+    case, wrong = run_case(source.parent, words)
+    shutil.rmtree(copy)
+    return f"{source.name}/{path.name} {damage}: {case}", wrong
 
 
 def _replaced(data: bytes) -> Callable[[Path], object]:
@@ -263,7 +273,8 @@ def main(part: str = "", every: str = "1", first: str = "0") -> int:
     number = wrong = 0
     for name in [part] if part else PARTS:
         with tempfile.TemporaryDirectory() as folder:
-            for case, found in islice(PARTS[name](Path(folder)), int(first), None, int(every)):
+            for work in islice(PARTS[name](Path(folder)), int(first), None, int(every)):
+                case, found = work()
                 number += 1
                 wrong += bool(found)
                 if found or os.environ.get("VERBOSE"):

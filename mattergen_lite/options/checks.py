@@ -17,7 +17,7 @@ IN_YAML = {"extra": "forbid", "coerce_numbers_to_str": True}
 MAX_TEXT = 10_000  # characters
 LARGEST = 2**63 - 1
 
-_WHOLE = re.compile(r"[-+]?\d{1,19}")
+_WHOLE = re.compile(r"[-+]?[0-9]{1,19}")
 
 
 @dataclass(frozen=True)
