@@ -15,6 +15,8 @@ FILES = (
     "weights.safetensors",
     "model_card.md",
     "predictors/*/head.yaml",
+    "predictors/*/probe.yaml",
+    "predictors/*/probe.safetensors",
     "predictors/*/head.safetensors",
     "hit_rates.json",
 )

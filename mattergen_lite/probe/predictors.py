@@ -9,6 +9,7 @@ import torch
 from mattergen_lite.io.records import LearnedValue
 from mattergen_lite.model import CrystalDiffusion, weights_hash
 from mattergen_lite.probe.head import CONFIG, Head
+from mattergen_lite.probe.probe import CONFIG as PROBE
 from mattergen_lite.probe.probe import Probe
 from mattergen_lite.properties import Property
 from mattergen_lite.request.targets import PropertyTarget
@@ -35,7 +36,7 @@ class Predictor:
 def load_predictors(
     folder: Path, model: CrystalDiffusion | None, device: torch.device | str = "cpu"
 ) -> list[Predictor]:
-    """What a model folder brings along to measure properties of crystals.
+    """What a model folder brings along to measure properties of crystals: heads, and probes.
 
     Args:
         folder: Of a model.
@@ -45,12 +46,15 @@ def load_predictors(
     Raises:
         ValueError: If a head is corrupt or belongs to other weights.
     """
-    paths = sorted(folder.glob(f"predictors/*/{CONFIG}"))
+    kinds = {CONFIG: Head, PROBE: Probe}
+    paths = sorted(path for name in kinds for path in folder.glob(f"predictors/*/{name}"))
     if not paths:
         return []
     model = model or CrystalDiffusion.load(folder, device)
     weights = weights_hash(folder)
-    return [Predictor(reader=Head.load(path.parent, weights), model=model) for path in paths]
+    return [
+        Predictor(reader=kinds[path.name].load(path.parent, weights), model=model) for path in paths
+    ]
 
 
 def asked_for(known: Sequence[Predictor], targets: Sequence[PropertyTarget]) -> list[Predictor]:
