@@ -63,6 +63,10 @@ NEEDED = {
     "finetune": ["nowhere", "--out=nowhere", "--property=gap"],
     "probe fit": ["nowhere", "--out=nowhere", "--property=gap"],
     "data prepare": ["nowhere", "nowhere.parquet"],
+    "data show": ["mp-1", "--out=nowhere.cif"],
+    "predict": ["--out=nowhere", "--formula=NaCl"],
+    "complete": ["--out=nowhere", "--seed-structure=nowhere.cif"],
+    "calibrate": ["--out=nowhere", "--potential=chgnet"],
     "campaign report": ["nowhere"],
     "library import": ["nowhere", "nowhere.parquet"],
 }
