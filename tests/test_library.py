@@ -409,10 +409,10 @@ def test_names_of_digits_are_told_apart(tmp_path):
 def test_names_that_look_like_repetitions_are_not_taken_twice(tmp_path):
     crystals, names = [nacl(), rutile(), perovskite()], ["same", "same", "same"]
     run = scored(tmp_path / "run", crystals, names)
-    table = pq.read_table(run / "scores.parquet")
+    table = pq.read_table(run / "candidates.parquet")
     position = table.column_names.index("name")
     clashing = ["same", "same#3", "same"]
-    pq.write_table(table.set_column(position, "name", pa.array(clashing)), run / "scores.parquet")
+    pq.write_table(table.set_column(position, "name", pa.array(clashing)), run / "candidates.parquet")
     assert len(exported(run, tmp_path)) == 3
 
 
