@@ -15,7 +15,7 @@ from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
 from mattergen_lite.scoring.energy.potentials.exam import admitted, exam_of, examine
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, check_elements
-from mattergen_lite.scoring.energy.potentials.sources import load_potential
+from mattergen_lite.scoring.energy.potentials.sources import load_potential, potential_source
 from mattergen_lite.scoring.known.compounds import spread_compounds
 
 
@@ -138,7 +138,7 @@ def test_sevennet_gradients_and_frame():
 
 def test_a_calculator_and_a_factory_become_potentials():
     made = load_potential("ase.calculators.emt:EMT")
-    own = load_potential(EMT())
+    own = load_potential(potential_source(EMT()))
     copper = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.6), ["Cu"], [[0, 0, 0]])
     assert made.energy(copper.to_ase_atoms(msonable=False)) == own.energy(
         copper.to_ase_atoms(msonable=False)
@@ -146,7 +146,7 @@ def test_a_calculator_and_a_factory_become_potentials():
     assert made.name == "ase.calculators.emt:EMT"
     assert own.name == "EMT"
     with pytest.raises(ValueError, match=r"int is no potential: expected a name, a path, an ASE"):
-        load_potential(3)
+        potential_source(3)
     with pytest.raises(ValueError, match="has no 'Nothing': expected a function"):
         load_potential("ase.calculators.emt:Nothing")
 
@@ -291,11 +291,12 @@ def test_the_exam_finds_the_frame_and_a_pass_is_remembered(chgnet, tmp_path, mon
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     calculator = CHGNetCalculator(use_device="cpu", on_isolated_atoms="ignore")
-    potential = admitted(calculator)
+    source = potential_source(calculator)
+    potential = admitted(source)
     assert potential.frame == "corrected"
     [kept] = (tmp_path / "mattergen_lite" / "exams").iterdir()
     monkeypatch.setattr(exam_module, "examine", lambda potential: pytest.fail("asked twice"))
-    assert exam_of(calculator).frame == "corrected"
+    assert exam_of(source).frame == "corrected"
     kept.write_text("{}")  # damaged: asked again
     with pytest.raises(pytest.fail.Exception, match="asked twice"):
-        exam_of(calculator)
+        exam_of(source)
