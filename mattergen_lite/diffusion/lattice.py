@@ -110,10 +110,12 @@ class LatticeChannel(nn.Module):
         system = crystal_system(space_group)
         scaled = (cell / SIGMA_DATA).clamp(-_LIMIT, _LIMIT) * self.std[system] + self.mean[system]
         raw = (scaled * free_numbers(space_group)).double()
+        # S = S_ref + sum_k x_k B_k, then G = exp(2 S) of the standard cell of volume 1 an atom
         strain = self.reference[system] + torch.einsum("bk,kij->bij", raw, self.basis)
         primitive = self.primitive_cells[space_group]
         # V = N v: the number of atoms in the standard cell, shared out over three lengths.
         size = (num_atoms / torch.linalg.det(primitive)) ** (2 / 3)
+        # Primitive rows are P times standard rows: P G Pᵀ, whose Cholesky factor is the lattice.
         gram = primitive @ torch.linalg.matrix_exp(2 * strain) @ primitive.mT
         return cholesky_lattice(gram * size[:, None, None]).to(cell)
 
@@ -139,6 +141,11 @@ class LatticeChannel(nn.Module):
         space_group: Int[Tensor, "B"],
         num_atoms: Int[Tensor, "B"],
     ) -> Float[Tensor, "B 6"]:
+        """The numbers x_k = <S - S_ref - s I, B_k> of lattices, the inverse of `decode`.
+
+        S = log(G) / 2 is the log strain of the standard cell, s a third of the logarithm of its
+        number of atoms.
+        """
         primitive = self.primitive_cells[space_group]
         standard = torch.linalg.inv(primitive) @ lattice.double()
         strain = _symmetric_log(standard @ standard.mT) / 2
@@ -155,7 +162,10 @@ def loss(
     sigma: Float[Tensor, "B"],
     free: Bool[Tensor, "B 6"],
 ) -> Float[Tensor, "B"]:
-    """Squared error of the network's unit-size target, mean over the free numbers."""
+    """Squared error of the network's unit-size target, mean over the free numbers.
+
+    EDM's preconditioning (Karras et al. 2022, table 1): target = (clean - c_skip noisy) / c_out.
+    """
     scale = scalings(sigma, SIGMA_DATA)
     target = (clean - scale.skip[:, None] * noisy) / scale.out[:, None]
     return (((prediction - target) ** 2) * free).sum(-1) / free.sum(-1)

@@ -70,6 +70,7 @@ def _same_element(templates: Templates) -> Float[Tensor, "B O O 1"]:
 
 
 def _harmonics(difference: Float[Tensor, "*P 3"]) -> Float[Tensor, "*P H"]:
+    """Fourier series of a fractional difference u: sin(2πku) and cos(2πku), k = 1..4, by axis."""
     frequencies = 2 * math.pi * torch.arange(1, NUM_HARMONICS + 1, device=difference.device)
     phase = (difference.unsqueeze(-1) * frequencies).flatten(-2)
     return torch.cat([phase.sin(), phase.cos()], dim=-1)
@@ -87,7 +88,8 @@ def _shells(
     pair, vector = _images_in_reach(difference, lattice, templates)
     distance = (vector.square().sum(-1, keepdim=True) + 1e-6).sqrt()
     centres = torch.linspace(_FIRST_CENTRE, CUTOFF, NUM_RADIAL, device=distance.device)
-    gaussians = torch.exp(-0.5 * ((distance - centres) / _WIDTH) ** 2)  # [K, R]
+    # s_ijr = sum_k g_r(d_k) (1, v_k / d_k)  over the images k of atoms of j within reach of i
+    gaussians = torch.exp(-0.5 * ((distance - centres) / _WIDTH) ** 2)  # g_r(d_k): [K, R]
     weights = torch.cat([torch.ones_like(distance), vector / distance], dim=-1)  # [K, 4]
     terms = (gaussians.unsqueeze(-1) * weights.unsqueeze(-2)).flatten(1)
     sums = terms.new_zeros(batch * orbits * orbits, terms.shape[1])
@@ -108,6 +110,7 @@ def _images_in_reach(
         inside = (templates.num_atoms >= fewest) & (templates.num_atoms <= most)
         crystal, orbit, atom = (real & inside[:, None, None]).nonzero(as_tuple=True)
         cart = (difference[crystal, orbit, atom].unsqueeze(-2) @ lattice[crystal]).squeeze(-2)
+        # v = (u + T) L for the difference u of two atoms, every near translation T, the lattice L
         images = cart.unsqueeze(1) + _near_translations(lattice, count)[crystal]  # [P, M, 3]
         near, which = (images.square().sum(-1) < _REACH**2).nonzero(as_tuple=True)
         pair = (crystal * orbits + orbit) * orbits + templates.orbit[crystal, atom]

@@ -1,4 +1,4 @@
-"""What is asked of the sampler, as text, and the model that answers: ready to make any sample."""
+"""Generators: a request, read and checked, with the model that makes samples for it."""
 
 import math
 from collections.abc import Iterator, Sequence

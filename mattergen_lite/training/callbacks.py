@@ -53,7 +53,7 @@ class Judging(Callback):
         self.judge = judge
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: "TrainingModule") -> None:
-        """One process asks, all hear: they must agree on which weights are best."""
+        """The first process judges and broadcasts the result: all keep the same weights."""
         verdict = self.judge(pl_module.model) if trainer.is_global_zero else 0.0
         pl_module.log(MEASURES["sun"][0], trainer.strategy.broadcast(verdict), prog_bar=True)
 

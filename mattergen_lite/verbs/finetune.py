@@ -58,7 +58,7 @@ def finetune(
         unit: Of the values, for messages only.
         steps: Most optimiser steps; it stops earlier when held-out crystals no longer gain.
         batch_size: Crystals a step.
-        learning_rate: Its highest value.
+        learning_rate: Highest learning rate.
         base_share: Share of each batch that comes from the embedded table, so that the model does
             not forget what it knew.
         patience: Validations without improvement before stopping; a full run has 20.

@@ -123,6 +123,8 @@ def _mixed_choices(symbol: str, count: int) -> list[_Choice]:
     """Atoms of the element split over two successive states of one sign, as in Fe3O4."""
     shares = icsd_shares()[symbol]
     pairs = [(low, high) for low, high in pairwise(sorted(shares)) if low * high > 0]
+    # Of n atoms m are in the higher state: charge (n - m) q_low + m q_high,
+    # log likelihood (n - m) ln p_low + m ln p_high with the shares p of the states in the ICSD.
     return [
         _Choice(
             (low, high),

@@ -66,7 +66,7 @@ def symmetry_dataset(structure: Structure, symprec: float) -> "SpglibDataset":
     # Symmetry that it sees and cannot refine ends in the result, not on the terminal.
     os.environ.setdefault("SPGLIB_WARNING", "OFF")
     cell = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)
-    # None or an exception, as other packages in the process like it: phonopy asks for exceptions.
+    # spglib returns None or raises; which of the two is a global switch, which phonopy sets.
     with suppress(spglib.SpglibError):
         dataset = spglib.get_symmetry_dataset(
             cell, symprec=symprec, angle_tolerance=ANGLE_TOLERANCE

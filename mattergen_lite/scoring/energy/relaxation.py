@@ -178,7 +178,7 @@ def _rmsd(start: "Atoms", end: "Atoms", exact: Symmetrized) -> float:
 
 
 class _Crystal:
-    """One crystal on its way down."""
+    """The state of one crystal's relaxation between two evaluations of the potential."""
 
     def __init__(
         self, structure: Structure, potential: Potential, limits: Limits, symprec: float | None

@@ -96,7 +96,7 @@ class Journal:
 
         Args:
             question: What is asked.
-            items: Of what.
+            items: The crystals, or whatever the question is about; one answer each.
             together: Works the answers out in this process, all items at hand (for a GPU, which
                 wants batches), instead of one by one in the pool; yields positions and answers.
         """
