@@ -412,7 +412,9 @@ def test_names_that_look_like_repetitions_are_not_taken_twice(tmp_path):
     table = pq.read_table(run / "candidates.parquet")
     position = table.column_names.index("name")
     clashing = ["same", "same#3", "same"]
-    pq.write_table(table.set_column(position, "name", pa.array(clashing)), run / "candidates.parquet")
+    pq.write_table(
+        table.set_column(position, "name", pa.array(clashing)), run / "candidates.parquet"
+    )
     assert len(exported(run, tmp_path)) == 3
 
 

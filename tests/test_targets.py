@@ -144,7 +144,7 @@ def test_targets_say_whether_a_measurement_is_what_was_asked_for():
         ("band_gap>1..2", "band_gap>1..2: expected a number in eV, or a range"),
         ("band_gap=2..1", "band_gap=2..1: the range ends before it begins"),
         ("band_gap=2..", "band_gap=2..: expected a number"),
-        ("space_group=231", "space_group=231: expected a whole number from 1 to 230"),
+        ("space_group=231", "unknown space group '231': expected a number from 1 to 230"),
         ("space_group>200", "space_group has no order"),
         ("chemical_system=Li-Xx", "unknown element 'Xx'"),
     ],
