@@ -296,7 +296,8 @@ def test_disk_full_when_a_unit_is_stored(campaign, undisturbed, cluster, small_d
 
 
 def test_crystals_that_crash_or_hang_cost_themselves_only(campaign, cluster, tmp_path, monkeypatch):
-    names = ["salt", "crashes", "rutile", "hangs", "perovskite"]
+    # The salt comes first by name, so that it is the original of its copies with and without them.
+    names = ["a_salt", "crashes", "rutile", "hangs", "perovskite"]
     crystals = [nacl(), nacl(), rutile(), nacl(), perovskite()]
     write_extxyz(crystals, tmp_path / "all.extxyz", [{"name": name} for name in names])
     settings = {

@@ -103,10 +103,11 @@ def test_orbits_of_one_class_share_noise_and_prior():
     assert torch.equal(noise.types[1, 0], noise.types[1, 2])
     assert not torch.equal(noise.types[0, 0], noise.types[0, 2])
     sigma = torch.tensor([3.0, 3.0])
+    noisy = State(types=noise.types, free_coords=noise.free_coords, cell=noise.cell)
     with torch.no_grad():
-        prediction = model.predict(noise, sigma, shared, None)
+        prediction = model.predict(noisy, sigma, shared, None)
     logits = model.diffusion.posterior_logits(
-        prediction, noise, sigma, model.diffusion.allowed_elements, shared
+        prediction, noisy, sigma, model.diffusion.allowed_elements, shared
     )
     torch.testing.assert_close(logits[0, 0], logits[0, 1])
     torch.testing.assert_close(logits[1, 0], logits[1, 2])
