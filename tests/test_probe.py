@@ -176,7 +176,7 @@ def test_steering_never_goes_further_than_noise_leaves_open():
     templates = crystals.templates
     clean, sigma = model.diffusion.encode(crystals), torch.tensor([0.2, 0.4])
     steered = ProbeSteering(model=model, regression=regression, **REQUEST)
-    nothing = replace(clean, types=0 * clean.types, cell=0 * clean.cell)
+    nothing = Step(types=0 * clean.types, free_coords=clean.free_coords, cell=0 * clean.cell)
     step = steered(clean, sigma, templates, nothing)
     coords = (step.free_coords * templates.basis_length).square().sum((1, 2))
     length = step.types.square().sum((1, 2)) + coords + step.cell.square().sum(-1)
