@@ -18,10 +18,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
+from importlib.metadata import PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 from uuid import uuid4
 
 from mattergen_lite.processes import module_path
@@ -218,7 +219,17 @@ def _safe_path() -> Iterator[None]:
         sys.path = before
 
 
-def _published() -> dict[str, EntryPoint]:
+@runtime_checkable
+class Published(Protocol):
+    """An entry point, of the standard library or of the backport that may stand in for it."""
+
+    value: str
+
+    def load(self) -> object:
+        """Import what it names."""
+
+
+def _published() -> dict[str, Published]:
     """Families that other packages bring, by name."""
     with _safe_path():
         return {entry.name: entry for entry in entry_points(group=GROUP)}
