@@ -20,7 +20,7 @@ BASES = {
     "generate": (*SAMPLING, "--out", "o", *QUICK),
     "score": ("good.cif", "--out", "o", *QUICK),
     "benchmark": ("good.cif", "--protocol", "cdvae", "--out", "o", "--num-workers", "0"),
-    "discover": (*SAMPLING, "--rounds", "1", "--out", "o", *QUICK),
+    "discover": (*SAMPLING, "--rounds", "1", "--out", "good.cif", *QUICK),  # or it learns for long
     "finetune": (*LABELS, "--num-workers", "0"),
     "probe fit": (*LABELS, "--num-workers", "0"),
     "data prepare": ("good.cif", "o.parquet", "--num-workers", "0"),
