@@ -8,6 +8,11 @@ from hostile_commands import SINGLE, command_words
 from hostile_files import odd_files
 from hostile_pass import misread, prepared, run_case
 
+from mattergen_lite.benchmarking.sets import parse_sets
+from mattergen_lite.config import PropertyConfig, read_yaml
+from mattergen_lite.data.labels import read_labelled
+from mattergen_lite.data.table import read_table
+from mattergen_lite.io.read import read_structures
 from mattergen_lite.processes import Failure, Pool
 
 if not hasattr(os, "fork"):
@@ -36,6 +41,28 @@ def test_odd_commands_end_in_one_line(tmp_path):
     for line in SINGLE[:8]:
         case, wrong = run_case(work, line.split())
         assert not wrong, case
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda path: list(read_structures(path)),
+        lambda path: read_labelled(
+            path, PropertyConfig(name="gap"), keep=path, seed=0, num_workers=0
+        ),
+        lambda path: parse_sets(path, []),
+        read_table,
+        read_yaml,
+    ],
+)
+def test_pipes_devices_and_loops_are_refused(tmp_path, read):
+    pipe, zero, loop = tmp_path / "pipe.csv", tmp_path / "zero.csv", tmp_path / "loop.csv"
+    os.mkfifo(pipe)
+    zero.symlink_to("/dev/zero")
+    loop.symlink_to(loop)
+    for path in (pipe, zero, loop):
+        with pytest.raises(ValueError, match=r"a pipe or a device|no file|not exist|cannot read"):
+            read(path)
 
 
 def stubborn(seconds: float) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 from pymatgen.core import Structure
 
 from mattergen_lite.benchmarking.protocols import Protocol
-from mattergen_lite.io.read import read_structures
+from mattergen_lite.io.bounds import check_readable
+from mattergen_lite.io.read import ACCEPTED, read_structures
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Pool
@@ -66,6 +67,7 @@ def parse_sets(source: Path, beside: Sequence[str]) -> dict[str, Path]:
     Raises:
         ValueError: If one has no name that a folder can have, or a name comes twice.
     """
+    check_readable(source, ACCEPTED)
     whole = source.resolve()  # "." has no name
     sets = {whole.name if source.is_dir() else whole.stem: source}
     for text in beside:

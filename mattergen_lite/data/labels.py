@@ -20,7 +20,8 @@ from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.canonical import CORE_SCHEMA
 from mattergen_lite.data.prepare import prepare
 from mattergen_lite.data.table import read_table, table_path
-from mattergen_lite.io.bounds import check_size, check_unique_columns, check_utf8
+from mattergen_lite.io.bounds import check_readable, check_size, check_unique_columns, check_utf8
+from mattergen_lite.io.read import ACCEPTED
 
 MIN_LABELS = 20
 VAL_FRACTION = 0.15  # of crystals that come without a split
@@ -74,6 +75,7 @@ def read_labelled(
         ValueError: If the column is unknown, holds no usable values or too few of them.
     """
     source = _label_file(table_path(source))
+    check_readable(source, ACCEPTED)
     _check_name(prop.name)
     _check_column(prop.name, source)
     if _is_crystal_table(source):

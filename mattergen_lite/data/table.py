@@ -38,6 +38,8 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Tab
     """
     source = table_path(path)
     try:
+        if source.exists() and not (source.is_file() or source.is_dir()):
+            raise OSError("it is a pipe or a device")
         return pq.read_table(source, columns=None if columns is None else list(columns))
     except (OSError, pa.ArrowException) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
