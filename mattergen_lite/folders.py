@@ -28,9 +28,11 @@ def claimed(folder: Path) -> Iterator[None]:
     A folder that was made for this and is still empty is removed again.
 
     Raises:
-        ValueError: If it cannot be made or written, is full, or another run holds it.
+        ValueError: If it cannot be made or written, is full, holds a pipe or a device, or another
+            run holds it.
     """
     with _held(folder, LOCK):
+        check_plain(folder)
         _remove_partial(folder)
         yield
 
@@ -47,6 +49,19 @@ def claimed_file(path: Path) -> Iterator[None]:
             raise ValueError(f"{path} is a folder: expected a file to write")
     with _held(path.parent, f".{path.name}{LOCK}"):
         yield
+
+
+def check_plain(folder: Path) -> None:
+    """Refuse a folder that holds anything but files and folders: reading a pipe may never end.
+
+    Raises:
+        ValueError: If it does; names it.
+    """
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            path = Path(entry)
+            if path.exists() and not (path.is_file() or path.is_dir()):
+                raise ValueError(f"{path} is a pipe or a device: expected files only")
 
 
 def is_first_process() -> bool:

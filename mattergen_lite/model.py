@@ -18,6 +18,7 @@ from mattergen_lite.diffusion.joint import JointDiffusion, Losses, State, Step
 from mattergen_lite.diffusion.lattice import SIGMA_DATA
 from mattergen_lite.diffusion.schedule import NoiseSchedule, scalings
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, symbols
+from mattergen_lite.folders import check_plain
 from mattergen_lite.hub import download, is_hub_name
 from mattergen_lite.network.denoiser import Denoiser, NoisyCrystals
 from mattergen_lite.network.pairs import pair_features
@@ -189,12 +190,13 @@ def find_checkpoint(name: str) -> Path:
     """Folder of a model given by path, by the name of a shipped one or by one of the hub.
 
     Raises:
-        ValueError: If there is none; the message lists what is shipped.
+        ValueError: If there is none, or it holds a pipe; the message lists what is shipped.
     """
     if is_hub_name(name):
         return download(name)
     for folder in (Path(name), shipped("checkpoints") / name):
         if (folder / CONFIG).exists():
+            check_plain(folder)
             return folder
     known = ", ".join(
         sorted(path.parent.name for path in shipped("checkpoints").glob(f"*/{CONFIG}"))

@@ -9,11 +9,14 @@ from hostile_files import odd_files
 from hostile_pass import misread, prepared, run_case
 
 from mattergen_lite.benchmarking.sets import parse_sets
+from mattergen_lite.campaign.plan import read_manifest
 from mattergen_lite.config import PropertyConfig, read_yaml
 from mattergen_lite.data.labels import read_labelled
 from mattergen_lite.data.table import read_table
 from mattergen_lite.io.read import read_structures
+from mattergen_lite.model import find_checkpoint
 from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.runs.folder import RunFolder
 
 if not hasattr(os, "fork"):
     pytest.skip("needs POSIX", allow_module_level=True)
@@ -38,7 +41,7 @@ def test_odd_commands_end_in_one_line(tmp_path):
     for words in islice(command_words(), 0, None, EACH):
         case, wrong = run_case(work, words)
         assert not wrong, case
-    for line in SINGLE[:8]:
+    for line in (*SINGLE[:8], "train tiny.yaml run_dir=o init_from=/"):
         case, wrong = run_case(work, line.split())
         assert not wrong, case
 
@@ -63,6 +66,18 @@ def test_pipes_devices_and_loops_are_refused(tmp_path, read):
     for path in (pipe, zero, loop):
         with pytest.raises(ValueError, match=r"a pipe or a device|no file|not exist|cannot read"):
             read(path)
+
+
+def test_pipes_in_the_folders_of_others_are_refused(tmp_path):
+    for name in ("run.json", "candidates.parquet", "config.yaml", "campaign.json"):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / "config.yaml").touch()
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+        for read in (RunFolder, read_manifest, lambda one: find_checkpoint(str(one))):
+            with pytest.raises(ValueError, match="is a pipe or a device"):
+                read(folder)
 
 
 def stubborn(seconds: float) -> str:

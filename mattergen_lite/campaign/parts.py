@@ -96,7 +96,8 @@ def finished_keys(run_dir: Path) -> set[str]:
 
 def part_paths(run_dir: Path) -> list[Path]:
     """All stored units, in order; hidden files are still being written, or never were."""
-    return sorted(p for p in (run_dir / CANDIDATES).glob("*.parquet") if p.name[0] != ".")
+    found = (run_dir / CANDIDATES).glob("*.parquet")
+    return sorted(path for path in found if path.name[0] != "." and path.is_file())
 
 
 def commit(

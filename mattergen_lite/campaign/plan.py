@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mattergen_lite.config import CampaignConfig
+from mattergen_lite.folders import check_plain
 from mattergen_lite.io.read import iter_documents
 from mattergen_lite.io.records import Document
 from mattergen_lite.io.write import write_text
@@ -145,6 +146,7 @@ def read_manifest(run_dir: Path) -> dict[str, object]:
         ValueError: If there is no campaign, or its manifest is damaged or of a newer version.
     """
     path = run_dir / MANIFEST
+    check_plain(run_dir)
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pymatgen.core import Structure
 
-from mattergen_lite.folders import atomic_path, remove
+from mattergen_lite.folders import atomic_path, check_plain, remove
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs.crystals import (
@@ -92,9 +92,13 @@ class RunFolder:
 
     Args:
         path: Of the folder.
+
+    Raises:
+        ValueError: If it holds a pipe or a device.
     """
 
     def __init__(self, path: Path) -> None:
+        check_plain(path)
         self.path = path
 
     def __str__(self) -> str:

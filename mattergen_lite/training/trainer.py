@@ -28,6 +28,7 @@ from torch import Tensor
 from mattergen_lite.config import ModelConfig, PropertyConfig, RunConfig
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.table import read_table, select_rows, table_hash
+from mattergen_lite.model import WEIGHTS, read_weights
 from mattergen_lite.shapes import Float
 from mattergen_lite.training.callbacks import Judge, callbacks_of
 from mattergen_lite.training.datamodule import CrystalDataModule
@@ -54,6 +55,8 @@ def train(config: RunConfig, judge: Judge | None = None) -> Path:
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     pl.seed_everything(config.seed, verbose=False)
+    if config.init_from is not None:
+        read_weights(config.init_from / WEIGHTS)  # refused, if they are, before the work
     config = config.model_copy(update={"model": fit_statistics(config)})
     check_same_model(config)
     module = TrainingModule(config)
