@@ -8,11 +8,10 @@ from crystals import nacl_primitive, perovskite, rutile, triclinic
 from pymatgen.core import Lattice, Structure
 from pymatgen.io.vasp import Incar, Kpoints, Poscar
 
+from mattergen_lite.runs.recipes import RECIPES, parse_recipes
 from mattergen_lite.runs.vasp import (
-    RECIPES,
     flow_as_json,
     parse_incar,
-    parse_recipes,
     write_dft_inputs,
     write_shortlist_inputs,
 )
@@ -193,10 +192,33 @@ def test_cells_are_primitive_and_an_array_runs_every_calculation(tmp_path):
     assert "Never on the GGA/GGA+U hull" in readme
 
 
-def test_flow_of_atomate2(tmp_path):
+def test_flow_of_atomate2(tmp_path, monkeypatch):
     pytest.importorskip("atomate2")
+    from atomate2.vasp.files import write_vasp_input_set
+
     flow = pytest.importorskip("jobflow").Flow
-    text = flow_as_json({"a": nacl_primitive()}, ["mp-relax", "matpes-r2scan"], {"ENCUT": 700})
-    read = flow.from_dict(json.loads(text))
-    assert [job.name for job in read.jobs] == ["a mp-relax", "a matpes-r2scan"]
-    assert read.jobs[0].maker.input_set_generator.user_incar_settings == {"ENCUT": 700}
+    recipes = ["matpes-pbe", "mp-relax", "matpes-r2scan"]
+    incar = {"ENCUT": 700}
+    text = flow_as_json({"a": wustite(), "b": rutile()}, recipes, incar)
+    jobs = {job.name: job for job in flow.from_dict(json.loads(text)).jobs}
+    assert list(jobs)[:3] == ["a mp-relax", "a matpes-r2scan", "a matpes-pbe"]
+    assert len(jobs) == 6
+    static = jobs["a matpes-pbe"]  # of what the relaxation finds
+    assert static.function_args[0].uuid == jobs["a mp-relax"].uuid
+    assert [list(one) for one in static.function_args[0].attributes] == [["a", "structure"]]
+    for recipe in ("mp-relax", "matpes-r2scan"):  # its files are ours
+        job, ours = jobs[f"a {recipe}"], tmp_path / "ours" / recipe
+        write_dft_inputs(wustite(), ours, recipe=recipe, incar=incar)
+        theirs = tmp_path / "theirs" / recipe
+        theirs.mkdir(parents=True)
+        inputs = job.maker.input_set_generator
+        write_vasp_input_set(job.function_args[0], inputs, directory=theirs, potcar_spec=True)
+        assert files(theirs) == files(ours)
+        assert Incar.from_file(theirs / "INCAR") == Incar.from_file(ours / "INCAR")
+
+
+def test_an_order_of_recipes_is_told_and_ends():
+    """A single point comes after a relaxation that comes after nothing."""
+    assert {one.after for one in RECIPES.values() if one.after} == {"mp-relax", "mp24-relax"}
+    assert not any(RECIPES[one.after].after for one in RECIPES.values() if one.after)
+    assert "../mp24-relax/CONTCAR" in RECIPES["mp24-static"].order

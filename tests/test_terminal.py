@@ -7,14 +7,18 @@ from mattergen_lite.runs.headline import Headline, duration
 from mattergen_lite.runs.terminal import brief
 from mattergen_lite.scoring.candidate import Candidate, ranked
 from mattergen_lite.scoring.criteria.novelty import Novelty
+from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
 from mattergen_lite.scoring.energy.stability import Stability
+from mattergen_lite.scoring.metrics.expectation import expectation
 from mattergen_lite.scoring.metrics.funnel import funnel
 from mattergen_lite.scoring.score import Score
 
 CHECKS = ("readable", "novel", "metastable")
 
 
-def candidate(name: str, probability: float, novel: bool = True) -> Candidate:
+def candidate(
+    name: str, probability: float, novel: bool = True, calibration: str = "shipped"
+) -> Candidate:
     novelty = Novelty(
         is_unique=True,
         duplicate_of="",
@@ -29,7 +33,7 @@ def candidate(name: str, probability: float, novel: bool = True) -> Candidate:
     )
     stability = Stability(
         e_above_hull=0.05, e_above_hull_std=0.03, probability_metastable=probability,
-        decomposition="1 NaCl",
+        decomposition="1 NaCl", calibration=calibration,
     )  # fmt: skip
     return Candidate(
         raw=Score(name=name, formula="NaCl", novelty=novelty), structure=nacl(), stability=stability
@@ -73,6 +77,21 @@ def test_the_best_come_first_and_ten_lines_are_enough(eight):
     assert lines[6] == (
         "5 of 8 pass every required check; 3.6 expected metastable, unique and novel; 3.5 min"
     )
+
+
+def test_an_uncalibrated_potential_says_so_wherever_its_energies_count():
+    doubtful = ranked([candidate("a", 0.6, calibration=UNCALIBRATED), candidate("b", 0.5)])
+    lines = said(doubtful)
+    assert "0.050 ± 0.030 eV/atom (uncalibrated), P 0.60" in lines[0]
+    assert "uncalibrated" not in lines[1]
+    assert "unique and novel (uncalibrated)" in lines[3]
+    assert "(uncalibrated)" in doubtful[0].verdict
+    figures = {one["label"]: one["more"] for one in headline(doubtful).figures()}
+    assert figures["Expected M.S.U.N."].endswith("; uncalibrated")
+    assert "(uncalibrated)" in figures["Best"]
+    assert "by their relaxed, uncalibrated energies" in expectation(doubtful).text()
+    sure = [candidate("a", 0.6)]
+    assert "uncalibrated" not in "".join([*said(sure), expectation(sure).text()])
 
 
 def test_nothing_passes_for_a_reason_and_with_a_next_step():

@@ -39,9 +39,10 @@ from mattergen_lite.runs.crystals import (
     best_structures,
     write_structures,
 )
+from mattergen_lite.runs.recipes import parse_recipes
 from mattergen_lite.runs.report import FIGURES, REPORT, write_report
 from mattergen_lite.runs.tables import Row, read_json, read_table, write_json, write_table
-from mattergen_lite.runs.vasp import parse_incar, parse_recipes, write_shortlist_inputs
+from mattergen_lite.runs.vasp import parse_incar, write_shortlist_inputs
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 
 if TYPE_CHECKING:

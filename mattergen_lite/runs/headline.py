@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 
 from mattergen_lite.options.request import Request
 from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
 from mattergen_lite.scoring.metrics.funnel import Funnel
 from mattergen_lite.scoring.metrics.summary import is_unique_and_novel
 
@@ -25,6 +26,7 @@ class Headline:
         best: The crystal first in rank, with its energy above the hull where it has one.
         left: Crystals after each check, in its order.
         seconds: Of the whole run.
+        is_calibrated: Whether the errors of the potential that decided are known for every crystal.
     """
 
     asked: str
@@ -34,6 +36,7 @@ class Headline:
     best: str
     left: Mapping[str, int]
     seconds: float
+    is_calibrated: bool = True
 
     @classmethod
     def of(
@@ -62,6 +65,7 @@ class Headline:
             best=_best(candidates),
             left={"sampled": funnel.num_sampled, **funnel.left},
             seconds=float(sum(seconds.values())),
+            is_calibrated=not any(one.is_uncalibrated for one in candidates),
         )
 
     def figures(self) -> list[dict[str, str]]:
@@ -69,6 +73,7 @@ class Headline:
         steps = list(self.left.items())
         name, energy = self.best.partition(", ")[::2]
         share = self.num_delivered / self.left["sampled"] if self.left["sampled"] else 0
+        doubt = "" if self.is_calibrated else f"; {UNCALIBRATED}"
         return [
             {"label": "Asked", "value": self.asked.partition(", ")[0], "more": self.asked},
             {
@@ -81,7 +86,7 @@ class Headline:
                 "value": "not judged"
                 if self.expected_msun is None
                 else f"{self.expected_msun:.1f}",
-                "more": "metastable, unique and novel: the sum of their probabilities",
+                "more": f"metastable, unique and novel: the sum of their probabilities{doubt}",
             },
             {"label": "Best", "value": name, "more": energy},
             {

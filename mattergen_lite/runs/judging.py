@@ -14,7 +14,8 @@ from mattergen_lite.processes import Pool
 from mattergen_lite.progress import ProgressBar
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
-from mattergen_lite.runs.vasp import parse_incar, parse_recipes
+from mattergen_lite.runs.recipes import parse_recipes
+from mattergen_lite.runs.vasp import parse_incar
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.deeper import deepen
 from mattergen_lite.scoring.execution.journal import Journal

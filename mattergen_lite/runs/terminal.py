@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from mattergen_lite.runs.headline import Headline, duration
 from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
 
 NUM_SHOWN = 5  # of the best candidates
 # What to do if nothing is left after a check. Options are those of `generate`.
@@ -55,10 +56,7 @@ def _line(candidate: Candidate) -> str:
     group = final.symmetry.space_group_symbol if final.symmetry else ""
     energy = "energy unknown"
     if found is not None and found.stability_error is None:
-        energy = (
-            f"{found.e_above_hull:.3f} ± {found.e_above_hull_std:.3f} eV/atom, "
-            f"P {found.probability_metastable:.2f}"
-        )
+        energy = f"{found.stated_energy}, P {found.probability_metastable:.2f}"
     elif found is None:
         energy = "not relaxed"
     checks, *more = candidate.verdict.split("; ")
@@ -72,7 +70,8 @@ def _expectation(headline: Headline) -> str:
     passed = f"{headline.num_delivered} of {sampled} pass every required check"
     if headline.expected_msun is None:
         return passed
-    return f"{passed}; {headline.expected_msun:.1f} expected metastable, unique and novel"
+    doubt = "" if headline.is_calibrated else f" ({UNCALIBRATED})"
+    return f"{passed}; {headline.expected_msun:.1f} expected metastable, unique and novel{doubt}"
 
 
 def _why_nothing(headline: Headline, *, is_sampled: bool) -> str:

@@ -1,7 +1,6 @@
 """VASP inputs for the crystals that are worth a DFT calculation.
 
-Calculations are pymatgen's input sets, by the name of who publishes with them; `RECIPES` says
-which, and what number of each belongs on which hull. Pseudopotentials are licensed: `POTCAR.spec`
+What is calculated are the recipes of `runs.recipes`. Pseudopotentials are licensed: `POTCAR.spec`
 names them, and nothing here reads or writes any.
 """
 
@@ -17,89 +16,18 @@ from typing import TYPE_CHECKING
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.write import file_names
+from mattergen_lite.runs.recipes import DEFAULT_RECIPES, RECIPES, Recipe, recipe_of
 from mattergen_lite.scoring.criteria.symmetrization import symmetrized
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_RELAXED
 
 if TYPE_CHECKING:
+    from atomate2.vasp.jobs.base import BaseVaspMaker
     from pymatgen.core import Structure
     from pymatgen.io.vasp.sets import VaspInputSet
 
 README = "README.txt"
 JOBS, ARRAY, FLOW = "jobs.txt", "array.sbatch", "flow.json"
 
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """One kind of calculation."""
-
-    input_set: str  # of pymatgen
-    settings: Mapping[str, str] = field(default_factory=dict)
-    pseudopotentials: str  # the set and pymatgen's folder of it
-    what: str
-    compare: str  # which number, with which hull
-
-
-_MP_HULL = (
-    "The last energy without entropy (E0 of OSZICAR; final_energy of pymatgen's Vasprun). It "
-    "belongs on the Materials Project's GGA/GGA+U hull, which is this program's, after MP2020 "
-    "corrections: `mattergen-lite score ... --energies table.csv` does both, with columns name, "
-    "energy, num_atoms, functional and hubbards. By hand: MaterialsProject2020Compatibility on "
-    "entries of the crystal and of its competitors from the same scheme."
-)
-_R2SCAN_HULL = (
-    "r2SCAN, without corrections: on the Materials Project's r2SCAN hull (thermo_type R2SCAN) or "
-    "against the competing phases calculated the same way. Never on the GGA/GGA+U hull of this "
-    "program."
-)
-RECIPES = {
-    "mp-relax": Recipe(
-        input_set="MPRelaxSet",
-        pseudopotentials="PBE (pymatgen's folder POT_GGA_PAW_PBE, the first release)",
-        what="Materials Project relaxation, PBE or PBE+U. Yb is Yb_2, as in the Materials Project, "
-        "and wrong for most compounds of Yb(III).",
-        compare=_MP_HULL,
-    ),
-    "mp-static": Recipe(
-        input_set="MPStaticSet",
-        pseudopotentials="PBE (POT_GGA_PAW_PBE)",
-        what="Materials Project single point, PBE or PBE+U. After mp-relax: replace POSCAR by "
-        "../mp-relax/CONTCAR.",
-        compare=_MP_HULL,
-    ),
-    "matpes-pbe": Recipe(
-        input_set="MatPESStaticSet",
-        settings={"xc_functional": "PBE"},
-        pseudopotentials="PBE_64 (POT_PAW_PBE_64)",
-        what="MatPES single point, PBE without U (Kaplan et al., arXiv:2503.04070), for forces and "
-        "stress. No KPOINTS: INCAR has KSPACING. After mp-relax: replace POSCAR by "
-        "../mp-relax/CONTCAR.",
-        compare="Forces and stress, to compare with potentials. Its energy has other "
-        "pseudopotentials and no U: against competing phases calculated the same way only, never "
-        "on this program's hull.",
-    ),
-    "matpes-r2scan": Recipe(
-        input_set="MatPESStaticSet",
-        settings={"xc_functional": "R2SCAN"},
-        pseudopotentials="PBE_64 (POT_PAW_PBE_64)",
-        what="MatPES single point, r2SCAN, for forces and stress. No KPOINTS: INCAR has KSPACING.",
-        compare="Forces and stress. Its energy: against competing phases calculated the same way "
-        "only.",
-    ),
-    "mp24-relax": Recipe(
-        input_set="MP24RelaxSet",
-        pseudopotentials="PBE_64 (POT_PAW_PBE_64)",
-        what="Materials Project relaxation since 2024, r2SCAN. No KPOINTS: INCAR has KSPACING.",
-        compare=_R2SCAN_HULL,
-    ),
-    "mp24-static": Recipe(
-        input_set="MP24StaticSet",
-        pseudopotentials="PBE_64 (POT_PAW_PBE_64)",
-        what="Materials Project single point since 2024, r2SCAN. After mp24-relax: replace POSCAR "
-        "by ../mp24-relax/CONTCAR.",
-        compare=_R2SCAN_HULL,
-    ),
-}
-DEFAULT_RECIPES = ("mp-relax", "matpes-pbe")
 
 _GUIDE = """\
 VASP inputs, one folder a crystal, one subfolder a calculation. Cells are primitive and symmetrised.
@@ -138,18 +66,6 @@ class DftInputs:
     folder: Path | None = None  # None if there is an error
     pseudopotentials: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     error: str | None = None
-
-
-def parse_recipes(text: str) -> tuple[str, ...]:
-    """Names of recipes from text such as "mp-relax,matpes-r2scan".
-
-    Raises:
-        ValueError: For an unknown one.
-    """
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    for name in names:
-        _recipe(name)
-    return names
 
 
 def parse_incar(settings: Sequence[str]) -> dict[str, object]:
@@ -221,17 +137,6 @@ def write_dft_inputs(
     return tuple(inputs.potcar_symbols)
 
 
-def _recipe(name: str) -> Recipe:
-    """A recipe by its name.
-
-    Raises:
-        ValueError: If it is unknown.
-    """
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}: expected one of {', '.join(RECIPES)}")
-    return RECIPES[name]
-
-
 def _input_set(structure: "Structure", recipe: str, incar: Mapping[str, object]) -> "VaspInputSet":
     """The input set of a crystal that it can describe.
 
@@ -240,7 +145,7 @@ def _input_set(structure: "Structure", recipe: str, incar: Mapping[str, object])
     """
     from pymatgen.io.vasp import sets
 
-    how = _recipe(recipe)
+    how = recipe_of(recipe)
     chosen = getattr(sets, how.input_set)
     if not structure.is_ordered:
         raise ValueError(f"partly occupied sites in {structure.formula}: expected full ones")
@@ -339,7 +244,7 @@ def _readme(
         needed = set().union(*(inputs.pseudopotentials.get(name, ()) for inputs in written))
         lines += [
             f"{name}/",
-            f"  {recipe.what} (pymatgen's {recipe.input_set}.)",
+            f"  {recipe.what}{recipe.order} (pymatgen's {recipe.input_set}.)",
             f"  Pseudopotentials: set {recipe.pseudopotentials}.",
             f"  {name}: {' '.join(sorted(needed)) or 'none'}",
             f"  To compare: {recipe.compare}\n",
@@ -365,26 +270,35 @@ def flow_as_json(
 ) -> str:
     """A jobflow Flow of atomate2 jobs, one a crystal and recipe, as JSON.
 
-    Read it with `jobflow.Flow.from_dict(json.load(file))`.
+    A single point takes the crystal of the relaxation that it is to come after, where both are
+    asked for. Read it with `jobflow.Flow.from_dict(json.load(file))`.
 
     Args:
         structures: By name of a crystal.
         recipes: Names of `RECIPES`.
         incar: Settings that win over those of the sets.
     """
-    from atomate2.vasp.jobs.base import BaseVaspMaker
     from jobflow import Flow
     from monty.json import MontyEncoder
+
+    # Relaxations first; a recipe that comes after another one does not have one after it.
+    order = sorted(dict.fromkeys(recipes), key=lambda recipe: bool(RECIPES[recipe].after))
+    jobs = []
+    for name, structure in structures.items():
+        relaxed = {}
+        for recipe in order:
+            start = relaxed.get(RECIPES[recipe].after, structure)
+            job = _maker(f"{name} {recipe}", RECIPES[recipe], incar).make(start)
+            relaxed[recipe] = job.output.structure
+            jobs.append(job)
+    return json.dumps(Flow(jobs, name="mattergen_lite").as_dict(), cls=MontyEncoder) + "\n"
+
+
+def _maker(name: str, recipe: Recipe, incar: Mapping[str, object]) -> "BaseVaspMaker":
+    """What makes atomate2's job of one calculation."""
+    from atomate2.vasp.jobs.base import BaseVaspMaker
     from pymatgen.io.vasp import sets
 
-    jobs = []
-    for recipe in recipes:
-        how = RECIPES[recipe]
-        for name, structure in structures.items():
-            with warnings.catch_warnings(action="ignore"):
-                inputs = getattr(sets, how.input_set)(
-                    user_incar_settings=dict(incar), **how.settings
-                )
-                maker = BaseVaspMaker(name=f"{name} {recipe}", input_set_generator=inputs)
-                jobs.append(maker.make(structure))
-    return json.dumps(Flow(jobs, name="mattergen_lite").as_dict(), cls=MontyEncoder) + "\n"
+    with warnings.catch_warnings(action="ignore"):
+        inputs = getattr(sets, recipe.input_set)(user_incar_settings=dict(incar), **recipe.settings)
+        return BaseVaspMaker(name=name, input_set_generator=inputs)

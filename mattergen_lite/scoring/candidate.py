@@ -142,6 +142,11 @@ class Candidate:
         energy = self.stability.e_above_hull_raw if self.stability else math.nan
         return energy if math.isfinite(energy) else None
 
+    @property
+    def is_uncalibrated(self) -> bool:
+        """Whether its stability is a statement of a potential whose errors nobody knows."""
+        return self.stability is not None and self.stability.is_uncalibrated
+
     def sort_key(self, required: Collection[str] = ()) -> tuple[bool, int, int, float, int]:
         """Sorts the best first: the likeliest or, to `predict` and `complete`, the lowest energy.
 

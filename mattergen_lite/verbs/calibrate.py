@@ -46,7 +46,7 @@ def calibrate(
         label: Column of the DFT energies in eV/atom: above the hull or, if its name has "formation"
             in it, of formation; default decomposition_energy_dft, e_above_hull_dft, e_above_hull,
             formation_energy_per_atom_dft or formation_energy_per_atom, whichever there is.
-        limit: Take only so many labelled crystals, the first ones.
+        limit: Take only so many crystals of every file of labels, the first ones.
         num_references: Known compounds for the element references, as they are.
         num_known: Known compounds to relax.
         max_atoms: Of known compounds.
@@ -73,5 +73,5 @@ def calibrate(
             max_atoms=max_atoms,
             seed=seed,
         )
-        records = [one for path in labels for one in read_records(path, limit, pool)][:limit]
+        records = [one for path in labels for one in read_records(path, limit, pool)]
         return run(options, labelled(records, label) if labels else [], out, pool)

@@ -251,6 +251,7 @@ def _row(
         energy_above_best=None if best.energy is None else best.energy - lowest,
         e_above_hull=stability.e_above_hull if stability else None,
         e_above_hull_std=stability.e_above_hull_std if stability else None,
+        calibration=stability.calibration if stability else "",
         num_found=basin.num_found,
         known_as=novelty.nearest_known if novelty else "",
         distance=novelty.rms_distance if novelty else None,

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 
 from mattergen_lite.runs.folder import DISTINCT
 from mattergen_lite.runs.judgements import Judgements
+from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
 from mattergen_lite.scoring.metrics.expectation import Expectation
 from mattergen_lite.scoring.metrics.landscape import ENOUGH, Landscape
 from mattergen_lite.workflows.cells import CellSize
@@ -24,6 +25,7 @@ class FoundStructure:
     energy_above_best: float | None  # None where nothing was relaxed
     e_above_hull: float | None
     e_above_hull_std: float | None
+    calibration: str  # of the potential's errors, see `Stability`; empty where nothing was relaxed
     num_found: int  # samples that relaxed into it
     known_as: str  # material_id, empty if it is new
     distance: float | None  # Å, from the known one
@@ -35,6 +37,7 @@ class FoundStructure:
         if self.energy_above_best is not None:
             line += f"+{self.energy_above_best:.3f}  "
             line += f"hull {self.e_above_hull:+.3f} ± {self.e_above_hull_std:.3f}  "
+            line += f"({UNCALIBRATED})  " if self.calibration == UNCALIBRATED else ""
         line += f"{self.num_found}x"
         known = f"  {self.known_as}, {self.distance:.2f} Å away" if self.known_as else "  new"
         if self.truth_distance is None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
 from mattergen_lite.scoring.metrics.landscape import SURE, num_needed
 
 
@@ -17,7 +18,7 @@ class Expectation:
     expected: float
     std: float  # of the number, if samples succeed independently
     at_least_one: float  # probability that there is a success among these samples
-    by: str  # "relaxed" or "raw" energies
+    by: str  # kind of energies: "relaxed", "relaxed, uncalibrated" or "raw"
 
     @property
     def rate(self) -> float:
@@ -69,8 +70,16 @@ def expectation(candidates: Sequence[Candidate]) -> Expectation | None:
         expected=math.fsum(known),
         std=math.sqrt(math.fsum(chance * (1 - chance) for chance in known)),
         at_least_one=1 - math.prod(1 - chance for chance in known),
-        by="relaxed" if any(one.stability for one in candidates) else "raw",
+        by=_kind_of_energies(candidates),
     )
+
+
+def _kind_of_energies(candidates: Sequence[Candidate]) -> str:
+    """What the probabilities follow from, in words."""
+    if not any(one.stability for one in candidates):
+        return "raw"
+    doubt = any(one.is_uncalibrated for one in candidates)
+    return f"relaxed, {UNCALIBRATED}" if doubt else "relaxed"
 
 
 def _chance(candidate: Candidate) -> float | None:

@@ -137,9 +137,7 @@ def summary(candidates: Sequence[Candidate]) -> Summary:
         raw=shares([candidate.raw for candidate in candidates], count),
         relaxed=shares(relaxed, count) if was_assessed else None,
         stability=_stability_shares(candidates) if was_assessed else None,
-        is_calibrated=not any(
-            one.stability and one.stability.is_uncalibrated for one in candidates
-        ),
+        is_calibrated=not any(one.is_uncalibrated for one in candidates),
     )
 
 
