@@ -1,0 +1,89 @@
+"""Steps of a relaxation from the energies and forces met so far: a quasi-Newton method.
+
+BFGS (Nocedal & Wright, Numerical Optimization, 2006, eq. 6.19) on the Hessian H itself, whose
+eigenvalues are replaced by their absolute values, as ASE's `BFGS` does: along a direction of
+negative curvature the step then goes downhill. A step after which the energy is higher is taken
+back and made shorter. Generated crystals are some 0.1 Å from a minimum, where the energy is close
+to quadratic, and a second-order method needs a third of the steps of FIRE.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mattergen_lite.shapes import Float
+
+INITIAL_CURVATURE = 10.0  # eV/Å², of every degree of freedom before anything is known
+MIN_CURVATURE = 0.5  # eV/Å²; softer directions are followed as if they were so stiff
+MAX_STEP = 0.2  # Å, of any atom
+MIN_STEP = 1e-3  # Å; forces along which the energy rises even so far belong to no energy
+MAX_RISE = 1e-3  # eV per row; less is the scatter of single precision
+
+
+def cell_scale(num_atoms: int) -> float:
+    """Å by which the logarithm of the deformation is multiplied to stand beside positions.
+
+    An elastic constant of 100 GPa times 15 Å³ an atom is 10 eV an atom, so a cell of N atoms has
+    the curvature 10·N/s² eV/Å² in coordinates that are scaled by s: s = sqrt(N) Å makes it that
+    of an atom's position, whatever N.
+    """
+    return num_atoms**0.5
+
+
+@dataclass(frozen=True)
+class _Point:
+    """What is known of one place."""
+
+    position: Float[np.ndarray, "D"]
+    energy: float
+    force: Float[np.ndarray, "D"]
+
+
+@dataclass
+class QuasiNewton:
+    """Positions to try next, from the curvature that earlier ones have shown."""
+
+    _radius: float = MAX_STEP  # Å
+    _best: _Point | None = field(default=None, init=False)  # where the last accepted step led
+    _hessian: Float[np.ndarray, "D D"] | None = field(default=None, init=False)
+
+    def step(
+        self,
+        position: Float[np.ndarray, "M 3"],
+        energy: float,
+        forces: Float[np.ndarray, "M 3"],
+    ) -> Float[np.ndarray, "M 3"]:
+        """The next position, from the energy in eV and the forces in eV/Å at the present one.
+
+        Raises:
+            ValueError: If the energy rises along the forces, however short the step.
+        """
+        here = _Point(position.ravel(), energy, forces.ravel())
+        if self._best is None:
+            self._best, self._hessian = here, INITIAL_CURVATURE * np.eye(position.size)
+        else:
+            self._learn(self._best, here)
+            if energy <= self._best.energy + MAX_RISE * len(position):
+                self._best, self._radius = here, min(1.5 * self._radius, MAX_STEP)
+            else:
+                self._shorten()
+        curvature, modes = np.linalg.eigh(self._hessian)
+        curvature = np.maximum(np.abs(curvature), MIN_CURVATURE)
+        step = modes @ ((self._best.force @ modes) / curvature)
+        longest = np.linalg.norm(step.reshape(-1, 3), axis=1).max()
+        step *= min(1.0, self._radius / max(longest, 1e-12))
+        return (self._best.position + step).reshape(position.shape)
+
+    def _shorten(self) -> None:
+        self._radius /= 3
+        if self._radius < MIN_STEP:
+            raise ValueError("the energy rises along the forces")
+
+    def _learn(self, before: _Point, after: _Point) -> None:
+        """H += y yᵀ / (yᵀ s) - H s (H s)ᵀ / (sᵀ H s), for a step s and the fall y of the force."""
+        step, fall = after.position - before.position, before.force - after.force
+        expected = self._hessian @ step
+        if min(abs(fall @ step), abs(step @ expected)) < 1e-10:  # nothing to divide by
+            return
+        self._hessian = self._hessian + np.outer(fall, fall) / (fall @ step)
+        self._hessian -= np.outer(expected, expected) / (step @ expected)
