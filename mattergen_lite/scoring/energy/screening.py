@@ -1,7 +1,7 @@
 """Screening by energy: which crystals are worth a relaxation, from a single point of the raw one.
 
 CHGNet's energy of a crystal as it came, on its exact positions in the primitive cell, costs about a
-hundredth of a relaxation. Against the reference hull it gives E, eV/atom, and with it
+thirtieth of a relaxation. Against the reference hull it gives E, eV/atom, and with it
 
     P(metastable after relaxing) = 1 / (1 + exp(-(a + b·asinh(E / E₀) + c·ln N)))
 
