@@ -69,6 +69,27 @@ def test_wrong_composition_is_above_the_hull_and_says_what_it_becomes(chgnet):
     assert stability.probability_stable < 0.02
 
 
+def bromide(metal: str) -> Structure:
+    """A tribromide as ReO3 is."""
+    sites = [[0, 0, 0], [0.5, 0, 0]]
+    return Structure.from_spacegroup("Pm-3m", Lattice.cubic(5.6), [metal, "Br"], sites)
+
+
+def test_a_hole_in_the_hull_is_no_discovery(chgnet):
+    """The reference hull has DyBr3 and no ErBr3, which is as stable."""
+    _, dysprosium = judge_stability(bromide("Dy"), chgnet, limits=AS_IS)
+    _, erbium = judge_stability(bromide("Er"), chgnet, limits=AS_IS)
+    assert dysprosium.formation_energy_per_atom == pytest.approx(
+        erbium.formation_energy_per_atom, abs=0.15
+    )
+    assert dysprosium.stability_error is None
+    assert dysprosium.e_above_hull > 0
+    assert "competing phase is missing from the hull" in erbium.stability_error
+    assert "Er" in erbium.stability_error
+    assert erbium.e_above_hull_raw < -1
+    assert np.isnan([erbium.e_above_hull, erbium.probability_metastable]).all()
+
+
 def test_failures_are_rows_with_a_reason(chgnet):
     radon = Structure(Lattice.cubic(4), ["Rn"], [[0, 0, 0]])
     relaxation, stability = judge_stability(radon, chgnet)

@@ -104,7 +104,8 @@ class Laboratory:
         """Whether the release of a crystal may change its verdict."""
         if measured.relaxation.constrained_space_group <= 1:
             return False
-        return self.deciders.assess(measured).probability_metastable >= RELEASE_FROM
+        found = self.deciders.assess(measured)  # without probabilities where the hull has a hole
+        return found.probability_metastable >= RELEASE_FROM or found.e_above_hull_raw < 0
 
     def _relax(self, structures: Sequence[Structure]) -> list[Relaxation]:
         """Relaxations of crystals; one that crashes or takes too long is one with an error."""

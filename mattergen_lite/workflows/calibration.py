@@ -175,7 +175,7 @@ def calibrate(
     ]
     sets = {}
     for kind, crystals in (("novel", novel), ("known", known)):
-        measured, lost = _measured(crystals, options, journal)
+        measured, lost = measure_labelled(crystals, options, journal)
         sets[kind], failed = measured, failed | lost
     fitted, held_out = {}, {}
     for name in options.names:
@@ -246,21 +246,32 @@ def _fit_references(
 
 
 @dataclass(frozen=True)
-class _Measured:
+class Measured:
     """One labelled crystal, relaxed."""
 
     crystal: Labelled
-    energies: Mapping[str, float]  # by potential, eV/atom on the MP2020 frame
+    measurement: Measurement
 
     @property
     def composition(self) -> Composition:
+        """Its composition."""
         return self.crystal.structure.composition
 
+    def e_above_hull(self, potential: str, calibrated: Calibration) -> float:
+        """Raw energy above the hull in eV/atom, as a potential says."""
+        energy = self.measurement.energies_per_atom[potential]
+        formation = calibrated.formation_energy(self.composition, energy)
+        return formation - self.measurement.hull_energy_per_atom
 
-def _measured(
+
+def measure_labelled(
     crystals: Sequence[Labelled], options: CalibrationOptions, journal: Journal
-) -> tuple[list[_Measured], dict[str, str]]:
-    """Energies of relaxed crystals by every potential, and what failed."""
+) -> tuple[list[Measured], dict[str, str]]:
+    """Relax labelled crystals and ask every potential for their energies.
+
+    Returns:
+        What was measured, and why the others could not be, by name.
+    """
     others = () if options.potential == options.relaxer else (options.potential,)
     question = Question(
         partial(find_measurement, relaxer=options.relaxer, others=others),
@@ -274,7 +285,7 @@ def _measured(
     for crystal, answer in zip(crystals, answers, strict=True):
         problem = answer.reason if isinstance(answer, Failure) else _problem(answer)
         if problem is None:
-            measured.append(_Measured(crystal, answer.energies_per_atom))
+            measured.append(Measured(crystal, answer))
         else:
             failed[crystal.name] = problem
     return measured, failed
@@ -290,7 +301,7 @@ def _problem(answer: Measurement) -> str | None:
 def _fit(
     name: str,
     references: Mapping[str, float],
-    sets: Mapping[str, Sequence[_Measured]],
+    sets: Mapping[str, Sequence[Measured]],
     options: CalibrationOptions,
 ) -> tuple[Calibration, dict[str, Accuracy | None]]:
     """The calibration of one potential, and its figures on what was not fitted."""
@@ -309,7 +320,7 @@ def _fit(
         if len(usable) < MIN_LABELS:
             held_out[kind] = None
             continue
-        raw = np.array([_e_above_hull(whole, one, name) for one in usable])
+        raw = np.array([one.e_above_hull(name, whole) for one in usable])
         truth = np.array([one.crystal.e_above_hull for one in usable])
         compositions = [one.composition for one in usable]
         prior = ELEMENT_PRIORS[kind]
@@ -333,12 +344,6 @@ def _cross_fitted(
     ]
     errors = [models[part].at(one) for one, part in zip(compositions, half, strict=True)]
     return accuracy(errors, raw, truth)
-
-
-def _e_above_hull(calibrated: Calibration, one: _Measured, name: str) -> float:
-    """Raw energy above the hull in eV/atom."""
-    formation = calibrated.formation_energy(one.composition, one.energies[name])
-    return formation - _hull_energy(one.composition.reduced_formula)
 
 
 @cache

@@ -242,6 +242,7 @@ def _row(
 ) -> FoundStructure:
     best = basin.best
     novelty, stability = best.final.novelty, best.stability
+    on_hull = stability if stability and stability.stability_error is None else None
     return FoundStructure(
         place=place,
         sample=best.raw.name,
@@ -249,8 +250,8 @@ def _row(
         num_atoms=len(best.structure),
         space_group=_space_group(best.final),
         energy_above_best=None if best.energy is None else best.energy - lowest,
-        e_above_hull=stability.e_above_hull if stability else None,
-        e_above_hull_std=stability.e_above_hull_std if stability else None,
+        e_above_hull=on_hull.e_above_hull if on_hull else None,
+        e_above_hull_std=on_hull.e_above_hull_std if on_hull else None,
         calibration=stability.calibration if stability else "",
         num_found=basin.num_found,
         known_as=novelty.nearest_known if novelty else "",

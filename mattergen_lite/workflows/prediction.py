@@ -23,7 +23,7 @@ class FoundStructure:
     num_atoms: int  # of the sample's cell
     space_group: str  # of the relaxed crystal, symbol and number
     energy_above_best: float | None  # None where nothing was relaxed
-    e_above_hull: float | None
+    e_above_hull: float | None  # None where nothing was relaxed, or the hull has a hole
     e_above_hull_std: float | None
     calibration: str  # of the potential's errors, see `Stability`; empty where nothing was relaxed
     num_found: int  # samples that relaxed into it
@@ -36,6 +36,7 @@ class FoundStructure:
         line = f"{self.place:>4}  {self.sample}  {self.formula:<12} {self.space_group:<14} "
         if self.energy_above_best is not None:
             line += f"+{self.energy_above_best:.3f}  "
+        if self.e_above_hull is not None:
             line += f"hull {self.e_above_hull:+.3f} ± {self.e_above_hull_std:.3f}  "
             line += f"({UNCALIBRATED})  " if self.calibration == UNCALIBRATED else ""
         line += f"{self.num_found}x"
