@@ -1,13 +1,14 @@
 """Build the table that the shipped model is trained on: the embedded one, completed by our judge.
 
-    python scripts/build_training_data.py OWN_RUN [OWN_RUN ...] --out training.parquet
+    python scripts/build_training_data.py --out training.parquet
+    python scripts/build_training_data.py --add RUN --out training.parquet
 
 Rows of the embedded table without an energy get the one that a single point of CHGNet gives against
-the reference hull, and `e_above_hull_source` says so. Runs of `generate` on the model before, with
-`--keep`, add what it made: new crystals with the judge's energy above the hull, where they relaxed,
-and that of the raw crystal where they were only screened. Bad ones teach what to avoid; likely good
-ones are repeated, because they are few. What a run has found again is left out: it is in the table,
-or held out of it.
+the reference hull, and `e_above_hull_source` says so. `datasets/own_crystals.parquet` adds new
+crystals that earlier models made, with the judge's energy above the hull where they relaxed, and
+that of the raw crystal where they were only screened. Bad ones teach what to avoid; likely good
+ones are repeated, because they are few. `--add` takes those of a run of `generate --keep` into that
+table first. What a run has found again is left out: it is in the table, or held out of it.
 """
 
 import argparse
@@ -15,8 +16,10 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 from tqdm import tqdm
 
@@ -30,28 +33,35 @@ from mattergen_lite.scoring.candidate import DISORDER_FLAGS
 from mattergen_lite.scoring.energy.accuracy import WORTH_COMPUTING
 from mattergen_lite.scoring.energy.screening import raw_energies
 
+OWN = Path(__file__).parents[1] / "datasets" / "own_crystals.parquet"
 LABEL = "e_above_hull"
 SOURCE = f"{LABEL}_source"
 JUDGED, SCREENED = "judge", "chgnet_single_point"
+LIKELY = "likely_metastable"  # column of our own crystals, 1 or 0
 SPLIT = "extra"  # trained on, in none of the benchmark's splits
 MAX_E_ABOVE_HULL = 2.0  # eV/atom; a single point far above says only that something is wrong
-REPEATS = {False: 2, True: 6}  # times that a crystal of ours is in the table: likely stable or not
+REPEATS = (2, 6)  # times that a crystal of ours is in the table: if unlikely, if likely metastable
 BATCH = 64
 MAX_ATOMS = 52
 
 
 def main() -> None:
-    """Command line: runs in, table out."""
+    """Command line: runs to add in, tables out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", nargs="+", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--add", type=Path, action="append", default=[], help="a run; repeat")
+    parser.add_argument("--out", type=Path, help="the table to train on")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    embedded = labelled(read_table(EMBEDDED))
-    own = pa.concat_tables([own_crystals(RunFolder(run)) for run in options.runs])
-    table = pa.concat_tables([embedded, own], promote_options="default").combine_chunks()
-    write_table(table, options.out)
-    print(f"{len(own)} rows of our own -> {options.out}: {len(table)} rows")
+    if options.add:
+        found = [pq.read_table(OWN)] if OWN.exists() else []
+        found += [own_crystals(RunFolder(run)) for run in options.add]
+        OWN.parent.mkdir(exist_ok=True)
+        write_table(pa.concat_tables(found).combine_chunks(), OWN)
+    if options.out is not None:
+        parts = [labelled(read_table(EMBEDDED)), repeated(pq.read_table(OWN))]
+        table = pa.concat_tables(parts, promote_options="default").combine_chunks()
+        write_table(table, options.out)
+        print(f"{options.out}: {len(table)} rows")
 
 
 def labelled(table: pa.Table) -> pa.Table:
@@ -81,26 +91,30 @@ def labelled(table: pa.Table) -> pa.Table:
     return table
 
 
+def repeated(own: pa.Table) -> pa.Table:
+    """Our own crystals, each as often as it is trained on."""
+    times = np.array(REPEATS)[own[LIKELY].to_numpy().astype(int)]
+    return own.take(np.repeat(np.arange(len(own)), times)).drop_columns([LIKELY])
+
+
 def own_crystals(run: RunFolder) -> pa.Table:
-    """New crystals of a run with the energies that its judge has found, repeated."""
+    """New crystals of a run with the energies that its judge has found."""
     relaxed = {one.name: one.structure for one in run.relaxed()}
     screened = (row for row in run.rows() if row["screening_probability"] is not None)
-    new = {f"{run.path.name}-{row['name']}": row for row in screened if is_new(row)}
+    digest = run.digest()[:8]
     documents = [
-        Document(name, "row", structure_to_json(relaxed[row["name"]]) | {LABEL: value})
-        for name, row in new.items()
-        if (value := energy(row)) < MAX_E_ABOVE_HULL
+        Document(
+            f"{digest}-{row['name']}",
+            "row",
+            structure_to_json(relaxed[row["name"]])
+            | {"split": SPLIT, LABEL: value, LIKELY: float(is_likely(row))},
+        )
+        for row in screened
+        if is_new(row) and (value := energy(row)) < MAX_E_ABOVE_HULL
     ]
-    crystals, rejected = canonical_rows(documents, 0, MAX_ATOMS)
-    likely = {name for name, row in new.items() if is_likely(row)}
-    print(f"{run}: {len(crystals)} new, {len(likely)} likely stable, {len(rejected)} rejected")
-    repeated = [
-        crystal | {"split": SPLIT}
-        for crystal in crystals
-        for _ in range(REPEATS[crystal["material_id"] in likely])
-    ]
-    table = table_from_rows(repeated)
-    return table.append_column(SOURCE, pa.array([JUDGED] * len(table), pa.string()))
+    rows, rejected = canonical_rows(documents, 0, MAX_ATOMS)
+    print(f"{run}: {len(rows)} new crystals, {len(rejected)} rejected")
+    return table_from_rows(rows).append_column(SOURCE, pa.array([JUDGED] * len(rows), pa.string()))
 
 
 def is_new(row: Mapping[str, object]) -> bool:
@@ -116,10 +130,10 @@ def energy(row: Mapping[str, object]) -> float:
 
 
 def is_likely(row: Mapping[str, object]) -> bool:
-    """Whether the judge calls a crystal worth computing, and symmetric and ordered."""
-    probability, flags = row["probability_metastable"], str(row["flags"] or "")
-    credible = (row["relaxed_space_group"] or 1) > 1 and not DISORDER_FLAGS & set(flags.split("; "))
-    return credible and (probability or 0.0) >= WORTH_COMPUTING
+    """Whether the judge calls a crystal worth computing, symmetric and not disorder-like."""
+    flags = set(str(row["flags"] or "").split("; "))
+    is_credible = (row["relaxed_space_group"] or 1) > 2 and not DISORDER_FLAGS & flags
+    return is_credible and (row["probability_metastable"] or 0.0) >= WORTH_COMPUTING
 
 
 if __name__ == "__main__":
