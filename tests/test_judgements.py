@@ -133,6 +133,10 @@ def test_what_is_no_structure_is_refused(nothing):
 def test_structures_in_memory_are_not_a_source_of_score():
     with pytest.raises(ValueError, match="source is of type list: expected a path"):
         score([nacl()], **QUICK)
+    with pytest.raises(ValueError, match="seed_structure is of type Structure: expected a path"):
+        sample(seed_structure=nacl())
+    with pytest.raises(ValueError, match="energies is of type dict: expected a path"):
+        judge(nacl(), energies={}, **QUICK)
 
 
 def test_inputs_of_raw_cells_are_refused(tmp_path):

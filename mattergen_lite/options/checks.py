@@ -77,7 +77,7 @@ def check(name: str, value: object, annotation: object) -> None:
     Raises:
         ValueError: If it is empty, not finite, out of bounds or no whole number where one is due.
     """
-    if annotation is Path and not isinstance(value, Path | str):
+    if _is_path(annotation) and not isinstance(value, Path | str | None):
         raise ValueError(f"{name} is of type {type(value).__name__}: expected a path")
     if isinstance(value, str):
         _check_text(name, value)
@@ -88,6 +88,11 @@ def check(name: str, value: object, annotation: object) -> None:
     elif isinstance(value, Sequence):
         for part in value:
             check(name, part, annotation)
+
+
+def _is_path(annotation: object) -> bool:
+    """Whether a type is a path, or a path or None; several paths are another type."""
+    return annotation is Path or {Path, type(None)} == {*get_args(annotation)}
 
 
 def _check_text(name: str, text: str) -> None:
