@@ -4,7 +4,7 @@ pymatgen's `StructureMatcher` at the tolerances of the field, which ignore the c
 origin, orientation and volume.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -78,6 +78,14 @@ def _equal(one: Structure, other: Structure) -> bool:
     return bool(_matcher().fit(one, other, skip_structure_reduction=True))
 
 
+def _may_equal(crystal: Crystal, reduced: Structure) -> bool:
+    """Whether a primitive cell of a crystal can have as many atoms as a reduced structure.
+
+    Reducing is what costs, and structures with other numbers of atoms never match.
+    """
+    return len(crystal.atomic_numbers) % len(reduced) == 0
+
+
 def find_duplicates(crystals: Sequence[Crystal]) -> list[int | None]:
     """For crystals of one composition: the index of the first equal one, None for the first."""
     firsts: dict[int, Structure] = {}
@@ -93,17 +101,20 @@ def find_duplicates(crystals: Sequence[Crystal]) -> list[int | None]:
 
 def find_nearest(comparison: Comparison) -> list[Match | Failure | None]:
     """The closest match of each query among known structures of its composition."""
-    known = [(name, _reduced(crystal.structure())) for name, crystal in comparison.known]
-    return [attempt(partial(_nearest, known=known), query) for query in comparison.queries]
+    reduced = cache(lambda place: _reduced(comparison.known[place].crystal.structure()))
+    nearest = partial(_nearest, known=comparison.known, reduced=reduced)
+    return [attempt(nearest, query) for query in comparison.queries]
 
 
-def _nearest(query: Crystal, *, known: Sequence[tuple[str, Structure]]) -> Match | None:
-    """The closest match of one query."""
+def _nearest(
+    query: Crystal, *, known: Sequence[KnownCrystal], reduced: Callable[[int], Structure]
+) -> Match | None:
+    """The closest match of one query; `reduced` gives the primitive cell of a known crystal."""
     structure = _reduced(query.structure())
     scale = (structure.volume / len(structure)) ** (1 / 3)  # the matcher's unit of length
     matches = []
-    for material_id, other in known:
-        if _equal(other, structure):
+    for place, (material_id, crystal) in enumerate(known):
+        if _may_equal(crystal, structure) and _equal(other := reduced(place), structure):
             rms_distance, _ = _matcher().get_rms_dist(other, structure)
             matches.append(Match(material_id, float(rms_distance) * scale))
     return min(matches, key=lambda match: match.rms_distance, default=None)
@@ -113,6 +124,8 @@ def find_disordered_form(comparison: MergedComparison) -> str | None:
     """The first known structure that equals the query once similar elements are merged."""
     query = _reduced(merged(comparison.query.structure(), comparison.groups))
     for material_id, crystal in comparison.known:
+        if not _may_equal(crystal, query):
+            continue
         if _equal(_reduced(merged(crystal.structure(), comparison.groups)), query):
             return material_id
     return None
