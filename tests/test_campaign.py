@@ -1,5 +1,6 @@
 """Campaigns in this process: plan, parts, status, shortlist, and what is refused."""
 
+import gc
 import json
 import sys
 import urllib.error
@@ -211,13 +212,17 @@ def test_job_scripts_have_what_the_file_says(tmp_path):
     assert "--tls-key" in script
 
 
-def test_a_dry_run_starts_nothing(campaign, tmp_path):
+def test_a_dry_run_starts_nothing(campaign, tmp_path, monkeypatch):
+    lost = []
+    monkeypatch.setattr(sys, "unraisablehook", lost.append)
     cluster = tmp_path / "slurm.yaml"
     cluster.write_text("kind: slurm\noptions: {cores: 1, memory: 2GiB, queue: gpu}\n")
     (tmp_path / "run.yaml").write_text(campaign().model_dump_json())  # JSON is YAML
     planned = campaign_run(str(tmp_path / "run.yaml"), cluster=cluster, dry_run=True)
     assert "#SBATCH -p gpu" in planned.text()
     assert planned.text().endswith(f"# 6 crystals in 2 units -> {tmp_path / 'run'}")
+    gc.collect()
+    assert not lost  # such as keys whose folder was gone before they were
     assert not (tmp_path / "run").exists()
 
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from mattergen_lite.config import CampaignConfig, ClusterConfig, RunConfig, shipped
+from mattergen_lite.model import find_checkpoint
 
 CONFIGS = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
 SECTIONS = {"campaign": CampaignConfig, "slurm": ClusterConfig}  # the others are training runs
@@ -15,6 +16,11 @@ def load(*overrides):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_shipped_file_loads(path):
     SECTIONS.get(path.stem, RunConfig).load([path])
+
+
+def test_the_shipped_campaign_samples_a_shipped_model():
+    campaign = CampaignConfig.load([shipped("configs") / "campaign.yaml"])
+    assert find_checkpoint(campaign.generate.checkpoint).is_dir()
 
 
 def test_there_are_shipped_files():

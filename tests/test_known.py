@@ -1,11 +1,15 @@
 """What a user types: identifiers, formulae, space groups and sets of elements, in any case."""
 
+import pyarrow as pa
 import pytest
 import spglib
 from pymatgen.core import Structure
 
+from mattergen_lite.data.known import UNITS
+from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.elements import element_groups, parse_elements, parse_system
+from mattergen_lite.model import find_checkpoint, read_config
 from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import parse_targets
@@ -83,10 +87,21 @@ def test_a_known_crystal_as_a_file(tmp_path, file, cell, num_atoms):
     assert crystal.facts["formula"] == "NaCl"
     assert crystal.facts["space_group"] == 225
     assert crystal.values["band_gap"] > 4
-    assert "band_gap" in crystal.text()
+    assert "space_group                 Fm-3m (225)" in crystal.text()
+    assert f"\n-> {tmp_path / file}" in crystal.text()
     written = Structure.from_file(tmp_path / file)
     assert len(written) == num_atoms
     assert written.get_space_group_info()[1] == 225
+
+
+def test_units_are_those_of_the_model():
+    model = read_config(find_checkpoint("mp"))
+    units = {one.name: one.unit for one in model.properties}
+    assert {name: units[name] for name in UNITS if name in units} == {
+        name: unit for name, unit in UNITS.items() if name in units
+    }
+    floats = {one.name for one in read_table(EMBEDDED).schema if pa.types.is_floating(one.type)}
+    assert floats == UNITS.keys()
 
 
 def test_a_formula_is_its_crystal_of_lowest_energy():

@@ -1,6 +1,7 @@
 """Every option of every verb refuses what no option may have, with exit code 2, before any work."""
 
 import inspect
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, get_args, get_origin
@@ -53,6 +54,15 @@ def bounded(annotation):
     if get_origin(annotation) is Annotated:
         return any(isinstance(one, Bounds) for one in annotation.__metadata__)
     return any(bounded(part) for part in get_args(annotation))
+
+
+@pytest.mark.parametrize("command", VERBS)
+def test_help_loses_no_placeholder(command, capsys):
+    """Angle brackets outside code are markup, and vanish."""
+    cli.app([*command.split(), "--help"], console=None)
+    text = " ".join(capsys.readouterr().out.split())
+    for named in re.findall(r"<\w+>", inspect.getdoc(VERBS[command]).partition("Args:")[0]):
+        assert named in text
 
 
 NEEDED = {

@@ -21,6 +21,7 @@ from mattergen_lite.scoring.metrics.expectation import expectation
 from mattergen_lite.scoring.metrics.landscape import landscape, num_needed
 from mattergen_lite.scoring.score import score
 from mattergen_lite.verbs.complete import complete
+from mattergen_lite.verbs.data_show import data_show
 from mattergen_lite.verbs.predict import predict
 from mattergen_lite.workflows.cells import plan_cells, share_out
 
@@ -86,6 +87,25 @@ def test_landscape_counts_how_often_each_structure_was_found(salts):
     assert once.num_more == 17  # 3 (0.333 / 0.05 - 1)
 
 
+def test_what_equals_one_known_crystal_is_one_structure(salts):
+    """Equality within a tolerance is not transitive: both equal rock salt, not each other."""
+    structures, energies = salts
+    apart = [
+        replace(
+            one,
+            relaxed=replace(
+                one.relaxed, novelty=replace(one.relaxed.novelty, duplicate_of="", is_unique=True)
+            ),
+        )
+        for one in candidates(structures[:3], energies[:3], "predict")
+    ]
+    seen = landscape(apart)
+    assert [(basin.best.raw.name, basin.num_found) for basin in seen.basins] == [
+        ("01", 2),
+        ("00", 1),
+    ]
+
+
 def test_samples_needed_for_a_first_success():
     assert num_needed(0.5) == 5  # 1 - 0.5^5 is 0.97
     assert num_needed(0.0) is None
@@ -144,6 +164,19 @@ def test_a_completed_host_is_the_one_that_was_given(tmp_path):
     assert found.recovered[0].place is not None
     assert found.recovered[0].distance < 0.1
     assert "salt.cif without Na4 completed to NaCl" in found.title
+
+
+def test_known_forms_are_those_of_what_is_made(tmp_path):
+    host = tmp_path / "salt.cif"
+    nacl().to(str(host))
+    found = complete(
+        seed_structure=host, fix_sites="Cl", elements="K", num_samples=2, out=None, **FAST
+    )
+    assert {one.formula for one in found.structures} == {"KCl"}
+    known = {data_show("KCl").facts["material_id"], *data_show("KCl").others}
+    assert {one.name for one in found.recovered} <= known
+    assert found.recovered
+    assert "in no order" in found.text()
 
 
 def test_bad_requests_are_refused(tmp_path):

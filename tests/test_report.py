@@ -489,6 +489,15 @@ def test_unknown_columns_of_a_filter_are_named(report, evaluate):
     assert fine == ["", ""]
 
 
+def test_what_was_asked_for_is_in_the_table_at_first(tmp_path, evaluate):
+    gap = {"target": 2.0, "measured": None, "predicted": 2.3, "method": "regression"}
+    more = {f"{name}_band_gap": value for name, value in gap.items()}
+    more["predicted_band_gap_error"] = 0.5
+    path = write(tmp_path, [row | more for row in judged_rows(RECORDS[:2])])
+    shown = evaluate(path, "return view.columns")
+    assert [name for name in shown if "band_gap" in name] == ["predicted_band_gap"]
+
+
 def test_the_csv_has_the_rows_that_the_filter_leaves(report, evaluate):
     script = "setFilter('O'); sortBy('density'); return [tableText(), view.rows]"
     text, rows = evaluate(report, script)

@@ -1,5 +1,7 @@
 """Ranks follow the checks, then the odds; verdicts say why."""
 
+from dataclasses import replace
+
 import pytest
 from crystals import nacl
 from pymatgen.core import Composition, Lattice, Structure
@@ -117,6 +119,21 @@ def test_measured_and_predicted_never_share_a_column():
     known, predicted = outcome("known", 0.0).columns(), outcome("outside domain", 2.4).columns()
     assert (known["measured_band_gap"], known["predicted_band_gap"]) == (0.0, None)
     assert (predicted["measured_band_gap"], predicted["predicted_band_gap"]) == (None, 2.4)
+
+
+@pytest.mark.parametrize(
+    ("value", "method", "error", "words"),
+    [
+        (2.3193, "regression", 0.4987, "band_gap 2.32 ± 0.5 eV predicted"),
+        (0.0, "outside domain", 0.036, "band_gap 0 ± 0.036 eV predicted, outside its domain"),
+        (5.0, "known", None, "band_gap 5 eV known"),
+        (None, "", None, "band_gap unknown"),
+    ],
+)
+def test_a_verdict_says_what_a_property_is_and_how_that_is_known(value, method, error, words):
+    found = replace(outcome(method, value), error=error, unit="eV")
+    salt = Candidate(raw=judged(nacl()), structure=nacl(), outcomes=(found,))
+    assert words in salt.verdict.split("; ")
 
 
 def test_known_values_and_the_domain_of_regressions():

@@ -64,7 +64,7 @@ def test_a_property_that_nobody_measured_has_no_base_rate(training):
     (found,) = rates(training, "hardness=3")
     assert found.base_rate is None
     assert found.rate is None
-    assert "unknown" in found.text()
+    assert found.text().startswith("hardness on target: 0 of 0 measured or predicted (unknown); ")
 
 
 def outcome(name, on_target):

@@ -108,8 +108,12 @@ def test_unknown_potential_names_the_known_ones():
 
 def test_missing_package_says_what_to_install(monkeypatch):
     monkeypatch.setattr(sources, "find_spec", lambda package: None)
-    with pytest.raises(ValueError, match=r"sevenn is not installed.*pip install sevenn"):
+    with pytest.raises(ValueError, match=r"sevenn is not installed: expected `pip install sevenn`"):
         sources.check_potential("7net-l3i5")
+    with pytest.raises(
+        ValueError, match=r"expected `pip install '\.\[mace\]'` in the source folder"
+    ):
+        sources.check_potential("mace:medium-mpa-0")
 
 
 def test_mp2020_correction_values():

@@ -121,5 +121,10 @@ def test_six_figures(eight):
     assert figures[0]["more"] == "8 samples, condition density=4, elements Li,P,S"
 
 
+def test_what_was_given_is_not_sampled(eight):
+    lines = said(eight, is_sampled=False, source="their.zip")
+    assert lines[5] == "8 given -> 8 readable -> 8 novel -> 5 metastable"
+
+
 def test_durations():
     assert [duration(s) for s in (3.2, 89.0, 600.0, 7200.0)] == ["3 s", "89 s", "10.0 min", "2.0 h"]

@@ -62,7 +62,8 @@ class DryRun:
 
     def text(self) -> str:
         """Lines for a terminal."""
-        counts = f"{self.num_samples} crystals in {self.num_units} units -> {self.run_dir}"
+        units = "1 unit" if self.num_units == 1 else f"{self.num_units} units"
+        counts = f"{self.num_samples} crystals in {units} -> {self.run_dir}"
         return counts if self.script is None else f"{self.script.rstrip()}\n# {counts}"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import gettempdir
 from threading import current_thread, main_thread
 from typing import TYPE_CHECKING
 
@@ -229,7 +229,8 @@ def job_script(config: ClusterConfig) -> str:
     Raises:
         ValueError: If dask-jobqueue does not accept the options.
     """
-    with TemporaryDirectory() as folder, _unstarted(config, Path(folder)) as cluster:
+    # Files of keys end with the cluster, so their folder has to last longer.
+    with _unstarted(config, Path(gettempdir())) as cluster:
         return cluster.job_script()
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pymatgen.symmetry.groups import SpaceGroup
 
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.io.formats.structures import build_structure
@@ -20,6 +21,18 @@ Cell = Literal["conventional", "primitive"]
 SYMPREC = 0.01  # Å; the crystals of the table are relaxed
 ENDINGS = ".cif, .vasp, .extxyz and .json, or POSCAR as the whole name"
 _STRUCTURE = ("lattice", "atomic_numbers", "frac_coords")
+UNITS = {  # of the properties of the table
+    "formation_energy_per_atom": "eV/atom",
+    "e_above_hull": "eV/atom",
+    "band_gap": "eV",
+    "band_gap_hse": "eV",
+    "bulk_modulus": "GPa",
+    "shear_modulus": "GPa",
+    "magnetic_density": "µB/Å³",
+    "magnetization_per_atom": "µB/atom",
+    "dielectric_total": "",
+    "dielectric_electronic": "",
+}
 _NAMES = ("material_id", "formula", "num_atoms", "space_group")
 
 
@@ -29,21 +42,29 @@ class KnownCrystal:
 
     Attributes:
         facts: Name, formula, atoms of the primitive cell and number of the space group.
-        values: Its known properties by name, in the units of the table.
+        values: Its known properties by name, in `UNITS`.
         structure: The primitive cell, relaxed by DFT.
         others: Names of the other crystals of its formula, by rising energy above the hull.
+        file: Where it was written to; None if nowhere.
     """
 
     facts: Mapping[str, object]
     values: Mapping[str, float]
     structure: "Structure"
     others: tuple[str, ...] = ()
+    file: Path | None = None
 
     def text(self) -> str:
-        """One line a fact or property."""
-        lines = {**self.facts, **{name: f"{value:.6g}" for name, value in self.values.items()}}
-        others = {"other polymorphs": ", ".join(self.others)} if self.others else {}
-        return "\n".join(f"{name:<28}{value}" for name, value in (lines | others).items())
+        """One line a fact or property, and where the file is."""
+        group = self.facts["space_group"]
+        lines = {
+            **self.facts,
+            "space_group": f"{SpaceGroup.from_int_number(group).symbol} ({group})",
+        }
+        lines |= {name: f"{value:.6g} {UNITS[name]}" for name, value in self.values.items()}
+        lines |= {"other polymorphs": ", ".join(self.others)} if self.others else {}
+        told = [f"{name:<28}{value}".rstrip() for name, value in lines.items()]
+        return "\n".join([*told, *([] if self.file is None else [f"-> {self.file}"])])
 
     def cell(self, kind: Cell) -> "Structure":
         """The primitive cell, or the conventional standard cell of the space group."""

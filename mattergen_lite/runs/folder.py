@@ -148,7 +148,7 @@ class RunFolder:
         """
         if self.is_finished and not overwrite:
             raise ValueError(
-                f"{self} holds an earlier run: choose another folder or pass --overwrite"
+                f"{self} holds an earlier run: choose another folder, or --overwrite it"
             )
 
     def record(self) -> dict[str, object]:

@@ -24,7 +24,7 @@ class Headline:
         expected_msun: Sum of the probabilities of being metastable over the unique and novel
             crystals; None if nothing was relaxed.
         best: The crystal first in rank, with its energy above the hull where it has one.
-        left: Crystals after each check, in its order.
+        left: Crystals at first, "sampled" or "given", and after each check, in its order.
         seconds: Of the whole run.
         is_calibrated: Whether the errors of the potential that decided are known for every crystal.
     """
@@ -37,6 +37,11 @@ class Headline:
     left: Mapping[str, int]
     seconds: float
     is_calibrated: bool = True
+
+    @property
+    def num_all(self) -> int:
+        """Crystals before any check."""
+        return next(iter(self.left.values()))
 
     @classmethod
     def of(
@@ -63,7 +68,7 @@ class Headline:
             num_wanted=asked_for or funnel.num_sampled,
             expected_msun=_expected_msun(candidates),
             best=_best(candidates),
-            left={"sampled": funnel.num_sampled, **funnel.left},
+            left={_origin(arguments): funnel.num_sampled, **funnel.left},
             seconds=float(sum(seconds.values())),
             is_calibrated=not any(one.is_uncalibrated for one in candidates),
         )
@@ -72,14 +77,14 @@ class Headline:
         """Label, value and remark of each, as text."""
         steps = list(self.left.items())
         name, energy = self.best.partition(", ")[::2]
-        share = self.num_delivered / self.left["sampled"] if self.left["sampled"] else 0
+        share = self.num_delivered / self.num_all if self.num_all else 0
         doubt = "" if self.is_calibrated else f"; {UNCALIBRATED}"
         return [
             {"label": "Asked", "value": self.asked.partition(", ")[0], "more": self.asked},
             {
                 "label": "Delivered",
                 "value": f"{self.num_delivered} of {self.num_wanted}",
-                "more": f"pass every required check: {share:.0%} of {self.left['sampled']}",
+                "more": f"pass every required check: {share:.0%} of {self.num_all}",
             },
             {
                 "label": "Expected M.S.U.N.",
@@ -103,6 +108,11 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _origin(arguments: Mapping[str, object]) -> str:
+    """What crystals are before any check."""
+    return "sampled" if arguments.get("source") is None else "given"
 
 
 def _asked(arguments: Mapping[str, object]) -> str:

@@ -60,14 +60,14 @@ def _line(candidate: Candidate) -> str:
     elif found is None:
         energy = "not relaxed"
     checks, *more = candidate.verdict.split("; ")
-    doubts = [part for part in more if part.startswith(("flags", "doubtful", "known as"))]
+    said = ("flags", "doubtful", "known as", *(one.property for one in candidate.outcomes))
+    doubts = [part for part in more if part.startswith(said)]
     name = f"{candidate.rank:>4}  {candidate.raw.name:<12} {candidate.raw.formula or '-':<14}"
     return f"{name} {group:<9} {energy:<32} {'; '.join([checks, *doubts])}"
 
 
 def _expectation(headline: Headline) -> str:
-    sampled = headline.left["sampled"]
-    passed = f"{headline.num_delivered} of {sampled} pass every required check"
+    passed = f"{headline.num_delivered} of {headline.num_all} pass every required check"
     if headline.expected_msun is None:
         return passed
     doubt = "" if headline.is_calibrated else f" ({UNCALIBRATED})"

@@ -47,6 +47,16 @@ ALWAYS_ASKED = (*CHEAP_CHECKS, "metastable")  # a screen and targets are for tho
 # Flags that say that nature would mix the elements which the crystal orders.
 DISORDER_FLAGS = {"ordered_approximant", "known_disordered_phase"}
 
+# What a verdict says of how the value of a property came about.
+_HOW: dict[Method, str] = {
+    "": "",
+    "structure": "",
+    "potential": "",
+    "known": " known",
+    "regression": " predicted",
+    "outside domain": " predicted, outside its domain",
+}
+
 SymmetryChange = Literal["raised", "kept", "lowered"]
 
 
@@ -60,6 +70,17 @@ class Outcome:
     method: Method  # how the value came about; "" if there is none
     error: float | None  # mean absolute error of a regression; None for the others
     on_target: bool | None  # None where nobody can tell
+    unit: str = ""
+
+    @property
+    def words(self) -> str:
+        """Such as "band_gap 2.3 ± 0.5 eV predicted" or "band_gap unknown"."""
+        if self.value is None:
+            return f"{self.property} unknown"
+        number = f"{self.value:.3g}" if isinstance(self.value, float) else str(self.value)
+        error = "" if self.error is None else f" ± {self.error:.2g}"
+        unit = f" {self.unit}" if self.unit else ""
+        return f"{self.property} {number}{error}{unit}{_HOW[self.method]}"
 
     def columns(self) -> dict[str, Cell]:
         """Cells of a row; what is measured and what is predicted never share a column."""
@@ -194,6 +215,7 @@ class Candidate:
             return f"not judged: {self.raw.error}"
         words = [
             _words_on_checks(self),
+            *(one.words for one in self.outcomes),
             _words_on_charge(self.raw),
             _words_on_screening(self.screening),
             _words_on_stability(self.stability),

@@ -39,6 +39,7 @@ def _outcome(
         method=method,
         error=error,
         on_target=is_met(target, asked, trusted),
+        unit=target.definition.unit,
     )
 
 

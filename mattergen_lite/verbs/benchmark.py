@@ -65,7 +65,7 @@ def benchmark(
 
         if (out / RESULT).exists() and not overwrite:
             raise ValueError(
-                f"{out} holds an earlier benchmark: choose another folder or pass --overwrite"
+                f"{out} holds an earlier benchmark: choose another folder, or --overwrite it"
             )
         options = BenchmarkOptions(
             protocol=protocol_named(protocol),

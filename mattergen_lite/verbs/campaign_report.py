@@ -31,7 +31,7 @@ def campaign_report(
 
     Args:
         run_dir: Folder of the campaign.
-        out: Folder for the report; default <run_dir>/report, which is replaced.
+        out: Folder for the report; default `<run_dir>/report`, which is replaced.
         best: How many candidates, and what is done for each.
         num_workers: Processes; default one a core, 0 works in this process.
 

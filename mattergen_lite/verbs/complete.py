@@ -55,7 +55,7 @@ def complete(
     with judging_in(out, num_workers) as pool:
         from mattergen_lite.verbs.judging import open_prediction
         from mattergen_lite.workflows.completing import Completion
-        from mattergen_lite.workflows.predicting import known_polymorphs, predict
+        from mattergen_lite.workflows.predicting import known_forms, predict
 
         completion = Completion.of(request)
         generator, run = open_prediction(
@@ -77,11 +77,10 @@ def complete(
             **{"out": out, "num_samples": num_samples, "seed": seed, "device": device},
             **{"num_workers": num_workers, "overwrite": overwrite},
         )
-        whole = completion.whole
         return predict(
             run,
             records,
-            known_polymorphs(whole.structure.formula, run.judge.reference, [whole]),
+            known_forms(records, run.judge.reference, completion.whole),
             title=f"{completion.text()}: {num_samples} samples",
             provenance={"verb": "complete", "arguments": arguments} | generator.provenance(),
         )

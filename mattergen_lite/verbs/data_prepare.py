@@ -27,7 +27,7 @@ def data_prepare(
     """Turn structures from any source into a crystal table for training.
 
     Cells are reduced (primitive, Niggli); numeric columns become properties. Broken structures are
-    listed in <out>.errors.csv, duplicates in <out>.duplicates.csv.
+    listed in `<out>.errors.csv`, duplicates in `<out>.duplicates.csv`.
 
     Args:
         source: Folder or zip of CIF/POSCAR files, extxyz, csv or parquet with a cif column, or

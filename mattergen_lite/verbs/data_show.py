@@ -29,12 +29,15 @@ def data_show(
     Raises:
         ValueError: If there is no such crystal or format.
     """
+    from dataclasses import replace
+
     from mattergen_lite.data.known import check_name, known_crystal
 
     if out is not None:
         check_name(out)
     crystal = known_crystal(name)
-    if out is not None:
-        with claimed_file(out):
-            crystal.write(out, cell)
-    return crystal
+    if out is None:
+        return crystal
+    with claimed_file(out):
+        crystal.write(out, cell)
+    return replace(crystal, file=out)

@@ -44,8 +44,8 @@ def discover(
 
     Each round starts from the checkpoint, taught all that earlier rounds have found together with
     crystals of the embedded table, so that it does not forget them. What has been found counts as
-    known from then on. Writes <out>/rounds/<number>/ (generated/, as `generate` writes it; tuning/,
-    as `finetune`; found.parquet), and rounds.csv, rounds.json and rounds.png.
+    known from then on. Writes `<out>/rounds/<number>` (generated/, as `generate` writes it;
+    tuning/, as `finetune`; found.parquet), and rounds.csv, rounds.json and rounds.png.
 
     Args:
         out: Folder of the loop.

@@ -44,8 +44,8 @@ def finetune(
 ) -> "Finetuned":
     """Teach a model a property of your own; the same command continues after a kill.
 
-    Writes <out>/model, which `generate --checkpoint <out>/model --condition <property>=...` takes,
-    and which can be taught a further property.
+    Writes `<out>/model`, which `generate --checkpoint <out>/model --condition <property>=...`
+    takes, and which can be taught a further property.
 
     Args:
         source: csv with a column cif, or with a column file that names structure files beside it;

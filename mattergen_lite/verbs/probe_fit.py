@@ -60,7 +60,7 @@ def probe_fit(
 
     with claimed(out):
         if (out / CONFIG).exists() and not overwrite:
-            raise ValueError(f"{out} holds a probe: choose another folder or pass --overwrite")
+            raise ValueError(f"{out} holds a probe: choose another folder, or --overwrite it")
         folder = find_checkpoint(checkpoint)
         model = CrystalDiffusion.load(folder, pick_device(device))
         crystals = read_labelled(

@@ -9,6 +9,7 @@ Beside what every run writes, the folder has prediction.json and structures.csv 
 row a different structure.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
@@ -110,6 +111,24 @@ def read_truth(path: Path, formula: str) -> Target:
     if found != Composition(formula).reduced_formula:
         raise ValueError(f"truth {path} is {found}: expected the composition {formula}")
     return Target(name=path.name, structure=record.structure, is_given=True)
+
+
+def known_forms(
+    records: Sequence[StructureRecord], reference: Reference, given: Target
+) -> list[Target]:
+    """What is known of the compositions of samples, the most frequent first, after what was given.
+
+    The structure that was given is left out where no sample has its composition.
+    """
+    formulas = Counter(
+        one.structure.composition.reduced_formula for one in records if one.structure is not None
+    )
+    own = given.structure.composition.reduced_formula
+    found: list[Target] = []
+    for formula, _ in formulas.most_common():
+        if len(found) < NUM_KNOWN:
+            found += known_polymorphs(formula, reference, [given] if formula == own else [])
+    return found
 
 
 def known_polymorphs(

@@ -116,7 +116,7 @@ class Prediction:
         if not self.structures:
             return [f"nothing was relaxed: {self.judgements.funnel.text()}"]
         is_relaxed = self.structures[0].energy_above_best is not None
-        how = "by energy (eV/atom above the best)" if is_relaxed else "none of them relaxed"
+        how = "by energy (eV/atom above the best)" if is_relaxed else "not relaxed, in no order"
         head = f"{len(self.structures)} different structures, {how}"
         more = len(self.structures) - NUM_SHOWN
         rest = [f"      and {more} more"] if more > 0 else []

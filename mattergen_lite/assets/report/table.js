@@ -3,9 +3,12 @@
 const CHUNK = 80; // rows put on the page at a time
 // Beside the energy of the relaxed crystal stands its group, not that of the raw one.
 const formPrefix = columnOf.has("relaxed_space_group_symbol") ? "relaxed_" : "";
+// What was asked for is looked for first: values that are there of properties that had a target.
+const ASKED = data.columns.filter((name) =>
+  /^(measured|predicted)_(?!.*_error$)/.test(name) && allRows.some((row) => cell(row, name) !== null));
 const PREFERRED = [
   "rank", "formula", "e_above_hull", "probability_metastable", `${formPrefix}space_group_symbol`,
-  `${formPrefix}crystal_system`, "verdict", "name", "num_atoms", `${formPrefix}density`, "charge_verdict", `${formPrefix}is_novel`,
+  `${formPrefix}crystal_system`, ...ASKED, "verdict", "name", "num_atoms", `${formPrefix}density`, "charge_verdict", `${formPrefix}is_novel`,
   "flags", "error",
 ];
 const view = {

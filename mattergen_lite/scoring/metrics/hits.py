@@ -31,7 +31,7 @@ class HitRate:
     """Hits of one target, or of all of them at once, among samples and training crystals."""
 
     target: str  # name of the property, or `EVERY`
-    num_measured: int  # samples on which it can be measured
+    num_measured: int  # samples on which it can be measured or predicted
     num_hits: int
     num_known: int  # training crystals with a known value
     num_known_hits: int
@@ -47,10 +47,10 @@ class HitRate:
         return self.num_known_hits / self.num_known if self.num_known else None
 
     def text(self) -> str:
-        """One line: "band_gap on target: 12 of 60 measured (20.0%); training data 4.1%"."""
-        sampled = f"{self.num_hits} of {self.num_measured} measured ({_percent(self.rate)})"
-        known = f"training data {_percent(self.base_rate)} of {self.num_known:,}"
-        return f"{self.target} on target: {sampled}; {known}"
+        """One line: "band_gap on target: 12 of 60 measured or predicted (20.0%); ..."."""
+        told = f"{self.num_hits} of {self.num_measured} measured or predicted"
+        known = f"{_percent(self.base_rate)} of {self.num_known:,} in MP-20's training split"
+        return f"{self.target} on target: {told} ({_percent(self.rate)}); {known}"
 
     def figures(self) -> dict[str, str | int | float | None]:
         """The same as plain data."""

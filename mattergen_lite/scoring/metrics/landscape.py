@@ -61,6 +61,8 @@ def landscape(candidates: Sequence[Candidate]) -> Landscape:
     """Group candidates by the structure that they relaxed into; by what they are if none did.
 
     A sample that equals another one as it came was not relaxed again: it ends where that one does.
+    What equals one known crystal is one structure, even where two samples are within the tolerance
+    of it, but not within that of each other.
 
     Args:
         candidates: Judged together, so that duplicates know of each other; best first.
@@ -68,19 +70,19 @@ def landscape(candidates: Sequence[Candidate]) -> Landscape:
     readable = [one for one in candidates if one.raw.error is None]
     is_relaxed = any(one.relaxed is not None for one in readable)
     by_name = {one.raw.name: one for one in readable}
-    ends: dict[str, list[Candidate]] = {}
-    counts: Counter[str] = Counter()
+    ends: dict[tuple[str, str], list[Candidate]] = {}
+    counts: Counter[tuple[str, str]] = Counter()
     for one in readable:
         first = by_name.get(_first(one.raw), one)
         followed = one if one.relaxed is not None or not is_relaxed else first
         if is_relaxed and (followed.relaxed is None or followed.energy is None):
             continue
-        place = _first(followed.final)
+        place = _place(by_name.get(_first(followed.final), followed).final)
         counts[place] += 1
         if followed is one:
             ends.setdefault(place, []).append(one)
     basins = [
-        Basin(best=min(group, key=_energy), num_found=counts[place])
+        Basin(best=min(group, key=_energy_and_distance), num_found=counts[place])
         for place, group in ends.items()
     ]
     return Landscape(basins=tuple(sorted(basins, key=lambda basin: _energy(basin.best))))
@@ -89,6 +91,19 @@ def landscape(candidates: Sequence[Candidate]) -> Landscape:
 def _energy(candidate: Candidate) -> float:
     """Sorts by energy; what has none keeps its order."""
     return math.inf if candidate.energy is None else candidate.energy
+
+
+def _energy_and_distance(candidate: Candidate) -> tuple[float, float]:
+    """Sorts by energy; what has none by its distance from the known crystal that it equals."""
+    novelty = candidate.final.novelty
+    distance = novelty.rms_distance if novelty else None
+    return _energy(candidate), math.inf if distance is None else distance
+
+
+def _place(score: Score) -> tuple[str, str]:
+    """Where a first of its kind ends: the known crystal that it equals, or itself."""
+    known = score.novelty.nearest_known if score.novelty else ""
+    return ("known", known) if known else ("new", score.name)
 
 
 def _first(score: Score) -> str:

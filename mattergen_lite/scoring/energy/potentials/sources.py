@@ -64,8 +64,10 @@ class Family:
 
     @property
     def install(self) -> str:
-        """What pip is to be asked for."""
-        return f"'mattergen-lite[{self.module}]'" if self.extra else self.distribution
+        """The command that installs its package."""
+        if self.extra:
+            return f"`pip install '.[{self.module}]'` in the source folder"
+        return f"`pip install {self.distribution}`"
 
 
 FAMILIES = {
@@ -199,9 +201,7 @@ def _installed(family: Family) -> Family:
     with _safe_path():
         is_there = find_spec(family.package) is not None
     if not is_there:
-        raise ValueError(
-            f"{family.package} is not installed: expected `pip install {family.install}`"
-        )
+        raise ValueError(f"{family.package} is not installed: expected {family.install}")
     return family
 
 
