@@ -496,7 +496,7 @@ def test_targets_stand_beside_measurements(tmp_path):
     density = embedded_crystals("train").columns["density"]
     inside = ((density >= 2) & (density <= 9)).float().mean().item()
     assert hits["base_rate"] == pytest.approx(inside)
-    assert f"training data {inside:.1%}" in judged.text()
+    assert f"; {inside:.1%} of " in judged.text()
     assert "--guidance 0" in judged.text(verbose=True)
 
 

@@ -125,7 +125,12 @@ def test_measured_and_predicted_never_share_a_column():
     ("value", "method", "error", "words"),
     [
         (2.3193, "regression", 0.4987, "band_gap 2.32 ± 0.5 eV predicted"),
-        (0.0, "outside domain", 0.036, "band_gap 0 ± 0.036 eV predicted, outside its domain"),
+        (
+            0.0,
+            "outside domain",
+            0.036,
+            "band_gap 0 ± 0.036 eV predicted, outside the regression's domain",
+        ),
         (5.0, "known", None, "band_gap 5 eV known"),
         (None, "", None, "band_gap unknown"),
     ],

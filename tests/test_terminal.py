@@ -40,12 +40,13 @@ def candidate(
     )
 
 
-def headline(candidates, **arguments) -> Headline:
+def headline(candidates, is_sampled=True, **arguments) -> Headline:
     return Headline.of(
         candidates,
         funnel(candidates, CHECKS),
         arguments=arguments,
         seconds={"sampling": 100.0, "judging": 110.0},
+        is_sampled=is_sampled,
         asked_for=arguments.get("num_candidates"),
     )
 
@@ -54,7 +55,7 @@ def said(candidates, is_sampled=True, **arguments) -> list[str]:
     return list(
         brief(
             candidates,
-            headline(candidates, **arguments),
+            headline(candidates, is_sampled, **arguments),
             is_sampled=is_sampled,
             asked_for=arguments.get("num_candidates"),
         )

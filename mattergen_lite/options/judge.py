@@ -40,7 +40,7 @@ class JudgeOptions:
             a crystal that fails a cheap one is not relaxed.
         keep: Share of what passes the cheap checks to relax, the likeliest to be metastable by the
             energies of the raw crystals first; default all, 0.2 with --num-candidates.
-        relax_at_most: Relax no more than so many, likewise.
+        relax_at_most: Relax no more than so many, likewise, controls not counted.
         control: Share of the others that is relaxed all the same, to measure what the screen loses.
         time_limit: Seconds that a crystal may take in a step of the judge before it is given up.
     """

@@ -55,6 +55,8 @@ STORED = "judgements.jsonl.gz"
 ANSWERS = "answers.jsonl.gz"
 PREDICTION = "prediction.json"
 DISTINCT = "structures.csv"  # one row a different structure
+DFT = "dft"  # folder of inputs
+AUDIT = "audit.png"
 JOURNAL = "journal.jsonl"
 TABLE = "candidates.csv"
 TABLES = ("candidates.parquet", "scores.parquet")  # the second one of earlier versions of `score`
@@ -72,8 +74,8 @@ WRITTEN = (
     "cifs",
     "relaxed",
     "audit.json",
-    "audit.png",
-    "dft",
+    AUDIT,
+    DFT,
     PREDICTION,
     DISTINCT,
     DISTINCT.replace("csv", "parquet"),
@@ -252,13 +254,13 @@ class RunFolder:
                 best = best_structures(judged, judged.shortlist.shortlist)
                 write_shortlist_inputs(
                     best,
-                    self.path / "dft",
+                    self.path / DFT,
                     recipes=parse_recipes(judged.shortlist.dft_sets),
                     incar=parse_incar(judged.shortlist.incar),
                 )
             if judged.audit is not None:
                 write_json(asdict(judged.audit), self.path / "audit.json")
-                judged.audit.write_png(self.path / "audit.png")
+                judged.audit.write_png(self.path / AUDIT)
             write_json(judged.figures(), self.path / SUMMARY)
         record = dict(judged.provenance) | environment()
         with watch.stage("report"):

@@ -51,6 +51,7 @@ class Headline:
         *,
         arguments: Mapping[str, object],
         seconds: Mapping[str, float],
+        is_sampled: bool,
         asked_for: int | None = None,
     ) -> "Headline":
         """Figures of judged candidates.
@@ -60,6 +61,7 @@ class Headline:
             funnel: What passed the required checks.
             arguments: Of the command, as in the record of a run.
             seconds: Of every stage.
+            is_sampled: Whether crystals were generated, not given.
             asked_for: Number of candidates wanted; None if a number of samples was.
         """
         return cls(
@@ -68,7 +70,7 @@ class Headline:
             num_wanted=asked_for or funnel.num_sampled,
             expected_msun=_expected_msun(candidates),
             best=_best(candidates),
-            left={_origin(arguments): funnel.num_sampled, **funnel.left},
+            left={"sampled" if is_sampled else "given": funnel.num_sampled, **funnel.left},
             seconds=float(sum(seconds.values())),
             is_calibrated=not any(one.is_uncalibrated for one in candidates),
         )
@@ -108,11 +110,6 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def _origin(arguments: Mapping[str, object]) -> str:
-    """What crystals are before any check."""
-    return "sampled" if arguments.get("source") is None else "given"
 
 
 def _asked(arguments: Mapping[str, object]) -> str:

@@ -18,7 +18,7 @@ from mattergen_lite.folders import claimed
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.judge import ShortlistOptions
 from mattergen_lite.processes import Pool, available_cores
-from mattergen_lite.runs.folder import TABLE, RunFolder
+from mattergen_lite.runs.folder import AUDIT, DFT, TABLE, RunFolder
 from mattergen_lite.runs.headline import Headline
 from mattergen_lite.runs.report import REPORT
 from mattergen_lite.runs.tables import Row
@@ -199,8 +199,14 @@ class Judgements(RunFacts, Sequence[Candidate]):
             self.funnel,
             arguments=self.provenance.get("arguments") or {},
             seconds=self.seconds,
+            is_sampled=self.is_sampled,
             asked_for=self.asked_for,
         )
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the crystals were generated; else somebody gave them."""
+        return self.provenance.get("verb") in ("generate", "predict", "complete")
 
     def text(self, *, verbose: bool = False) -> str:
         """The best candidates, the funnel and where the files are, in ten lines or so.
@@ -208,15 +214,16 @@ class Judgements(RunFacts, Sequence[Candidate]):
         Args:
             verbose: Every share with its protocol, hit rates and times as well.
         """
-        is_sampled = self.provenance.get("verb") == "generate"
+        asked, sampled = self.asked_for, self.is_sampled
         lines = [
-            *brief(self.candidates, self.headline, is_sampled=is_sampled, asked_for=self.asked_for),
+            *brief(self.candidates, self.headline, is_sampled=sampled, asked_for=asked),
             *(one.text() for one in self.hits),
             *(self._more() if verbose else ()),
         ]
         if self.folder is not None:
             hint = "" if verbose else " (--verbose: shares, protocol, times)"
-            lines.append(f"-> {self.folder / TABLE}, {REPORT}{hint}")
+            more = [AUDIT] * (self.audit is not None) + [f"{DFT}/"] * self.shortlist.dft_inputs
+            lines.append(f"-> {self.folder / TABLE}, {', '.join([REPORT, *more])}{hint}")
         return "\n".join(lines)
 
     def _more(self) -> Iterator[str]:

@@ -54,7 +54,7 @@ _HOW: dict[Method, str] = {
     "potential": "",
     "known": " known",
     "regression": " predicted",
-    "outside domain": " predicted, outside its domain",
+    "outside domain": " predicted, outside the regression's domain",
 }
 
 SymmetryChange = Literal["raised", "kept", "lowered"]

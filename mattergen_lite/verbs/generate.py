@@ -30,10 +30,10 @@ def generate(
 ) -> "Judgements":
     """Generate crystals and judge each of them.
 
-    Writes candidates.csv (and .parquet; one row a sample, best first), cifs/ and relaxed/
-    (symmetrised), structures.extxyz and relaxed.extxyz, summary.json (shares and their protocol)
-    and run.json, which has all it takes to make any one sample again. An interrupted run is
-    continued by the same command.
+    Writes candidates.csv (and .parquet; one row a sample, best first), report.html (the same in
+    any browser), figures/, cifs/ and relaxed/ (symmetrised), structures.extxyz and relaxed.extxyz,
+    summary.json (shares and their protocol) and run.json, which has all it takes to make any one
+    sample again. An interrupted run is continued by the same command.
 
     Args:
         out: Folder for the results. In Python, None writes nothing.

@@ -28,10 +28,11 @@ def score(
 ) -> "Judgements":
     """Judge crystals from any source: geometry, symmetry, charge, stability, novelty, credibility.
 
-    Writes candidates.csv (and .parquet; one row a crystal, best first, or its error), cifs/ and
-    relaxed/ (symmetrised), structures.extxyz and relaxed.extxyz, summary.json (shares and their
-    protocol) and run.json. An interrupted run is continued by the same command. Crystals of an
-    earlier run keep what was worked out there: other options only redo what they change.
+    Writes candidates.csv (and .parquet; one row a crystal, best first, or its error), report.html
+    (the same in any browser), figures/, cifs/ and relaxed/ (symmetrised), structures.extxyz and
+    relaxed.extxyz, summary.json (shares and their protocol) and run.json. An interrupted run is
+    continued by the same command. Crystals of an earlier run keep what was worked out there: other
+    options only redo what they change.
 
     Args:
         source: Folder or zip of CIF/POSCAR files, extxyz, csv or parquet with a cif column,

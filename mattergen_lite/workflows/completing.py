@@ -60,7 +60,7 @@ class Completion:
         if request.formula is not None:
             return f"{name}{without} completed to {placed}"
         number = request.insert or self.removed.total()
-        return f"{name}{without} completed with {number} of {placed}"
+        return f"{name}{without} completed with {number} atoms of {placed}"
 
 
 def _asking(request: Request, elements: Counter[str], removed: Counter[str]) -> Request:
