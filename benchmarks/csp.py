@@ -27,12 +27,12 @@ from mattergen_lite.config import DataConfig
 from mattergen_lite.data.crystals import CrystalDataset
 from mattergen_lite.data.table import read_table, select_rows
 from mattergen_lite.drafting.drafting import Drafting
-from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT, Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import Constraints
+from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.sampling.generator import stable
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.scoring.metrics.prediction import displacements

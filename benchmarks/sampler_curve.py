@@ -30,6 +30,7 @@ from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
 from mattergen_lite.options.judge import JudgeOptions
+from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.request.constraints import parse_constraints
@@ -155,7 +156,9 @@ def measured(
     options = setting.options()
     start = perf_counter()
     numbers = range(asked.num_samples)
-    target = Target(drafting=Drafting(constraints=parse_constraints(num_atoms=asked.num_atoms)))
+    target = Target(
+        drafting=Drafting(constraints=parse_constraints(Request(num_atoms=asked.num_atoms)))
+    )
     (records,) = sample_records(
         model, numbers, len(numbers), seed=0, options=options, target=target
     )

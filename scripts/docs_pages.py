@@ -17,35 +17,15 @@ from mattergen_lite.cli import app
 from mattergen_lite.config import PropertyConfig, RunConfig, shipped
 from mattergen_lite.elements import GROUP_MEANINGS, ElementGroups
 from mattergen_lite.model import read_config
-from mattergen_lite.options.judge import CHECKS
+from mattergen_lite.options.judge import CHECK_NAMES
 from mattergen_lite.scoring import exact
-from mattergen_lite.scoring.candidate import Outcome
-from mattergen_lite.scoring.criteria.credibility import Credibility
-from mattergen_lite.scoring.criteria.neutrality import Neutrality
-from mattergen_lite.scoring.criteria.novelty import Novelty
-from mattergen_lite.scoring.criteria.symmetry import Symmetry
-from mattergen_lite.scoring.criteria.validity import Validity
-from mattergen_lite.scoring.energy.elasticity import Elasticity
-from mattergen_lite.scoring.energy.phonons import Phonons
-from mattergen_lite.scoring.energy.screening import Screening
-from mattergen_lite.scoring.energy.stability import Stability
+from mattergen_lite.scoring.candidate import Candidate, Outcome
 from mattergen_lite.scoring.metrics import summary
+from mattergen_lite.scoring.score import Score, criteria_of
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
 _INCLUDE = re.compile(r'<!-- include (?P<file>\S+) "(?P<section>[^"]+)" -->')
-_COLUMNS = {
-    "Geometry": Validity,
-    "Symmetry": Symmetry,
-    "Charge": Neutrality,
-    "Novelty": Novelty,
-    "Credibility": Credibility,
-    "Screening": Screening,
-    "Stability": Stability,
-    "Phonons": Phonons,
-    "Elasticity": Elasticity,
-    "Targets": Outcome,
-}
 
 
 @dataclass(frozen=True)
@@ -177,7 +157,7 @@ figures are kept apart in `summary.json` and never mixed.
 
 ## Checks of one candidate
 
-In the order of what they cost; `--require` takes some of them: {", ".join(map(code, CHECKS))}.
+In the order of what they cost; `--require` takes some of them: {", ".join(map(code, CHECK_NAMES))}.
 
 The symmetry tolerance is 0.1 Å, for crystals as they came and for relaxed ones. What the columns of
 a row mean is in [the columns of the table](columns.md); how a target counts as hit is in
@@ -192,9 +172,11 @@ def columns() -> str:
         "Columns that begin with `relaxed_` say the same of the relaxed crystal; `rank`, `verdict` "
         "and `failed_checks` sum up.\n"
     )
-    for heading, criterion in _COLUMNS.items():
+    criteria = criteria_of(Score) | criteria_of(Candidate) | {"targets": Outcome}
+    headings = {name: kind for name, kind in criteria.items() if kind is not Score}
+    for name, criterion in headings.items():
         rows = [(code(one.name), code(one.type), one.note) for one in fields_of(criterion)]
-        text += f"\n## {heading}\n\n{inspect.getdoc(criterion)}\n\n"
+        text += f"\n## {name.capitalize()}\n\n{inspect.getdoc(criterion)}\n\n"
         text += table(("column", "type", "what"), rows) + "\n"
     return text + (
         "\nOf targets, columns a property: `target_<name>`; `measured_<name>`, exact or of the "

@@ -10,7 +10,6 @@ from pymatgen.core import Composition, Structure
 
 from mattergen_lite.drafting.draft import DraftBatch
 from mattergen_lite.drafting.drafting import Drafting
-from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.elements import (
     atomic_number,
     element_groups,
@@ -20,9 +19,11 @@ from mattergen_lite.elements import (
 )
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint
+from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import Constraints, parse_constraints, parse_formula
 from mattergen_lite.request.host import parse_host
+from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.scoring.criteria.credibility import radioactive_elements, scarce_elements
@@ -47,10 +48,10 @@ def host_file(tmp_path_factory):
     return path
 
 
-def asked(space_group=None, **constraints) -> Target:
+def asked(space_group=None, host=None, **constraints) -> Target:
     return Target(
         drafting=Drafting(
-            constraints=parse_constraints(**constraints),
+            constraints=parse_constraints(Request(**constraints), host),
             symmetry=parse_space_group(space_group),
         )
     )
@@ -188,7 +189,7 @@ def test_groups_of_elements_agree_with_the_judge():
 )
 def test_contradictions_name_the_values(arguments, message):
     with pytest.raises(ValueError, match=message):
-        parse_constraints(**arguments)
+        parse_constraints(Request(**arguments))
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_what_a_model_cannot_do_is_said_before_sampling(tiny, arguments, message
 def test_nothing_left_to_choose_from_is_an_error():
     excluded = ",".join(symbols()[1:])
     with pytest.raises(ValueError, match="no element is left once H, He, Li"):
-        parse_constraints(exclude=excluded).open_elements(ALL)
+        parse_constraints(Request(exclude=excluded)).open_elements(ALL)
 
 
 def test_a_host_counts_towards_a_formula(tiny, host_file):
@@ -248,7 +249,7 @@ def test_a_host_counts_towards_a_chemical_system(tiny, host_file):
 )
 def test_impossible_hosts_name_the_values(host_file, host, arguments, message):
     with pytest.raises(ValueError, match=message):
-        parse_constraints(host=parse_host(host_file, *host), **arguments).atom_counts(20)
+        parse_constraints(Request(**arguments), parse_host(host_file, *host)).atom_counts(20)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +261,7 @@ def test_impossible_hosts_name_the_values(host_file, host, arguments, message):
 )
 def test_a_host_of_the_wrong_elements_is_an_error(host_file, arguments, message):
     with pytest.raises(ValueError, match=message):
-        parse_constraints(host=parse_host(host_file, "P,S", True, None), **arguments)
+        parse_constraints(Request(**arguments), parse_host(host_file, "P,S", True, None))
 
 
 def test_a_host_may_have_elements_that_are_not_placed(tiny, host_file):

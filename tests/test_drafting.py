@@ -16,13 +16,14 @@ from mattergen_lite.drafting.draft import Draft, DraftBatch
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.drafting.library import MAX_TEMPLATE_ENERGY, template_library
 from mattergen_lite.drafting.placement import match_elements, place_on_orbits, share_out
-from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.elements import atomic_number, element_mask, symbols
 from mattergen_lite.io.tensors import to_structures
+from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.properties import crystal_system
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import parse_host
+from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.sampler import Target, sample
 
@@ -32,7 +33,8 @@ ALL = element_mask(symbols()[1:])
 
 def drafts(count=12, space_group=None, model=MODEL, seed=0, **constraints) -> list[Draft]:
     drafting = Drafting(
-        constraints=parse_constraints(**constraints), symmetry=parse_space_group(space_group)
+        constraints=parse_constraints(Request(**constraints)),
+        symmetry=parse_space_group(space_group),
     )
     return drafting.draw(model, sample_rngs(seed, range(count)))
 
@@ -201,7 +203,7 @@ def test_orbits_are_shared_out_exactly_or_not_at_all():
 def test_prescribed_classes_hold_one_element_in_every_sample():
     """Orbits that are alike in the known crystal are alike in the sample, from random weights."""
     model = tiny_model()
-    target = Target(drafting=Drafting(constraints=parse_constraints(num_atoms="6..12")))
+    target = Target(drafting=Drafting(constraints=parse_constraints(Request(num_atoms="6..12"))))
     samples = sample(model, range(12), seed=0, options=SamplerOptions(steps=3), target=target)
     shared = 0
     for crystal in samples.orbits:
@@ -257,7 +259,7 @@ def test_hosts_of_any_cell_come_back_with_their_own_numbers(tmp_path, name, fix_
     structure, fixed, count = HOSTS[name]
     host = parse_host(written(structure, tmp_path), fixed, fix_lattice, None)
     model = tiny_model()
-    target = Target(drafting=Drafting(constraints=parse_constraints(host=host)))
+    target = Target(drafting=Drafting(constraints=parse_constraints(Request(), host)))
     samples = sample(model, range(6), seed=0, options=SamplerOptions(steps=3), target=target)
     kept = [site for site in structure if site.specie.symbol == fixed]
     for found in to_structures(samples.crystals):
@@ -293,7 +295,9 @@ def test_placed_atoms_have_the_symmetry_of_the_framework(olivine, tmp_path):
     host = parse_host(written(olivine, tmp_path), "Fe,P,O", True, None)
     model = tiny_model()
     model.config = model.config.model_copy(update={"max_atoms": 52})
-    target = Target(drafting=Drafting(constraints=parse_constraints(formula="LiFePO4", host=host)))
+    target = Target(
+        drafting=Drafting(constraints=parse_constraints(Request(formula="LiFePO4"), host))
+    )
     samples = sample(model, range(2), seed=0, options=SamplerOptions(steps=3), target=target)
     for found in to_structures(samples.crystals):
         cell = (found.lattice.matrix, found.frac_coords, found.atomic_numbers)

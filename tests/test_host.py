@@ -9,13 +9,14 @@ from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.drafting.draft import DraftBatch
 from mattergen_lite.drafting.drafting import Drafting
-from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.elements import element_mask
 from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.io.tensors import from_structures, to_structures
+from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import CellChange, parse_host
+from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.sampler import Target, sample
 
@@ -48,7 +49,7 @@ def written(structure: Structure, folder) -> object:
 
 def asked(host, space_group=None, **constraints) -> Drafting:
     return Drafting(
-        constraints=parse_constraints(host=host, **constraints),
+        constraints=parse_constraints(Request(**constraints), host),
         symmetry=parse_space_group(space_group),
     )
 

@@ -7,11 +7,12 @@ from pymatgen.core import Structure
 
 from mattergen_lite.data.known import UNITS
 from mattergen_lite.data.table import EMBEDDED, read_table
-from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.elements import element_groups, parse_elements, parse_system
 from mattergen_lite.model import find_checkpoint, read_config
+from mattergen_lite.options.request import Request
 from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints
+from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.symmetry.space_groups import space_group_number
 from mattergen_lite.verbs.data_elements import data_elements
@@ -58,7 +59,7 @@ def test_systems_and_elements_in_any_case():
     assert parse_elements("TOXIC") == element_groups()["toxic"]
     assert parse_elements("li,P, s") == {"Li", "P", "S"}
     assert parse_system("li-p-S") == ("Li", "P", "S")
-    assert parse_constraints(chemical_system="LI-p-s").required == {"Li", "P", "S"}
+    assert parse_constraints(Request(chemical_system="LI-p-s")).required == {"Li", "P", "S"}
     with pytest.raises(ValueError, match="unknown element 'Xx'"):
         parse_elements("Li,Xx")
     with pytest.raises(ValueError, match="unknown element 'xx'"):

@@ -15,6 +15,7 @@ import mattergen_lite
 from mattergen_lite import cli
 from mattergen_lite.config import CampaignConfig
 from mattergen_lite.options.checks import Bounds, check, check_word
+from mattergen_lite.options.request import Request
 from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import parse_range, parse_targets
@@ -179,8 +180,12 @@ def answered_in_one_line(function, *arguments, **more):
 @given(ANY_TEXT)
 def test_any_text_is_a_constraint_or_one_line(text):
     names = ("elements", "chemical_system", "exclude", "formula", "formula_units", "num_atoms")
+
+    def constraints(name):
+        return parse_constraints(Request(**{name: text}))
+
     for name in names:
-        assert answered_in_one_line(parse_constraints, **{name: text}), name
+        assert answered_in_one_line(constraints, name), name
 
 
 @settings(deadline=2000)

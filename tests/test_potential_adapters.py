@@ -13,7 +13,7 @@ import pytest
 from crystals import triclinic
 
 from mattergen_lite.scoring.energy.potentials.exam import examine
-from mattergen_lite.scoring.energy.potentials.sources import FAMILIES, load_potential
+from mattergen_lite.scoring.energy.potentials.sources import families, load_potential
 
 torch = pytest.importorskip("torch")
 
@@ -145,14 +145,14 @@ def test_fairchem():
         load_potential("uma:uma-z")
 
 
-@pytest.mark.parametrize("family", [name for name, one in FAMILIES.items() if one.extra])
+@pytest.mark.parametrize("family", [name for name, one in families().items() if one.extra])
 def test_what_is_not_installed_says_how_to_install_it(family, monkeypatch):
-    if FAMILIES[family].package in sys.modules:
+    if families()[family].package in sys.modules:
         pytest.skip("it is installed")
     monkeypatch.setattr(
         "mattergen_lite.scoring.energy.potentials.sources.find_spec", lambda package: None
     )
     with pytest.raises(
-        ValueError, match=rf"pip install 'mattergen-lite\[{FAMILIES[family].module}"
+        ValueError, match=rf"pip install 'mattergen-lite\[{families()[family].extra}"
     ):
         load_potential(f"{family}:anything")

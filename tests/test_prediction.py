@@ -7,12 +7,13 @@ import pytest
 from crystals import nacl, nacl_primitive, rutile
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import find_checkpoint, read_config
 from mattergen_lite.options.judge import JudgeOptions
+from mattergen_lite.options.request import Request
 from mattergen_lite.processes import Pool
 from mattergen_lite.request.constraints import parse_constraints
+from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.scoring.candidate import Candidate, ranked
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.execution.journal import Journal
@@ -125,7 +126,7 @@ def test_expectation_adds_up_probabilities_of_what_counts(salts):
 
 def test_small_cells_come_first_and_every_sample_is_in_one():
     model = read_config(find_checkpoint("mp"))
-    asked = parse_constraints(formula="K2PdCl4")
+    asked = parse_constraints(Request(formula="K2PdCl4"))
     cells = plan_cells(asked, parse_space_group(None), model, 64)
     assert [cell.units for cell in cells] == sorted(cell.units for cell in cells)
     assert cells[0].units == 1

@@ -15,6 +15,7 @@ from mattergen_lite.data.table import read_table
 from mattergen_lite.diffusion.joint import State, Step, draw_noise
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, weights_hash
+from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.probe.fit import Labels, fit
 from mattergen_lite.probe.guidance import MAX_STEP, ProbeSteering, steering
@@ -196,7 +197,7 @@ def test_samples_follow_the_target(probe, shipped):
             seed=0,
             options=SamplerOptions(steps=20),
             target=Target(
-                drafting=Drafting(constraints=parse_constraints(num_atoms="2..4")),
+                drafting=Drafting(constraints=parse_constraints(Request(num_atoms="2..4"))),
                 steering=steering(shipped, [probe], ask(probe, f"room={value}", guidance="2")),
             ),
         )

@@ -4,10 +4,11 @@ from models import tiny_model
 
 from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.drafting.drafting import Drafting
-from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.geometry import wrap_difference
+from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints
+from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.request.targets import draw_conditions, parse_targets
 from mattergen_lite.sampling.guidance import guided_calls
 from mattergen_lite.sampling.noise import sample_rngs
@@ -23,7 +24,7 @@ def asked(model, conditions=(), guidance=(), space_group=None, **constraints) ->
     return Target(
         properties=parse_targets(conditions, guidance, model.properties),
         drafting=Drafting(
-            constraints=parse_constraints(**constraints),
+            constraints=parse_constraints(Request(**constraints)),
             symmetry=parse_space_group(space_group),
         ),
     )

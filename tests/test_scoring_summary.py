@@ -46,6 +46,7 @@ def test_shares_are_of_all_structures():
     assert found.structure_valid == pytest.approx(4 / 6)
     assert found.valid == pytest.approx(4 / 6)
     assert found.neutral == pytest.approx(5 / 6)  # the funnel's check: sodium alone passes
+    assert found.physical == pytest.approx(4 / 6)
     assert found.alloy_or_element == pytest.approx(1 / 6)
     assert found.unique == pytest.approx(4 / 6)
     assert found.novel == pytest.approx(3 / 6)
@@ -163,6 +164,8 @@ def test_credible_crystals_are_above_p_minus_1_and_ordered():
     )
     assert found.stability.expected_msun == pytest.approx(0.5)
     assert found.stability.expected_credible_msun == pytest.approx(0.5 / 4)
+    assert found.relaxed.credible == pytest.approx(1 / 4)
+    assert found.relaxed.unflagged == pytest.approx(2 / 4)
 
 
 def test_nothing_to_summarise():

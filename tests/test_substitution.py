@@ -7,11 +7,11 @@ from ase.data import covalent_radii
 
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.drafting.drafting import Drafting
-from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, atomic_number, element_descriptors
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints
+from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.sampling.generator import open_generator
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.substitution import (
@@ -28,7 +28,7 @@ EVERY_ELEMENT = torch.arange(MAX_ATOMIC_NUMBER + 1) > 0
 
 def proposals(numbers=range(8), seed=0, space_group=None, **asked):
     drafting = Drafting(
-        constraints=parse_constraints(**asked), symmetry=parse_space_group(space_group)
+        constraints=parse_constraints(Request(**asked)), symmetry=parse_space_group(space_group)
     )
     (batch,) = Substitution(drafting=drafting).records(numbers, len(numbers), seed=seed)
     return batch

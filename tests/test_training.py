@@ -19,13 +19,13 @@ from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.prepare import prepare
 from mattergen_lite.data.table import read_table
 from mattergen_lite.drafting.drafting import Drafting
-from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion, read_weights
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.properties import Conditions
 from mattergen_lite.request.constraints import Constraints
+from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.training.export import newest_checkpoint, read_metrics
 from mattergen_lite.training.module import drop_conditions, learning_rate_factor, vary

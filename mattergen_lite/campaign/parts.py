@@ -25,33 +25,12 @@ from mattergen_lite.folders import atomic_path
 from mattergen_lite.io.tensors import structure_to_json
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate, Outcome
-from mattergen_lite.scoring.criteria.credibility import Credibility
-from mattergen_lite.scoring.criteria.neutrality import Neutrality
-from mattergen_lite.scoring.criteria.novelty import Novelty
-from mattergen_lite.scoring.criteria.symmetry import Symmetry
-from mattergen_lite.scoring.criteria.validity import Validity
-from mattergen_lite.scoring.energy.elasticity import Elasticity
-from mattergen_lite.scoring.energy.phonons import Phonons
-from mattergen_lite.scoring.energy.screening import Screening
-from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.judge import Judge
-from mattergen_lite.scoring.score import Score
+from mattergen_lite.scoring.score import Score, criteria_of
 
 CANDIDATES = "candidates"
 _PROVENANCE = b"mattergen_lite"
 _STORED = TypeAdapter(Candidate)
-_FLATTENED = (
-    Score,
-    Validity,
-    Symmetry,
-    Neutrality,
-    Novelty,
-    Credibility,
-    Screening,
-    Stability,
-    Phonons,
-    Elasticity,
-)
 _ARROW = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 _ABOUT_TARGETS = ("target_", "measured_", "predicted_")  # what such columns begin with
 _CRYSTAL = {
@@ -190,9 +169,10 @@ def _nothing(target: PropertyTarget) -> Outcome:
 
 def _column_types() -> dict[str, pa.DataType]:
     """Type of every column that is not about a target."""
+    criteria = [Score, *criteria_of(Score).values(), *criteria_of(Candidate).values()]
     typed = {
         name: _arrow_type(annotation)
-        for criterion in _FLATTENED
+        for criterion in criteria
         for name, annotation in get_type_hints(criterion).items()
     }
     typed |= {f"relaxed_{name}": kind for name, kind in typed.items()}

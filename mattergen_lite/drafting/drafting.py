@@ -9,9 +9,9 @@ from mattergen_lite.config import ModelConfig
 from mattergen_lite.drafting.draft import Draft
 from mattergen_lite.drafting.free import FreeDrafting
 from mattergen_lite.drafting.hosts import HostDrafting
-from mattergen_lite.drafting.space_groups import Symmetry
 from mattergen_lite.drafting.templates import TemplateDrafting
 from mattergen_lite.request.constraints import Constraints
+from mattergen_lite.request.space_groups import Symmetry
 
 # Atoms of a sample of which nothing says how many: three quarters of the known stable crystals have
 # at most so many, and twice as many of their samples are near the hull as of larger ones.

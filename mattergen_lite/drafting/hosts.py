@@ -16,9 +16,9 @@ from mattergen_lite.config import ModelConfig
 from mattergen_lite.drafting.draft import Draft
 from mattergen_lite.drafting.library import template_library
 from mattergen_lite.drafting.placement import place_on_orbits
-from mattergen_lite.drafting.space_groups import Symmetry
 from mattergen_lite.request.constraints import Constraints
 from mattergen_lite.request.host import CellChange, Host
+from mattergen_lite.request.space_groups import Symmetry
 from mattergen_lite.symmetry.orbits import (
     SYMPREC,
     Orbits,

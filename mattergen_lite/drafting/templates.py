@@ -12,8 +12,8 @@ from torch import Tensor
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.drafting.draft import Draft
 from mattergen_lite.drafting.library import Candidate, TemplateLibrary, template_library
-from mattergen_lite.drafting.space_groups import Symmetry
 from mattergen_lite.request.constraints import Constraints
+from mattergen_lite.request.space_groups import Symmetry
 from mattergen_lite.shapes import Float, Int
 
 # Templates between which the similarity of elements decides, and of them if there are more, drawn

@@ -2,19 +2,68 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from mattergen_lite.options.checks import IN_YAML, Bounds, Count, Length, Share, check_fields
 
 # A name, a path to weights or module:factory; in Python also an ASE calculator or a `Potential`.
 PotentialChoice = Any
-Check = Literal[
-    "readable", "physical", "neutral", "unique", "novel", "screened", "metastable", "on_target"
-]
-CHECKS: tuple[Check, ...] = get_args(Check)  # in the order of what they cost
 # What crystals are made for: new materials; the structure of a composition; a host made complete.
 Goal = Literal["discover", "predict", "complete"]
-CHEAP_CHECKS = CHECKS[:5]  # made before a potential is asked
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """A test that every candidate passes or fails; `Candidate.all_checks` has its outcome.
+
+    Attributes:
+        name: As `require` takes it.
+        advice: What to do where nothing passes, in the options of `generate`.
+        needs: What a check that is not cheap needs; a cheap one is made before any relaxation.
+        discovery_only: Required by default of new materials only.
+    """
+
+    name: str
+    advice: str
+    needs: Literal["screening", "relaxation", "targets"] | None = None
+    discovery_only: bool = False
+
+
+# In the order of what they cost.
+CHECKS = (
+    Check(name="readable", advice="column error of the table says what is wrong with each"),
+    Check(
+        name="physical",
+        advice="sample with more --steps, or let templates decide with --space-group any",
+    ),
+    Check(
+        name="neutral",
+        discovery_only=True,
+        advice="alloys pass; ask for a --formula whose charges balance, or leave it out of "
+        "--require",
+    ),
+    Check(name="unique", advice="ask for more with fewer constraints, or another --seed"),
+    Check(
+        name="novel",
+        discovery_only=True,
+        advice="all are known: column nearest_known names them; where that is a success, use "
+        "`predict` or `complete`, or leave novel out of --require",
+    ),
+    Check(name="screened", needs="screening", advice="relax more of them with --keep"),
+    Check(
+        name="metastable",
+        needs="relaxation",
+        discovery_only=True,
+        advice="sample until enough pass: --num-candidates",
+    ),
+    Check(
+        name="on_target",
+        needs="targets",
+        advice="ask for a wider range, or insist with --guidance 2",
+    ),
+)
+CHECK_NAMES = tuple(check.name for check in CHECKS)
+CHEAP_CHECKS = tuple(check.name for check in CHECKS if check.needs is None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,17 +145,20 @@ class JudgeOptions:
             ValueError: If `on_target` is required where nothing was asked for, or `novel` where a
                 known crystal is a success.
         """
-        required, is_open = self.required, goal == "discover"
+        required, is_discovery = self.required, goal == "discover"
         if required is None:
-            is_made = {
-                "neutral": is_open,
-                "novel": is_open,
-                "screened": self.is_screened,
-                "metastable": is_open and self.relax,
-                "on_target": has_targets,
+            there_is = {
+                "screening": self.is_screened,
+                "relaxation": self.relax,
+                "targets": has_targets,
+                None: True,
             }
-            return tuple(name for name in CHECKS if is_made.get(name, True))
-        if "novel" in required and not is_open:
+            return tuple(
+                check.name
+                for check in CHECKS
+                if there_is[check.needs] and (is_discovery or not check.discovery_only)
+            )
+        if "novel" in required and not is_discovery:
             raise ValueError(f"require novel: to {goal}, a known crystal is a success")
         if "on_target" in required and not has_targets:
             raise ValueError("require on_target: expected a condition that says what the target is")
@@ -158,6 +210,7 @@ def parse_checks(text: str) -> tuple[str, ...]:
         ValueError: For an unknown check.
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
-    if unknown := [name for name in names if name not in CHECKS]:
-        raise ValueError(f"unknown check {unknown[0]!r}: expected some of {', '.join(CHECKS)}")
+    if unknown := [name for name in names if name not in CHECK_NAMES]:
+        expected = ", ".join(CHECK_NAMES)
+        raise ValueError(f"unknown check {unknown[0]!r}: expected some of {expected}")
     return tuple(names)

@@ -1,6 +1,6 @@
 """What holds for every sample by construction: elements, composition, size, known sites and cell.
 
-    parse_constraints(chemical_system="Li-P-S", exclude="toxic", num_atoms="4..12")
+    parse_constraints(Request(chemical_system="Li-P-S", exclude="toxic", num_atoms="4..12"))
 
 Nothing is rejected after sampling: `drafts` puts the elements that must occur on orbits, and the
 posterior over the elements of such an orbit has a single entry.
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mattergen_lite.elements import atomic_number, element_mask, parse_elements, parse_system
+from mattergen_lite.options.request import Request
 from mattergen_lite.request.host import Host
 from mattergen_lite.request.targets import parse_range
 from mattergen_lite.shapes import Bool
@@ -149,42 +150,27 @@ class Constraints:
         return CountRule(text=text, counts=range(low, high + 1))
 
 
-def parse_constraints(
-    *,
-    elements: str | None = None,
-    chemical_system: str | None = None,
-    exclude: str | None = None,
-    formula: str | None = None,
-    formula_units: str | None = None,
-    num_atoms: str | None = None,
-    host: Host | None = None,
-) -> Constraints:
-    """Constraints from text.
+def parse_constraints(request: Request, host: Host | None = None) -> Constraints:
+    """Read the exact constraints of a request.
 
     Args:
-        elements: What may occur beside a host's fixed sites: "Li,P,S".
-        chemical_system: What must occur, and nothing else: "Li-P-S".
-        exclude: What must not: "Pb,Cd" or groups such as "toxic,radioactive,scarce".
-        formula: Of one unit: "LiFePO4"; no brackets, whole numbers.
-        formula_units: How many of them: "1..4".
-        num_atoms: "8" or "4..12".
-        host: From `parse_host`.
+        request: Its texts are read as `Request` explains them.
+        host: What `parse_host` made of the seed structure.
 
     Raises:
         ValueError: If a text cannot be read or two of them contradict each other.
     """
-    given = chemical_system is not None
-    system = frozenset(parse_system(chemical_system)) if given else frozenset()
-    listed = parse_elements(elements) if elements is not None else None
-    if formula_units is not None and formula is None:
-        raise ValueError(f"formula-units {formula_units!r} without a formula")
+    system = frozenset(parse_system(request.chemical_system) if request.chemical_system else ())
+    listed = parse_elements(request.elements) if request.elements else None
+    if request.formula_units is not None and request.formula is None:
+        raise ValueError(f"formula-units {request.formula_units!r} without a formula")
     constraints = Constraints(
         elements=system or listed,
-        excluded=parse_elements(exclude) if exclude is not None else frozenset(),
+        excluded=parse_elements(request.exclude) if request.exclude else frozenset(),
         required=system,
-        formula=parse_formula(formula) if formula is not None else (),
-        formula_units=parse_range(formula_units),
-        num_atoms=parse_range(num_atoms),
+        formula=parse_formula(request.formula) if request.formula else (),
+        formula_units=parse_range(request.formula_units),
+        num_atoms=parse_range(request.num_atoms),
         host=host,
     )
     _check_consistent(constraints, listed)

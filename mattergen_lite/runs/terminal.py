@@ -2,24 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
+from mattergen_lite.options.judge import CHECKS
 from mattergen_lite.runs.headline import Headline, duration
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
 
 NUM_SHOWN = 5  # of the best candidates
-# What to do if nothing is left after a check. Options are those of `generate`.
-_NEXT = {
-    "readable": "column error of the table says what is wrong with each",
-    "physical": "sample with more --steps, or let templates decide with --space-group any",
-    "neutral": "alloys pass; ask for a --formula whose charges balance, or leave it out of "
-    "--require",
-    "unique": "ask for more with fewer constraints, or another --seed",
-    "novel": "all are known: column nearest_known names them; where that is a success, use "
-    "`predict` or `complete`, or leave novel out of --require",
-    "screened": "relax more of them with --keep",
-    "metastable": "sample until enough pass: --num-candidates",
-    "on_target": "ask for a wider range, or insist with --guidance 2",
-}
+_ADVICE = {check.name: check.advice for check in CHECKS}
 
 
 def brief(
@@ -86,4 +75,4 @@ def _why_nothing(headline: Headline, *, is_sampled: bool) -> str:
     if name == "metastable" and headline.expected_msun:
         needed = steps[0][1] / headline.expected_msun
         more = f" (at this rate one takes about {needed:,.0f} samples)"
-    return f"{reason}; {_NEXT.get(name, 'column failed_checks has the reasons')}{more}"
+    return f"{reason}; {_ADVICE.get(name, 'column failed_checks has the reasons')}{more}"

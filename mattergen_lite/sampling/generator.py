@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from mattergen_lite.drafting.drafting import Drafting
-from mattergen_lite.drafting.space_groups import parse_space_group
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, model_provenance, weights_hash
 from mattergen_lite.options.request import Request
@@ -18,6 +17,7 @@ from mattergen_lite.probe.predictors import Predictor, asked_for, load_predictor
 from mattergen_lite.probe.probe import Probe
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import parse_host
+from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.request.targets import PropertyTarget, parse_targets
 from mattergen_lite.sampling.sampler import Target, sample_records
 from mattergen_lite.sampling.substitution import Substitution
@@ -101,19 +101,12 @@ def parse_drafting(request: Request) -> Drafting:
     Raises:
         ValueError: If it does not make sense.
     """
-    constraints = parse_constraints(
-        elements=request.elements,
-        chemical_system=request.chemical_system,
-        exclude=request.exclude,
-        formula=request.formula,
-        formula_units=request.formula_units,
-        num_atoms=request.num_atoms,
-        host=parse_host(
-            request.seed_structure, request.fix_sites, request.fix_lattice, request.insert
-        ),
+    host = parse_host(
+        request.seed_structure, request.fix_sites, request.fix_lattice, request.insert
     )
+    constraints = parse_constraints(request, host)
     symmetry = parse_space_group(request.space_group)
-    if symmetry.numbers is not None and constraints.host is not None:
+    if symmetry.numbers is not None and host is not None:
         raise ValueError(
             f"space-group {request.space_group} with a seed-structure: a host brings its own; "
             "only none can be said, to ignore it"

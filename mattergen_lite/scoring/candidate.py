@@ -15,7 +15,7 @@ from typing import Literal
 from pymatgen.core import Structure
 from pymatgen.symmetry.groups import PointGroup, SpaceGroup
 
-from mattergen_lite.options.judge import CHEAP_CHECKS, Goal
+from mattergen_lite.options.judge import CHECKS, Goal
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.energy.accuracy import METASTABLE, WORTH_COMPUTING
 from mattergen_lite.scoring.energy.elasticity import Elasticity
@@ -26,7 +26,8 @@ from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.exact import Method, Value
 from mattergen_lite.scoring.score import Cell, Score, flatten
 
-_RELAXED_COLUMNS = (
+# Columns of a `Score` that the table has of the relaxed crystal, too, as `relaxed_...`.
+RELAXED_COLUMNS = (
     "space_group",
     "space_group_symbol",
     "crystal_system",
@@ -43,7 +44,8 @@ _RELAXED_COLUMNS = (
     "disordered_form_of",
 )
 
-ALWAYS_ASKED = (*CHEAP_CHECKS, "metastable")  # a screen and targets are for those who want them
+# A screen and targets are for those who want them.
+ALWAYS_ASKED = tuple(check.name for check in CHECKS if check.needs in (None, "relaxation"))
 # Flags that say that nature would mix the elements which the crystal orders.
 DISORDER_FLAGS = {"ordered_approximant", "known_disordered_phase"}
 
@@ -127,20 +129,25 @@ class Candidate:
     @property
     def checks(self) -> dict[str, bool]:
         """Outcome of every check that was made."""
-        outcomes = {
+        return {name: passed for name, passed in self.all_checks.items() if passed is not None}
+
+    @property
+    def all_checks(self) -> dict[str, bool | None]:
+        """Outcome of each of `CHECKS`, None where it was not made."""
+        novelty = self.final.novelty
+        # To recover what is known is what `predict` and `complete` hope for.
+        looks_for_news = self.goal == "discover"
+        return {
             "readable": self.raw.error is None,
-            "physical": _is_physical(self.final),
+            "physical": is_physical(self.final),
             "neutral": _is_neutral(self.raw),
-            "unique": self.final.novelty and self.final.novelty.is_unique,
-            "novel": self.final.novelty and self.final.novelty.is_novel,
+            "unique": novelty and novelty.is_unique,
+            "novel": novelty.is_novel if novelty and looks_for_news else None,
             "screened": self.screening and self.screening.screening_decision != "reject",
             "metastable": self.stability
             and self.stability.probability_metastable >= WORTH_COMPUTING,
             "on_target": self.on_target,
         }
-        if self.goal != "discover":
-            del outcomes["novel"]  # to recover what is known is what was hoped for
-        return {name: passed for name, passed in outcomes.items() if passed is not None}
 
     @property
     def on_target(self) -> bool | None:
@@ -245,7 +252,7 @@ class Candidate:
             **self.raw.row(),
             **flatten(self.screening, Screening),
             **flatten(self.stability, Stability),
-            **{f"relaxed_{name}": relaxed.get(name) for name in _RELAXED_COLUMNS},
+            **{f"relaxed_{name}": relaxed.get(name) for name in RELAXED_COLUMNS},
             "symmetry_change": self.symmetry_change,
             **flatten(self.phonons, Phonons),
             **flatten(self.elasticity, Elasticity),
@@ -261,7 +268,8 @@ def is_credible(judged: Score) -> bool:
     return judged.symmetry.space_group > 2 and not DISORDER_FLAGS & set(judged.credibility.flags)
 
 
-def _is_physical(score: Score) -> bool | None:
+def is_physical(score: Score) -> bool | None:
+    """Tell whether the geometry can be that of a crystal; None where it was not judged."""
     return score.validity and score.validity.structure_valid and not score.validity.physical_problem
 
 

@@ -7,8 +7,10 @@ follow. A structure that cannot be read, breaks a criterion, hangs or crashes ge
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from functools import partial
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache, partial
+from types import UnionType
+from typing import get_args, get_type_hints
 
 from pydantic import TypeAdapter
 from pymatgen.core import Structure
@@ -47,22 +49,27 @@ class Score:
     def row(self) -> dict[str, Cell]:
         """All criteria flattened into one table row; the same columns for every crystal."""
         row: dict[str, Cell] = {}
+        criteria = criteria_of(type(self))
         for field in fields(self):
-            criterion = _CRITERIA.get(field.name)
-            if criterion is None:
-                row[field.name] = getattr(self, field.name)
-            else:
-                row |= flatten(getattr(self, field.name), criterion)
+            value = getattr(self, field.name)
+            named = field.name in criteria
+            row |= flatten(value, criteria[field.name]) if named else {field.name: value}
         return row
 
 
-_CRITERIA: dict[str, type] = {
-    "validity": Validity,
-    "symmetry": Symmetry,
-    "neutrality": Neutrality,
-    "novelty": Novelty,
-    "credibility": Credibility,
-}
+@cache
+def criteria_of(judgement: type) -> dict[str, type]:
+    """Find the fields of a judgement that are a dataclass or None, with the class of each.
+
+    `Score` has one for each criterion of a crystal, `Candidate` one for each of a potential.
+    """
+    return {
+        name: part
+        for name, annotation in get_type_hints(judgement).items()
+        if isinstance(annotation, UnionType)
+        for part in get_args(annotation)
+        if is_dataclass(part)
+    }
 
 
 def flatten(judged: object | None, criterion: type) -> dict[str, Cell]:

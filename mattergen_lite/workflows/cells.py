@@ -18,8 +18,8 @@ import numpy as np
 
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.drafting.library import template_library
-from mattergen_lite.drafting.space_groups import Symmetry
 from mattergen_lite.request.constraints import Constraints
+from mattergen_lite.request.space_groups import Symmetry
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from mattergen_lite.options.judge import CHEAP_CHECKS, CHECKS
+from mattergen_lite.options.judge import CHEAP_CHECKS, CHECK_NAMES
 from mattergen_lite.scoring.candidate import Candidate
 
 
@@ -117,7 +117,7 @@ def funnel(candidates: Sequence[Candidate], required: Sequence[str]) -> Funnel:
     A check that was not made lets nothing through: what is required must have been seen.
     """
     left, remaining = {}, list(candidates)
-    for name in (name for name in CHECKS if name in required):
+    for name in (name for name in CHECK_NAMES if name in required):
         remaining = [one for one in remaining if one.checks.get(name, False)]
         left[name] = len(remaining)
     names = tuple(one.raw.name for one in remaining)

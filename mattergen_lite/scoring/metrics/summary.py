@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.candidate import Candidate, is_credible, is_physical
 from mattergen_lite.scoring.criteria import matching
 from mattergen_lite.scoring.energy.accuracy import METASTABLE, WORTH_COMPUTING
 from mattergen_lite.scoring.energy.calibration import ASSUMED, UNCALIBRATED
@@ -17,15 +17,18 @@ PROTOCOL = {
     "structure_valid": "no two atoms within 0.5 Å and a cell of at least 0.1 Å³ (CDVAE)",
     "composition_valid": "smact_validity with smact14 states; elements, alloys valid (CDVAE)",
     "valid": "structure_valid and composition_valid",
-    "physical": "no overlapping covalent spheres, empty cell or impossible density",
-    "neutral": "the check of the funnel: oxidation states balance, or there are none to balance",
+    "physical": "the check: structure_valid, and no overlapping covalent spheres, nearly empty or "
+    "needle-like cell, or impossible density",
+    "neutral": "the check: oxidation states balance, or there are none to balance",
     "alloy_or_element": "of these, only metals or one element: formal charges mean nothing",
     "non_p1": "space group other than P1 at the symprec of the scores",
     "unique": f"first of its kind in the set ({matching.PROTOCOL})",
     "novel": f"equals no structure of the reference ({matching.PROTOCOL})",
     "unique_and_novel": "unique and novel",
     "novel_with_disorder": "nor equals one when elements that could share a site are merged",
-    "credible": "no credibility flag",
+    "unflagged": "no credibility flag of any kind",
+    "credible": "above P-1 at the symprec of the scores, and no flag that says that nature would "
+    "mix its elements",
 }
 
 _HULL = "Materials Project hull, MP2020 corrections"
@@ -33,17 +36,19 @@ STABILITY_PROTOCOL = {
     "relaxed": "relaxation ended in a crystal, converged or not",
     "converged": "forces below 0.05 eV/Å and stress below 0.5 GPa within 200 steps",
     "stable": f"calibrated e_above_hull <= 0 ({_HULL})",
-    "metastable": f"calibrated e_above_hull <= {METASTABLE} eV/atom ({_HULL})",
+    "metastable": f"calibrated e_above_hull <= {METASTABLE} eV/atom ({_HULL}); the check of this "
+    "name is worth_computing",
     "metastable_uncalibrated": f"the potential's own e_above_hull <= {METASTABLE} eV/atom, "
     "what most papers count",
     "expected_stable": "sum of the probabilities that DFT finds it stable",
     "expected_metastable": "sum of the probabilities that DFT finds it metastable",
-    "worth_computing": f"probability of being metastable at least {WORTH_COMPUTING}",
+    "worth_computing": "the check metastable: probability that DFT finds it metastable at least "
+    f"{WORTH_COMPUTING}",
     "sun": "stable, unique and novel, all after relaxation",
     "msun": "metastable, unique and novel, all after relaxation",
     "expected_sun": "sum of the probabilities of stable over unique and novel crystals",
     "expected_msun": "sum of the probabilities of metastable over unique and novel crystals",
-    "expected_credible_msun": "likewise, of those above P-1 and not flagged as disorder-like",
+    "expected_credible_msun": "likewise, of those that are credible once relaxed",
     "msun_uncalibrated": "metastable_uncalibrated, unique and novel",
     "median_rmsd": "of atoms from raw to relaxed, without the strain of the cell",
     "mean_rmsd": "likewise",
@@ -67,6 +72,7 @@ class Shares:
     novel: float | None  # None without a reference
     unique_and_novel: float | None
     novel_with_disorder: float | None
+    unflagged: float
     credible: float
 
 
@@ -157,7 +163,7 @@ def shares(scores: Sequence[Score], count: int) -> Shares:
         structure_valid=share(_structure_valid),
         composition_valid=share(_composition_valid),
         valid=share(lambda s: _structure_valid(s) and _composition_valid(s)),
-        physical=share(lambda s: s.validity and not s.validity.physical_problem),
+        physical=share(is_physical),
         neutral=share(lambda s: s.neutrality and s.neutrality.is_neutral),
         alloy_or_element=share(
             lambda s: s.neutrality and s.neutrality.charge_verdict in ("alloy", "element")
@@ -169,7 +175,8 @@ def shares(scores: Sequence[Score], count: int) -> Shares:
         novel_with_disorder=share_against_reference(
             lambda s: s.novelty and s.novelty.is_novel_with_disorder
         ),
-        credible=share(lambda s: s.credibility and not s.credibility.flags),
+        unflagged=share(lambda s: s.credibility and not s.credibility.flags),
+        credible=share(is_credible),
     )
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Family
 
 TASK = "omat"
 
@@ -25,3 +25,13 @@ def load(model: str, device: str) -> AsePotential:
         known = ", ".join(pretrained_mlip.available_models)
         raise ValueError(f"unknown fairchem model {model!r}: expected a path or one of {known}")
     return AsePotential(f"uma:{model}", FAIRChemCalculator(network, task_name=TASK))
+
+
+FAMILY = Family(
+    name="uma",
+    load=load,
+    package="fairchem",
+    distribution="fairchem-core",
+    suffix=".pt",
+    extra="fairchem",
+)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pymatgen.core import Element
 
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Family
 
 
 def load(model: str, device: str) -> AsePotential:
@@ -31,3 +31,8 @@ def load(model: str, device: str) -> AsePotential:
         )
     known = frozenset(Element.from_Z(int(number)).symbol for number in calculator.z_table.zs)
     return AsePotential(f"mace:{model}", calculator, known)
+
+
+FAMILY = Family(
+    name="mace", load=load, package="mace", distribution="mace-torch", suffix=".model", extra="mace"
+)

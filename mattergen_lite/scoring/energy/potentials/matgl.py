@@ -4,7 +4,7 @@ Weights of M3GNet that were trained with matgl before its version 2 are wrong in
 `docs/howto/potentials.md`. The entrance exam refuses them.
 """
 
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Family
 
 
 def load(model: str, device: str) -> AsePotential:
@@ -16,3 +16,8 @@ def load(model: str, device: str) -> AsePotential:
     network.requires_grad_(False)
     calculator = PESCalculator(network, stress_unit="eV/A3")
     return AsePotential(f"matgl:{model}", calculator, frozenset(network.model.element_types))
+
+
+FAMILY = Family(
+    name="matgl", load=load, package="matgl", distribution="matgl", suffix="/", extra="matgl"
+)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Family
 
 MODELS = ("mattersim-v1.0.0-1m", "mattersim-v1.0.0-5m")
 
@@ -23,3 +23,13 @@ def load(model: str, device: str) -> AsePotential:
     network = Potential.from_checkpoint(load_path=model, device=device, load_training_state=False)
     calculator = MatterSimCalculator(network, device=device, stress_weight=GPa)
     return AsePotential(f"mattersim:{model}", calculator)
+
+
+FAMILY = Family(
+    name="mattersim",
+    load=load,
+    package="mattersim",
+    distribution="mattersim",
+    suffix=".pth",
+    extra="mattersim",
+)

@@ -5,7 +5,7 @@ Direct models find forces without energies' gradients; prefer conservative ones 
 
 from pathlib import Path
 
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Family
 
 
 def load(model: str, device: str) -> AsePotential:
@@ -32,3 +32,13 @@ def load(model: str, device: str) -> AsePotential:
         device=device, precision="float32-highest", compile=False, **weights
     )
     return AsePotential(f"orb:{model}", ORBCalculator(network, device=device))
+
+
+FAMILY = Family(
+    name="orb",
+    load=load,
+    package="orb_models",
+    distribution="orb-models",
+    suffix=".ckpt",
+    extra="orb",
+)

@@ -10,7 +10,7 @@ import torch
 from pymatgen.core import Element, Structure
 
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, SinglePoint
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Family, SinglePoint
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -70,3 +70,6 @@ class SevennetPotential:
     def correction(self, structure: Structure) -> float:
         """From raw PBE and PBE+U to the MP2020 frame."""
         return mp2020_correction(structure)
+
+
+FAMILY = Family(name="7net", load=load, package="sevenn", distribution="sevenn", suffix=".pth")

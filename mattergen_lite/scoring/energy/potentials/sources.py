@@ -16,20 +16,20 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
+from pkgutil import iter_modules
 from typing import Protocol, runtime_checkable
 from uuid import uuid4
 
 from mattergen_lite.processes import module_path
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Potential
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Family, Load, Potential
 
 GROUP = "mattergen_lite.potentials"
-Load = Callable[[str, str], Potential]  # model, device
 
 
 @dataclass(frozen=True)
@@ -47,39 +47,16 @@ class Given:
 PotentialSource = str | Given
 
 
-@dataclass(frozen=True)
-class Family:
-    """Models of one kind, run by one package."""
-
-    module: str  # of its adapter here
-    package: str  # that it imports
-    distribution: str  # that pip installs
-    suffix: str  # of weights; "/" for a folder, "" for none
-    extra: bool = True  # not installed unless asked for
-
-    @property
-    def load(self) -> Load:
-        """The function that loads a model."""
-        return import_module(f"mattergen_lite.scoring.energy.potentials.{self.module}").load
-
-    @property
-    def install(self) -> str:
-        """The command that installs its package."""
-        if self.extra:
-            return f"`pip install '.[{self.module}]'` in the source folder"
-        return f"`pip install {self.distribution}`"
-
-
-FAMILIES = {
-    "chgnet": Family("chgnet", "chgnet", "chgnet", "", extra=False),
-    "7net": Family("sevennet", "sevenn", "sevenn", ".pth", extra=False),
-    "mace": Family("mace", "mace", "mace-torch", ".model"),
-    "orb": Family("orb", "orb_models", "orb-models", ".ckpt"),
-    "mattersim": Family("mattersim", "mattersim", "mattersim", ".pth"),
-    "matgl": Family("matgl", "matgl", "matgl", "/"),
-    "uma": Family("fairchem", "fairchem", "fairchem-core", ".pt"),
-}
 SHIPPED = ("chgnet", "7net-0", "7net-mf-0", "7net-l3i5")  # with weights in wheels
+
+
+@cache
+def families() -> dict[str, Family]:
+    """Find the families of this package: the constant `FAMILY` of a module beside this one."""
+    package = import_module(__package__)
+    modules = [import_module(f"{__package__}.{one.name}") for one in iter_modules(package.__path__)]
+    found = [module.FAMILY for module in modules if hasattr(module, "FAMILY")]
+    return {family.name: family for family in found}
 
 
 def potential_source(given: object) -> PotentialSource:
@@ -155,24 +132,24 @@ def _loader(name: str) -> tuple[Load, str]:
         prefix, model = _family_of(Path(name)), name
     elif not colon:
         prefix, _, model = name.partition("-")
-    if prefix in FAMILIES:
-        return _installed(FAMILIES[prefix]).load, model
+    if prefix in families():
+        return _installed(families()[prefix]).load, model
     published = _published()
     for entry, rest in ((prefix, model), (name, "")):
         if entry in published:
             return _import(published[entry].load, entry), rest
     if colon and name.replace(":", ".").replace(".", "").isidentifier():
         return _factory(prefix, model), ""
-    families = [f"{one}:..." for one in [*FAMILIES, *published] if one not in ("chgnet", "7net")]
+    others = [f"{one}:..." for one in [*families(), *published] if one not in ("chgnet", "7net")]
     raise ValueError(
-        f"unknown potential {name!r}: expected one of {', '.join([*SHIPPED, *families])}, "
+        f"unknown potential {name!r}: expected one of {', '.join([*SHIPPED, *others])}, "
         "a path to weights or module:factory"
     )
 
 
 def family_version(name: str) -> str:
     """Version of the package that runs a potential of this name; empty if it is no family's."""
-    family = FAMILIES.get(name.partition(":")[0]) or FAMILIES.get(name.partition("-")[0])
+    family = families().get(name.partition(":")[0]) or families().get(name.partition("-")[0])
     with suppress(PackageNotFoundError):
         return version(family.distribution) if family else ""
     return ""
@@ -185,9 +162,9 @@ def _family_of(path: Path) -> str:
         ValueError: If it fits none or several.
     """
     suffix = "/" if path.is_dir() else path.suffix
-    fitting = [name for name, family in FAMILIES.items() if family.suffix == suffix]
+    fitting = [name for name, family in families().items() if family.suffix == suffix]
     if len(fitting) != 1:
-        expected = ", ".join(f"{name}:{path}" for name in fitting or FAMILIES)
+        expected = ", ".join(f"{name}:{path}" for name in fitting or families())
         raise ValueError(f"weights of which family? {str(path)!r}: expected one of {expected}")
     return fitting[0]
 
