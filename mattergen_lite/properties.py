@@ -53,7 +53,6 @@ class Conditions:
 
     # real: Float [B] in physical units; category: Int [B]; elements: Float [B, 101]
     values: Mapping[str, Tensor]
-    # real: Float [B] in physical units; category: Int [B]; elements: Float [B, 101]
     present: Mapping[str, Bool[Tensor, "B"]]
 
     def to(self, device: torch.device | str) -> "Conditions":

@@ -22,6 +22,7 @@ from mattergen_lite.scoring import exact
 from mattergen_lite.scoring.candidate import Candidate, Outcome
 from mattergen_lite.scoring.metrics import summary
 from mattergen_lite.scoring.score import Score, criteria_of
+from mattergen_lite.verbs import IN_MEMORY, VERBS
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -254,11 +255,22 @@ def model_cards() -> str:
     return "\n\n".join(["# Model cards", *demoted])
 
 
+def verbs() -> str:
+    """Entries of the Python reference for all functions of the package."""
+    entries = [
+        f"::: mattergen_lite.verbs.{name}\n    options: "
+        f"{{ members: [{name}], show_root_toc_entry: false, show_root_heading: false }}"
+        for name in (*VERBS, *IN_MEMORY)
+    ]
+    return "\n\n".join(entries)
+
+
 # Parts of other files
 
 
 def with_includes(markdown: str) -> str:
-    """Sections of other files put where a page asks for them by a comment."""
+    """Sections of other files, and the verbs, put where a page asks for them by a comment."""
+    markdown = markdown.replace("<!-- verbs -->", verbs())
     return _INCLUDE.sub(lambda match: section_of(ROOT / match["file"], match["section"]), markdown)
 
 

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,12 @@ def test_every_shipped_file_loads(path):
 def test_the_shipped_campaign_samples_a_shipped_model():
     campaign = CampaignConfig.load([shipped("configs") / "campaign.yaml"])
     assert find_checkpoint(campaign.generate.checkpoint).is_dir()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_checkpoints_that_shipped_files_name_are_shipped(path):
+    named = re.findall(r"^ *(?:checkpoint|init_from): *(\S+)", path.read_text(), re.MULTILINE)
+    assert all((shipped("checkpoints") / name / "config.yaml").exists() for name in named), named
 
 
 def test_there_are_shipped_files():

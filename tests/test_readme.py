@@ -5,10 +5,12 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
+MODULES = re.findall(r"^  (\w+\.py|\w+/) ", README, re.MULTILINE)  # at the top level
 
 
 def bash_lines() -> list[str]:
@@ -43,5 +45,14 @@ def test_ci_runs_the_test_command_of_the_readme():
 def test_every_file_the_readme_names_exists():
     for path in re.findall(r"\]\(([^)#]+)\)", README):
         assert (ROOT / path).exists(), path
-    for module in re.findall(r"^  (\w+\.py|\w+/) ", README, re.MULTILINE):
+    for module in MODULES:
         assert (ROOT / "mattergen_lite" / module).exists(), module
+
+
+def test_modules_are_listed_in_the_order_of_the_layers():
+    listed = [name.strip("/").removesuffix(".py") for name in MODULES]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    layers = [layer.split(" | ") for layer in contracts["contracts"][0]["layers"]]
+    assert sorted(listed) == sorted(name for layer in layers for name in layer)
+    depth = {name: place for place, layer in enumerate(layers) for name in layer}
+    assert [depth[name] for name in listed] == sorted(depth[name] for name in listed)
