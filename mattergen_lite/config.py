@@ -193,7 +193,7 @@ class OptimizerConfig(Section):
 
 
 class TrainerConfig(Section):
-    """Where and how long."""
+    """Hardware, precision, time, validation and selection of weights of a training run."""
 
     accelerator: str = "auto"
     devices: int | str = "auto"

@@ -125,7 +125,7 @@ class ElementGroups:
 
     @classmethod
     def all(cls) -> "ElementGroups":
-        """Those that there are."""
+        """All groups."""
         order = symbols().index
         return cls(
             members={name: tuple(sorted(g, key=order)) for name, g in element_groups().items()}

@@ -64,7 +64,7 @@ class CrystalDiffusion(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the model is."""
+        """Device of the parameters."""
         return self.diffusion.lattice.mean.device
 
     def predict(
@@ -74,7 +74,7 @@ class CrystalDiffusion(nn.Module):
         templates: Templates,
         conditions: Conditions | None,
     ) -> Prediction:
-        """What the network says about noisy crystals."""
+        """Predict the clean crystals, from noisy ones."""
         return self.predict_each(noisy, sigma, templates, [conditions])[0]
 
     def predict_each(

@@ -153,6 +153,6 @@ def test_what_is_not_installed_says_how_to_install_it(family, monkeypatch):
         "mattergen_lite.scoring.energy.potentials.sources.find_spec", lambda package: None
     )
     with pytest.raises(
-        ValueError, match=rf"pip install 'mattergen-lite\[{families()[family].extra}"
+        ValueError, match=rf"pip install '\.\[{families()[family].extra}\]'"
     ):
         load_potential(f"{family}:anything")

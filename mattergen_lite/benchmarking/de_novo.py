@@ -46,7 +46,7 @@ def de_novo(sets: Mapping[str, Path], options: BenchmarkOptions, journal: Journa
 
 
 def known_structures(name: str | None) -> Reference | None:
-    """What crystals have to differ from to be novel."""
+    """Load the known structures that a novel crystal differs from."""
     if name is None:
         return None
     if name != TRAINING:

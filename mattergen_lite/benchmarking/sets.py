@@ -111,7 +111,7 @@ class CrystalSet:
 
     @property
     def judged_by(self) -> str:
-        """Who relaxed and who decided."""
+        """Names of the potential that relaxed and of the one that decided."""
         names = {
             f"{row['relaxed_with']} relaxes, {row['potential']} decides, Materials Project hull"
             for row in self.rows

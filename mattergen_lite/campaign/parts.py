@@ -44,7 +44,7 @@ _CRYSTAL = {
 
 @dataclass(frozen=True, kw_only=True)
 class Receipt:
-    """What a finished unit says about itself, without its candidates."""
+    """Counts, times and provenance of a finished unit, without its candidates."""
 
     key: str
     start: int
@@ -64,7 +64,7 @@ _RECEIPT = TypeAdapter(Receipt)
 
 
 def part_path(run_dir: Path, key: str, start: int) -> Path:
-    """Where the results of a unit are, once they are."""
+    """Path of the file of a unit's results, which exists once the unit is finished."""
     return run_dir / CANDIDATES / f"{start:010d}-{key}.parquet"
 
 
@@ -119,13 +119,13 @@ def _synchronise(path: Path) -> None:
 
 
 def receipts(run_dir: Path) -> Iterator[Receipt]:
-    """What every stored unit says about itself."""
+    """Yield the receipt of every stored unit."""
     for path in part_paths(run_dir):
         yield read_receipt(path)
 
 
 def read_receipt(path: Path) -> Receipt:
-    """What one stored unit says about itself.
+    """Read the receipt of one stored unit.
 
     Raises:
         ValueError: If its file is damaged.

@@ -140,7 +140,7 @@ class Plan:
 
 
 def read_manifest(run_dir: Path) -> dict[str, object]:
-    """What a campaign's folder says about itself.
+    """Read the manifest of a campaign's folder.
 
     Raises:
         ValueError: If there is no campaign, or its manifest is damaged or of a newer version.

@@ -68,7 +68,7 @@ class DryRun:
 
 
 class SchedulerLostError(Exception):
-    """What was in flight is not known to anybody any more."""
+    """Raised when the scheduler is lost, and with it the units that were being worked on."""
 
 
 def run(plan: Plan, connect: "Connect", patience: float = PATIENCE) -> Progress:

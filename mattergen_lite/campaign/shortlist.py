@@ -75,7 +75,7 @@ def _load(parts: Sequence[Path], places: Sequence[Place]) -> list[Candidate]:
 
 
 def _each_once(candidates: Sequence[Candidate], pool: Pool) -> list[Candidate]:
-    """The candidates without those that equal a better one."""
+    """Drop each candidate whose structure equals that of a better one."""
     structures: list[Structure] = [one.final_structure for one in candidates]
     names = [one.raw.name for one in candidates]
     found = novelty(structures, names, reference=None, pool=pool)

@@ -19,7 +19,7 @@ NUM_REASONS = 5  # shown
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Where a campaign stands."""
+    """Finished units, rates and expected end of a campaign."""
 
     run_dir: Path
     num_wanted: int  # crystals of the whole campaign

@@ -38,7 +38,7 @@ HUNG_EXIT_CODE = 75
 
 @dataclass(frozen=True, kw_only=True)
 class Workshop:
-    """What a worker keeps between units."""
+    """Model and judge that a worker keeps between units."""
 
     generator: Generator | None  # None where there is a source
     judge: Judge
@@ -137,7 +137,7 @@ def _receipt(
     watch: Stopwatch,
     started: float,
 ) -> Receipt:
-    """What to say about a judged unit."""
+    """Make the receipt of a judged unit."""
     counts = funnel(candidates, shop.judge.checks)
     quarantined: dict[str, int] = {}
     for reason in filter(None, map(_why_given_up, candidates)):

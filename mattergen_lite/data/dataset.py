@@ -36,7 +36,7 @@ _ORBIT_TENSORS = (
 
 @dataclass(frozen=True, kw_only=True)
 class LabelledBatch:
-    """What a training step sees."""
+    """Crystals of a training step, their properties and their part of the global batch."""
 
     crystals: OrbitCrystals
     conditions: Conditions

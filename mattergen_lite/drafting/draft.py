@@ -16,7 +16,7 @@ from mattergen_lite.symmetry.templates import OrbitCrystals, classes_by_element
 
 @dataclass(frozen=True, kw_only=True)
 class Draft:
-    """What is settled of one sample."""
+    """Template, elements and fixed part of one sample, chosen before any noise."""
 
     orbits: Orbits  # the template; elements and places are taken over only where said below
     elements: tuple[int, ...]  # atomic number that each orbit must have; 0 = open

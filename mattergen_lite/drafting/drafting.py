@@ -1,4 +1,4 @@
-"""All that is asked of samples exactly, and the drafts that fulfil it."""
+"""Constraints and symmetry of samples, and the drafts that fulfil them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ USUAL_ATOMS = 20
 
 @dataclass(frozen=True, kw_only=True)
 class Drafting:
-    """What is asked of every sample exactly."""
+    """Constraints and symmetry of every sample, and the drafts that fulfil them."""
 
     constraints: Constraints = field(default_factory=Constraints)
     symmetry: Symmetry = field(default_factory=Symmetry)

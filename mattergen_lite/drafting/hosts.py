@@ -56,7 +56,7 @@ class HostDrafting:
 
     @classmethod
     def of(cls, constraints: Constraints, symmetry: Symmetry, model: ModelConfig) -> "HostDrafting":
-        """What can be placed where.
+        """Find the orbits that can be added to the fixed sites of a host.
 
         Raises:
             ValueError: If the model makes too few orbits for the host, or no positions add up to a

@@ -121,7 +121,7 @@ class JudgeOptions:
 
     @property
     def required(self) -> tuple[str, ...] | None:
-        """Names of the required checks; None if those that are made are.
+        """Names of the required checks; None if every check that is made is required.
 
         Raises:
             ValueError: For an unknown check.

@@ -35,7 +35,7 @@ MIN_R2 = 0.05  # below, held-out errors are those of predicting the mean
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """What a probe is fitted to."""
+    """Labels that a probe is fitted to."""
 
     crystals: OrbitDataset
     values: Float[Tensor, "M"]  # in the property's unit

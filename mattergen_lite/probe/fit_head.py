@@ -50,7 +50,7 @@ def fit_head(
     identity: ModelIdentity,
     seed: int,
 ) -> Head:
-    """Fit to the one, measure errors on the other.
+    """Fit a head to `fitted` and measure its errors on `held_out`.
 
     Args:
         fitted: Crystals to learn from.

@@ -163,7 +163,7 @@ class Head:
         return cls(config=config, net=net)
 
     def text(self) -> str:
-        """One line on how far to trust it."""
+        """One line about the errors and the domain."""
         prop, error = self.config.prop, self.config.held_out
         zeros = "" if error.accuracy is None else f", above zero or not right {error.accuracy:.1%}"
         return (

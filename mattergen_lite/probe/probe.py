@@ -86,7 +86,7 @@ class Regression:
         return (1 - (place.clamp(0, count - 1).unsqueeze(-1) - levels).abs()).clamp(min=0)
 
     def to(self, device: torch.device | str) -> "Regression":
-        """The same on another device."""
+        """Copy of the probe on another device."""
         return type(self)(**{name: value.to(device) for name, value in vars(self).items()})
 
 

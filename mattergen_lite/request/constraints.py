@@ -25,7 +25,7 @@ _MAX_FORMULA_ATOMS = 10_000  # more is a slip of the keyboard, and would only fi
 
 @dataclass(frozen=True, kw_only=True)
 class CountRule:
-    """The numbers of atoms that one demand allows, and the demand in words."""
+    """Numbers of atoms that one constraint allows, and this constraint in words."""
 
     text: str
     counts: range
@@ -86,7 +86,7 @@ class Constraints:
         return self.host.fixed_elements if self.host else ()
 
     def open_elements(self, seen: Bool[Tensor, "Z"]) -> Bool[Tensor, "Z"]:
-        """What an atom may be of which nothing else is said.
+        """Find the elements that an atom may have where no constraint names one.
 
         Raises:
             ValueError: If nothing that the model has seen is left.
@@ -102,7 +102,7 @@ class Constraints:
         return wanted
 
     def _count_rules(self, max_atoms: int) -> Iterator[CountRule]:
-        """What each demand says about the number of atoms."""
+        """Yield for each constraint the numbers of atoms that it allows."""
         if self.num_atoms is not None:
             low, high = self.num_atoms
             yield CountRule(text=f"number of atoms {low}..{high}", counts=range(low, high + 1))

@@ -154,7 +154,7 @@ class RunFolder:
             )
 
     def record(self) -> dict[str, object]:
-        """What it takes to repeat the run.
+        """Arguments and provenance, with which the run can be repeated.
 
         Raises:
             ValueError: If it is damaged, or of a newer version of this program.

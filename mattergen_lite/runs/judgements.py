@@ -46,7 +46,7 @@ _CANDIDATE = TypeAdapter(Candidate)
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """What is known of a run beside its crystals.
+    """Checks, provenance, times and figures of a run, beside its crystals.
 
     Args:
         checks: Names of those that a candidate has to pass.
@@ -249,7 +249,7 @@ class Judgements(RunFacts, Sequence[Candidate]):
         ]
 
     def answers(self) -> list[str]:
-        """What was worked out for them, as lines of a journal."""
+        """Results of all costly steps, as lines of a journal."""
         if self.journal is None and self.folder is not None:
             return list(read_answers(RunFolder(self.folder).answers))
         return [] if self.journal is None else list(self.journal.texts())

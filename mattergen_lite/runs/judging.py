@@ -28,7 +28,7 @@ from mattergen_lite.scoring.metrics.hits import hit_rates
 
 @dataclass(frozen=True, kw_only=True)
 class JudgingRun:
-    """What one run of the judge works with.
+    """Judge, processes, folder and earlier results of one run.
 
     Args:
         judge: How crystals are judged.

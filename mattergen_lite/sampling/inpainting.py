@@ -25,7 +25,7 @@ from mattergen_lite.symmetry.templates import Templates
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """The known part of B crystals; known orbits are where their free coordinates are 0."""
+    """Fixed positions and cells of B crystals; a fixed orbit has free coordinates of 0."""
 
     templates: Templates
     orbits: Bool[Tensor, "B O"]  # True = fixed positions
@@ -33,7 +33,7 @@ class Known:
     fixed_cell: Bool[Tensor, "B"]
 
     def corrected(self, step: Step, noisy: State, sigma: float) -> Step:
-        """A step from noisy to denoised that ends at the truth where that is known."""
+        """Replace the fixed part of a denoising step by the step that ends at its known value."""
         cell = torch.where(self.fixed_cell.unsqueeze(-1), self.cell - noisy.cell, step.cell)
         return replace(step, free_coords=self._free_coords(step, noisy, sigma), cell=cell)
 

@@ -59,7 +59,7 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class Starts:
-    """What each of B samples has drawn before any noise."""
+    """Random generators, drafts and conditions of B samples before any noise."""
 
     rngs: Sequence[torch.Generator]
     drafts: Sequence[Draft]

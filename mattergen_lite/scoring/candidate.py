@@ -284,7 +284,7 @@ def _point_group_order(space_group: int) -> int:
 
 
 def _words_on_checks(candidate: Candidate) -> str:
-    """What failed, or how much was looked at and what was not."""
+    """Name the failed checks or, if there are none, the checks that were not made."""
     checks = candidate.checks
     if candidate.failed:
         return f"fails: {', '.join(candidate.failed)}"

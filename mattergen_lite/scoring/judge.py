@@ -40,7 +40,7 @@ from mattergen_lite.scoring.score import (
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What was found of one crystal before it is assessed."""
+    """Scores, screening and relaxation of one crystal, before its stability is assessed."""
 
     raw: Score
     screening: Screening | None = None

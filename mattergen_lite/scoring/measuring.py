@@ -169,7 +169,7 @@ class Laboratory:
 
 
 def _relaxed_identity(relaxation: Relaxation) -> str:
-    """What the release of a relaxed crystal depends on."""
+    """Text that names everything the release of a relaxed crystal depends on."""
     return structure_identity(relaxation.structure)
 
 

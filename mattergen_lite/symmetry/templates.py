@@ -310,13 +310,13 @@ def _widened(crystals: OrbitCrystals, name: str, most_orbits: int, most_atoms: i
 
 
 def _padded(values: Tensor, width: int, fill: int) -> Tensor:
-    """More slots on the second axis."""
+    """Widen the second axis of a tensor to `width`, filled with `fill`."""
     size = (len(values), width - values.shape[1], *values.shape[2:])
     return torch.cat([values, values.new_full(size, fill)], dim=1)
 
 
 def classes_by_element(atomic_numbers: Int[Tensor, "B O"]) -> Int[Tensor, "B O"]:
-    """For each orbit the first orbit with the same element; padding is its own."""
+    """Find for each orbit the first orbit of its element; for padding, find itself."""
     same = atomic_numbers.unsqueeze(-1) == atomic_numbers.unsqueeze(-2)
     first = same.int().argmax(-1)
     own = torch.arange(atomic_numbers.shape[1], device=first.device).expand_as(first)

@@ -24,7 +24,7 @@ Judge = Callable[[CrystalDiffusion], float]
 
 
 def callbacks_of(config: RunConfig, judge: Judge | None) -> list[Callback]:
-    """All that a run asks for."""
+    """Make the callbacks that a run's configuration asks for."""
     options = config.trainer
     where = {"dirpath": config.run_dir, "filename": "last", "enable_version_counter": False}
     callbacks: list[Callback] = [

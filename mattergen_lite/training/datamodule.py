@@ -82,7 +82,7 @@ class BatchOrder:
 
 @dataclass(frozen=True)
 class BatchShares:
-    """What one process sees of global batches of one table.
+    """Part of every global batch of one table that one process trains on.
 
     It takes every `world_size`-th crystal and pads it as wide as the largest of the global batch,
     so that all processes work on the same shapes.

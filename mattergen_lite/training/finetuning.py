@@ -51,7 +51,7 @@ REPORT_BATCH = 128
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneOptions:
-    """How a property is taught."""
+    """Steps, rates and data of a fine-tuning run."""
 
     steps: int = 1000  # at most
     batch_size: int = 64

@@ -15,7 +15,7 @@ from mattergen_lite.symmetry.templates import OrbitCrystals, classes_by_element
 
 
 class TrainingModule(pl.LightningModule):
-    """One optimisation step; nothing else lives here."""
+    """One optimisation step as Lightning runs it."""
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__()

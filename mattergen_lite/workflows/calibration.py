@@ -53,7 +53,7 @@ FORMATION_LABELS = ("formation_energy_per_atom_dft", "formation_energy_per_atom"
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationOptions:
-    """What is calibrated, and on how much."""
+    """Potentials to calibrate, and numbers of the compounds that they are fitted to."""
 
     potential: PotentialSource
     relaxer: PotentialSource
@@ -64,7 +64,7 @@ class CalibrationOptions:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the potentials whose errors are fitted: who relaxes is asked anyway."""
+        """Names of the potentials whose errors are fitted; the relaxer is one of them."""
         return tuple(dict.fromkeys([potential_name(self.potential), potential_name(self.relaxer)]))
 
 

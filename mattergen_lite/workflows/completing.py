@@ -52,7 +52,7 @@ class Completion:
         )
 
     def text(self) -> str:
-        """Such as "LiFePO4.cif without Li4 completed to LiFePO4"."""
+        """One line such as "LiFePO4.cif without Li4 completed to LiFePO4"."""
         name, request = self.whole.name, self.request
         out = _formula(self.removed)
         placed = request.formula or request.chemical_system or request.elements or "any element"
@@ -75,7 +75,7 @@ def _asking(request: Request, elements: Counter[str], removed: Counter[str]) -> 
 
 
 def _formula(counts: Counter[str]) -> str:
-    """Such as LiFePO4: electropositive elements first."""
+    """Write a formula such as LiFePO4, electropositive elements first."""
     ordered = Composition(counts).formula.split()  # "Li1 Fe1 P1 O4"
     symbols = [part.rstrip("0123456789") for part in ordered]
     return "".join(f"{one}{counts[one] if counts[one] > 1 else ''}" for one in symbols)

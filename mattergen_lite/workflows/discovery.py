@@ -45,7 +45,7 @@ LABELS = ("formation_energy_per_atom", "e_above_hull")
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """What a round takes from the generator."""
+    """Folder, model, sample numbers and earlier findings of one round."""
 
     out: Path
     checkpoint: Path
@@ -55,7 +55,7 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True)
 class DiscoverOptions:
-    """How a loop is run."""
+    """Options of a loop of generating, judging and fine-tuning."""
 
     rounds: int
     patience: int

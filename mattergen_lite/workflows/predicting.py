@@ -59,7 +59,7 @@ class Target:
 
     @property
     def key(self) -> str:
-        """By which it is told from the others."""
+        """Key of the target among all targets."""
         return GIVEN if self.is_given else self.name
 
 

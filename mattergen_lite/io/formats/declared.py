@@ -55,7 +55,7 @@ def formula(text: str) -> dict[str, float]:
 
 
 def _check_composition(declared: dict[str, float], text: str, numbers: Counter[int]) -> float:
-    """How many sum formulas the atoms are."""
+    """Count how many times the declared sum formula the atoms contain."""
     found = {symbols()[number]: count for number, count in numbers.items()}
     units = sum(found.values()) / sum(declared.values())
     differs = [

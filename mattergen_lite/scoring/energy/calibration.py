@@ -55,7 +55,7 @@ class ErrorModel:
     element_prior: float  # standard deviation of the offset of an element not in `elements`
 
     def at(self, composition: Composition) -> "ErrorDistribution":
-        """The distribution for crystals of one composition."""
+        """Distribution of the error for crystals of one composition."""
         unseen = ElementOffset(mean=0.0, std=self.element_prior)
         shares = composition.fractional_composition.get_el_amt_dict()
         offsets = [(share, self.elements.get(symbol, unseen)) for symbol, share in shares.items()]

@@ -58,7 +58,7 @@ class RawEnergy:
 
 @dataclass(frozen=True, kw_only=True)
 class Screening:
-    """What the screen said of one crystal."""
+    """Decision of the screen about one crystal, and the energy that it rests on."""
 
     screening_e_above_hull: float = math.nan  # eV/atom, of the raw crystal
     screening_probability: float = math.nan  # of being metastable after relaxing
@@ -156,7 +156,7 @@ def _unsupported(potential: ChgnetPotential, structure: Structure) -> ValueError
 
 
 def _against_hull(structure: Structure, energy: float | Exception) -> RawEnergy:
-    """Where a cell's energy in eV lies above the hull."""
+    """Turn the energy of a cell in eV into the energy above the hull in eV/atom."""
     composition, num_atoms = structure.composition, len(structure)
     if isinstance(energy, Exception):
         return RawEnergy(num_atoms=num_atoms, error=f"{POTENTIAL}: {energy}")
@@ -171,7 +171,7 @@ def _against_hull(structure: Structure, energy: float | Exception) -> RawEnergy:
 
 
 def find_raw_energies(batch: tuple[Structure, ...]) -> tuple[RawEnergy, ...]:
-    """The same for a batch that travels to another process."""
+    """Compute `raw_energies` of a batch in another process."""
     return tuple(raw_energies(batch))
 
 

@@ -256,7 +256,7 @@ def _doubted(verdict: Stability) -> Stability:
 
 @dataclass(frozen=True, kw_only=True)
 class _Opinion:
-    """What one potential says about a relaxed crystal."""
+    """Formation energy and energy above the hull of a relaxed crystal by one potential."""
 
     potential: str
     composition: Composition

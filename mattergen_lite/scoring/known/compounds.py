@@ -49,7 +49,7 @@ class KnownCompound:
 
     @property
     def composition(self) -> Composition:
-        """Of the cell."""
+        """Composition of the cell."""
         return self.structure.composition
 
 

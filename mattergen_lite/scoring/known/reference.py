@@ -80,7 +80,7 @@ class Reference:
 
     @classmethod
     def from_table(cls, table: pa.Table, *, name: str) -> "Reference":
-        """The same, in memory."""
+        """Read a reference from a table in memory."""
         packed = table.select(_COLUMNS).combine_chunks()
         ids, numbers, coords, lattices = (packed[column].chunk(0) for column in _COLUMNS)
         return cls(

@@ -46,7 +46,7 @@ ROWS_AT_ONCE = 500  # of a table of distances
 
 @dataclass(frozen=True, kw_only=True)
 class Fingerprint:
-    """What two crystals are compared by."""
+    """Composition and structure of a crystal as vectors, between which distances are taken."""
 
     structure: list[float]  # 61 numbers
     composition: list[float]  # 132 numbers, as they are; NaN where an element has none
@@ -194,7 +194,7 @@ class KnownFingerprints:
 
 @cache
 def known_fingerprints() -> KnownFingerprints:
-    """Those of MP-20's test split, from inside the package."""
+    """Load the fingerprints of MP-20's test split, which the package contains."""
     with as_file(files("mattergen_lite") / "assets" / "mp_20_test_fingerprints.npz") as path:
         return KnownFingerprints.load(path)
 

@@ -34,7 +34,7 @@ class Expectation:
         return None if needed is None else max(0, needed - self.num_samples)
 
     def figures(self) -> dict[str, object]:
-        """The same as plain data."""
+        """Fields as plain data."""
         return asdict(self) | {"num_more": self.num_more}
 
     def text(self) -> str:

@@ -32,7 +32,7 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class ExpectedHits:
-    """The share of samples that a target can be expected to be met by."""
+    """Share of samples that is expected to meet a target, from samples of the same model."""
 
     target: str  # as it was asked for
     asked: str  # the nearest target that was sampled
@@ -62,7 +62,7 @@ class ExpectedHits:
 
 @dataclass(frozen=True, kw_only=True)
 class HitTable:
-    """What samples of one model were measured to be."""
+    """Measured properties of samples that one model made for many targets."""
 
     cells: tuple[Asked, ...]
 
@@ -132,7 +132,7 @@ def _asked(cell: Mapping[str, object]) -> Asked:
 
 
 def _text(target: PropertyTarget) -> str:
-    """Such as "with band_gap=1.5..2.5"."""
+    """Words such as "with band_gap=1.5..2.5"."""
     name, low, high = target.definition.name, target.low, target.high
     if math.isinf(low):
         return f"with {name}<{high:g}"

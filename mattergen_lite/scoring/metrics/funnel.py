@@ -97,7 +97,7 @@ def _check(name: str) -> Callable[[Candidate], bool | None]:
 
 
 def _raw_check(name: str) -> Callable[[Candidate], bool | None]:
-    """Of the crystal as it came."""
+    """Check of the crystal before relaxation."""
     return lambda one: Candidate(raw=one.raw, structure=None).checks.get(name)
 
 

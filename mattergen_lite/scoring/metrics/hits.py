@@ -53,7 +53,7 @@ class HitRate:
         return f"{self.target} on target: {told} ({_percent(self.rate)}); {known}"
 
     def figures(self) -> dict[str, str | int | float | None]:
-        """The same as plain data."""
+        """Fields as plain data."""
         return vars(self) | {"rate": self.rate, "base_rate": self.base_rate}
 
 

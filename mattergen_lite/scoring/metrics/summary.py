@@ -191,12 +191,12 @@ def _composition_valid(score: Score) -> bool:
 
 
 def is_unique_and_novel(score: Score) -> bool:
-    """Without a reference, novelty counts as open and nothing is novel."""
+    """Tell whether a crystal is unique and novel; without a reference nothing is novel."""
     return score.novelty is not None and bool(score.novelty.is_unique and score.novelty.is_novel)
 
 
 def _stability_shares(candidates: Sequence[Candidate]) -> StabilityShares:
-    """What relaxation and the potentials say of the whole set."""
+    """Compute the shares that follow from relaxation and the potentials."""
     judged = [candidate for candidate in candidates if candidate.stability]
     stabilities = [candidate.stability for candidate in judged]
     new = [c.stability for c in judged if is_unique_and_novel(c.final)]

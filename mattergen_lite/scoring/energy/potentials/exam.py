@@ -67,7 +67,7 @@ STRAIN_STEP = 0.005
 
 @dataclass(frozen=True, kw_only=True)
 class Exam:
-    """What a potential said about known crystals."""
+    """Errors of a potential on known crystals, by which it may judge or is refused."""
 
     potential: str
     frame: Frame  # of its energies
@@ -207,7 +207,7 @@ def _cached(potential: Potential, source: PotentialSource) -> Path:
 
 
 def identified(source: PotentialSource) -> PotentialSource:
-    """The same potential with what tells its weights apart, where its name alone does not.
+    """Add a hash of a potential's energies to its name, unless its weights are shipped.
 
     Raises:
         ValueError: If it cannot be loaded.

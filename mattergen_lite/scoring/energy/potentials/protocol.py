@@ -35,7 +35,7 @@ COMMON_ELEMENTS = frozenset(Element.from_Z(number).symbol for number in range(1,
 
 @dataclass(frozen=True, kw_only=True)
 class SinglePoint:
-    """What a potential says about one arrangement of atoms."""
+    """Energy, forces and stress that a potential gives to one crystal."""
 
     energy: float  # eV, of the whole cell, before any correction
     forces: Float[np.ndarray, "N 3"]  # eV/Å

@@ -34,9 +34,9 @@ GROUP = "mattergen_lite.potentials"
 
 @dataclass(frozen=True)
 class Given:
-    """A potential that its name does not tell: an object, or weights that may change.
+    """A potential that is an object, or whose weights may change under the same name.
 
-    What one answered is not the answer of another of the same name.
+    `identity` keeps its cached results apart from those of other potentials of that name.
     """
 
     name: str
@@ -102,7 +102,7 @@ def load_potential(source: PotentialSource, device: str = "cpu") -> Potential:
 
 
 def potential_name(source: PotentialSource) -> str:
-    """The name under which a potential's energies are filed."""
+    """Name of a potential, as in the columns and files of its energies."""
     return source if isinstance(source, str) else source.name
 
 
@@ -170,7 +170,7 @@ def _family_of(path: Path) -> str:
 
 
 def _installed(family: Family) -> Family:
-    """The same family.
+    """Return a family unchanged if its package is installed.
 
     Raises:
         ValueError: If its package is not installed.
@@ -213,7 +213,7 @@ def _published() -> dict[str, Published]:
 
 
 def _import(load: Callable[[], object], name: str) -> object:
-    """What a foreign package is asked for.
+    """Call an import of another package's code, with its errors as one line.
 
     Raises:
         ValueError: If it breaks on the way.
