@@ -35,6 +35,7 @@ from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax
 from mattergen_lite.scoring.energy.stability import energy_per_atom
 from mattergen_lite.scoring.known.hull import Decomposition, reference_hull
+from mattergen_lite.workflows.calibration import ELEMENT_PRIORS
 
 RELAXER, DECIDER = "chgnet", "7net-l3i5"
 MAX_ATOMS = 12
@@ -44,7 +45,6 @@ NUM_FITTED = {
     "known": 320,
     "unstable": 90,
 }  # every other pair of the first so many
-ELEMENT_PRIORS = {"novel": 0.06, "known": 0.02}  # eV/atom
 
 
 @dataclass(frozen=True)

@@ -60,17 +60,15 @@ def concatenate(batches: Sequence[CrystalBatch]) -> CrystalBatch:
 
     def joined(name: str) -> Tensor:
         values = [getattr(batch, name) for batch in batches]
-        return torch.cat(
-            [_widened(value, width) if name != "lattice" else value for value in values]
-        )
+        return torch.cat([padded(value, width) if name != "lattice" else value for value in values])
 
     return CrystalBatch(**{f.name: joined(f.name) for f in fields(CrystalBatch)})
 
 
-def _widened(values: Tensor, width: int) -> Tensor:
-    """Pad the atom axis with zeros."""
-    padding = values.new_zeros(values.shape[0], width - values.shape[1], *values.shape[2:])
-    return torch.cat([values, padding], dim=1)
+def padded(values: Tensor, width: int, fill: int = 0) -> Tensor:
+    """Widen the second axis of a tensor to `width`, filled with `fill`."""
+    size = (len(values), width - values.shape[1], *values.shape[2:])
+    return torch.cat([values, values.new_full(size, fill)], dim=1)
 
 
 @dataclass(frozen=True)

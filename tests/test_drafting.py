@@ -31,9 +31,11 @@ MODEL = ModelConfig(atom_count_histogram=(1,) * 52)
 ALL = element_mask(symbols()[1:])
 
 
-def drafts(count=12, space_group=None, model=MODEL, seed=0, **constraints) -> list[Draft]:
+def drafts(
+    count=12, space_group=None, model=MODEL, seed=0, host=None, **constraints
+) -> list[Draft]:
     drafting = Drafting(
-        constraints=parse_constraints(Request(**constraints)),
+        constraints=parse_constraints(Request(**constraints), host),
         symmetry=parse_space_group(space_group),
     )
     return drafting.draw(model, sample_rngs(seed, range(count)))

@@ -152,7 +152,5 @@ def test_what_is_not_installed_says_how_to_install_it(family, monkeypatch):
     monkeypatch.setattr(
         "mattergen_lite.scoring.energy.potentials.sources.find_spec", lambda package: None
     )
-    with pytest.raises(
-        ValueError, match=rf"pip install '\.\[{families()[family].extra}\]'"
-    ):
+    with pytest.raises(ValueError, match=rf"pip install '\.\[{families()[family].extra}\]'"):
         load_potential(f"{family}:anything")

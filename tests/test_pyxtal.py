@@ -49,7 +49,7 @@ def test_orbits_and_freedom_agree_with_wyckoff_tables(first):
                 break
         orbits = find_orbits(numbers, coords, matrix, symprec=1e-3)
         assert orbits.space_group == number
-        centring = space_group(number).centring
+        centring = round(1 / np.linalg.det(space_group(number).primitive_cell))
         basis, _ = site_symmetry(number, orbits.frac_coords)
         found = sorted(
             zip(

@@ -9,12 +9,12 @@ from pymatgen.core import Composition, Lattice, Structure
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.candidate import Candidate, Outcome, ranked
-from mattergen_lite.scoring.criteria.symmetry import SYMPREC_RELAXED
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.exact import is_possible
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.values import known_value
 from mattergen_lite.scoring.score import Score, score
+from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 
 
 def judged(structure: Structure, symprec: float = 0.1) -> Score:

@@ -7,7 +7,8 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.processes import Pool
-from mattergen_lite.scoring.metrics.prediction import STOL, displacements, predicted
+from mattergen_lite.scoring.criteria.matching import PREDICTED
+from mattergen_lite.scoring.metrics.prediction import displacements, predicted
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,7 @@ def test_in_order_as_the_field_counts(pool):
     assert found.rmse == pytest.approx(np.mean(matched), rel=1e-6)
     missing = 4 - len(matched)
     assert missing == 1
-    assert found.crmse == pytest.approx((sum(matched) + STOL * missing) / 4, rel=1e-6)
+    assert found.crmse == pytest.approx((sum(matched) + PREDICTED.stol * missing) / 4, rel=1e-6)
 
 
 def test_displacement_is_what_an_atom_was_moved_by():

@@ -11,6 +11,8 @@ from functools import cache
 from importlib.resources import files
 from typing import Literal
 
+from mattergen_lite.scoring.criteria.matching import PREDICTED, SAME
+
 TRAINING = "MP-20 training split"
 EVERYTHING = "Materials Project, up to 52 atoms"
 
@@ -155,7 +157,7 @@ def _stability(threshold: float, *, share: str = "stable", sun: str = "sun") -> 
     )
 
 
-_MATCHER = "equal: pymatgen's StructureMatcher with ltol 0.2, stol 0.3, angle_tol 5"
+_MATCHER = f"equal: pymatgen's StructureMatcher with {SAME}"
 _POTENTIALS = (
     "relaxed with CHGNet, decided by the potential named in the table, on the Materials Project "
     "hull with MP2020 corrections and fitted element references"
@@ -263,7 +265,7 @@ CSP = Protocol(
             name="match_rate",
             heading="match rate %",
             how="known structures that a sample meant for them matches: StructureMatcher with "
-            "stol 0.5, ltol 0.3, angle_tol 10",
+            f"{PREDICTED}",
         ),
         Figure(
             name="rmse",

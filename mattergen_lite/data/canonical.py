@@ -23,11 +23,10 @@ from mattergen_lite.geometry import canonical_orientation
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.symmetry.columns import ORBIT_TYPES, orbit_columns
+from mattergen_lite.symmetry.detection import SYMPREC_GENERATED, SYMPREC_RELAXED, find_symmetry
 from mattergen_lite.symmetry.orbits import Orbits, find_orbits
 
 SPLITS = ("train", "val", "test", "val_or_test", "unknown", "extra")
-SYMPREC = 0.01  # Å; relaxed crystals
-LOOSE_SYMPREC = 0.1  # Å; where spglib finds nothing at SYMPREC
 DECIMALS = 5  # 1e-5 Å or less than 1e-3 Å of a coordinate: far below what DFT relaxes to
 # Fractions of special positions are written as such, so that 1/3 is one number, not several.
 SPECIAL_FRACTIONS = 24
@@ -50,12 +49,12 @@ Row = dict[str, object]
 def canonical_crystal(structure: Structure) -> Structure:
     """The same crystal in its canonical cell; quantities per atom or volume stay valid.
 
-    Primitive (spglib, symmetrised within `SYMPREC`; the given cell if spglib fails),
+    Primitive (spglib, symmetrised within `SYMPREC_RELAXED`; the given cell if spglib fails),
     Niggli-reduced, right-handed, lattice lower triangular, atoms sorted by atomic number. Chirality
     is kept: every step is a change of cell or a proper rotation.
     """
     cell = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)
-    primitive = spglib.find_primitive(cell, symprec=SYMPREC)
+    primitive = spglib.find_primitive(cell, symprec=SYMPREC_RELAXED)
     lattice, frac_coords, numbers = cell if primitive is None else primitive
     lattice, frac_coords = _niggli_cell(np.asarray(lattice), np.asarray(frac_coords))
     if np.linalg.det(lattice) < 0:  # the same points, described from the inverted axes
@@ -73,11 +72,11 @@ def _niggli_cell(lattice: np.ndarray, frac_coords: np.ndarray) -> tuple[np.ndarr
 
 
 def space_group_number(structure: Structure) -> int:
-    """International number, 1..230, at `SYMPREC`, else at `LOOSE_SYMPREC`; 0 if spglib fails."""
-    cell = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)
-    for symprec in (SYMPREC, LOOSE_SYMPREC):
-        dataset = spglib.get_symmetry_dataset(cell, symprec=symprec)
-        if dataset is not None:
+    """Find the number of the space group for a table: 1..230, 0 = unknown where none is found."""
+    numbers = np.array(structure.atomic_numbers)
+    for symprec in (SYMPREC_RELAXED, SYMPREC_GENERATED):
+        cell = structure.lattice.matrix, structure.frac_coords, numbers
+        if (dataset := find_symmetry(*cell, symprec)) is not None:
             return dataset.number
     return 0
 

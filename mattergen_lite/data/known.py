@@ -13,12 +13,12 @@ from pymatgen.symmetry.groups import SpaceGroup
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.write import to_cif, write_extxyz, write_text
+from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 Cell = Literal["conventional", "primitive"]
-SYMPREC = 0.01  # Å; the crystals of the table are relaxed
 ENDINGS = ".cif, .vasp, .extxyz and .json, or POSCAR as the whole name"
 _STRUCTURE = ("lattice", "atomic_numbers", "frac_coords")
 UNITS = {  # of the properties of the table
@@ -72,7 +72,8 @@ class KnownCrystal:
 
         if kind == "primitive":
             return self.structure
-        return SpacegroupAnalyzer(self.structure, SYMPREC).get_conventional_standard_structure()
+        found = SpacegroupAnalyzer(self.structure, SYMPREC_RELAXED)
+        return found.get_conventional_standard_structure()
 
     def write(self, path: Path, kind: Cell) -> None:
         """Write the structure in the format that the name asks for.
@@ -85,7 +86,8 @@ class KnownCrystal:
         if suffix == ".extxyz":
             write_extxyz([structure], path, [{"name": str(self.facts["material_id"])}])
         elif suffix == ".cif":
-            symprec = SYMPREC if kind == "conventional" else None  # a CIF's group has its own cell
+            # The group of a CIF has its own cell.
+            symprec = SYMPREC_RELAXED if kind == "conventional" else None
             write_text(to_cif(structure, symprec).text, path)
         else:
             write_text(structure.to(fmt="json" if suffix == ".json" else "poscar"), path)

@@ -10,7 +10,7 @@ from mattergen_lite.io.write import Cif, file_names, to_cif, write_extxyz, write
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.runs.tables import Row
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.criteria.symmetry import SYMPREC_RELAXED
+from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 
 FRAMES = "structures.extxyz"
 RELAXED_FRAMES = "relaxed.extxyz"

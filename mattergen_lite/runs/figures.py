@@ -19,6 +19,7 @@ from scipy.stats import norm
 from mattergen_lite.data.describe import draw_elements
 from mattergen_lite.elements import symbols
 from mattergen_lite.folders import atomic_path
+from mattergen_lite.properties import CRYSTAL_SYSTEMS
 from mattergen_lite.runs.phase_diagram import DRAWABLE, Placed, draw_phase_diagram
 from mattergen_lite.scoring.energy.accuracy import METASTABLE
 from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
@@ -28,15 +29,6 @@ Row = Mapping[str, Cell]
 
 DOTS_PER_INCH = 300
 FORMATS = ("png", "pdf", "svg")
-CRYSTAL_SYSTEMS = (
-    "triclinic",
-    "monoclinic",
-    "orthorhombic",
-    "tetragonal",
-    "trigonal",
-    "hexagonal",
-    "cubic",
-)
 # Colours that remain apart in print and for colour-blind readers (Okabe & Ito 2008).
 BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#5f6b76"
 # Shades of growing probability of lying within the threshold: upper bound and colour.

@@ -18,7 +18,7 @@ from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.write import file_names
 from mattergen_lite.runs.recipes import DEFAULT_RECIPES, RECIPES, Recipe, recipe_of
 from mattergen_lite.scoring.criteria.symmetrization import symmetrized
-from mattergen_lite.scoring.criteria.symmetry import SYMPREC_RELAXED
+from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 
 if TYPE_CHECKING:
     from atomate2.vasp.jobs.base import BaseVaspMaker

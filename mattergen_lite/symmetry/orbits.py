@@ -16,11 +16,11 @@ from itertools import product
 import numpy as np
 
 from mattergen_lite.shapes import Float, Int
+from mattergen_lite.symmetry.detection import SYMPREC_GENERATED, find_symmetry
 from mattergen_lite.symmetry.space_groups import SpaceGroup, space_group
 
-SYMPREC = 0.1  # Å; within which atoms of a known crystal are taken to be equivalent
 # Å; tolerances tried one after the other where operations do not map the atoms onto each other.
-TOLERANCES = (SYMPREC, 0.03, 0.01, 0.001)
+TOLERANCES = (SYMPREC_GENERATED, 0.03, 0.01, 0.001)
 NUM_ROTATION_TYPES = 10  # rotations 1, 2, 3, 4, 6 and rotoinversions -1, m, -3, -4, -6
 _SAME_POSITION = 1e-4  # cell fractions
 _SHORT_INTEGERS = np.array([v for v in product(range(-3, 4), repeat=3) if any(v)])
@@ -59,7 +59,7 @@ def find_orbits(
     atomic_numbers: Int[np.ndarray, "N"],
     frac_coords: Float[np.ndarray, "N 3"],
     lattice: Float[np.ndarray, "3 3"],
-    symprec: float = SYMPREC,
+    symprec: float = SYMPREC_GENERATED,
 ) -> Orbits:
     """Find the space group of a crystal and describe the crystal by orbits of that group.
 
@@ -127,12 +127,7 @@ def find_setting(
     Raises:
         ValueError: If spglib finds no symmetry within the tolerance.
     """
-    import spglib
-
-    try:
-        found = spglib.get_symmetry_dataset((lattice, frac_coords, atomic_numbers), symprec)
-    except spglib.SpglibError as error:
-        raise ValueError(str(error)) from None
+    found = find_symmetry(lattice, frac_coords, atomic_numbers, symprec)
     if found is None:
         raise ValueError(f"spglib finds no symmetry within {symprec} Å")
     group = space_group(int(found.number))

@@ -26,11 +26,6 @@ class SpaceGroup:
     primitive_cell: Float[np.ndarray, "3 3"]  # rows: its vectors in units of the standard cell's
     hall_number: int  # of the setting
 
-    @property
-    def centring(self) -> int:
-        """Primitive cells in the standard cell: 1, 2, 3 or 4."""
-        return int(np.rint(1 / np.linalg.det(self.primitive_cell)))
-
 
 @cache
 def space_group_tables() -> dict[str, np.ndarray]:

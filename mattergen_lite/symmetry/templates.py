@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mattergen_lite.crystal import CrystalBatch
+from mattergen_lite.crystal import CrystalBatch, padded
 from mattergen_lite.geometry import canonical_orientation, wrap
 from mattergen_lite.shapes import Bool, Float, Int
 from mattergen_lite.symmetry.orbits import Orbits, site_symmetry
@@ -253,9 +253,7 @@ class OrbitCrystals:
 
         return cls(
             templates=Templates(**{f.name: joined(f.name) for f in fields(Templates)}),
-            atomic_numbers=torch.cat(
-                [_padded(one.atomic_numbers, most_orbits, 0) for one in batches]
-            ),
+            atomic_numbers=torch.cat([padded(one.atomic_numbers, most_orbits) for one in batches]),
             lattice=torch.cat([one.lattice for one in batches]),
         )
 
@@ -301,18 +299,12 @@ def _widened(crystals: OrbitCrystals, name: str, most_orbits: int, most_atoms: i
         return values
     if name == "orbit":
         padding = values == crystals.atomic_numbers.shape[1]
-        return _padded(values.masked_fill(padding, most_orbits), most_atoms, most_orbits)
+        return padded(values.masked_fill(padding, most_orbits), most_atoms, most_orbits)
     if name == "element_class":
         own = torch.arange(most_orbits, device=values.device).repeat(len(values), 1)
         own[:, : values.shape[1]] = values
         return own
-    return _padded(values, most_atoms if name in _OF_ATOMS else most_orbits, 0)
-
-
-def _padded(values: Tensor, width: int, fill: int) -> Tensor:
-    """Widen the second axis of a tensor to `width`, filled with `fill`."""
-    size = (len(values), width - values.shape[1], *values.shape[2:])
-    return torch.cat([values, values.new_full(size, fill)], dim=1)
+    return padded(values, most_atoms if name in _OF_ATOMS else most_orbits)
 
 
 def classes_by_element(atomic_numbers: Int[Tensor, "B O"]) -> Int[Tensor, "B O"]:

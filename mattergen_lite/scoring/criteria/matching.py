@@ -5,6 +5,7 @@ origin, orientation and volume.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -15,7 +16,22 @@ from mattergen_lite.processes import Failure, attempt
 from mattergen_lite.scoring.criteria.disorder import Groups, merged
 from mattergen_lite.scoring.known.reference import Crystal
 
-PROTOCOL = "pymatgen StructureMatcher: ltol 0.2, stol 0.3, angle_tol 5, primitive, equal volume"
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Tolerances of pymatgen's `StructureMatcher`."""
+
+    ltol: float  # relative, of lengths
+    stol: float  # of positions, in (V/N)^(1/3)
+    angle_tol: float  # degrees
+
+    def __str__(self) -> str:
+        return f"ltol {self.ltol:g}, stol {self.stol:g}, angle_tol {self.angle_tol:g}"
+
+
+SAME = Tolerances(0.2, 0.3, 5.0)  # pymatgen's own, the field's for unique and novel
+PREDICTED = Tolerances(0.3, 0.5, 10.0)  # the field's for structure prediction
+PROTOCOL = f"pymatgen StructureMatcher: {SAME}, primitive, equal volume"
 
 
 class Match(NamedTuple):
@@ -65,7 +81,7 @@ class Matcher(StructureMatcher):
 @cache
 def _matcher() -> Matcher:
     """The field's tolerances. Primitive cells are found once per structure, by `_reduced`."""
-    return Matcher(ltol=0.2, stol=0.3, angle_tol=5.0, primitive_cell=False, scale=True)
+    return Matcher(**asdict(SAME), primitive_cell=False, scale=True)
 
 
 def _reduced(structure: Structure) -> Structure:

@@ -76,14 +76,6 @@ class SymmetryProjection:
         nearest = images - np.round(images - frac_coords)
         return nearest.mean(axis=0)
 
-    def deviation(
-        self, frac_coords: Float[np.ndarray, "N 3"], lattice: Float[np.ndarray, "3 3"]
-    ) -> float:
-        """Largest distance in Å between an atom and the image of another that should be there."""
-        difference = self._images(frac_coords) - frac_coords
-        difference -= np.round(difference)
-        return float(np.linalg.norm(difference @ lattice, axis=-1).max())
-
     def _images(self, frac_coords: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "G N 3"]:
         """Where the operations map the atom that belongs onto each atom."""
         moved = frac_coords[self.sources] @ self.rotations.swapaxes(1, 2)

@@ -5,9 +5,7 @@ A space group is a statement at a tolerance: `symprec`, in Å. Raw and relaxed c
 given beside it, so that a symmetry which only the loose tolerance sees is visible as such.
 """
 
-import os
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,12 +14,11 @@ import spglib
 from pymatgen.core import Structure
 
 from mattergen_lite.properties import LAST_SPACE_GROUP
+from mattergen_lite.symmetry.detection import SYMPREC_GENERATED, find_symmetry
 
 if TYPE_CHECKING:
     from spglib import SpglibDataset  # its base class has annotations that beartype cannot check
 
-SYMPREC_GENERATED = 0.1  # Å, of every judgement
-SYMPREC_RELAXED = 0.01  # Å, to write or continue with what is symmetric already
 SYMPRECS = (0.01, 0.03, 0.1)  # Å
 ANGLE_TOLERANCE = 5.0  # degrees, the default of pymatgen's SpacegroupAnalyzer
 
@@ -53,7 +50,7 @@ def crystal_system(space_group: int) -> str:
 
 
 def symmetry_dataset(structure: Structure, symprec: float) -> "SpglibDataset":
-    """What spglib finds at this tolerance in Å.
+    """Find the symmetry of a crystal at a tolerance in Å.
 
     Raises:
         ValueError: If spglib finds nothing, which it does when atoms are closer than `symprec`, or
@@ -63,21 +60,20 @@ def symmetry_dataset(structure: Structure, symprec: float) -> "SpglibDataset":
         np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()
     ):
         raise ValueError("a cell or coordinates that are not finite have no symmetry")  # or a crash
-    # Symmetry that it sees and cannot refine ends in the result, not on the terminal.
-    os.environ.setdefault("SPGLIB_WARNING", "OFF")
-    cell = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)
-    # spglib returns None or raises; which of the two is a global switch, which phonopy sets.
-    with suppress(spglib.SpglibError):
-        dataset = spglib.get_symmetry_dataset(
-            cell, symprec=symprec, angle_tolerance=ANGLE_TOLERANCE
-        )
-        if dataset is not None:
-            return dataset
-    raise ValueError(f"spglib finds no symmetry at symprec {symprec} Å: do atoms overlap?")
+    dataset = find_symmetry(
+        structure.lattice.matrix,
+        structure.frac_coords,
+        np.array(structure.atomic_numbers),
+        symprec,
+        ANGLE_TOLERANCE,
+    )
+    if dataset is None:
+        raise ValueError(f"spglib finds no symmetry at symprec {symprec} Å: do atoms overlap?")
+    return dataset
 
 
 def space_group(structure: Structure, symprec: float) -> int:
-    """International number of the space group at this tolerance in Å; 1 where spglib fails."""
+    """Find the number of the space group at a tolerance in Å; 1, no symmetry, if none is found."""
     try:
         return int(symmetry_dataset(structure, symprec).number)
     except ValueError:

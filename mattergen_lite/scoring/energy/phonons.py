@@ -21,14 +21,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Structure
 
-from mattergen_lite.scoring.criteria.symmetry import (
-    SYMPREC_RELAXED,
-    conventional_structure,
-    primitive_structure,
-)
+from mattergen_lite.scoring.criteria.symmetry import conventional_structure, primitive_structure
 from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
 from mattergen_lite.scoring.energy.relaxation import Limits, relax
 from mattergen_lite.shapes import Float
+from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 
 if TYPE_CHECKING:
     from ase import Atoms

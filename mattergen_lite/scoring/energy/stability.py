@@ -6,7 +6,7 @@ statement about DFT's is in `calibration`; `benchmarks/stability_truth.py` fits 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pymatgen.core import Composition, Structure
 
@@ -14,7 +14,7 @@ from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.energy.accuracy import METASTABLE
 from mattergen_lite.scoring.energy.calibration import UNCALIBRATED, Calibration, calibrations
 from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
-from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation, Release, relax, release
+from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation, Release, relax
 from mattergen_lite.scoring.known.hull import ReferenceHull, reference_hull
 
 MAX_DISAGREEMENT = 0.15  # eV/atom between two potentials, beyond which the verdict is flagged
@@ -135,28 +135,6 @@ def _energies(
         except ValueError as error:
             errors[potential.name] = str(error)
     return {"energies_per_atom": energies, "errors": errors}
-
-
-def set_free(
-    measured: Measurement,
-    relaxer: Potential,
-    others: Sequence[Potential] = (),
-    *,
-    limits: Limits | None = None,
-) -> Measurement:
-    """Rattle and release what was relaxed in its space group; energies are of what is judged.
-
-    Args:
-        measured: From `measure`, with a relaxed crystal.
-        relaxer: The potential that relaxed.
-        others: Potentials that are asked for an energy, if the crystal changed.
-        limits: When the relaxation is done.
-    """
-    released = release(measured.relaxation, relaxer, limits)
-    if not released.accepted:
-        return replace(measured, release=released)
-    energies = _energies(released.relaxation, relaxer.name, others)
-    return replace(measured, release=released, **energies)
 
 
 def _position_of_hull(composition: Composition, hull: ReferenceHull) -> dict[str, float | str]:

@@ -8,7 +8,7 @@ that was next in the file counts.
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import NamedTuple
 
@@ -16,10 +16,9 @@ from pymatgen.core import Structure
 
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.progress import ProgressBar
-from mattergen_lite.scoring.criteria.matching import Matcher, find_duplicates
+from mattergen_lite.scoring.criteria.matching import PREDICTED, Matcher, find_duplicates
 from mattergen_lite.scoring.known.reference import CompositionKey, Crystal, composition_key
 
-LTOL, STOL, ANGLE_TOL = 0.3, 0.5, 10.0  # relative lengths, (V/N)^(1/3), degrees
 TIME_LIMIT = 600.0  # s per known structure
 
 Distance = float | None  # None where two structures do not match
@@ -43,13 +42,15 @@ class Predicted:
     match_rate: float  # share of known structures that a sample meant for them matches
     rmse: float | None  # mean over those of the smallest displacement; None if there are none
     metre: float  # share of distinct known structures that any sample matches
-    crmse: float  # mean over distinct ones of the smallest displacement, STOL where none matches
+    crmse: (
+        float  # mean over distinct ones of the smallest displacement, `PREDICTED.stol` where none
+    )
     sample_match_rate: float  # share of distinct samples that match any known structure
 
 
 @cache
 def _matcher() -> Matcher:
-    return Matcher(ltol=LTOL, stol=STOL, angle_tol=ANGLE_TOL)
+    return Matcher(**asdict(PREDICTED))
 
 
 def displacements(truth: Structure, samples: Sequence[Structure]) -> list[Distance]:
@@ -108,7 +109,7 @@ def predicted(
         match_rate=len(hits) / len(known),
         rmse=sum(hits) / len(hits) if hits else None,
         metre=sum(distance is not None for distance in closest) / len(closest),
-        crmse=sum(STOL if d is None else d for d in closest) / len(closest),
+        crmse=sum(PREDICTED.stol if d is None else d for d in closest) / len(closest),
         sample_match_rate=sum(bool(matching & {*group}) for group in made_groups)
         / (len(made_groups) + made.count(None)),
     )

@@ -1,0 +1,42 @@
+"""The symmetry that spglib finds in a crystal, and the tolerances at which it is asked."""
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mattergen_lite.shapes import Float, Int
+
+if TYPE_CHECKING:
+    from spglib import SpglibDataset  # its base class has annotations that beartype cannot check
+
+SYMPREC_GENERATED = 0.1  # Å; for generated crystals, and for equivalent atoms of known ones
+SYMPREC_RELAXED = 0.01  # Å; for relaxed crystals, those of the table among them
+
+
+def find_symmetry(
+    lattice: Float[np.ndarray, "3 3"],
+    frac_coords: Float[np.ndarray, "N 3"],
+    atomic_numbers: Int[np.ndarray, "N"],
+    symprec: float,
+    angle_tolerance: float = -1.0,
+) -> "SpglibDataset | None":
+    """Find the space group of a crystal; None where spglib finds nothing, as in overlapping atoms.
+
+    Args:
+        lattice: Rows in Å.
+        frac_coords: Fractional.
+        atomic_numbers: Of all atoms.
+        symprec: Tolerance of positions in Å.
+        angle_tolerance: Of the cell, in degrees; -1 lets spglib derive it from `symprec`.
+    """
+    import spglib
+
+    # Symmetry that it sees and cannot refine ends in the result, not on the terminal.
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")
+    try:
+        return spglib.get_symmetry_dataset(
+            (lattice, frac_coords, atomic_numbers), symprec, angle_tolerance
+        )
+    except spglib.SpglibError:  # or None: which of the two is a global switch, which phonopy sets
+        return None
