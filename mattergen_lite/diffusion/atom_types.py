@@ -16,11 +16,17 @@ from torch import Tensor
 
 from mattergen_lite.elements import element_descriptors
 from mattergen_lite.shapes import Bool, Float, Int
+from mattergen_lite.symmetry.templates import Templates
 
 
 def encode(atomic_numbers: Int[Tensor, "B O"]) -> Float[Tensor, "B O D"]:
     """Unit descriptor of every orbit; zero on padding."""
     return element_descriptors().to(atomic_numbers.device)[atomic_numbers]
+
+
+def noise(normal: Float[Tensor, "B O D"], templates: Templates) -> Float[Tensor, "B O D"]:
+    """Noise of unit size; orbits of one class share the noise of their element."""
+    return templates.shared(normal) * templates.mask.unsqueeze(-1)
 
 
 def posterior_logits(
@@ -48,6 +54,13 @@ def best_guess(
 def denoise(logits: Float[Tensor, "B O Z"]) -> Float[Tensor, "B O D"]:
     """Posterior mean descriptor."""
     return torch.softmax(logits, dim=-1) @ element_descriptors().to(logits)
+
+
+def displacement(
+    logits: Float[Tensor, "B O Z"], noisy: Float[Tensor, "B O D"], templates: Templates
+) -> Float[Tensor, "B O D"]:
+    """Denoised minus noisy descriptors from the log posterior; 0 on padding."""
+    return (denoise(logits) - noisy) * templates.mask.unsqueeze(-1)
 
 
 def loss(

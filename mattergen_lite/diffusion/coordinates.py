@@ -19,6 +19,16 @@ from mattergen_lite.shapes import Float
 from mattergen_lite.symmetry.templates import Templates
 
 
+def encode(templates: Templates) -> Float[Tensor, "B O 3"]:
+    """Free coordinates of clean crystals: each representative is its own origin."""
+    return torch.zeros_like(templates.origin)
+
+
+def noise(normal: Float[Tensor, "B O 3"], templates: Templates) -> Float[Tensor, "B O 3"]:
+    """Noise of one cell fraction along each free direction; 0 where symmetry leaves none."""
+    return unit_spread(templates) * normal
+
+
 def unit_spread(templates: Templates) -> Float[Tensor, "B O 3"]:
     """Steps in the free coordinates that are as long as the cell; 0 where none is free."""
     length = templates.basis_length

@@ -1,4 +1,8 @@
-"""The three channels together: crystals as points in noise space, and the way there and back."""
+"""The three channels together: crystals as points in noise space, and the way there and back.
+
+Each channel has the same verbs: `encode` a crystal, draw `noise` of unit size, the `displacement`
+from noisy to denoised, and its `loss`.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -7,7 +11,7 @@ from torch import Tensor, nn
 
 from mattergen_lite.crystal import Prediction
 from mattergen_lite.diffusion import atom_types, coordinates, lattice
-from mattergen_lite.diffusion.lattice import LatticeChannel, free_numbers
+from mattergen_lite.diffusion.lattice import LatticeChannel
 from mattergen_lite.elements import DESCRIPTOR_DIM, MAX_ATOMIC_NUMBER, element_descriptors
 from mattergen_lite.geometry import wrap
 from mattergen_lite.shapes import Bool, Float
@@ -73,20 +77,16 @@ class JointDiffusion(nn.Module):
         templates = crystals.templates
         return State(
             types=atom_types.encode(crystals.atomic_numbers),
-            free_coords=torch.zeros_like(templates.origin),
+            free_coords=coordinates.encode(templates),
             cell=self.lattice.encode(crystals.lattice, templates.space_group, templates.num_atoms),
         )
 
     def noise(self, normal: Step, templates: Templates) -> Step:
-        """Noise of unit size in the coordinates that are diffused, from standard normal numbers.
-
-        Orbits of one class share the noise of their element; a free coordinate has the spread of
-        one cell fraction along its direction; what symmetry fixes has none.
-        """
+        """Noise of unit size in each channel from standard normal numbers."""
         return Step(
-            types=templates.shared(normal.types) * templates.mask.unsqueeze(-1),
-            free_coords=coordinates.unit_spread(templates) * normal.free_coords,
-            cell=normal.cell * free_numbers(templates.space_group),
+            types=atom_types.noise(normal.types, templates),
+            free_coords=coordinates.noise(normal.free_coords, templates),
+            cell=lattice.noise(normal.cell, templates.space_group),
         )
 
     def corrupt(self, clean: State, sigma: Float[Tensor, "B"], noise: Step) -> State:
@@ -124,7 +124,7 @@ class JointDiffusion(nn.Module):
                 prediction.coords, clean.free_coords, noisy.free_coords, sigma, templates
             ),
             lattice=lattice.loss(
-                prediction.cell, clean.cell, noisy.cell, sigma, free_numbers(templates.space_group)
+                prediction.cell, clean.cell, noisy.cell, sigma, templates.space_group
             ),
         )
 
@@ -168,12 +168,10 @@ class JointDiffusion(nn.Module):
     ) -> Step:
         """Denoised minus noisy, channel by channel: `sigma² score`, the way sampling goes."""
         logits = self.posterior_logits(prediction, noisy, sigma, allowed, templates)
-        orbits = templates.mask.unsqueeze(-1)
-        cell = self.lattice.denoise(prediction.cell, noisy.cell, sigma)
         return Step(
-            types=(atom_types.denoise(logits) - noisy.types) * orbits,
+            types=atom_types.displacement(logits, noisy.types, templates),
             free_coords=coordinates.displacement(prediction.coords, sigma, templates),
-            cell=(cell - noisy.cell) * free_numbers(templates.space_group),
+            cell=lattice.displacement(prediction.cell, noisy.cell, sigma, templates.space_group),
         )
 
     def decode(

@@ -119,16 +119,6 @@ class LatticeChannel(nn.Module):
         gram = primitive @ torch.linalg.matrix_exp(2 * strain) @ primitive.mT
         return cholesky_lattice(gram * size[:, None, None]).to(cell)
 
-    def denoise(
-        self,
-        prediction: Float[Tensor, "B 6"],
-        noisy: Float[Tensor, "B 6"],
-        sigma: Float[Tensor, "B"],
-    ) -> Float[Tensor, "B 6"]:
-        """EDM denoised estimate from the network's unit-size prediction."""
-        scale = scalings(sigma, SIGMA_DATA)
-        return scale.skip[:, None] * noisy + scale.out[:, None] * prediction
-
     def best_guess(
         self, noisy: Float[Tensor, "B 6"], sigma: Float[Tensor, "B"]
     ) -> Float[Tensor, "B 6"]:
@@ -155,17 +145,34 @@ class LatticeChannel(nn.Module):
         return torch.einsum("bij,kij->bk", strain, self.basis).to(self.mean)
 
 
+def noise(normal: Float[Tensor, "B 6"], space_group: Int[Tensor, "B"]) -> Float[Tensor, "B 6"]:
+    """Noise of unit size on the free numbers; 0 on those that symmetry fixes."""
+    return normal * free_numbers(space_group)
+
+
+def displacement(
+    prediction: Float[Tensor, "B 6"],
+    noisy: Float[Tensor, "B 6"],
+    sigma: Float[Tensor, "B"],
+    space_group: Int[Tensor, "B"],
+) -> Float[Tensor, "B 6"]:
+    """Denoised (EDM) minus noisy numbers from the network's unit-size prediction."""
+    scale = scalings(sigma, SIGMA_DATA)
+    denoised = scale.skip[:, None] * noisy + scale.out[:, None] * prediction
+    return (denoised - noisy) * free_numbers(space_group)
+
+
 def loss(
     prediction: Float[Tensor, "B 6"],
     clean: Float[Tensor, "B 6"],
     noisy: Float[Tensor, "B 6"],
     sigma: Float[Tensor, "B"],
-    free: Bool[Tensor, "B 6"],
+    space_group: Int[Tensor, "B"],
 ) -> Float[Tensor, "B"]:
     """Squared error of the network's unit-size target, mean over the free numbers.
 
     EDM's preconditioning (Karras et al. 2022, table 1): target = (clean - c_skip noisy) / c_out.
     """
-    scale = scalings(sigma, SIGMA_DATA)
+    scale, free = scalings(sigma, SIGMA_DATA), free_numbers(space_group)
     target = (clean - scale.skip[:, None] * noisy) / scale.out[:, None]
     return (((prediction - target) ** 2) * free).sum(-1) / free.sum(-1)
