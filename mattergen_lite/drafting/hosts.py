@@ -19,8 +19,8 @@ from mattergen_lite.drafting.placement import place_on_orbits
 from mattergen_lite.request.constraints import Constraints
 from mattergen_lite.request.host import CellChange, Host
 from mattergen_lite.request.space_groups import Symmetry
+from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
 from mattergen_lite.symmetry.orbits import (
-    SYMPREC,
     Orbits,
     find_setting,
     orbits_in_setting,
@@ -182,8 +182,8 @@ def _with_symmetry(host: Host) -> list[tuple[Orbits, CellChange]]:
     """The fixed sites as orbits of their own group; nothing where that group cannot be used."""
     arguments = (host.numbers.numpy(), host.coords.numpy(), host.lattice.numpy())
     try:
-        setting = find_setting(*arguments, SYMPREC)
-        orbits = orbits_in_setting(setting, *arguments, 2 * SYMPREC)
+        setting = find_setting(*arguments, SYMPREC_GENERATED)
+        orbits = orbits_in_setting(setting, *arguments, 2 * SYMPREC_GENERATED)
     except ValueError:
         return []
     to_primitive = np.linalg.inv(setting.group.primitive_cell)

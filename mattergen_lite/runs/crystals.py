@@ -10,11 +10,10 @@ from mattergen_lite.io.write import Cif, file_names, to_cif, write_extxyz, write
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.runs.tables import Row
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
+from mattergen_lite.symmetry.detection import SYMPREC_GENERATED, SYMPREC_RELAXED
 
 FRAMES = "structures.extxyz"
 RELAXED_FRAMES = "relaxed.extxyz"
-CIF_SYMPREC = 0.1  # Å; generated coordinates carry noise of this order
 CIF_TIME_LIMIT = 60.0  # s
 
 
@@ -27,7 +26,7 @@ def write_structures(folder: Path, candidates: Sequence[Candidate], pool: Pool) 
     raw = [one.structure for one in candidates]
     relaxed = [one.relaxed_structure for one in candidates]
     names = file_names(one.raw.name for one in candidates)
-    cifs = _write_cifs(raw, names, folder / "cifs", CIF_SYMPREC, pool)
+    cifs = _write_cifs(raw, names, folder / "cifs", SYMPREC_GENERATED, pool)
     relaxed_cifs = _write_cifs(relaxed, names, folder / "relaxed", SYMPREC_RELAXED, pool)
     _write_frames(raw, candidates, folder / FRAMES)
     if any(relaxed):
