@@ -23,7 +23,11 @@ MAX_MASS_WITHOUT_HHI = 0.1  # of a compound, so that hydrides still get an index
 
 @dataclass(frozen=True, kw_only=True)
 class Credibility:
-    """Flags of one crystal. Concentrations are smact's; the rest is the element table's."""
+    """Flags of one crystal. Concentrations are smact's; the rest is the element table's.
+
+    Concentrations leave out elements that have none; the property `hhi`, which models are trained
+    on, has the same numbers and counts such elements as 10,000.
+    """
 
     flags: tuple[str, ...]
     flag_reasons: tuple[str, ...]  # one sentence for each flag
