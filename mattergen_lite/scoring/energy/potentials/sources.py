@@ -55,8 +55,8 @@ def families() -> dict[str, Family]:
     """Find the families of this package: the constant `FAMILY` of a module beside this one."""
     package = import_module(__package__)
     modules = [import_module(f"{__package__}.{one.name}") for one in iter_modules(package.__path__)]
-    found = [module.FAMILY for module in modules if hasattr(module, "FAMILY")]
-    return {family.name: family for family in found}
+    found = {module.FAMILY.name: module.FAMILY for module in modules if hasattr(module, "FAMILY")}
+    return dict(sorted(found.items()))
 
 
 def potential_source(given: object) -> PotentialSource:
