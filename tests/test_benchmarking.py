@@ -342,6 +342,8 @@ def test_standard_errors_of_rare_and_common_shares():
 
 
 def test_sets_have_names(tmp_path):
+    for name in ("ours.extxyz", "peer"):
+        (tmp_path / name).touch()
     sets = parse_sets(tmp_path / "ours.extxyz", [f"peer={tmp_path / 'peer.zip'}"])
     assert list(sets) == ["ours", "peer"]
     with pytest.raises(ValueError, match=r"'peer\.zip': expected name=path"):

@@ -170,6 +170,12 @@ def test_fitted_error_model_recovers_its_parameters_despite_outliers():
     assert fitted.scale == pytest.approx(0.03, rel=0.1)
 
 
+def test_an_error_model_of_as_many_elements_as_crystals_has_a_scale():
+    compositions = [Composition(f"{a}{b}") for a, b in (("Na", "Cl"), ("K", "Br"), ("Li", "F"))]
+    fitted = fit_error_model(compositions, np.array([0.3, -0.2, 0.1]), element_prior=10.0)
+    assert 0 < fitted.scale < 1
+
+
 def test_elements_without_evidence_widen_the_error():
     shares = np.random.default_rng(0).dirichlet(np.ones(8), 400)
     symbols = ["Na", "Cl", "O", "Fe", "Li", "S", "Al", "Ti"]

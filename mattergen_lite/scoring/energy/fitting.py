@@ -14,6 +14,7 @@ from mattergen_lite.scoring.energy.calibration import (
 from mattergen_lite.shapes import Float
 
 REFERENCE_PRIOR = 0.05  # eV/atom: how far a fitted element reference may go without evidence
+MIN_SCALE = 1e-3  # eV/atom: below the scatter of relaxations that end within their limits
 
 
 def fit_references(
@@ -61,8 +62,9 @@ def fit_error_model(
         residual = errors - design @ coefficients
         weights = (DEGREES_OF_FREEDOM + 1) / (DEGREES_OF_FREEDOM + residual**2 / variance)
         # The coefficients have used up as many degrees of freedom as the evidence decides.
-        num_free = len(errors) - np.trace(covariance @ evidence)
-        variance = float((weights * residual**2).sum() / num_free)
+        # A few crystals of as many elements leave none: one, and a scale above zero, all the same.
+        num_free = max(len(errors) - float(np.trace(covariance @ evidence)), 1.0)
+        variance = max(float((weights * residual**2).sum()) / num_free, MIN_SCALE**2)
     stds = np.sqrt(np.diag(covariance))
     offsets = zip(symbols, coefficients[1:].tolist(), stds[1:].tolist(), strict=True)
     return ErrorModel(

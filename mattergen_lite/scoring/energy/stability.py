@@ -6,7 +6,7 @@ statement about DFT's is in `calibration`; `benchmarks/stability_truth.py` fits 
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pymatgen.core import Composition, Structure
 
