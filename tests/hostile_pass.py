@@ -223,7 +223,7 @@ def folder_cases(folder: Path) -> Iterator[Work]:
         "model": (with_options("generate", "--checkpoint", "copy"),),
     }
     for name, commands in readers.items():
-        shown_to_people = (".md", ".cif", ".html", ".csv")
+        shown_to_people = (".md", ".cif", ".html", ".csv", ".png", ".svg", ".pdf")
         files = [one for one in (work / name).rglob("*") if one.suffix not in shown_to_people]
         for path, damage in product(filter(Path.is_file, files), DAMAGES):
             for words in commands:
