@@ -1,6 +1,6 @@
 """A hostile pass over the command line and the readers: what nobody would ask for, all at once.
 
-    python tests/hostile_pass.py             # everything: some 1500 cases, half an hour of a core
+    python tests/hostile_pass.py             # everything: some 1800 cases, half an hour of a core
     python tests/hostile_pass.py commands    # one part: files, commands, folders
     python tests/hostile_pass.py commands 7 3  # every seventh case of it, from the third on
 
