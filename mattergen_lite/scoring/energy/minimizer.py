@@ -16,7 +16,7 @@ from mattergen_lite.shapes import Float
 INITIAL_CURVATURE = 10.0  # eV/Å², of every degree of freedom before anything is known
 MIN_CURVATURE = 0.5  # eV/Å²; softer directions are followed as if they were so stiff
 MAX_STEP = 0.2  # Å, of any atom
-MIN_STEP = 1e-3  # Å; forces along which the energy rises even so far belong to no energy
+MIN_STEP = 1e-3  # Å; if so short a step raises the energy, the forces are not its gradient
 MAX_RISE = 1e-3  # eV per row; less is the scatter of single precision
 
 
@@ -43,7 +43,7 @@ class _Point:
 class QuasiNewton:
     """Positions to try next, from the curvature that earlier ones have shown."""
 
-    _radius: float = MAX_STEP  # Å
+    _radius: float = field(default=MAX_STEP, init=False)  # Å, longest step at present
     _best: _Point | None = field(default=None, init=False)  # where the last accepted step led
     _hessian: Float[np.ndarray, "D D"] | None = field(default=None, init=False)
 

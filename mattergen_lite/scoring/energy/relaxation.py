@@ -2,7 +2,7 @@
 
 A quasi-Newton method (`minimizer`) on ASE's Fréchet cell filter, whose cell coordinates are the
 logarithm of the deformation. Unlike ASE's own loops it converges on forces *and* stress, in their
-own units, and gives up on hopeless crystals by a stated rule (`_hopeless`).
+own units, and gives up on hopeless crystals by a stated rule (`_refuse_hopeless`).
 
 With a tolerance the crystal is moved onto the exact positions of its space group first
 (`symmetrization`), in its primitive cell, and forces and stress are projected onto what the group
@@ -89,7 +89,7 @@ def _is_converged(point: SinglePoint, limits: Limits) -> bool:
     return largest_force(point) <= limits.max_force and _largest_stress(point) <= limits.max_stress
 
 
-def _check_finite(point: SinglePoint, volume_ratio: float) -> None:
+def _refuse_hopeless(point: SinglePoint, volume_ratio: float) -> None:
     """Refuse what no further step can mend.
 
     Raises:
@@ -129,7 +129,7 @@ def _descend(
     for num_steps in range(limits.max_steps + 1):
         point = _projected((yield atoms), atoms, kept)
         try:
-            _check_finite(point, atoms.get_volume() / initial_volume)
+            _refuse_hopeless(point, atoms.get_volume() / initial_volume)
             if _is_converged(point, limits) or num_steps == limits.max_steps:
                 break
             atoms.calc = SinglePointCalculator(atoms, forces=point.forces, stress=point.stress)
@@ -372,7 +372,7 @@ def _symmetrized_below(
 
 
 def _settled(structure: Structure, symprec: float) -> Symmetrized:
-    """A crystal on exact positions, of which those of one group may be close to a higher one."""
+    """Symmetrise a crystal until another attempt finds no higher space group."""
     exact = symmetrized(structure, symprec=symprec)
     while True:
         higher = symmetrized(exact.structure, symprec=symprec)
