@@ -2,19 +2,15 @@
 
 import json
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from crystals import nacl, rutile
 from models import tiny_model
 
 from mattergen_lite import discover
-from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.model import CrystalDiffusion
-from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.training.finetuning import FinetuneOptions
-from mattergen_lite.workflows.discovery import DiscoverOptions, Round, end_of, found_crystals
+from mattergen_lite.workflows.discovery import DiscoverOptions, Round, end_of
 
 QUICK = {
     "num_samples": 4,
@@ -119,25 +115,6 @@ def test_a_loop_ends_without_gain_or_after_its_rounds(passed, over):
         rounds=4, patience=2, num_samples=10, settings={}, tuning=FinetuneOptions()
     )
     assert (end_of(rounds(*passed), options) is not None) == over
-
-
-def test_relaxed_crystals_and_their_energies_are_learnt_from(tmp_path):
-    """Of two candidates one passed: its relaxed cell and its energy are in the table."""
-    info = [{"name": "000001", "rank": 1}, {"name": "000002", "rank": 2}]
-    relaxed = nacl().scale_lattice(180.0)
-    write_extxyz([nacl(), rutile()], tmp_path / "structures.extxyz", info)
-    write_extxyz([relaxed, rutile()], tmp_path / "relaxed.extxyz", info)
-    (tmp_path / "run.json").write_text(json.dumps({"format": 1}))
-    funnel = {"num_sampled": 2, "left": {}, "passed": ["000001"]}
-    (tmp_path / "summary.json").write_text(json.dumps({"funnel": funnel}))
-    rows = [{"name": name["name"], "e_above_hull": 0.02} for name in info]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "candidates.parquet")
-    table = found_crystals(RunFolder(tmp_path), "03", max_atoms=20)
-    assert table["material_id"].to_pylist() == ["03-000001"]
-    assert table["split"].to_pylist() == ["train"]
-    assert table["e_above_hull"].to_pylist() == pytest.approx([0.02])
-    cell = torch.tensor(table["lattice"].to_pylist()[0]).view(3, 3)
-    assert torch.linalg.det(cell).item() == pytest.approx(180.0 / 4, rel=1e-3)
 
 
 @pytest.mark.parametrize(

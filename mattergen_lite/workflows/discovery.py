@@ -9,15 +9,19 @@ has been found is known to later rounds, so that a pass rate counts new crystals
     out/rounds/00/tuning/      the run that taught the model; absent while nothing had been found
     out/rounds/00/generated/   what `generate` wrote
     out/rounds/00/found.parquet what passed every required check, as a crystal table
+    out/rounds/00/judged.parquet every new crystal with an energy: a model that knows energies above
+                               the hull is taught all of them, any other what has been found
     out/rounds/00/round.json   statistics, written last: the round is over
     out/rounds.csv, rounds.json, rounds.png
 """
 
 import json
-import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -25,22 +29,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pydantic import TypeAdapter
 
-from mattergen_lite.data.canonical import table_from_rows
 from mattergen_lite.data.canonical import write_table as write_crystals
-from mattergen_lite.data.prepare import canonical_rows
 from mattergen_lite.folders import atomic_path
-from mattergen_lite.io.records import Document
-from mattergen_lite.io.tensors import structure_to_json
 from mattergen_lite.model import read_config
 from mattergen_lite.runs.figures import BLUE, DOTS_PER_INCH, GREY, ORANGE
 from mattergen_lite.runs.folder import RunFolder
+from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.tables import write_json, write_table
+from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.training.finetuning import FinetuneOptions, base_loss, reinforce
+from mattergen_lite.workflows.learning import E_ABOVE_HULL, judged_crystals, lesson, worth_teaching
 
-SETTINGS, STATISTICS, FOUND = "settings.json", "round.json", "found.parquet"
-# What the judge measures with a stated error. Readings of regressions are not taught: a model
-# that learns what its own regression says would learn to please the regression.
-LABELS = ("formation_energy_per_atom", "e_above_hull")
+SETTINGS, STATISTICS = "settings.json", "round.json"
+EARLIER = re.compile(r"\d\d-")  # begins the name of what an earlier round has found
+FOUND, JUDGED = "found.parquet", "judged.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,12 @@ class Round:
     num_passed: int
     num_found: int  # by this round and all before it
     base_loss: float  # of MP-20 validation crystals: what the model has forgotten
+    num_found_again: int = 0  # samples equal to what an earlier round found: not among the passed
+    expected_msun: float | None = None  # number; None where nothing was relaxed
+    expected_credible_msun: float | None = None
+    num_systems: int = 0  # chemical systems among the passed
+    rare_earth_share: float = 0.0  # of the passed, those with a lanthanide, an actinide, Sc or Y
+    mean_hhi: float | None = None  # of the passed: how few countries produce their elements
 
     @property
     def pass_rate(self) -> float:
@@ -96,6 +104,12 @@ class Round:
             "passed": self.num_passed,
             "pass_rate": self.pass_rate,
             "found": self.num_found,
+            "found_again": self.num_found_again,
+            "expected_msun": self.expected_msun,
+            "expected_credible_msun": self.expected_credible_msun,
+            "systems": self.num_systems,
+            "rare_earth_share": self.rare_earth_share,
+            "mean_hhi": self.mean_hhi,
             "base_loss": self.base_loss,
         }
 
@@ -214,20 +228,50 @@ def _run_round(
             )
         )
     write_json(options.settings, out / SETTINGS)
-    found = found_crystals(generated, f"{number:02d}", read_config(base).max_atoms)
+    judged = Judgements.load(generated.path)
+    passed = [one for one in judged if one.raw.name in set(judged.funnel.passed)]
+    as_table = partial(judged_crystals, prefix=f"{number:02d}", split="train")
+    max_atoms = read_config(base).max_atoms
+    found = as_table(sorted(passed, key=lambda one: one.raw.name), max_atoms=max_atoms)
     write_crystals(found, folder / FOUND)
-    funnel = generated.summary()["funnel"]
+    write_crystals(as_table(worth_teaching(judged), max_atoms=max_atoms), folder / JUDGED)
     statistics = Round(
         number=number,
         checkpoint=str(model),
-        num_sampled=funnel["num_sampled"],
-        left=funnel["left"],
-        num_passed=len(funnel["passed"]),
+        num_sampled=len(judged),
+        left=judged.funnel.left,
+        num_passed=len(passed),
         num_found=len(found) + sum(pq.read_metadata(path).num_rows for path in finds.values()),
         base_loss=base_loss(model, options.tuning.device),
+        **_yields(judged),
+        **_drift(passed),
     )
     write_json(asdict(statistics), folder / STATISTICS)
     return statistics
+
+
+def _yields(judged: Judgements) -> dict[str, int | float | None]:
+    """What a round can be expected to hold, and how much of it was there before."""
+    nearest = [one.final.novelty.nearest_known for one in judged if one.final.novelty]
+    stability = judged.summary().stability
+    return {
+        "num_found_again": sum(bool(EARLIER.match(name or "")) for name in nearest),
+        "expected_msun": stability and stability.expected_msun * len(judged),
+        "expected_credible_msun": stability and stability.expected_credible_msun * len(judged),
+    }
+
+
+def _drift(passed: Sequence[Candidate]) -> dict[str, int | float | None]:
+    """Of which elements the crystals are that passed: a loop may drift towards a few."""
+    elements = [set(one.final_structure.composition.elements) for one in passed]
+    hhi = [one.raw.credibility.hhi_production for one in passed if one.raw.credibility]
+    known = [value for value in hhi if value is not None]
+    rare_earths = sum(any(one.is_rare_earth for one in some) for some in elements)
+    return {
+        "num_systems": len({frozenset(some) for some in elements}),
+        "rare_earth_share": rare_earths / len(passed) if passed else 0.0,
+        "mean_hhi": fmean(known) if known else None,
+    }
 
 
 def _read_round(path: Path) -> Round:
@@ -266,31 +310,16 @@ def taught(base: Path, out: Path, number: int, options: FinetuneOptions) -> Path
     run_dir = _round_folder(out, max(finds) + 1) / "tuning"
     if max(finds) + 1 < number:
         return run_dir / "model"
-    tables = [pq.read_table(path) for path in finds.values()]
-    return reinforce(base, pa.concat_tables(tables, promote_options="default"), run_dir, options)
+    return reinforce(base, _lessons(base, finds.values()), run_dir, options)
 
 
-def found_crystals(run: RunFolder, prefix: str, max_atoms: int) -> pa.Table:
-    """What passed every required check, relaxed where it was, as a crystal table to learn from."""
-    passed = run.summary()["funnel"]["passed"]
-    structures = {one.name: one.structure for one in run.relaxed()}
-    rows = {row["name"]: row for row in run.rows()}
-    documents = [
-        Document(
-            f"{prefix}-{name}",
-            "row",
-            structure_to_json(structures[name]) | {"split": "train"} | _labels(rows[name]),
-        )
-        for name in sorted(passed)
-    ]
-    crystals, _ = canonical_rows(documents, 0, max_atoms)
-    return table_from_rows(crystals)
-
-
-def _labels(row: Mapping[str, object]) -> dict[str, float]:
-    """What the judge has measured of a candidate."""
-    values = {name: row.get(name) for name in LABELS}
-    return {n: v for n, v in values.items() if isinstance(v, float) and math.isfinite(v)}
+def _lessons(base: Path, finds: Iterable[Path]) -> pa.Table:
+    """What a model is taught: good and bad crystals if it can tell them apart, else good ones."""
+    if E_ABOVE_HULL not in {one.name for one in read_config(base).properties}:
+        tables = [pq.read_table(path) for path in finds]
+        return pa.concat_tables(tables, promote_options="default")
+    tables = [pq.read_table(path.with_name(JUDGED)) for path in finds]
+    return lesson(pa.concat_tables(tables, promote_options="default"))
 
 
 def _write_rounds(out: Path, rounds: Sequence[Round]) -> None:
