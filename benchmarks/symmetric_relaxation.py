@@ -23,7 +23,8 @@ from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_gr
 from mattergen_lite.scoring.criteria.validity import validity
 from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
-from mattergen_lite.scoring.energy.relaxation import MIN_ENERGY_FALL, Relaxation, relax, release
+from mattergen_lite.scoring.energy.relaxation import MIN_ENERGY_FALL, Relaxation, relax
+from mattergen_lite.scoring.energy.release import release
 from mattergen_lite.scoring.score import ordered_structure
 
 FRAMES = "structures.extxyz"  # of a run
@@ -68,7 +69,7 @@ def compare(crystal: Structure, potential: Potential) -> Figures | None:
         "free converged": free.converged,
         "symmetric converged": kept.converged,
         "rise": kept.energy_per_atom - free.energy_per_atom,
-        "fall": -released.energy_change if released and released.accepted else np.nan,
+        "fall": -released.energy_change if released else np.nan,
     }
 
 
@@ -80,6 +81,7 @@ def summarise(name: str, compared: Sequence[Figures]) -> dict[str, float | str]:
 
     symmetric = column("symmetric").sum()
     falls = column("fall")
+    falls = falls[falls > MIN_ENERGY_FALL]
     return {
         "set": name,
         "crystals": len(compared),
@@ -90,8 +92,8 @@ def summarise(name: str, compared: Sequence[Figures]) -> dict[str, float | str]:
         "median rise": 1000 * float(np.median(column("rise"))),
         "rise above 1 meV": (column("rise") > MIN_ENERGY_FALL).mean(),
         "fall above 1 meV": (column("rise") < -MIN_ENERGY_FALL).mean(),
-        "released": float(np.isfinite(falls).sum() / max(symmetric, 1)),
-        "median fall": 1000 * float(np.nanmedian(falls)) if np.isfinite(falls).any() else 0.0,
+        "saddle points": len(falls) / max(symmetric, 1),
+        "median fall": 1000 * float(np.median(falls)) if len(falls) else 0.0,
     }
 
 

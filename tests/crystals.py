@@ -80,3 +80,9 @@ def simple_compounds() -> list[Structure]:
         radii = sum(Element(symbol).atomic_radius for symbol in (cation, anion))
         salts.append(salt.scale_lattice(salt.volume * (radii / 2.8) ** 3))
     return salts
+
+
+def cubic_lead_titanate() -> Structure:
+    """PbTiO3 at high temperature; P4mm below 763 K (Shirane & Hoshino, J. Phys. Soc. Jpn. 1951)."""
+    cubic = perovskite().replace_species({"Sr": "Pb"}, in_place=False)
+    return cubic.scale_lattice(63.0)

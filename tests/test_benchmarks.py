@@ -1,5 +1,6 @@
 """Every benchmark runs at toy size and counts right; the cluster script says what it should."""
 
+import gzip
 import importlib
 import json
 import math
@@ -11,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from crystals import nacl_primitive, perovskite, quartz
+from crystals import cubic_lead_titanate, nacl_primitive, perovskite, quartz
 from models import tiny_model
+from pydantic import TypeAdapter
 from pymatgen.core import Composition, Element
 
 from mattergen_lite import score
@@ -21,6 +23,9 @@ from mattergen_lite.elements import atomic_number
 from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.model import weights_hash
 from mattergen_lite.properties import Property
+from mattergen_lite.scoring.energy.potentials.sources import load_potential
+from mattergen_lite.scoring.energy.relaxation import relax
+from mattergen_lite.scoring.energy.release import release
 from mattergen_lite.scoring.metrics.expected_hits import HitTable
 
 ROOT = Path(__file__).parent.parent
@@ -407,6 +412,20 @@ def test_symmetric_relaxation(run, tmp_path):
     assert row["symmetric"] == 1
     assert row["symmetric above P1 at 0.01"] == 1
     assert row["symmetric steps"] > 0
+
+
+@pytest.mark.slow
+def test_releases(run, tmp_path):
+    chgnet = load_potential("chgnet")
+    kept = relax(cubic_lead_titanate(), chgnet, symprec=0.1)
+    with gzip.open(tmp_path / "answers.jsonl.gz", "wt") as file:
+        for answer in (kept, release(kept, chgnet)):
+            line = {"key": "", "answer": TypeAdapter(type(answer)).dump_python(answer, mode="json")}
+            file.write(json.dumps(line) + "\n")
+    (row,) = run("releases", f"ferroelectric={tmp_path}")
+    assert row["fall"] == "20 to inf meV/atom"
+    assert row["symmetry"] == "lost"
+    assert (row["crystals"], row["decider falls"], row["accepted"]) == (1, 1, 1)
 
 
 @pytest.mark.slow

@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 import torch
 from ase.calculators.lj import LennardJones
-from crystals import nacl_primitive, perovskite, quartz, rutile, triclinic
+from crystals import cubic_lead_titanate, nacl_primitive, perovskite, quartz, rutile, triclinic
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, SinglePoint
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
-from mattergen_lite.scoring.energy.relaxation import (
-    MIN_ENERGY_FALL,
-    Limits,
+from mattergen_lite.scoring.energy.relaxation import MIN_ENERGY_FALL, Limits, relax, relax_batch
+from mattergen_lite.scoring.energy.release import (
+    MIN_DISTORTION_FALL,
+    is_worth_releasing,
     rattled,
-    relax,
-    relax_batch,
     release,
 )
 
@@ -245,6 +244,31 @@ def test_minimum_is_kept_when_the_symmetry_is_released():
     assert not released.accepted
     assert released.space_group == 225
     assert abs(released.energy_change) < MIN_ENERGY_FALL
+
+
+@pytest.mark.parametrize(
+    ("energy_change", "kept", "released", "expected"),
+    [
+        (-0.004, 121, 1, False),  # I-42m Li3PS4 stays what its chemist knows
+        (-0.006, 121, 1, True),
+        (-0.004, 193, 176, False),  # to a subgroup
+        (-0.004, 14, 62, True),  # to a higher group, or the same: nothing is lost
+        (-0.004, 14, 14, True),
+        (-0.0005, 14, 62, False),  # scatter
+        (float("nan"), 14, 62, False),
+    ],
+)
+def test_symmetry_is_given_up_for_a_gain_that_is_worth_it(energy_change, kept, released, expected):
+    assert is_worth_releasing(energy_change, kept, released) == expected
+
+
+def test_ferroelectric_distortion_is_worth_its_symmetry():
+    chgnet = load_potential("chgnet")
+    kept = relax(cubic_lead_titanate(), chgnet, symprec=SYMPREC_GENERATED)
+    released = release(kept, chgnet)
+    assert kept.constrained_space_group == 221
+    assert released.energy_change < -MIN_DISTORTION_FALL
+    assert released.accepted
 
 
 def test_rattle_depends_on_nothing_but_the_crystal():

@@ -1,5 +1,7 @@
 """Stability verdicts of known crystals, and statistics that mean what they say."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from crystals import nacl_primitive, rutile
@@ -15,7 +17,9 @@ from mattergen_lite.scoring.energy.fitting import fit_error_model, fit_reference
 from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation
+from mattergen_lite.scoring.energy.release import Release
 from mattergen_lite.scoring.energy.stability import Measurement, Stability, assess, measure
+from mattergen_lite.scoring.measuring import is_confirmed
 
 AS_IS = Limits(max_steps=0)
 
@@ -50,6 +54,34 @@ def test_rock_salt_is_stable(chgnet):
     assert stability.potential == stability.relaxed_with == "chgnet"
     assert stability.second_opinion == ""
     assert stability.stability_error is None
+
+
+def released(**energy_changes: float) -> tuple[Measurement, Measurement]:
+    """Before and after a release from Fm-3m to Cm that changed energies (eV/atom) so."""
+    before = Measurement(
+        relaxed_with="chgnet",
+        relaxation=Relaxation(constrained_space_group=225),
+        energies_per_atom=dict.fromkeys(energy_changes, -4.0),
+        errors={},
+    )
+    change = energy_changes["chgnet"]
+    freed = Release(
+        relaxation=Relaxation(), space_group=8, energy_change=change, accepted=change < 0
+    )
+    after = {name: -4.0 + one for name, one in energy_changes.items()}
+    return before, replace(before, energies_per_atom=after, release=freed)
+
+
+def test_a_release_is_confirmed_by_the_potential_that_decides():
+    names = ("chgnet", "decider")
+    assert is_confirmed(*released(chgnet=-0.010, decider=-0.020), names)
+    assert not is_confirmed(*released(chgnet=-0.010, decider=0.028), names)  # Er2ZnRh
+    assert not is_confirmed(*released(chgnet=-0.010, decider=-0.002), names)
+    assert not is_confirmed(*released(chgnet=-0.003, decider=-0.020), names)
+    assert is_confirmed(*released(chgnet=-0.010, decider=0.028), ("chgnet",))
+    before, after = released(chgnet=-0.010, decider=-0.020)
+    failed = replace(after, energies_per_atom={"chgnet": -4.010}, errors={"decider": "no memory"})
+    assert not is_confirmed(before, failed, names)
 
 
 def test_stretched_rock_salt_is_not(chgnet):

@@ -18,16 +18,17 @@ from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.energy.potentials.exam import admitted
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource, potential_name
-from mattergen_lite.scoring.energy.relaxation import (
-    Relaxation,
-    Release,
-    relax,
-    relax_stream,
-    release,
+from mattergen_lite.scoring.energy.relaxation import Relaxation, relax, relax_stream
+from mattergen_lite.scoring.energy.release import Release, is_worth_releasing, release
+from mattergen_lite.scoring.energy.stability import (
+    Measurement,
+    complete,
+    energies_per_atom,
+    energy_per_atom,
 )
-from mattergen_lite.scoring.energy.stability import Measurement, complete, energy_per_atom
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
 
+BATCH_SIZE = 64  # crystals that a GPU is given at once
 RELEASE_FROM = 0.2  # probability of being metastable from which a crystal's symmetry is released
 
 
@@ -94,10 +95,11 @@ class Laboratory:
             if not isinstance(answer, Failure):
                 released[i] = replace(measured[i], release=answer)
         changed = [i for i in promising if released[i].judged is not released[i].relaxation]
-        for i, one in zip(
-            changed, self._with_energies([released[i] for i in changed]), strict=True
-        ):
-            released[i] = one
+        again = self._with_energies([released[i] for i in changed])
+        who = (self._relaxer, potential_name(self.deciders.decider))
+        for i, one in zip(changed, again, strict=True):
+            kept = replace(measured[i], release=replace(one.release, accepted=False))
+            released[i] = one if is_confirmed(measured[i], one, who) else kept
         return released
 
     def _is_promising(self, measured: Measurement) -> bool:
@@ -168,6 +170,20 @@ class Laboratory:
         ]
 
 
+def is_confirmed(before: Measurement, after: Measurement, potentials: Sequence[str]) -> bool:
+    """Whether all these potentials find the release of a crystal worth it.
+
+    A cheap potential has saddle points, in metals above all, that an accurate one has not.
+    """
+    groups = before.relaxation.constrained_space_group, after.release.space_group
+    return all(
+        is_worth_releasing(
+            after.energies_per_atom.get(name, math.nan) - before.energies_per_atom[name], *groups
+        )
+        for name in potentials
+    )
+
+
 def _relaxed_identity(relaxation: Relaxation) -> str:
     """Text that names everything the release of a relaxed crystal depends on."""
     return structure_identity(relaxation.structure)
@@ -186,12 +202,10 @@ def find_release(relaxation: Relaxation, *, relaxer: PotentialSource) -> Release
     return release(relaxation, admitted(relaxer))
 
 
-def find_energy(
-    structure: Structure, *, potential: PotentialSource, device: str = "cpu"
-) -> PotentialEnergy:
+def find_energy(structure: Structure, *, potential: PotentialSource) -> PotentialEnergy:
     """Energy of one crystal as it is."""
     try:
-        found = energy_per_atom(structure, admitted(potential, device))
+        found = energy_per_atom(structure, admitted(potential))
     except ValueError as error:
         return PotentialEnergy(error=str(error))
     return PotentialEnergy(energy_per_atom=found)
@@ -210,6 +224,12 @@ def relax_together(
 def energies_together(
     structures: Sequence[Structure], *, potential: PotentialSource, device: str
 ) -> Iterator[tuple[int, PotentialEnergy]]:
-    """Energies of crystals on one device; yields positions and energies."""
-    for index, structure in enumerate(structures):
-        yield index, find_energy(structure, potential=potential, device=device)
+    """Energies of crystals in batches on one device; yields positions and energies."""
+    asked = admitted(potential, device)
+    for start in range(0, len(structures), BATCH_SIZE):
+        energies = energies_per_atom(structures[start : start + BATCH_SIZE], asked)
+        for index, found in enumerate(energies, start):
+            if isinstance(found, Exception):
+                yield index, PotentialEnergy(error=str(found))
+            else:
+                yield index, PotentialEnergy(energy_per_atom=found)

@@ -14,7 +14,6 @@ A relaxation is a generator: it yields atoms and is sent what a potential says a
 same code serves one crystal at a time on a CPU and lets a batch advance together.
 """
 
-import hashlib
 import math
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -33,7 +32,6 @@ from mattergen_lite.scoring.criteria.symmetrization import (
     symmetrized,
     unsymmetrized,
 )
-from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group
 from mattergen_lite.scoring.energy.minimizer import QuasiNewton, cell_scale
 from mattergen_lite.scoring.energy.potentials.protocol import Potential, SinglePoint, check_elements
 
@@ -41,6 +39,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 GPA = 160.21766208  # GPa per eV/Å³
+MIN_ENERGY_FALL = 0.001  # eV/atom; less is the scatter of relaxations that end above `Limits`
+Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 StoredStructure = Annotated[
     Structure, PlainSerializer(structure_to_json), PlainValidator(structure_from_json)
@@ -198,7 +198,7 @@ class _Crystal:
         if self.symprec is None:
             return arrived
         ceiling = arrived.energy_per_atom + MIN_ENERGY_FALL
-        return _symmetrized_below(ceiling, arrived, self.potential, self.symprec)[0]
+        return symmetrized_below(ceiling, arrived, self.potential, self.symprec)[0]
 
 
 # What potentials raise on a crystal that makes no sense, and torch where memory runs out.
@@ -210,7 +210,7 @@ def _failure(potential: Potential, error: Exception) -> Relaxation:
 
 
 def evaluate(
-    ask: Callable[[list["Atoms"]], list[Answer]], batch: list["Atoms"]
+    ask: Callable[[list[Item]], list[Answer]], batch: list[Item]
 ) -> list[Answer | Exception]:
     """What a potential answers about each crystal, or why it cannot.
 
@@ -290,65 +290,10 @@ def relax_stream(
                 yield number, end
 
 
-# Release of the symmetry
-
-RATTLE = 0.05  # Å, standard deviation of every coordinate
-RATTLE_STRAIN = 0.01  # likewise of the cell's deformation: one atom a cell has no other way out
-MIN_ENERGY_FALL = 0.001  # eV/atom; less is the scatter of relaxations that end above `Limits`
+# Symmetry of what arrived
 
 
-@dataclass(frozen=True, kw_only=True)
-class Release:
-    """What a crystal relaxed in its space group does when it is rattled and set free."""
-
-    relaxation: Relaxation  # of the rattled crystal, without symmetry
-    space_group: int  # of what it relaxed to, at the tolerance of the first symmetry
-    energy_change: float  # eV/atom, released minus constrained
-    accepted: bool  # the energy fell by more than `MIN_ENERGY_FALL`
-
-
-def rattled(structure: Structure) -> Structure:
-    """Atoms displaced by `RATTLE`, cell by `RATTLE_STRAIN`; a crystal always the same way."""
-    content = structure.lattice.matrix.tobytes() + structure.frac_coords.tobytes()
-    digest = hashlib.sha256(content + bytes(structure.atomic_numbers)).digest()
-    rng = np.random.default_rng(int.from_bytes(digest[:8]))
-    strain = RATTLE_STRAIN * rng.normal(size=(3, 3))
-    lattice = structure.lattice.matrix @ (np.eye(3) + (strain + strain.T) / 2)
-    shift = RATTLE * rng.normal(size=(len(structure), 3)) @ np.linalg.inv(lattice)
-    return build_structure(lattice, structure.atomic_numbers, structure.frac_coords + shift)
-
-
-def release(
-    constrained: Relaxation,
-    potential: Potential,
-    limits: Limits | None = None,
-    *,
-    symprec: float = SYMPREC_GENERATED,
-) -> Release:
-    """Rattle and relax without symmetry what was relaxed with it.
-
-    The published check of symmetric relaxations, which end on saddle points: of those, one that
-    falls by more than `MIN_ENERGY_FALL` was no minimum. It is then symmetrised again, at the
-    loosest tolerance at which its energy stays.
-
-    Args:
-        constrained: A relaxation that ended in a crystal.
-        potential: The one that relaxed it.
-        limits: When the relaxation is done.
-        symprec: Tolerance in Å of the symmetry of what comes out.
-    """
-    free = relax(rattled(constrained.structure), potential, limits)
-    change = free.energy_per_atom - constrained.energy_per_atom
-    if free.structure is None or not change < -MIN_ENERGY_FALL:
-        group = space_group(free.structure, symprec) if free.structure is not None else 1
-        return Release(relaxation=free, space_group=group, energy_change=change, accepted=False)
-    ceiling = min(free.energy_per_atom, constrained.energy_per_atom - 2 * MIN_ENERGY_FALL)
-    exact, group = _symmetrized_below(ceiling + MIN_ENERGY_FALL, free, potential, symprec)
-    change = exact.energy_per_atom - constrained.energy_per_atom
-    return Release(relaxation=exact, space_group=group, energy_change=change, accepted=True)
-
-
-def _symmetrized_below(
+def symmetrized_below(
     ceiling: float, relaxed: Relaxation, potential: Potential, symprec: float
 ) -> tuple[Relaxation, int]:
     """A relaxed crystal on exact positions, where its energy (eV/atom) stays below the ceiling.

@@ -14,7 +14,8 @@ from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.energy.accuracy import METASTABLE
 from mattergen_lite.scoring.energy.calibration import UNCALIBRATED, Calibration, calibrations
 from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
-from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation, Release, relax
+from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation, evaluate, relax
+from mattergen_lite.scoring.energy.release import Release
 from mattergen_lite.scoring.known.hull import ReferenceHull, reference_hull
 
 MAX_DISAGREEMENT = 0.15  # eV/atom between two potentials, beyond which the verdict is flagged
@@ -78,7 +79,7 @@ class Measurement:
 
     @property
     def judged(self) -> Relaxation:
-        """The relaxation that is judged: the released one where its energy is lower."""
+        """The relaxation that is judged: the released one where that was accepted."""
         if self.release is not None and self.release.accepted:
             return self.release.relaxation
         return self.relaxation
@@ -158,6 +159,26 @@ def energy_per_atom(structure: Structure, potential: Potential) -> float:
     check_elements(potential, structure.symbol_set)
     energy = potential.energy(structure.to_ase_atoms(msonable=False))
     return (energy + potential.correction(structure)) / len(structure)
+
+
+def energies_per_atom(
+    structures: Sequence[Structure], potential: Potential
+) -> list[float | Exception]:
+    """Energies of crystals as they are, together where the potential can; or why there is none.
+
+    See `energy_per_atom`.
+    """
+
+    def ask(batch: list[Structure]) -> list[float]:
+        for structure in batch:
+            check_elements(potential, structure.symbol_set)
+        points = potential.single_points([one.to_ase_atoms(msonable=False) for one in batch])
+        return [
+            (point.energy + potential.correction(structure)) / len(structure)
+            for point, structure in zip(points, batch, strict=True)
+        ]
+
+    return evaluate(ask, list(structures))
 
 
 def assess(
