@@ -2,6 +2,7 @@
 
     python scripts/build_training_data.py --out training.parquet
     python scripts/build_training_data.py --add RUN --out training.parquet
+    python scripts/build_training_data.py --without-symmetry training.parquet --out p1.parquet
 
 Rows of the embedded table without an energy get the one that a single point of CHGNet gives against
 the reference hull, and `e_above_hull_source` says so. `datasets/own_crystals.parquet` adds new
@@ -9,6 +10,7 @@ crystals that earlier models made, with the judge's energy above the hull where 
 that of the raw crystal where they were only screened. Bad ones teach what to avoid; likely good
 ones are repeated, because they are few. `--add` takes those of a run of `generate --keep` into that
 table first. What a run has found again is left out: it is in the table, or held out of it.
+`--without-symmetry` takes the symmetry off the crystals of a table, for a model that knows none.
 """
 
 import argparse
@@ -22,9 +24,12 @@ from tqdm import tqdm
 
 from mattergen_lite import load
 from mattergen_lite.data.canonical import row_structure, write_table
+from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.views import without_symmetry
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.scoring.energy.screening import raw_energies
+from mattergen_lite.symmetry.columns import ORBIT_TYPES, orbit_columns
 from mattergen_lite.workflows.learning import (
     E_ABOVE_HULL,
     MAX_E_ABOVE_HULL,
@@ -45,6 +50,7 @@ def main() -> None:
     """Command line: runs to add in, tables out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--add", type=Path, action="append", default=[], help="a run; repeat")
+    parser.add_argument("--without-symmetry", help="a table: every atom an orbit")
     parser.add_argument("--out", type=Path, help="the table to train on")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -53,7 +59,9 @@ def main() -> None:
         found += [own_crystals(run) for run in options.add]
         OWN.parent.mkdir(exist_ok=True)
         write_table(pa.concat_tables(found).combine_chunks(), OWN)
-    if options.out is not None:
+    if options.without_symmetry is not None:
+        write_table(as_p1(read_table(options.without_symmetry)), options.out)
+    elif options.out is not None:
         parts = [labelled(read_table(EMBEDDED)), lesson(pq.read_table(OWN))]
         table = pa.concat_tables(parts, promote_options="default").combine_chunks()
         write_table(table, options.out)
@@ -85,6 +93,16 @@ def labelled(table: pa.Table) -> pa.Table:
         if pa.types.is_dictionary(field.type):
             place = table.schema.get_field_index(field.name)
             table = table.set_column(place, field.name, table[field.name].cast(pa.string()))
+    return table
+
+
+def as_p1(table: pa.Table) -> pa.Table:
+    """The same crystals in P1, every atom an orbit of its own."""
+    data = OrbitDataset.from_table(table)
+    rows = [orbit_columns(without_symmetry(data.orbits(row))) for row in tqdm(range(len(data)))]
+    columns = pa.Table.from_pylist(rows, schema=pa.schema(ORBIT_TYPES))
+    for name in ORBIT_TYPES:
+        table = table.set_column(table.schema.get_field_index(name), name, columns[name])
     return table
 
 
