@@ -190,7 +190,9 @@ def test_crystal_structure_prediction(run, tmp_path):
     )
     rows = run("csp", *arguments)
     assert rows[0]["materials"] == rows[-1]["materials"] == 2
-    assert all(0 <= row["match@1"] <= row["match@k"] <= 1 for row in rows)
+    for row in rows:
+        assert 0 <= row["match@1"] <= row["match@k"] <= 1
+        assert 0 <= row["ranked@k"] <= row["match@k"]
     before = done.read_text()
     assert len(before.splitlines()) == 2
     assert run("csp", *arguments) == rows
@@ -205,14 +207,15 @@ def test_crystal_structure_prediction_counts_right(monkeypatch):
     found = csp.displacements(nacl_primitive(), [perovskite(), stretched])
     assert found == [None, pytest.approx(0.0, abs=1e-6)]
     materials = [
-        {"num_atoms": 2, "distances": [None, 0.1, 0.3], "random": True},
-        {"num_atoms": 3, "distances": [0.3, None, None], "random": False},
-        {"num_atoms": 4, "distances": [None, None, None], "random": False},
-        {"num_atoms": 9, "distances": [0.0, 0.0, 0.0], "random": True},
+        {"num_atoms": 2, "distances": [None, 0.1, 0.3], "lowest": 2, "random": True},
+        {"num_atoms": 3, "distances": [0.3, None, None], "lowest": 1, "random": False},
+        {"num_atoms": 4, "distances": [None, None, None], "lowest": 0, "random": False},
+        {"num_atoms": 9, "distances": [0.0, 0.0, 0.0], "lowest": 0, "random": True},
     ]
     row = csp.summary(materials, 1, 4)
     assert row["match@1"] == pytest.approx(1 / 3)
     assert row["match@k"] == pytest.approx(2 / 3)
+    assert row["ranked@k"] == pytest.approx(1 / 3)
     assert row["RMSE@k"] == pytest.approx(0.2)
     assert row["random@k"] == pytest.approx(1 / 3)
     assert row["samples matching"] == pytest.approx(3 / 9)
