@@ -432,10 +432,16 @@ def test_releases(run, tmp_path):
 
 
 @pytest.mark.slow
-def test_screening_fit(run, tmp_path):
+def test_screening_fit_and_yields_of_a_judged_run(run, tmp_path):
     source = salt_run(tmp_path)
     score(source, out=tmp_path / "scored", potential="chgnet", second_opinion=None, num_workers=0)
     rows = run("screening", f"salts={tmp_path / 'scored'}")
     assert [row["set"] for row in rows] == ["salts", "all"]
     assert 0 <= rows[0]["Brier"] <= 1
     assert 1 <= rows[0]["crystals"] <= 3
+    (row,) = run("rounds", f"salts={tmp_path / 'scored'}")
+    assert (row["run"], row["samples"], row["relaxed"]) == ("salts", 3, 3)
+    assert 0 <= row["credible"] <= row["M.S.U.N."] <= 3
+    assert row["M.S.U.N. of relaxed"] == pytest.approx(row["M.S.U.N."] / 3)
+    assert row["rare earths"] == 0
+    assert row["passed"] * row["systems per passed"] <= 3

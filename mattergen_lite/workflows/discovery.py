@@ -244,7 +244,7 @@ def _run_round(
         num_found=len(found) + sum(pq.read_metadata(path).num_rows for path in finds.values()),
         base_loss=base_loss(model, options.tuning.device),
         **_yields(judged),
-        **_drift(passed),
+        **drift(passed),
     )
     write_json(asdict(statistics), folder / STATISTICS)
     return statistics
@@ -261,7 +261,7 @@ def _yields(judged: Judgements) -> dict[str, int | float | None]:
     }
 
 
-def _drift(passed: Sequence[Candidate]) -> dict[str, int | float | None]:
+def drift(passed: Sequence[Candidate]) -> dict[str, int | float | None]:
     """Of which elements the crystals are that passed: a loop may drift towards a few."""
     elements = [set(one.final_structure.composition.elements) for one in passed]
     hhi = [one.raw.credibility.hhi_production for one in passed if one.raw.credibility]
