@@ -386,19 +386,20 @@ def salt_run(folder):
 def test_yield(run, tmp_path):
     source = salt_run(tmp_path)
     rows = run(
-        *("yield", "--substitution", "--samples", f"theirs={source}@2.5"),
+        *("yield", "--substitution", "--ion-exchange", "--samples", f"theirs={source}@2.5"),
         *("--num-samples", 3, "--relax", 1, "--markdown", tmp_path / "yield.md"),
     )
-    blind, theirs = rows
-    assert [row["proposal"] for row in rows] == ["substitution", "theirs"]
+    blind, ions, theirs = rows
+    assert [row["proposal"] for row in rows] == ["substitution", "ion-exchange", "theirs"]
     assert theirs["sampling s"] == 7.5
     assert blind["sampling s"] < 1
+    assert ions["sampling s"] < 3
     for row in rows:
         assert (row["samples"], row["relaxed"] <= 1) == (3, True)
         assert row["credible"] <= row["M.S.U.N."] <= row["relaxed"]
         seconds = sum(row[f"{name} s"] for name in ("sampling", "judging", "screening", "relaxing"))
         assert row["M.S.U.N. per core hour"] == pytest.approx(row["M.S.U.N."] / seconds * 3600)
-    assert (tmp_path / "yield.md").read_text().count("\n") == 4
+    assert (tmp_path / "yield.md").read_text().count("\n") == 5
 
 
 def test_yield_refuses_samples_without_a_charge(monkeypatch):

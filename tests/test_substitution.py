@@ -13,12 +13,14 @@ from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.sampling.generator import open_generator
+from mattergen_lite.sampling.ions import ionic_radii, nearest_ions, oxidation_states
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.substitution import (
     NUM_NEAREST,
     Substitution,
     nearest_elements,
     replaced_elements,
+    similar_ions,
     substituted,
 )
 from mattergen_lite.scoring.criteria.symmetry import space_group
@@ -26,11 +28,12 @@ from mattergen_lite.scoring.criteria.symmetry import space_group
 EVERY_ELEMENT = torch.arange(MAX_ATOMIC_NUMBER + 1) > 0
 
 
-def proposals(numbers=range(8), seed=0, space_group=None, **asked):
+def proposals(numbers=range(8), seed=0, space_group=None, of_ions=False, **asked):
     drafting = Drafting(
         constraints=parse_constraints(Request(**asked)), symmetry=parse_space_group(space_group)
     )
-    (batch,) = Substitution(drafting=drafting).records(numbers, len(numbers), seed=seed)
+    substitution = Substitution(drafting=drafting, of_ions=of_ions)
+    (batch,) = substitution.records(numbers, len(numbers), seed=seed)
     return batch
 
 
@@ -88,11 +91,62 @@ def test_constraints_hold():
         assert not {"As", "Cd", "Hg", "Tl", "Pb"} & set(record.structure.symbol_set)
 
 
-def test_what_needs_a_model_is_refused(tmp_path):
+def test_radii_and_states_are_those_of_shannon_and_the_icsd():
+    radii = {symbol: ionic_radii(2)[atomic_number(symbol)] for symbol in ("Mg", "Fe", "Ca", "Ba")}
+    assert radii == {"Mg": 0.72, "Fe": 0.78, "Ca": 1.00, "Ba": 1.35}  # six neighbours, high spin
+    assert ionic_radii(4)[atomic_number("C")] == 0.16
+    assert ionic_radii(-2)[atomic_number("S")] == 1.84
+    assert atomic_number("H") not in ionic_radii(1)
+    assert ionic_radii(9) == {}
+    calcium, strontium = atomic_number("Ca"), atomic_number("Sr")
+    nearest = nearest_ions(calcium, 2, EVERY_ELEMENT, 60)
+    gaps = [abs(ionic_radii(2)[z] - 1.00) for z in nearest]
+    assert gaps == sorted(gaps)
+    assert strontium in nearest
+    assert calcium not in nearest
+    allowed = torch.zeros_like(EVERY_ELEMENT)
+    allowed[[strontium, atomic_number("Cl")]] = True
+    assert nearest_ions(calcium, 2, allowed, 6) == [strontium]
+    assert nearest_ions(calcium, 3, EVERY_ELEMENT, 6) == []
+
+
+def test_an_ion_exchange_keeps_every_charge():
+    source, rngs = Drafting().source(ModelConfig()), sample_rngs(0, range(40))
+    num_exchanged = 0
+    for rng in rngs:
+        draft = source.draw(rng)
+        states = oxidation_states(draft.orbits)
+        elements = replaced_elements(draft, EVERY_ELEMENT, rng, similar_ions)
+        if states is None:  # an alloy, or two states of one element
+            assert elements is None
+            continue
+        numbers, _ = draft.orbits.expand()
+        assert sum(states[number] for number in numbers.tolist()) == 0
+        if elements is None:
+            continue
+        num_exchanged += 1
+        for old, new in elements.items():
+            assert new == old or new in ionic_radii(states[old])
+    assert num_exchanged > 8
+
+
+def test_constraints_hold_for_ions():
+    batch = proposals(of_ions=True, exclude="toxic,radioactive", num_atoms="2..10")
+    for record in batch:
+        assert len(record.structure) <= 10
+        assert not {"As", "Cd", "Hg", "Tl", "Pb", "U"} & set(record.structure.symbol_set)
+    (again,) = proposals(range(5, 6), of_ions=True, exclude="toxic,radioactive", num_atoms="2..10")
+    assert again.structure == batch[5].structure
+    for record in proposals(range(2), of_ions=True, chemical_system="Li-Mg-O"):
+        assert record.structure.chemical_system == "Li-Mg-O"
+    with pytest.raises(ValueError, match="propose ion-exchange: none of 1000 known crystals"):
+        proposals(range(1), of_ions=True, formula="Na3K")
+
+
+@pytest.mark.parametrize("propose", ["substitution", "ion-exchange"])
+def test_what_needs_a_model_is_refused(propose):
     for asked in ({"condition": ("band_gap=2",)}, {"space_group": "none"}):
-        with pytest.raises(ValueError, match=r"propose substitution: .* needs a model"):
-            open_generator(
-                Request(propose="substitution", **asked), SamplerOptions(), torch.device("cpu")
-            )
+        with pytest.raises(ValueError, match=f"propose {propose}: .* needs a model"):
+            open_generator(Request(propose=propose, **asked), SamplerOptions(), torch.device("cpu"))
     with pytest.raises(ValueError, match="no known crystal has the stoichiometry"):
         proposals(formula="H3He7Xe11")

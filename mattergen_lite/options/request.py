@@ -15,7 +15,8 @@ class Request:
 
     Attributes:
         propose: What makes the crystals: the model of the checkpoint, or substitution, which puts
-            similar elements into known crystals and knows no targets and no hosts.
+            similar elements into known crystals, or ion-exchange, which puts ions of the same
+            charge and similar radii there; both know no targets and no hosts.
         checkpoint: Name of a shipped model, path of a model folder, or hf:organisation/model@commit
             of the Hugging Face Hub (extra `hub`).
         condition: Target such as band_gap=2.0, a range such as
@@ -50,7 +51,7 @@ class Request:
 
     __pydantic_config__ = IN_YAML
 
-    propose: Literal["model", "substitution"] = "model"
+    propose: Literal["model", "substitution", "ion-exchange"] = "model"
     checkpoint: str = DEFAULT_CHECKPOINT
     condition: tuple[str, ...] = ()
     guidance: tuple[str, ...] = ()

@@ -66,9 +66,9 @@ def open_generator(
         ValueError: If a file is missing or a request does not make sense.
     """
     drafting = parse_drafting(request)
-    if request.propose == "substitution":
+    if request.propose != "model":
         _refuse_what_needs_a_model(request)
-        return Substitution(drafting=drafting)
+        return Substitution(drafting=drafting, of_ions=request.propose == "ion-exchange")
     folder = find_checkpoint(request.checkpoint)
     model = CrystalDiffusion.load(folder, device)
     probes = [Probe.load(path, weights_hash(folder)) for path in request.probe]
@@ -128,7 +128,9 @@ def _refuse_what_needs_a_model(request: Request) -> None:
     }
     asked = [name for name, value in needed.items() if value]
     if asked:
-        raise ValueError(f"propose substitution: {asked[0]} needs a model; leave one of them out")
+        raise ValueError(
+            f"propose {request.propose}: {asked[0]} needs a model; leave one of them out"
+        )
 
 
 def stable(

@@ -2,11 +2,12 @@
 
 A known crystal near the hull, some or all of its elements replaced by similar ones, the cell scaled
 by the covalent radii. It needs no training and costs hardly anything; it finds no new frameworks
-and knows no targets. The idea is the ion exchange of Szymanski and Bartel (Mater. Horiz. 2025),
-with elements compared by descriptor in place of ions.
+and knows no targets. Similar are the nearest elements by descriptor or, in an ion exchange as of
+Szymanski and Bartel (Mater. Horiz. 2025), ions of the same charge and the nearest radii: then every
+proposal has balanced charges, and crystals without formal charges are left out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,13 +26,18 @@ from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.progress import ProgressBar
 from mattergen_lite.request.targets import PropertyTarget
+from mattergen_lite.sampling.ions import ionic_radii, nearest_ions, oxidation_states
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.orbits import Orbits
 
 NUM_NEAREST = 6  # elements between which the one that replaces another is drawn
 SHARE_REPLACED = 0.5  # of the elements of a crystal, and at least one
-_TRIES = 100  # crystals in which it is tried to place the elements that are asked for
+_TRIES = 1000  # crystals in which it is tried to place the elements that are asked for
+
+# Elements that may replace each element of a draft's known crystal, nearest first; None if it is no
+# crystal to replace elements in.
+Alternatives = Callable[[Draft, Bool[Tensor, "Z"]], Mapping[int, Sequence[int]] | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +45,7 @@ class Substitution:
     """Known crystals with other elements, under the constraints of a request."""
 
     drafting: Drafting
+    of_ions: bool = False  # ions of the same charge, in place of similar elements
     asked: tuple[PropertyTarget, ...] = ()  # a model's generator has targets
 
     def records(
@@ -53,7 +60,7 @@ class Substitution:
         source = self.drafting.source(limits)
         if not source.prescribed:
             raise ValueError(
-                "propose substitution: no known crystal has the stoichiometry that is asked for; "
+                f"propose {self.name}: no known crystal has the stoichiometry that is asked for; "
                 "a model can put elements on other sites"
             )
         library = template_library(limits.max_orbits, limits.max_atoms)
@@ -62,69 +69,106 @@ class Substitution:
             part = indices[start : start + num_at_once]
             pairs = zip(part, sample_rngs(seed, part), strict=True)
             yield [
-                StructureRecord(f"{index:06d}", propose(source, allowed, rng))
+                StructureRecord(f"{index:06d}", self._propose(source, allowed, rng))
                 for index, rng in ProgressBar(pairs, desc="substituting", total=len(part))
             ]
 
+    def _propose(
+        self, source: TemplateDrafting, allowed: Bool[Tensor, "Z"], rng: torch.Generator
+    ) -> Structure:
+        """Draw one crystal.
+
+        Args:
+            source: Draws known crystals, and the elements that must occur.
+            allowed: Elements that may stand in for others.
+            rng: Of this crystal.
+
+        Raises:
+            ValueError: If no crystal that was tried can take other elements.
+        """
+        alternatives = similar_ions if self.of_ions else similar_elements
+        for _ in range(_TRIES):
+            draft = source.draw(rng)
+            elements = replaced_elements(draft, allowed, rng, alternatives)
+            if elements is not None:
+                return substituted(draft.orbits, elements)
+        raise ValueError(
+            f"propose {self.name}: none of {_TRIES} known crystals that were tried can take other "
+            "elements within what is asked for; allow more elements or numbers of atoms"
+        )
+
+    @property
+    def name(self) -> str:
+        """As `propose` takes it."""
+        return "ion-exchange" if self.of_ions else "substitution"
+
     def provenance(self) -> dict[str, object]:
         """Name what made the crystals, for the record of a run."""
-        return {"proposal": "substitution"}
+        return {"proposal": self.name}
 
 
-def propose(
-    source: TemplateDrafting, allowed: Bool[Tensor, "Z"], rng: torch.Generator
-) -> Structure:
-    """Draw one crystal.
+def similar_elements(draft: Draft, allowed: Bool[Tensor, "Z"]) -> dict[int, list[int]]:
+    """The `NUM_NEAREST` allowed elements closest to each by descriptor."""
+    return {old: nearest_elements(old, allowed) for old in settled_elements(draft)}
 
-    Args:
-        source: Draws known crystals, and the elements that must occur.
-        allowed: Elements that may stand in for others.
-        rng: Of this crystal.
 
-    Raises:
-        ValueError: If no crystal that was tried can take other elements.
+def similar_ions(draft: Draft, allowed: Bool[Tensor, "Z"]) -> dict[int, list[int]] | None:
+    """The `NUM_NEAREST` allowed ions of the charge of each that have the nearest radii.
+
+    None where charges do not balance, or an element that is asked for has no ion of the charge.
     """
-    for _ in range(_TRIES):
-        draft = source.draw(rng)
-        elements = replaced_elements(draft, allowed, rng)
-        if elements is not None:
-            return substituted(draft.orbits, elements)
-    raise ValueError(
-        f"propose substitution: none of {_TRIES} known crystals that were tried can take other "
-        "elements within what is asked for; allow more elements or numbers of atoms"
-    )
+    states = oxidation_states(draft.orbits)
+    if states is None:
+        return None
+    for old, new in settled_elements(draft).items():
+        if new not in (0, old) and new not in ionic_radii(states[old]):
+            return None
+    return {old: nearest_ions(old, state, allowed, NUM_NEAREST) for old, state in states.items()}
+
+
+def settled_elements(draft: Draft) -> dict[int, int]:
+    """What each element of a draft's known crystal has to become; 0 where nothing says so."""
+    return dict(zip(draft.orbits.atomic_numbers.tolist(), draft.elements, strict=True))
 
 
 def replaced_elements(
-    draft: Draft, allowed: Bool[Tensor, "Z"], rng: torch.Generator
+    draft: Draft,
+    allowed: Bool[Tensor, "Z"],
+    rng: torch.Generator,
+    alternatives: Alternatives = similar_elements,
 ) -> dict[int, int] | None:
     """Choose what stands in for each element of a draft's known crystal.
 
     Args:
         draft: Says which elements are settled.
         allowed: Elements that may stand in for the others.
-        rng: Draws which elements are replaced, and by which of the `NUM_NEAREST` nearest.
+        rng: Draws which elements are replaced, and by which of the alternatives.
+        alternatives: Finds what may replace each.
 
     Returns:
         New element of each old one, no two of them equal; None if the draw has two equal ones,
-        or changes nothing.
+        changes nothing, or finds nothing for an element that may not stay.
     """
-    settled = dict(zip(draft.orbits.atomic_numbers.tolist(), draft.elements, strict=True))
+    found = alternatives(draft, allowed)
+    if found is None:
+        return None
+    settled = settled_elements(draft)
     open_ones = [old for old, new in settled.items() if new == 0]
     drawn = torch.rand(len(open_ones), generator=rng) < SHARE_REPLACED
     if len(open_ones) == len(settled) and len(open_ones):
         drawn[torch.randint(len(open_ones), (), generator=rng)] = True
     for old, is_drawn in zip(open_ones, drawn.tolist(), strict=True):
-        stays = bool(allowed[old]) and not is_drawn
-        settled[old] = old if stays else _similar(old, allowed, rng)
+        stays = bool(allowed[old]) and (not is_drawn or not found[old])
+        if not stays and not found[old]:
+            return None
+        settled[old] = old if stays else _one_of(found[old], rng)
     unequal = len(set(settled.values())) == len(settled)
     return settled if unequal and any(old != new for old, new in settled.items()) else None
 
 
-def _similar(old: int, allowed: Bool[Tensor, "Z"], rng: torch.Generator) -> int:
-    """One of the elements nearest to another."""
-    nearest = nearest_elements(old, allowed)
-    return nearest[int(torch.randint(len(nearest), (), generator=rng))]
+def _one_of(elements: Sequence[int], rng: torch.Generator) -> int:
+    """Draw one of several elements."""
+    return elements[int(torch.randint(len(elements), (), generator=rng))]
 
 
 def nearest_elements(number: int, allowed: Bool[Tensor, "Z"]) -> list[int]:
