@@ -1,25 +1,107 @@
-"""Worksheet: training rate on many devices, from the measured rate of one and the links between.
+"""Training and campaigns on many devices, calculated from rates that were measured on one core.
 
-    python benchmarks/training_speed.py                     # prints samples/s of one device
-    python benchmarks/scaling.py --checkpoint mp --rate 20000 --batch-size 1024 \
-        --devices-per-node 8 --node-bandwidth 400 --network-bandwidth 50
+    python benchmarks/scaling.py
 
-Data-parallel steps: every device computes a batch of its own, then gradients (4 bytes a parameter)
-are summed over all devices by a ring, which moves 2 (n - 1) / n times their bytes through the
-slowest link in 2 (n - 1) messages (Patarasu and Yuan 2009, J. Parallel Distrib. Comput. 69, 117).
-Of that `--overlap` times the backward pass, two thirds of a step, is hidden behind it. Bandwidths
-are those of one device in GB/s, latencies in microseconds. Stragglers, input and checkpoints are
-not in it: what comes out is the best that can be hoped for.
+All inputs are in `rates.yaml`: what was measured, by which program of this folder, and what is
+assumed of GPUs and of the links between them. Nothing else is known to this program.
+
+Training is data-parallel: every device computes a batch of its own, then gradients (4 bytes a
+parameter) are summed over all devices by a ring, which moves 2 (n - 1) / n times their bytes
+through the slowest link in 2 (n - 1) messages (Patarasu and Yuan 2009, J. Parallel Distrib.
+Comput. 69, 117). Of that a share of the backward pass, two thirds of a step, is hidden behind it.
+Workers of a campaign share nothing but the file system; each does one thing after the other, so
+that a GPU samples and then waits while the cores beside it judge and relax. Stragglers, failures,
+queues and preparing input are not in it: what comes out is the best that can be hoped for.
 """
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from mattergen_lite.model import CrystalDiffusion, find_checkpoint
+from measuring import Row
+from pydantic import TypeAdapter
 
+from mattergen_lite.config import read_yaml
+
+RATES = Path(__file__).parent / "rates.yaml"
 BYTES_PER_GRADIENT = 4
 BACKWARD_SHARE = 2 / 3  # of a step: twice the work of the forward pass
+GPUS = (1, 8, 64)
+CORES = (1, 64, 1024)
+CANDIDATES = (1_000_000, 32_000_000)
+LONG_TRAINING = 100e6  # crystals
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Rates of one core; units are in `rates.yaml`."""
+
+    training_rate: float
+    training_mflop: float
+    trained_crystals: float
+    parameters: float
+    sampling_seconds: float
+    sampling_gflop: float
+    judging_seconds: float
+    screening_seconds: float
+    relaxing_seconds: float
+    relaxed_share: float
+    unit_overhead: float
+    stored_bytes: float
+    memory_mib: float
+
+    @property
+    def seconds_after_sampling(self) -> float:
+        """Core seconds a candidate for all but making it."""
+        relaxing = self.relaxed_share * self.relaxing_seconds
+        return self.judging_seconds + self.screening_seconds + relaxing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assumed:
+    """GPUs, links and sizes; units are in `rates.yaml`."""
+
+    gpu_tflops: float
+    gpu_share: float
+    gpu_cores: int
+    gpu_batch: int
+    unit_size: int
+    gpus_per_node: int
+    node_bandwidth: float
+    network_bandwidth: float
+    node_latency: float
+    network_latency: float
+    overlap: float
+
+    @property
+    def gpu_flops(self) -> float:
+        """FLOP/s of the network on a GPU."""
+        return self.gpu_share * self.gpu_tflops * 1e12
+
+    def link(self, gpus: int) -> "Link":
+        """The slowest link between so many GPUs."""
+        if gpus <= self.gpus_per_node:
+            return Link(self.node_bandwidth, self.node_latency)
+        return Link(self.network_bandwidth, self.network_latency)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Everything that is calculated with."""
+
+    measured: Measured
+    assumed: Assumed
+
+    @classmethod
+    def read(cls, path: Path) -> "Rates":
+        """Read a file such as `rates.yaml`.
+
+        Raises:
+            ValueError: If something is missing or no number.
+        """
+        return TypeAdapter(cls).validate_python(read_yaml(path))
 
 
 @dataclass(frozen=True)
@@ -32,7 +114,7 @@ class Link:
 
 @dataclass(frozen=True)
 class Forecast:
-    """One line of the worksheet."""
+    """Training on so many devices."""
 
     devices: int
     step_seconds: float
@@ -66,47 +148,91 @@ def forecast(
     return Forecast(devices, step, talking, devices * batch_size / step, alone / step)
 
 
-def num_gradients(checkpoint: str) -> int:
-    """Parameters of a model, every one of which has a gradient."""
-    model = CrystalDiffusion.load(find_checkpoint(checkpoint))
-    return sum(parameter.numel() for parameter in model.parameters())
+def training_rows(rates: Rates) -> Iterator[Row]:
+    """One core, and so many GPUs."""
+    measured, assumed = rates.measured, rates.assumed
+
+    def hours(rate: float) -> Row:
+        return {
+            "crystals/s": rate,
+            "hours, shipped model": measured.trained_crystals / rate / 3600,
+            "hours, 100 million crystals": LONG_TRAINING / rate / 3600,
+        }
+
+    yield {"devices": "1 core", "efficiency, %": 100.0, **hours(measured.training_rate)}
+    for gpus in GPUS:
+        found = forecast(
+            assumed.gpu_flops / (measured.training_mflop * 1e6),
+            assumed.gpu_batch,
+            BYTES_PER_GRADIENT * measured.parameters,
+            gpus,
+            assumed.link(gpus),
+            assumed.overlap,
+        )
+        name = f"{gpus} GPU{'s' * (gpus > 1)}"
+        yield {
+            "devices": name,
+            "efficiency, %": 100 * found.efficiency,
+            **hours(found.samples_per_second),
+        }
 
 
-def main(arguments: Sequence[str] | None = None) -> list[Forecast]:
+def campaign_rows(rates: Rates) -> Iterator[Row]:
+    """So many candidates on cores alone, and on GPUs with cores beside them."""
+    measured, assumed = rates.measured, rates.assumed
+    overhead = measured.unit_overhead / assumed.unit_size
+    of_core = measured.sampling_seconds + measured.seconds_after_sampling + overhead
+    of_gpu = measured.sampling_gflop * 1e9 / assumed.gpu_flops + overhead
+    of_gpu += measured.seconds_after_sampling / assumed.gpu_cores
+    for number in CANDIDATES:
+        for workers in CORES:
+            name = f"{workers:,} core{'s' * (workers > 1)}"
+            yield _campaign(measured, number, name, of_core / workers, workers)
+        for gpus in GPUS:
+            name = f"{gpus} GPU{'s' * (gpus > 1)}, {gpus * assumed.gpu_cores:,} cores"
+            yield _campaign(measured, number, name, of_gpu / gpus, gpus * assumed.gpu_cores)
+
+
+def _campaign(measured: Measured, number: int, name: str, pace: float, cores: int) -> Row:
+    """One campaign at so many seconds a candidate."""
+    return {
+        "candidates": number,
+        "devices": name,
+        "hours": number * pace / 3600,
+        "core hours": number * pace * cores / 3600,
+        "relaxed": round(number * measured.relaxed_share),
+        "memory, GiB": cores * measured.memory_mib / 1024,
+        "disk, GB": number * measured.stored_bytes / 1e9,
+    }
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    """Rows as a table of Markdown."""
+    lines = [f"| {' | '.join(rows[0])} |", "|---" * len(rows[0]) + "|"]
+    lines += [f"| {' | '.join(map(_cell, row.values()))} |" for row in rows]
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    """Three significant digits, thousands apart."""
+    if isinstance(value, str):
+        return value
+    return f"{value:,.0f}" if isinstance(value, int) or value >= 100 else f"{value:.3g}"
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", default="mp")
-    parser.add_argument("--rate", type=float, required=True, help="samples/s of one device")
-    parser.add_argument("--batch-size", type=int, required=True, help="of one device")
-    parser.add_argument("--devices", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64, 128])
-    parser.add_argument("--devices-per-node", type=int, default=8)
-    parser.add_argument("--node-bandwidth", type=float, default=400, help="GB/s inside a node")
-    parser.add_argument("--network-bandwidth", type=float, default=50, help="GB/s between nodes")
-    parser.add_argument("--node-latency", type=float, default=5, help="µs a message")
-    parser.add_argument("--network-latency", type=float, default=15, help="µs a message")
-    parser.add_argument("--overlap", type=float, default=0.5)
+    parser.add_argument("--rates", type=Path, default=RATES, help="YAML such as rates.yaml")
+    parser.add_argument("--json", type=Path)
     asked = parser.parse_args(arguments)
-    inside = Link(asked.node_bandwidth * 1e9, asked.node_latency * 1e-6)
-    between = Link(asked.network_bandwidth * 1e9, asked.network_latency * 1e-6)
-    num_bytes = BYTES_PER_GRADIENT * num_gradients(asked.checkpoint)
-    rows = [
-        forecast(
-            asked.rate,
-            asked.batch_size,
-            num_bytes,
-            devices,
-            inside if devices <= asked.devices_per_node else between,
-            asked.overlap,
-        )
-        for devices in asked.devices
-    ]
-    print(f"{num_bytes / 1e6:.1f} MB of gradients a step")
-    print("| devices | step, ms | all-reduce, ms | samples/s | efficiency |\n|---|---|---|---|---|")
-    for row in rows:
-        print(
-            f"| {row.devices} | {1e3 * row.step_seconds:.2f} | {1e3 * row.all_reduce_seconds:.2f} "
-            f"| {row.samples_per_second:,.0f} | {row.efficiency:.1%} |"
-        )
-    return rows
+    rates = Rates.read(asked.rates)
+    tables = [list(training_rows(rates)), list(campaign_rows(rates))]
+    for rows in tables:
+        print(f"{markdown(rows)}\n")
+    line = json.dumps({**asdict(rates), "rows": [row for rows in tables for row in rows]})
+    print(line)
+    if asked.json is not None:
+        asked.json.write_text(line + "\n")
 
 
 if __name__ == "__main__":

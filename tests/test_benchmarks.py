@@ -130,27 +130,34 @@ def test_campaign_scaling(run, checkpoint):
     assert row["memory_last_unit_mib"] >= row["memory_first_unit_mib"]
 
 
-def test_campaign_worksheet(run):
+@pytest.mark.slow
+def test_long_campaign(run, checkpoint, tmp_path):
+    """Worker, client and scheduler die once each; the rows are those of an undisturbed run."""
     rows = run(
-        "campaign_scaling",
-        *("--worksheet", "--gpus", 1, 10, "--sample-rate", 10, "--relax-rate", 2),
-        *("--pass-rate", 0.2, "--cheap-rate", 5, "--cores-per-gpu", 4),
-        *("--bytes-per-crystal", 2000, "--unit-size", 1000, "--overhead", 50),
+        "long_campaign",
+        *("--quick", "--checkpoint", checkpoint, "--run-dir", tmp_path / "runs", "--workers", 1),
     )
-    assert [(row["candidates"], row["gpus"]) for row in rows] == [
-        (1_000_000, 1),
-        (1_000_000, 10),
-        (32_000_000, 1),
-        (32_000_000, 10),
-    ]
-    seconds = 1 / 10 + 0.2 / 2 + 1 / (5 * 4) + 50 / 1000
-    assert [row["hours"] for row in rows[:2]] == pytest.approx(
-        [1e6 * seconds / 3600, 1e5 * seconds / 3600]
-    )
-    assert rows[2]["gpu_hours"] == pytest.approx(32e6 * seconds / 3600)
-    assert rows[3]["units"] == 32_000
-    assert rows[0]["storage_gb"] == pytest.approx(2)
-    assert rows[0]["gpu_busy"] == pytest.approx(0.2 / 0.3)
+    assert [row["run"] for row in rows] == ["undisturbed", "killed"]
+    assert [row["kills"] for row in rows] == [0, 3]
+    assert rows[0]["restarts"] == 0
+    assert rows[1]["restarts"] >= 2  # who watches a worker starts it again
+    for row in rows:
+        assert row["candidates"] == 40
+        assert row["equal rows"]
+        assert max(row[f"MiB, quarter {i}"] for i in (1, 2, 3, 4)) > 100
+
+
+def test_kills_are_of_every_kind_and_all_along(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    long_campaign = importlib.import_module("long_campaign")
+    kills = long_campaign.plan_kills(6, 100, seed=0)
+    assert sorted(one.kind for one in kills[:3]) == sorted(long_campaign.KINDS)
+    assert sorted(one.kind for one in kills[3:]) == sorted(long_campaign.KINDS)
+    moments = [one.after for one in kills]
+    assert moments == sorted(moments)
+    assert moments[-1] < 6 / 7 * 100
+    assert kills == long_campaign.plan_kills(6, 100, seed=0)
+    assert kills != long_campaign.plan_kills(6, 100, seed=1)
 
 
 def test_sampling_speed(run, checkpoint):
@@ -168,6 +175,27 @@ def test_sampling_speed(run, checkpoint):
         assert row["structures/s"] == pytest.approx(2 / row["seconds"])
     flops = {(row["solver"], row["steps"]): row["GFLOP"] for row in rows if row["batch"] == 1}
     assert flops["multistep", 3] == pytest.approx(1.5 * flops["multistep", 2])
+
+
+def test_peers_speed(run, checkpoint):
+    """Networks of the published sizes, which make the matrix products of their layers."""
+    arguments = ("--quick", "--checkpoint", checkpoint, "--steps", 3, "--device", "cpu")
+    ours, crystalite, diffcsp = run("peers_speed", *arguments)
+    assert [row["network"] for row in (ours, crystalite, diffcsp)] == [
+        *("ours", "Crystalite", "DiffCsp"),
+    ]
+    assert crystalite["million parameters"] == pytest.approx(67.6, rel=0.02)
+    assert diffcsp["million parameters"] == pytest.approx(12.3, rel=0.02)
+    assert [row["calls"] for row in (crystalite, diffcsp)] == [299, 2000]
+    assert ours["calls"] >= 3
+    blocks = 299 * 14 * 21 * 2 * 12 * 512**2 / 1e9  # 21 tokens through attention and perceptron
+    assert blocks < crystalite["GFLOP"] < 1.3 * blocks
+    for row in (ours, crystalite, diffcsp):
+        assert_positive(row)
+        assert row["atoms"] <= 20
+        assert row["times the FLOPs"] == pytest.approx(row["GFLOP"] / ours["GFLOP"])
+        seconds = row["core s a sample"] / ours["core s a sample"]
+        assert row["times the time"] == pytest.approx(seconds)
 
 
 def test_generate_stages(run, checkpoint):
@@ -355,19 +383,47 @@ def test_sampler_curve(tmp_path):
     assert (tmp_path / "curve.png").exists()
 
 
-def test_scaling_worksheet(monkeypatch, capsys):
-    """A ring: two devices send each byte once; links that cost nothing scale without loss."""
+def test_gradients_go_around_a_ring(monkeypatch):
+    """Two devices send each byte once; links that cost nothing scale without loss."""
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     scaling = importlib.import_module("scaling")
     assert scaling.all_reduce_seconds(8e9, 2, scaling.Link(1e9, 0.5)) == pytest.approx(8 + 2 * 0.5)
-    slow = ["--rate", "100", "--batch-size", "10", "--devices", "1", "2", "8", "16"]
-    rows = scaling.main([*slow, "--network-bandwidth", "0.001", "--node-bandwidth", "0.001"])
+    slow, free = scaling.Link(1e6, 5e-6), scaling.Link(math.inf, 0.0)
+    rows = [scaling.forecast(100, 10, 2e7, devices, slow, 0.5) for devices in (1, 2, 8)]
     assert rows[0].efficiency == 1
     assert rows[0].samples_per_second == pytest.approx(100)
     assert rows[1].efficiency > rows[2].efficiency > 0
-    free = scaling.main([*slow, "--node-latency", "0", "--network-latency", "0"])
-    assert free[3].samples_per_second == pytest.approx(1600)
-    assert "samples/s" in capsys.readouterr().out
+    assert scaling.forecast(100, 10, 2e7, 16, free, 0.5).samples_per_second == pytest.approx(1600)
+
+
+def test_scaling(run, tmp_path):
+    """Hours of campaigns are what the rates of one core add up to."""
+    rows = run("scaling")
+    training, campaigns = rows[:4], rows[4:]
+    assert [row["devices"] for row in training] == ["1 core", "1 GPU", "8 GPUs", "64 GPUs"]
+    assert all(0 < row["efficiency, %"] <= 100 for row in training)
+    rates = json.loads((tmp_path / "result.json").read_text())
+    measured, assumed = rates["measured"], rates["assumed"]
+    after = measured["judging_seconds"] + measured["screening_seconds"]
+    after += measured["relaxed_share"] * measured["relaxing_seconds"]
+    overhead = measured["unit_overhead"] / assumed["unit_size"]
+    one, many = (
+        next(row for row in campaigns if row["devices"] == name) for name in ("1 core", "64 cores")
+    )
+    assert one["candidates"] == 1_000_000
+    assert one["hours"] == pytest.approx(
+        1e6 * (measured["sampling_seconds"] + after + overhead) / 3600
+    )
+    assert many["hours"] == pytest.approx(one["hours"] / 64)
+    assert many["core hours"] == pytest.approx(one["core hours"])
+    gpu = next(row for row in campaigns if row["devices"].startswith("1 GPU"))
+    on_gpu = measured["sampling_gflop"] / 1e3 / (assumed["gpu_share"] * assumed["gpu_tflops"])
+    expected = 1e6 * (on_gpu + after / assumed["gpu_cores"] + overhead) / 3600
+    assert gpu["hours"] == pytest.approx(expected)
+    for small, large in zip(campaigns[:6], campaigns[6:], strict=True):
+        assert large["hours"] == pytest.approx(32 * small["hours"])
+        assert large["disk, GB"] == pytest.approx(32e6 * measured["stored_bytes"] / 1e9)
+        assert large["memory, GiB"] == small["memory, GiB"]
 
 
 def salt_run(folder):

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from crystals import nacl, nacl_primitive, perovskite, rutile
+from crystals import nacl, nacl_primitive, perovskite, quartz, rutile
 from models import tiny_model
 
 from mattergen_lite import cli
@@ -27,12 +27,13 @@ from mattergen_lite.campaign.parts import (
 from mattergen_lite.campaign.plan import Plan
 from mattergen_lite.campaign.shortlist import best_candidates
 from mattergen_lite.campaign.status import progress, recent_rate, write_refusal
-from mattergen_lite.campaign.work import work
+from mattergen_lite.campaign.work import UNFINISHED, work
 from mattergen_lite.campaign.workers import SUBMIT, batch_system, connection, job_script
 from mattergen_lite.config import CampaignConfig, ClusterConfig, WorkersConfig
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.processes import Pool
+from mattergen_lite.scoring.measuring import Laboratory
 from mattergen_lite.verbs.campaign_report import campaign_report
 from mattergen_lite.verbs.campaign_run import campaign_run
 from mattergen_lite.verbs.campaign_status import campaign_status
@@ -159,6 +160,51 @@ def test_the_shortlist_has_every_kind_once_and_the_best_first(campaign, tmp_path
     assert {path.name for path in out.iterdir()} >= {"candidates.csv", "report.html", "cifs"}
     assert json.loads((out / "campaign.json").read_text())["funnel"]["num_sampled"] == 6
     assert library_export(config.run_dir, str(tmp_path / "all.jsonl")).number == 6
+
+
+@pytest.fixture
+def screened(campaign, tmp_path):
+    """Settings of a campaign of two units that relax their likeliest crystal each."""
+    crystals = [nacl(), rutile(), perovskite(), quartz(), nacl_primitive().scale_lattice(60)]
+    write_extxyz(crystals, tmp_path / "all.extxyz", [{"name": f"c{i}"} for i in range(5)])
+    judge = {"potential": "chgnet", "second_opinion": None, "keep": 0.3, "control": 0}
+    return {
+        "source": tmp_path / "all.extxyz",
+        "unit_size": 3,
+        "judge": judge | {"require": "readable,physical"},
+    }
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_a_screened_unit_that_is_interrupted_ends_as_if_it_had_not_been(
+    campaign, screened, tmp_path, monkeypatch
+):
+    undisturbed, broken = (campaign(**screened, run_dir=tmp_path / name) for name in "ab")
+    finish(undisturbed)
+    monkeypatch.setattr(Laboratory, "measure", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        finish(broken)
+    monkeypatch.undo()
+    assert not part_paths(broken.run_dir)
+    (journal,) = (broken.run_dir / UNFINISHED).glob("*.jsonl")
+    assert "num_atoms" in journal.read_text()  # of the energies of raw crystals
+    finish(broken)
+    rows, again = (
+        ds.dataset(one.run_dir / CANDIDATES).to_table().to_pylist() for one in (undisturbed, broken)
+    )
+    assert [*map(repr, rows)] == [*map(repr, again)]  # as text, so that NaN equals NaN
+    relaxed = [row["e_above_hull"] is not None for row in rows]
+    assert relaxed == [row["screening_decision"] == "keep" for row in rows]
+    assert sum(relaxed) == 2  # one of each unit
+    stands = campaign_status(broken.run_dir)
+    assert stands.screened.loss().num_screened == 5
+    assert "screened 5: 2 kept" in stands.text()
+    report = campaign_report(broken.run_dir, shortlist=1, num_workers=0)
+    assert report.figures()["screening"]["num_kept"] == 2
 
 
 def test_status_counts_and_names_what_was_set_aside(campaign):

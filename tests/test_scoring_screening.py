@@ -9,6 +9,7 @@ from crystals import nacl, nacl_primitive, perovskite, quartz, rutile, simple_co
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.processes import Pool
+from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.screening import (
     Cut,
@@ -19,11 +20,12 @@ from mattergen_lite.scoring.energy.screening import (
     fit_screening,
     raw_energies,
     screen,
-    screening_loss,
     screening_model,
 )
-from mattergen_lite.scoring.energy.stability import assess, measure
+from mattergen_lite.scoring.energy.stability import Stability, assess, measure
 from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
+from mattergen_lite.scoring.score import Score
 
 RADON = Structure(Lattice.cubic(4), ["Rn"], [[0, 0, 0]])
 
@@ -139,19 +141,31 @@ def test_energies_are_asked_once(tmp_path, monkeypatch):
 
 
 def test_loss_is_estimated_from_the_controls():
-    def one(decision, probability=0.5):
-        return Screening(screening_probability=probability, screening_decision=decision)
+    def one(decision, probability=None):
+        return Candidate(
+            raw=Score(name=""),
+            structure=None,
+            screening=Screening(screening_probability=0.5, screening_decision=decision),
+            stability=None
+            if probability is None
+            else Stability(probability_metastable=probability),
+        )
 
-    found = screening_loss(
-        [one("keep"), one("keep"), one("control"), one("control"), *[one("reject")] * 6],
-        [0.9, 0.5, 0.1, 0.3, *[None] * 6],
-    )
-    assert (found.num_screened, found.num_kept, found.num_controls) == (10, 2, 2)
+    candidates = [
+        *(one("keep", 0.9), one("keep", 0.5), one("keep", math.nan), one("control", 0.1)),
+        *(one("control", 0.3), *[one("reject")] * 6, Candidate(raw=Score(name=""), structure=None)),
+    ]
+    found = ScreeningTally.of(candidates).loss()
+    assert (found.num_screened, found.num_kept, found.num_controls) == (11, 3, 2)
     assert found.expected_kept == pytest.approx(1.4)
     assert found.expected_lost == pytest.approx(8 * 0.2)
     assert found.expected_lost_std == pytest.approx(8 * 0.1)
     assert found.share_lost == pytest.approx(1.6 / 3.0)
-    assert found.predicted_kept == pytest.approx(1.0)
+    assert found.predicted_kept == pytest.approx(1.5)
+    halves = ScreeningTally.of(candidates[:4]) + ScreeningTally.of(candidates[4:])
+    assert halves.loss() == found
+    assert ScreeningTally.of(candidates[-1:]).loss() is None
+    assert math.isnan(ScreeningTally.of(candidates[:4]).loss().expected_lost_std)
 
 
 @pytest.mark.parametrize(

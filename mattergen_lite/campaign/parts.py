@@ -26,6 +26,7 @@ from mattergen_lite.io.tensors import structure_to_json
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate, Outcome
 from mattergen_lite.scoring.judge import Judge
+from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
 from mattergen_lite.scoring.score import Score, criteria_of
 
 CANDIDATES = "candidates"
@@ -51,6 +52,7 @@ class Receipt:
     num_sampled: int
     left: dict[str, int]  # check -> candidates that pass it and every one before
     quarantined: dict[str, int] = field(default_factory=dict)  # reason -> crystals given up
+    screened: ScreeningTally = field(default_factory=ScreeningTally)
     seconds: dict[str, float] = field(default_factory=dict)  # of each stage
     started: float = 0.0  # seconds since the epoch
     finished: float = 0.0

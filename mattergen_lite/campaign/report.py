@@ -45,9 +45,11 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
         required = plan.config.judge.required or ()
         candidates = best_candidates(run_dir, best.shortlist, pool, required)
     candidates = run.deepen(candidates, journal)
+    loss = stands.screened.loss()
     counts = {
         "num_wanted": stands.num_wanted,
         "funnel": asdict(stands.funnel),
+        "screening": loss and loss.figures(),
         "quarantined": stands.quarantined,
         "refused": stands.refused,
         "seconds": stands.seconds,
@@ -56,7 +58,13 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
         "determinants": plan.determinants,
     }
     provenance = {"verb": "campaign", "campaign": counts}
-    judged = run.finish(candidates, provenance, journal, checks=tuple(stands.funnel.left))
+    judged = run.finish(
+        candidates,
+        provenance,
+        journal,
+        checks=tuple(stands.funnel.left),
+        screened=stands.screened,
+    )
     write_json(counts, out / "campaign.json")
     _write_quarantine(run_dir, out / "quarantine.csv")
     return judged

@@ -11,6 +11,7 @@ from mattergen_lite.campaign.parts import Receipt, receipts
 from mattergen_lite.campaign.plan import Plan, Unit, read_manifest
 from mattergen_lite.io.write import write_text
 from mattergen_lite.scoring.metrics.funnel import Funnel
+from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
 
 REFUSED = "refused"  # units that were set aside, a file with the reason each
 RECENT_UNITS = 100  # from which the rate is found
@@ -26,6 +27,7 @@ class Progress:
     num_sampled: int  # crystals that are stored
     num_units: int  # that are stored
     funnel: Funnel
+    screened: ScreeningTally  # crystals of all units together
     quarantined: dict[str, int]  # reason -> crystals that were given up
     refused: dict[str, str]  # key of a unit that was set aside -> reason
     rate: float | None  # crystals an hour, of late; None before the second unit
@@ -49,6 +51,7 @@ class Progress:
             lines.append(f"{self.rate:.0f} an hour, {self.hours_left:.1f} hours left")
         if self.num_sampled:
             lines.append(f"{self.funnel.text()}; unique within a unit")
+            lines += [loss.text() for loss in [self.screened.loss()] if loss is not None]
             lines.append(", ".join(f"{name} {spent:.0f} s" for name, spent in self.seconds.items()))
         for reason, number in Counter(self.quarantined).most_common(NUM_REASONS):
             lines.append(f"{number} given up: {reason}")
@@ -77,6 +80,7 @@ def progress(run_dir: Path) -> Progress:
         num_sampled=sampled,
         num_units=len(stored),
         funnel=Funnel(num_sampled=sampled, left=dict(left)),
+        screened=sum((one.screened for one in stored), ScreeningTally()),
         quarantined=dict(given_up),
         refused=_refusals(run_dir),
         rate=recent_rate(stored),

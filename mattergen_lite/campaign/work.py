@@ -30,6 +30,7 @@ from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.judge import Judge, check_possible
 from mattergen_lite.scoring.metrics.funnel import funnel
+from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
 
 JUDGE = "mattergen_lite.scoring.judge"
 UNFINISHED = "unfinished"  # journals of units that are being worked on
@@ -148,6 +149,7 @@ def _receipt(
         num_sampled=counts.num_sampled,
         left=counts.left,
         quarantined=quarantined,
+        screened=ScreeningTally.of(candidates),
         seconds=dict(watch.seconds),
         started=started,
         finished=time.time(),

@@ -10,7 +10,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, overload
 
-import numpy as np
 from pydantic import TypeAdapter, ValidationError
 from pymatgen.core import Structure
 
@@ -25,7 +24,6 @@ from mattergen_lite.runs.tables import Row
 from mattergen_lite.runs.terminal import brief
 from mattergen_lite.runs.view import html_table
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.energy.screening import ScreeningLoss, screening_loss
 from mattergen_lite.scoring.execution.journal import Journal, read_answers
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.metrics import summary as sets
@@ -34,6 +32,7 @@ from mattergen_lite.scoring.metrics.expectation import Expectation, expectation
 from mattergen_lite.scoring.metrics.funnel import Funnel, Stage, funnel, stages
 from mattergen_lite.scoring.metrics.hits import HOW_UNCONDITIONAL, HitRate
 from mattergen_lite.scoring.metrics.hits import PROTOCOL as HITS_PROTOCOL
+from mattergen_lite.scoring.metrics.screening_loss import ScreeningLoss, ScreeningTally
 from mattergen_lite.scoring.metrics.summary import Summary
 
 if TYPE_CHECKING:
@@ -57,6 +56,7 @@ class RunFacts:
         hits: Of every target.
         audit: The whole set beside the known materials; None if nobody asked.
         asked_for: Candidates that were asked for; None if a number of samples was.
+        screened: What was screened in a larger set, of which these are the best.
     """
 
     checks: tuple[str, ...]
@@ -67,6 +67,7 @@ class RunFacts:
     hits: tuple[HitRate, ...] = ()
     audit: Audit | None = None
     asked_for: int | None = None
+    screened: ScreeningTally | None = None
 
 
 _FACTS = TypeAdapter(RunFacts)
@@ -159,18 +160,7 @@ class Judgements(RunFacts, Sequence[Candidate]):
     @cached_property
     def screening(self) -> ScreeningLoss | None:
         """What the screen kept and lost; None where nothing was screened."""
-        screened = [one for one in self.candidates if one.screening is not None]
-        if not screened:
-            return None
-        return screening_loss(
-            [one.screening for one in screened],
-            [
-                np.nan_to_num(one.stability.probability_metastable).item()
-                if one.stability
-                else None
-                for one in screened
-            ],
-        )
+        return (self.screened or ScreeningTally.of(self.candidates)).loss()
 
     @property
     def protocol(self) -> dict[str, str]:
@@ -185,7 +175,7 @@ class Judgements(RunFacts, Sequence[Candidate]):
             "figures": asdict(self.summary()),
             "funnel": asdict(self.funnel),
             "stages": [one.figures() for one in self.stages],
-            "screening": loss and asdict(loss) | {"share_lost": loss.share_lost},
+            "screening": loss and loss.figures(),
             "targets": [one.figures() for one in self.hits],
             "expected": self.expected and self.expected.figures(),
             "protocol": self.protocol,
@@ -234,12 +224,7 @@ class Judgements(RunFacts, Sequence[Candidate]):
         if self.hits:
             yield HOW_UNCONDITIONAL
         if self.screening is not None:
-            seen = self.screening
-            yield (
-                f"screened {seen.num_screened}: {seen.num_kept} kept with {seen.expected_kept:.1f} "
-                f"expected metastable; past the cut {seen.expected_lost:.1f} ± "
-                f"{seen.expected_lost_std:.1f}, by {seen.num_controls} relaxed at random"
-            )
+            yield self.screening.text()
         yield ", ".join(f"{name} {value:.1f} s" for name, value in self.seconds.items())
 
     def records(self) -> list[StructureRecord]:

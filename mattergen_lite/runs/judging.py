@@ -24,6 +24,7 @@ from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.metrics.audit import audit
 from mattergen_lite.scoring.metrics.funnel import funnel
 from mattergen_lite.scoring.metrics.hits import hit_rates
+from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,7 @@ class JudgingRun:
         journal: Journal,
         budget: Budget | None = None,
         checks: Sequence[str] | None = None,
+        screened: ScreeningTally | None = None,
     ) -> Judgements:
         """Judgements of candidates that are judged already, written where there is a folder.
 
@@ -99,6 +101,7 @@ class JudgingRun:
             journal: What was worked out for them.
             budget: What was asked for.
             checks: Those that a candidate has to pass; None: those of the judge.
+            screened: What was screened in a larger set, of which the candidates are the best.
         """
         judge = self.judge
         readable = [one.structure for one in candidates if one.raw.error is None]
@@ -114,6 +117,7 @@ class JudgingRun:
             hits=() if training is None else hit_rates(candidates, judge.targets, training),
             audit=audit(compositions, judge.reference) if self.audit and readable else None,
             asked_for=None if budget is None else budget.wanted,
+            screened=screened,
             journal=journal,
         )
         if self.place is None:
