@@ -228,7 +228,11 @@ def configured(asked: argparse.Namespace, name: str) -> CampaignConfig:
             "num_samples": asked.num_samples,
             "unit_size": asked.unit_size,
             "seed": asked.seed,
-            "generate": {"checkpoint": asked.checkpoint, "steps": asked.steps},
+            "generate": {
+                "checkpoint": asked.checkpoint,
+                "steps": asked.steps,
+                "num_atoms": asked.num_atoms,
+            },
             "judge": judge,
             "workers": {"device": "cpu"},
         }
@@ -245,6 +249,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the samples and of the kills")
     parser.add_argument("--checkpoint", default="mp")
     parser.add_argument("--steps", type=int, default=35)
+    parser.add_argument("--num-atoms", help="such as 1..8; default: as `generate` has it")
     parser.add_argument("--run-dir", type=Path, default=Path("runs/long_campaign"))
     parser.add_argument("--quick", action="store_true", help="to try it out: few samples")
     parser.add_argument("--json", type=Path)

@@ -114,14 +114,14 @@ def measure_peer(
 ) -> Cost:
     """One call of a peer's network, times the number of its calls."""
     network = kind().to(device).eval()
-    inputs, few = kind.noise(sizes, device), kind.noise(sizes[:2], device)
+    inputs = kind.noise(sizes, device)
 
-    def call(arguments: tuple[torch.Tensor, ...]) -> None:
+    def call() -> None:
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-            network(*arguments)
+            network(*inputs)
 
-    call(few if device.type == "cpu" else inputs)  # warm up
-    fastest = min(seconds_of(lambda: call(inputs), device) for _ in range(repeats))
+    flops = count_flops(call)  # which is the warm-up, too
+    fastest = min(seconds_of(call, device) for _ in range(repeats))
     return Cost(
         name=kind.__name__,
         network=network,
@@ -129,7 +129,7 @@ def measure_peer(
         batch=len(sizes),
         atoms=sum(sizes) / len(sizes),
         seconds=fastest * kind.calls / len(sizes),
-        flops=count_flops(lambda: call(inputs)) * kind.calls / len(sizes),
+        flops=flops * kind.calls / len(sizes),
     )
 
 
