@@ -6,14 +6,20 @@ Packages that are not installed are skipped.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from crystals import triclinic
+from pymatgen.core import Structure
 
+from mattergen_lite.scoring.energy.potentials import sources
 from mattergen_lite.scoring.energy.potentials.exam import examine
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
+from mattergen_lite.scoring.energy.potentials.sevennet import SevennetPotential
 from mattergen_lite.scoring.energy.potentials.sources import families, load_potential
+from mattergen_lite.scoring.energy.potentials.torchsim import torchsim_batches
 
 torch = pytest.importorskip("torch")
 
@@ -47,7 +53,8 @@ def assert_consistent(potential, tolerance=0.02):
     assert found == pytest.approx(virial, abs=tolerance * max(abs(virial), 1.0))
 
 
-def test_mace(tmp_path):
+def random_mace(tmp_path):
+    """Path of a MACE model for the elements of `triclinic`."""
     pytest.importorskip("mace")
     from e3nn import o3
     from mace import modules
@@ -77,14 +84,19 @@ def test_mace(tmp_path):
     torch.set_default_dtype(torch.float32)
     path = tmp_path / "random.model"
     torch.save(model, path)
-    potential = load_potential(str(path))
+    return str(path)
+
+
+def test_mace(tmp_path):
+    potential = load_potential(random_mace(tmp_path))
     assert potential.supported_elements == set(triclinic().symbol_set)
     assert_consistent(potential)
     with pytest.raises(ValueError, match="unknown MACE model 'nothing': expected a path or one of"):
         load_potential("mace:nothing")
 
 
-def test_orb(tmp_path):
+def random_orb(tmp_path):
+    """Path of an Orb model's weights."""
     pytest.importorskip("orb_models")
     from orb_models.forcefield.atomic_system import SystemConfig
     from orb_models.forcefield.pretrained import orb_v3_conservative_architecture
@@ -95,13 +107,17 @@ def test_orb(tmp_path):
     )
     path = tmp_path / f"{name}-random.ckpt"
     torch.save(model.state_dict(), path)
-    potential = load_potential(str(path))
-    assert_consistent(potential)
+    return str(path)
+
+
+def test_orb(tmp_path):
+    assert_consistent(load_potential(random_orb(tmp_path)))
     with pytest.raises(ValueError, match="unknown Orb model 'orb-v9': expected one of"):
         load_potential("orb:orb-v9")
 
 
-def test_mattersim(tmp_path):
+def random_mattersim(tmp_path):
+    """Name and path of a MatterSim model."""
     pytest.importorskip("mattersim")
     from mattersim.forcefield.m3gnet.m3gnet import M3Gnet
 
@@ -109,7 +125,11 @@ def test_mattersim(tmp_path):
     path = tmp_path / "random.pth"
     model = M3Gnet(device="cpu", **sizes)
     torch.save({"model_name": "m3gnet", "model_args": sizes, "model": model.state_dict()}, path)
-    assert_consistent(load_potential(f"mattersim:{path}"))
+    return f"mattersim:{path}"
+
+
+def test_mattersim(tmp_path):
+    assert_consistent(load_potential(random_mattersim(tmp_path)))
     with pytest.raises(ValueError, match="unknown MatterSim model 'm': expected a path or one of"):
         load_potential("mattersim:m")
 
@@ -137,6 +157,52 @@ def test_matgl_refuses_weights_of_its_first_version():
     assert exam.mean_error > 1
     with pytest.raises(ValueError, match=r"fails the entrance exam.*formation energies are off by"):
         exam.check()
+
+
+@pytest.mark.parametrize("given", ["7net-l3i5", "7net-mf-0", random_mace, random_orb])
+def test_batches_through_torchsim_are_what_ase_says(tmp_path, monkeypatch, given):
+    """On a CPU, where a potential of itself takes one crystal after the other."""
+    reason = "TorchSim is not installed: pip install '.[torchsim]'"
+    pytest.importorskip("torch_sim", reason=reason)
+    name = given if isinstance(given, str) else given(tmp_path)
+    one_by_one = load_potential(name)
+    module = type(one_by_one).__module__
+    if isinstance(one_by_one, AsePotential):
+        module = families()[given.__name__.removeprefix("random_")].load.__module__
+    on_a_device = partial(torchsim_batches, device="cpu:0")
+    monkeypatch.setattr(
+        f"{module}.torchsim_batches", lambda wrap, network, _: on_a_device(wrap, network)
+    )
+    sources._load.cache_clear()
+    together = load_potential(name)
+    sources._load.cache_clear()
+    assert getattr(together, "full", together).together is not None
+    batch = [
+        crystal.to_ase_atoms(msonable=False)
+        for crystal in (triclinic(), left_handed(triclinic()), triclinic() * (2, 1, 1))
+    ]
+    batch[2].rattle(0.05, seed=0)
+    expected = one_by_one.single_points(batch)
+    for atoms, point, right in zip(batch, together.single_points(batch), expected, strict=True):
+        assert point.energy == pytest.approx(right.energy, abs=1e-4 * len(atoms))
+        assert point.forces == pytest.approx(right.forces, abs=1e-3)
+        assert point.stress == pytest.approx(right.stress, abs=1e-4)
+
+
+def test_potentials_work_without_torchsim(monkeypatch):
+    without = "mattergen_lite.scoring.energy.potentials.torchsim.find_spec"
+    monkeypatch.setattr(without, lambda package: None)
+    assert SevennetPotential("7net-0", "cpu:0").full.together is None
+
+
+def left_handed(crystal):
+    """The same crystal, its cell vectors in another order."""
+    return Structure(
+        crystal.lattice.matrix[[1, 0, 2]],
+        crystal.species,
+        crystal.cart_coords,
+        coords_are_cartesian=True,
+    )
 
 
 def test_fairchem():

@@ -4,10 +4,16 @@ A `.model` file is a pickle: loading it runs what its maker put there.
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import torch
 from pymatgen.core import Element
 
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Family
+from mattergen_lite.scoring.energy.potentials.torchsim import torchsim_batches
+
+if TYPE_CHECKING:
+    from torch_sim.models.interface import ModelInterface
 
 
 def load(model: str, device: str) -> AsePotential:
@@ -30,7 +36,15 @@ def load(model: str, device: str) -> AsePotential:
             f"unknown MACE model {model!r}: expected a path or one of {', '.join(mace_mp_urls)}"
         )
     known = frozenset(Element.from_Z(int(number)).symbol for number in calculator.z_table.zs)
-    return AsePotential(f"mace:{model}", calculator, known)
+    together = torchsim_batches(_torchsim_model, calculator.models[0], device)
+    return AsePotential(f"mace:{model}", calculator, known, together=together)
+
+
+def _torchsim_model(network: torch.nn.Module, device: torch.device) -> "ModelInterface":
+    """TorchSim's model of a network, in double precision."""
+    from torch_sim.models.mace import MaceModel
+
+    return MaceModel(network, device=device)
 
 
 FAMILY = Family(

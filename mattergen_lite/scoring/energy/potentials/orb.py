@@ -4,8 +4,15 @@ Direct models find forces without energies' gradients; prefer conservative ones 
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
 
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Family
+from mattergen_lite.scoring.energy.potentials.torchsim import torchsim_batches
+
+if TYPE_CHECKING:
+    from torch_sim.models.interface import ModelInterface
 
 
 def load(model: str, device: str) -> AsePotential:
@@ -31,7 +38,16 @@ def load(model: str, device: str) -> AsePotential:
     network = ORB_PRETRAINED_MODELS[max(fitting, key=len)](
         device=device, precision="float32-highest", compile=False, **weights
     )
-    return AsePotential(f"orb:{model}", ORBCalculator(network, device=device))
+    calculator = ORBCalculator(network, device=device)
+    together = torchsim_batches(_torchsim_model, network, device)
+    return AsePotential(f"orb:{model}", calculator, together=together)
+
+
+def _torchsim_model(network: torch.nn.Module, device: torch.device) -> "ModelInterface":
+    """TorchSim's model of a network."""
+    from torch_sim.models.orb import OrbModel
+
+    return OrbModel(network, device=device)
 
 
 FAMILY = Family(

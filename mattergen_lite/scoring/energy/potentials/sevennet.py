@@ -3,6 +3,7 @@
 import copy
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,11 @@ from pymatgen.core import Element, Structure
 
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Family, SinglePoint
+from mattergen_lite.scoring.energy.potentials.torchsim import torchsim_batches
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from torch_sim.models.interface import ModelInterface
 
 # Of models trained on several sets at once, the one whose settings are the Materials Project's.
 _PBE_TASKS = {"mf-0": "PBE", "mf-ompa": "mpa", "omni": "mpa", "omni-i8": "mpa", "omni-i12": "mpa"}
@@ -47,7 +50,8 @@ class SevennetPotential:
         self.supported_elements = frozenset(
             Element.from_Z(number).symbol for number in calculator.type_map
         )
-        self.full = AsePotential(name, calculator, self.supported_elements, "raw")
+        together = torchsim_batches(partial(_torchsim_model, task), calculator.model, device)
+        self.full = AsePotential(name, calculator, self.supported_elements, "raw", together)
         self.energy_model = copy.deepcopy(calculator.model)
         self.energy_model.delete_module_by_key("force_output")
 
@@ -64,12 +68,25 @@ class SevennetPotential:
             return float(self.energy_model(graph.to(calculator.device))["inferred_total_energy"])
 
     def single_points(self, batch: Sequence["Atoms"]) -> list[SinglePoint]:
-        """Energy, forces and stress, one crystal after the other."""
+        """Energy, forces and stress; on a GPU together, if TorchSim is installed."""
         return self.full.single_points(batch)
 
     def correction(self, structure: Structure) -> float:
         """From raw PBE and PBE+U to the MP2020 frame."""
         return mp2020_correction(structure)
+
+
+def _torchsim_model(
+    task: str | None, network: torch.nn.Module, device: torch.device
+) -> "ModelInterface":
+    """TorchSim's model of a network."""
+    from sevenn import calculator
+
+    # TorchSim 0.3 imports it from there, to recognise models that are scripts; 0.13 has lost it.
+    calculator.torch_script_type = torch.jit.ScriptModule
+    from torch_sim.models.sevennet import SevenNetModel
+
+    return SevenNetModel(network, modal=task, device=device)
 
 
 FAMILY = Family(name="7net", load=load, package="sevenn", distribution="sevenn", suffix=".pth")

@@ -1,0 +1,86 @@
+"""Many crystals at once through TorchSim (Cohen et al., arXiv:2508.06628), for a GPU.
+
+TorchSim has models of SevenNet, MACE and Orb that take a batch of crystals, and divides a list of
+crystals into batches that fit into the GPU's memory. ASE's calculators, which know one crystal, do
+the same work where it is not installed, and on a CPU, where batches gain nothing. Its model of
+MatterSim moves batches to CUDA's default device, whatever the device, and that of fairchem is of
+fairchem's first version: neither is used.
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import torch
+
+from mattergen_lite.scoring.energy.potentials.protocol import SinglePoint
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from torch_sim.models.interface import ModelInterface
+
+# Copies of a crystal with which TorchSim looks for the end of the memory: of a single atom more
+# than the judge ever asks for at once.
+MAX_COPIES = 2048
+MEMORY_SHARE = 0.9  # of what it finds; crystals change while they relax
+
+
+class TorchSimBatches:
+    """Energies, forces and stress of many crystals by a model of TorchSim."""
+
+    def __init__(self, model: "ModelInterface") -> None:
+        from torch_sim import BinningAutoBatcher
+
+        self.model = model
+        self.batcher = False  # TorchSim does not measure the memory of a CPU
+        if model.device.type == "cuda":
+            self.batcher = BinningAutoBatcher(
+                model,
+                memory_scales_with=model.memory_scales_with,
+                max_atoms_to_try=MAX_COPIES,
+                max_memory_padding=MEMORY_SHARE,
+            )
+
+    def __call__(self, batch: Sequence["Atoms"]) -> list[SinglePoint]:
+        """Evaluate two or more crystals."""
+        from torch_sim import static
+
+        crystals = [_right_handed(atoms) for atoms in batch]
+        with redirect_stdout(None):  # on which TorchSim reports the memory
+            points = static(crystals, self.model, autobatcher=self.batcher)
+        return [
+            SinglePoint(
+                energy=float(one["potential_energy"]),
+                forces=one["forces"].double().cpu().numpy(),
+                stress=one["stress"].reshape(3, 3).double().cpu().numpy(),
+            )
+            for one in points
+        ]
+
+
+def torchsim_batches(
+    wrap: Callable[[torch.nn.Module, torch.device], "ModelInterface"],
+    network: torch.nn.Module,
+    device: str,
+) -> TorchSimBatches | None:
+    """How TorchSim evaluates batches; None if it is not installed, or for one crystal at a time.
+
+    Args:
+        wrap: Makes TorchSim's model of a network, which it may change.
+        network: Of a potential; a copy is wrapped.
+        device: "cpu" works on one crystal at a time, like the judge; "cpu:0" on batches.
+    """
+    if device == "cpu" or find_spec("torch_sim") is None:
+        return None
+    return TorchSimBatches(wrap(copy.deepcopy(network), torch.device(device)))
+
+
+def _right_handed(atoms: "Atoms") -> "Atoms":
+    """The same crystal in a cell of positive determinant: volumes are signed in TorchSim."""
+    if atoms.cell.handedness > 0:
+        return atoms
+    swapped = atoms.copy()
+    swapped.set_cell(atoms.cell.array[[1, 0, 2]])
+    return swapped
