@@ -8,6 +8,7 @@ from pymatgen.core import Lattice, Structure
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Pool
 from mattergen_lite.scoring import score as scoring
+from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.score import Score
@@ -80,12 +81,24 @@ def test_broken_structures_become_error_rows():
     assert "partly occupied site 'K:0.5, Na:0.5'" in errors["disordered"]
     assert "not finite" in errors["not finite"]
     assert "singular" in errors["flat"]
-    assert "symmetry" in errors["overlap"]
-    overlap = scores[-1]
-    assert overlap.symmetry is None
-    assert overlap.validity is not None
-    assert not overlap.validity.structure_valid
+    assert errors["overlap"] is None  # it was read
     assert {tuple(scored.row()) for scored in scores} == {tuple(Score(name="").row())}
+
+
+@pytest.mark.parametrize("distance", [0.0, 0.001, 0.09])
+def test_atoms_in_one_place_are_a_crystal_that_is_not_physical(distance):
+    """It was read, so it is judged: spglib, which finds nothing in it, is not asked to be right."""
+    salt = nacl()
+    salt.append("Na", [distance / salt.lattice.a, 0, 0])
+    (found,) = score([record("overlap", salt)])
+    assert found.error is None
+    assert found.symmetry is None
+    assert found.validity.physical_problem.startswith("Na-Na overlap: 0.0")
+    assert found.novelty.is_unique
+    judged = Candidate(raw=found, structure=salt)
+    assert judged.checks["readable"]
+    assert {"physical"} <= {*judged.failed}
+    assert judged.verdict.startswith("fails: physical")
 
 
 def test_parallel_equals_serial():

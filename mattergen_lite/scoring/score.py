@@ -6,7 +6,7 @@ follow. A structure that cannot be read, breaks a criterion, hangs or crashes ge
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import cache, partial
 from types import UnionType
@@ -27,6 +27,7 @@ from mattergen_lite.scoring.execution.journal import Journal, Question, structur
 from mattergen_lite.scoring.known.reference import Reference
 
 TIME_LIMIT = 60.0  # s per structure
+NEED_SYMMETRY = ("symmetry", "credibility")  # criteria
 
 Cell = str | int | float | bool | None
 
@@ -117,15 +118,26 @@ def score_record(record: StructureRecord, *, symprec: float) -> Score:
         "credibility": partial(credibility, symprec=symprec),
     }
     judged = {name: attempt(criterion, structure) for name, criterion in criteria.items()}
-    failed = {name: result for name, result in judged.items() if isinstance(result, Failure)}
     return Score(
         name=record.name,
         formula=structure.composition.reduced_formula,
         num_atoms=len(structure),
         chemical_system=structure.chemical_system,
-        error="; ".join(f"{name}: {failure.reason}" for name, failure in failed.items()) or None,
-        **{name: result for name, result in judged.items() if name not in failed},
+        error="; ".join(_errors(judged, symprec)) or None,
+        **{name: result for name, result in judged.items() if not isinstance(result, Failure)},
     )
+
+
+def _errors(judged: Mapping[str, object], symprec: float) -> list[str]:
+    """Reasons of the criteria that failed.
+
+    Atoms in one place have no symmetry. That is no error: the crystal is read, and not physical.
+    """
+    shape = judged["validity"]
+    if isinstance(shape, Validity) and shape.min_distance < symprec:
+        judged = {name: result for name, result in judged.items() if name not in NEED_SYMMETRY}
+    failed = {name: result for name, result in judged.items() if isinstance(result, Failure)}
+    return [f"{name}: {failure.reason}" for name, failure in failed.items()]
 
 
 def score(
