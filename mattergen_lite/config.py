@@ -30,12 +30,12 @@ from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.renamed import OPTIONS
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.plain_yaml import parse_yaml, read_yaml
 
 S = TypeVar("S", bound="Section")
 
 FORMAT = 2  # of model folders; raised when older programs would misread them
 MAX_PARAMETERS = 2_000_000_000  # of a network; more is a mistake or an attack
-MAX_YAML = 2**20  # characters of a configuration file
 MAX_SHOWN = 80  # characters of a value in a message
 
 AnyText = Annotated[str, StringConstraints(min_length=0)]
@@ -274,53 +274,6 @@ def shipped(folder: Literal["configs", "checkpoints"]) -> Path:
     return installed if installed.exists() else package.parent / folder
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        ValueError: If the file is missing, is not valid YAML or holds no mapping.
-    """
-    try:
-        if path.exists() and not path.is_file():  # reading a pipe may never end
-            raise ValueError("it is no file")
-        with path.open(encoding="utf-8-sig") as file:
-            text = file.read(MAX_YAML + 1)
-        if len(text) > MAX_YAML:
-            raise ValueError(f"more than {MAX_YAML} characters")
-        tree = _parse_yaml(text)
-    except (OSError, ValueError) as error:  # UnicodeDecodeError is a ValueError
-        raise ValueError(
-            f"cannot read configuration {path}: {str(error).splitlines()[0]}"
-        ) from None
-    if not isinstance(tree, dict):
-        raise ValueError(f"cannot read configuration {path}: expected `key: value` lines")
-    return tree
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """YAML without aliases, a few of which can stand for more data than there is memory."""
-
-    def compose_node(self, parent: yaml.Node | None, index: object) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases (*name) are not accepted: write the values out")
-        return super().compose_node(parent, index)
-
-
-def _parse_yaml(text: str) -> object:
-    """Plain data from YAML.
-
-    Raises:
-        ValueError: If it is not valid, nested too deeply or has aliases.
-    """
-    try:
-        return yaml.load(text, _PlainLoader)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
-        reason = str(error).splitlines() or [type(error).__name__]
-        raise ValueError(reason[0]) from None
-
-
 def write_yaml(section: Section, path: Path) -> None:
     """Write a section as plain YAML, all at once."""
     text = yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False)
@@ -344,7 +297,7 @@ def _override_tree(override: str) -> dict[str, Any]:
             f"override {override!r} is not of the form key=value, such as trainer.devices=2"
         )
     try:
-        value: Any = _parse_yaml(text)
+        value: Any = parse_yaml(text)
     except ValueError as error:
         raise ValueError(f"override {override[:MAX_SHOWN]!r}: {error}") from None
     for key in reversed(path.split(".")):

@@ -62,8 +62,8 @@ def attempt(function: Callable[[Item], Result], item: Item) -> Result | Failure:
         return Failure(f"{type(error).__name__}: {error}")
 
 
-class _OutOfTime(BaseException):
-    """Ends an item in this process; no `except Exception` of a library stops it."""
+class OutOfTime(BaseException):
+    """Ends what takes too long in this process; no `except Exception` of a library stops it."""
 
 
 def attempt_within(
@@ -81,21 +81,21 @@ def attempt_within(
         memory_limit: Bytes that it may allocate beside what this process holds.
     """
     try:
-        with _alarm(time_limit), _room(memory_limit):
+        with alarm(time_limit), room_for(memory_limit):
             return attempt(function, item)
-    except _OutOfTime:
+    except OutOfTime:
         return Failure(f"no result within {time_limit:g} s")
 
 
 @contextmanager
-def _alarm(seconds: float) -> Iterator[None]:
-    """Raise `_OutOfTime` after so many seconds, and again each second, should it be swallowed."""
+def alarm(seconds: float) -> Iterator[None]:
+    """Raise `OutOfTime` after so many seconds, and again each second, should it be swallowed."""
     if current_thread() is not main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
 
     def ring(number: int, frame: FrameType | None) -> None:
-        raise _OutOfTime
+        raise OutOfTime
 
     handler = signal.signal(signal.SIGALRM, ring)
     earlier = signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
@@ -107,7 +107,7 @@ def _alarm(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def _room(num_bytes: int) -> Iterator[None]:
+def room_for(num_bytes: int) -> Iterator[None]:
     """Let this process allocate so many bytes more, where the system tells what it has."""
     statistics = Path("/proc/self/statm")
     if resource is None or not statistics.exists():
@@ -216,8 +216,11 @@ def module_path() -> list[str]:
 
     The folder of this package stays, even if it is the current one.
     """
-    here = Path.cwd()
     package = Path(__file__).parents[1]
+    try:
+        here = Path.cwd()
+    except OSError:  # it has been removed
+        here = None
     return [
         entry for entry in sys.path if entry and (Path(entry) != here or Path(entry) == package)
     ]

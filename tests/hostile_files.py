@@ -185,6 +185,9 @@ def symmetry_in_cifs() -> Iterator[Odd]:
         "z.cif", rutile_cif(head="_chemical_formula_sum 'Ti O2'\n_cell_formula_units_Z 4").encode()
     )
     yield Odd("volume.cif", rutile_cif(head="_cell_volume 124.9\n").encode())
+    yield Odd("modulated.cif", rutile_cif(head="_cell_modulation_dimension 1\n").encode())
+    yield Odd("superspace.cif", rutile_cif(head="_space_group_ssg_name 'P42/m'\n").encode())
+    yield Odd("twocells.cif", rutile_cif(head="_cell_length_a 9\n").encode())
     multiplicity = "_atom_site_symmetry_multiplicity\n"
     yield Odd("multiplicity.cif", rutile_cif(column=multiplicity, values=(2, 8)).encode())
     groups = "_atom_site_disorder_group\n"
@@ -221,6 +224,9 @@ def broken_cifs() -> Iterator[Odd]:
     yield Odd("loops.cif", b"data_a\n" + b"loop_\n" * 300_000 + b"_atom_site_fract_x")
     yield Odd("names.cif", b"data_a\nloop_\n" + b"_atom_site_fract_x\n" * 100_000 + b"1 " * 9)
     yield Odd("blocks.cif", (good * 3).encode(), SALT, lenient=True)
+    within = "_publ_note\n;\n" + rutile_cif() + "_publ_note\n;\n"  # another crystal, as text
+    yield Odd("textfirst.cif", cif(head=within).encode(), SALT)
+    yield Odd("textlast.cif", (good + within).encode(), SALT)
     yield Odd("empty.cif", b"")
     yield Odd("nul.cif", b"\0" * 10_000)
     yield Odd("half.cif", good.encode()[: len(good) // 2])
@@ -365,6 +371,9 @@ def objects() -> Iterator[Odd]:
     yield Odd(
         "module.json", json.dumps(as_dict() | {"@module": "os", "@class": "system"}).encode(), SALT
     )
+    twice = json.dumps(as_dict()).replace('"sites"', '"sites": [], "sites"', 1)
+    yield Odd("twice.json", twice.encode())
+    yield Odd("twicerow.csv", table([{"id": "a", "structure": twice}]).encode())
     yield Odd("deep.json", b"[" * 100_000)
     yield Odd("deepdict.json", b'{"lattice":' * 50_000)
     yield Odd("wide.json", b"[" + b"[]," * 3_000_000 + b"[]]")

@@ -96,6 +96,11 @@ BOMB = "a: &a [x, x]\n" + "\n".join(
         ("2001-99-99: 1", "cannot read configuration|no key"),
         ("model: {format: 99, brand_new_key: 1}\nrun_dir: x", "format is 99, .* newer version"),
         ("run_dir: x\nseed: .nan", "configuration seed"),
+        ("run_dir: x\nseed: 1\nseed: 2", "the key 'seed' twice"),
+        ("run_dir: x\nmodel: {network: {dim: 32, depth: 2, dim: 64}}", "the key 'dim' twice"),
+        ("run_dir: x\nseed: 0x10", "configuration seed"),
+        ("run_dir: x\nseed: 10:30", "configuration seed"),
+        ("\n".join(f"a{i}: 1" for i in range(90_000)), "run_dir: Field required"),
     ],
 )
 def test_hostile_configurations_are_one_line(tmp_path, text, reason):
@@ -104,6 +109,14 @@ def test_hostile_configurations_are_one_line(tmp_path, text, reason):
         RunConfig.load([tmp_path / "config.yaml"])
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) < 1000
+
+
+def test_numbers_are_decimal(tmp_path):
+    """In YAML 1.1 sample 000100 is number 64, and a time of ten hours 777600."""
+    (tmp_path / "a.yaml").write_text("run_dir: x\nseed: 000100\ntrainer: {max_time: 10:12:00:00}")
+    config = RunConfig.load([tmp_path / "a.yaml"])
+    assert (config.seed, config.trainer.max_time) == (100, "10:12:00:00")
+    assert CampaignConfig.load([], ["run_dir=x", "first_sample=000100"]).first_sample == 100
 
 
 @pytest.mark.parametrize(

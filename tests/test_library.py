@@ -224,13 +224,16 @@ def server():
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             body, headers = answers[urlsplit(self.path).path]
-            self.send_response(200 if b"errors" not in body[:10] else 400)
+            status = 302 if "Location" in headers else 400 if b"errors" in body[:10] else 200
+            self.send_response(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             with suppress(OSError):  # whoever asked has left
-                self.wfile.write(body)
+                for start in range(0, len(body), step := 1 if "X-Slow" in headers else 2**16):
+                    self.wfile.write(body[start : start + step])
+                    time.sleep(0.1 if step == 1 else 0)
 
         def log_message(self, *arguments):
             pass
@@ -271,6 +274,8 @@ def test_a_provider_without_extras_is_read(server, tmp_path):
         (lambda at: page([], links={"next": f"{at}/elsewhere"}), "in circles"),
         (lambda at: page([ENTRY], links={"next": "http://192.0.2.1/x"}), "pages of its own"),
         (lambda at: page([ENTRY], links={"next": "file:///etc/passwd"}), "pages of its own"),
+        (lambda at: (b"", {"Location": "http://192.0.2.1/x"}), "pages of its own"),
+        (lambda at: (b"", {"Location": "/v1/structures"}), "TooManyRedirects"),
         (lambda at: (b"[" * 100_000, {}), "no JSON"),
         (lambda at: (b"<html>", {}), "no JSON"),
         (lambda at: (b"[]", {}), "no OPTIMADE page"),
@@ -288,6 +293,14 @@ def test_hostile_providers_are_one_line(server, tmp_path, monkeypatch, answer, r
         library_import(address, tmp_path / "out.parquet")
     assert "\n" not in str(refused.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_provider_that_sends_a_byte_now_and_then_is_given_up(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(optimade, "PAGE_TIME_LIMIT", 1.0)
+    address, answers = server
+    answers["/v1/structures"] = b" " * 600, {"X-Slow": "yes"}
+    with pytest.raises(ValueError, match="sent no page within 1 s"):
+        library_import(address, tmp_path / "out.parquet")
 
 
 def test_links_beside_a_library_are_not_followed(run, tmp_path):

@@ -77,6 +77,18 @@ def test_lines_of_another_shape_are_worked_out_again(tmp_path, damage):
     assert log.read_text().split() == ["1.0", "1.0"]
 
 
+def test_a_journal_that_leads_elsewhere_is_replaced(tmp_path):
+    """A run folder of a stranger: nothing is appended to what its link names."""
+    log, path, victim = tmp_path / "log", tmp_path / "journal.jsonl", tmp_path / "victim"
+    victim.write_text("precious")
+    path.symlink_to(victim)
+    with Pool(0) as pool:
+        assert Journal(pool, path).ask(question(log), [1.0]) == [1.0]
+        assert Journal(pool, path).ask(question(log), [1.0]) == [1.0]
+    assert victim.read_text() == "precious"
+    assert log.read_text().split() == ["1.0"]
+
+
 def test_a_journal_of_a_newer_version_is_one_line(tmp_path):
     log, path = tmp_path / "log", tmp_path / "journal.jsonl"
     path.write_text('{"format": 2, "key": "a", "answer": 1.0}')

@@ -21,6 +21,7 @@ from mattergen_lite.data.canonical import CORE_SCHEMA
 from mattergen_lite.data.prepare import prepare
 from mattergen_lite.data.table import read_table, table_path
 from mattergen_lite.io.bounds import check_readable, check_size, check_unique_columns, check_utf8
+from mattergen_lite.io.compressed import unpacking
 from mattergen_lite.io.read import ACCEPTED
 
 MIN_LABELS = 20
@@ -118,7 +119,9 @@ def _check_column(name: str, source: Path) -> None:
     if not source.exists() or source.suffix.lower() not in (".csv", ".parquet"):
         return
     try:
-        table = pq.read_table(source) if source.suffix.lower() == ".parquet" else _read_csv(source)
+        with unpacking(source):
+            is_parquet = source.suffix.lower() == ".parquet"
+            table = pq.read_table(source) if is_parquet else _read_csv(source)
     except (OSError, pa.ArrowException) as error:
         raise ValueError(f"cannot read {source}: {str(error).splitlines()[0]}") from None
     check_unique_columns(source, table.column_names)

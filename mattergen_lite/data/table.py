@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mattergen_lite.config import DataConfig
+from mattergen_lite.io.compressed import unpacking
 
 EMBEDDED = "embedded"
 
@@ -40,7 +41,8 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Tab
     try:
         if source.exists() and not (source.is_file() or source.is_dir()):
             raise OSError("it is a pipe or a device")
-        return pq.read_table(source, columns=None if columns is None else list(columns))
+        with unpacking(source):
+            return pq.read_table(source, columns=None if columns is None else list(columns))
     except (OSError, pa.ArrowException) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ValueError(f"cannot read crystal table {source}: {reason}") from None

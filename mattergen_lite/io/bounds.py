@@ -1,5 +1,6 @@
 """What a file must not be: a pipe, another encoding, or more than there is memory for."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,3 +77,21 @@ def check_unique_columns(path: Path, names: Sequence[str]) -> None:
     twice = [name for name, number in Counter(names).items() if number > 1]
     if twice:
         raise ValueError(f"{path} has the column {twice[0][:60]!r} twice: expected it once")
+
+
+def parse_json(text: str) -> object:
+    """Plain data from JSON in which no key could mean two values.
+
+    Raises:
+        ValueError: If it is no JSON, or an object has a key twice.
+        RecursionError: If it is nested too deeply.
+    """
+    return json.loads(text, object_pairs_hook=_object)
+
+
+def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, number in Counter(n for n, _ in pairs).items() if number > 1)
+        raise ValueError(f"the key {twice[:60]!r} twice: expected it once")
+    return found

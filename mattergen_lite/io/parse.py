@@ -1,12 +1,12 @@
 """Documents -> structures: parsers of single crystals, whatever goes wrong a reason."""
 
-import json
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mattergen_lite.io.bounds import parse_json
 from mattergen_lite.io.formats.cif import parse_cif
 from mattergen_lite.io.formats.extxyz import parse_extxyz
 from mattergen_lite.io.formats.poscar import parse_poscar
@@ -75,7 +75,7 @@ def _parse_row(row: Mapping[str, object]) -> "Structure":
         raise ValueError(f"no structure in this row: expected {', '.join(STRUCTURE_COLUMNS)}")
     if isinstance(value, str) and not value.lstrip().startswith("{"):
         return parse_cif(value)
-    return _from_dict(json.loads(value) if isinstance(value, str) else value)
+    return _from_dict(parse_json(value) if isinstance(value, str) else value)
 
 
 def _from_dict(data: Mapping) -> "Structure":

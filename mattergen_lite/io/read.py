@@ -3,7 +3,6 @@
 Zip files are read in memory: nothing is unpacked to disk.
 """
 
-import json
 import re
 import zipfile
 import zlib
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from io import TextIOWrapper
-from itertools import chain, count, islice
+from itertools import chain, count, islice, pairwise
 from pathlib import Path, PurePath
 from typing import IO
 
@@ -26,7 +25,9 @@ from mattergen_lite.io.bounds import (
     check_size,
     check_unique_columns,
     check_utf8,
+    parse_json,
 )
+from mattergen_lite.io.compressed import MAX_RATIO, table_batches
 from mattergen_lite.io.formats.extxyz import comment_values
 from mattergen_lite.io.formats.structures import MAX_ATOMS
 from mattergen_lite.io.parse import one_line, parse_within_limits
@@ -48,7 +49,8 @@ ACCEPTED = (
 FILE_COLUMNS = ("file", "filename", "cif_file")  # of a csv that lies in the folder of its files
 MAX_CHARACTERS = 16 * 2**20  # of one CIF or POSCAR
 MAX_LINE = 100_000  # characters of a line of xyz
-MAX_COMPRESSION = 100  # of a zip entry above MAX_CHARACTERS, beyond which it is a bomb
+# Where a block begins; a text field (;...;) may hold the CIF of something else.
+_BLOCK = re.compile(r"(?P<text>^;.*?^;)|^[ \t]*(?=data_)", re.MULTILINE | re.IGNORECASE | re.DOTALL)
 _SUFFIXES: dict[str, Format] = {
     ".cif": "cif",
     ".vasp": "poscar",
@@ -121,12 +123,12 @@ def _zip_documents(path: Path) -> Iterator[Document]:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is not a readable zip file: {error}") from None
-    room = MAX_CHARACTERS + MAX_COMPRESSION * path.stat().st_size  # of all entries together
+    room = MAX_CHARACTERS + MAX_RATIO * path.stat().st_size  # of all entries together
     with archive:
         for entry in archive.infolist():
             if entry.is_dir() or not _file_format(entry.filename):
                 continue
-            largest = min(room, max(MAX_CHARACTERS, MAX_COMPRESSION * entry.compress_size))
+            largest = min(room, max(MAX_CHARACTERS, MAX_RATIO * entry.compress_size))
             if entry.file_size > largest:
                 reason = f"{entry.compress_size} bytes that unpack to {entry.file_size}: refused"
                 yield Document(shown_name(entry.filename), "unreadable", reason)
@@ -166,7 +168,8 @@ def _cif_blocks(name: str, text: str) -> Iterator[Document]:
     """One document per data block with atoms; publication blocks without atoms are skipped."""
     # Blank lines mean nothing, but pymatgen's patterns take quadratic time on long runs of them.
     text = "\n".join(line for line in text.splitlines() if line.strip())
-    blocks = re.split(r"^[ \t]*(?=data_)", text, flags=re.MULTILINE | re.IGNORECASE)
+    starts = [one.start() for one in _BLOCK.finditer(text) if one["text"] is None]
+    blocks = [text[start:end] for start, end in pairwise([0, *starts, len(text)])]
     with_atoms = [block for block in blocks if "_atom_site_" in block]
     if len(with_atoms) <= 1:
         yield Document(name, "cif", text)
@@ -301,7 +304,7 @@ def _parquet_documents(path: Path) -> Iterator[Document]:
     check_unique_columns(path, table.schema_arrow.names)
     _check_columns(path, table.schema_arrow.names)
     try:
-        yield from _row_documents(path.name, table.iter_batches(batch_size=64))
+        yield from _row_documents(path.name, table_batches(path, table, 64))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"cannot read table {path}: {one_line(error)}") from None
 
@@ -321,7 +324,7 @@ def _row_documents(table_name: str, batches: Iterable[pa.RecordBatch]) -> Iterat
 def _json_documents(path: Path) -> Iterator[Document]:
     check_size(path, MAX_JSON)
     try:
-        data = json.loads(path.read_text(encoding="utf-8-sig"))
+        data = parse_json(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"cannot read {path}: {one_line(error)}") from None
     if isinstance(data, list) and not any(isinstance(entry, dict) for entry in data):

@@ -7,13 +7,12 @@ provider. Judgements are fields with the prefix `_mglite_`.
 import json
 import math
 import shutil
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import numpy as np
 from numpy.linalg import LinAlgError
@@ -29,6 +28,7 @@ from mattergen_lite.io.formats.structures import (
 )
 from mattergen_lite.io.records import StructureRecord, shown_name
 from mattergen_lite.library.entries import Entry
+from mattergen_lite.processes import OutOfTime, alarm
 from mattergen_lite.scoring.score import Cell
 
 PREFIX = "_mglite_"
@@ -185,19 +185,26 @@ def _page(url: str, address: str) -> dict[str, Any]:
 
 
 def _body(url: str, address: str) -> bytes:
-    """What a server sends, unpacked, up to `MAX_PAGE` bytes."""
+    """What a server sends, unpacked, up to `MAX_PAGE` bytes within `PAGE_TIME_LIMIT`."""
     import requests
 
-    end, parts, size = time.monotonic() + PAGE_TIME_LIMIT, [], 0
+    def stay(response: requests.Response, **_: object) -> None:
+        if response.is_redirect:  # not followed yet
+            _check_own(urljoin(response.url, response.headers["location"]), address)
+
+    parts, size = [], 0
     try:
-        with requests.get(url, timeout=TIMEOUT, stream=True) as response:
+        with (
+            alarm(PAGE_TIME_LIMIT),  # a byte now and then is no silence
+            requests.get(url, timeout=TIMEOUT, stream=True, hooks={"response": stay}) as response,
+        ):
             for part in response.iter_content(CHUNK):
                 parts.append(part)
                 size += len(part)
                 if size > MAX_PAGE:
                     raise ValueError(f"{address} sends more than {MAX_PAGE} bytes a page: refused")
-                if time.monotonic() > end:
-                    raise ValueError(f"{address} sent no page within {PAGE_TIME_LIMIT:g} s")
+    except OutOfTime:
+        raise ValueError(f"{address} sent no page within {PAGE_TIME_LIMIT:g} s") from None
     except requests.RequestException as error:
         raise ValueError(f"{address}: {type(error).__name__}: {str(error)[:200]}") from None
     body = b"".join(parts)
@@ -224,10 +231,19 @@ def _next(page: Mapping[str, Any], address: str) -> str | None:
         found = found.get("href")
     if not found:
         return None
-    parts = urlsplit(str(found))
-    if parts.scheme not in {"http", "https"} or parts.hostname != urlsplit(address).hostname:
-        raise ValueError(f"{address} leads to {str(found)[:100]!r}: expected pages of its own")
+    _check_own(str(found), address)
     return str(found)
+
+
+def _check_own(url: str, address: str) -> None:
+    """Refuse to be led to another host.
+
+    Raises:
+        ValueError: If the URL is of one.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or parts.hostname != urlsplit(address).hostname:
+        raise ValueError(f"{address} leads to {url[:100]!r}: expected pages of its own")
 
 
 def from_optimade(resource: object, fields: Sequence[str] = (), number: int = 1) -> StructureRecord:

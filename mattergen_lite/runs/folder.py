@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pymatgen.core import Structure
 
 from mattergen_lite.folders import atomic_path, check_plain, remove
+from mattergen_lite.io.compressed import text_lines
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs.crystals import (
@@ -232,9 +233,8 @@ class RunFolder:
         if not self.is_stored:
             raise ValueError(f"{self} was written by an older version: score it again")
         try:
-            with gzip.open(path, "rt", encoding="utf-8") as file:
-                for line in file:
-                    yield json.loads(line)
+            for line in text_lines(path):
+                yield json.loads(line)
         except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
             raise ValueError(f"{path} is damaged: {str(error)[:200]}: run it again") from None
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mattergen_lite.folders import atomic_path
+from mattergen_lite.io.compressed import unpacking
 from mattergen_lite.io.write import write_csv
 from mattergen_lite.scoring.score import Cell
 
@@ -33,12 +34,14 @@ def read_table(path: Path, needed: Sequence[str] = ()) -> list[Row]:
         ValueError: If it is damaged or lacks a column.
     """
     try:
-        table = pq.read_table(path)
+        with unpacking(path):
+            table = pq.read_table(path)
+            rows = table.to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"cannot read table {path}: {str(error).splitlines()[0]}") from None
     if missing := [name for name in needed if name not in table.column_names]:
         raise ValueError(f"{path} has no column {missing[0]}: run it again")
-    return table.to_pylist()
+    return rows
 
 
 def write_json(content: Mapping[str, object], path: Path) -> None:

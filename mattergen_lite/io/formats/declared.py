@@ -1,4 +1,4 @@
-"""What a CIF says of its crystal beside the atoms: formula, formula units, volume.
+"""What a CIF says of its crystal beside the atoms: formula, formula units, volume, modulation.
 
 Said twice and differently, one of the two is a mistake, and nobody can tell which.
 """
@@ -15,6 +15,14 @@ from mattergen_lite.io.formats.structures import parse_number
 COMPOSITION_TOLERANCE = 0.01  # of the declared amount of an element, per formula unit
 VOLUME_TOLERANCE = 0.02  # relative; volumes are often rounded, and cells measured anew
 
+# What has one of these does not repeat with its cell: the atoms of the list are an average.
+_MODULATION = (
+    "_cell_modulation_dimension",
+    "_cell_wave_vector_x",
+    "_space_group_ssg_name",
+    "_space_group_ssg_name_it",
+    "_space_group_symop_ssg_operation_algebraic",
+)
 _PART = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*)")
 _UNCERTAINTY = re.compile(r"\(\d+\)$")
 
@@ -30,8 +38,12 @@ def check_declared(given: Lookup, lattice: np.ndarray, numbers: Counter[int]) ->
         numbers: How many atoms of each atomic number are in the cell.
 
     Raises:
-        ValueError: If the composition, the number of formula units or the volume differs.
+        ValueError: If the composition, the number of formula units or the volume differs, or the
+            crystal is modulated.
     """
+    for name in _MODULATION:
+        if (value := given(name)) not in (None, "0"):
+            raise ValueError(f"{name} is {value[:40]!r}: modulated crystals are not accepted")
     text = given("_chemical_formula_sum") or ""
     declared = formula(text)
     if declared:

@@ -21,6 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 from pymatgen.core import Structure
 
 from mattergen_lite.folders import atomic_path
+from mattergen_lite.io.compressed import text_lines
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.progress import ProgressBar
 
@@ -146,6 +147,8 @@ class Journal:
             self.memory.append(_line(key, answer))
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.is_symlink():  # of somebody else: replaced, not followed
+            self.path.unlink()
         with self.path.open("a", encoding="utf-8") as file:
             # The line break comes first: it ends a line that a kill has cut short.
             file.write("\n" + _line(key, answer))
@@ -192,11 +195,8 @@ class Journal:
 
 def read_answers(path: Path) -> Iterator[str]:
     """Lines of a file that `keep` has written; of a damaged one those before the damage."""
-    with (
-        suppress(OSError, EOFError, zlib.error),
-        gzip.open(path, "rt", encoding="utf-8", errors="replace") as file,
-    ):
-        yield from file
+    with suppress(OSError, EOFError, zlib.error, ValueError):
+        yield from text_lines(path)
 
 
 def _line(key: str, answer: object) -> str:
