@@ -8,7 +8,8 @@ import inspect
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
 from io import TextIOWrapper
@@ -117,12 +118,14 @@ def main() -> None:
     """Run the command line; what is wrong is said in one line."""
     os.environ["PYTHONSAFEPATH"] = "1"  # no process started from here imports the current folder
     sys.path[:] = module_path()  # nor does this one: `python -m` would
+    _have_streams()
     _print_what_can_be_printed()
     for number in INTERRUPTED:
         signal.signal(number, _stop)
     try:
         check_words(sys.argv[1:])
-        app()
+        with _printed_to_the_end():
+            app()
     except (ValueError, OSError, CycloptsError) as error:
         _fail(_one_line(error))
     except (MemoryError, RecursionError) as error:
@@ -136,6 +139,37 @@ def main() -> None:
             f"unexpected {type(error).__name__}: {_one_line(error)} (a mistake of this program: "
             f"please report it with what {TRACEBACK}=1 prints)"
         )
+
+
+def _have_streams() -> None:
+    """Open what a caller has closed, or the next file would be written to by whoever prints."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            setattr(sys, name, os.fdopen(number, mode, closefd=False))
+
+
+@contextmanager
+def _printed_to_the_end() -> Iterator[None]:
+    """Fail here if output is a full disk or a closed pipe: Python would at its end, with code 120.
+
+    Raises:
+        OSError: If it is.
+    """
+    try:
+        yield
+    except SystemExit as ended:
+        if ended.code == 1:  # which rich says where a pipe is closed
+            raise OSError("cannot print: Broken pipe") from None
+        raise
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is left
+            raise
 
 
 def _print_what_can_be_printed() -> None:

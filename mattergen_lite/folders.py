@@ -72,6 +72,7 @@ def is_first_process() -> bool:
 
 @contextmanager
 def _held(folder: Path, lock: str) -> Iterator[None]:
+    _check_name(folder / lock)
     new = _make(folder)
     try:
         with _lock(folder, lock):
@@ -81,6 +82,19 @@ def _held(folder: Path, lock: str) -> Iterator[None]:
         for path in new:  # not empty, if anything came of it
             with suppress(OSError):
                 path.rmdir()
+
+
+def _check_name(path: Path) -> None:
+    """Refuse a name that is no text: it can be made, but not every library writes below it.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        shown = str(path.parent).encode(errors="replace").decode()
+        raise ValueError(f"cannot write to {shown}: expected a name in UTF-8") from None
 
 
 def _make(folder: Path) -> list[Path]:

@@ -3,10 +3,12 @@
 import csv
 import json
 import math
+import os
 import subprocess
 import sys
 import time
 import zipfile
+from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
@@ -587,6 +589,36 @@ def test_signals_have_their_exit_codes(number, code):
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False
     )
     assert (done.returncode, done.stderr) == (code, "interrupted: the same command goes on\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="words of a POSIX shell")
+@pytest.mark.parametrize(
+    ("line", "code", "message"),
+    [
+        ("$M --help > /dev/full", 2, "error: [Errno 28] No space left on device"),
+        ("$M --help | true", 2, "error: cannot print: Broken pipe"),
+        ("$M data show NaCl >&- && test $(wc -c < a.cif) -gt 100", 0, ""),
+        ("$M data show NaCl <&- 2>&- >&-", 0, ""),
+        ("mkdir d && cd d && rmdir ../d && $M nonsense", 2, "error: Unknown command"),
+        ("ulimit -f 1; $M data show NaCl", 2, "error: cannot write to .: File too large"),
+        ("TMPDIR=/nonexistent LC_ALL=C $M data show NaCl", 0, ""),
+    ],
+)
+def test_wherever_a_command_runs_it_ends_in_one_line(tmp_path, line, code, message):
+    """Output that is full or closed, a folder that is gone, limits of a shell."""
+    program = f"{sys.executable} -m mattergen_lite.cli"
+    script = line.replace("show NaCl", "show NaCl --out a.cif").replace("$M", program)
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", script],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[1])},
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert done.stderr.count("\n") == bool(message)
 
 
 def test_a_folder_in_use_is_refused_before_the_work(tmp_path):

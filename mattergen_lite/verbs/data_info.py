@@ -1,5 +1,6 @@
 """The command `data info`."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,8 @@ def data_info(table: str = "embedded", /, *, png: Path | None = None) -> "Datase
     """
     from mattergen_lite.data.describe import describe
 
-    info = describe(table)
-    if png is not None:
-        with claimed_file(png):
+    with nullcontext() if png is None else claimed_file(png):
+        info = describe(table)
+        if png is not None:
             info.write_png(png)
     return info
