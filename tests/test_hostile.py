@@ -1,7 +1,10 @@
 """A part of the hostile pass: every odd file, and every so many command lines."""
 
+import ast
 import os
+import re
 from itertools import islice
+from pathlib import Path
 
 import pytest
 from hostile_commands import SINGLE, command_words
@@ -78,6 +81,20 @@ def test_pipes_in_the_folders_of_others_are_refused(tmp_path):
         for read in (RunFolder, read_manifest, lambda one: find_checkpoint(str(one))):
             with pytest.raises(ValueError, match="is a pipe or a device"):
                 read(folder)
+
+
+def test_every_guard_that_is_documented_has_its_test():
+    """The table of docs/explanation/security.md."""
+    here = Path(__file__).parent
+    text = (here.parent / "docs" / "explanation" / "security.md").read_text()
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", text)
+    rows = [line for line in text.splitlines() if ".py::" in line]
+    assert len(rows) >= 20
+    assert all(row.startswith("| ") for row in rows)
+    assert sum(row.count("::") for row in rows) == len(named) == len({*named})
+    for file, name in named:
+        found = ast.parse((here / file).read_text()).body
+        assert name in {one.name for one in found if isinstance(one, ast.FunctionDef)}, name
 
 
 def stubborn(seconds: float) -> str:
