@@ -117,6 +117,18 @@ def test_a_loop_ends_without_gain_or_after_its_rounds(passed, over):
     assert (end_of(rounds(*passed), options) is not None) == over
 
 
+@pytest.mark.parametrize("text", ["", "[1, 2]", "{}", '{"number": "x"}', "[" * 100_000])
+@pytest.mark.parametrize("name", ["settings.json", "rounds/00/round.json"])
+def test_damaged_records_of_a_loop_are_one_line(base, tmp_path, name, text):
+    record = tmp_path / name
+    record.parent.mkdir(parents=True, exist_ok=True)
+    record.write_text(text)
+    reason = f"{record} is damaged|holds a loop with"  # an empty mapping has no settings
+    with pytest.raises(ValueError, match=reason) as refused:
+        discover(out=tmp_path, checkpoint=base, rounds=1, **QUICK)
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

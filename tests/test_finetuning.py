@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from crystals import nacl, simple_compounds
 from labelled import mass, volume, write_csv
 from models import random_crystals, tiny_model
 
@@ -39,8 +40,12 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
+    """36 compounds that the base can make, and one that is too large for it."""
     labels = {"weight": mass, "room": lambda s: volume(s) if mass(s) > 30 else ""}
-    return write_csv(tmp_path_factory.mktemp("source") / "data.csv", labels)
+    large = nacl() * (3, 1, 1)
+    large.replace(0, "K")
+    crystals = [*simple_compounds(), large]
+    return write_csv(tmp_path_factory.mktemp("source") / "data.csv", labels, crystals)
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +107,8 @@ def test_the_property_is_learnt_from_labels_only(taught):
     train = table.filter([split == "train" for split in table["split"].to_pylist()])
     assert train["weight"].null_count == pytest.approx(len(train) / 2, rel=0.01)
     assert taught.num_train + taught.num_val == 36
+    assert (taught.num_too_large, taught.num_strange, taught.num_unusable) == (1, 0, 0)
+    assert "1 left out for more orbits or atoms than the base makes" in taught.text()
     assert "loss of held-out labelled crystals" in taught.text()
     model = CrystalDiffusion.load(taught.folder)
     assert not same(predictions(model, two("weight", 70.0)), predictions(model, None))

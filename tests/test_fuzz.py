@@ -1,11 +1,18 @@
 """Any bytes are structures or errors in one line: never a traceback, never a hang, never a giant.
 
 pytest tests/test_fuzz.py --fuzz 20000   # as many examples a reader; a few dozen otherwise
+
+An example may take 10 s of computing and 2 GiB, and a command may end with exit code 0 or 2.
 """
 
 import json
 import re
+import signal
+import sys
 import zipfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,18 +20,27 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 from crystals import nacl, quartz, rutile, triclinic
+from hostile_commands import BASES, NUMBERS, TEXTS, options, with_options
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 
+from mattergen_lite import cli
 from mattergen_lite.config import RunConfig
+from mattergen_lite.folders import claimed, claimed_file
 from mattergen_lite.io.formats.structures import MAX_ATOMS
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.write import write_extxyz
+from mattergen_lite.processes import room_for
+
+if not hasattr(signal, "setitimer"):
+    pytest.skip("needs POSIX", allow_module_level=True)
 
 EXAMPLES = 60
-TIME_LIMIT = 10_000  # ms an example
+TIME_LIMIT = 10.0  # s of computing an example may take
+MEMORY_LIMIT = 2 * 2**30  # bytes beside those that the tests hold
+CODES = {0, 2}  # 130 and 143 are for interrupts
 MADE = (nacl(), rutile(), quartz(), triclinic())
 # What breaks readers, in the place of a word.
 WORDS = (
@@ -39,9 +55,51 @@ def fuzzing(request):
     """How many examples; more by a flag."""
     return settings(
         max_examples=request.config.getoption("--fuzz") or EXAMPLES,
-        deadline=TIME_LIMIT,
+        deadline=None,
         suppress_health_check=list(HealthCheck),
     )
+
+
+class Hang(BaseException):
+    """No `except Exception` of a reader stops it."""
+
+
+def hang(*_: object) -> None:
+    raise Hang
+
+
+@contextmanager
+def in_time() -> Iterator[None]:
+    """Stop what takes more than its seconds of computing, however busy the machine is."""
+    before = signal.signal(signal.SIGPROF, hang)
+    signal.setitimer(signal.ITIMER_PROF, TIME_LIMIT)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, before)
+
+
+@pytest.fixture(autouse=True)
+def in_memory() -> Iterator[None]:
+    """Let nothing here allocate more, where the system can limit it (macOS does not)."""
+    with room_for(MEMORY_LIMIT):
+        yield
+
+
+def spin() -> None:
+    signal.setitimer(signal.ITIMER_PROF, 0.01)  # sooner than the others
+    while True:
+        pass
+
+
+def test_what_is_limited_here_is_limited():
+    """Else the tests below would pass whatever readers take."""
+    with pytest.raises(Hang), in_time():
+        spin()
+    if sys.platform == "linux":
+        with pytest.raises(MemoryError):
+            bytearray(2 * MEMORY_LIMIT)
 
 
 def written(name: str, index: int) -> str:
@@ -78,7 +136,8 @@ def spoilt(draw: st.DrawFn, name: str) -> bytes:
 def check(path: Path) -> None:
     """Read a file as everything here does, and look at what came of it."""
     try:
-        records = list(read_structures(path))
+        with in_time():
+            records = list(read_structures(path))
     except ValueError as error:
         assert is_line(str(error))  # noqa: PT017  # a file may also be read
         return
@@ -86,6 +145,7 @@ def check(path: Path) -> None:
         assert is_line(record.name)
         if record.structure is None:
             assert is_line(record.error)
+            assert "more memory" not in record.error  # which is said of what was stopped
             continue
         assert record.error is None
         assert 0 < len(record.structure) <= MAX_ATOMS
@@ -143,8 +203,45 @@ def test_any_configuration_is_one_or_one_line(tmp_path, fuzzing):
             )
         (tmp_path / "a.yaml").write_bytes("".join(parts).encode(errors="replace"))
         try:
-            RunConfig.load([tmp_path / "a.yaml"])
+            with in_time():
+                RunConfig.load([tmp_path / "a.yaml"])
         except ValueError as error:
             assert is_line(str(error))  # noqa: PT017  # it may also be one
 
     read()
+
+
+# Any word for any option; no work is done, because every place of results is held by another run
+
+HELD = {"o": claimed, "o.parquet": claimed_file, "o.jsonl": claimed_file, "good.cif": claimed}
+
+
+@st.composite
+def command_line(draw: st.DrawFn) -> list[str]:
+    """A command that would work, with one to three options that are given any words."""
+    verb = draw(st.sampled_from(sorted(BASES)))
+    asked = draw(st.lists(st.sampled_from(list(options(verb))), min_size=1, max_size=3))
+    words = st.sampled_from((*TEXTS, *NUMBERS)) | st.text(max_size=30) | st.integers().map(str)
+    return with_options(verb, *(f"{name}={draw(words)}" for name, _ in asked if name != "--out"))
+
+
+def test_any_command_line_ends_with_a_known_exit_code(tmp_path, fuzzing, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    import_module("mattergen_lite.training.finetuning")  # which takes its time
+
+    @fuzzing
+    @given(command_line())
+    def run(words: list[str]) -> None:
+        monkeypatch.setattr(sys, "argv", ["mattergen-lite", *words])
+        with pytest.raises(SystemExit) as ended, in_time():
+            cli.main()
+        assert ended.value.code in CODES
+        errors = capsys.readouterr().err
+        assert errors.startswith("error: ")
+        assert is_line(errors.removesuffix("\n"))
+        assert "mistake of this program" not in errors
+
+    with ExitStack() as held:
+        for name, hold in HELD.items():
+            held.enter_context(hold(tmp_path / name))
+        run()

@@ -1,4 +1,4 @@
-"""Fine-tuning and steering, interrupted as a batch system or a keyboard does it."""
+"""Training, fine-tuning and steering, interrupted as a batch system or a keyboard does it."""
 
 import os
 import signal
@@ -41,6 +41,27 @@ def begin(words, number=None, seen=None):
         os.kill(os.getpid(), number)
 
     return work
+
+
+TRAINING = """
+train data.max_atoms=4 data.batch_size=4 data.symmetry_dropout=0 model.network.dim=32
+model.network.depth=1 model.network.num_heads=4 model.network.pair_dim=8
+trainer.accelerator=cpu trainer.devices=1
+trainer.precision=32-true trainer.checkpoint_minutes=0.0001 optimizer.max_steps=100000000
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_half_a_training_is_no_model(tmp_path, number, code):
+    """Amid the steps, where Lightning has handlers of its own: a job script must not go on."""
+    out = tmp_path / "out"
+    words = [*TRAINING.split(), f"run_dir={out}"]
+    ended = in_child(begin(words, number, out / "last.ckpt"), tmp_path, tmp_path / "log")
+    assert ended.code == code, ended.output
+    assert "interrupted: the same command goes on" in ended.output
+    assert "Traceback" not in ended.output
+    assert not (out / "model").exists()
+    assert not (out / ".lock").exists()
 
 
 @pytest.mark.parametrize("verb", VERBS)

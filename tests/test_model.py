@@ -3,6 +3,7 @@ import json
 import pytest
 import torch
 from models import random_crystals, tiny_model
+from safetensors.torch import load_file, save_file
 
 from mattergen_lite.config import shipped
 from mattergen_lite.crystal import Share
@@ -54,7 +55,7 @@ def test_shares_of_a_batch_meet_the_noise_of_the_whole():
             torch.testing.assert_close(getattr(part, name), getattr(whole, name)[rows])
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "other network", "pickle"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "other network", "pickle", "nan"])
 def test_damaged_models_are_refused_in_one_line(tmp_path, damage):
     tiny_model().save(tmp_path)
     weights = tmp_path / "weights.safetensors"
@@ -64,12 +65,35 @@ def test_damaged_models_are_refused_in_one_line(tmp_path, damage):
         weights.write_bytes(weights.read_bytes()[:1000])
     elif damage == "pickle":
         torch.save({"a": torch.zeros(1)}, weights)
+    elif damage == "nan":  # spglib would end the process with a segmentation fault
+        save_file({name: one * torch.nan for name, one in load_file(weights).items()}, weights)
     else:
         config = tmp_path / "config.yaml"
         config.write_text(config.read_text().replace("dim: 32", "dim: 64"))
     with pytest.raises(ValueError, match=r"weights") as caught:
         CrystalDiffusion.load(tmp_path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("dim: 32", "dim: 100000"), "parameters: expected at most 2e"),  # 40 GB, not allocated
+        (("depth: 2", "depth: 1000000000"), "parameters: expected at most 2e"),
+        (("num_heads: 4", "num_heads: 7"), "num_heads"),
+        (("properties:", "a: &a [x, x]\nb: [*a, *a]\nproperties:"), "aliases"),
+        (("properties:", f"a: {'[' * 5000}\nproperties:"), "nested too deeply"),
+    ],
+)
+def test_configurations_that_ask_for_a_giant_are_refused(tmp_path, change, reason):
+    tiny_model().save(tmp_path)
+    config = tmp_path / "config.yaml"
+    assert change[0] in config.read_text()
+    config.write_text(config.read_text().replace(*change))
+    with pytest.raises(ValueError, match=reason) as refused:
+        CrystalDiffusion.load(tmp_path)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 1000
 
 
 def test_unknown_models_list_the_shipped_ones(tmp_path):
@@ -79,8 +103,9 @@ def test_unknown_models_list_the_shipped_ones(tmp_path):
 
 def test_unknown_devices_are_refused():
     assert pick_device("cpu").type == "cpu"
-    with pytest.raises(ValueError, match="'abacus'"):
-        pick_device("abacus")
+    for name in ("abacus", "meta", "cuda:99", "cuda:-1"):
+        with pytest.raises(ValueError, match=f"'{name}' cannot be used"):
+            pick_device(name)
 
 
 def test_elements_never_seen_are_refused():

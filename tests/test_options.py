@@ -51,10 +51,10 @@ def _kinds(annotation):
     return set().union(*(_kinds(part) for part in get_args(annotation)))
 
 
-def bounded(annotation):
+def bounds_of(annotation):
     if get_origin(annotation) is Annotated:
-        return any(isinstance(one, Bounds) for one in annotation.__metadata__)
-    return any(bounded(part) for part in get_args(annotation))
+        return next((one for one in annotation.__metadata__ if isinstance(one, Bounds)), None)
+    return next(filter(None, map(bounds_of, get_args(annotation))), None)
 
 
 @pytest.mark.parametrize("command", VERBS)
@@ -97,7 +97,15 @@ def refusal(command, name, word):
 
 @pytest.mark.parametrize(("command", "name"), options(int) + options(float))
 def test_numbers_have_bounds(command, name):
-    assert bounded(inspect.signature(VERBS[command]).parameters[name].annotation)
+    assert bounds_of(inspect.signature(VERBS[command]).parameters[name].annotation)
+
+
+@pytest.mark.parametrize(("command", "name"), options(int))
+def test_the_numbers_beside_the_bounds_are_refused(command, name):
+    """A limit of 0 structures, 5 samples too few."""
+    bounds = bounds_of(inspect.signature(VERBS[command]).parameters[name].annotation)
+    for number in (bounds.low - 1, bounds.high + 1):
+        assert "expected" in refusal(command, name, str(number))
 
 
 @pytest.mark.parametrize(("command", "name"), options(int))

@@ -233,6 +233,11 @@ def test_a_probe_needs_one_value(probe, shipped):
         steering(shipped, [probe], ask(probe, "room=10..20"))
 
 
+def test_a_probe_of_another_network_is_refused(probe):
+    with pytest.raises(ValueError, match=r"this model has 32: fit the probe again"):
+        steering(tiny_model(), [probe], ask(probe, "room=11"))
+
+
 def test_steer_then_generate(tmp_path):
     """The two commands; every candidate has target, measured value and error."""
     folder = tmp_path / "model"

@@ -7,8 +7,15 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from crystals import nacl
 
+from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.scoring import measuring
+from mattergen_lite.scoring import score as scoring
+from mattergen_lite.scoring.energy.deciders import Deciders
+from mattergen_lite.scoring.execution.journal import Journal
 
 
 def misbehave(item: int) -> int:
@@ -114,6 +121,23 @@ def test_memory_is_limited():
         small, large = pool.map(take_memory, [1000, 2**30], time_limit=30.0, memory_limit=2**29)
     assert small == 1000
     assert large == Failure("needs more memory than a process may take")
+
+
+def spin(item: object, **options: object) -> None:
+    while True:
+        pass
+
+
+def test_judging_and_relaxing_are_given_up_in_time(monkeypatch):
+    """As parsing is, see test_cli.py; the memory of each is that of every item of a pool."""
+    monkeypatch.setattr(scoring, "score_record", spin)
+    monkeypatch.setattr(measuring, "find_relaxation", spin)
+    deciders = Deciders.of(JudgeOptions(potential="chgnet", second_opinion=None))
+    with Pool(0) as pool:
+        asked = {"journal": Journal(pool), "time_limit": 0.2}
+        (judged,) = scoring.score_each([StructureRecord("salt", nacl())], **asked)
+        (measured,) = measuring.Laboratory(deciders=deciders, **asked).measure([nacl()])
+    assert judged.error == measured.relaxation.error == "no result within 0.2 s"
 
 
 @pytest.mark.parametrize("preload", [None, "smact"])
