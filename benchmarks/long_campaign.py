@@ -8,9 +8,10 @@ processes of this machine. Nothing happens to the first one. In the second a pro
 kind. What has died is started again, as a batch system would. At the end every row of both has to
 be equal, in every column.
 
-Memory is that of a worker with the processes in which it judges, looked at once a second; the table
-has the most of any worker while each quarter of the units was made. A campaign that is there
-already is not made again: the same command goes on.
+"worker s" are the seconds that units took in their workers, on the clock. Memory is that of a
+worker with the processes in which it judges, looked at once a second; the table has the most of any
+worker while each quarter of the units was made. A campaign that is there already is not made again:
+the same command goes on.
 """
 
 import argparse
@@ -206,7 +207,7 @@ def run(config: CampaignConfig, num_workers: int, kills: Sequence[Kill], rng: ra
         "kills": len(kills),
         "restarts": those.restarts,
         "seconds": time.monotonic() - started,
-        "core s": sum(sum(one.seconds.values()) for one in stored),
+        "worker s": sum(sum(one.seconds.values()) for one in stored),
         **{f"MiB, quarter {i}": peak / 2**20 for i, peak in enumerate(peaks, start=1)},
     }
 

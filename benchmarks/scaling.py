@@ -182,15 +182,16 @@ def campaign_rows(rates: Rates) -> Iterator[Row]:
     measured, assumed = rates.measured, rates.assumed
     overhead = measured.unit_overhead / assumed.unit_size
     of_core = measured.sampling_seconds + measured.seconds_after_sampling + overhead
-    of_gpu = measured.sampling_gflop * 1e9 / assumed.gpu_flops + overhead
-    of_gpu += measured.seconds_after_sampling / assumed.gpu_cores
+    sampling = measured.sampling_gflop * 1e9 / assumed.gpu_flops
+    of_gpu = sampling + overhead + measured.seconds_after_sampling / assumed.gpu_cores
     for number in CANDIDATES:
         for workers in CORES:
             name = f"{workers:,} core{'s' * (workers > 1)}"
-            yield _campaign(measured, number, name, of_core / workers, workers)
+            yield _campaign(measured, number, name, of_core / workers, workers) | {"GPUs busy": "-"}
         for gpus in GPUS:
             name = f"{gpus} GPU{'s' * (gpus > 1)}, {gpus * assumed.gpu_cores:,} cores"
-            yield _campaign(measured, number, name, of_gpu / gpus, gpus * assumed.gpu_cores)
+            found = _campaign(measured, number, name, of_gpu / gpus, gpus * assumed.gpu_cores)
+            yield found | {"GPUs busy": f"{sampling / of_gpu:.1%}"}
 
 
 def _campaign(measured: Measured, number: int, name: str, pace: float, cores: int) -> Row:
