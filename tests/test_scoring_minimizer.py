@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from mattergen_lite.scoring.energy.minimizer import MAX_STEP, QuasiNewton
+from mattergen_lite.scoring.energy import minimizer
+from mattergen_lite.scoring.energy.minimizer import MAX_MATRIX, MAX_STEP, QuasiNewton
+
+
+@pytest.fixture(params=[MAX_MATRIX, 0], autouse=True)
+def largest_matrix(request, monkeypatch):
+    """Everything holds for small and for large cells, whose Hessian is kept in another form."""
+    monkeypatch.setattr(minimizer, "MAX_MATRIX", request.param)
 
 
 def descend(energy, gradient, position, num_steps):
@@ -60,3 +67,22 @@ def test_forces_that_belong_to_no_energy_are_refused():
     rising = iter(range(20))
     with pytest.raises(ValueError, match="the energy rises along the forces"):
         descend(lambda _: float(next(rising)), lambda _: np.ones((1, 3)), np.zeros((1, 3)), 9)
+
+
+def test_both_forms_of_the_hessian_lead_the_same_way(monkeypatch):
+    rng = np.random.default_rng(1)
+    turn = np.linalg.qr(rng.normal(size=(30, 30)))[0]
+    matrix = (turn * np.geomspace(0.2, 80, 30)) @ turn.T
+
+    def energy(x):
+        return float(x.ravel() @ matrix @ x.ravel() / 2 + (x**4).sum())
+
+    def gradient(x):
+        return (matrix @ x.ravel()).reshape(x.shape) + 4 * x**3
+
+    start = rng.normal(scale=0.2, size=(10, 3))
+    paths = []
+    for largest in (MAX_MATRIX, 0):
+        monkeypatch.setattr(minimizer, "MAX_MATRIX", largest)
+        paths.append([position for position, _ in descend(energy, gradient, start, 25)])
+    np.testing.assert_allclose(*paths, atol=1e-7)
