@@ -35,6 +35,7 @@ from mattergen_lite.data.labels import read_labelled
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.elements import atomic_masses, element_descriptors
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
+from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.probe.fit import Labels, fit, standardised
@@ -44,7 +45,7 @@ from mattergen_lite.probe.regression import best_penalty, held_out_predictions, 
 from mattergen_lite.properties import Property, known_property
 from mattergen_lite.request.targets import PropertyTarget, parse_targets
 from mattergen_lite.sampling.sampler import Target, sample
-from mattergen_lite.training.finetuning import FinetuneOptions, finetune
+from mattergen_lite.training.finetuning import finetune
 
 Row = dict[str, str | int | float]
 

@@ -34,7 +34,7 @@ from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.request.constraints import parse_constraints
-from mattergen_lite.sampling.sampler import Target, sample_records
+from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import largest_force
@@ -159,9 +159,7 @@ def measured(
     target = Target(
         drafting=Drafting(constraints=parse_constraints(Request(num_atoms=asked.num_atoms)))
     )
-    (records,) = sample_records(
-        model, numbers, len(numbers), seed=0, options=options, target=target
-    )
+    records = sample(model, numbers, seed=0, options=options, target=target).records(numbers)
     seconds = perf_counter() - start
     journal = Journal(pool, progress=False)
     scores = score(records, reference=yardstick.known, journal=journal)

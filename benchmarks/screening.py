@@ -18,11 +18,13 @@ import numpy as np
 import pandas as pd
 import torch
 from measuring import report
+from scipy.optimize import minimize
 from scipy.stats import spearmanr
 
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.scoring.energy import screening
-from mattergen_lite.scoring.energy.screening import ScreeningModel, content_draw, fit_screening
+from mattergen_lite.scoring.energy.screening import ScreeningModel, content_draw, features
+from mattergen_lite.shapes import Float
 
 ASSET = Path(screening.__file__).parents[2] / "assets" / "screening.json"
 FRAMES = "structures.extxyz"
@@ -52,6 +54,35 @@ def read_run(folder: Path) -> pd.DataFrame:
 def every_second(draws: Sequence[float]) -> np.ndarray:
     """True for every second one in the order of the draws, whatever the order of the files."""
     return np.argsort(np.argsort(draws)) % 2 == 1
+
+
+def fit_screening(
+    e_above_hull: Float[np.ndarray, "C"],
+    num_atoms: np.ndarray,
+    outcomes: Float[np.ndarray, "C"],
+    *,
+    scale: float = 0.1,
+    ridge: float = 0.1,
+) -> ScreeningModel:
+    """Fit the model by maximum likelihood to outcomes, which may be probabilities, in 0..1.
+
+    Args:
+        e_above_hull: Of raw crystals, eV/atom.
+        num_atoms: Of their primitive cells.
+        outcomes: Metastable after relaxing or not.
+        scale: E₀, eV/atom, where asinh turns from linear to logarithmic.
+        ridge: Penalty on the two slopes.
+    """
+    table = features(e_above_hull, num_atoms, scale)
+
+    def loss(weights: np.ndarray) -> float:
+        logits = table @ weights
+        likelihood = np.logaddexp(0, logits) - outcomes * logits
+        return float(likelihood.sum() + ridge * (weights[1:] ** 2).sum())
+
+    weights = minimize(loss, np.zeros(3), method="BFGS").x
+    names = ("intercept", "energy", "log_atoms")
+    return ScreeningModel(scale=scale, **dict(zip(names, weights.tolist(), strict=True)))
 
 
 def fit(table: pd.DataFrame) -> ScreeningModel:

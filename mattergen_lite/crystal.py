@@ -6,6 +6,7 @@ padding, and `mask` is True on real atoms. Nothing here adds noise, reads files 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -13,10 +14,22 @@ from torch import Tensor
 from mattergen_lite.shapes import Bool, Float, Int
 
 PADDING = 0
+AnyBatch = TypeVar("AnyBatch", bound="Batch")
+
+
+class Batch:
+    """A dataclass whose fields are tensors, or batches themselves, with one row a crystal."""
+
+    def to(self: AnyBatch, device: torch.device | str) -> AnyBatch:
+        """The same batch on another device."""
+        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+    def __getitem__(self: AnyBatch, index: slice | Int[Tensor, "*I"]) -> AnyBatch:
+        return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)
-class CrystalBatch:
+class CrystalBatch(Batch):
     """B crystals padded to N atoms. `cart = frac_coords @ lattice`."""
 
     atomic_numbers: Int[Tensor, "B N"]  # Z = 1..100, 0 = padding
@@ -31,13 +44,6 @@ class CrystalBatch:
     def num_atoms(self) -> Int[Tensor, "B"]:
         """Atoms per crystal."""
         return self.mask.sum(dim=-1)
-
-    def to(self, device: torch.device | str) -> "CrystalBatch":
-        """The same batch on another device."""
-        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
-
-    def __getitem__(self, index: slice | Int[Tensor, "*I"]) -> "CrystalBatch":
-        return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     @classmethod
     def from_crystals(

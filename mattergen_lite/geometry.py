@@ -11,8 +11,6 @@ from torch import Tensor
 
 from mattergen_lite.shapes import Float
 
-# The 27 lattice translations around and including the home cell, as rows of integers.
-
 
 def wrap(frac_coords: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
     """Map fractional coordinates into [0, 1).

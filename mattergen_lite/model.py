@@ -5,7 +5,7 @@ A model on disk is a folder: `weights*.safetensors` (tensors only, nothing that 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -130,16 +130,12 @@ class CrystalDiffusion(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Write weights (bfloat16 network, float32 statistics) and configuration into a folder."""
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
         parameters = {name for name, _ in self.named_parameters()}
         tensors = {
-            name: (value.detach().bfloat16() if name in parameters else value).contiguous().cpu()
+            name: value.detach().bfloat16() if name in parameters else value
             for name, value in self.state_dict().items()
         }
-        save_file(tensors, folder / WEIGHTS)
-        (folder / WEIGHTS).chmod(0o644)  # safetensors makes it private to its owner
+        write_weights(tensors, folder / WEIGHTS)
         write_yaml(self.config, folder / CONFIG)
 
     @classmethod
@@ -150,18 +146,10 @@ class CrystalDiffusion(nn.Module):
             ValueError: If a file is missing or corrupt, or the weights do not fit the config.
         """
         model = cls(read_config(folder))
-        model.load_weights(folder)
+        model._take_over(read_weights(folder / WEIGHTS), folder)
         device = torch.device(device)
         model.mixed_precision = device.type == "cuda"
         return model.to(device).eval()
-
-    def load_weights(self, folder: Path) -> None:
-        """Take over the weights of a model folder of the same architecture.
-
-        Raises:
-            ValueError: If the weights are missing, corrupt or of another architecture.
-        """
-        self._take_over(read_weights(folder / WEIGHTS), folder)
 
     def start_from(self, folder: Path) -> None:
         """Take over the weights of a model that may know fewer properties.
@@ -250,6 +238,15 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"weights {path} are damaged: {name} has values that are no numbers")
     return tensors
+
+
+def write_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as a safetensors file, in a folder that is made if it does not exist."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, path)
+    path.chmod(0o644)  # safetensors makes it private to its owner
 
 
 def weights_hash(folder: Path) -> str:

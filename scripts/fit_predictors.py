@@ -17,13 +17,13 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from fit_head import Examples, fit_head, prediction_error
 
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.folders import remove
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
-from mattergen_lite.probe.fit_head import Examples, fit_head, prediction_error
 from mattergen_lite.probe.head import Head, head_inputs
 from mattergen_lite.probe.probe import ModelIdentity
 from mattergen_lite.shapes import Float

@@ -15,7 +15,7 @@ from mattergen_lite.geometry import (
     wrapped_normal_displacement,
     wrapped_normal_scale,
 )
-from mattergen_lite.sampling.noise import SampleNoise, sample_rngs, scaled
+from mattergen_lite.sampling.noise import crystal_noise, sample_rngs, scaled
 from mattergen_lite.sampling.solvers import solve_heun, solve_multistep
 from mattergen_lite.symmetry.templates import Templates
 
@@ -233,12 +233,8 @@ def sampled_exactly(group: int, solver: str, amount: float, s_noise: float) -> d
         cell = (MEAN + gain * (x.cell - MEAN) - x.cell) * cell_free
         return Step(types=ELEMENT - x.types, free_coords=pull, cell=cell)
 
-    normal = SampleNoise(sample_rngs(0, range(COUNT)), templates.mask)
     diffusion = JointDiffusion()
-
-    def noise() -> Step:
-        return diffusion.noise(normal(), templates)
-
+    noise = crystal_noise(sample_rngs(0, range(COUNT)), diffusion, templates)
     sigmas = SCHEDULE.grid(60).tolist()
     start = diffusion.prior(noise(), sigmas[0])
     put_back = scaled(noise, s_noise)

@@ -9,7 +9,7 @@ from models import tiny_model
 
 from mattergen_lite import discover
 from mattergen_lite.model import CrystalDiffusion
-from mattergen_lite.training.finetuning import FinetuneOptions
+from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.workflows.discovery import DiscoverOptions, Round, end_of
 
 QUICK = {

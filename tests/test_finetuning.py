@@ -12,11 +12,12 @@ from mattergen_lite.data.labels import read_labelled
 from mattergen_lite.data.table import read_table
 from mattergen_lite.diffusion.joint import draw_noise
 from mattergen_lite.model import CrystalDiffusion, read_config
+from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.properties import Conditions
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.training import finetuning
-from mattergen_lite.training.finetuning import FinetuneOptions, run_config
 from mattergen_lite.training.finetuning import finetune as run
+from mattergen_lite.training.finetuning import run_config
 from mattergen_lite.training.module import TrainingModule
 from mattergen_lite.verbs.generate import generate
 
@@ -161,11 +162,10 @@ def test_a_killed_run_continues_bit_for_bit(base, source, tmp_path, monkeypatch)
             seed=0,
             num_workers=1,
         )
-        options = FinetuneOptions(
-            steps=10, batch_size=8, device="cpu", patience=20, checkpoint_minutes=0.001
-        )
+        options = FinetuneOptions(steps=10, batch_size=8, device="cpu", patience=20)
         return run(base, crystals, out, options)
 
+    monkeypatch.setattr(finetuning, "CHECKPOINT_MINUTES", 0.001)
     whole = launch(tmp_path / "whole")
 
     def killed(module, batch, index, step=TrainingModule.training_step):

@@ -1,18 +1,24 @@
 """Heads that predict properties: zeros, errors, domain; and what hits to expect of a model."""
 
+import importlib
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 from models import random_crystals
 
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.probe.fit_head import Examples, fit_head, prediction_error
 from mattergen_lite.probe.head import Head, chemical_inputs, num_chemical
 from mattergen_lite.probe.probe import ModelIdentity
 from mattergen_lite.properties import Property
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.scoring.metrics.expected_hits import FILE, Asked, HitTable
+
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))
+fitting = importlib.import_module("fit_head")
+Examples, fit_head = fitting.Examples, fitting.fit_head
 
 IDENTITY = ModelIdentity(checkpoint="mp", weights_sha256="0" * 64)
 FEATURES = 6
@@ -37,7 +43,7 @@ def fitted():
 
 def test_zeros_are_told_apart_and_the_rest_is_predicted(fitted):
     new = examples(500, 2)
-    error = prediction_error(fitted, new, torch.tensor(0.0))
+    error = fitting.prediction_error(fitted, new, torch.tensor(0.0))
     assert fitted.config.has_zeros
     assert error.accuracy > 0.93
     assert error.r2 > 0.95

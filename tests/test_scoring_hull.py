@@ -41,11 +41,11 @@ def test_decomposition_products_are_named_with_their_shares_of_the_atoms():
     assert sum(share for _, share in decomposition.products) == pytest.approx(1)
 
 
-def test_below_the_hull_is_negative_and_elements_are_at_zero():
+def test_the_hull_lies_between_its_compounds_and_elements_are_at_zero():
     hull = ReferenceHull(["NaCl"], np.array([-2.0]))
-    assert hull.e_above_hull(Composition("NaCl"), -2.3) == pytest.approx(-0.3)
-    assert hull.e_above_hull(Composition("Na3Cl"), -0.5) == pytest.approx(0.5)
-    assert hull.e_above_hull(Composition("Na"), 0.1) == pytest.approx(0.1)
+    heights = {"NaCl": -2.0, "Na3Cl": -1.0, "Na": 0.0}
+    for formula, height in heights.items():
+        assert hull.decompose(Composition(formula)).energy_per_atom == pytest.approx(height)
 
 
 def test_elements_missing_from_the_reference_are_named():

@@ -16,10 +16,17 @@ from mattergen_lite.scoring.energy.calibration import (
 from mattergen_lite.scoring.energy.fitting import fit_error_model, fit_references
 from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
-from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation
+from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation, relax
 from mattergen_lite.scoring.energy.release import Release
-from mattergen_lite.scoring.energy.stability import Measurement, Stability, assess, measure
+from mattergen_lite.scoring.energy.stability import (
+    Measurement,
+    Stability,
+    assess,
+    energy_per_atom,
+    measurement,
+)
 from mattergen_lite.scoring.measuring import is_confirmed
+from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
 
 AS_IS = Limits(max_steps=0)
 
@@ -31,12 +38,15 @@ def judge_stability(
     known: bool = False,
     limits: Limits | None = None,
 ) -> tuple[Relaxation, Stability]:
-    measured = measure(structure, relaxer, others, limits=limits)
+    relaxation = relax(structure, relaxer, limits, symprec=SYMPREC_GENERATED)
+    measured = measurement(relaxation, structure.composition, relaxer.name)
+    energies = {one.name: energy_per_atom(relaxation.structure, one) for one in others}
+    measured = replace(measured, energies_per_atom={**measured.energies_per_atom, **energies})
     names = [potential.name for potential in (*others, relaxer)]
     stability = assess(
         measured, decider=names[0], second_opinion=names[1] if others else None, known=known
     )
-    return measured.relaxation, stability
+    return relaxation, stability
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from tempfile import gettempdir
@@ -96,12 +96,12 @@ def connection(
         raise ValueError(f"scheduler {scheduler} and cluster {cluster}: expected one of them")
     if scheduler is not None:
         _check_address(scheduler)
-        return partial(_to_scheduler, scheduler)
+        return partial(_connected, partial(nullcontext, scheduler))
     if cluster is not None:
         asked = ClusterConfig.parse(read_yaml(cluster))
         _require_batch_system(asked.kind)
-        return partial(_to_cluster, partial(batch_system, asked, shared))
-    return partial(_to_cluster, partial(this_machine, config))
+        return partial(_connected, partial(batch_system, asked, shared))
+    return partial(_connected, partial(this_machine, config))
 
 
 def _check_address(address: str) -> None:
@@ -132,15 +132,8 @@ def _require_batch_system(kind: str) -> None:
 
 
 @contextmanager
-def _to_scheduler(address: str) -> "Iterator[Client]":
-    from distributed import Client
-
-    with Client(address, timeout=CONNECT_TIMEOUT) as client:
-        yield client
-
-
-@contextmanager
-def _to_cluster(start: "Callable[[], Cluster]") -> "Iterator[Client]":
+def _connected(start: Callable[[], AbstractContextManager]) -> "Iterator[Client]":
+    """A client of a cluster that is started for it, or of the scheduler at an address."""
     from distributed import Client
 
     with start() as cluster, Client(cluster, timeout=CONNECT_TIMEOUT) as client:

@@ -13,6 +13,12 @@ from mattergen_lite.shapes import Float, Int
 _GRAMS_PER_CM3 = 1.66053906660  # g/mol/Å³ in g/cm³
 
 
+def flat_column(table: pa.Table, name: str, dtype: torch.dtype) -> Tensor:
+    """All numbers of a column of lists, one after the other."""
+    values = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return torch.as_tensor(values.copy(), dtype=dtype)
+
+
 def property_columns(table: pa.Table) -> dict[str, Float[Tensor, "M"]]:
     """Every numeric column of a table, NaN where unknown."""
     return {

@@ -1,6 +1,7 @@
 """Crystals as atoms, packed: what the judge compares sets with."""
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.crystal import CrystalBatch, node_mask
-from mattergen_lite.data.columns import computed_columns, property_columns
+from mattergen_lite.data.columns import computed_columns, flat_column, property_columns
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.shapes import Float, Int
 
@@ -39,11 +40,7 @@ class CrystalDataset:
     @classmethod
     def from_table(cls, table: pa.Table) -> "CrystalDataset":
         """Pack a crystal table; every numeric column becomes a property column."""
-
-        def flat(name: str, dtype: torch.dtype) -> Tensor:
-            values = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            return torch.as_tensor(values.copy(), dtype=dtype)
-
+        flat = partial(flat_column, table)
         dataset = cls(
             atomic_numbers=flat("atomic_numbers", torch.long),
             frac_coords=flat("frac_coords", torch.float32).view(-1, 3),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from mattergen_lite.config import DataConfig
 from mattergen_lite.crystal import Share, node_mask
-from mattergen_lite.data.columns import computed_columns, property_columns
+from mattergen_lite.data.columns import computed_columns, flat_column, property_columns
 from mattergen_lite.data.table import EMBEDDED, read_table, select_rows
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.properties import Conditions, Property
@@ -103,11 +104,7 @@ class OrbitDataset:
         Raises:
             ValueError: If the table has no such columns.
         """
-
-        def flat(name: str, dtype: torch.dtype) -> Tensor:
-            values = table[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            return torch.as_tensor(values.copy(), dtype=dtype)
-
+        flat = partial(flat_column, table)
         if "orbit_numbers" not in table.column_names:
             raise ValueError(
                 "this crystal table has no orbits, which older versions did not write: make it "

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.crystal import Prediction
+from mattergen_lite.crystal import Batch, Prediction
 from mattergen_lite.diffusion import atom_types, coordinates, lattice
 from mattergen_lite.diffusion.lattice import LatticeChannel
 from mattergen_lite.elements import DESCRIPTOR_DIM, MAX_ATOMIC_NUMBER, element_descriptors
@@ -19,7 +19,7 @@ from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class Step(Batch):
     """What is added to a `State`: noise, or the way from a noisy crystal to its denoised estimate.
 
     The tangent space of the states: free coordinates are not wrapped.
@@ -28,11 +28,6 @@ class Step:
     types: Float[Tensor, "B O D"]
     free_coords: Float[Tensor, "B O 3"]
     cell: Float[Tensor, "B 6"]
-
-    def __getitem__(self, rows: slice) -> "Step":
-        return Step(
-            types=self.types[rows], free_coords=self.free_coords[rows], cell=self.cell[rows]
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,13 +1,13 @@
 """One sample before any noise, and a batch of them as tensors."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mattergen_lite.crystal import CrystalBatch
+from mattergen_lite.crystal import Batch, CrystalBatch
 from mattergen_lite.request.host import CellChange, Host
 from mattergen_lite.shapes import Bool
 from mattergen_lite.symmetry.orbits import Orbits
@@ -43,7 +43,7 @@ class Draft:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DraftBatch:
+class DraftBatch(Batch):
     """B drafts as tensors."""
 
     crystals: OrbitCrystals
@@ -73,7 +73,3 @@ class DraftBatch:
                     table[row, orbit, number] = True
         fixed_cell = torch.tensor([draft.fixed_cell for draft in drafts])
         return cls(crystals=crystals, allowed=table, known=known, fixed_cell=fixed_cell)
-
-    def to(self, device: torch.device | str) -> "DraftBatch":
-        """The same drafts on another device."""
-        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})

@@ -26,8 +26,8 @@ from torch.nn.functional import silu
 from mattergen_lite.config import PropertyConfig, Section, read_yaml, write_yaml
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, element_descriptors
 from mattergen_lite.io.records import LearnedValue
-from mattergen_lite.model import CrystalDiffusion, read_weights
-from mattergen_lite.probe.probe import BATCH_SIZE, ModelIdentity
+from mattergen_lite.model import CrystalDiffusion, read_weights, write_weights
+from mattergen_lite.probe.probe import ModelIdentity, clean_features
 from mattergen_lite.properties import Property
 from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.templates import OrbitCrystals
@@ -124,15 +124,8 @@ class Head:
 
     def save(self, folder: Path) -> None:
         """Write the two files."""
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {
-            name: (value.half() if "_" in name else value).contiguous().cpu()
-            for name, value in vars(self.net).items()
-        }
-        save_file(tensors, folder / WEIGHTS)
-        (folder / WEIGHTS).chmod(0o644)  # safetensors makes it private to its owner
+        halved = {n: v.half() if "_" in n else v for n, v in vars(self.net).items()}
+        write_weights(halved, folder / WEIGHTS)
         write_yaml(self.config, folder / CONFIG)
 
     @classmethod
@@ -180,14 +173,10 @@ def distance(standardised: Float[Tensor, "B I"]) -> Float[Tensor, "B"]:
 
 def head_inputs(model: CrystalDiffusion, crystals: OrbitCrystals) -> Float[Tensor, "B I"]:
     """What a head reads of finished crystals."""
-    parts = []
-    for part in torch.arange(len(crystals)).split(BATCH_SIZE):
-        batch = crystals[part].to(model.device)
-        sigma = batch.lattice.new_full((len(part),), SIGMA)
-        with torch.no_grad():
-            clean = model.diffusion.encode(batch)
-            features = model.features(clean, sigma, batch.templates).cpu()
-        parts.append(torch.cat([features, chemical_inputs(crystals[part])], dim=-1))
+    parts = [
+        torch.cat([features.cpu(), chemical_inputs(crystals[part])], dim=-1)
+        for part, features in clean_features(model, crystals, SIGMA)
+    ]
     return torch.cat(parts)
 
 

@@ -14,6 +14,7 @@ property of finished crystals.
 A probe on disk is a folder: `probe.safetensors` and `probe.yaml`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +23,9 @@ from torch import Tensor
 
 from mattergen_lite.config import PropertyConfig, Section, read_yaml, write_yaml
 from mattergen_lite.io.records import LearnedValue
-from mattergen_lite.model import CrystalDiffusion, read_weights
+from mattergen_lite.model import CrystalDiffusion, read_weights, write_weights
 from mattergen_lite.properties import Property
-from mattergen_lite.shapes import Float
+from mattergen_lite.shapes import Float, Int
 from mattergen_lite.symmetry.templates import OrbitCrystals
 
 WEIGHTS = "probe.safetensors"
@@ -104,16 +105,12 @@ class Probe:
 
     def predict(self, model: CrystalDiffusion, crystals: OrbitCrystals) -> Float[Tensor, "B"]:
         """The property of finished crystals, in its unit; `held_out` says how far to trust it."""
-        device = model.device
-        regression = self.regression.to(device)
-        values = []
-        for part in torch.arange(len(crystals)).split(BATCH_SIZE):
-            batch = crystals[part].to(device)
-            sigma = batch.lattice.new_full((len(part),), self.config.errors[0].sigma)
-            with torch.no_grad():
-                clean = model.diffusion.encode(batch)
-                features = model.features(clean, sigma, batch.templates)
-                values.append(regression.mean(features, sigma).cpu())
+        regression = self.regression.to(model.device)
+        sigma = self.held_out.sigma
+        values = [
+            regression.mean(features, torch.full((len(part),), sigma, device=model.device)).cpu()
+            for part, features in clean_features(model, crystals, sigma)
+        ]
         return self.definition.within_reason(self.definition.denormalise(torch.cat(values)))
 
     def read(self, model: CrystalDiffusion, crystals: OrbitCrystals) -> list[LearnedValue]:
@@ -128,12 +125,7 @@ class Probe:
 
     def save(self, folder: Path) -> None:
         """Write the two files."""
-        from safetensors.torch import save_file
-
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: value.contiguous().cpu() for name, value in vars(self.regression).items()}
-        save_file(tensors, folder / WEIGHTS)
-        (folder / WEIGHTS).chmod(0o644)  # safetensors makes it private to its owner
+        write_weights(vars(self.regression), folder / WEIGHTS)
         write_yaml(self.config, folder / CONFIG)
 
     @classmethod
@@ -191,6 +183,18 @@ class Probe:
                 "what the network has learnt"
             )
         return "\n".join(lines)
+
+
+def clean_features(
+    model: CrystalDiffusion, crystals: OrbitCrystals, sigma: float
+) -> Iterator[tuple[Int[Tensor, "_"], Float[Tensor, "_ D"]]]:
+    """Features of finished crystals, read at a low noise level: rows of a batch, and theirs."""
+    for part in torch.arange(len(crystals)).split(BATCH_SIZE):
+        batch = crystals[part].to(model.device)
+        level = batch.lattice.new_full((len(part),), sigma)
+        with torch.no_grad():
+            features = model.features(model.diffusion.encode(batch), level, batch.templates)
+        yield part, features
 
 
 def _regression(tensors: dict[str, Tensor], folder: Path) -> Regression:

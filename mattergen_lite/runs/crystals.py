@@ -25,7 +25,7 @@ def write_structures(folder: Path, candidates: Sequence[Candidate], pool: Pool) 
     """
     raw = [one.structure for one in candidates]
     relaxed = [one.relaxed_structure for one in candidates]
-    names = file_names(one.raw.name for one in candidates)
+    names = file_names([one.raw.name for one in candidates])
     cifs = _write_cifs(raw, names, folder / "cifs", SYMPREC_GENERATED, pool)
     relaxed_cifs = _write_cifs(relaxed, names, folder / "relaxed", SYMPREC_RELAXED, pool)
     _write_frames(raw, candidates, folder / FRAMES)
@@ -80,6 +80,6 @@ def best_structures(candidates: Sequence[Candidate], count: int) -> dict[str, St
     best = candidates[:count]
     return {
         name: one.relaxed_structure
-        for name, one in zip(file_names(one.raw.name for one in best), best, strict=True)
+        for name, one in zip(file_names([one.raw.name for one in best]), best, strict=True)
         if one.relaxed_structure is not None
     }

@@ -22,7 +22,7 @@ import platform
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -238,15 +238,20 @@ class RunFolder:
         except (OSError, EOFError, zlib.error, ValueError, RecursionError) as error:
             raise ValueError(f"{path} is damaged: {str(error)[:200]}: run it again") from None
 
-    def write(self, judged: "Judgements", pool: Pool, watch: Stopwatch) -> None:
-        """Write a run, in the place of any earlier one.
+    def write(self, judged: "Judgements", pool: Pool, watch: Stopwatch) -> "Judgements":
+        """Write a run, in the place of any earlier one; this process holds the folder.
 
         Args:
             judged: What to write.
             pool: Processes that symmetrise.
             watch: Takes the time, and has that of the stages before.
+
+        Returns:
+            The judgements, with their folder.
         """
-        self.clear()
+        self._keep_answers(judged)
+        judged = replace(judged, folder=self.path, seconds=watch.seconds, journal=None)
+        remove(self.path, WRITTEN)  # so that nothing of an earlier run passes for a new one's
         with watch.stage("writing"):
             rows = write_structures(self.path, judged, pool)
             write_table(rows, self.path / TABLE)
@@ -268,16 +273,17 @@ class RunFolder:
         self._store(judged)
         record = {"format": FORMAT} | record | {"seconds": watch.seconds}
         write_json(record, self.path / RECORD)
+        return judged
 
-    def copy_answers(self, other: "RunFolder") -> None:
-        """Take over the answers of another run, if it has any."""
-        if other.answers.exists():
-            with atomic_path(self.answers) as temporary:
-                shutil.copyfile(other.answers, temporary)
-
-    def clear(self) -> None:
-        """Remove all that an earlier run has left, so that nothing of it passes for a new one's."""
-        remove(self.path, WRITTEN)
+    def _keep_answers(self, judged: "Judgements") -> None:
+        """Store what was worked out, or copy it from the folder that the judgements come from."""
+        if judged.journal is not None:
+            judged.journal.keep(self.answers)
+        elif judged.folder not in (None, self.path):
+            answers = RunFolder(judged.folder).answers
+            if answers.exists():
+                with atomic_path(self.answers) as temporary:
+                    shutil.copyfile(answers, temporary)
 
     def _write_report(
         self, judged: "Judgements", rows: Sequence[Row], record: Mapping[str, object]

@@ -261,17 +261,7 @@ class Judgements(RunFacts, Sequence[Candidate]):
         workers = available_cores() if num_workers is None else num_workers
         with claimed(place.path), Pool(workers) as pool:
             place.check_free(overwrite=overwrite)
-            return self.written(place, pool, Stopwatch(dict(self.seconds)))
-
-    def written(self, place: RunFolder, pool: Pool, watch: Stopwatch) -> "Judgements":
-        """Write the folder of a run that this process holds; see `save`."""
-        if self.journal is not None:
-            self.journal.keep(place.answers)
-        elif self.folder is not None and self.folder != place.path:
-            place.copy_answers(RunFolder(self.folder))
-        written = replace(self, folder=place.path, seconds=watch.seconds, journal=None)
-        place.write(written, pool, watch)
-        return written
+            return place.write(self, pool, Stopwatch(dict(self.seconds)))
 
     def dump(self) -> Iterator[object]:
         """Everything as plain data, exact: what they have in common, then each candidate."""

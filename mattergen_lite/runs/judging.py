@@ -122,7 +122,7 @@ class JudgingRun:
         )
         if self.place is None:
             return judged
-        written = judged.written(self.place, self.pool, self.watch)
+        written = self.place.write(judged, self.pool, self.watch)
         journal.forget()
         return written
 

@@ -19,7 +19,6 @@ from string import Template
 
 import numpy as np
 from ase.data import covalent_radii
-from ase.data.colors import jmol_colors
 from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
 
@@ -27,6 +26,7 @@ from mattergen_lite.elements import MAX_ATOMIC_NUMBER, periodic_table_position, 
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.processes import Failure, attempt
 from mattergen_lite.runs.figures import write_figures
+from mattergen_lite.runs.view import colour
 from mattergen_lite.scoring.criteria.neutrality import electronegativity, is_metal
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, conventional_structure
 from mattergen_lite.scoring.energy.accuracy import METASTABLE
@@ -231,11 +231,10 @@ def _elements() -> list[list]:
     """
     table: list[list] = [[]]
     for number in range(1, MAX_ATOMIC_NUMBER + 1):
-        colour = "#" + "".join(f"{round(255 * channel):02x}" for channel in jmol_colors[number])
         symbol, position = symbols()[number], periodic_table_position(number)
         radius = round(float(covalent_radii[number]), 2)
         eneg = _plain(electronegativity(symbol))
-        table.append([symbol, *position, colour, radius, is_metal(symbol), eneg])
+        table.append([symbol, *position, colour(number), radius, is_metal(symbol), eneg])
     return table
 
 

@@ -13,9 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mattergen_lite.folders import atomic_path
 from mattergen_lite.io.formats.structures import build_structure
-from mattergen_lite.io.write import file_names
+from mattergen_lite.io.write import file_names, write_text
 from mattergen_lite.runs.recipes import DEFAULT_RECIPES, RECIPES, Recipe, recipe_of
 from mattergen_lite.scoring.criteria.symmetrization import symmetrized
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
@@ -133,7 +132,7 @@ def write_dft_inputs(
     else:
         texts["KPOINTS"] = str(kpoints)
     for name, text in texts.items():
-        _write(text, Path(folder) / name)
+        write_text(text, Path(folder) / name)
     return tuple(inputs.potcar_symbols)
 
 
@@ -157,12 +156,6 @@ def _input_set(structure: "Structure", recipe: str, incar: Mapping[str, object])
         user_incar_settings=dict(incar),
         **how.settings,
     )
-
-
-def _write(text: str, path: Path) -> None:
-    """Write a text file, all at once."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 # Shortlists
@@ -197,12 +190,12 @@ def write_shortlist_inputs(
     ]
     there = [one.folder.name for one in written if one.folder is not None]
     jobs = [f"{place}/{recipe}" for place in there for recipe in recipes]
-    _write(_readme(written, recipes, incar or {}), folder / README)
-    _write("".join(f"{job}\n" for job in jobs), folder / JOBS)
-    _write(_ARRAY.format(count=max(len(jobs), 1), jobs=JOBS), folder / ARRAY)
+    write_text(_readme(written, recipes, incar or {}), folder / README)
+    write_text("".join(f"{job}\n" for job in jobs), folder / JOBS)
+    write_text(_ARRAY.format(count=max(len(jobs), 1), jobs=JOBS), folder / ARRAY)
     done = {one.name: exact[one.name] for one in written if one.folder is not None}
     if find_spec("atomate2") is not None and find_spec("jobflow") is not None:
-        _write(flow_as_json(done, recipes, incar or {}), folder / FLOW)
+        write_text(flow_as_json(done, recipes, incar or {}), folder / FLOW)
     return written
 
 

@@ -90,7 +90,7 @@ def svg(structure: Structure, size: int = SIZE) -> str:
         pixels(atoms)[order], scale * radii[order], numbers[order], strict=True
     ):
         parts.append(
-            f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{radius:.1f}' fill='{_colour(int(number))}'/>"
+            f"<circle cx='{x:.1f}' cy='{y:.1f}' r='{radius:.1f}' fill='{colour(int(number))}'/>"
         )
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{width:.0f}' height='{height:.0f}' "
@@ -126,6 +126,6 @@ def _lines(corners: np.ndarray, points: Float[np.ndarray, "8 2"]) -> str:
     return f"<path d='{path}' fill='none'/>"
 
 
-def _colour(number: int) -> str:
+def colour(number: int) -> str:
     """The colour of an element in Jmol."""
     return "#" + "".join(f"{round(255 * channel):02x}" for channel in jmol_colors[number])

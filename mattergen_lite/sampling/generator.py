@@ -19,7 +19,7 @@ from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import parse_host
 from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.request.targets import PropertyTarget, parse_targets
-from mattergen_lite.sampling.sampler import Target, sample_records
+from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.sampling.substitution import Substitution
 
 
@@ -42,15 +42,10 @@ class Generator:
         Raises:
             ValueError: If the model cannot fulfil the constraints; nothing has been sampled then.
         """
-        return sample_records(
-            self.model,
-            indices,
-            num_at_once,
-            seed=seed,
-            options=self.options,
-            target=self.target,
-            predictors=self.predictors,
-        )
+        for start in range(0, max(len(indices), 1), max(num_at_once, 1)):
+            part = indices[start : start + num_at_once]
+            samples = sample(self.model, part, seed=seed, options=self.options, target=self.target)
+            yield samples.records(part, self.predictors)
 
     def provenance(self) -> dict[str, object]:
         """What a record needs to name the model."""

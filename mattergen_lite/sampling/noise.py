@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mattergen_lite.diffusion.joint import Step
+from mattergen_lite.diffusion.joint import JointDiffusion, Step
 from mattergen_lite.elements import DESCRIPTOR_DIM
 from mattergen_lite.sampling.solvers import NoiseSource
 from mattergen_lite.shapes import Bool, Float
+from mattergen_lite.symmetry.templates import Templates
 
 STEPS_AHEAD = 16  # of which noise is drawn at once
 
@@ -43,6 +44,14 @@ class SampleNoise:
                 size = 6 + count * (DESCRIPTOR_DIM + 3)
                 values[:, i, :size] = torch.randn(STEPS_AHEAD, size, generator=rng)
             yield from values.to(self.mask.device)
+
+
+def crystal_noise(
+    rngs: Sequence[torch.Generator], diffusion: JointDiffusion, templates: Templates
+) -> NoiseSource:
+    """Noise of unit size in what the templates leave free."""
+    normal = SampleNoise(rngs, templates.mask)
+    return lambda: diffusion.noise(normal(), templates)
 
 
 def scaled(noise: NoiseSource, s_noise: float) -> NoiseSource:

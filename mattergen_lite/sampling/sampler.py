@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.crystal import CrystalBatch, concatenate
-from mattergen_lite.diffusion.joint import Step
 from mattergen_lite.drafting.draft import Draft, DraftBatch
 from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.io.records import LearnedValue, StructureRecord
@@ -29,7 +28,7 @@ from mattergen_lite.request.targets import (
     target_cells,
 )
 from mattergen_lite.sampling.guidance import Steering, guided_calls_by_level, guided_displacement
-from mattergen_lite.sampling.noise import SampleNoise, sample_rngs, scaled
+from mattergen_lite.sampling.noise import crystal_noise, sample_rngs, scaled
 from mattergen_lite.sampling.solvers import solve_heun, solve_multistep
 from mattergen_lite.shapes import Int
 from mattergen_lite.symmetry.templates import OrbitCrystals
@@ -55,6 +54,22 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.crystals)
+
+    def records(
+        self, numbers: Sequence[int], predictors: Sequence[Predictor] = ()
+    ) -> list[StructureRecord]:
+        """The samples as structures, named by their numbers, with what each predictor reads."""
+        rows = zip(
+            numbers,
+            to_structures(self.crystals),
+            self.targets,
+            learned_values(predictors, self.orbits),
+            strict=True,
+        )
+        return [
+            StructureRecord(f"{number:06d}", structure, targets=asked, learned=learned)
+            for number, structure, asked, learned in rows
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,11 +105,7 @@ def sample_batch(
     batch = DraftBatch.of(starts.drafts, open_elements).to(model.device)
     conditions = None if starts.conditions is None else starts.conditions.to(model.device)
     templates = batch.crystals.templates
-    normal = SampleNoise(starts.rngs, templates.mask)
-
-    def noise() -> Step:
-        return model.diffusion.noise(normal(), templates)
-
+    noise = crystal_noise(starts.rngs, model.diffusion, templates)
     sigmas = model.schedule.grid(options.steps).tolist()
     sigmas = sigmas[round((1 - options.strength) * options.steps) :]
     if options.strength < 1:
@@ -197,46 +208,6 @@ def sample(
     return Samples(
         crystals=concatenate(restored), orbits=orbits, targets=[row | steered for row in drawn]
     )
-
-
-def sample_records(
-    model: CrystalDiffusion,
-    indices: Sequence[int],
-    num_at_once: int,
-    *,
-    seed: int,
-    options: SamplerOptions,
-    target: Target,
-    predictors: Sequence[Predictor] = (),
-) -> Iterator[list[StructureRecord]]:
-    """Generate samples as named structures, so many at once, until the indices end.
-
-    Args:
-        model: A trained model, on the device to use.
-        indices: Sample numbers, by which the samples are named.
-        num_at_once: Length of each list but the last.
-        seed: Seed of the whole run.
-        options: Solver settings.
-        target: What the samples should be.
-        predictors: What measures properties of every sample.
-
-    Raises:
-        ValueError: As `sample` does, before anything has been sampled.
-    """
-    for start in range(0, max(len(indices), 1), max(num_at_once, 1)):
-        part = indices[start : start + num_at_once]
-        samples = sample(model, part, seed=seed, options=options, target=target)
-        rows = zip(
-            part,
-            to_structures(samples.crystals),
-            samples.targets,
-            learned_values(predictors, samples.orbits),
-            strict=True,
-        )
-        yield [
-            StructureRecord(f"{index:06d}", structure, targets=asked, learned=learned)
-            for index, structure, asked, learned in rows
-        ]
 
 
 def learned_values(

@@ -1,6 +1,6 @@
 """Deeper checks, of the best candidates only: phonons and the bulk modulus."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -48,27 +48,16 @@ def deepen(
     best = candidates[: options.shortlist]
     chosen = [i for i, one in enumerate(best) if one.relaxed_structure is not None]
     structures = [candidates[i].relaxed_structure for i in chosen]
-
-    def ask(
-        function: Callable[..., Phonons | Elasticity], answer: type, label: str
-    ) -> list[Phonons | Elasticity | Failure]:
-        question = Question(
-            partial(function, potential=potential),
-            structure_identity,
-            TypeAdapter(answer),
-            label,
-            TIME_LIMIT,
-        )
-        return journal.ask(question, structures)
-
-    if options.phonons:
-        for i, found in zip(chosen, ask(find_phonons, Phonons, "phonons"), strict=True):
-            failed = isinstance(found, Failure)
-            result = Phonons(phonon_error=found.reason) if failed else found
-            deeper[i] = replace(deeper[i], phonons=result)
-    if options.bulk_modulus:
-        for i, found in zip(chosen, ask(find_elasticity, Elasticity, "elastic"), strict=True):
-            failed = isinstance(found, Failure)
-            result = Elasticity(elasticity_error=found.reason) if failed else found
-            deeper[i] = replace(deeper[i], elasticity=result)
+    checks = {  # field of a candidate: whether it is wanted, what finds it, where failures stand
+        "phonons": (options.phonons, find_phonons, Phonons, "phonon_error"),
+        "elasticity": (options.bulk_modulus, find_elasticity, Elasticity, "elasticity_error"),
+    }
+    for name, (is_wanted, find, kind, error) in checks.items():
+        if not is_wanted:
+            continue
+        asked = partial(find, potential=potential)
+        question = Question(asked, structure_identity, TypeAdapter(kind), name, TIME_LIMIT)
+        for i, found in zip(chosen, journal.ask(question, structures), strict=True):
+            result = kind(**{error: found.reason}) if isinstance(found, Failure) else found
+            deeper[i] = replace(deeper[i], **{name: result})
     return deeper

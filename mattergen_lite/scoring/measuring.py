@@ -6,9 +6,10 @@ requirements for nothing.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TypeVar
 
 from pydantic import TypeAdapter
 from pymatgen.core import Structure
@@ -22,11 +23,13 @@ from mattergen_lite.scoring.energy.relaxation import Relaxation, relax, relax_st
 from mattergen_lite.scoring.energy.release import Release, is_worth_releasing, release
 from mattergen_lite.scoring.energy.stability import (
     Measurement,
-    complete,
     energies_per_atom,
     energy_per_atom,
+    measurement,
 )
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
+
+Answer = TypeVar("Answer")
 
 BATCH_SIZE = 64  # crystals that a GPU is given at once
 RELEASE_FROM = 0.2  # probability of being metastable from which a crystal's symmetry is released
@@ -65,7 +68,7 @@ class Laboratory:
         """
         relaxed = self._relax(structures)
         measured = [
-            complete(one, structure.composition, self._relaxer, [])
+            measurement(one, structure.composition, self._relaxer)
             for one, structure in zip(relaxed, structures, strict=True)
         ]
         return self._with_energies(measured)
@@ -111,20 +114,10 @@ class Laboratory:
 
     def _relax(self, structures: Sequence[Structure]) -> list[Relaxation]:
         """Relaxations of crystals; one that crashes or takes too long is one with an error."""
-        question = Question(
-            partial(find_relaxation, relaxer=self.deciders.relaxer),
-            structure_identity,
-            TypeAdapter(Relaxation),
-            "relax",
-            self.time_limit,
-        )
-        together = None
-        if self.device != "cpu":
-            together = partial(relax_together, relaxer=self.deciders.relaxer, device=self.device)
-        answers = self.journal.ask(question, structures, together)
-        return [
-            Relaxation(error=one.reason) if isinstance(one, Failure) else one for one in answers
-        ]
+        relaxer = self.deciders.relaxer
+        alone = partial(find_relaxation, relaxer=relaxer)
+        together = partial(relax_together, relaxer=relaxer, device=self.device)
+        return self._ask(alone, together, Relaxation, "relax", structures)
 
     def _with_energies(self, measured: Sequence[Measurement]) -> list[Measurement]:
         """The measurements with the energies of the judged crystals by every potential."""
@@ -153,21 +146,24 @@ class Laboratory:
         self, source: PotentialSource, structures: Sequence[Structure]
     ) -> list[PotentialEnergy]:
         """Energies of crystals by one potential."""
-        question = Question(
-            partial(find_energy, potential=source),
-            structure_identity,
-            TypeAdapter(PotentialEnergy),
-            f"energy by {potential_name(source)}",
-            self.time_limit,
-        )
-        together = None
-        if self.device != "cpu":
-            together = partial(energies_together, potential=source, device=self.device)
-        answers = self.journal.ask(question, structures, together)
-        return [
-            PotentialEnergy(error=one.reason) if isinstance(one, Failure) else one
-            for one in answers
-        ]
+        alone = partial(find_energy, potential=source)
+        together = partial(energies_together, potential=source, device=self.device)
+        label = f"energy by {potential_name(source)}"
+        return self._ask(alone, together, PotentialEnergy, label, structures)
+
+    def _ask(
+        self,
+        alone: Callable[[Structure], Answer],
+        together: Callable[[Sequence[Structure]], Iterator[tuple[int, Answer]]],
+        kind: type[Answer],
+        label: str,
+        structures: Sequence[Structure],
+    ) -> list[Answer]:
+        """Answers about crystals, each alone on a CPU; without one, an answer with the reason."""
+        question = Question(alone, structure_identity, TypeAdapter(kind), label, self.time_limit)
+        at_once = None if self.device == "cpu" else together
+        answers = self.journal.ask(question, structures, at_once)
+        return [kind(error=one.reason) if isinstance(one, Failure) else one for one in answers]
 
 
 def is_confirmed(before: Measurement, after: Measurement, potentials: Sequence[str]) -> bool:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mattergen_lite.crystal import CrystalBatch, padded
+from mattergen_lite.crystal import Batch, CrystalBatch, padded
 from mattergen_lite.geometry import canonical_orientation, wrap
 from mattergen_lite.shapes import Bool, Float, Int
 from mattergen_lite.symmetry.orbits import Orbits, site_symmetry
@@ -27,7 +27,7 @@ _OF_ATOMS = ("orbit", "rotations", "translations")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Templates:
+class Templates(Batch):
     """B templates padded to O orbits and N atoms."""
 
     space_group: Int[Tensor, "B"]  # 1..230
@@ -43,13 +43,6 @@ class Templates:
 
     def __len__(self) -> int:
         return len(self.space_group)
-
-    def to(self, device: torch.device | str) -> "Templates":
-        """The same templates on another device."""
-        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
-
-    def __getitem__(self, index: slice | Int[Tensor, "*I"]) -> "Templates":
-        return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     @cached_property
     def mask(self) -> Bool[Tensor, "B O"]:
@@ -188,7 +181,7 @@ def _floor(
 
 
 @dataclass(frozen=True, kw_only=True)
-class OrbitCrystals:
+class OrbitCrystals(Batch):
     """B crystals on their templates; the free coordinates are 0, for each is its own origin."""
 
     templates: Templates
@@ -197,13 +190,6 @@ class OrbitCrystals:
 
     def __len__(self) -> int:
         return len(self.templates)
-
-    def to(self, device: torch.device | str) -> "OrbitCrystals":
-        """The same crystals on another device."""
-        return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
-
-    def __getitem__(self, index: slice | Int[Tensor, "*I"]) -> "OrbitCrystals":
-        return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
     @classmethod
     def of(cls, crystals: Sequence[Orbits]) -> "OrbitCrystals":

@@ -37,6 +37,7 @@ from mattergen_lite.data.labels import MIN_LABELS, LabelledCrystals
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.model import CrystalDiffusion, pick_device, read_config
+from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.shapes import Bool
 from mattergen_lite.training.module import drawn_losses
 from mattergen_lite.training.trainer import check_same_model, fit_statistics, train
@@ -45,31 +46,9 @@ TABLE = "training.parquet"
 MIN_ROWS = 4000  # labelled rows of the table are repeated up to here: base rows then vary more
 LOSSES = LossConfig(drop_all=0.2, drop_each=0.5)
 EMA_DECAY = 0.99  # runs are short
+CHECKPOINT_MINUTES = 2.0  # what a kill may cost
 REPORT_CRYSTALS = 512
 REPORT_BATCH = 128
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinetuneOptions:
-    """Steps, rates and data of a fine-tuning run."""
-
-    steps: int = 1000  # at most
-    batch_size: int = 64
-    learning_rate: float = 3e-4
-    base_share: float = 0.5  # of each batch: crystals of the embedded table, without the new label
-    patience: int = 6  # validations, 20 of which make a full run, without improvement
-    max_time: str | None = None  # DD:HH:MM:SS of this launch
-    checkpoint_minutes: float = 2.0  # what a kill may cost
-    seed: int = 0
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.base_share < 1:
-            raise ValueError(f"base_share is {self.base_share}: expected 0 or more and below 1")
-        if min(self.steps, self.batch_size, self.patience) < 1:
-            raise ValueError("steps, batch_size and patience: expected 1 or more")
-        if not 0 < self.learning_rate <= 1:
-            raise ValueError(f"learning_rate is {self.learning_rate}: expected above 0, at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +209,7 @@ def run_config(
             accelerator=_accelerator(options.device),
             devices=1,
             max_time=options.max_time,
-            checkpoint_minutes=options.checkpoint_minutes,
+            checkpoint_minutes=CHECKPOINT_MINUTES,
             val_every=max(1, options.steps // 20),
             log_every=10,
             select="loss" if prop else "last",  # all of what `reinforce` teaches is seen
@@ -322,15 +301,11 @@ def _training_table(
 def _with_columns(table: pa.Table, names: Sequence[str]) -> pa.Table:
     """The core columns and the named ones, null where the table lacks them."""
     empty = pa.nulls(len(table), pa.float32())
-    columns = {name: table[name].cast(kind) for name, kind in _core_types()} | {
+    columns = {field.name: table[field.name].cast(field.type) for field in CORE_SCHEMA} | {
         name: table[name].cast(pa.float32()) if name in table.column_names else empty
         for name in names
     }
     return pa.table(columns)
-
-
-def _core_types() -> list[tuple[str, pa.DataType]]:
-    return [(field.name, field.type) for field in CORE_SCHEMA]
 
 
 def _mean_loss(model: CrystalDiffusion, table: pa.Table, shown: Sequence[str] = ()) -> float:

@@ -5,7 +5,7 @@ from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.sampling.generator import stable
-from mattergen_lite.sampling.sampler import Target, sample_records
+from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.judge import Judge
@@ -28,16 +28,11 @@ def expected_credible_msun(model: CrystalDiffusion, *, num_samples: int = 64) ->
     """
     device = str(next(model.parameters()).device)
     judge = Judge.of(JudgeOptions(potential="chgnet", second_opinion=None), device=device)
-    batches = sample_records(
-        model,
-        range(num_samples),
-        num_samples,
-        seed=SEED,
-        options=SamplerOptions(steps=STEPS),
-        target=Target(wishes=stable(model, (), STABILITY_GUIDANCE)),
-    )
+    numbers, wish = range(num_samples), stable(model, (), STABILITY_GUIDANCE)
+    options = SamplerOptions(steps=STEPS)
+    samples = sample(model, numbers, seed=SEED, options=options, target=Target(wishes=wish))
     with Pool(available_cores()) as pool:
         journal = Journal(pool, progress=False)
-        candidates = judge.judge(next(batches), journal, Stopwatch())
+        candidates = judge.judge(samples.records(numbers), journal, Stopwatch())
     figures = summary(candidates).stability
     return figures.expected_credible_msun if figures else 0.0

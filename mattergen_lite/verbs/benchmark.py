@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from mattergen_lite.options.checks import Count, Workers
+from mattergen_lite.folders import claimed
+from mattergen_lite.options.checks import Count
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.judge import JudgeOptions, PotentialChoice
-from mattergen_lite.verbs.workspace import judging_in
+from mattergen_lite.options.machine import Machine
+from mattergen_lite.verbs.workspace import JUDGE, cores
 
 if TYPE_CHECKING:
     from mattergen_lite.benchmarking.comparison import Benchmarked
@@ -26,8 +28,7 @@ def benchmark(
     truth: Path | None = None,
     limit: Count | None = None,
     potential: PotentialChoice = JudgeOptions.potential,
-    device: str = "auto",
-    num_workers: Workers | None = None,
+    machine: Machine,
     overwrite: bool = False,
 ) -> "Benchmarked":
     """Evaluate crystals under one of the field's protocols, beside others and published figures.
@@ -49,14 +50,15 @@ def benchmark(
             be found by their formula.
         limit: Take only so many structures of each set, the first ones.
         potential: Decides about the energy above the hull of what CHGNet relaxed.
-        device: Of the potentials: cpu, cuda, cuda:1, or auto.
-        num_workers: Processes that judge; default one a core, 0 judges in this process.
+        machine: Where it works.
         overwrite: Replace an earlier benchmark in the same folder.
 
     Raises:
         ValueError: If a source or an option does not fit the protocol; nothing is written then.
     """
-    with judging_in(out, num_workers) as pool:
+    from mattergen_lite.processes import Pool
+
+    with claimed(out), Pool(cores(machine.num_workers), preload=JUDGE) as pool:
         from mattergen_lite.benchmarking.benchmark import benchmark as run
         from mattergen_lite.benchmarking.comparison import RESULT
         from mattergen_lite.benchmarking.protocols import protocol_named
@@ -71,7 +73,7 @@ def benchmark(
             protocol=protocol_named(protocol),
             out=out,
             potential=potential,
-            device=str(pick_device(device)),
+            device=str(pick_device(machine.device)),
             limit=limit,
             truth=truth,
         )

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING
 
-from mattergen_lite.options.checks import Count, Seed, Workers
+from mattergen_lite.options.checks import Count, Seed
 from mattergen_lite.options.flat import arguments_of, flat
 from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
+from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.verbs.workspace import OutFolder, judging_in
@@ -23,8 +24,7 @@ def complete(
     judge: JudgeOptions,
     best: ShortlistOptions,
     seed: Seed = 0,
-    device: str = "auto",
-    num_workers: Workers | None = None,
+    machine: Machine,
     overwrite: bool = False,
 ) -> "Prediction":
     """Complete a host: --seed-structure LiFePO4.cif --fix-sites Fe,P,O puts the Li back.
@@ -43,8 +43,7 @@ def complete(
         judge: How they are judged; if nothing is said, 16 of the different samples are relaxed.
         best: What is done for the best.
         seed: Same seed, same crystals, whatever the batch size.
-        device: cpu, cuda, cuda:1, or auto.
-        num_workers: Processes that judge; default one a core, 0 judges in this process.
+        machine: Where it works.
         overwrite: Replace an earlier run in the same folder.
 
     Raises:
@@ -52,7 +51,7 @@ def complete(
     """
     if request.seed_structure is None:
         raise ValueError("seed-structure: expected the host to complete, a structure file")
-    with judging_in(out, num_workers) as pool:
+    with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.verbs.judging import open_prediction
         from mattergen_lite.workflows.completing import Completion
         from mattergen_lite.workflows.predicting import known_forms, predict
@@ -60,22 +59,20 @@ def complete(
         completion = Completion.of(request)
         generator, run = open_prediction(
             "complete",
-            out,
             pool,
-            overwrite=overwrite,
+            place,
             request=completion.request,
             sampler=sampler,
             judge=judge,
             best=best,
-            device=device,
+            device=machine.device,
         )
         with run.watch.stage("structures"):
             batches = generator.records(range(num_samples), num_samples, seed=seed)
             records = [record for batch in batches for record in batch]
         arguments = arguments_of(
-            *(request, sampler, judge, best),
-            **{"out": out, "num_samples": num_samples, "seed": seed, "device": device},
-            **{"num_workers": num_workers, "overwrite": overwrite},
+            *(request, sampler, judge, best, machine),
+            **{"out": out, "num_samples": num_samples, "seed": seed, "overwrite": overwrite},
         )
         return predict(
             run,

@@ -11,10 +11,11 @@ from mattergen_lite.options.checks import (
     OptimizerSteps,
     Seed,
     ShareBelowOne,
-    Workers,
 )
+from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.options.flat import arguments_of, flat
 from mattergen_lite.options.judge import JudgeOptions
+from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.verbs.generate import generate
@@ -37,8 +38,7 @@ def discover(
     learning_rate: LearningRate = 1e-4,
     base_share: ShareBelowOne = 0.8,
     seed: Seed = 0,
-    device: str = "auto",
-    num_workers: Workers | None = None,
+    machine: Machine,
 ) -> "Discovered":
     """Generate, judge, learn from what passed, and again; the same command continues after a kill.
 
@@ -59,8 +59,7 @@ def discover(
         learning_rate: Highest learning rate.
         base_share: Share of each batch that comes from the embedded table.
         seed: Of samples and training.
-        device: cpu, cuda, or auto.
-        num_workers: Processes that judge; default one a core, 0 judges in this process.
+        machine: Where it works.
 
     Raises:
         ValueError: If an argument does not make sense, or `out` holds a loop of other settings.
@@ -68,7 +67,6 @@ def discover(
     if request.probe:
         raise ValueError("probe: it reads one model and discover makes others: expected none")
     from mattergen_lite.model import find_checkpoint
-    from mattergen_lite.training.finetuning import FinetuneOptions
     from mattergen_lite.workflows.discovery import DiscoverOptions, Sampling, settings
     from mattergen_lite.workflows.discovery import discover as run
 
@@ -85,13 +83,12 @@ def discover(
             ),
             sampler=sampler,
             judge=replace(judge, reference=(*judge.reference, *sampling.found)),
-            device=device,
-            num_workers=num_workers,
+            machine=machine,
         )
 
     learning = {"learning_rate": learning_rate, "base_share": base_share, "seed": seed}
     tuning = FinetuneOptions(
-        steps=finetune_steps, batch_size=sampler.batch_size, device=device, **learning
+        steps=finetune_steps, batch_size=sampler.batch_size, device=machine.device, **learning
     )
     decisive = arguments_of(
         *(request, sampler, judge),

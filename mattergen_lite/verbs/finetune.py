@@ -4,15 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mattergen_lite.folders import claimed
-from mattergen_lite.options.checks import (
-    BatchSize,
-    Count,
-    LearningRate,
-    OptimizerSteps,
-    Seed,
-    ShareBelowOne,
-    Workers,
-)
+from mattergen_lite.options.checks import Workers
+from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT
 from mattergen_lite.verbs.workspace import cores
@@ -32,14 +25,7 @@ def finetune(
     kind: Literal["real", "category"] = "real",
     log: bool = False,
     unit: str = "",
-    steps: OptimizerSteps = 1000,
-    batch_size: BatchSize = 64,
-    learning_rate: LearningRate = 3e-4,
-    base_share: ShareBelowOne = 0.5,
-    patience: Count = 6,
-    max_time: str | None = None,
-    seed: Seed = 0,
-    device: str = "auto",
+    options: FinetuneOptions,
     num_workers: Workers | None = None,
 ) -> "Finetuned":
     """Teach a model a property of your own; the same command continues after a kill.
@@ -56,15 +42,7 @@ def finetune(
         kind: real numbers, or categories numbered from 1.
         log: Learn the logarithm: for positive values that span decades.
         unit: Of the values, for messages only.
-        steps: Most optimiser steps; it stops earlier when held-out crystals no longer gain.
-        batch_size: Crystals a step.
-        learning_rate: Highest learning rate.
-        base_share: Share of each batch that comes from the embedded table, so that the model does
-            not forget what it knew.
-        patience: Validations without improvement before stopping; a full run has 20.
-        max_time: DD:HH:MM:SS after which this launch stops; the same command then continues.
-        seed: Of noise, order and the split into training and held-out crystals.
-        device: cpu, cuda, or auto.
+        options: How it is taught.
         num_workers: Processes that read structures; default all cores.
 
     Raises:
@@ -73,26 +51,15 @@ def finetune(
     from mattergen_lite.config import PropertyConfig
     from mattergen_lite.data.labels import read_labelled
     from mattergen_lite.model import find_checkpoint
-    from mattergen_lite.training.finetuning import FinetuneOptions
     from mattergen_lite.training.finetuning import finetune as run
 
-    options = FinetuneOptions(
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        base_share=base_share,
-        patience=patience,
-        max_time=max_time,
-        seed=seed,
-        device=device,
-    )
     with claimed(out):
         base = find_checkpoint(checkpoint)
         crystals = read_labelled(
             source,
             PropertyConfig(name=property, kind=kind, log=log, unit=unit),
             keep=out / "data",
-            seed=seed,
+            seed=options.seed,
             num_workers=cores(num_workers),
         )
         return run(base, crystals, out, options)

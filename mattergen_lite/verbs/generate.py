@@ -4,9 +4,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from mattergen_lite.options.budget import Budget
-from mattergen_lite.options.checks import Workers
 from mattergen_lite.options.flat import arguments_of, flat
 from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
+from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.verbs.workspace import OutFolder, judging_in
@@ -24,8 +24,7 @@ def generate(
     sampler: SamplerOptions,
     judge: JudgeOptions,
     best: ShortlistOptions,
-    device: str = "auto",
-    num_workers: Workers | None = None,
+    machine: Machine,
     overwrite: bool = False,
 ) -> "Judgements":
     """Generate crystals and judge each of them.
@@ -42,27 +41,22 @@ def generate(
         sampler: How they are made.
         judge: How they are judged.
         best: What is done for the best.
-        device: cpu, cuda, cuda:1, or auto.
-        num_workers: Processes that judge; default one a core, 0 judges in this process.
+        machine: Where it works.
         overwrite: Replace an earlier run in the same folder.
 
     Raises:
         ValueError: If an argument does not make sense; nothing is written then.
     """
-    with judging_in(out, num_workers) as pool:
+    with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.model import pick_device
         from mattergen_lite.progress import ProgressBar
-        from mattergen_lite.runs.folder import RunFolder
         from mattergen_lite.runs.judging import JudgingRun
         from mattergen_lite.sampling.generator import open_generator
         from mattergen_lite.scoring.execution.stopwatch import Stopwatch
         from mattergen_lite.scoring.judge import Judge
         from mattergen_lite.verbs.judging import hits_to_expect
 
-        place = None if out is None else RunFolder(out)
-        if place is not None:
-            place.check_free(overwrite=overwrite)
-        watch, chosen = Stopwatch(), pick_device(device)
+        watch, chosen = Stopwatch(), pick_device(machine.device)
         with watch.stage("loading"):
             generator = open_generator(request, sampler, chosen)
         for line in hits_to_expect(generator):
@@ -76,8 +70,7 @@ def generate(
                 selective=budget.wanted is not None,
             )
         arguments = arguments_of(
-            *(budget, request, sampler, judge, best),
-            **{"out": out, "device": device, "num_workers": num_workers, "overwrite": overwrite},
+            *(budget, request, sampler, judge, best, machine), out=out, overwrite=overwrite
         )
         run = JudgingRun(judge=who, pool=pool, place=place, shortlist=best, watch=watch)
         return run.of(

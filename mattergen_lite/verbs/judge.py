@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING
 
-from mattergen_lite.options.checks import Workers
 from mattergen_lite.options.flat import arguments_of, flat
 from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
+from mattergen_lite.options.machine import Machine
 from mattergen_lite.verbs.workspace import judging_in
 
 if TYPE_CHECKING:
@@ -19,8 +19,7 @@ def judge(
     options: JudgeOptions,
     best: ShortlistOptions,
     audit: bool = False,
-    device: str = "auto",
-    num_workers: Workers | None = None,
+    machine: Machine,
 ) -> "Judgements":
     """Judge structures in memory: geometry, symmetry, charge, stability, novelty, credibility.
 
@@ -33,8 +32,7 @@ def judge(
         options: How they are judged.
         best: What is done for the best.
         audit: Compare the whole set with the known materials as a reviewer would.
-        device: Of the potentials: cpu, cuda, cuda:1, or auto.
-        num_workers: Processes that judge; default one a core, 0 judges in this process.
+        machine: Where it works.
 
     Returns:
         The candidates, best first; a structure that cannot be judged is one with an error.
@@ -42,7 +40,7 @@ def judge(
     Raises:
         ValueError: If there are no structures, or an option does not make sense.
     """
-    with judging_in(None, num_workers) as pool:
+    with judging_in(None, machine.num_workers) as (pool, _):
         from mattergen_lite.io.objects import records_of
         from mattergen_lite.model import pick_device
         from mattergen_lite.runs.judgements import Judgements
@@ -53,8 +51,8 @@ def judge(
         if isinstance(structures, Judgements):
             records, remembered = structures.records(), structures.answers()
         records = records_of(records)
-        who = Judge.of(options, best, device=str(pick_device(device)))
-        arguments = arguments_of(options, best, audit=audit, device=device)
+        who = Judge.of(options, best, device=str(pick_device(machine.device)))
+        arguments = arguments_of(options, best, machine, audit=audit)
         run = JudgingRun(
             judge=who, pool=pool, shortlist=best, audit=audit, remembered=tuple(remembered)
         )

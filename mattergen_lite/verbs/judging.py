@@ -64,10 +64,9 @@ def answers_in(*folders: Path) -> Sequence[Path]:
 
 def open_prediction(
     goal: Goal,
-    out: Path | None,
     pool: Pool,
+    place: RunFolder | None,
     *,
-    overwrite: bool,
     request: Request,
     sampler: SamplerOptions,
     judge: JudgeOptions,
@@ -77,11 +76,8 @@ def open_prediction(
     """The generator of the samples, and the run that judges them.
 
     Raises:
-        ValueError: If an option does not make sense, or the folder holds an earlier run.
+        ValueError: If an option does not make sense.
     """
-    place = None if out is None else RunFolder(out)
-    if place is not None:
-        place.check_free(overwrite=overwrite)
     watch, chosen = Stopwatch(), pick_device(device)
     with watch.stage("loading"):
         generator = open_generator(request, sampler, chosen)

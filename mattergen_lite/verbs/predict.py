@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mattergen_lite.options.checks import Count, Seed, Workers
+from mattergen_lite.options.checks import Count, Seed
 from mattergen_lite.options.flat import arguments_of, flat
 from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
+from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.verbs.workspace import OutFolder, judging_in
@@ -25,8 +26,7 @@ def predict(
     judge: JudgeOptions,
     best: ShortlistOptions,
     seed: Seed = 0,
-    device: str = "auto",
-    num_workers: Workers | None = None,
+    machine: Machine,
     overwrite: bool = False,
 ) -> "Prediction":
     """Predict the structure of a composition: --formula K2PdCl4.
@@ -46,8 +46,7 @@ def predict(
         judge: How they are judged; if nothing is said, 16 of the different samples are relaxed.
         best: What is done for the best.
         seed: Same seed, same crystals, whatever the batch size.
-        device: cpu, cuda, cuda:1, or auto.
-        num_workers: Processes that judge; default one a core, 0 judges in this process.
+        machine: Where it works.
         overwrite: Replace an earlier run in the same folder.
 
     Raises:
@@ -57,7 +56,7 @@ def predict(
         raise ValueError("formula: expected the composition to predict, such as --formula LiFePO4")
     if request.seed_structure is not None:
         raise ValueError("seed-structure: `complete` fills a host, `predict` takes a formula only")
-    with judging_in(out, num_workers) as pool:
+    with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.verbs.judging import open_prediction
         from mattergen_lite.workflows.predicting import (
             known_polymorphs,
@@ -69,21 +68,20 @@ def predict(
         given = [] if truth is None else [read_truth(truth, request.formula)]
         generator, run = open_prediction(
             "predict",
-            out,
             pool,
-            overwrite=overwrite,
+            place,
             request=request,
             sampler=sampler,
             judge=judge,
             best=best,
-            device=device,
+            device=machine.device,
         )
         with run.watch.stage("structures"):
             cells, records = sample_cells(generator, num_samples, seed)
         arguments = arguments_of(
-            *(request, sampler, judge, best),
+            *(request, sampler, judge, best, machine),
             **{"out": out, "num_samples": num_samples, "truth": truth, "seed": seed},
-            **{"device": device, "num_workers": num_workers, "overwrite": overwrite},
+            overwrite=overwrite,
         )
         return predict(
             run,

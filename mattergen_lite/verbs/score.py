@@ -3,9 +3,10 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mattergen_lite.options.checks import Count, Workers
+from mattergen_lite.options.checks import Count
 from mattergen_lite.options.flat import arguments_of, flat
 from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
+from mattergen_lite.options.machine import Machine
 from mattergen_lite.verbs.workspace import OutFolder, judging_in
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ def score(
     judge: JudgeOptions,
     best: ShortlistOptions,
     audit: bool = False,
-    device: str = "auto",
-    num_workers: Workers | None = None,
+    machine: Machine,
     overwrite: bool = False,
 ) -> "Judgements":
     """Judge crystals from any source: geometry, symmetry, charge, stability, novelty, credibility.
@@ -44,33 +44,28 @@ def score(
         best: What is done for the best.
         audit: Compare the whole set with the known materials as a reviewer would: elements,
             intermetallics, dopant-like compositions, unseen chemical systems; audit.json and .png.
-        device: Of the potentials: cpu, cuda, cuda:1, or auto.
-        num_workers: Processes that judge; default one a core, 0 judges in this process.
+        machine: Where it works.
         overwrite: Replace an earlier run in the same folder.
 
     Raises:
         ValueError: If the source holds no structures; nothing is written then.
     """
-    with judging_in(out, num_workers) as pool:
+    with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.model import pick_device
-        from mattergen_lite.runs.folder import RunFolder
         from mattergen_lite.runs.judging import JudgingRun
         from mattergen_lite.scoring.execution.stopwatch import Stopwatch
         from mattergen_lite.scoring.judge import Judge
         from mattergen_lite.verbs.judging import answers_in, records_in
 
-        place = None if out is None else RunFolder(out)
-        if place is not None:
-            place.check_free(overwrite=overwrite)
         watch = Stopwatch()
         with watch.stage("reference"):
-            who = Judge.of(judge, best, device=str(pick_device(device)))
+            who = Judge.of(judge, best, device=str(pick_device(machine.device)))
         with watch.stage("reading"):
             records = records_in(source, limit, relaxed=not judge.relax, pool=pool)
         arguments = arguments_of(
-            *(judge, best),
-            **{"source": source, "out": out, "limit": limit, "audit": audit, "device": device},
-            **{"num_workers": num_workers, "overwrite": overwrite},
+            *(judge, best, machine),
+            **{"source": source, "out": out, "limit": limit, "audit": audit},
+            overwrite=overwrite,
         )
         run = JudgingRun(
             judge=who,

@@ -11,6 +11,7 @@ from mattergen_lite.folders import claimed
 
 if TYPE_CHECKING:
     from mattergen_lite.processes import Pool
+    from mattergen_lite.runs.folder import RunFolder
 
 JUDGE = "mattergen_lite.scoring.judge"  # what judging processes import while others still work
 
@@ -25,13 +26,24 @@ def cores(num_workers: int | None) -> int:
 
 
 @contextmanager
-def judging_in(out: Path | None, num_workers: int | None) -> Iterator["Pool"]:
-    """Hold the folder of results, if there is one, and have the processes that judge."""
+def judging_in(
+    out: Path | None, num_workers: int | None, *, overwrite: bool = False
+) -> Iterator[tuple["Pool", "RunFolder | None"]]:
+    """Hold the folder of results, if there is one, and have the processes that judge.
+
+    Raises:
+        ValueError: If the folder holds an earlier run that may not be replaced.
+    """
     from mattergen_lite.processes import Pool
 
     held = nullcontext() if out is None else claimed(out)
     with held, Pool(cores(num_workers), preload=JUDGE) as pool:
-        yield pool
+        from mattergen_lite.runs.folder import RunFolder
+
+        place = None if out is None else RunFolder(out)
+        if place is not None:
+            place.check_free(overwrite=overwrite)
+        yield pool, place
 
 
 def configuration(text: str) -> Path:

@@ -30,10 +30,11 @@ from mattergen_lite.scoring.energy.calibration import (
     ErrorModel,
     calibrations_as_json,
 )
+from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.energy.fitting import fit_error_model, fit_references
 from mattergen_lite.scoring.energy.potentials.exam import admitted
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource, potential_name
-from mattergen_lite.scoring.energy.stability import Measurement, energy_per_atom, measure
+from mattergen_lite.scoring.energy.stability import Measurement, energy_per_atom
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
 from mattergen_lite.scoring.known.compounds import (
     KnownCompound,
@@ -41,6 +42,7 @@ from mattergen_lite.scoring.known.compounds import (
     known_compounds,
 )
 from mattergen_lite.scoring.known.hull import reference_hull
+from mattergen_lite.scoring.measuring import Laboratory
 from mattergen_lite.scoring.score import ordered_structure
 
 ELEMENT_PRIORS = {"novel": 0.06, "known": 0.02}  # eV/atom: how far elements may differ
@@ -111,13 +113,6 @@ def find_energies(structure: Structure, *, potentials: tuple[PotentialSource, ..
     return _Energies(
         {potential_name(one): energy_per_atom(structure, admitted(one)) for one in potentials}
     )
-
-
-def find_measurement(
-    structure: Structure, *, relaxer: PotentialSource, others: tuple[PotentialSource, ...]
-) -> Measurement:
-    """Relax a crystal and ask the others about what it became."""
-    return measure(structure, admitted(relaxer), [admitted(one) for one in others])
 
 
 def labelled(records: Sequence[StructureRecord], column: str | None = None) -> list[Labelled]:
@@ -272,18 +267,14 @@ def measure_labelled(
     Returns:
         What was measured, and why the others could not be, by name.
     """
-    others = () if options.potential == options.relaxer else (options.potential,)
-    question = Question(
-        partial(find_measurement, relaxer=options.relaxer, others=others),
-        structure_identity,
-        TypeAdapter(Measurement),
-        "relax",
-        TIME_LIMIT,
+    deciders = Deciders(
+        relaxer=options.relaxer, decider=options.potential, second_opinion=None, calibrated={}
     )
-    answers = journal.ask(question, [one.structure for one in crystals])
+    laboratory = Laboratory(deciders=deciders, journal=journal, time_limit=TIME_LIMIT)
+    answers = laboratory.measure([one.structure for one in crystals])
     measured, failed = [], {}
     for crystal, answer in zip(crystals, answers, strict=True):
-        problem = answer.reason if isinstance(answer, Failure) else _problem(answer)
+        problem = _problem(answer)
         if problem is None:
             measured.append(Measured(crystal, answer))
         else:

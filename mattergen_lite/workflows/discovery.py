@@ -32,12 +32,13 @@ from pydantic import TypeAdapter
 from mattergen_lite.data.canonical import write_table as write_crystals
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.model import read_config
+from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.runs.figures import BLUE, DOTS_PER_INCH, GREY, ORANGE
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.tables import write_json, write_table
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.training.finetuning import FinetuneOptions, base_loss, reinforce
+from mattergen_lite.training.finetuning import base_loss, reinforce
 from mattergen_lite.workflows.learning import E_ABOVE_HULL, judged_crystals, lesson, worth_teaching
 
 SETTINGS, STATISTICS = "settings.json", "round.json"
@@ -64,11 +65,6 @@ class DiscoverOptions:
     num_samples: int  # a round
     settings: Mapping[str, object]  # all that decides what is found, for a later launch to compare
     tuning: FinetuneOptions
-
-    def __post_init__(self) -> None:
-        for name in ("rounds", "patience", "num_samples"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: expected at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,11 +8,10 @@ the structure and in known structures made of the same or fewer elements, and co
 ordered TaCr2O6 is a form of known (Ta,Cr)O2 if some known TaCrO4, CrO2 or TaO2 has the same sites.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, combinations, product
-from math import gcd
 from typing import TypeVar
 
 from pymatgen.core import Element, Structure
@@ -43,6 +42,7 @@ TASK_TIME_LIMIT = 600.0  # s
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
+Run = Callable[[Callable[[Task], Answer], Sequence[Task], str], list[Answer | Failure]]
 Buckets = dict[CompositionKey, list[int]]
 
 
@@ -60,24 +60,6 @@ class Novelty:
     is_novel_with_disorder: bool | None  # nor equals one when similar elements are merged
     disordered_form_of: str  # material_id of the known structure that it equals when merged
     mixed_elements: str  # the elements merged in that comparison, "Cr/Ta"
-
-
-@dataclass(frozen=True)
-class _Runner:
-    """Runs tasks of comparing, with a progress bar."""
-
-    pool: Pool
-    progress: bool
-
-    def __call__(
-        self, function: Callable[[Task], Answer], tasks: Sequence[Task], label: str
-    ) -> list[Answer | Failure]:
-        answers = self.pool.map(function, tasks, time_limit=TASK_TIME_LIMIT)
-        return list(
-            ProgressBar(
-                answers, total=len(tasks), desc=label, disable=None if self.progress else True
-            )
-        )
 
 
 def novelty(
@@ -100,7 +82,13 @@ def novelty(
     Returns:
         The novelty of each structure, or a `Failure` where comparing broke or took too long.
     """
-    run = _Runner(pool, progress)
+
+    def run(
+        function: Callable[[Task], Answer], tasks: Sequence[Task], label: str
+    ) -> list[Answer | Failure]:
+        answers = pool.map(function, tasks, time_limit=TASK_TIME_LIMIT)
+        return list(ProgressBar(answers, total=len(tasks), desc=label, disable=not progress))
+
     crystals = [Crystal.from_structure(structure) for structure in structures]
     keys = [composition_key(crystal.atomic_numbers.tolist()) for crystal in crystals]
     buckets: Buckets = defaultdict(list)
@@ -149,7 +137,7 @@ def _novelty(
 
 
 def _duplicates(
-    crystals: Sequence[Crystal], buckets: Buckets, run: _Runner
+    crystals: Sequence[Crystal], buckets: Buckets, run: Run
 ) -> list[int | Failure | None]:
     """Index of the first equal crystal of the batch; None for the first of a kind."""
     shared = [indices for indices in buckets.values() if len(indices) > 1]
@@ -163,7 +151,7 @@ def _duplicates(
 
 
 def _nearest_known(
-    crystals: Sequence[Crystal], buckets: Buckets, reference: Reference, run: _Runner
+    crystals: Sequence[Crystal], buckets: Buckets, reference: Reference, run: Run
 ) -> list[Match | Failure | None]:
     """The closest equal structure of the reference, for each crystal."""
     chunks = [
@@ -190,7 +178,7 @@ def _known(reference: Reference, compositions: Sequence[CompositionKey]) -> list
 
 
 def _disordered_forms(
-    crystals: Sequence[Crystal], novel: Sequence[int], reference: Reference, run: _Runner
+    crystals: Sequence[Crystal], novel: Sequence[int], reference: Reference, run: Run
 ) -> dict[int, tuple[str, Groups] | Failure]:
     """Which of the novel crystals equal a known one when similar elements are merged."""
     tasks: dict[int, MergedComparison] = {}
@@ -227,11 +215,9 @@ def _same_when_merged(
 
 def _merged_key(key: CompositionKey, representative: Mapping[int, int]) -> CompositionKey:
     """Reduced composition after each element is replaced by its group's representative."""
-    counts: Counter[int] = Counter()
-    for number, count in key:
-        counts[representative.get(number, number)] += count
-    divisor = gcd(*counts.values())
-    return tuple((number, counts[number] // divisor) for number in sorted(counts))
+    return composition_key(
+        representative.get(number, number) for number, count in key for _ in range(count)
+    )
 
 
 def _subsystems(system: SystemKey, representative: Mapping[int, int]) -> Iterator[SystemKey]:

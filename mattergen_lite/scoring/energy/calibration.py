@@ -16,10 +16,11 @@ others. A potential without one is judged with its own element references and an
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pymatgen.core import Composition
@@ -33,8 +34,10 @@ FORMAT = 1  # of a file of calibrations
 MAX_FILE = 2**22  # bytes
 
 
-@dataclass(frozen=True, kw_only=True)
-class ElementOffset:
+_FINITE = ConfigDict(allow_inf_nan=False)  # what files may hold
+
+
+class ElementOffset(NamedTuple):
     """How an element shifts the error of a potential, in eV/atom of the pure element."""
 
     mean: float
@@ -48,6 +51,8 @@ class ErrorModel:
     A Student t around a common offset plus those of the elements, weighted by their shares. An
     element that the fit has hardly seen widens it.
     """
+
+    __pydantic_config__ = _FINITE
 
     offset: float
     scale: float  # of the Student t
@@ -97,6 +102,8 @@ ASSUMED = ErrorModel(offset=0.0, scale=0.1, elements={}, element_prior=0.1)
 class Calibration:
     """What is known about one potential's errors on the geometries of one that relaxes."""
 
+    __pydantic_config__ = _FINITE
+
     references: Mapping[str, float]  # energy of each element, eV/atom
     novel: ErrorModel | None  # crystals nobody has computed; None where none could be fitted
     known: ErrorModel | None  # crystals the potential was trained on
@@ -139,49 +146,12 @@ def uncalibrated(references: Mapping[str, float], relaxer: str) -> Calibration:
 
 # Files
 
-_FINITE = ConfigDict(allow_inf_nan=False)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Model:
-    """An error model as files have it: mean and standard deviation of each element."""
-
-    __pydantic_config__ = _FINITE
-
-    offset: float
-    scale: float
-    elements: dict[str, tuple[float, float]]
-    element_prior: float
-
-    def parsed(self) -> ErrorModel:
-        elements = {
-            s: ElementOffset(mean=mean, std=std) for s, (mean, std) in self.elements.items()
-        }
-        return ErrorModel(
-            offset=self.offset,
-            scale=self.scale,
-            elements=elements,
-            element_prior=self.element_prior,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Entry:
-    """A calibration as files have it."""
-
-    __pydantic_config__ = _FINITE
-
-    references: dict[str, float]
-    novel: _Model | None
-    known: _Model | None
-    relaxer: str = RELAXER
-
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
     """Calibrations of several potentials."""
 
-    potentials: dict[str, _Entry]
+    potentials: dict[str, Calibration]
     source: str = ""  # how they were made
     held_out: dict = field(default_factory=dict)  # figures, for people
     format: int = FORMAT
@@ -222,16 +192,7 @@ def _parse(text: str, source: str) -> dict[str, Calibration]:
             f"{source} has format {content.format}, this version reads up to {FORMAT}: "
             "use a newer version of mattergen-lite"
         )
-    parsed = {
-        name: Calibration(
-            references=entry.references,
-            novel=entry.novel and entry.novel.parsed(),
-            known=entry.known and entry.known.parsed(),
-            relaxer=entry.relaxer,
-            source=source,
-        )
-        for name, entry in content.potentials.items()
-    }
+    parsed = {name: replace(one, source=source) for name, one in content.potentials.items()}
     for name, one in parsed.items():
         if any(model is not None and not model.scale > 0 for model in (one.novel, one.known)):
             raise ValueError(f"{source}: a scale of {name!r} is not positive: expected eV/atom")

@@ -23,7 +23,6 @@ from typing import Literal
 import numpy as np
 from pydantic import TypeAdapter
 from pymatgen.core import Structure
-from scipy.optimize import minimize
 
 from mattergen_lite.processes import Failure
 from mattergen_lite.scoring.criteria.symmetrization import symmetrized
@@ -39,9 +38,7 @@ from mattergen_lite.shapes import Float
 POTENTIAL = ChgnetPotential.name
 BATCH_SIZE = 8  # crystals a forward pass; more gain nothing on a CPU
 TIME_LIMIT = 120.0  # s per batch
-DOUBTFUL_WEIGHT = (
-    0.5  # of the probability of a crystal that would not be credible if it were stable
-)
+DOUBTFUL_WEIGHT = 0.5  # of the probability of a crystal that would not be credible if stable
 CONTROL = 0.1  # share of what is past the cut that is relaxed all the same
 
 Decision = Literal["keep", "control", "reject"]
@@ -79,12 +76,12 @@ class ScreeningModel:
         """Probability in 0..1; 0 for an energy that is not a number."""
         if not math.isfinite(e_above_hull):
             return 0.0
-        features = _features(np.array([e_above_hull]), np.array([num_atoms]), self.scale)
-        logit = float((features @ [self.intercept, self.energy, self.log_atoms])[0])
+        row = features(np.array([e_above_hull]), np.array([num_atoms]), self.scale)
+        logit = float((row @ [self.intercept, self.energy, self.log_atoms])[0])
         return 1 / (1 + math.exp(min(-logit, 700.0)))
 
 
-def _features(
+def features(
     e_above_hull: Float[np.ndarray, "C"], num_atoms: np.ndarray, scale: float
 ) -> Float[np.ndarray, "C 3"]:
     """Columns of the regression: 1, asinh(E / E₀), ln N."""
@@ -98,35 +95,6 @@ def screening_model() -> ScreeningModel:
     """The shipped model."""
     text = (files("mattergen_lite") / "assets" / "screening.json").read_text()
     return ScreeningModel(**json.loads(text)["model"])
-
-
-def fit_screening(
-    e_above_hull: Float[np.ndarray, "C"],
-    num_atoms: np.ndarray,
-    outcomes: Float[np.ndarray, "C"],
-    *,
-    scale: float = 0.1,
-    ridge: float = 0.1,
-) -> ScreeningModel:
-    """Fit the model by maximum likelihood to outcomes, which may be probabilities, in 0..1.
-
-    Args:
-        e_above_hull: Of raw crystals, eV/atom.
-        num_atoms: Of their primitive cells.
-        outcomes: Metastable after relaxing or not.
-        scale: E₀, eV/atom, where asinh turns from linear to logarithmic.
-        ridge: Penalty on the two slopes.
-    """
-    features = _features(e_above_hull, num_atoms, scale)
-
-    def loss(weights: np.ndarray) -> float:
-        logits = features @ weights
-        likelihood = np.logaddexp(0, logits) - outcomes * logits
-        return float(likelihood.sum() + ridge * (weights[1:] ** 2).sum())
-
-    weights = minimize(loss, np.zeros(3), method="BFGS").x
-    names = ("intercept", "energy", "log_atoms")
-    return ScreeningModel(scale=scale, **dict(zip(names, weights.tolist(), strict=True)))
 
 
 # Energies
@@ -203,19 +171,6 @@ class Cut:
     keep: float = 1.0  # share of each round, the likeliest first
     at_most: int | None = None  # in all rounds together
     control: float = CONTROL  # share of the rest that is relaxed all the same, to measure the loss
-
-    def check(self) -> None:
-        """Refuse what leaves nothing to relax.
-
-        Raises:
-            ValueError: If a number is out of range.
-        """
-        if not 0 < self.keep <= 1:
-            raise ValueError(f"keep is {self.keep}: expected a share above 0 and at most 1")
-        if self.at_most is not None and self.at_most < 1:
-            raise ValueError(f"relax-at-most is {self.at_most}: expected at least 1")
-        if not 0 <= self.control <= 1:
-            raise ValueError(f"control is {self.control}: expected a share from 0 to 1")
 
 
 def screen(

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 
 from pymatgen.core import Composition, Structure
 
-from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.energy.accuracy import METASTABLE
 from mattergen_lite.scoring.energy.calibration import UNCALIBRATED, Calibration, calibrations
 from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
-from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation, evaluate, relax
+from mattergen_lite.scoring.energy.relaxation import Relaxation, evaluate
 from mattergen_lite.scoring.energy.release import Release
-from mattergen_lite.scoring.known.hull import ReferenceHull, reference_hull
+from mattergen_lite.scoring.known.hull import reference_hull
 
 MAX_DISAGREEMENT = 0.15  # eV/atom between two potentials, beyond which the verdict is flagged
 # eV/atom; DFT puts none of 970 published generated crystals as far below the hull (the lowest is at
@@ -85,63 +84,21 @@ class Measurement:
         return self.relaxation
 
 
-def measure(
-    structure: Structure,
-    relaxer: Potential,
-    others: Sequence[Potential] = (),
-    *,
-    limits: Limits | None = None,
-    hull: ReferenceHull | None = None,
-    symprec: float | None = SYMPREC_GENERATED,
-) -> Measurement:
-    """Relax one crystal and ask other potentials for the energy of what it became.
-
-    Args:
-        structure: An ordered crystal.
-        relaxer: The potential that relaxes.
-        others: Potentials that are asked for an energy only.
-        limits: When the relaxation is done.
-        hull: What to compare with; defaults to the embedded Materials Project hull.
-        symprec: Tolerance in Å of the symmetry that relaxation keeps; None keeps none.
-    """
-    relaxation = relax(structure, relaxer, limits, symprec=symprec)
-    return complete(relaxation, structure.composition, relaxer.name, others, hull=hull)
-
-
-def complete(
-    relaxation: Relaxation,
-    composition: Composition,
-    relaxed_with: str,
-    others: Sequence[Potential],
-    *,
-    hull: ReferenceHull | None = None,
-) -> Measurement:
-    """The measurement that follows from a relaxation; see `measure`."""
+def measurement(relaxation: Relaxation, composition: Composition, relaxed_with: str) -> Measurement:
+    """A relaxation with the energy of its potential and the hull; others have not been asked."""
     return Measurement(
         relaxed_with=relaxed_with,
         relaxation=relaxation,
-        **_energies(relaxation, relaxed_with, others),
-        **_position_of_hull(composition, hull or reference_hull()),
+        energies_per_atom={relaxed_with: relaxation.energy_per_atom},
+        errors={},
+        **_position_of_hull(composition),
     )
 
 
-def _energies(
-    relaxation: Relaxation, relaxed_with: str, others: Sequence[Potential]
-) -> dict[str, dict]:
-    """Energies of what relaxed by every potential, and why one has none."""
-    energies, errors = {relaxed_with: relaxation.energy_per_atom}, {}
-    for potential in others if relaxation.structure is not None else ():
-        try:
-            energies[potential.name] = energy_per_atom(relaxation.structure, potential)
-        except ValueError as error:
-            errors[potential.name] = str(error)
-    return {"energies_per_atom": energies, "errors": errors}
-
-
-def _position_of_hull(composition: Composition, hull: ReferenceHull) -> dict[str, float | str]:
+def _position_of_hull(composition: Composition) -> dict[str, float | str]:
     """Where the hull lies at a composition; nowhere if an element has no reference."""
     try:
-        decomposition = hull.decompose(composition)
+        decomposition = reference_hull().decompose(composition)
     except ValueError:
         return {}
     return {
@@ -192,7 +149,7 @@ def assess(
     """Judge the stability of a measured crystal.
 
     Args:
-        measured: From `measure`.
+        measured: Relaxed, with energies.
         decider: The potential whose energy decides.
         second_opinion: Another one, to be compared with.
         known: The crystal is a known one, in the training data of the potentials.

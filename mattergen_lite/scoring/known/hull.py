@@ -101,10 +101,6 @@ class ReferenceHull:
         products.sort(key=lambda product: -product[1])
         return Decomposition(float(solution.fun), tuple(products))
 
-    def e_above_hull(self, composition: Composition, formation_energy_per_atom: float) -> float:
-        """Energy above the hull in eV/atom; negative for a compound below all that is known."""
-        return formation_energy_per_atom - self.decompose(composition).energy_per_atom
-
 
 def _read_hull(path: Path) -> ReferenceHull:
     """A hull from a parquet table with formula, formation_energy_per_atom and on_hull."""

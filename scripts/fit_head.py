@@ -8,6 +8,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, dropout, silu
 
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER
+from mattergen_lite.probe.fit import standardised
 from mattergen_lite.probe.head import (
     Head,
     HeadConfig,
@@ -62,7 +63,7 @@ def fit_head(
     values = fitted.values
     has_zeros = bool((values == 0).float().mean() >= SHARE_OF_ZEROS)
     above = values > 0 if has_zeros else torch.ones_like(values, dtype=torch.bool)
-    prop = _standardised(prop, values[above])
+    prop = standardised(prop, values[above])
     standard = Property(**prop.model_dump()).normalise(values.clamp(min=_least(prop, values)))
     net = _perceptrons(fitted.inputs, len(values), seed)
     net = _trained(net, net.standardised(fitted.inputs), standard, above, has_zeros, seed)
@@ -111,12 +112,6 @@ def _unknown() -> HeadError:
         mae_of_median=0.0,
         r2=0.0,
     )
-
-
-def _standardised(prop: PropertyConfig, values: Float[Tensor, "M"]) -> PropertyConfig:
-    raw = values.log10() if prop.log else values
-    figures = {"mean": raw.mean(), "std": raw.std(), "minimum": values.min()}
-    return prop.model_copy(update={name: value.item() for name, value in figures.items()})
 
 
 def _least(prop: PropertyConfig, values: Float[Tensor, "M"]) -> float:
