@@ -1,12 +1,18 @@
 """The examples of CONTRIBUTING.md, as they stand there."""
 
 import re
+import sys
 import tomllib
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from models import tiny_model
 
+import mattergen_lite
+from mattergen_lite import cli
 from mattergen_lite.campaign.parts import schema
 from mattergen_lite.options.judge import CHECK_NAMES
 from mattergen_lite.scoring.candidate import RELAXED_COLUMNS, Candidate
@@ -63,3 +69,62 @@ def test_what_runs_a_family_is_installed_by_the_package_or_an_extra():
         extras = project["optional-dependencies"]
         wanted = extras[family.extra] if family.extra else project["dependencies"]
         assert any(re.split("[<>=]", one)[0] == family.distribution for one in wanted), family
+
+
+SPINE = (
+    TEXT.partition("## From the command to the CIF")[2].partition("```\n")[2].partition("```")[0]
+)
+
+
+def parents(tree: str) -> dict[str, str | None]:
+    """The file that each file of an indented list stands under."""
+    found: dict[str, str | None] = {}
+    levels: list[str] = []
+    for line in tree.splitlines():
+        name, depth = line.split()[0], (len(line) - len(line.lstrip())) // 2
+        levels = [*levels[:depth], name]
+        found[name] = levels[-2] if depth else None
+    return found
+
+
+def calls_between(files: set[str], run: Callable[[], object]) -> set[tuple[str, str]]:
+    """Which of the files call which in this thread, through whatever other files."""
+    root = f"{Path(mattergen_lite.__file__).parent}/"
+    calls = set()
+
+    def note(frame, event, argument):
+        called = frame.f_code.co_filename.removeprefix(root)
+        if event != "call" or called not in files or frame.f_code.co_name == "<module>":
+            return
+        while (frame := frame.f_back) is not None:
+            caller = frame.f_code.co_filename.removeprefix(root)
+            if caller in files:
+                calls.add((caller, called))
+                return
+
+    sys.setprofile(note)
+    try:
+        with suppress(SystemExit):  # how a command ends
+            run()
+    finally:
+        sys.setprofile(None)
+    return {(caller, called) for caller, called in calls if caller != called}
+
+
+def test_generate_goes_down_from_the_command_to_the_cif(tmp_path, monkeypatch):
+    """Every step of the list is a call from the file above it, and no file calls one above it."""
+    above = parents(SPINE)
+    assert len(above) == 10
+    tiny_model().save(tmp_path / "model")
+    words = ["generate", "--num-samples", "1", "--num-atoms", "1", "--steps", "2", "--no-relax"]
+    words += ["--num-workers", "0", "--device", "cpu"]
+    folders = ["--checkpoint", str(tmp_path / "model"), "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["mattergen-lite", *words, *folders])
+    calls = calls_between(set(above), cli.app)
+    assert list((tmp_path / "out" / "cifs").glob("*.cif"))
+    assert {(parent, name) for name, parent in above.items() if parent} <= calls
+    for caller, called in calls:
+        ancestors, place = [], caller
+        while (place := above[place]) is not None:
+            ancestors.append(place)
+        assert called not in ancestors, f"{caller} calls back {called}"
