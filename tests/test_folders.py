@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mattergen_lite import cli
@@ -153,6 +153,7 @@ def test_links_are_replaced_not_followed(tmp_path):
     assert victim.exists()
 
 
+@example(["x" * 400, "é" * 300])
 @given(st.lists(st.text(max_size=400), max_size=5))
 def test_any_names_become_names_of_files(names):
     found = file_names(names)

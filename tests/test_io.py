@@ -16,6 +16,7 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.io import read as io
+from mattergen_lite.io.parse import one_line
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.tensors import from_structures, to_structures
 from mattergen_lite.io.write import file_names, to_cif, write_extxyz, write_text
@@ -235,6 +236,12 @@ def test_json_structures_are_data(tmp_path):
 
 
 # Refusals
+
+
+def test_errors_of_libraries_become_reasons():
+    assert one_line(KeyError("D")) == "KeyError: missing 'D'"
+    assert one_line(IndexError()) == "IndexError"
+    assert one_line(ValueError("headline\n  the reason\n")) == "the reason"
 
 
 def replaced(old: str, new: str) -> str:
