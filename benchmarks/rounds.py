@@ -27,8 +27,7 @@ def figures(name: str, folder: Path) -> Row:
     relaxed = sum(one.stability is not None for one in judged)
     msun = stability.expected_msun * len(judged)
     credible = stability.expected_credible_msun * len(judged)
-    passing = set(judged.funnel.passed)
-    passed = [one for one in judged if one.raw.name in passing]
+    passed = judged.passed
     found = drift(passed)
     return {
         "run": name,

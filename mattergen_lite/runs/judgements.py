@@ -147,6 +147,12 @@ class Judgements(RunFacts, Sequence[Candidate]):
         """How many candidates pass each required check and those before it."""
         return funnel(self.candidates, self.checks)
 
+    @property
+    def passed(self) -> list[Candidate]:
+        """The candidates that pass every required check, best first."""
+        names = set(self.funnel.passed)
+        return [one for one in self.candidates if one.raw.name in names]
+
     @cached_property
     def expected(self) -> Expectation | None:
         """Expected number of successes among the candidates; None where no energy is known."""

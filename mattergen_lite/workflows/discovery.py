@@ -225,7 +225,7 @@ def _run_round(
         )
     write_json(options.settings, out / SETTINGS)
     judged = Judgements.load(generated.path)
-    passed = [one for one in judged if one.raw.name in set(judged.funnel.passed)]
+    passed = judged.passed
     as_table = partial(judged_crystals, prefix=f"{number:02d}", split="train")
     max_atoms = read_config(base).max_atoms
     found = as_table(sorted(passed, key=lambda one: one.raw.name), max_atoms=max_atoms)

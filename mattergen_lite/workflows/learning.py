@@ -16,7 +16,6 @@ from mattergen_lite.io.records import Document
 from mattergen_lite.io.tensors import structure_to_json
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.criteria.neutrality import CDVAE_SET, smact_sets
-from mattergen_lite.scoring.energy.accuracy import WORTH_COMPUTING
 from mattergen_lite.scoring.metrics.summary import is_unique_and_novel
 
 E_ABOVE_HULL = "e_above_hull"
@@ -69,11 +68,7 @@ def lesson(judged: pa.Table) -> pa.Table:
 
 def is_likely(candidate: Candidate) -> bool:
     """Tell whether a crystal is credible and likely enough to be metastable to be computed."""
-    return (
-        candidate.is_credible
-        and candidate.stability is not None
-        and candidate.stability.probability_metastable >= WORTH_COMPUTING
-    )
+    return candidate.is_credible and candidate.checks.get("metastable", False)
 
 
 def _is_new(candidate: Candidate) -> bool:
