@@ -3,6 +3,7 @@
 import csv
 import json
 import zipfile
+from pathlib import Path
 
 import crystals
 import numpy as np
@@ -14,6 +15,7 @@ from pymatgen.io.cif import CifWriter
 from pymatgen.io.vasp import Poscar
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
+from mattergen_lite import score
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.io import read as io
 from mattergen_lite.io.parse import one_line
@@ -105,6 +107,15 @@ def test_folder_goes_on_after_a_broken_file(tmp_path):
     assert records["b.cif"].structure is None
     assert "\n" not in records["b.cif"].error
     assert_same_coordinates(records["deep/POSCAR"].structure, crystals.rutile())
+
+
+def test_results_inside_the_folder_that_is_scored_are_not_read(tmp_path, monkeypatch):
+    (tmp_path / "a.cif").write_text(cif(crystals.nacl()))
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        judged = score(Path(), out=Path("scored"), relax=False, num_workers=0, overwrite=True)
+        assert [row.raw.name for row in judged] == ["a.cif"]
+    assert list(tmp_path.glob("scored/cifs/*.cif"))
 
 
 def test_zip_is_read_in_memory_with_broken_entries(tmp_path):

@@ -10,18 +10,22 @@ from mattergen_lite.io.records import Document, StructureRecord
 from mattergen_lite.processes import Failure, Pool
 
 
-def read_records(source: Path, limit: int | None, pool: Pool) -> list[StructureRecord]:
+def read_records(
+    source: Path, limit: int | None, pool: Pool, *, without: Path | None = None
+) -> list[StructureRecord]:
     """Read structures, each within its time and memory.
 
     Args:
         source: What `read_structures` reads.
         limit: Read so many, the first ones; None reads all.
         pool: Processes to parse in.
+        without: A folder inside the source that is passed over.
 
     Raises:
         ValueError: If the source does not exist, is of an unknown kind or holds no structures.
     """
-    return parse_documents(list(islice(iter_documents(source), limit)), pool)
+    documents = iter_documents(source, without=without)
+    return parse_documents(list(islice(documents, limit)), pool)
 
 
 def parse_documents(documents: Sequence[Document], pool: Pool) -> list[StructureRecord]:

@@ -69,22 +69,26 @@ def read_structures(path: str | Path) -> Iterator[StructureRecord]:
     return map(parse_within_limits, iter_documents(path))
 
 
-def iter_documents(path: str | Path) -> Iterator[Document]:
+def iter_documents(path: str | Path, *, without: Path | None = None) -> Iterator[Document]:
     """Cut a source into one document per structure.
+
+    Args:
+        path: What `read_structures` reads.
+        without: A folder inside it that is passed over, such as that of the results.
 
     Raises:
         ValueError: If the path does not exist, is of an unknown kind or holds no structures.
     """
     path = Path(path)
     check_readable(path, ACCEPTED)
-    documents = _documents(path)
+    documents = _documents(path, without)
     first = next(documents, None)
     if first is None:
         raise ValueError(f"{path} holds no structures: {ACCEPTED}")
     return chain([first], documents)
 
 
-def _documents(path: Path) -> Iterator[Document]:
+def _documents(path: Path, without: Path | None) -> Iterator[Document]:
     containers: dict[str, Callable[[Path], Iterator[Document]]] = {
         ".zip": _zip_documents,
         ".csv": _csv_documents,
@@ -92,7 +96,7 @@ def _documents(path: Path) -> Iterator[Document]:
         ".json": _json_documents,
     }
     if path.is_dir():
-        return _folder_documents(path)
+        return _folder_documents(path, without)
     if path.suffix.lower() in containers:
         return containers[path.suffix.lower()](path)
     if _file_format(path.name) is None:
@@ -110,8 +114,11 @@ def _file_format(name: str) -> Format | None:
     return _SUFFIXES.get(pure.suffix.lower())
 
 
-def _folder_documents(folder: Path) -> Iterator[Document]:
+def _folder_documents(folder: Path, without: Path | None) -> Iterator[Document]:
+    left_out = without and without.resolve()
     for path in sorted(folder.rglob("*")):
+        if left_out and path.resolve().is_relative_to(left_out):
+            continue
         name = shown_name(path.relative_to(folder).as_posix())
         if path.is_file() and _file_format(name):
             yield from _file_documents(name, lambda path=path: path.open("rb"))

@@ -22,7 +22,7 @@ from mattergen_lite.workflows.predicting import relaxing_few
 
 
 def records_in(
-    source: Path, limit: int | None, *, relaxed: bool, pool: Pool
+    source: Path, limit: int | None, *, relaxed: bool, pool: Pool, out: Path | None
 ) -> list[StructureRecord]:
     """Structures of any source, those of an earlier run each once.
 
@@ -31,13 +31,14 @@ def records_in(
         limit: So many, the first ones.
         relaxed: Of an earlier run, as they relaxed there.
         pool: Processes to parse in.
+        out: Where the results go: what an earlier run left there is not read.
 
     Raises:
         ValueError: If the source holds no structures.
     """
     run = RunFolder(source)
     if not run.is_finished:
-        return read_records(source, limit, pool)
+        return read_records(source, limit, pool, without=out)
     if run.is_stored and not (relaxed and run.has_relaxed):
         return Judgements.load(source).records()[:limit]  # to the last bit: answers are found again
     ranked = run.relaxed() if relaxed else run.raw()

@@ -61,7 +61,7 @@ def score(
         with watch.stage("reference"):
             who = Judge.of(judge, best, device=str(pick_device(machine.device)))
         with watch.stage("reading"):
-            records = records_in(source, limit, relaxed=not judge.relax, pool=pool)
+            records = records_in(source, limit, relaxed=not judge.relax, pool=pool, out=out)
         arguments = arguments_of(
             *(judge, best, machine),
             **{"source": source, "out": out, "limit": limit, "audit": audit},
