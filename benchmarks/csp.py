@@ -28,13 +28,11 @@ from pymatgen.core import Structure
 from mattergen_lite.config import DataConfig
 from mattergen_lite.data.crystals import CrystalDataset
 from mattergen_lite.data.table import read_table, select_rows
-from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT, Request
 from mattergen_lite.options.sampler import SamplerOptions
-from mattergen_lite.request.constraints import Constraints
-from mattergen_lite.request.space_groups import parse_space_group
+from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.sampling.generator import stable
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.scoring.energy.screening import raw_energies
@@ -63,7 +61,8 @@ def predict(
     model: CrystalDiffusion, truth: Structure, train: CrystalDataset, choice: argparse.Namespace
 ) -> Row:
     """Sample the structure of one material and compare."""
-    symbols = tuple(site.specie.symbol for site in truth)
+    formula = truth.composition.formula.replace(" ", "")
+    request = Request(formula=formula, formula_units="1", space_group=choice.space_group)
     samples = sample(
         model,
         range(choice.num_samples),
@@ -72,10 +71,7 @@ def predict(
             steps=choice.steps, strength=choice.strength, batch_size=choice.num_samples
         ),
         target=Target(
-            drafting=Drafting(
-                constraints=Constraints(formula=symbols, formula_units=(1, 1)),
-                symmetry=parse_space_group(choice.space_group),
-            ),
+            constraints=parse_constraints(request),
             wishes=stable(model, (), choice.stability_guidance),
         ),
     )

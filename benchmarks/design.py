@@ -44,7 +44,6 @@ from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.crystals import CrystalDataset, embedded_crystals
 from mattergen_lite.data.dataset import element_sets
 from mattergen_lite.data.table import EMBEDDED, read_table
-from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.elements import symbols
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.io.tensors import to_structures
@@ -55,7 +54,6 @@ from mattergen_lite.probe.predictors import Predictor, load_predictors
 from mattergen_lite.processes import Failure, Pool, attempt, available_cores
 from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints
-from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.request.targets import PropertyTarget, parse_targets
 from mattergen_lite.runs.figures import GREY, ORANGE
 from mattergen_lite.sampling.generator import stable
@@ -119,11 +117,9 @@ class Tools:
 
 def run_cell(cell: Cell, num_samples: int, tools: Tools) -> Row:
     """Sample a cell; measured values and shares of its crystals."""
-    constraints = parse_constraints(Request(chemical_system=cell.system or None))
+    request = Request(chemical_system=cell.system or None, space_group=cell.space_group or None)
     # A weight of 0 is no condition: what is exact is not wished for as well.
     targets = asked(cell.target, cell.guidance, tools.model.properties)
-    symmetry = parse_space_group(cell.space_group or None)
-    drafting = Drafting(constraints=constraints, symmetry=symmetry)
     samples = sample(
         tools.model,
         range(num_samples),
@@ -132,7 +128,7 @@ def run_cell(cell: Cell, num_samples: int, tools: Tools) -> Row:
         target=Target(
             properties=targets,
             wishes=stable(tools.model, targets, Request().stability_guidance),
-            drafting=drafting,
+            constraints=parse_constraints(request),
         ),
     )
     structures = to_structures(samples.crystals)

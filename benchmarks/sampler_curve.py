@@ -26,7 +26,6 @@ from tqdm import tqdm
 from mattergen_lite.config import DataConfig
 from mattergen_lite.data.crystals import CrystalDataset
 from mattergen_lite.data.table import read_table, select_rows
-from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
 from mattergen_lite.options.judge import JudgeOptions
@@ -156,9 +155,7 @@ def measured(
     options = setting.options()
     start = perf_counter()
     numbers = range(asked.num_samples)
-    target = Target(
-        drafting=Drafting(constraints=parse_constraints(Request(num_atoms=asked.num_atoms)))
-    )
+    target = Target(constraints=parse_constraints(Request(num_atoms=asked.num_atoms)))
     records = sample(model, numbers, seed=0, options=options, target=target).records(numbers)
     seconds = perf_counter() - start
     journal = Journal(pool, progress=False)

@@ -1,6 +1,7 @@
 """Exact constraints: every sample satisfies them, and what no sample can satisfy is said before."""
 
 from collections import Counter
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -8,8 +9,11 @@ from crystals import li3ps4
 from models import tiny_config, tiny_model
 from pymatgen.core import Composition, Structure
 
-from mattergen_lite.drafting.draft import DraftBatch
-from mattergen_lite.drafting.drafting import Drafting
+from mattergen_lite.drafting.draft import DraftBatch, DraftSource
+from mattergen_lite.drafting.drafting import draft_source
+from mattergen_lite.drafting.free import FreeDrafting
+from mattergen_lite.drafting.hosts import HostDrafting
+from mattergen_lite.drafting.templates import TemplateDrafting
 from mattergen_lite.elements import (
     atomic_number,
     element_groups,
@@ -21,9 +25,9 @@ from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
-from mattergen_lite.request.constraints import Constraints, parse_constraints, parse_formula
+from mattergen_lite.request.constraints import parse_constraints, parse_formula
 from mattergen_lite.request.host import parse_host
-from mattergen_lite.request.space_groups import parse_space_group
+from mattergen_lite.request.protocol import Constraint, Constraints
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.scoring.criteria.credibility import radioactive_elements, scarce_elements
@@ -48,13 +52,8 @@ def host_file(tmp_path_factory):
     return path
 
 
-def asked(space_group=None, host=None, **constraints) -> Target:
-    return Target(
-        drafting=Drafting(
-            constraints=parse_constraints(Request(**constraints), host),
-            symmetry=parse_space_group(space_group),
-        )
-    )
+def asked(host=None, **constraints) -> Target:
+    return Target(constraints=parse_constraints(Request(**constraints), host))
 
 
 def samples_of(model, count=8, steps=3, **constraints) -> list[Structure]:
@@ -131,9 +130,11 @@ def test_samples_do_not_depend_on_their_batch(tiny):
 
 
 def test_pinned_atoms_have_one_element_and_the_others_the_allowed_ones():
-    drafting = asked("none", chemical_system="S-Li", num_atoms="2..4").drafting
-    drafts = drafting.draw(tiny_config(), sample_rngs(0, range(6)))
-    batch = DraftBatch.of(drafts, drafting.constraints.open_elements(ALL))
+    request = Request(space_group="none", chemical_system="S-Li", num_atoms="2..4")
+    constraints = parse_constraints(request)
+    source = draft_source(constraints, tiny_config())
+    drafts = [source.draw(rng) for rng in sample_rngs(0, range(6))]
+    batch = DraftBatch.of(drafts, constraints.open_elements(ALL))
     for row, draft in zip(batch.allowed, drafts, strict=True):
         assert row[0].nonzero().flatten().tolist() == [3]
         assert row[1].nonzero().flatten().tolist() == [16]
@@ -178,13 +179,22 @@ def test_groups_of_elements_agree_with_the_judge():
         ({"formula": "QqO"}, "unknown element 'Qq'"),
         ({"formula_units": "2"}, "formula-units '2' without a formula"),
         ({"formula": "LiCl", "formula_units": "2-3"}, "'2-3' is no whole number"),
-        ({"formula": "PbTe", "exclude": "toxic"}, "formula PbTe contains Pb, excluded"),
-        ({"formula": "LiFePO4", "elements": "Li,P,O"}, "contains Fe, not among elements Li, O, P"),
-        ({"formula": "LiCl", "chemical_system": "Li-O"}, "formula LiCl contains Cl, not in chem"),
-        ({"formula": "LiCl", "chemical_system": "Li-Cl-O"}, "formula LiCl lacks O of chemical sys"),
-        ({"chemical_system": "Li-O", "elements": "Li,P"}, "Li-O contains O, not among elements Li"),
-        ({"chemical_system": "Li-O", "exclude": "O"}, "chemical system Li-O contains O, excluded"),
-        ({"elements": "Pb,Cd", "exclude": "toxic"}, "elements Cd, Pb are all excluded"),
+        (
+            {"formula": "PbTe", "exclude": "toxic"},
+            r"PbTe .* contains Pb, ruled out by exclude Be, As",
+        ),
+        ({"formula": "LiFePO4", "elements": "Li,P,O"}, "contains Fe, ruled out by elements Li, O"),
+        ({"formula": "LiCl", "chemical_system": "Li-O"}, "Cl, ruled out by chemical system Li-O"),
+        ({"formula": "LiCl", "chemical_system": "Li-Cl-O"}, "O, ruled out by formula LiCl"),
+        (
+            {"chemical_system": "Li-O", "elements": "Li,P"},
+            "contains O, ruled out by elements Li, P",
+        ),
+        ({"chemical_system": "Li-O", "exclude": "O"}, "Li-O contains O, ruled out by exclude O"),
+        (
+            {"elements": "Pb,Cd", "exclude": "toxic"},
+            r"left of 100 .*: elements Cd, Pb; exclude Be, As",
+        ),
     ],
 )
 def test_contradictions_name_the_values(arguments, message):
@@ -200,10 +210,10 @@ def test_contradictions_name_the_values(arguments, message):
         ({"chemical_system": "Li-P-S-O", "num_atoms": "3"}, "Li, O, P, S take at least 4 atoms"),
         (
             {"formula": "LiFePO4", "formula_units": "1..4"},
-            r"1\.\.4 formula units of LiFePO4 are 7\.\.28 atoms: this model makes 1\.\.20",
+            r"formula LiFePO4 \(1\.\.4 units of 7\): this model makes 1\.\.20 atoms",
         ),
-        ({"formula": "Ca10P6O26H2"}, "are 44..44 atoms: this model makes"),
-        ({"formula": "LiFePO4", "num_atoms": "8..13"}, "number of atoms 8..13; 1..2 formula units"),
+        ({"formula": "Ca10P6O26H2"}, r"\(units of 44\): this model makes"),
+        ({"formula": "LiFePO4", "num_atoms": "8..13"}, r"\(units of 7\); number of atoms 8\.\.13"),
         ({"elements": "Li,Xe"}, "this model has never seen Xe"),
         ({"chemical_system": "Li-Xe"}, "this model has never seen Xe"),
         ({"formula": "XeF2"}, "this model has never seen Xe"),
@@ -218,8 +228,8 @@ def test_what_a_model_cannot_do_is_said_before_sampling(tiny, arguments, message
 
 def test_nothing_left_to_choose_from_is_an_error():
     excluded = ",".join(symbols()[1:])
-    with pytest.raises(ValueError, match="no element is left once H, He, Li"):
-        parse_constraints(Request(exclude=excluded)).open_elements(ALL)
+    with pytest.raises(ValueError, match=r"no element is left of 100 .*: exclude H, He, Li"):
+        parse_constraints(Request(exclude=excluded))
 
 
 def test_a_host_counts_towards_a_formula(tiny, host_file):
@@ -240,10 +250,10 @@ def test_a_host_counts_towards_a_chemical_system(tiny, host_file):
 @pytest.mark.parametrize(
     ("host", "arguments", "message"),
     [
-        (("P,S", False, "16"), {}, "5 fixed sites of li3ps4.cif and 16..16 .*: this model makes"),
+        (("P,S", False, "16"), {}, r"\(5 fixed sites, 16..16 atoms .*: this model makes"),
         (("all", True, None), {}, "nothing is left to sample"),
-        (("P,S", True, None), {"formula": "Li3PO4"}, "no room for fixed S of li3ps4.cif"),
-        (("P,S", True, "1"), {"num_atoms": "9"}, "number of atoms 9..9; 5 fixed sites"),
+        (("P,S", True, None), {"formula": "Li3PO4"}, "contains S, ruled out by formula Li3PO4"),
+        (("P,S", True, "1"), {"num_atoms": "9"}, "number of atoms 9..9; seed-structure li3ps4.cif"),
         (("P,S", True, "1"), {"chemical_system": "P-S-Li-O"}, "Li, O, P, S take at least 7 atoms"),
     ],
 )
@@ -255,8 +265,8 @@ def test_impossible_hosts_name_the_values(host_file, host, arguments, message):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"exclude": "S"}, "seed-structure li3ps4.cif contains S, excluded"),
-        ({"chemical_system": "Li-P-O"}, "seed-structure li3ps4.cif contains S, not in chemical"),
+        ({"exclude": "S"}, "seed-structure li3ps4.cif .* contains S, ruled out by exclude S"),
+        ({"chemical_system": "Li-P-O"}, "contains S, ruled out by chemical system"),
     ],
 )
 def test_a_host_of_the_wrong_elements_is_an_error(host_file, arguments, message):
@@ -268,3 +278,61 @@ def test_a_host_may_have_elements_that_are_not_placed(tiny, host_file):
     host = parse_host(host_file, "P,S", fix_lattice=True, insert="2")
     for structure in samples_of(tiny, count=4, steps=3, host=host, elements="Na"):
         assert structure.composition["Na"] == 2
+
+
+# A constraint that the package does not know
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvenWithIron(Constraint):
+    needed = frozenset({"Fe"})
+
+    def __str__(self) -> str:
+        return "an even number of atoms, two of them iron"
+
+    def counts(self, max_atoms: int) -> range:
+        return range(2, max_atoms + 1, 2)
+
+    def pinned(self, num_atoms: int) -> Counter[str]:
+        return Counter({"Fe": 2})
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (TemplateDrafting, {}),
+        (TemplateDrafting, {"space_group": "cubic", "exclude": "toxic"}),
+        (FreeDrafting, {"space_group": "none", "num_atoms": "1..9"}),
+        (HostDrafting, {"insert": "1..6"}),
+        (HostDrafting, {"insert": "1..6", "space_group": "none", "chemical_system": "Fe-P-S"}),
+    ],
+)
+def test_a_new_kind_of_constraint_holds_whatever_drafts_are_drawn_from(
+    tiny, host_file, kind, arguments
+):
+    if "insert" in arguments:
+        arguments |= {"seed_structure": host_file, "fix_sites": "P,S"}
+    given = parse_constraints(Request(**arguments))
+    constraints = Constraints(parts=(*given.parts, EvenWithIron()))
+    source = draft_source(constraints, tiny.config)
+    assert type(source) is kind
+    assert isinstance(source, DraftSource)
+    options, target = SamplerOptions(steps=3), Target(constraints=constraints)
+    found = to_structures(sample(tiny, range(12), seed=0, options=options, target=target).crystals)
+    assert all(len(structure) % 2 == 0 for structure in found)
+    assert all(structure.composition["Fe"] >= 2 for structure in found)
+    assert len({len(structure) for structure in found}) > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"exclude": "Fe"}, "an even number of .* iron contains Fe, ruled out by exclude Fe"),
+        ({"num_atoms": "7"}, "no number .*: number of atoms 7..7; an even number of atoms"),
+        ({"chemical_system": "Fe-Li-O-P", "num_atoms": "4"}, "Li, O, P, Fe take at least 5 atoms"),
+    ],
+)
+def test_a_new_kind_of_constraint_contradicts_the_others(arguments, message):
+    given = parse_constraints(Request(**arguments))
+    with pytest.raises(ValueError, match=message):
+        Constraints(parts=(*given.parts, EvenWithIron())).atom_counts(20)

@@ -8,7 +8,7 @@ from models import tiny_model
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.drafting.draft import DraftBatch
-from mattergen_lite.drafting.drafting import Drafting
+from mattergen_lite.drafting.drafting import draft_source
 from mattergen_lite.elements import element_mask
 from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.io.tensors import from_structures, to_structures
@@ -16,7 +16,7 @@ from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import CellChange, parse_host
-from mattergen_lite.request.space_groups import parse_space_group
+from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.sampler import Target, sample
 
@@ -47,15 +47,12 @@ def written(structure: Structure, folder) -> object:
     return path
 
 
-def asked(host, space_group=None, **constraints) -> Drafting:
-    return Drafting(
-        constraints=parse_constraints(Request(**constraints), host),
-        symmetry=parse_space_group(space_group),
-    )
+def asked(host, **constraints) -> Constraints:
+    return parse_constraints(Request(**constraints), host)
 
 
 def build(model, host, count=4, steps=3, **constraints):
-    target = Target(drafting=asked(host, **constraints))
+    target = Target(constraints=asked(host, **constraints))
     options = SamplerOptions(steps=steps, batch_size=4)
     return sample(model, range(count), seed=0, options=options, target=target).crystals
 
@@ -109,7 +106,9 @@ def test_there_and_back_is_the_same_crystal(tmp_path, name, space_group):
     """In the cell that is sampled in the fixed sites are where the host has them, and return."""
     structure = HOSTS[name]
     host = parse_host(written(structure, tmp_path), "all", False, "1")
-    (draft,) = asked(host, space_group).draw(tiny_model().config, sample_rngs(0, [0]))
+    draft = draft_source(asked(host, space_group=space_group), tiny_model().config).draw(
+        *sample_rngs(0, [0])
+    )
     batch = DraftBatch.of([draft], element_mask(structure.symbol_set))
     atoms = batch.crystals.expand()
     known = torch.tensor(np.repeat(draft.known, draft.orbits.multiplicities))
@@ -132,7 +131,8 @@ def test_there_and_back_is_the_same_crystal(tmp_path, name, space_group):
 
 def test_known_cells_without_symmetry_are_reduced(tmp_path):
     host = parse_host(written(turned(triclinic()), tmp_path), "all", True, "1")
-    (draft,) = asked(host, "none").draw(tiny_model().config, sample_rngs(0, [0]))
+    constraints = asked(host, space_group="none")
+    draft = draft_source(constraints, tiny_model().config).draw(*sample_rngs(0, [0]))
     lengths = np.linalg.norm(draft.orbits.lattice, axis=-1)
     assert sorted(lengths) == pytest.approx(sorted(triclinic().lattice.abc), rel=1e-3)
 
@@ -172,7 +172,7 @@ def test_a_cell_alone_can_be_fixed(model, tmp_path):
 
 def test_samples_in_a_host_do_not_depend_on_their_batch(model, tmp_path):
     host = parse_host(written(triclinic(), tmp_path), "0,1", False, "1..4")
-    target = Target(drafting=asked(host))
+    target = Target(constraints=asked(host))
     options = SamplerOptions(steps=4, batch_size=3)
     everything = sample(model, range(5), seed=2, options=options, target=target).crystals
     one = sample(model, [3], seed=2, options=options, target=target).crystals

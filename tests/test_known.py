@@ -33,7 +33,7 @@ from mattergen_lite.verbs.data_show import data_show
 )
 def test_space_groups_by_symbol(text, number):
     assert space_group_number(text) == number
-    assert parse_space_group(text).numbers == {number}
+    assert parse_space_group(text).space_groups == {number}
     prop = Property(name="space_group", kind="category", num_categories=230)
     (target,) = parse_targets([f"space_group={text}"], [], [prop])
     assert target.low == number
@@ -54,12 +54,12 @@ def test_what_is_no_space_group_is_refused(text):
 
 
 def test_systems_and_elements_in_any_case():
-    assert parse_space_group("CUBIC").numbers == parse_space_group("cubic").numbers
-    assert parse_space_group("NONE").text == "none"
+    assert parse_space_group("CUBIC").space_groups == parse_space_group("cubic").space_groups
+    assert parse_space_group("NONE").is_free
     assert parse_elements("TOXIC") == element_groups()["toxic"]
     assert parse_elements("li,P, s") == {"Li", "P", "S"}
     assert parse_system("li-p-S") == ("Li", "P", "S")
-    assert parse_constraints(Request(chemical_system="LI-p-s")).required == {"Li", "P", "S"}
+    assert parse_constraints(Request(chemical_system="LI-p-s")).needed == {"Li", "P", "S"}
     with pytest.raises(ValueError, match="unknown element 'Xx'"):
         parse_elements("Li,Xx")
     with pytest.raises(ValueError, match="unknown element 'xx'"):

@@ -13,7 +13,6 @@ from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.request import Request
 from mattergen_lite.processes import Pool
 from mattergen_lite.request.constraints import parse_constraints
-from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.scoring.candidate import Candidate, ranked
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.execution.journal import Journal
@@ -127,13 +126,14 @@ def test_expectation_adds_up_probabilities_of_what_counts(salts):
 def test_small_cells_come_first_and_every_sample_is_in_one():
     model = read_config(find_checkpoint("mp"))
     asked = parse_constraints(Request(formula="K2PdCl4"))
-    cells = plan_cells(asked, parse_space_group(None), model, 64)
+    cells = plan_cells(asked, model, 64)
     assert [cell.units for cell in cells] == sorted(cell.units for cell in cells)
     assert cells[0].units == 1
     assert cells[0].num_samples > 5
     assert sum(cell.num_samples for cell in cells) == 64
     assert all(cell.num_atoms == 7 * cell.units and cell.num_templates for cell in cells)
-    two = plan_cells(replace(asked, formula_units=(2, 2)), parse_space_group(None), model, 5)
+    asked = parse_constraints(Request(formula="K2PdCl4", formula_units="2"))
+    two = plan_cells(asked, model, 5)
     assert [(cell.units, cell.num_samples) for cell in two] == [(2, 5)]
     assert share_out([3.0, 1.0], 5) == [4, 1]
 

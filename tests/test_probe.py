@@ -13,7 +13,6 @@ from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.table import read_table
 from mattergen_lite.diffusion.joint import State, Step, draw_noise
-from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, weights_hash
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
@@ -197,7 +196,7 @@ def test_samples_follow_the_target(probe, shipped):
             seed=0,
             options=SamplerOptions(steps=20),
             target=Target(
-                drafting=Drafting(constraints=parse_constraints(Request(num_atoms="2..4"))),
+                constraints=parse_constraints(Request(num_atoms="2..4")),
                 steering=steering(shipped, [probe], ask(probe, f"room={value}", guidance="2")),
             ),
         )

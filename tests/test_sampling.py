@@ -3,12 +3,10 @@ import torch
 from models import tiny_model
 
 from mattergen_lite.crystal import CrystalBatch
-from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints
-from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.request.targets import draw_conditions, parse_targets
 from mattergen_lite.sampling.guidance import guided_calls
 from mattergen_lite.sampling.noise import sample_rngs
@@ -20,13 +18,10 @@ def options(**changes) -> SamplerOptions:
     return SamplerOptions(**{"steps": 5, "batch_size": 4} | changes)
 
 
-def asked(model, conditions=(), guidance=(), space_group=None, **constraints) -> Target:
+def asked(model, conditions=(), guidance=(), **constraints) -> Target:
     return Target(
         properties=parse_targets(conditions, guidance, model.properties),
-        drafting=Drafting(
-            constraints=parse_constraints(Request(**constraints)),
-            symmetry=parse_space_group(space_group),
-        ),
+        constraints=parse_constraints(Request(**constraints)),
     )
 
 

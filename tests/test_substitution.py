@@ -6,12 +6,12 @@ import torch
 from ase.data import covalent_radii
 
 from mattergen_lite.config import ModelConfig
-from mattergen_lite.drafting.drafting import Drafting
+from mattergen_lite.drafting.drafting import draft_source
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, atomic_number, element_descriptors
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints
-from mattergen_lite.request.space_groups import parse_space_group
+from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.sampling.generator import open_generator
 from mattergen_lite.sampling.ions import ionic_radii, nearest_ions, oxidation_states
 from mattergen_lite.sampling.noise import sample_rngs
@@ -28,11 +28,8 @@ from mattergen_lite.scoring.criteria.symmetry import space_group
 EVERY_ELEMENT = torch.arange(MAX_ATOMIC_NUMBER + 1) > 0
 
 
-def proposals(numbers=range(8), seed=0, space_group=None, of_ions=False, **asked):
-    drafting = Drafting(
-        constraints=parse_constraints(Request(**asked)), symmetry=parse_space_group(space_group)
-    )
-    substitution = Substitution(drafting=drafting, of_ions=of_ions)
+def proposals(numbers=range(8), seed=0, of_ions=False, **asked):
+    substitution = Substitution(constraints=parse_constraints(Request(**asked)), of_ions=of_ions)
     (batch,) = substitution.records(numbers, len(numbers), seed=seed)
     return batch
 
@@ -58,12 +55,12 @@ def test_a_proposal_is_a_function_of_its_number():
     assert four[2].structure.composition == again.structure.composition
     (other,) = proposals(range(7, 8), seed=4)
     assert other.structure != again.structure
-    batches = Substitution(drafting=Drafting()).records(range(7), 3, seed=0)
+    batches = Substitution().records(range(7), 3, seed=0)
     assert [len(one) for one in batches] == [3, 3, 1]
 
 
 def test_proposals_are_known_frameworks_with_other_elements_and_scaled_cells():
-    source, rngs = Drafting().source(ModelConfig()), sample_rngs(0, range(8))
+    source, rngs = draft_source(Constraints(), ModelConfig()), sample_rngs(0, range(8))
     for rng in rngs:
         draft = source.draw(rng)
         elements = replaced_elements(draft, EVERY_ELEMENT, rng)
@@ -111,7 +108,7 @@ def test_radii_and_states_are_those_of_shannon_and_the_icsd():
 
 
 def test_an_ion_exchange_keeps_every_charge():
-    source, rngs = Drafting().source(ModelConfig()), sample_rngs(0, range(40))
+    source, rngs = draft_source(Constraints(), ModelConfig()), sample_rngs(0, range(40))
     num_exchanged = 0
     for rng in rngs:
         draft = source.draw(rng)

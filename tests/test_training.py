@@ -18,14 +18,13 @@ from mattergen_lite.data.canonical import canonical_crystal
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.prepare import prepare
 from mattergen_lite.data.table import read_table
-from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion, read_weights
+from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.properties import Conditions
-from mattergen_lite.request.constraints import Constraints
-from mattergen_lite.request.space_groups import parse_space_group
+from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.training.export import newest_checkpoint, read_metrics
 from mattergen_lite.training.module import drop_conditions, learning_rate_factor, vary
@@ -237,11 +236,10 @@ def test_one_crystal_is_learnt_and_sampled_back(table, tmp_path):
     assert read_table(tmp_path / "run" / "views.parquet")["orbit_space_group"].to_pylist() == [1]
     matcher = StructureMatcher(scale=False)
     for space_group in ("225", "none"):
-        drafting = Drafting(
-            constraints=Constraints(num_atoms=(2, 2)), symmetry=parse_space_group(space_group)
-        )
+        asked = parse_constraints(Request(num_atoms="2", space_group=space_group))
         options = SamplerOptions(steps=25)
-        samples = sample(model, range(8), seed=0, options=options, target=Target(drafting=drafting))
+        target = Target(constraints=asked)
+        samples = sample(model, range(8), seed=0, options=options, target=target)
         found = [matcher.fit(s, canonical_crystal(nacl())) for s in to_structures(samples.crystals)]
         assert sum(found) >= 6, space_group
 

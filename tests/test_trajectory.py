@@ -7,7 +7,6 @@ from matplotlib.image import imread
 from models import tiny_model
 from PIL import Image
 
-from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.io.write import to_cif, write_text
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
@@ -17,7 +16,7 @@ from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.sampling.trajectory import Trajectory, draw_settling, draw_strip, write_gif
 
 OPTIONS = SamplerOptions(steps=6)
-EIGHT_ATOMS = Target(drafting=Drafting(constraints=parse_constraints(Request(num_atoms="8"))))
+EIGHT_ATOMS = Target(constraints=parse_constraints(Request(num_atoms="8")))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def test_a_common_shift_is_no_distance(trajectory):
 def test_the_sites_of_a_host_stay_where_they_are(model, tmp_path):
     write_text(to_cif(nacl(), None).text, tmp_path / "host.cif")
     host = parse_host(tmp_path / "host.cif", "Cl", True, "1..4")
-    target = Target(drafting=Drafting(constraints=parse_constraints(Request(), host)))
+    target = Target(constraints=parse_constraints(Request(), host))
     followed = Trajectory.of_sample(model, 0, options=OPTIONS, target=target)
     ends = [state.frac_coords[0, :4] for state in followed.states]
     assert all(torch.equal(sites, ends[0]) for sites in ends)

@@ -1,6 +1,6 @@
 """What is settled of each sample before any noise.
 
-    Drafting(constraints=parse_constraints(Request(formula="LiFePO4")))
+    draft_source(parse_constraints(Request(formula="LiFePO4")), model.config).draw(rng)
 
 A sample takes the template of a known crystal: its space group, orbits and stoichiometry, not its
 elements, free coordinates or cell. Templates come as often as known crystals near the hull have

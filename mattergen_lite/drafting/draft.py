@@ -1,14 +1,21 @@
-"""One sample before any noise, and a batch of them as tensors."""
+"""One sample before any noise, what it is drawn from, and a batch of them as tensors.
+
+All that is exact meets here, and the denoiser sees nothing else of constraints: pinned elements,
+known sites and cells, and the mask of elements that open orbits of a batch may hold.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mattergen_lite.config import ModelConfig
 from mattergen_lite.crystal import Batch, CrystalBatch
 from mattergen_lite.request.host import CellChange, Host
+from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.shapes import Bool
 from mattergen_lite.symmetry.orbits import Orbits
 from mattergen_lite.symmetry.templates import OrbitCrystals, classes_by_element
@@ -40,6 +47,20 @@ class Draft:
         flags = np.repeat(self.known, self.orbits.multiplicities)
         known[: len(flags)] = torch.from_numpy(flags)
         return self.host.restored(atoms, known, self.change)
+
+
+@runtime_checkable
+class DraftSource(Protocol):
+    """Something that the drafts of a request are drawn from."""
+
+    @classmethod
+    def of(
+        cls, constraints: Constraints, counts: Sequence[int], model: ModelConfig
+    ) -> "DraftSource":
+        """Find what fulfils constraints with these numbers of atoms, or raise ValueError."""
+
+    def draw(self, rng: torch.Generator) -> Draft:
+        """Draw one draft, or raise ValueError if the elements that must occur find no room."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,23 +8,21 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.config import ModelConfig
-from mattergen_lite.drafting.draft import Draft
-from mattergen_lite.request.constraints import Constraints
+from mattergen_lite.drafting.draft import Draft, DraftSource
+from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.shapes import Float
 from mattergen_lite.symmetry.orbits import p1_orbits
 
 
 @dataclass(frozen=True, kw_only=True)
-class FreeDrafting:
+class FreeDrafting(DraftSource):
     """Samples without prescribed symmetry: every atom is an orbit."""
 
     constraints: Constraints
     histogram: Float[Tensor, "N"]  # weight of 1, 2, ... atoms
 
     @classmethod
-    def of(
-        cls, constraints: Constraints, counts: Sequence[int], model: ModelConfig
-    ) -> "FreeDrafting":
+    def of(cls, constraints: Constraints, counts: Sequence[int], model: ModelConfig) -> DraftSource:
         """Sizes with the frequencies of the training set, uniform where none was ever seen.
 
         Raises:
@@ -47,7 +45,7 @@ class FreeDrafting:
     def draw(self, rng: torch.Generator) -> Draft:
         """One draft."""
         count = int(torch.multinomial(self.histogram, 1, generator=rng)) + 1
-        pinned = self.constraints.pinned(count)
+        pinned = list(self.constraints.pinned(count).elements())
         return Draft(
             orbits=p1_orbits(np.ones(count, int), np.zeros((count, 3)), np.eye(3)),
             elements=(*pinned, *[0] * (count - len(pinned))),

@@ -7,18 +7,18 @@ orbit of its own.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from mattergen_lite.config import ModelConfig
-from mattergen_lite.drafting.draft import Draft
+from mattergen_lite.drafting.draft import Draft, DraftSource
 from mattergen_lite.drafting.library import template_library
 from mattergen_lite.drafting.placement import place_on_orbits
-from mattergen_lite.request.constraints import Constraints
 from mattergen_lite.request.host import CellChange, Host
-from mattergen_lite.request.space_groups import Symmetry
+from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
 from mattergen_lite.symmetry.orbits import (
     Orbits,
@@ -43,7 +43,7 @@ class Position:
 
 
 @dataclass(frozen=True, kw_only=True)
-class HostDrafting:
+class HostDrafting(DraftSource):
     """Drafts of samples around the fixed sites of one host."""
 
     constraints: Constraints
@@ -55,18 +55,17 @@ class HostDrafting:
     max_orbits: int
 
     @classmethod
-    def of(cls, constraints: Constraints, symmetry: Symmetry, model: ModelConfig) -> "HostDrafting":
+    def of(cls, constraints: Constraints, counts: Sequence[int], model: ModelConfig) -> DraftSource:
         """Find the orbits that can be added to the fixed sites of a host.
 
         Raises:
             ValueError: If the model makes too few orbits for the host, or no positions add up to a
                 number of atoms that is asked for.
         """
-        host = constraints.host
-        totals = constraints.atom_counts(model.max_atoms)
-        wanted = [total - len(host.numbers) for total in totals]
+        host = constraints.find(Host)
+        wanted = [count - len(host.numbers) for count in counts]
         options = [_without_symmetry(host)]
-        if symmetry.prescribed and len(host.numbers):
+        if not constraints.is_free and len(host.numbers):
             options = [*_with_symmetry(host), *options]
         for framework, change in options:
             drafting = cls(
@@ -81,9 +80,10 @@ class HostDrafting:
             possible = tuple(n for n in drafting.placed if drafting.can_place(n))
             if possible:
                 return cls(**(vars(drafting) | {"placed": possible}))
+        listed = ", ".join(map(str, wanted))
         raise ValueError(
             f"{host.name}: no Wyckoff positions of its fixed sites' symmetry (space group "
-            f"{options[0][0].space_group}) add up to {_listed(wanted)} atoms, and without symmetry "
+            f"{options[0][0].space_group}) add up to {listed} atoms, and without symmetry "
             f"there are more than the {model.max_orbits} orbits that this model makes; place "
             "another number of atoms or fix fewer sites"
         )
@@ -142,13 +142,10 @@ class HostDrafting:
         """Elements of the placed orbits, 0 where open."""
         cells = self.change.num_copies
         total = count * cells + len(self.host.numbers)
-        pinned = Counter(self.constraints.pinned(total))
-        pinned -= Counter(self.host.numbers.tolist())
-        complete = bool(self.constraints.formula)
-        if complete:
-            pinned = Counter({z: number // cells for z, number in pinned.items()})
+        pinned = self.constraints.pinned(total) - Counter(self.host.numbers.tolist())
+        pinned = Counter({z: -(-number // cells) for z, number in pinned.items()})
         sizes = np.array([len(one.operations) for one in chosen], dtype=int)
-        return place_on_orbits(sizes, pinned, complete, rng)
+        return place_on_orbits(sizes, pinned, self.constraints.is_complete, rng)
 
     def _draft(self, chosen: list[Position], elements: tuple[int, ...]) -> Draft:
         framework = self.framework
@@ -259,7 +256,3 @@ def _occupied(place: np.ndarray, framework: Orbits) -> bool:
     apart = atoms - place
     distance = np.linalg.norm((apart - np.rint(apart)) @ framework.lattice, axis=-1)
     return bool((distance < _MIN_DISTANCE).any())
-
-
-def _listed(counts: list[int]) -> str:
-    return ", ".join(map(str, counts))

@@ -1,10 +1,10 @@
 """Known crystals whose templates samples take."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise
+from operator import le
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 from mattergen_lite.data.dataset import OrbitDataset, embedded_orbits
 from mattergen_lite.drafting.placement import match_elements, place_on_orbits
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER
-from mattergen_lite.request.constraints import Constraints
+from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.shapes import Bool, Int
 
 MAX_TEMPLATE_ENERGY = 0.1  # eV/atom above the hull of the crystals whose templates are taken
@@ -25,7 +25,6 @@ class Candidate:
 
     row: int
     elements: tuple[int, ...]
-    prescribed: bool
     dissimilarity: float  # of elements put there and those in the known crystal, mean over atoms
 
 
@@ -64,16 +63,21 @@ class TemplateLibrary:
         starts = np.searchsorted(keys // 128, np.arange(len(self.crystals) + 1)).tolist()
         return [tuple(sorted(sizes[a:b].tolist())) for a, b in pairwise(starts)]
 
-    @cached_property
-    def num_classes(self) -> Int[np.ndarray, "M"]:
-        """Elements of each crystal."""
-        return np.array([len(sizes) for sizes in self.class_sizes])
+    def rows(self, space_groups: frozenset[int] | None) -> Int[np.ndarray, "R"]:
+        """Crystals of some space groups; of any if None."""
+        if space_groups is None:
+            return np.arange(len(self.crystals))
+        return np.flatnonzero(np.isin(self.space_groups, sorted(space_groups)))
 
-    def holds(self, row: int, formula: Sequence[str]) -> bool:
-        """Whether a crystal has the stoichiometry of whole units of a formula."""
-        units, rest = divmod(int(self.num_atoms[row]), len(formula))
-        counts = sorted(count * units for count in Counter(formula).values())
-        return rest == 0 and list(self.class_sizes[row]) == counts
+    def holding(self, rows: Int[np.ndarray, "R"], constraints: Constraints) -> list[int]:
+        """Crystals in which each element that must occur can take the place of another one."""
+        sizes, complete = self.num_atoms[rows].tolist(), constraints.is_complete
+        wanted = {n: tuple(sorted(constraints.pinned(n).values())) for n in set(sizes)}
+        return [
+            row
+            for row, n in zip(rows.tolist(), sizes, strict=True)
+            if _fits(wanted[n], self.class_sizes[row], complete)
+        ]
 
     def place(
         self, row: int, constraints: Constraints, prescribed: bool, rng: torch.Generator
@@ -83,25 +87,29 @@ class TemplateLibrary:
         Where classes are prescribed, each takes one element, so that the elements resemble those
         of the known crystal as much as can be; otherwise orbits take elements at random.
         """
-        orbits = self.crystals.orbits(row)
-        wanted = Counter(constraints.pinned(int(self.num_atoms[row])))
+        orbits, complete = self.crystals.orbits(row), constraints.is_complete
+        wanted = constraints.pinned(int(self.num_atoms[row]))
         if not prescribed:
-            elements = place_on_orbits(
-                orbits.multiplicities, wanted, bool(constraints.formula), rng
-            )
+            elements = place_on_orbits(orbits.multiplicities, wanted, complete, rng)
             if elements is None:
                 return None
-            return Candidate(row=row, elements=elements, prescribed=False, dissimilarity=1.0)
+            return Candidate(row=row, elements=elements, dissimilarity=1.0)
         classes = Counter()
         for number, size in zip(orbits.atomic_numbers, orbits.multiplicities, strict=True):
             classes[int(number)] += int(size)
-        match = match_elements(classes, wanted, bool(constraints.formula))
+        match = match_elements(classes, wanted, complete)
         if match is None:
             return None
         elements, dissimilarity = match
         return Candidate(
             row=row,
             elements=tuple(elements.get(int(number), 0) for number in orbits.atomic_numbers),
-            prescribed=True,
             dissimilarity=dissimilarity,
         )
+
+
+def _fits(wanted: tuple[int, ...], sizes: tuple[int, ...], complete: bool) -> bool:
+    """Whether ascending numbers of atoms are those of all classes, or at most those of some."""
+    if complete:
+        return wanted == sizes
+    return len(wanted) <= len(sizes) and all(map(le, wanted, sizes[-len(wanted) :]))

@@ -17,7 +17,7 @@ def match_elements(
 
     Args:
         classes: Atoms of each element of the known crystal.
-        wanted: Atoms of each wanted element; their numbers count only if `complete`.
+        wanted: Fewest atoms of each wanted element.
         complete: Whether the wanted elements are all there is: numbers then have to agree.
 
     Returns:
@@ -31,9 +31,8 @@ def match_elements(
     descriptors = element_descriptors().numpy()
     cost = 1 - descriptors[new] @ descriptors[old].T
     sizes = np.array([classes[number] for number in old])
-    if complete:
-        agree = np.array([wanted[number] for number in new])[:, None] == sizes
-        cost = np.where(agree, cost, 1e6)
+    fewest = np.array([wanted[number] for number in new])[:, None]
+    cost = np.where(fewest == sizes if complete else fewest <= sizes, cost, 1e6)
     rows, columns = linear_sum_assignment(cost * sizes)
     if cost[rows, columns].max() >= 1e6:
         return None
@@ -46,14 +45,17 @@ def place_on_orbits(
 ) -> tuple[int, ...] | None:
     """An element for every orbit at random, 0 where open; None if the wanted ones do not fit.
 
-    If complete, the sizes of each element's orbits add up to what is wanted of it; otherwise each
-    wanted element takes one orbit.
+    If complete, the sizes of each element's orbits add up to what is wanted of it; otherwise to at
+    least as much, and orbits that are not needed stay open.
     """
     order = torch.randperm(len(sizes), generator=rng).tolist()
     if not complete:
-        if len(wanted) > len(sizes):
-            return None
-        placed = dict(zip(order, sorted(wanted), strict=False))
+        placed = {}
+        for number in sorted(wanted):
+            while wanted[number] > sum(sizes[one] for one in placed if placed[one] == number):
+                if len(placed) == len(sizes):
+                    return None
+                placed[order[len(placed)]] = number
         return tuple(placed.get(orbit, 0) for orbit in range(len(sizes)))
     order.sort(key=lambda orbit: -sizes[orbit])
     shares = share_out([int(sizes[orbit]) for orbit in order], wanted, rng)

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.config import ModelConfig
-from mattergen_lite.drafting.draft import Draft
+from mattergen_lite.drafting.draft import Draft, DraftSource
 from mattergen_lite.drafting.library import Candidate, TemplateLibrary, template_library
-from mattergen_lite.request.constraints import Constraints
-from mattergen_lite.request.space_groups import Symmetry
+from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.shapes import Float, Int
 
 # Templates between which the similarity of elements decides, and of them if there are more, drawn
@@ -30,55 +29,37 @@ _TRIES = 300  # templates looked at before it is said that none has room for wha
 
 
 @dataclass(frozen=True, kw_only=True)
-class TemplateDrafting:
+class TemplateDrafting(DraftSource):
     """Samples on the templates of known crystals."""
 
     library: TemplateLibrary
     constraints: Constraints
     rows: Int[np.ndarray, "R"]  # of the library
     prescribed: bool
-    text: str
 
     @classmethod
-    def of(
-        cls,
-        constraints: Constraints,
-        symmetry: Symmetry,
-        counts: Sequence[int],
-        model: ModelConfig,
-    ) -> "TemplateDrafting":
+    def of(cls, constraints: Constraints, counts: Sequence[int], model: ModelConfig) -> DraftSource:
         """Templates that fit what is asked.
 
         Raises:
             ValueError: If there is none; the message says what there is instead.
         """
         library = template_library(model.max_orbits, model.max_atoms)
-        fits = np.isin(library.num_atoms, counts)
-        if symmetry.numbers is not None:
-            in_group = np.isin(library.space_groups, sorted(symmetry.numbers))
-            _refuse_nothing(in_group & fits, symmetry.text, library.num_atoms[in_group], counts)
-            fits &= in_group
-        prescribed = True
-        rows = np.flatnonzero(fits)
-        if constraints.formula:
-            exact = [row for row in rows.tolist() if library.holds(row, constraints.formula)]
-            prescribed = bool(exact)
-            rows = np.array(exact) if exact else rows
-        elif constraints.required:
-            enough = library.num_classes[rows] >= len(constraints.required)
-            prescribed = bool(enough.any())
-            rows = rows[enough] if prescribed else rows
+        there = library.rows(constraints.space_groups)
+        rows = there[np.isin(library.num_atoms[there], counts)]
         if not len(rows):
+            sizes = _listed(np.unique(library.num_atoms[there]).tolist()) or "no number"
             raise ValueError(
-                f"no known crystal has a template with {_listed(counts)} atoms: say "
-                "space-group none, or allow other sizes"
+                f"{constraints}: no known crystal near the hull has that with {_listed(counts)} "
+                f"atoms in its primitive cell; there are some with {sizes}; allow other sizes, or "
+                "say space-group none"
             )
+        whole = library.holding(rows, constraints) if constraints.needed else rows
         return cls(
             library=library,
             constraints=constraints,
-            rows=rows,
-            prescribed=prescribed,
-            text=symmetry.text,
+            rows=np.array(whole) if len(whole) else rows,
+            prescribed=bool(len(whole)),
         )
 
     def draw(self, rng: torch.Generator) -> Draft:
@@ -87,12 +68,10 @@ class TemplateDrafting:
         Raises:
             ValueError: If none of the templates that were tried has room for what is wanted.
         """
-        if not (self.constraints.formula or self.constraints.required):
+        if not self.constraints.needed:
             row = int(self._draw_rows(1, rng)[0])
             elements = (0,) * int(self.library.crystals.num_orbits[row])
-            return self._draft(
-                Candidate(row=row, elements=elements, prescribed=True, dissimilarity=0.0)
-            )
+            return self._draft(Candidate(row=row, elements=elements, dissimilarity=0.0))
         if self.prescribed:
             found, weights = self._compared
         else:
@@ -101,9 +80,9 @@ class TemplateDrafting:
             weights = self._weights(found)
         if not found:
             raise ValueError(
-                f"space-group {self.text}: none of the known crystals that were tried has "
-                "sites for the elements that are asked for; allow more numbers of atoms or space "
-                "groups, or say space-group none"
+                f"{self.constraints}: none of the known crystals that were tried has sites for "
+                "the elements that are asked for; allow more numbers of atoms or space groups, or "
+                "say space-group none"
             )
         return self._draft(found[int(torch.multinomial(weights, 1, generator=rng))])
 
@@ -126,7 +105,7 @@ class TemplateDrafting:
         unlike = torch.tensor([one.dissimilarity for one in found], dtype=torch.float64)
         atoms = torch.tensor([int(self.library.num_atoms[one.row]) for one in found])
         like = (-unlike / SIMILARITY_SCALE - atoms.log()).softmax(0)
-        if not self.constraints.formula:
+        if not self.constraints.is_complete:
             return like
         nearest = (-unlike / NEAREST_SCALE - atoms.log()).softmax(0)
         return SHARE_OF_NEAREST * nearest + (1 - SHARE_OF_NEAREST) * like
@@ -142,20 +121,8 @@ class TemplateDrafting:
             orbits=self.library.crystals.orbits(candidate.row),
             elements=candidate.elements,
             known=(False,) * len(candidate.elements),
-            prescribed=candidate.prescribed,
+            prescribed=self.prescribed,
         )
-
-
-def _refuse_nothing(fits: np.ndarray, text: str, sizes: np.ndarray, counts: Sequence[int]) -> None:
-    """Say which sizes there are if none of those asked for is."""
-    if fits.any():
-        return
-    there = np.unique(sizes).tolist()
-    instead = f"there are some with {_listed(there)}" if there else "there is none of any size"
-    raise ValueError(
-        f"space-group {text}: no known crystal near the hull has it with {_listed(counts)} atoms "
-        f"in its primitive cell; {instead}"
-    )
 
 
 def _listed(counts: Sequence[int]) -> str:

@@ -1,153 +1,96 @@
-"""What holds for every sample by construction: elements, composition, size, known sites and cell.
+"""What can be demanded of elements, composition and size, and how it is read.
 
-    parse_constraints(Request(chemical_system="Li-P-S", exclude="toxic", num_atoms="4..12"))
-
-Nothing is rejected after sampling: `drafts` puts the elements that must occur on orbits, and the
-posterior over the elements of such an orbit has a single entry.
+parse_constraints(Request(chemical_system="Li-P-S", exclude="toxic", num_atoms="4..12"))
 """
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from torch import Tensor
-
-from mattergen_lite.elements import atomic_number, element_mask, parse_elements, parse_system
+from mattergen_lite.elements import atomic_number, parse_elements, parse_system
 from mattergen_lite.options.request import Request
-from mattergen_lite.request.host import Host
+from mattergen_lite.request.host import Host, parse_host
+from mattergen_lite.request.protocol import EVERY_ELEMENT, Constraint, Constraints, listed
+from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.request.targets import parse_range
-from mattergen_lite.shapes import Bool
 
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)([0-9]{0,6})")
 _MAX_FORMULA_ATOMS = 10_000  # more is a slip of the keyboard, and would only fill memory
 
 
 @dataclass(frozen=True, kw_only=True)
-class CountRule:
-    """Numbers of atoms that one constraint allows, and this constraint in words."""
+class Elements(Constraint):
+    """Elements that may occur, fixed sites aside."""
 
-    text: str
-    counts: range
+    named: frozenset[str]
+    allowed = property(lambda self: self.named)
+    spares_fixed = True
+
+    def __str__(self) -> str:
+        return f"elements {listed(self.named)}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Constraints:
-    """Exact demands on every sample; by default there are none."""
+class Exclusion(Constraint):
+    """All elements but some."""
 
-    elements: frozenset[str] | None = None  # that may occur, fixed sites aside; None = all seen
-    excluded: frozenset[str] = frozenset()
-    required: frozenset[str] = frozenset()  # that occur at least once each
-    formula: tuple[str, ...] = ()  # elements of one formula unit, with repeats; () = free
-    formula_units: tuple[int, int] | None = None  # fewest, most; None = what else allows
-    num_atoms: tuple[int, int] | None = None  # smallest, largest; None = as in the training set
-    host: Host | None = None  # known sites, which come first among a sample's atoms
+    allowed: frozenset[str]
 
-    def named_elements(self) -> Bool[Tensor, "Z"]:
-        """Elements that were asked for by name: the model must know them."""
-        return element_mask({*(self.elements or ()), *self.required, *self.formula, *self._fixed})
+    def __str__(self) -> str:
+        return f"exclude {listed(EVERY_ELEMENT - self.allowed)}"
 
-    def atom_counts(self, max_atoms: int) -> list[int]:
-        """Numbers of atoms a sample may have, ascending.
 
-        Raises:
-            ValueError: If a demand goes beyond `max_atoms`, or no number satisfies all of them.
-        """
-        rules = list(self._count_rules(max_atoms))
-        for rule in rules:
-            if max(rule.counts, default=0) > max_atoms:
-                raise ValueError(f"{rule.text}: this model makes 1..{max_atoms}")
-        counts = [n for n in range(1, max_atoms + 1) if all(n in rule.counts for rule in rules)]
-        if not counts:
-            demands = "; ".join(rule.text for rule in rules)
-            raise ValueError(f"no number of atoms is possible: {demands}")
-        return counts
+@dataclass(frozen=True, kw_only=True)
+class ChemicalSystem(Constraint):
+    """Elements of which every sample has each and no other."""
 
-    def pinned(self, num_atoms: int) -> list[int]:
-        """Atomic numbers that must occur in a sample of this size, fixed sites first.
+    needed: frozenset[str]
+    allowed = property(lambda self: self.needed)
 
-        All of them with a formula; otherwise one atom of each required element.
-        """
-        if self.formula:
-            units = num_atoms // len(self.formula)
-            rest = Counter(list(self.formula) * units) - Counter(self._fixed)
-        else:
-            rest = Counter(self.required - set(self._fixed))
-        return [*map(atomic_number, self._fixed), *sorted(map(atomic_number, rest.elements()))]
+    def __str__(self) -> str:
+        return f"chemical system {'-'.join(sorted(self.needed))}"
 
-    @property
-    def formula_text(self) -> str:
-        """Formula of one unit, "LiFePO4"."""
-        counts = Counter(self.formula).items()
-        return "".join(f"{symbol}{number if number > 1 else ''}" for symbol, number in counts)
 
-    @property
-    def _fixed(self) -> tuple[str, ...]:
-        return self.host.fixed_elements if self.host else ()
+@dataclass(frozen=True, kw_only=True)
+class Formula(Constraint):
+    """The composition of every sample, in whole formula units."""
 
-    def open_elements(self, seen: Bool[Tensor, "Z"]) -> Bool[Tensor, "Z"]:
-        """Find the elements that an atom may have where no constraint names one.
+    atoms: tuple[str, ...]  # elements of one formula unit, with repeats
+    units: tuple[int, int] | None = None  # fewest, most; None = as many as there is room for
+    needed = allowed = property(lambda self: frozenset(self.atoms))
+    is_sized = is_complete = True
 
-        Raises:
-            ValueError: If nothing that the model has seen is left.
-        """
-        wanted = seen.cpu() & ~element_mask(self.excluded)
-        if self.elements is not None:
-            wanted &= element_mask(self.elements)
-        if not wanted.any():
-            raise ValueError(
-                f"no element is left once {_listed(self.excluded)} are excluded from those that "
-                "this model has seen"
-            )
-        return wanted
+    def __str__(self) -> str:
+        counts = Counter(self.atoms).items()
+        formula = "".join(f"{symbol}{number if number > 1 else ''}" for symbol, number in counts)
+        number = "{}..{} ".format(*self.units) if self.units else ""
+        return f"formula {formula} ({number}units of {len(self.atoms)})"
 
-    def _count_rules(self, max_atoms: int) -> Iterator[CountRule]:
-        """Yield for each constraint the numbers of atoms that it allows."""
-        if self.num_atoms is not None:
-            low, high = self.num_atoms
-            yield CountRule(text=f"number of atoms {low}..{high}", counts=range(low, high + 1))
-        if self.formula:
-            yield self._formula_rule(max_atoms)
-        if self.host is not None:
-            yield self._host_rule(max_atoms)
-        if self.required and not self.formula:
-            fewest = len(self._fixed) + len(self.required - set(self._fixed))
-            text = f"{_listed(self.required)} take at least {fewest} atoms"
-            yield CountRule(text=text, counts=range(fewest, max(fewest, max_atoms) + 1))
+    def counts(self, max_atoms: int) -> range:
+        """Numbers of atoms of whole formula units."""
+        size = len(self.atoms)
+        low, high = self.units or (1, max(1, max_atoms // size))
+        return range(low * size, high * size + 1, size)
 
-    def _formula_rule(self, max_atoms: int) -> CountRule:
-        size = len(self.formula)
-        low, high = self.formula_units or (1, max(1, max_atoms // size))
-        while low < high and self._without_room(low):
-            low += 1
-        if without := self._without_room(low):
-            raise ValueError(
-                f"{high} formula units of {self.formula_text} have no room for fixed "
-                f"{_listed(without)} of {self.host.name}"
-            )
-        text = f"{low}..{high} formula units of {self.formula_text} are {low * size}..{high * size}"
-        return CountRule(text=f"{text} atoms", counts=range(low * size, high * size + 1, size))
+    def pinned(self, num_atoms: int) -> Counter[str]:
+        """All atoms."""
+        return Counter(self.atoms * (num_atoms // len(self.atoms)))
 
-    def _without_room(self, units: int) -> set[str]:
-        """Elements with more fixed sites than so many formula units have atoms."""
-        return set(Counter(self._fixed) - Counter(list(self.formula) * units))
 
-    def _host_rule(self, max_atoms: int) -> CountRule:
-        fixed, placed = len(self._fixed), self.host.num_placed
-        if placed is None and (self.formula_units or self.num_atoms):
-            placed = 0, max(0, max_atoms - fixed)
-        elif placed is None:
-            placed = self.host.num_freed, self.host.num_freed
-        low, high = (fixed + number for number in placed)
-        if high == fixed and self.host.fix_lattice:
-            raise ValueError(
-                f"{self.host.name}: with all of its {fixed} sites and its lattice fixed nothing is "
-                "left to sample; fix fewer sites or say how many atoms to insert"
-            )
-        text = (
-            f"{fixed} fixed sites of {self.host.name} and {placed[0]}..{placed[1]} atoms to place"
-        )
-        return CountRule(text=text, counts=range(low, high + 1))
+@dataclass(frozen=True, kw_only=True)
+class NumAtoms(Constraint):
+    """How many atoms a sample has in its primitive cell."""
+
+    fewest: int
+    most: int
+    is_sized = True
+
+    def __str__(self) -> str:
+        return f"number of atoms {self.fewest}..{self.most}"
+
+    def counts(self, max_atoms: int) -> range:
+        """Numbers from the fewest to the most."""
+        return range(self.fewest, self.most + 1)
 
 
 def parse_constraints(request: Request, host: Host | None = None) -> Constraints:
@@ -155,56 +98,36 @@ def parse_constraints(request: Request, host: Host | None = None) -> Constraints
 
     Args:
         request: Its texts are read as `Request` explains them.
-        host: What `parse_host` made of the seed structure.
+        host: What `parse_host` made of the seed structure, if it has been read.
 
     Raises:
         ValueError: If a text cannot be read or two of them contradict each other.
     """
-    system = frozenset(parse_system(request.chemical_system) if request.chemical_system else ())
-    listed = parse_elements(request.elements) if request.elements else None
-    if request.formula_units is not None and request.formula is None:
-        raise ValueError(f"formula-units {request.formula_units!r} without a formula")
-    constraints = Constraints(
-        elements=system or listed,
-        excluded=parse_elements(request.exclude) if request.exclude else frozenset(),
-        required=system,
-        formula=parse_formula(request.formula) if request.formula else (),
-        formula_units=parse_range(request.formula_units),
-        num_atoms=parse_range(request.num_atoms),
-        host=host,
+    host = host or parse_host(
+        request.seed_structure, request.fix_sites, request.fix_lattice, request.insert
     )
-    _check_consistent(constraints, listed)
-    return constraints
-
-
-def _check_consistent(constraints: Constraints, listed: frozenset[str] | None) -> None:
-    """Refuse elements that one demand needs and another one rules out."""
-    system, formula = constraints.required, frozenset(constraints.formula)
-    fixed = frozenset(constraints.host.fixed_elements) if constraints.host else frozenset()
-    system_text = f"chemical system {'-'.join(sorted(system))}"
-    formula_text = f"formula {constraints.formula_text}"
-    fixed_text = f"seed-structure {constraints.host.name}" if constraints.host else ""
-    for text, needed in ((system_text, system), (formula_text, formula), (fixed_text, fixed)):
-        _refuse(text, needed & constraints.excluded, "excluded")
-        if system:
-            _refuse(text, needed - system, f"not in {system_text}")
-    if listed is not None:
-        _refuse(system_text, system - listed, f"not among elements {_listed(listed)}")
-        _refuse(formula_text, formula - listed, f"not among elements {_listed(listed)}")
-        if not listed - constraints.excluded:
-            raise ValueError(f"elements {_listed(listed)} are all excluded")
-    if formula and system - formula:
-        raise ValueError(f"{formula_text} lacks {_listed(system - formula)} of {system_text}")
-
-
-def _refuse(text: str, elements: frozenset[str], reason: str) -> None:
-    if elements:
-        raise ValueError(f"{text} contains {_listed(elements)}, {reason}")
-
-
-def _listed(elements: Iterable[str]) -> str:
-    """Symbols in the order of the periodic table."""
-    return ", ".join(sorted(elements, key=atomic_number))
+    symmetry = parse_space_group(request.space_group)
+    if host and symmetry and symmetry.space_groups:
+        raise ValueError(
+            f"{symmetry} with a seed-structure: a host brings its own; only none can be said, to "
+            "ignore it"
+        )
+    units, size = parse_range(request.formula_units), parse_range(request.num_atoms)
+    if units and request.formula is None:
+        raise ValueError(f"formula-units {request.formula_units!r} without a formula")
+    if host and not (units or size or host.num_placed):
+        host = replace(host, num_placed=(host.num_freed, host.num_freed))
+    parts = (
+        request.formula and Formula(atoms=parse_formula(request.formula), units=units),
+        request.chemical_system
+        and ChemicalSystem(needed=frozenset(parse_system(request.chemical_system))),
+        request.elements and Elements(named=parse_elements(request.elements)),
+        request.exclude and Exclusion(allowed=EVERY_ELEMENT - parse_elements(request.exclude)),
+        size and NumAtoms(fewest=size[0], most=size[1]),
+        symmetry,
+        host,
+    )
+    return Constraints(parts=tuple(filter(None, parts)))
 
 
 def parse_formula(text: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.elements import symbols
 from mattergen_lite.geometry import canonical_orientation, wrap
 from mattergen_lite.io.read import read_structures
+from mattergen_lite.request.protocol import Constraint
 from mattergen_lite.request.targets import parse_range
 from mattergen_lite.shapes import Bool, Float, Int
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Host:
+class Host(Constraint):
     """What is known of a crystal: its fixed sites, in the order of the file, and maybe its cell."""
 
     name: str  # of the file
@@ -36,12 +37,33 @@ class Host:
     coords: Float[Tensor, "F 3"]  # fractional, in the host's cell; double precision
     fix_lattice: bool
     num_freed: int  # sites of the file that are not fixed, hence left out
-    num_placed: tuple[int, int] | None  # fewest and most atoms to place; None = not said
+    num_placed: tuple[int, int] | None  # fewest and most atoms to place; None = any
+    needed = property(lambda self: frozenset(self.fixed_elements))
+    is_sized = True
+
+    def __str__(self) -> str:
+        placed = ", {}..{} atoms to place".format(*self.num_placed) if self.num_placed else ""
+        return f"seed-structure {self.name} ({len(self.numbers)} fixed sites{placed})"
 
     @property
     def fixed_elements(self) -> tuple[str, ...]:
         """Symbols of the fixed sites."""
         return tuple(symbols()[z] for z in self.numbers.tolist())
+
+    def counts(self, max_atoms: int) -> range:
+        """Numbers of the fixed sites and the atoms to place together.
+
+        Raises:
+            ValueError: If there is nothing to sample.
+        """
+        fixed = len(self.numbers)
+        low, high = self.num_placed or (0, max(0, max_atoms - fixed))
+        if high == 0 and self.fix_lattice:
+            raise ValueError(
+                f"{self.name}: with all of its {fixed} sites and its lattice fixed nothing is "
+                "left to sample; fix fewer sites or say how many atoms to insert"
+            )
+        return range(fixed + low, fixed + high + 1)
 
     def restored(
         self, crystal: CrystalBatch, known: Bool[Tensor, "N"], change: "CellChange"

@@ -5,25 +5,25 @@ from dataclasses import dataclass
 import torch
 
 from mattergen_lite.properties import CRYSTAL_SYSTEMS, crystal_system
+from mattergen_lite.request.protocol import Constraint
 from mattergen_lite.request.targets import parse_range
 from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS, space_group_number
 
 
 @dataclass(frozen=True, kw_only=True)
-class Symmetry:
+class Symmetry(Constraint):
     """Space groups that a sample may have, and how they were asked for."""
 
-    text: str = "any"
-    numbers: frozenset[int] | None = None  # None = those of known crystals
+    text: str
+    space_groups: frozenset[int] | None = None
+    is_free: bool = False
 
-    @property
-    def prescribed(self) -> bool:
-        """Whether samples take templates of known crystals at all."""
-        return self.text != "none"
+    def __str__(self) -> str:
+        return f"space-group {self.text}"
 
 
-def parse_space_group(text: str | None) -> Symmetry:
-    """Which symmetry samples take.
+def parse_space_group(text: str | None) -> Symmetry | None:
+    """Which symmetry samples take; None where it is that of known crystals.
 
     Args:
         text: A number such as "225", a symbol such as "Fm-3m", a range such as "195..230", a
@@ -35,16 +35,16 @@ def parse_space_group(text: str | None) -> Symmetry:
     """
     word = "any" if text is None else text.strip().casefold()
     if word == "any":
-        return Symmetry()
+        return None
     if word == "none":
-        return Symmetry(text=word)
+        return Symmetry(text=word, is_free=True)
     numbers = torch.arange(1, NUM_SPACE_GROUPS + 1)
     if word in CRYSTAL_SYSTEMS:
         numbers = numbers[crystal_system(numbers) == CRYSTAL_SYSTEMS.index(word) + 1]
     else:
         low, high = _parse_numbers(text)
         numbers = torch.arange(low, high + 1)
-    return Symmetry(text=text, numbers=frozenset(numbers.tolist()))
+    return Symmetry(text=text, space_groups=frozenset(numbers.tolist()))
 
 
 def _parse_numbers(text: str) -> tuple[int, int]:

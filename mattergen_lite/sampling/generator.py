@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from mattergen_lite.drafting.drafting import Drafting
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, model_provenance, weights_hash
 from mattergen_lite.options.request import Request
@@ -16,8 +15,6 @@ from mattergen_lite.probe.guidance import steering
 from mattergen_lite.probe.predictors import Predictor, asked_for, load_predictors
 from mattergen_lite.probe.probe import Probe
 from mattergen_lite.request.constraints import parse_constraints
-from mattergen_lite.request.host import parse_host
-from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.request.targets import PropertyTarget, parse_targets
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.sampling.substitution import Substitution
@@ -60,10 +57,10 @@ def open_generator(
     Raises:
         ValueError: If a file is missing or a request does not make sense.
     """
-    drafting = parse_drafting(request)
+    constraints = parse_constraints(request)
     if request.propose != "model":
         _refuse_what_needs_a_model(request)
-        return Substitution(drafting=drafting, of_ions=request.propose == "ion-exchange")
+        return Substitution(constraints=constraints, of_ions=request.propose == "ion-exchange")
     folder = find_checkpoint(request.checkpoint)
     model = CrystalDiffusion.load(folder, device)
     probes = [Probe.load(path, weights_hash(folder)) for path in request.probe]
@@ -82,31 +79,12 @@ def open_generator(
         target=Target(
             properties=guided,
             wishes=stable(model, targets, request.stability_guidance),
-            drafting=drafting,
+            constraints=constraints,
             steering=steering(model, probes, targets),
         ),
         asked=targets,
         predictors=asked_for(learned, targets),
     )
-
-
-def parse_drafting(request: Request) -> Drafting:
-    """Read what is asked of every sample exactly.
-
-    Raises:
-        ValueError: If it does not make sense.
-    """
-    host = parse_host(
-        request.seed_structure, request.fix_sites, request.fix_lattice, request.insert
-    )
-    constraints = parse_constraints(request, host)
-    symmetry = parse_space_group(request.space_group)
-    if symmetry.numbers is not None and host is not None:
-        raise ValueError(
-            f"space-group {request.space_group} with a seed-structure: a host brings its own; "
-            "only none can be said, to ignore it"
-        )
-    return Drafting(constraints=constraints, symmetry=symmetry)
 
 
 def _refuse_what_needs_a_model(request: Request) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mattergen_lite.crystal import CrystalBatch, concatenate
 from mattergen_lite.drafting.draft import Draft, DraftBatch
-from mattergen_lite.drafting.drafting import Drafting
+from mattergen_lite.drafting.drafting import draft_source
 from mattergen_lite.io.records import LearnedValue, StructureRecord
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion
@@ -21,6 +21,7 @@ from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.probe.predictors import Predictor
 from mattergen_lite.progress import ProgressBar
 from mattergen_lite.properties import Conditions
+from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.targets import (
     PropertyTarget,
     TargetValue,
@@ -36,11 +37,11 @@ from mattergen_lite.symmetry.templates import OrbitCrystals
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """What is asked of every sample: properties are guided, what drafts say is exact."""
+    """What is asked of every sample: properties are guided, constraints are exact."""
 
     properties: tuple[PropertyTarget, ...] = ()
     wishes: tuple[PropertyTarget, ...] = ()  # guided too; samples are not measured by them
-    drafting: Drafting = field(default_factory=Drafting)  # elements, sizes, templates, known sites
+    constraints: Constraints = field(default_factory=Constraints)
     steering: tuple[Steering, ...] = ()  # by probes, added to the model's displacement
 
 
@@ -101,7 +102,7 @@ def sample_batch(
         target: What the samples should be.
     """
     seen = model.diffusion.allowed_elements
-    open_elements = target.drafting.constraints.open_elements(seen)
+    open_elements = target.constraints.open_elements(seen)
     batch = DraftBatch.of(starts.drafts, open_elements).to(model.device)
     conditions = None if starts.conditions is None else starts.conditions.to(model.device)
     templates = batch.crystals.templates
@@ -137,11 +138,11 @@ def starting_points(
     """
     if len(indices) < 1:
         raise ValueError(f"{len(indices)} samples: expected at least 1")
-    model.allowed(target.drafting.constraints.named_elements())
-    rngs = sample_rngs(seed, indices)
+    model.allowed(target.constraints.named_elements())
+    source, rngs = draft_source(target.constraints, model.config), sample_rngs(seed, indices)
     return Starts(
         rngs=rngs,
-        drafts=target.drafting.draw(model.config, rngs),
+        drafts=[source.draw(rng) for rng in rngs],
         conditions=draw_conditions((*target.properties, *target.wishes), rngs),
     )
 

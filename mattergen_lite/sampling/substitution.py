@@ -8,7 +8,7 @@ proposal has balanced charges, and crystals without formal charges are left out.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,13 +18,14 @@ from torch import Tensor
 
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.drafting.draft import Draft
-from mattergen_lite.drafting.drafting import Drafting
+from mattergen_lite.drafting.drafting import draft_source
 from mattergen_lite.drafting.library import template_library
 from mattergen_lite.drafting.templates import TemplateDrafting
 from mattergen_lite.elements import element_descriptors
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.progress import ProgressBar
+from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.sampling.ions import ionic_radii, nearest_ions, oxidation_states
 from mattergen_lite.sampling.noise import sample_rngs
@@ -44,7 +45,7 @@ Alternatives = Callable[[Draft, Bool[Tensor, "Z"]], Mapping[int, Sequence[int]] 
 class Substitution:
     """Known crystals with other elements, under the constraints of a request."""
 
-    drafting: Drafting
+    constraints: Constraints = field(default_factory=Constraints)
     of_ions: bool = False  # ions of the same charge, in place of similar elements
     asked: tuple[PropertyTarget, ...] = ()  # a model's generator has targets
 
@@ -57,14 +58,14 @@ class Substitution:
             ValueError: If no known crystal has room for what is asked.
         """
         limits = ModelConfig()
-        source = self.drafting.source(limits)
+        source = draft_source(self.constraints, limits)
         if not source.prescribed:
             raise ValueError(
                 f"propose {self.name}: no known crystal has the stoichiometry that is asked for; "
                 "a model can put elements on other sites"
             )
         library = template_library(limits.max_orbits, limits.max_atoms)
-        allowed = self.drafting.constraints.open_elements(library.elements)
+        allowed = self.constraints.open_elements(library.elements)
         for start in range(0, len(indices), num_at_once):
             part = indices[start : start + num_at_once]
             pairs = zip(part, sample_rngs(seed, part), strict=True)

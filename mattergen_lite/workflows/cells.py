@@ -14,12 +14,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.drafting.library import template_library
-from mattergen_lite.request.constraints import Constraints
-from mattergen_lite.request.space_groups import Symmetry
+from mattergen_lite.request.constraints import Formula
+from mattergen_lite.request.protocol import Constraints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,50 +39,42 @@ class CellSize:
 
 
 def plan_cells(
-    constraints: Constraints, symmetry: Symmetry, model: ModelConfig, num_samples: int
+    constraints: Constraints, model: ModelConfig, num_samples: int
 ) -> tuple[CellSize, ...]:
     """Share samples out to numbers of formula units, smallest first.
 
     Args:
         constraints: With a formula, and maybe with numbers of formula units or atoms.
-        symmetry: Space groups that templates may have.
         model: How large a cell it makes.
         num_samples: To share out.
 
     Raises:
         ValueError: If no number of formula units is possible.
     """
-    size = len(constraints.formula)
-    possible = [count // size for count in constraints.atom_counts(model.max_atoms)]
-    counts = _num_templates(constraints.formula, symmetry, model) if symmetry.prescribed else {}
-    there = [units for units in possible if counts.get(units)]
-    weights = {units: math.sqrt(counts[units]) / units for units in there}
-    if not there:  # an unusual stoichiometry: the smallest cells, on any sites
-        weights = {units: 1.0 / units for units in possible[:3]}
+    size = len(constraints.find(Formula).atoms)
+    possible = constraints.atom_counts(model.max_atoms)
+    counts = {} if constraints.is_free else _num_templates(constraints, model)
+    weights = {n: math.sqrt(counts[n]) / (n // size) for n in possible if counts.get(n)}
+    if not weights:  # an unusual stoichiometry: the smallest cells, on any sites
+        weights = {n: 1.0 / (n // size) for n in possible[:3]}
     shares = share_out(list(weights.values()), num_samples)
     return tuple(
         CellSize(
-            units=units,
-            num_atoms=units * size,
-            num_templates=counts.get(units, 0),
+            units=n // size,
+            num_atoms=n,
+            num_templates=counts.get(n, 0),
             num_samples=number,
         )
-        for units, number in zip(weights, shares, strict=True)
+        for n, number in zip(weights, shares, strict=True)
         if number
     )
 
 
-def _num_templates(formula: Sequence[str], symmetry: Symmetry, model: ModelConfig) -> Counter[int]:
-    """Known crystals of a stoichiometry by their number of formula units."""
+def _num_templates(constraints: Constraints, model: ModelConfig) -> Counter[int]:
+    """Known crystals of a stoichiometry by their number of atoms."""
     library = template_library(model.max_orbits, model.max_atoms)
-    rows = np.flatnonzero(library.num_atoms % len(formula) == 0)
-    if symmetry.numbers is not None:
-        rows = rows[np.isin(library.space_groups[rows], sorted(symmetry.numbers))]
-    return Counter(
-        int(library.num_atoms[row]) // len(formula)
-        for row in rows.tolist()
-        if library.holds(row, formula)
-    )
+    rows = library.rows(constraints.space_groups)
+    return Counter(library.num_atoms[library.holding(rows, constraints)].tolist())
 
 
 def share_out(weights: Sequence[float], total: int) -> list[int]:

@@ -22,6 +22,8 @@ from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Failure
+from mattergen_lite.request.constraints import NumAtoms
+from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.runs.folder import DISTINCT, PREDICTION
 from mattergen_lite.runs.judging import JudgingRun
 from mattergen_lite.runs.tables import write_json, write_table
@@ -79,19 +81,14 @@ def sample_cells(
         ValueError: If the model cannot make the composition.
     """
     is_model = isinstance(generator, Generator)
-    drafting = generator.target.drafting if is_model else generator.drafting
+    asked = generator.target if is_model else generator
     limits = generator.model.config if is_model else ModelConfig()
-    cells = plan_cells(drafting.constraints, drafting.symmetry, limits, num_samples)
+    cells = plan_cells(asked.constraints, limits, num_samples)
     records: list[StructureRecord] = []
     for cell in cells:
-        constraints = replace(
-            drafting.constraints, formula_units=(cell.units, cell.units), num_atoms=None
-        )
-        exact = replace(drafting, constraints=constraints)
-        if is_model:
-            source = replace(generator, target=replace(generator.target, drafting=exact))
-        else:
-            source = replace(generator, drafting=exact)
+        size = NumAtoms(fewest=cell.num_atoms, most=cell.num_atoms)
+        exact = replace(asked, constraints=Constraints(parts=(*asked.constraints.parts, size)))
+        source = replace(generator, target=exact) if is_model else exact
         numbers = range(len(records), len(records) + cell.num_samples)
         for batch in source.records(numbers, len(numbers), seed=seed):
             records += batch
