@@ -196,14 +196,8 @@ def test_earlier_results_are_not_overwritten_unasked(run, checkpoint):
         (["generate", "--condition", "hardness=3"], "unknown property 'hardness'"),
         (["generate", "--condition", "band_gap>wide"], "band_gap>wide: expected a number in eV"),
         (["generate", "--guidance", "band_gap=2"], "guidance of 'band_gap' without a condition"),
-        (
-            ["generate", "--formula", "PbTe", "--exclude", "toxic"],
-            "contains Pb, ruled out by exclude",
-        ),
-        (
-            ["generate", "--formula", "Li99O"],
-            "formula Li99O (units of 100): this model makes",
-        ),
+        (["generate", "--formula", "PbTe", "--exclude", "toxic"], "contains Pb, ruled out by"),
+        (["generate", "--formula", "Li99O"], "formula Li99O (units of 100): this model makes"),
         (["generate", "--chemical-system", "Li-O", "--num-atoms", "1"], "Li, O take at least 2"),
         (["generate", "--seed-structure", "missing.cif"], "missing.cif does not exist"),
         (["generate", "--insert", "2"], "need a seed-structure"),
