@@ -59,12 +59,7 @@ def plan_cells(
         weights = {n: 1.0 / (n // size) for n in possible[:3]}
     shares = share_out(list(weights.values()), num_samples)
     return tuple(
-        CellSize(
-            units=n // size,
-            num_atoms=n,
-            num_templates=counts.get(n, 0),
-            num_samples=number,
-        )
+        CellSize(units=n // size, num_atoms=n, num_templates=counts.get(n, 0), num_samples=number)
         for n, number in zip(weights, shares, strict=True)
         if number
     )
