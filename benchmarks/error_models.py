@@ -1,13 +1,13 @@
 """Compare forms of the error model on crystals that they were not fitted on.
 
     python benchmarks/error_models.py --labels mattergen_mp20_dft.parquet \
-        --labels cdvae_mp20_dft.parquet --limit 150 --work runs/errors.jsonl
+        --labels cdvae_mp20_dft.parquet --work runs/errors.jsonl
 
 Measures as `calibrate` does (slow; goes on from `--work`, which may be a copy of the journal of an
 unfinished `calibrate`), with the shipped element references. Each model predicts each half from a
 fit of the other, for several ways of halving; columns are means, and standard deviations over ways.
 
-The shipped form is a Student t with four degrees of freedom, offset by the elements. Others have
+The shipped form is a Student t with three degrees of freedom, offset by the elements. Others have
 another shape, a scale that depends on features of the crystal, or an offset that does. Shape and
 scale are fitted to errors of the fitting half that are cross-fitted in it, because an offset of
 seventy elements fits the errors that it was fitted to too well.
@@ -74,8 +74,8 @@ class TwoNormals:
 
 # Shapes by their free parameters, which are 0 by default and normal with deviation 1.
 SHAPES: dict[str, tuple[int, Callable[[np.ndarray], Shape]]] = {
-    "t4": (0, lambda _: stats.t(DEGREES_OF_FREEDOM)),
-    "t": (1, lambda p: stats.t(2.1 + 2 * np.exp(p[0]))),
+    "t": (0, lambda _: stats.t(DEGREES_OF_FREEDOM)),
+    "free t": (1, lambda p: stats.t(2.1 + 2 * np.exp(p[0]))),
     "normal": (0, lambda _: stats.norm()),
     "two normals": (2, lambda p: TwoNormals(1 / (1 + np.exp(2 - p[0])), 1 + 2 * np.exp(p[1]))),
 }
@@ -85,7 +85,7 @@ SHAPES: dict[str, tuple[int, Callable[[np.ndarray], Shape]]] = {
 class Model:
     """One form of the error model; features by name."""
 
-    shape: str = "t4"
+    shape: str = "t"
     scale: tuple[str, ...] = ()
     offset: tuple[str, ...] = ()
     shipped: bool = False  # nothing beside what the package fits
@@ -94,7 +94,7 @@ class Model:
 MODELS = {
     "shipped form": Model(shipped=True),
     "scale cross-fitted": Model(),
-    "degrees of freedom fitted": Model("t"),
+    "degrees of freedom fitted": Model("free t"),
     "normal": Model("normal"),
     "two normals": Model("two normals"),
     "scale by movement": Model(scale=("movement",)),

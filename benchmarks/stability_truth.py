@@ -3,19 +3,18 @@
     python benchmarks/stability_truth.py --materials mp_le20.parquet \
         --generated mattergen_mp20_dft.parquet cdvae_mp20_dft.parquet --work runs/stability
 
-Measures (slow; resumes from `--work`), fits on one half, prints tables of the other half. With
-`--calibration mattergen_lite/assets/calibration.json` what was fitted is written there.
+Measures (slow; resumes from `--work`) and prints tables of crystals that were not fitted: each is
+predicted by a fit that has seen none of its chemical system. With `--calibration
+mattergen_lite/assets/calibration.json` what is fitted to all of them is written there.
 
 Sets: "training", MP-20 training compounds as they are, for the element references; "known", MP-20
 test compounds, and "unstable", compounds 0.08 to 0.6 eV/atom above the hull outside MP-20's
-training set, both relaxed; "generated", crystals with DFT decomposition energies, relaxed, those of
-at most 12 atoms first. Half of the first few hundred of each of the last three is for fitting; what
-comes after and the other half is for testing. The fit has seen no crystal of more than 12 atoms.
+training set, both relaxed; "generated", crystals with DFT decomposition energies, relaxed.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from itertools import zip_longest
@@ -28,9 +27,13 @@ from scipy import stats
 from tqdm import tqdm
 
 from mattergen_lite.io.formats.structures import build_structure
-from mattergen_lite.scoring.energy.accuracy import METASTABLE, WORTH_COMPUTING
-from mattergen_lite.scoring.energy.calibration import Calibration, ErrorModel
-from mattergen_lite.scoring.energy.fitting import fit_error_model, fit_references
+from mattergen_lite.scoring.energy.accuracy import METASTABLE, accuracy
+from mattergen_lite.scoring.energy.calibration import (
+    Calibration,
+    ErrorModel,
+    calibrations_as_json,
+)
+from mattergen_lite.scoring.energy.fitting import cross_fitted, fit_error_model, fit_references
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax
 from mattergen_lite.scoring.energy.stability import energy_per_atom
@@ -39,12 +42,8 @@ from mattergen_lite.workflows.calibration import ELEMENT_PRIORS
 
 RELAXER, DECIDER = "chgnet", "7net-l3i5"
 MAX_ATOMS = 12
+SOURCE = "fitted by benchmarks/stability_truth.py; energies in eV/atom"
 NUM_MEASURED = {"generated": 978, "known": 660, "unstable": 90, "training": 1500}
-NUM_FITTED = {
-    "generated": 320,
-    "known": 320,
-    "unstable": 90,
-}  # every other pair of the first so many
 
 
 @dataclass(frozen=True)
@@ -193,26 +192,6 @@ def e_above_hull(rows: pd.DataFrame, potential: str, references: dict[str, float
     )
 
 
-def split(*sets: pd.DataFrame, num_fitted: Sequence[int]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """For fitting and for testing: of the first so many of each set, pairs in turn."""
-    pool = pd.concat([rows[:number] for rows, number in zip(sets, num_fitted, strict=True)])
-    rest = pd.concat([rows[number:] for rows, number in zip(sets, num_fitted, strict=True)])
-    is_fit = (np.arange(len(pool)) // 2) % 2 == 0
-    return pool[is_fit], pd.concat([pool[~is_fit], rest])
-
-
-def split_all(data: dict[str, pd.DataFrame]) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
-    """Fitting and testing parts of crystals that potentials have not and have seen."""
-    return {
-        "novel": split(data["generated"], num_fitted=[NUM_FITTED["generated"]]),
-        "known": split(
-            data["known"],
-            data["unstable"],
-            num_fitted=[NUM_FITTED["known"], NUM_FITTED["unstable"]],
-        ),
-    }
-
-
 def scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Errors in eV/atom, rank correlation, and "within 0.1 eV/atom" as a classification."""
     error, called, is_true = predicted - truth, predicted <= METASTABLE, truth <= METASTABLE
@@ -230,40 +209,8 @@ def scores(predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     }
 
 
-def reliability(
-    model: ErrorModel, raw: np.ndarray, test: pd.DataFrame
-) -> tuple[np.ndarray, dict[str, float]]:
-    """Calibrated energies above the hull, and whether the stated uncertainty holds."""
-    errors = [model.at(composition) for composition in test.composition]
-    location = np.array([error.location for error in errors])
-    scale = np.array([error.scale for error in errors])
-    z = np.abs(test.truth - raw - location) / scale
-    probabilities = np.array(
-        [error.probability_below(METASTABLE, one) for error, one in zip(errors, raw, strict=True)]
-    )
-    is_true = (test.truth <= METASTABLE).to_numpy()
-    worth = probabilities >= WORTH_COMPUTING
-    hits = (worth & is_true).sum()
-    return raw + location, {
-        "mean std": float(np.mean([error.std for error in errors])),
-        "within 50% interval": (z < stats.t.ppf(0.75, 4)).mean(),
-        "within 68%": (z < stats.t.ppf(0.84, 4)).mean(),
-        "within 95%": (z < stats.t.ppf(0.975, 4)).mean(),
-        "sum of probabilities": probabilities.sum(),
-        "true count": is_true.sum(),
-        "Brier": np.mean((probabilities - is_true) ** 2),
-        "Brier of base rate": is_true.mean() * (1 - is_true.mean()),
-        "worth computing: precision": hits / max(worth.sum(), 1),
-        "recall": hits / max(is_true.sum(), 1),
-    }
-
-
-def _error_model(rows: pd.DataFrame, raw: np.ndarray, prior: float) -> ErrorModel:
-    return fit_error_model(list(rows.composition), (rows.truth - raw).to_numpy(), prior)
-
-
-def calibrate(potential: str, data: dict[str, pd.DataFrame]) -> Calibration:
-    """Fit references and both error models on the fitting halves."""
+def fit(potential: str, data: dict[str, pd.DataFrame]) -> tuple[Calibration, pd.DataFrame]:
+    """Fit references and error models; returns them, and all crystals as fits without them say."""
     own = own_references(potential, data["elements"])
     training = data["training"]
     references = fit_references(
@@ -272,11 +219,16 @@ def calibrate(potential: str, data: dict[str, pd.DataFrame]) -> Calibration:
         training.formation_energy.to_numpy(),
         own,
     )
-    models = {
-        name: _error_model(rows, e_above_hull(rows, potential, references), ELEMENT_PRIORS[name])
-        for name, (rows, _) in split_all(data).items()
-    }
-    return Calibration(references=references, **models)
+    sets = {"novel": data["generated"], "known": pd.concat([data["known"], data["unstable"]])}
+    models, tested = {}, []
+    for kind, rows in sets.items():
+        raw = e_above_hull(rows, potential, references)
+        compositions, errors = list(rows.composition), (rows.truth - raw).to_numpy()
+        models[kind] = fit_error_model(compositions, errors, ELEMENT_PRIORS[kind])
+        predicted = cross_fitted(compositions, errors, ELEMENT_PRIORS[kind])
+        as_it_comes = e_above_hull(rows, potential, own)
+        tested.append(rows.assign(own=as_it_comes, raw=raw, predicted=predicted, kind=kind))
+    return Calibration(references=references, **models), pd.concat(tested)
 
 
 def own_references(potential: str, elements: pd.DataFrame) -> dict[str, float]:
@@ -286,53 +238,36 @@ def own_references(potential: str, elements: pd.DataFrame) -> dict[str, float]:
 
 
 def report(
-    data: dict[str, pd.DataFrame], fitted: dict[str, Calibration]
+    data: dict[str, pd.DataFrame], tested: dict[str, pd.DataFrame]
 ) -> Iterator[tuple[str, pd.DataFrame]]:
     """Tables of what was not fitted, before and after."""
-    (_, generated), (_, known) = split_all(data).values()
-    is_small = generated.composition.map(lambda composition: composition.num_atoms) <= MAX_ATOMS
-    tests = {
-        f"generated, at most {MAX_ATOMS} atoms": generated[is_small],
-        f"generated, more than {MAX_ATOMS} atoms": generated[~is_small],
-        "known": known[known.index.isin(data["known"].index)],
-        "known and unstable": known,
+    some = tested[RELAXER]
+    is_novel = some.kind == "novel"
+    num_atoms = some.composition.map(lambda composition: composition.num_atoms)
+    subsets = {
+        "generated": is_novel,
+        f"generated, at most {MAX_ATOMS} atoms": is_novel & (num_atoms <= MAX_ATOMS),
+        f"generated, more than {MAX_ATOMS} atoms": is_novel & (num_atoms > MAX_ATOMS),
+        "known": some.index.isin(data["known"].index),
+        "known and unstable": ~is_novel,
     }
-    for name, test in tests.items():
-        if test.empty:
+    for name, chosen in subsets.items():
+        if not chosen.any():
             continue
-        accuracy, trust = {}, {}
-        for potential, calibration in fitted.items():
-            own = own_references(potential, data["elements"])
-            raw = e_above_hull(test, potential, calibration.references)
-            is_novel = name.startswith("generated")
-            model = calibration.novel if is_novel else calibration.known
-            calibrated, trust[potential] = reliability(model, raw, test)
-            truth = test.truth.to_numpy()
+        errors, trust = {}, {}
+        for potential, everything in tested.items():
+            rows = everything[everything.index.isin(some.index[chosen])]
+            truth, raw = rows.truth.to_numpy(), rows.raw.to_numpy()
+            location = np.array([one.location for one in rows.predicted])
             stages = {
-                "own references": e_above_hull(test, potential, own),
+                "own references": rows.own.to_numpy(),
                 "fitted references": raw,
-                "error model": calibrated,
+                "error model": raw + location,
             }
-            accuracy |= {f"{potential}, {k}": scores(v, truth) for k, v in stages.items()}
-        yield f"{name}, not fitted", pd.DataFrame(accuracy).T
-        yield f"{name}, stated uncertainty", pd.DataFrame(trust).T
-
-
-def _write(fitted: dict[str, Calibration], path: Path) -> None:
-    def rounded(model: ErrorModel) -> dict:
-        elements = {s: [round(o.mean, 4), round(o.std, 4)] for s, o in model.elements.items()}
-        return asdict(model) | {"elements": elements}
-
-    potentials = {
-        name: {
-            "references": {s: round(energy, 4) for s, energy in calibration.references.items()},
-            "novel": rounded(calibration.novel),
-            "known": rounded(calibration.known),
-        }
-        for name, calibration in fitted.items()
-    }
-    source = "fitted by benchmarks/stability_truth.py; energies in eV/atom"
-    path.write_text(json.dumps({"source": source, "potentials": potentials}, indent=1) + "\n")
+            errors |= {f"{potential}, {k}": scores(v, truth) for k, v in stages.items()}
+            trust[potential] = asdict(accuracy(list(rows.predicted), raw, truth))
+        yield f"{name}, not fitted", pd.DataFrame(errors).T
+        yield f"{name}, with stated uncertainty", pd.DataFrame(trust)
 
 
 def main() -> None:
@@ -354,11 +289,13 @@ def main() -> None:
         path = options.work / f"{name}.jsonl"
         measure(wanted, static_energies if is_static else relaxed_energies, path)
         data[name] = _rows(path, {crystal.name: crystal for crystal in wanted})
-    fitted = {name: calibrate(name, data) for name in (RELAXER, DECIDER)}
+    found = {name: fit(name, data) for name in (RELAXER, DECIDER)}
+    tested = {name: rows for name, (_, rows) in found.items()}
     if options.calibration:
-        _write(fitted, options.calibration)
+        fitted = {name: calibration for name, (calibration, _) in found.items()}
+        options.calibration.write_text(calibrations_as_json(fitted, SOURCE, {}))
     pd.set_option("display.width", 200, "display.max_columns", 20)
-    for title, table in report(data, fitted):
+    for title, table in report(data, tested):
         print(f"\n{title}\n{table.round(3).to_string()}")
 
 

@@ -13,6 +13,7 @@ from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.scoring.energy.accuracy import accuracy
 from mattergen_lite.scoring.energy.calibration import (
+    DEGREES_OF_FREEDOM,
     UNCALIBRATED,
     ErrorDistribution,
     calibrations,
@@ -26,7 +27,8 @@ from mattergen_lite.scoring.known.compounds import known_compounds
 def test_figures_of_a_perfectly_stated_error():
     rng = np.random.default_rng(0)
     raw = rng.uniform(-0.1, 0.4, 4000)
-    truth = raw + 0.05 + 0.04 * stats.t.rvs(4, size=4000, random_state=rng)
+    error = stats.t.rvs(DEGREES_OF_FREEDOM, size=4000, random_state=rng)
+    truth = raw + 0.05 + 0.04 * error
     found = accuracy([ErrorDistribution(location=0.05, scale=0.04)] * 4000, raw, truth)
     assert found.bias == pytest.approx(0, abs=0.005)
     assert found.within_68 == pytest.approx(0.68, abs=0.03)
@@ -53,10 +55,14 @@ def test_files_come_back_as_they_were(tmp_path):
     [
         ("{", "is no calibration"),
         ('{"potentials": {"a": {"references": {"Na": "x"}, "novel": null}}}', "is no calibration"),
-        ('{"format": 9, "potentials": {}}', "format 9, this version reads up to 1"),
         (
-            '{"potentials": {"a": {"references": {}, "known": null, "novel": {"offset": 0, '
-            '"scale": 0, "elements": {}, "element_prior": 0.1}}}}',
+            '{"potentials": {}}',
+            "format 1, this version reads 2: give the command `calibrate` again",
+        ),
+        ('{"format": 9, "potentials": {}}', "format 9, this version reads up to 2"),
+        (
+            '{"format": 2, "potentials": {"a": {"references": {}, "known": null, "novel": '
+            '{"offset": 0, "scale": 0, "elements": {}, "element_prior": 0.1}}}}',
             "a scale of 'a' is not positive",
         ),
         (

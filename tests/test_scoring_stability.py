@@ -13,7 +13,12 @@ from mattergen_lite.scoring.energy.calibration import (
     calibration,
     calibrations,
 )
-from mattergen_lite.scoring.energy.fitting import fit_error_model, fit_references
+from mattergen_lite.scoring.energy.fitting import (
+    NUM_FOLDS,
+    cross_fitted,
+    fit_error_model,
+    fit_references,
+)
 from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation, relax
@@ -228,10 +233,28 @@ def test_elements_without_evidence_widen_the_error():
     assert unseen.std > seen.std
 
 
+def test_cross_fitted_errors_know_nothing_of_the_chemical_system():
+    pairs = [("Li", "F"), ("Na", "Cl"), ("K", "Br"), ("Rb", "I"), ("Mg", "O"), ("Ca", "S")]
+    compositions = [Composition({a: 1, b: n}) for a, b in pairs for n in (1, 2, 3)] * 10
+    errors = np.array([0.3 if "Na" in one else 0.0 for one in compositions])
+    whole = fit_error_model(compositions, errors, element_prior=0.3)
+    assert whole.at(Composition("NaCl")).location == pytest.approx(0.3, abs=0.05)
+    predicted = cross_fitted(compositions, errors, element_prior=0.3)
+    own = [e.location for one, e in zip(compositions, predicted, strict=True) if "Na" in one]
+    np.testing.assert_allclose(own, 0, atol=0.05)  # others have no error, and say so
+
+
+def test_few_chemical_systems_are_split_by_crystals():
+    errors = np.linspace(-0.1, 0.1, 30)
+    predicted = cross_fitted([Composition("NaCl")] * 30, errors, element_prior=0.06)
+    assert len(predicted) == 30
+    assert len({one.location for one in predicted}) == NUM_FOLDS
+
+
 def test_probability_of_an_even_bet_and_of_certainty():
     model = ErrorModel(offset=0.05, scale=0.02, elements={}, element_prior=0.0)
     error = model.at(Composition("NaCl"))
     assert error.probability_below(0.1, 0.05) == pytest.approx(0.5)
     assert error.probability_below(0.1, -0.5) > 0.999
     assert error.probability_below(0.0, 0.1) < 0.01
-    assert error.std == pytest.approx(0.02 * 2**0.5)
+    assert error.std == pytest.approx(0.02 * 3**0.5)

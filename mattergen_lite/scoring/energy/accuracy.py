@@ -12,7 +12,7 @@ from mattergen_lite.shapes import Float
 
 METASTABLE = 0.1  # eV/atom above the hull, the field's threshold
 # Probability of lying within 0.1 eV/atom from which a candidate counts as worth a calculation: the
-# best F1 on the fitting half of the truth check.
+# best F1 of the truth check, of crystals that were not fitted.
 WORTH_COMPUTING = 0.4
 
 

@@ -26,11 +26,11 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pymatgen.core import Composition
 from scipy import stats
 
-DEGREES_OF_FREEDOM = 4.0  # of the Student t: DFT and potentials both have outliers
+DEGREES_OF_FREEDOM = 3.0  # of the Student t: DFT and potentials both have outliers
 SHIPPED = "shipped"  # where a calibration comes from: the package,
 UNCALIBRATED = "uncalibrated"  # nowhere, or a file by its name
 RELAXER = "chgnet"  # whose geometries the shipped calibrations are of
-FORMAT = 1  # of a file of calibrations
+FORMAT = 2  # of a file of calibrations; those of 1 have scales for tails of another weight
 MAX_FILE = 2**22  # bytes
 
 
@@ -154,7 +154,7 @@ class _File:
     potentials: dict[str, Calibration]
     source: str = ""  # how they were made
     held_out: dict = field(default_factory=dict)  # figures, for people
-    format: int = FORMAT
+    format: int = 1
 
 
 _FILES = TypeAdapter(_File)
@@ -184,9 +184,14 @@ def _parse(text: str, source: str) -> dict[str, Calibration]:
     """Calibrations from JSON.
 
     Raises:
-        ValueError: If their format is newer, or a scale is not positive.
+        ValueError: If their format is another, or a scale is not positive.
     """
     content = _FILES.validate_json(text)
+    if content.format < FORMAT:
+        raise ValueError(
+            f"{source} has format {content.format}, this version reads {FORMAT}: give the command "
+            "`calibrate` again, which keeps what it has measured"
+        )
     if content.format > FORMAT:
         raise ValueError(
             f"{source} has format {content.format}, this version reads up to {FORMAT}: "

@@ -9,11 +9,13 @@ from pymatgen.core import Composition
 from mattergen_lite.scoring.energy.calibration import (
     DEGREES_OF_FREEDOM,
     ElementOffset,
+    ErrorDistribution,
     ErrorModel,
 )
 from mattergen_lite.shapes import Float
 
 REFERENCE_PRIOR = 0.05  # eV/atom: how far a fitted element reference may go without evidence
+NUM_FOLDS = 5  # of crystals that predict each other
 MIN_SCALE = 1e-3  # eV/atom: below the scatter of relaxations that end within their limits
 
 
@@ -54,7 +56,7 @@ def fit_error_model(
     shares = np.array([[c.get_atomic_fraction(s) for s in symbols] for c in compositions])
     design = np.column_stack([np.ones(len(errors)), shares])
     prior = np.diag([0.0, *[element_prior**-2] * len(symbols)])
-    weights, variance = np.ones(len(errors)), float(np.var(errors))
+    weights, variance = np.ones(len(errors)), max(float(np.var(errors)), MIN_SCALE**2)
     for _ in range(100):
         evidence = (design.T * weights) @ design / variance
         covariance = np.linalg.inv(evidence + prior)
@@ -73,3 +75,32 @@ def fit_error_model(
         elements={symbol: ElementOffset(mean=mean, std=std) for symbol, mean, std in offsets},
         element_prior=element_prior,
     )
+
+
+def cross_fitted(
+    compositions: Sequence[Composition], errors: Float[np.ndarray, "C"], element_prior: float
+) -> list[ErrorDistribution]:
+    """Predict the error of every crystal by a fit that has seen none of its chemical system.
+
+    What a generator makes is often of systems without labels, so that crystals of one system on
+    both sides of a split would flatter the fit. Of fewer systems than folds crystals are split.
+
+    Args:
+        compositions: Of at least two crystals.
+        errors: DFT minus potential, eV/atom.
+        element_prior: As `fit_error_model` takes it.
+    """
+    systems = [composition.chemical_system for composition in compositions]
+    groups = np.unique(systems, return_inverse=True)[1]
+    if groups.max() + 1 < NUM_FOLDS:
+        groups = np.arange(len(systems))
+    folds = np.random.default_rng(0).permutation(groups.max() + 1)[groups] % NUM_FOLDS
+    models = {
+        fold: fit_error_model(
+            [one for one, part in zip(compositions, folds, strict=True) if part != fold],
+            errors[folds != fold],
+            element_prior,
+        )
+        for fold in np.unique(folds)
+    }
+    return [models[fold].at(one) for fold, one in zip(folds, compositions, strict=True)]
