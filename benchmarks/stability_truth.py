@@ -30,10 +30,17 @@ from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.scoring.energy.accuracy import METASTABLE, accuracy
 from mattergen_lite.scoring.energy.calibration import (
     Calibration,
+    ErrorDistribution,
     ErrorModel,
     calibrations_as_json,
 )
-from mattergen_lite.scoring.energy.fitting import cross_fitted, fit_error_model, fit_references
+from mattergen_lite.scoring.energy.fitting import (
+    NUM_FOLDS,
+    cross_fitted,
+    fit_error_model,
+    fit_references,
+    folds_by_system,
+)
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax
 from mattergen_lite.scoring.energy.stability import energy_per_atom
@@ -42,6 +49,7 @@ from mattergen_lite.workflows.calibration import ELEMENT_PRIORS
 
 RELAXER, DECIDER = "chgnet", "7net-l3i5"
 MAX_ATOMS = 12
+SHARES = (0.1, 0.2, 0.4, 0.7, 1.0)  # of the labels that a fit may see
 SOURCE = "fitted by benchmarks/stability_truth.py; energies in eV/atom"
 NUM_MEASURED = {"generated": 978, "known": 660, "unstable": 90, "training": 1500}
 
@@ -270,6 +278,25 @@ def report(
         yield f"{name}, with stated uncertainty", pd.DataFrame(trust)
 
 
+def learning_curve(rows: pd.DataFrame) -> pd.DataFrame:
+    """What labels are worth: figures of generated crystals by fits to a share of the others."""
+    folds = folds_by_system(list(rows.composition))
+    order = np.random.default_rng(0).permutation(len(rows))
+    table = {}
+    for share in SHARES:
+        predicted: list[ErrorDistribution | None] = [None] * len(rows)
+        for fold in np.unique(folds):
+            others = [index for index in order if folds[index] != fold]
+            some = rows.iloc[others[: round(share * len(others))]]
+            errors = (some.truth - some.raw).to_numpy()
+            model = fit_error_model(list(some.composition), errors, ELEMENT_PRIORS["novel"])
+            for index in np.flatnonzero(folds == fold):
+                predicted[index] = model.at(rows.composition.iloc[index])
+        name = f"{round(share * len(rows) * (1 - 1 / NUM_FOLDS))} labels"
+        table[name] = asdict(accuracy(predicted, rows.raw.to_numpy(), rows.truth.to_numpy()))
+    return pd.DataFrame(table)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--materials", type=Path, required=True)
@@ -297,6 +324,8 @@ def main() -> None:
     pd.set_option("display.width", 200, "display.max_columns", 20)
     for title, table in report(data, tested):
         print(f"\n{title}\n{table.round(3).to_string()}")
+    novel = tested[DECIDER][tested[DECIDER].kind == "novel"]
+    print(f"\ngenerated, {DECIDER}, by labels\n{learning_curve(novel).round(3).to_string()}")
 
 
 if __name__ == "__main__":

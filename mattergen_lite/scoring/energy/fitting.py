@@ -12,7 +12,7 @@ from mattergen_lite.scoring.energy.calibration import (
     ErrorDistribution,
     ErrorModel,
 )
-from mattergen_lite.shapes import Float
+from mattergen_lite.shapes import Float, Int
 
 REFERENCE_PRIOR = 0.05  # eV/atom: how far a fitted element reference may go without evidence
 NUM_FOLDS = 5  # of crystals that predict each other
@@ -77,24 +77,30 @@ def fit_error_model(
     )
 
 
+def folds_by_system(compositions: Sequence[Composition]) -> Int[np.ndarray, "C"]:
+    """Split crystals into `NUM_FOLDS` parts, all of one chemical system into the same one.
+
+    What a generator makes is often of systems without labels, so that crystals of one system on
+    both sides of a split would flatter a fit. Of fewer systems than parts the crystals are split.
+    """
+    systems = [composition.chemical_system for composition in compositions]
+    groups = np.unique(systems, return_inverse=True)[1]
+    if groups.max() + 1 < NUM_FOLDS:
+        groups = np.arange(len(systems))
+    return np.random.default_rng(0).permutation(groups.max() + 1)[groups] % NUM_FOLDS
+
+
 def cross_fitted(
     compositions: Sequence[Composition], errors: Float[np.ndarray, "C"], element_prior: float
 ) -> list[ErrorDistribution]:
     """Predict the error of every crystal by a fit that has seen none of its chemical system.
-
-    What a generator makes is often of systems without labels, so that crystals of one system on
-    both sides of a split would flatter the fit. Of fewer systems than folds crystals are split.
 
     Args:
         compositions: Of at least two crystals.
         errors: DFT minus potential, eV/atom.
         element_prior: As `fit_error_model` takes it.
     """
-    systems = [composition.chemical_system for composition in compositions]
-    groups = np.unique(systems, return_inverse=True)[1]
-    if groups.max() + 1 < NUM_FOLDS:
-        groups = np.arange(len(systems))
-    folds = np.random.default_rng(0).permutation(groups.max() + 1)[groups] % NUM_FOLDS
+    folds = folds_by_system(compositions)
     models = {
         fold: fit_error_model(
             [one for one, part in zip(compositions, folds, strict=True) if part != fold],
