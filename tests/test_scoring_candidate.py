@@ -56,6 +56,22 @@ def test_checks_come_before_odds_and_errors_last(salt):
     assert order[3].verdict == "not judged: cannot parse"
 
 
+def test_what_has_no_stable_isotope_comes_after_what_can_be_made(salt):
+    actinium = nacl().replace_species({"Na": "Ac", "Cl": "N"})
+    likely, unlikely = (
+        Candidate(raw=raw, structure=structure, stability=stability(probability))
+        for raw, structure, probability in (
+            (judged(actinium), actinium, 0.99),
+            (salt, nacl(), 0.5),
+        )
+    )
+    assert likely.failed == unlikely.failed == []
+    assert [one.stability for one in ranked([likely, unlikely])] == [
+        unlikely.stability,
+        likely.stability,
+    ]
+
+
 def test_a_probability_that_is_no_number_ranks_last(salt):
     known, unknown = (
         Candidate(raw=salt, structure=nacl(), stability=found)

@@ -175,8 +175,11 @@ class Candidate:
         """Whether its stability is a statement of a potential whose errors nobody knows."""
         return self.stability is not None and self.stability.is_uncalibrated
 
-    def sort_key(self, required: Collection[str] = ()) -> tuple[bool, int, int, float, int]:
+    def sort_key(self, required: Collection[str] = ()) -> tuple[float | int, ...]:
         """Sorts the best first: the likeliest or, to `predict` and `complete`, the lowest energy.
+
+        Of equally many failed checks, what has an element without a stable isotope comes last: few
+        laboratories can make it.
 
         Args:
             required: Checks that come before all others; one that was not made is not passed.
@@ -185,7 +188,8 @@ class Candidate:
         if self.goal == "discover":
             probability = self.stability.probability_metastable if self.stability else 0.0
             # no number, no chance
-            merit = len(self.failed), -probability if probability == probability else 0.0
+            likelihood = -probability if probability == probability else 0.0
+            merit = len(self.failed), "radioactive" in self._flags, likelihood
         elif self.energy is not None:
             merit = 0, self.energy
         else:
@@ -201,8 +205,12 @@ class Candidate:
     @property
     def _num_doubts(self) -> int:
         """Credibility flags, and rare oxidation states."""
-        flags = len(self.raw.credibility.flags) if self.raw.credibility else 0
-        return flags + len(_doubtful_states(self.raw))
+        return len(self._flags) + len(_doubtful_states(self.raw))
+
+    @property
+    def _flags(self) -> Collection[str]:
+        """Names of the credibility flags of the crystal as it came."""
+        return self.raw.credibility.flags if self.raw.credibility else ()
 
     @property
     def symmetry_change(self) -> SymmetryChange | None:
@@ -231,8 +239,8 @@ class Candidate:
         parts = [part for part in words if part]
         if self.phonons and self.phonons.dynamically_stable is False:
             parts.append(f"imaginary phonons down to {self.phonons.min_frequency:.1f} THz")
-        if self.raw.credibility and self.raw.credibility.flags:
-            parts.append(f"flags: {', '.join(self.raw.credibility.flags)}")
+        if self._flags:
+            parts.append(f"flags: {', '.join(self._flags)}")
         return "; ".join(parts)
 
     @property
