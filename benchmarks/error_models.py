@@ -28,8 +28,12 @@ from scipy import optimize, stats
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.energy.accuracy import METASTABLE, WORTH_COMPUTING
-from mattergen_lite.scoring.energy.calibration import DEGREES_OF_FREEDOM, calibrations
-from mattergen_lite.scoring.energy.fitting import fit_error_model
+from mattergen_lite.scoring.energy.calibration import (
+    DEGREES_OF_FREEDOM,
+    ErrorDistribution,
+    calibrations,
+)
+from mattergen_lite.scoring.energy.fitting import cross_fitted, fit_error_model
 from mattergen_lite.scoring.energy.stability import LOWEST
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.workflows.calibration import (
@@ -40,7 +44,6 @@ from mattergen_lite.workflows.calibration import (
 )
 
 RELAXER, DECIDER = "chgnet", "7net-l3i5"
-NUM_FOLDS = 5  # of the cross-fit inside a half
 TINY = 1e-300  # a density that has vanished
 RIDGE = 0.3  # standard deviation of the logarithm of a scale, by a feature's standard deviation
 
@@ -153,26 +156,9 @@ def read_crystals(options: argparse.Namespace) -> Crystals:
     )
 
 
-def predict(
-    data: Crystals, errors: np.ndarray, fit: np.ndarray, test: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Locations and scales of the errors of some crystals by a fit to others."""
-    compositions = [data.compositions[index] for index in fit]
-    model = fit_error_model(compositions, errors[fit], ELEMENT_PRIORS["novel"])
-    found = [model.at(data.compositions[index]) for index in test]
+def arrays(found: Sequence[ErrorDistribution]) -> tuple[np.ndarray, np.ndarray]:
+    """Locations and scales of errors."""
     return np.array([one.location for one in found]), np.array([one.scale for one in found])
-
-
-def cross_fitted(
-    data: Crystals, errors: np.ndarray, fit: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Locations and scales of the fitting part, each fold by a fit of the others."""
-    location, scale = np.zeros(len(fit)), np.zeros(len(fit))
-    for fold in range(NUM_FOLDS):
-        left_out = np.arange(len(fit)) % NUM_FOLDS == fold
-        found = predict(data, errors, fit[~left_out], fit[left_out])
-        location[left_out], scale[left_out] = found
-    return location, scale
 
 
 def fit_shape(model: Model, z: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, Shape]:
@@ -198,17 +184,19 @@ def forecast(
 ) -> tuple[np.ndarray, np.ndarray, Shape]:
     """Location and scale of DFT's energy above the hull of the crystals to test, and its shape."""
     errors, shift = data.truth - data.raw, np.zeros(len(data.raw))
+    prior, compositions = ELEMENT_PRIORS["novel"], [data.compositions[index] for index in fit]
     if model.offset:
         table = data.table(model.offset, fit)
-        rest = errors[fit] - cross_fitted(data, errors, fit)[0]
+        rest = errors[fit] - arrays(cross_fitted(compositions, errors[fit], prior))[0]
         ridge = len(fit) / 10 * np.eye(table.shape[1])
         slopes = np.linalg.solve(table[fit].T @ table[fit] + ridge, table[fit].T @ rest)
         shift = table @ slopes
-    location, scale = predict(data, errors - shift, fit, test)
+    fitted = fit_error_model(compositions, (errors - shift)[fit], prior)
+    location, scale = arrays([fitted.at(data.compositions[index]) for index in test])
     location += data.raw[test] + shift[test]
     if model.shipped:
         return location, scale, stats.t(DEGREES_OF_FREEDOM)
-    inner, inner_scale = cross_fitted(data, errors - shift, fit)
+    inner, inner_scale = arrays(cross_fitted(compositions, (errors - shift)[fit], prior))
     table = data.table(model.scale, fit)
     z = ((errors - shift)[fit] - inner) / inner_scale
     coefficients, shape = fit_shape(model, z, table[fit])
