@@ -30,7 +30,6 @@ from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.scoring.energy.accuracy import METASTABLE, accuracy
 from mattergen_lite.scoring.energy.calibration import (
     Calibration,
-    ErrorDistribution,
     ErrorModel,
     calibrations_as_json,
 )
@@ -39,7 +38,6 @@ from mattergen_lite.scoring.energy.fitting import (
     cross_fitted,
     fit_error_model,
     fit_references,
-    folds_by_system,
 )
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax
@@ -280,20 +278,13 @@ def report(
 
 def learning_curve(rows: pd.DataFrame) -> pd.DataFrame:
     """What labels are worth: figures of generated crystals by fits to a share of the others."""
-    folds = folds_by_system(list(rows.composition))
-    order = np.random.default_rng(0).permutation(len(rows))
+    raw, truth = rows.raw.to_numpy(), rows.truth.to_numpy()
+    compositions, prior = list(rows.composition), ELEMENT_PRIORS["novel"]
     table = {}
     for share in SHARES:
-        predicted: list[ErrorDistribution | None] = [None] * len(rows)
-        for fold in np.unique(folds):
-            others = [index for index in order if folds[index] != fold]
-            some = rows.iloc[others[: round(share * len(others))]]
-            errors = (some.truth - some.raw).to_numpy()
-            model = fit_error_model(list(some.composition), errors, ELEMENT_PRIORS["novel"])
-            for index in np.flatnonzero(folds == fold):
-                predicted[index] = model.at(rows.composition.iloc[index])
+        predicted = cross_fitted(compositions, truth - raw, prior, share=share)
         name = f"{round(share * len(rows) * (1 - 1 / NUM_FOLDS))} labels"
-        table[name] = asdict(accuracy(predicted, rows.raw.to_numpy(), rows.truth.to_numpy()))
+        table[name] = asdict(accuracy(predicted, raw, truth))
     return pd.DataFrame(table)
 
 

@@ -77,7 +77,7 @@ def fit_error_model(
     )
 
 
-def folds_by_system(compositions: Sequence[Composition]) -> Int[np.ndarray, "C"]:
+def _folds_by_system(compositions: Sequence[Composition]) -> Int[np.ndarray, "C"]:
     """Split crystals into `NUM_FOLDS` parts, all of one chemical system into the same one.
 
     What a generator makes is often of systems without labels, so that crystals of one system on
@@ -91,7 +91,11 @@ def folds_by_system(compositions: Sequence[Composition]) -> Int[np.ndarray, "C"]
 
 
 def cross_fitted(
-    compositions: Sequence[Composition], errors: Float[np.ndarray, "C"], element_prior: float
+    compositions: Sequence[Composition],
+    errors: Float[np.ndarray, "C"],
+    element_prior: float,
+    *,
+    share: float = 1.0,
 ) -> list[ErrorDistribution]:
     """Predict the error of every crystal by a fit that has seen none of its chemical system.
 
@@ -99,14 +103,15 @@ def cross_fitted(
         compositions: Of at least two crystals.
         errors: DFT minus potential, eV/atom.
         element_prior: As `fit_error_model` takes it.
+        share: Of the crystals of other systems, how many a fit may see, at random.
     """
-    folds = folds_by_system(compositions)
-    models = {
-        fold: fit_error_model(
-            [one for one, part in zip(compositions, folds, strict=True) if part != fold],
-            errors[folds != fold],
-            element_prior,
+    folds = _folds_by_system(compositions)
+    order = np.random.default_rng(0).permutation(len(folds))
+    models = {}
+    for fold in np.unique(folds):
+        others = order[folds[order] != fold]
+        seen = np.sort(others[: round(share * len(others))])
+        models[fold] = fit_error_model(
+            [compositions[index] for index in seen], errors[seen], element_prior
         )
-        for fold in np.unique(folds)
-    }
     return [models[fold].at(one) for fold, one in zip(folds, compositions, strict=True)]
