@@ -92,10 +92,11 @@ class CrystalDiffusion(nn.Module):
     def features(
         self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates
     ) -> Float[Tensor, "B D"]:
-        """Pooled hidden state of noisy crystals, differentiable: what probes are fitted on."""
-        inputs = self._inputs(noisy, sigma, templates)
-        with torch.autocast(sigma.device.type, torch.bfloat16, enabled=self.mixed_precision):
-            return self.denoiser.features(inputs)
+        """Pooled hidden state of noisy crystals, differentiable: what probes are fitted on.
+
+        Always in full precision: properties are read from it.
+        """
+        return self.denoiser.features(self._inputs(noisy, sigma, templates))
 
     def _inputs(
         self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates

@@ -8,6 +8,7 @@ from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import draw_conditions, parse_targets
+from mattergen_lite.sampling.generator import open_generator
 from mattergen_lite.sampling.guidance import guided_calls
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.sampler import Samples, Target, sample, starting_points
@@ -191,6 +192,39 @@ def test_little_strength_stays_near_a_known_crystal(model):
 
     assert distance(0.05) < 0.02
     assert distance(1.0) > 0.1
+
+
+def test_without_known_crystals_samples_start_from_all_noise(model):
+    free = asked(model, space_group="none", num_atoms="4")
+    whole = crystals_of(model, range(2), seed=0, options=options(strength=1.0), target=free)
+    default = crystals_of(model, range(2), seed=0, options=options(), target=free)
+    torch.testing.assert_close(default.frac_coords, whole.frac_coords)
+    with pytest.raises(ValueError, match=r"strength 0\.5: .*no known crystal to start from"):
+        crystals_of(model, range(2), seed=0, options=options(strength=0.5), target=free)
+
+
+def test_precision_is_that_of_the_device_unless_it_is_asked_for():
+    assert SamplerOptions().is_mixed("cuda")
+    assert not SamplerOptions().is_mixed("cpu")
+    assert not SamplerOptions(precision="32-true").is_mixed("cuda")
+    generators = {
+        precision: open_generator(
+            Request(checkpoint="tiny"), options(precision=precision), torch.device("cpu")
+        )
+        for precision in ("32-true", "bf16-mixed")
+    }
+    exact, rounded = (
+        [record.structure for batch in one.records(range(4), 4, seed=0) for record in batch]
+        for one in generators.values()
+    )
+    assert [len(one) for one in exact] == [len(one) for one in rounded]
+    assert any((a.frac_coords != b.frac_coords).any() for a, b in zip(exact, rounded, strict=True))
+
+
+def test_as_little_strength_as_there_can_be_is_one_step(model):
+    target = asked(model, num_atoms="2")
+    crystals = crystals_of(model, [0], seed=0, options=options(strength=1e-6), target=target)
+    assert torch.isfinite(crystals.frac_coords).all()
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from mattergen_lite.request.host import parse_host
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.sampling.trajectory import Trajectory, draw_settling, draw_strip, write_gif
 
-OPTIONS = SamplerOptions(steps=6)
+OPTIONS = SamplerOptions(steps=6, strength=1.0)
 EIGHT_ATOMS = Target(constraints=parse_constraints(Request(num_atoms="8")))
 
 
@@ -40,6 +40,13 @@ def test_every_step_is_there_down_to_no_noise(trajectory):
     assert len(trajectory.states) == len(trajectory.sigmas) == 6
     assert list(trajectory.sigmas) == sorted(trajectory.sigmas, reverse=True)
     assert trajectory.sigmas[-1] == 0
+
+
+def test_from_a_known_crystal_there_are_fewer_steps(model, trajectory):
+    """Six tenths of the levels are gone through, those of little noise."""
+    short = Trajectory.of_sample(model, 3, options=SamplerOptions(steps=6), target=EIGHT_ATOMS)
+    assert len(short.states) == 4
+    assert short.sigmas == trajectory.sigmas[-4:]
 
 
 def test_distances_from_the_result(trajectory):

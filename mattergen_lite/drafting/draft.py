@@ -29,6 +29,7 @@ class Draft:
     elements: tuple[int, ...]  # atomic number that each orbit must have; 0 = open
     known: tuple[bool, ...]  # orbits that stay where they are
     prescribed: bool  # orbits of one element in the template hold one element in the sample
+    is_crystal: bool = False  # places, cell and elements of the template are a known crystal's
     fixed_cell: bool = False
     host: Host | None = None
     change: CellChange | None = None  # from the host's cell to that of the template

@@ -122,6 +122,7 @@ class TemplateDrafting(DraftSource):
             elements=candidate.elements,
             known=(False,) * len(candidate.elements),
             prescribed=self.prescribed,
+            is_crystal=True,
         )
 
 

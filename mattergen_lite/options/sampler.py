@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 from mattergen_lite.options.checks import IN_YAML, BatchSize, Bounds, check_fields
 
 Solver = Literal["multistep", "heun"]
+Precision = Literal["auto", "bf16-mixed", "32-true"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,9 +22,13 @@ class SamplerOptions:
             at most a share of sqrt(2) - 1 to the noise level (EDM).
         s_noise: Scale of that noise in coordinates and cell: 1 is the reverse diffusion's, less
             gives likelier and less varied geometries.
-        strength: Noise to start from: 1 (default) is all noise; less starts from the known crystal
-            whose template a sample takes, so noised, and keeps something of it.
+        strength: Noise to start from: 1 is all noise; less starts from the known crystal whose
+            template a sample takes, so noised, and keeps something of it. Default 0.6, and 1 where
+            there is no such crystal: around a host, and with `space-group none`.
         batch_size: Crystals denoised together.
+        precision: Numbers that the network computes with. bf16-mixed is nearly twice as fast where
+            the hardware computes in it, such as AVX512-BF16; a sample then depends a little on
+            those of its batch, by rounding. Default bf16-mixed on GPUs, 32-true on CPUs.
     """
 
     __pydantic_config__ = IN_YAML
@@ -33,8 +38,13 @@ class SamplerOptions:
     eta: Annotated[float, Bounds(0, 1000)] = 8.0
     s_churn: Annotated[float, Bounds(0, 1000)] = 40.0
     s_noise: Annotated[float, Bounds(0, 10)] = 0.5
-    strength: Annotated[float, Bounds(1e-6, 1)] = 1.0
+    strength: Annotated[float, Bounds(1e-6, 1)] | None = None
     batch_size: BatchSize = 64
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
         check_fields(self)
+
+    def is_mixed(self, device: str) -> bool:
+        """Tell whether the network runs in bfloat16 on a type of device, such as cuda."""
+        return self.precision == "bf16-mixed" or (self.precision == "auto" and device == "cuda")

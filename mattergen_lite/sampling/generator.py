@@ -63,6 +63,7 @@ def open_generator(
         return Substitution(constraints=constraints, of_ions=request.propose == "ion-exchange")
     folder = find_checkpoint(request.checkpoint)
     model = CrystalDiffusion.load(folder, device)
+    model.mixed_precision = options.is_mixed(device.type)
     probes = [Probe.load(path, weights_hash(folder)) for path in request.probe]
     reader = find_checkpoint(request.measured_by or request.checkpoint)
     learned = [

@@ -34,6 +34,10 @@ from mattergen_lite.sampling.solvers import solve_heun, solve_multistep
 from mattergen_lite.shapes import Int
 from mattergen_lite.symmetry.templates import OrbitCrystals
 
+# Of the noise, where samples start from known crystals: as good as all of it, with fewer steps
+# (benchmarks/yield.py).
+STRENGTH_FROM_CRYSTALS = 0.6
+
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
@@ -107,9 +111,8 @@ def sample_batch(
     conditions = None if starts.conditions is None else starts.conditions.to(model.device)
     templates = batch.crystals.templates
     noise = crystal_noise(starts.rngs, model.diffusion, templates)
-    sigmas = model.schedule.grid(options.steps).tolist()
-    sigmas = sigmas[round((1 - options.strength) * options.steps) :]
-    if options.strength < 1:
+    sigmas = noise_levels(model, starts.drafts, options)
+    if len(sigmas) <= options.steps:
         start = model.diffusion.encode(batch.crystals).shifted(noise(), sigmas[0])
     else:
         start = model.diffusion.prior(noise(), sigmas[0])
@@ -126,6 +129,25 @@ def sample_batch(
         states = solve_multistep(denoiser, start, sigmas, put_back, options.eta)
     for state in states:
         yield model.diffusion.decode(state, templates, batch.allowed)
+
+
+def noise_levels(
+    model: CrystalDiffusion, drafts: Sequence[Draft], options: SamplerOptions
+) -> list[float]:
+    """Find the noise levels between the solver's steps, from where samples start down to 0.
+
+    Raises:
+        ValueError: If samples are to start from known crystals, and there are none.
+    """
+    levels = model.schedule.grid(options.steps).tolist()
+    there = all(draft.is_crystal for draft in drafts)
+    if not there and (options.strength or 1.0) < 1:
+        raise ValueError(
+            f"strength {options.strength}: around a host and with space-group none there is no "
+            "known crystal to start from; leave it out"
+        )
+    strength = (options.strength or STRENGTH_FROM_CRYSTALS) if there else 1.0
+    return levels[min(round((1 - strength) * options.steps), options.steps - 1) :]
 
 
 def starting_points(
@@ -185,15 +207,16 @@ def sample(
         target: What the samples should be.
 
     Raises:
-        ValueError: If no samples are asked for, or the model cannot fulfil the constraints; nothing
-            has been sampled then.
+        ValueError: If no samples are asked for, the model cannot fulfil the constraints, or known
+            crystals to start from are missing; nothing has been sampled then.
     """
     starts = starting_points(model, indices, seed=seed, target=target)
     # Crystals of similar size share a batch, which saves padding.
     size = torch.tensor([draft.size for draft in starts.drafts])
     order = torch.argsort(size, stable=True)
     orbits: list[OrbitCrystals] = []
-    with ProgressBar(total=len(order) * options.steps, unit="step", desc="sampling") as bar:
+    steps = len(noise_levels(model, starts.drafts, options)) - 1
+    with ProgressBar(total=len(order) * steps, unit="step", desc="sampling") as bar:
         for part in order.split(options.batch_size):
             for state in sample_batch(model, starts[part], options, target):
                 bar.update(len(part))

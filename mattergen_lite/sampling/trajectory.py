@@ -30,7 +30,7 @@ DOTS_PER_INCH = 80  # of the animation: a film for a web page
 
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
-    """One sample after each of K steps, from almost pure noise to the result."""
+    """One sample after each of K steps, from the noise that it starts from to the result."""
 
     sigmas: tuple[float, ...]  # noise level of each state; the last is 0
     states: tuple[CrystalBatch, ...]  # K batches of one crystal
@@ -52,7 +52,8 @@ class Trajectory:
         """
         options, target = options or SamplerOptions(), target or Target()
         states = tuple(follow(model, index, seed=seed, options=options, target=target))
-        return cls(sigmas=tuple(model.schedule.grid(options.steps).tolist()[1:]), states=states)
+        levels = model.schedule.grid(options.steps).tolist()
+        return cls(sigmas=tuple(levels[-len(states) :]), states=states)
 
     def volumes_per_atom(self) -> list[float]:
         """Å³, of every state."""

@@ -54,8 +54,14 @@ class ReferenceHull:
     def __init__(self, formulas: list[str], energies: Float[np.ndarray, "C"]) -> None:
         self.formulas = formulas
         self.energies = energies
-        self._symbols = [frozenset(re.findall("[A-Z][a-z]?", formula)) for formula in formulas]
-        self.elements = frozenset().union(*self._symbols)
+        symbols = [frozenset(re.findall("[A-Z][a-z]?", formula)) for formula in formulas]
+        self.elements = frozenset().union(*symbols)
+        # By element, so that the compounds of a chemical system are found by adding a few rows.
+        self._contains = {one: np.zeros(len(formulas), dtype=bool) for one in self.elements}
+        for row, present in enumerate(symbols):
+            for symbol in present:
+                self._contains[symbol][row] = True
+        self._num_elements = np.array([len(present) for present in symbols])
         self.competitors = lru_cache(maxsize=10_000)(self._competitors)
 
     def _competitors(self, elements: frozenset[str]) -> Competitors:
@@ -68,11 +74,8 @@ class ReferenceHull:
         if missing:
             raise ValueError(f"{', '.join(sorted(missing))} not in the reference hull")
         ordered = sorted(elements)
-        rows = [
-            row
-            for row, symbols in enumerate(self._symbols)
-            if len(symbols) > 1 and symbols <= elements
-        ]
+        num_present = np.sum([self._contains[symbol] for symbol in ordered], axis=0)
+        rows = np.flatnonzero((num_present == self._num_elements) & (self._num_elements > 1))
         # Elements are at zero by definition; the table's own may be polymorphs a little above.
         formulas = [*ordered, *(self.formulas[row] for row in rows)]
         compositions = [Composition(formula) for formula in formulas]
