@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
 import torch
@@ -21,8 +22,9 @@ from mattergen_lite import score
 from mattergen_lite.config import RunConfig
 from mattergen_lite.elements import atomic_number
 from mattergen_lite.io.write import write_extxyz
-from mattergen_lite.model import weights_hash
+from mattergen_lite.model import CrystalDiffusion, find_checkpoint, weights_hash
 from mattergen_lite.properties import Property
+from mattergen_lite.sampling.sampler import Target, starting_points
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax
 from mattergen_lite.scoring.energy.release import release
@@ -317,6 +319,20 @@ def test_held_out_systems_are_new_to_the_training_split(monkeypatch):
         assert frozenset(map(atomic_number, system.split("-"))) not in training
     model.diffusion.allowed_elements[8] = False  # a model that has never seen oxygen
     assert not any("O" in s.split("-") for s in design.held_out_systems(model, 20, seed=0))
+
+
+def test_without_symmetry_samples_have_the_contents_of_known_cells(monkeypatch, tmp_path):
+    """As many atoms, and no more elements, as in the templates that `generate` takes."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    out = tmp_path / "p1.extxyz"
+    benchmark = importlib.import_module("without_symmetry")
+    benchmark.main(["--checkpoint", "tiny", "--num-samples", "4", "--out", str(out)])
+    found = ase.io.read(out, ":")
+    model = CrystalDiffusion.load(find_checkpoint("tiny"))
+    drafts = starting_points(model, range(4), seed=0, target=Target()).drafts
+    assert [len(one) for one in found] == [draft.orbits.multiplicities.sum() for draft in drafts]
+    for one, draft in zip(found, drafts, strict=True):
+        assert len({*one.numbers}) <= len({*draft.orbits.atomic_numbers})
 
 
 def test_design_counts_right(monkeypatch):
