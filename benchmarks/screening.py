@@ -1,11 +1,12 @@
-"""Fit and test the screen: raw energy -> probability of being metastable after relaxing.
+"""Fit and test the screen: raw energy and elements -> probability of being metastable afterwards.
 
     python benchmarks/screening.py ours=judged/ theirs=scored/ --write --json result.json
 
-Each set is the folder of a run of `generate` or `score` that relaxed every crystal (no --keep).
-The model is fitted to the probabilities that the judge gave to the relaxed crystals, twice: to each
-half of every set, and every crystal is predicted from the half that it is not in, so that no figure
-hangs on one draw. `--write` then fits to all of it and replaces `assets/screening.json`.
+Each set is the folder of a run of `generate` or `score`. The model is fitted to the probabilities
+that the judge gave to its relaxed crystals that came unique and novel, since only those reach the
+screen; of a run with `--keep` those that the screen chose. Every crystal is predicted by a fit that
+has seen none of its chemical system. `--write` then fits to all and replaces
+`assets/screening.json`.
 """
 
 import argparse
@@ -18,82 +19,108 @@ import numpy as np
 import pandas as pd
 import torch
 from measuring import report
+from pymatgen.core import Composition
 from scipy.optimize import minimize
+from scipy.special import expit
 from scipy.stats import spearmanr
 
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.scoring.energy import screening
-from mattergen_lite.scoring.energy.screening import ScreeningModel, content_draw, features
+from mattergen_lite.scoring.energy.fitting import folds_by_system
+from mattergen_lite.scoring.energy.screening import ScreeningModel
 from mattergen_lite.shapes import Float
 
 ASSET = Path(screening.__file__).parents[2] / "assets" / "screening.json"
 FRAMES = "structures.extxyz"
 BINS = (0.0, 0.05, 0.2, 0.5, 1.0)  # of the predicted probability
 SHARES = (0.1, 0.2, 0.3)  # kept, of which the purity is stated
+SCALE = 0.1  # eV/atom, E₀ of the model: where asinh turns from linear to logarithmic
+RIDGE, RIDGE_ELEMENTS = 0.1, 0.5  # penalties on the squares of slopes and of elements' weights
 
 
 def read_run(folder: Path) -> pd.DataFrame:
-    """One row a relaxed crystal of a run: raw energy, atoms, outcome, which half."""
+    """One row a relaxed crystal of a run that was unique and novel: what it was, what it became."""
     (table,) = [path for path in folder.glob("*.parquet") if path.stem in ("scores", "candidates")]
     judged = pd.read_parquet(table).set_index("name")
-    judged = judged[judged.relaxed_with.notna()]
+    judged = judged[judged.relaxed_with.notna() & judged.is_unique & judged.is_novel]
     crystals = [one for one in read_structures(folder / FRAMES) if one.name in judged.index]
-    energies = screening.raw_energies([one.structure for one in crystals])
+    structures = [one.structure for one in crystals]
+    energies = [
+        found
+        for start in range(0, len(structures), screening.BATCH_SIZE)
+        for found in screening.raw_energies(structures[start : start + screening.BATCH_SIZE])
+    ]
     rows = judged.loc[[one.name for one in crystals]]
     return pd.DataFrame(
         {
             "energy": [one.e_above_hull for one in energies],
             "num_atoms": [one.num_atoms for one in energies],
+            "composition": [one.composition for one in structures],
             "probability": rows.probability_metastable.fillna(0.0).to_numpy(),
             "relaxed_energy": rows.e_above_hull_raw.to_numpy(dtype=float),
-            "half": every_second([content_draw(one.structure) for one in crystals]),
         }
     ).dropna(subset=["energy"])
-
-
-def every_second(draws: Sequence[float]) -> np.ndarray:
-    """True for every second one in the order of the draws, whatever the order of the files."""
-    return np.argsort(np.argsort(draws)) % 2 == 1
 
 
 def fit_screening(
     e_above_hull: Float[np.ndarray, "C"],
     num_atoms: np.ndarray,
+    compositions: Sequence[Composition],
     outcomes: Float[np.ndarray, "C"],
-    *,
-    scale: float = 0.1,
-    ridge: float = 0.1,
 ) -> ScreeningModel:
-    """Fit the model by maximum likelihood to outcomes, which may be probabilities, in 0..1.
+    """Fit the model by penalised maximum likelihood to outcomes, which may be probabilities.
 
     Args:
         e_above_hull: Of raw crystals, eV/atom.
         num_atoms: Of their primitive cells.
-        outcomes: Metastable after relaxing or not.
-        scale: E₀, eV/atom, where asinh turns from linear to logarithmic.
-        ridge: Penalty on the two slopes.
+        compositions: Of the crystals.
+        outcomes: Metastable after relaxing or not, in 0..1.
     """
-    table = features(e_above_hull, num_atoms, scale)
+    symbols = sorted({element.symbol for one in compositions for element in one})
+    shares = [[one.get_atomic_fraction(symbol) for symbol in symbols] for one in compositions]
+    table = np.column_stack(
+        [np.ones(len(outcomes)), np.arcsinh(e_above_hull / SCALE), np.log(num_atoms), shares]
+    )
+    penalty = np.array([0.0, RIDGE, RIDGE, *[RIDGE_ELEMENTS] * len(symbols)])
 
-    def loss(weights: np.ndarray) -> float:
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
         logits = table @ weights
         likelihood = np.logaddexp(0, logits) - outcomes * logits
-        return float(likelihood.sum() + ridge * (weights[1:] ** 2).sum())
+        slope = (expit(logits) - outcomes) @ table + 2 * penalty * weights
+        return float(likelihood.sum() + penalty @ weights**2), slope
 
-    weights = minimize(loss, np.zeros(3), method="BFGS").x
-    names = ("intercept", "energy", "log_atoms")
-    return ScreeningModel(scale=scale, **dict(zip(names, weights.tolist(), strict=True)))
+    weights = minimize(loss, np.zeros(len(penalty)), jac=True, method="L-BFGS-B").x.tolist()
+    return ScreeningModel(
+        intercept=weights[0],
+        energy=weights[1],
+        log_atoms=weights[2],
+        scale=SCALE,
+        elements=dict(zip(symbols, weights[3:], strict=True)),
+    )
 
 
 def fit(table: pd.DataFrame) -> ScreeningModel:
     return fit_screening(
-        table.energy.to_numpy(), table.num_atoms.to_numpy(), table.probability.to_numpy()
+        table.energy.to_numpy(),
+        table.num_atoms.to_numpy(),
+        table.composition.tolist(),
+        table.probability.to_numpy(),
     )
 
 
 def predict(model: ScreeningModel, table: pd.DataFrame) -> np.ndarray:
-    rows = zip(table.energy.tolist(), table.num_atoms.tolist(), strict=True)
-    return np.array([model.probability(energy, atoms) for energy, atoms in rows])
+    rows = zip(table.energy.tolist(), table.num_atoms.tolist(), table.composition, strict=True)
+    return np.array([model.probability(*row) for row in rows])
+
+
+def predicted_from_other_systems(table: pd.DataFrame) -> np.ndarray:
+    """Every crystal's probability by a fit that has seen none of its chemical system."""
+    folds = folds_by_system(table.composition.tolist())
+    predicted = np.empty(len(table))
+    for fold in np.unique(folds):
+        mine = folds == fold
+        predicted[mine] = predict(fit(table[~mine]), table[mine])
+    return predicted
 
 
 def brier(predicted: np.ndarray, outcome: np.ndarray) -> float:
@@ -158,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     named = (text.partition("=") for text in options.sets)
     tables = {name: read_run(Path(folder)) for name, _, folder in named}
     every = pd.concat(tables, names=["set"])
-    every["predicted"] = predicted_from_the_other_half(every)
+    every["predicted"] = predicted_from_other_systems(every)
     rows = [figures(name, every.loc[name]) for name in tables]
     rows.append(figures("all", every))
     curve = reliability(every.predicted.to_numpy(), every.probability.to_numpy())

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from crystals import nacl, nacl_primitive, perovskite, quartz, rutile, simple_compounds
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Composition, Lattice, Structure
 
 from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.candidate import Candidate
@@ -67,25 +67,40 @@ def test_noise_within_the_tolerance_does_not_count_as_energy():
 def test_probability_falls_with_energy_and_stays_one():
     model = screening_model()
     energies = np.linspace(-0.5, 50, 200)
-    found = [model.probability(energy, 8) for energy in energies]
+    salt = Composition("NaCl")
+    found = [model.probability(energy, 8, salt) for energy in energies]
     assert all(0 <= one <= 1 for one in found)
     assert all(later <= one for one, later in pairwise(found))
     assert found[0] > 0.5 > found[-1]
-    assert model.probability(math.nan, 8) == 0.0
+    assert model.probability(math.nan, 8, salt) == 0.0
 
 
 def test_fit_recovers_the_model_that_drew_the_outcomes(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     fit_screening = importlib.import_module("screening").fit_screening
-    truth = ScreeningModel(intercept=1.0, energy=-2.0, log_atoms=-0.3, scale=0.1)
+    truth = ScreeningModel(
+        intercept=1.0, energy=-2.0, log_atoms=-0.3, scale=0.1, elements={"Na": 1.5, "Cs": -1.5}
+    )
     rng = np.random.default_rng(0)
     energies, atoms = rng.exponential(0.5, 5000) - 0.05, rng.integers(1, 20, 5000)
-    drawn = [truth.probability(e, int(n)) for e, n in zip(energies, atoms, strict=True)]
+    compositions = [Composition(text) for text in rng.choice(["NaCl", "CsCl", "KCl"], 5000)]
+    rows = zip(energies, atoms.tolist(), compositions, strict=True)
+    drawn = [truth.probability(*row) for row in rows]
     outcomes = (rng.random(5000) < drawn).astype(float)
-    found = fit_screening(energies, atoms, outcomes)
-    assert found.intercept == pytest.approx(truth.intercept, abs=0.3)
+    found = fit_screening(energies, atoms, compositions, outcomes)
     assert found.energy == pytest.approx(truth.energy, abs=0.15)
     assert found.log_atoms == pytest.approx(truth.log_atoms, abs=0.15)
+    likelier = found.elements["Na"] - found.elements["Cs"]
+    assert likelier == pytest.approx(3.0, abs=0.6)
+
+
+def test_elements_shift_the_probability_by_their_share():
+    model = ScreeningModel(
+        intercept=0.0, energy=-1.0, log_atoms=0.0, scale=0.1, elements={"Na": 2.0}
+    )
+    assert model.probability(0.0, 1, Composition("KCl")) == pytest.approx(0.5)
+    half = model.probability(0.0, 1, Composition("NaCl"))
+    assert math.log(half / (1 - half)) == pytest.approx(1.0)
 
 
 def test_the_likeliest_are_kept_and_each_round_is_decided_alone():
@@ -96,7 +111,7 @@ def test_the_likeliest_are_kept_and_each_round_is_decided_alone():
     for of_round in (together[:9], together[9:]):
         order = sorted(of_round, key=lambda one: -one.screening_probability)
         assert [one.screening_decision for one in order] == ["keep"] * 3 + ["reject"] * 6
-        assert order[2].screening_e_above_hull < order[3].screening_e_above_hull
+        assert order[2].screening_probability > order[3].screening_probability
 
 
 def test_what_would_be_worth_less_is_kept_later():

@@ -77,7 +77,7 @@ def fit_error_model(
     )
 
 
-def _folds_by_system(compositions: Sequence[Composition]) -> Int[np.ndarray, "C"]:
+def folds_by_system(compositions: Sequence[Composition]) -> Int[np.ndarray, "C"]:
     """Split crystals into `NUM_FOLDS` parts, all of one chemical system into the same one.
 
     What a generator makes is often of systems without labels, so that crystals of one system on
@@ -105,7 +105,7 @@ def cross_fitted(
         element_prior: As `fit_error_model` takes it.
         share: Of the crystals of other systems, how many a fit may see, at random.
     """
-    folds = _folds_by_system(compositions)
+    folds = folds_by_system(compositions)
     order = np.random.default_rng(0).permutation(len(folds))
     models = {}
     for fold in np.unique(folds):

@@ -3,26 +3,26 @@
 CHGNet's energy of a crystal as it came, on its exact positions in the primitive cell, costs about a
 thirtieth of a relaxation. Against the reference hull it gives E, eV/atom, and with it
 
-    P(metastable after relaxing) = 1 / (1 + exp(-(a + b·asinh(E / E₀) + c·ln N)))
+    P(metastable after relaxing) = 1 / (1 + exp(-(a + b·asinh(E / E₀) + c·ln N + Σ wᵢ·xᵢ)))
 
-for N atoms in the primitive cell. The coefficients are in `assets/screening.json`;
-`benchmarks/screening.py` fits them to the probabilities that the whole judge gave to relaxed
-samples of ours and of others, and tests them on held-out ones.
+for N atoms in the primitive cell and the atomic fraction xᵢ of each element: CHGNet is wrong by
+element, and what the judge is going to say is right by element. The coefficients are in
+`assets/screening.json`; `benchmarks/screening.py` fits them to the probabilities that the whole
+judge gave to relaxed crystals of ours and of others, and tests them on other chemical systems.
 """
 
 import hashlib
 import json
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 from itertools import pairwise
 from typing import Literal
 
-import numpy as np
 from pydantic import TypeAdapter
-from pymatgen.core import Structure
+from pymatgen.core import Composition, Structure
 
 from mattergen_lite.processes import Failure
 from mattergen_lite.scoring.criteria.symmetrization import symmetrized
@@ -33,7 +33,6 @@ from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import evaluate
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
 from mattergen_lite.scoring.known.hull import reference_hull
-from mattergen_lite.shapes import Float
 
 POTENTIAL = ChgnetPotential.name
 BATCH_SIZE = 8  # crystals a forward pass; more gain nothing on a CPU
@@ -71,23 +70,22 @@ class ScreeningModel:
     energy: float  # of asinh(E / scale); negative
     log_atoms: float  # of ln N
     scale: float  # E₀, eV/atom
+    elements: Mapping[str, float] = field(default_factory=dict)  # of atomic fractions; others 0
 
-    def probability(self, e_above_hull: float, num_atoms: int) -> float:
+    def probability(self, e_above_hull: float, num_atoms: int, composition: Composition) -> float:
         """Probability in 0..1; 0 for an energy that is not a number."""
         if not math.isfinite(e_above_hull):
             return 0.0
-        row = features(np.array([e_above_hull]), np.array([num_atoms]), self.scale)
-        logit = float((row @ [self.intercept, self.energy, self.log_atoms])[0])
+        logit = (
+            self.intercept
+            + self.energy * math.asinh(e_above_hull / self.scale)
+            + self.log_atoms * math.log(num_atoms)
+            + sum(
+                self.elements.get(element.symbol, 0.0) * composition.get_atomic_fraction(element)
+                for element in composition
+            )
+        )
         return 1 / (1 + math.exp(min(-logit, 700.0)))
-
-
-def features(
-    e_above_hull: Float[np.ndarray, "C"], num_atoms: np.ndarray, scale: float
-) -> Float[np.ndarray, "C 3"]:
-    """Columns of the regression: 1, asinh(E / E₀), ln N."""
-    return np.column_stack(
-        [np.ones(len(e_above_hull)), np.arcsinh(e_above_hull / scale), np.log(num_atoms)]
-    )
 
 
 @cache
@@ -212,10 +210,12 @@ def _decide(
     found = [
         Screening(
             screening_e_above_hull=one.e_above_hull,
-            screening_probability=model.probability(one.e_above_hull, one.num_atoms),
+            screening_probability=model.probability(
+                one.e_above_hull, one.num_atoms, structure.composition
+            ),
             screening_error=one.error,
         )
-        for one in energies
+        for one, structure in zip(energies, structures, strict=True)
     ]
     possible = [index for index, one in enumerate(found) if one.screening_error is None]
     order = sorted(possible, key=lambda i: -weights[i] * found[i].screening_probability)
