@@ -161,7 +161,7 @@ class ModelConfig(Section):
 
 
 class LossConfig(Section):
-    """Weights of the three channels and how often conditions are hidden."""
+    """Weights of the three channels, and what is hidden from the network and how often."""
 
     types: NonNegativeFloat = 1.0
     coords: NonNegativeFloat = 5.0
@@ -170,6 +170,7 @@ class LossConfig(Section):
     drop_each: Share = 0.6  # in the others, share of properties hidden
     # Properties hidden apart from the others, each in its own share of crystals.
     drop: dict[str, Share] = {"e_above_hull": 0.15}
+    type_dropout: ShareBelowOne = 0.0  # of the features that elements are read from
     hide_classes: Share = 0.5  # share trained without knowing which orbits hold the same element
     # Properties being taught to a finished model: validation shows them; training shows them in
     # every conditional crystal that has them, in half of these alone.

@@ -8,7 +8,7 @@ Rows of the embedded table without an energy get the one that a single point of 
 the reference hull, and `e_above_hull_source` says so. `datasets/own_crystals.parquet` adds new
 crystals that earlier models or ion exchange made, with the judge's energy above the hull where they
 relaxed, and that of the raw crystal where they were only screened. Bad ones teach what to avoid;
-likely good ones are repeated, because they are few. `--add` takes those of a run of `generate
+likely good ones are there twice, because they are few. `--add` takes those of a run of `generate
 --keep` into that table first. What a run has found again is left out: it is in the table, or held
 out of it.
 `--without-symmetry` takes the symmetry off the crystals of a table, for a model that knows none.

@@ -153,3 +153,17 @@ def test_conditions_tell_values_and_kinds_apart(model):
 
 def test_larger_cells_than_the_training_ones(model):
     assert predict(model, random_p1([64])).coords.isfinite().all()
+
+
+def test_dropout_hides_what_elements_are_read_from_and_nothing_else():
+    """In training; a finished model says the same every time."""
+    model, crystals = tiny_model(), random_crystals()
+    model.denoiser.drop_types.p = 0.5
+    model.train()
+    one, other = predict(model, crystals), predict(model, crystals)
+    assert not torch.equal(one.element_logits, other.element_logits)
+    assert torch.equal(one.coords, other.coords)
+    assert torch.equal(one.cell, other.cell)
+    model.eval()
+    one, other = predict(model, crystals), predict(model, crystals)
+    assert torch.equal(one.element_logits, other.element_logits)

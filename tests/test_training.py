@@ -107,6 +107,7 @@ def assert_same_run(a, b):
 def test_killed_and_resumed_equals_undisturbed_bit_for_bit(table, tmp_path):
     """SIGKILL at a moment nobody chose; the same command then finishes the run."""
     steps = ["optimizer.max_steps=60", "trainer.checkpoint_minutes=0.001", "trainer.threads=1"]
+    steps += ["loss.type_dropout=0.1"]
     train(run_config(table, tmp_path / "whole", *steps))
     broken = run_config(table, tmp_path / "broken", *steps)
     broken.save(tmp_path / "broken.yaml")

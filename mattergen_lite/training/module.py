@@ -23,6 +23,7 @@ class TrainingModule(pl.LightningModule):
         self.loss_config: LossConfig = config.loss
         self.optimizer_config: OptimizerConfig = config.optimizer
         self.model = CrystalDiffusion(config.model)
+        self.model.denoiser.drop_types.p = config.loss.type_dropout
         self.model.mixed_precision = _mixed_precision(config.trainer.precision)
         if config.trainer.compile:
             compile_blocks(self.model)
@@ -30,6 +31,8 @@ class TrainingModule(pl.LightningModule):
     def training_step(self, batch: LabelledBatch, batch_idx: int) -> Float[Tensor, ""]:
         """Weighted sum of the channel losses of one batch."""
         rng = self._rng(self.global_step)
+        # Dropout draws from the process: a resumed run must draw the same, its neighbours others.
+        torch.manual_seed(rng.initial_seed() + self.global_rank)
         conditions = drop_conditions(batch.conditions, self.loss_config, rng, batch.share)
         crystals = vary(batch.crystals, self.loss_config, rng, batch.share)
         losses = drawn_losses(self.model, crystals, conditions, rng, batch.share)

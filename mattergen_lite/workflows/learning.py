@@ -1,7 +1,7 @@
 """What judged crystals teach: the new ones with the energy that was found for each, good and bad.
 
 A model that is conditioned on the energy above the hull learns from bad crystals what to avoid, and
-the good ones are repeated, because they are few. Compositions that smact refuses are not taught.
+the good ones are shown twice, because they are few. Compositions that smact refuses are not taught.
 """
 
 import math
@@ -21,7 +21,7 @@ from mattergen_lite.scoring.metrics.summary import is_unique_and_novel
 E_ABOVE_HULL = "e_above_hull"
 LIKELY = "likely_metastable"  # column of a table of judged crystals, 1 or 0
 MAX_E_ABOVE_HULL = 2.0  # eV/atom; a single point far above says only that something is wrong
-REPEATS = (2, 6)  # times that a crystal is in the table to learn from: if unlikely, if likely
+REPEATS = (1, 2)  # times that a crystal is in the table to learn from: if unlikely, if likely
 
 
 def judged_crystals(
