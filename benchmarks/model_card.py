@@ -19,6 +19,7 @@ from mattergen_lite.data.table import read_table, select_rows
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.runs.folder import RunFolder
+from mattergen_lite.sampling.sampler import STRENGTH_FROM_CRYSTALS
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.metrics.distributions import distances
@@ -59,6 +60,7 @@ def protocol(record: dict, scores: Sequence[Score]) -> str:
     asked = record["arguments"]
     settings = (
         f"seed {asked['seed']}, {asked['solver']} solver, {asked['steps']} steps, "
+        f"strength {asked.get('strength') or STRENGTH_FROM_CRYSTALS:g}, "
         f"eta {asked['eta']}, s_noise {asked['s_noise']}, "
         f"stability guidance {asked['stability_guidance']}"
     )

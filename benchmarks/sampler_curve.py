@@ -33,7 +33,7 @@ from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.request.constraints import parse_constraints
-from mattergen_lite.sampling.sampler import Target, sample
+from mattergen_lite.sampling.sampler import STRENGTH_FROM_CRYSTALS, Target, sample
 from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import largest_force
@@ -78,8 +78,9 @@ class Setting(NamedTuple):
     s_noise: float
 
     def options(self) -> SamplerOptions:
-        """Heun takes two calls a step, but one in the last."""
-        steps = self.calls if self.solver == "multistep" else (self.calls + 1) // 2
+        """Heun takes two calls a step, but one in the last; samples skip the noisiest levels."""
+        taken = self.calls if self.solver == "multistep" else (self.calls + 1) // 2
+        steps = round(taken / STRENGTH_FROM_CRYSTALS)
         noise = {"eta" if self.solver == "multistep" else "s_churn": self.noise}
         return SamplerOptions(solver=self.solver, steps=steps, s_noise=self.s_noise, **noise)
 

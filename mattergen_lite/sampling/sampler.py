@@ -140,13 +140,13 @@ def noise_levels(
         ValueError: If samples are to start from known crystals, and there are none.
     """
     levels = model.schedule.grid(options.steps).tolist()
-    there = all(draft.is_crystal for draft in drafts)
-    if not there and (options.strength or 1.0) < 1:
+    from_crystals = all(draft.is_crystal for draft in drafts)
+    if not from_crystals and (options.strength or 1.0) < 1:
         raise ValueError(
             f"strength {options.strength}: around a host and with space-group none there is no "
             "known crystal to start from; leave it out"
         )
-    strength = (options.strength or STRENGTH_FROM_CRYSTALS) if there else 1.0
+    strength = (options.strength or STRENGTH_FROM_CRYSTALS) if from_crystals else 1.0
     return levels[min(round((1 - strength) * options.steps), options.steps - 1) :]
 
 

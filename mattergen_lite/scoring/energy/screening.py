@@ -5,8 +5,8 @@ thirtieth of a relaxation. Against the reference hull it gives E, eV/atom, and w
 
     P(metastable after relaxing) = 1 / (1 + exp(-(a + b·asinh(E / E₀) + c·ln N + Σ wᵢ·xᵢ)))
 
-for N atoms in the primitive cell and the atomic fraction xᵢ of each element: CHGNet is wrong by
-element, and what the judge is going to say is right by element. The coefficients are in
+for N atoms in the primitive cell and the atomic fraction xᵢ of each element, since CHGNet's errors
+depend on the elements, and the judge corrects them. The coefficients are in
 `assets/screening.json`; `benchmarks/screening.py` fits them to the probabilities that the whole
 judge gave to relaxed crystals of ours and of others, and tests them on other chemical systems.
 """
