@@ -24,7 +24,7 @@ from mattergen_lite.elements import atomic_number
 from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, weights_hash
 from mattergen_lite.properties import Property
-from mattergen_lite.sampling.sampler import Target, starting_points
+from mattergen_lite.sampling.sampler import STRENGTH_FROM_CRYSTALS, Target, starting_points
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax
 from mattergen_lite.scoring.energy.release import release
@@ -166,22 +166,23 @@ def test_sampling_speed(run, checkpoint):
     rows = run(
         "sampling_speed",
         *("--checkpoint", checkpoint, "--device", "cpu", "--peak-size", 64, "--repeats", 1),
-        *("--steps", 2, 3, "--batch-sizes", 1, 2, "--num-samples", 2),
+        *("--steps", 5, 10, "--batch-sizes", 1, 2, "--num-samples", 2),
     )
     assert len(rows) == 2 * 2 * 2
     for row in rows:
         assert_positive(row)
         assert row["structures"] == 2
-        expected = row["steps"] if row["solver"] == "multistep" else 2 * row["steps"] - 1
+        taken = round(STRENGTH_FROM_CRYSTALS * row["steps"])
+        expected = taken if row["solver"] == "multistep" else 2 * taken - 1
         assert row["calls"] == expected
         assert row["structures/s"] == pytest.approx(2 / row["seconds"])
     flops = {(row["solver"], row["steps"]): row["GFLOP"] for row in rows if row["batch"] == 1}
-    assert flops["multistep", 3] == pytest.approx(1.5 * flops["multistep", 2])
+    assert flops["multistep", 10] == pytest.approx(2 * flops["multistep", 5])
 
 
 def test_peers_speed(run, checkpoint):
     """Networks of the published sizes, which make the matrix products of their layers."""
-    arguments = ("--quick", "--checkpoint", checkpoint, "--steps", 3, "--device", "cpu")
+    arguments = ("--quick", "--checkpoint", checkpoint, "--steps", 5, "--device", "cpu")
     ours, crystalite, diffcsp = run("peers_speed", *arguments)
     assert [row["network"] for row in (ours, crystalite, diffcsp)] == [
         *("ours", "Crystalite", "DiffCsp"),
