@@ -25,9 +25,11 @@ from scipy.special import expit
 from scipy.stats import spearmanr
 
 from mattergen_lite.io.read import read_structures
+from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.energy import screening
-from mattergen_lite.scoring.energy.fitting import folds_by_system
+from mattergen_lite.scoring.energy.fitting import atomic_fractions, folds_by_system
 from mattergen_lite.scoring.energy.screening import ScreeningModel
+from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.shapes import Float
 
 ASSET = Path(screening.__file__).parents[2] / "assets" / "screening.json"
@@ -45,11 +47,8 @@ def read_run(folder: Path) -> pd.DataFrame:
     judged = judged[judged.relaxed_with.notna() & judged.is_unique & judged.is_novel]
     crystals = [one for one in read_structures(folder / FRAMES) if one.name in judged.index]
     structures = [one.structure for one in crystals]
-    energies = [
-        found
-        for start in range(0, len(structures), screening.BATCH_SIZE)
-        for found in screening.raw_energies(structures[start : start + screening.BATCH_SIZE])
-    ]
+    with Pool(0) as pool:
+        energies = screening.ask_raw_energies(structures, Journal(pool, progress=False))
     rows = judged.loc[[one.name for one in crystals]]
     return pd.DataFrame(
         {
@@ -76,8 +75,7 @@ def fit_screening(
         compositions: Of the crystals.
         outcomes: Metastable after relaxing or not, in 0..1.
     """
-    symbols = sorted({element.symbol for one in compositions for element in one})
-    shares = [[one.get_atomic_fraction(symbol) for symbol in symbols] for one in compositions]
+    symbols, shares = atomic_fractions(compositions)
     table = np.column_stack(
         [np.ones(len(outcomes)), np.arcsinh(e_above_hull / SCALE), np.log(num_atoms), shares]
     )

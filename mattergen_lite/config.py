@@ -29,7 +29,7 @@ from mattergen_lite.folders import atomic_path
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.renamed import OPTIONS
 from mattergen_lite.options.request import Request
-from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.options.sampler import Precision, SamplerOptions
 from mattergen_lite.plain_yaml import parse_yaml, read_yaml
 
 S = TypeVar("S", bound="Section")
@@ -200,7 +200,7 @@ class TrainerConfig(Section):
     devices: int | str = "auto"
     num_nodes: PositiveInt = 1
     strategy: str = "auto"
-    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"  # auto: bf16 on GPUs
+    precision: Precision = "auto"  # auto: bf16 on GPUs
     compile: bool = False  # the transformer blocks with torch.compile: a minute, then faster
     max_time: Duration | None = None  # DD:HH:MM:SS; stops cleanly, the same command continues
     checkpoint_minutes: PositiveFloat = 10.0

@@ -5,7 +5,7 @@ from models import tiny_model
 from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.options.request import Request
-from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.options.sampler import SamplerOptions, is_mixed
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import draw_conditions, parse_targets
 from mattergen_lite.sampling.generator import open_generator
@@ -204,9 +204,9 @@ def test_without_known_crystals_samples_start_from_all_noise(model):
 
 
 def test_precision_is_that_of_the_device_unless_it_is_asked_for():
-    assert SamplerOptions().is_mixed("cuda")
-    assert not SamplerOptions().is_mixed("cpu")
-    assert not SamplerOptions(precision="32-true").is_mixed("cuda")
+    assert is_mixed("auto", on_gpu=True)
+    assert not is_mixed("auto", on_gpu=False)
+    assert not is_mixed("32-true", on_gpu=True)
     generators = {
         precision: open_generator(
             Request(checkpoint="tiny"), options(precision=precision), torch.device("cpu")

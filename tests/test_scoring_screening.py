@@ -90,6 +90,11 @@ def test_fit_recovers_the_model_that_drew_the_outcomes(monkeypatch):
     found = fit_screening(energies, atoms, compositions, outcomes)
     assert found.energy == pytest.approx(truth.energy, abs=0.15)
     assert found.log_atoms == pytest.approx(truth.log_atoms, abs=0.15)
+    # Each composition has half of one element and half of another: only their sums are determined.
+    for model in (truth, found):
+        weights = {"Na": 0.0, "Cs": 0.0, "K": 0.0, "Cl": 0.0} | dict(model.elements)
+        levels = [model.intercept + (weights[one] + weights["Cl"]) / 2 for one in ("Na", "Cs", "K")]
+        assert levels == pytest.approx([1.75, 0.25, 1.0], abs=0.3)
     likelier = found.elements["Na"] - found.elements["Cs"]
     assert likelier == pytest.approx(3.0, abs=0.6)
 
@@ -112,6 +117,11 @@ def test_the_likeliest_are_kept_and_each_round_is_decided_alone():
         order = sorted(of_round, key=lambda one: -one.screening_probability)
         assert [one.screening_decision for one in order] == ["keep"] * 3 + ["reject"] * 6
         assert order[2].screening_probability > order[3].screening_probability
+    model = screening_model()
+    for salt, one in zip(salts, together, strict=True):  # the energy counts, and the elements
+        num_atoms = len(salt.get_primitive_structure())
+        expected = model.probability(one.screening_e_above_hull, num_atoms, salt.composition)
+        assert one.screening_probability == pytest.approx(expected)
 
 
 def test_what_would_be_worth_less_is_kept_later():

@@ -9,6 +9,11 @@ Solver = Literal["multistep", "heun"]
 Precision = Literal["auto", "bf16-mixed", "32-true"]
 
 
+def is_mixed(precision: Precision, *, on_gpu: bool) -> bool:
+    """Tell whether a network runs in bfloat16; most CPUs only emulate it, many times slower."""
+    return precision == "bf16-mixed" or (precision == "auto" and on_gpu)
+
+
 @dataclass(frozen=True, kw_only=True)
 class SamplerOptions:
     """How the reverse process is solved.
@@ -44,7 +49,3 @@ class SamplerOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-
-    def is_mixed(self, device: str) -> bool:
-        """Tell whether the network runs in bfloat16 on a type of device, such as cuda."""
-        return self.precision == "bf16-mixed" or (self.precision == "auto" and device == "cuda")

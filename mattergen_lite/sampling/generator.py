@@ -10,7 +10,7 @@ import torch
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, find_checkpoint, model_provenance, weights_hash
 from mattergen_lite.options.request import Request
-from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.options.sampler import SamplerOptions, is_mixed
 from mattergen_lite.probe.guidance import steering
 from mattergen_lite.probe.predictors import Predictor, asked_for, load_predictors
 from mattergen_lite.probe.probe import Probe
@@ -63,7 +63,7 @@ def open_generator(
         return Substitution(constraints=constraints, of_ions=request.propose == "ion-exchange")
     folder = find_checkpoint(request.checkpoint)
     model = CrystalDiffusion.load(folder, device)
-    model.mixed_precision = options.is_mixed(device.type)
+    model.mixed_precision = is_mixed(options.precision, on_gpu=device.type == "cuda")
     probes = [Probe.load(path, weights_hash(folder)) for path in request.probe]
     reader = find_checkpoint(request.measured_by or request.checkpoint)
     learned = [

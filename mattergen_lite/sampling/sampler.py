@@ -112,7 +112,7 @@ def sample_batch(
     templates = batch.crystals.templates
     noise = crystal_noise(starts.rngs, model.diffusion, templates)
     sigmas = noise_levels(model, starts.drafts, options)
-    if len(sigmas) <= options.steps:
+    if len(sigmas) <= options.steps:  # the noisiest levels are skipped
         start = model.diffusion.encode(batch.crystals).shifted(noise(), sigmas[0])
     else:
         start = model.diffusion.prior(noise(), sigmas[0])

@@ -9,6 +9,7 @@ from mattergen_lite.crystal import Share
 from mattergen_lite.data.dataset import LabelledBatch
 from mattergen_lite.diffusion.joint import Losses, draw_noise
 from mattergen_lite.model import CrystalDiffusion
+from mattergen_lite.options.sampler import is_mixed
 from mattergen_lite.properties import Conditions
 from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.templates import OrbitCrystals, classes_by_element
@@ -24,7 +25,8 @@ class TrainingModule(pl.LightningModule):
         self.optimizer_config: OptimizerConfig = config.optimizer
         self.model = CrystalDiffusion(config.model)
         self.model.denoiser.drop_types.p = config.loss.type_dropout
-        self.model.mixed_precision = _mixed_precision(config.trainer.precision)
+        precision = config.trainer.precision
+        self.model.mixed_precision = is_mixed(precision, on_gpu=torch.cuda.is_available())
         if config.trainer.compile:
             compile_blocks(self.model)
 
@@ -163,8 +165,3 @@ def drop_conditions(
         keep = {name: flag & ~alone for name, flag in keep.items()}
         keep |= dict.fromkeys(taught, conditional)
     return conditions.dropped(keep)
-
-
-def _mixed_precision(choice: str) -> bool:
-    """bfloat16 where the device computes in it; most CPUs only emulate it, many times slower."""
-    return choice == "bf16-mixed" or (choice == "auto" and torch.cuda.is_available())

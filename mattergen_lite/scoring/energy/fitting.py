@@ -52,8 +52,7 @@ def fit_error_model(
     Maximum a posteriori by expectation maximisation: outliers lose weight as under a Student t, and
     element offsets are drawn to zero as under a normal prior of width `element_prior`.
     """
-    symbols = sorted({element.symbol for c in compositions for element in c.elements})
-    shares = np.array([[c.get_atomic_fraction(s) for s in symbols] for c in compositions])
+    symbols, shares = atomic_fractions(compositions)
     design = np.column_stack([np.ones(len(errors)), shares])
     prior = np.diag([0.0, *[element_prior**-2] * len(symbols)])
     weights, variance = np.ones(len(errors)), max(float(np.var(errors)), MIN_SCALE**2)
@@ -75,6 +74,15 @@ def fit_error_model(
         elements={symbol: ElementOffset(mean=mean, std=std) for symbol, mean, std in offsets},
         element_prior=element_prior,
     )
+
+
+def atomic_fractions(
+    compositions: Sequence[Composition],
+) -> tuple[list[str], Float[np.ndarray, "C E"]]:
+    """List the elements of some compositions, and the atomic fraction of each in each."""
+    symbols = sorted({element.symbol for one in compositions for element in one.elements})
+    shares = [[one.get_atomic_fraction(symbol) for symbol in symbols] for one in compositions]
+    return symbols, np.array(shares)
 
 
 def folds_by_system(compositions: Sequence[Composition]) -> Int[np.ndarray, "C"]:
