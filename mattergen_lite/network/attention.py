@@ -45,7 +45,7 @@ class Block(nn.Module):
         self.attention = PairAttention(dim, num_heads, pair_dim)
         self.mlp = nn.Sequential(
             nn.Linear(dim, mlp_ratio * dim),
-            nn.GELU(approximate="tanh"),
+            nn.GELU(),
             nn.Linear(mlp_ratio * dim, dim),
         )
         self.modulation = nn.Linear(dim, 6 * dim)

@@ -82,41 +82,77 @@ def _shells(
     """Sums over the atoms of an orbit and their images: of the Gaussians g_r(d) at their distances
     d, and of `g_r(d)` times the unit vector.
 
-    Nine in ten images are out of reach of all Gaussians, so those within it are listed first.
+    Crystals that need equally many lattice translations are worked on together.
     """
     batch, orbits = difference.shape[:2]
-    pair, vector = _images_in_reach(difference, lattice, templates)
-    distance = (vector.square().sum(-1, keepdim=True) + 1e-6).sqrt()
-    centres = torch.linspace(_FIRST_CENTRE, CUTOFF, NUM_RADIAL, device=distance.device)
-    # s_ijr = sum_k g_r(d_k) (1, v_k / d_k)  over the images k of atoms of j within reach of i
-    gaussians = torch.exp(-0.5 * ((distance - centres) / _WIDTH) ** 2)  # g_r(d_k): [K, R]
-    weights = torch.cat([torch.ones_like(distance), vector / distance], dim=-1)  # [K, 4]
-    terms = (gaussians.unsqueeze(-1) * weights.unsqueeze(-2)).flatten(1)
-    sums = terms.new_zeros(batch * orbits * orbits, terms.shape[1])
-    return sums.index_add(0, pair, terms).view(batch, orbits, orbits, -1)
+    shells = difference.new_zeros(batch, orbits, orbits, 4 * NUM_RADIAL)
+    for (fewest, most), count in _NUM_TRANSLATIONS.items():
+        of_size = (templates.num_atoms >= fewest) & (templates.num_atoms <= most)
+        chosen = of_size.nonzero().squeeze(-1)
+        if len(chosen):
+            vectors, starts = _images_in_reach(
+                difference[chosen], lattice[chosen], templates[chosen], count
+            )
+            shells[chosen] = _sums(vectors, starts).view(-1, orbits, orbits, 4 * NUM_RADIAL)
+    return shells
+
+
+def _sums(vectors: Float[Tensor, "K 3"], starts: Int[Tensor, "Q"]) -> Float[Tensor, "P R"]:
+    """The sums of each of P pairs of orbits: pair p has the images `starts[p]:starts[p + 1]`.
+
+    With t the distance and r the centre of a Gaussian, both from the middle centre and in widths,
+
+        sum_k exp(-(t_k - r)² / 2) w_k = exp(-r² / 2) sum_k exp(r t_k) [exp(-t_k² / 2) w_k]
+
+    for w_k = 1 and the three components of the unit vector: one exponential of a plain product for
+    each Gaussian, weighted sums for the rest. All factors are far from the limits of float32.
+    """
+    distance = (vectors.square().sum(-1) + 1e-6).sqrt()
+    t = (distance - (_FIRST_CENTRE + CUTOFF) / 2) / _WIDTH
+    r = torch.arange(NUM_RADIAL, device=t.device) - (NUM_RADIAL - 1) / 2
+    growth = torch.outer(t, r).exp_()
+    bell = torch.exp(-0.5 * t**2)
+    order = torch.arange(len(t), device=t.device)
+    sums = [
+        nn.functional.embedding_bag(
+            order, growth, starts, mode="sum", per_sample_weights=weight, include_last_offset=True
+        )
+        for weight in (bell, *(vectors.T * (bell / distance)).contiguous())
+    ]
+    return (torch.stack(sums, dim=-1) * torch.exp(-0.5 * r**2).unsqueeze(-1)).flatten(1)
 
 
 def _images_in_reach(
-    difference: Float[Tensor, "B O N 3"], lattice: Float[Tensor, "B 3 3"], templates: Templates
-) -> tuple[Int[Tensor, "K"], Float[Tensor, "K 3"]]:
-    """Images of atoms near representatives: the pair of orbits they belong to, and the vector in Å.
+    difference: Float[Tensor, "B O N 3"],
+    lattice: Float[Tensor, "B 3 3"],
+    templates: Templates,
+    num_translations: int,
+) -> tuple[Float[Tensor, "K 3"], Int[Tensor, "Q"]]:
+    """Vectors in Å to the images near each representative, pair of orbits by pair of orbits.
 
-    Pairs are numbered as in a flat `[B, O, O]`.
+    The pairs are those of a flat `[B, O, O]`; the second result says where each begins, and ends
+    with K. Nine in ten images are out of reach of all Gaussians; distances of all of them are
+    therefore only multiplied out: `|u + T|² = |u|² + 2 u T + |T|²`.
     """
-    orbits = difference.shape[1]
+    batch, orbits, atoms = difference.shape[:3]
     real = templates.mask.unsqueeze(-1) & templates.atom_mask.unsqueeze(-2)
-    pairs, vectors = [], []
-    for (fewest, most), count in _NUM_TRANSLATIONS.items():
-        inside = (templates.num_atoms >= fewest) & (templates.num_atoms <= most)
-        crystal, orbit, atom = (real & inside[:, None, None]).nonzero(as_tuple=True)
-        cart = (difference[crystal, orbit, atom].unsqueeze(-2) @ lattice[crystal]).squeeze(-2)
-        # v = (u + T) L for the difference u of two atoms, every near translation T, the lattice L
-        images = cart.unsqueeze(1) + _near_translations(lattice, count)[crystal]  # [P, M, 3]
-        near, which = (images.square().sum(-1) < _REACH**2).nonzero(as_tuple=True)
-        pair = (crystal * orbits + orbit) * orbits + templates.orbit[crystal, atom]
-        pairs.append(pair[near])
-        vectors.append(images[near, which])
-    return torch.cat(pairs), torch.cat(vectors)
+    cart = (difference @ lattice.unsqueeze(1)).flatten(1, 2)  # [B, O N, 3]
+    translations = _near_translations(lattice, num_translations)  # [B, M, 3]
+    with torch.no_grad():
+        square = torch.baddbmm(
+            translations.square().sum(-1).unsqueeze(1), cart, translations.mT, alpha=2
+        )
+        limit = torch.where(real.flatten(1), _REACH**2 - cart.square().sum(-1), -torch.inf)
+        row, image = (square < limit.unsqueeze(-1)).flatten(0, 1).nonzero(as_tuple=True)
+    crystal = row // (orbits * atoms)
+    vectors = cart.flatten(0, 1)[row] + translations.flatten(0, 1)[
+        crystal * num_translations + image
+    ]
+    # Atoms are listed orbit by orbit, so images are listed pair by pair.
+    first = orbits * torch.arange(batch * orbits, device=row.device).view(batch, orbits, 1)
+    pair = (first + templates.orbit.unsqueeze(1)).flatten()[row]
+    bounds = torch.arange(batch * orbits**2 + 1, device=row.device)
+    return vectors, torch.searchsorted(pair, bounds)
 
 
 def _near_translations(lattice: Float[Tensor, "B 3 3"], count: int) -> Float[Tensor, "B M 3"]:
