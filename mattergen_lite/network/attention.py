@@ -30,7 +30,10 @@ class PairAttention(nn.Module):
         """Padding is never attended to; outputs at padding are meaningless."""
         q, k, v = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         logits = q @ k.mT * q.shape[-1] ** -0.5 + self.bias(pairs).permute(0, 3, 1, 2)
-        weights = logits.masked_fill(~mask[:, None, None], -torch.inf).softmax(-1)  # [B, h, i, j]
+        logits = logits.masked_fill(~mask[:, None, None], -torch.inf)
+        # Autocast would take logits that are already rounded to float32 and back.
+        with torch.autocast(x.device.type, enabled=False):
+            weights = logits.softmax(-1)  # [B, h, i, j]
         values = (weights @ v).transpose(1, 2).flatten(-2)
         geometry = (weights.transpose(1, 2) @ pairs).flatten(-2)
         return self.out(torch.cat([values, geometry], dim=-1))

@@ -13,7 +13,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.shapes import Bool, Float, Int
 from mattergen_lite.symmetry.templates import Templates
 
 NUM_HARMONICS = 4
@@ -85,13 +85,14 @@ def _shells(
     Crystals that need equally many lattice translations are worked on together.
     """
     batch, orbits = difference.shape[:2]
+    real = templates.mask.unsqueeze(-1) & templates.atom_mask.unsqueeze(-2)
     shells = difference.new_zeros(batch, orbits, orbits, 4 * NUM_RADIAL)
     for (fewest, most), count in _NUM_TRANSLATIONS.items():
         of_size = (templates.num_atoms >= fewest) & (templates.num_atoms <= most)
         chosen = of_size.nonzero().squeeze(-1)
         if len(chosen):
             vectors, starts = _images_in_reach(
-                difference[chosen], lattice[chosen], templates[chosen], count
+                difference[chosen], lattice[chosen], real[chosen], templates.orbit[chosen], count
             )
             shells[chosen] = _sums(vectors, starts).view(-1, orbits, orbits, 4 * NUM_RADIAL)
     return shells
@@ -125,7 +126,8 @@ def _sums(vectors: Float[Tensor, "K 3"], starts: Int[Tensor, "Q"]) -> Float[Tens
 def _images_in_reach(
     difference: Float[Tensor, "B O N 3"],
     lattice: Float[Tensor, "B 3 3"],
-    templates: Templates,
+    real: Bool[Tensor, "B O N"],
+    orbit: Int[Tensor, "B N"],
     num_translations: int,
 ) -> tuple[Float[Tensor, "K 3"], Int[Tensor, "Q"]]:
     """Vectors in Å to the images near each representative, pair of orbits by pair of orbits.
@@ -134,8 +136,7 @@ def _images_in_reach(
     with K. Nine in ten images are out of reach of all Gaussians; distances of all of them are
     therefore only multiplied out: `|u + T|² = |u|² + 2 u T + |T|²`.
     """
-    batch, orbits, atoms = difference.shape[:3]
-    real = templates.mask.unsqueeze(-1) & templates.atom_mask.unsqueeze(-2)
+    batch, orbits, atoms = real.shape
     cart = (difference @ lattice.unsqueeze(1)).flatten(1, 2)  # [B, O N, 3]
     translations = _near_translations(lattice, num_translations)  # [B, M, 3]
     with torch.no_grad():
@@ -150,7 +151,7 @@ def _images_in_reach(
     ]
     # Atoms are listed orbit by orbit, so images are listed pair by pair.
     first = orbits * torch.arange(batch * orbits, device=row.device).view(batch, orbits, 1)
-    pair = (first + templates.orbit.unsqueeze(1)).flatten()[row]
+    pair = (first + orbit.unsqueeze(1)).flatten()[row]
     bounds = torch.arange(batch * orbits**2 + 1, device=row.device)
     return vectors, torch.searchsorted(pair, bounds)
 

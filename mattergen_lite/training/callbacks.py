@@ -8,11 +8,12 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import (
     Callback,
     EarlyStopping,
-    EMAWeightAveraging,
     LearningRateMonitor,
     ModelCheckpoint,
     Timer,
+    WeightAveraging,
 )
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mattergen_lite.config import RunConfig
 from mattergen_lite.model import CrystalDiffusion
@@ -28,7 +29,9 @@ def callbacks_of(config: RunConfig, judge: Judge | None) -> list[Callback]:
     options = config.trainer
     where = {"dirpath": config.run_dir, "filename": "last", "enable_version_counter": False}
     callbacks: list[Callback] = [
-        EMAWeightAveraging(decay=config.optimizer.ema_decay, use_buffers=False),
+        WeightAveraging(
+            use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(config.optimizer.ema_decay)
+        ),
         LearningRateMonitor(logging_interval="step"),
         ModelCheckpoint(**where, train_time_interval=timedelta(minutes=options.checkpoint_minutes)),
         ModelCheckpoint(**where, every_n_epochs=1, save_on_train_epoch_end=True),
