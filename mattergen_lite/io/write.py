@@ -5,15 +5,24 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.io.formats.cif import parse_cif
+from mattergen_lite.symmetry.detection import find_symmetry
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+    from spglib import SpglibDataset  # its base class has annotations that beartype cannot check
 
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")  # of spreadsheets
 MAX_FILE_NAME = 200  # bytes, so that suffixes and temporary names fit into 255
 _EXACT_SYMPREC = 0.01  # Å; for what has been symmetrised already
+_ANGLE_TOLERANCE = 5.0  # degrees, of the cell
+# What symmetrising may change of a crystal that is still the same.
+_MAX_STRAIN = 0.05  # of the length of a cell vector, relative
+_MAX_SHEAR = 2.0  # degrees, of an angle between cell vectors
+_MAX_SHIFT = 0.1  # of an atom, over (V/N)^(1/3)
 
 
 class Cif(NamedTuple):
@@ -69,22 +78,54 @@ def write_text(text: str, path: str | Path) -> None:
 
 def _symmetrised_cif(structure: "Structure", symprec: float) -> Cif | None:
     """The symmetrised CIF; None if symmetrising fails or changes the crystal."""
-    from pymatgen.analysis.structure_matcher import StructureMatcher
+    from pymatgen.core import Structure
     from pymatgen.io.cif import CifWriter
-    from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
-    # Tighter than the matcher's defaults, which would call a broken-up crystal the same.
-    matcher = StructureMatcher(ltol=0.05, stol=0.1, angle_tol=2, scale=False)
     try:
-        found = SpacegroupAnalyzer(structure, symprec)
-        refined = found.get_refined_structure()
-        text = str(CifWriter(refined, symprec=_EXACT_SYMPREC, refine_struct=False))
+        found = _symmetry(structure, symprec)
+        standard = Structure(found.std_lattice, found.std_types, found.std_positions)
+        text = str(CifWriter(standard, symprec=_EXACT_SYMPREC, refine_struct=False))
         written = parse_cif(text)
-        space_group = SpacegroupAnalyzer(written, _EXACT_SYMPREC).get_space_group_number()
-        same = space_group == found.get_space_group_number() and matcher.fit(structure, written)
+        space_group = int(_symmetry(written, _EXACT_SYMPREC).number)
+        same = space_group == found.number and _is_same(structure, written, found)
     except Exception:  # spglib and pymatgen fail in their own ways on odd cells
         return None
     return Cif(text, space_group) if same else None
+
+
+def _symmetry(structure: "Structure", symprec: float) -> "SpglibDataset | None":
+    return find_symmetry(
+        structure.lattice.matrix,
+        structure.frac_coords,
+        np.array(structure.atomic_numbers),
+        symprec,
+        _ANGLE_TOLERANCE,
+    )
+
+
+def _is_same(structure: "Structure", written: "Structure", found: "SpglibDataset") -> bool:
+    """Whether the standard cell that was written holds the crystal that was given.
+
+    An atom at x is at `P x + p` of the standard cell, whose vectors are those of the given cell
+    times P⁻¹ (ITA 5.1): there an atom of the element has to be, and no more atoms than that.
+    """
+    from pymatgen.core import Lattice
+
+    cell = Lattice(np.linalg.inv(found.transformation_matrix).T @ structure.lattice.matrix)
+    if len(written) != round(len(structure) * cell.volume / structure.volume):
+        return False
+    lengths = np.abs(np.divide(written.lattice.abc, cell.abc) - 1)
+    angles = np.abs(np.subtract(written.lattice.angles, cell.angles))
+    moved = structure.frac_coords @ found.transformation_matrix.T + found.origin_shift
+    distances = written.lattice.get_all_distances(moved, written.frac_coords)
+    other = np.not_equal.outer(structure.atomic_numbers, written.atomic_numbers)
+    nearest = np.where(other, np.inf, distances).min(axis=1)
+    size = (written.volume / len(written)) ** (1 / 3)
+    return bool(
+        (lengths < _MAX_STRAIN).all()
+        and (angles < _MAX_SHEAR).all()
+        and (nearest < _MAX_SHIFT * size).all()
+    )
 
 
 def write_csv(

@@ -146,9 +146,9 @@ def _images_in_reach(
         limit = torch.where(real.flatten(1), _REACH**2 - cart.square().sum(-1), -torch.inf)
         row, image = (square < limit.unsqueeze(-1)).flatten(0, 1).nonzero(as_tuple=True)
     crystal = row // (orbits * atoms)
-    vectors = cart.flatten(0, 1)[row] + translations.flatten(0, 1)[
-        crystal * num_translations + image
-    ]
+    vectors = (
+        cart.flatten(0, 1)[row] + translations.flatten(0, 1)[crystal * num_translations + image]
+    )
     # Atoms are listed orbit by orbit, so images are listed pair by pair.
     first = orbits * torch.arange(batch * orbits, device=row.device).view(batch, orbits, 1)
     pair = (first + orbit.unsqueeze(1)).flatten()[row]
