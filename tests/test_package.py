@@ -68,6 +68,7 @@ def test_versions_agree():
     assert {"cff-version", "message", "title", "authors"} <= set(citation)
     headings = re.findall(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == "Unreleased"
+    assert headings[1].split(" - ")[0] == PROJECT["version"]
 
 
 def test_the_conda_recipe_asks_for_what_the_package_asks_for():
