@@ -35,7 +35,7 @@ class Templates(Batch):
     origin: Float[Tensor, "B O 3"]  # fractional; representatives whose free coordinates are 0
     basis: Float[Tensor, "B O 3 3"]  # rows: free directions; rows of zeros where not free
     rotation_types: Float[Tensor, "B O T"]  # kinds of operations that leave the site in place
-    orbit: Int[Tensor, "B N"]  # to which an atom belongs; O = padding
+    orbit: Int[Tensor, "B N"]  # to which an atom belongs, ascending; O = padding
     rotations: Float[Tensor, "B N 3 3"]  # from the representative to each atom
     translations: Float[Tensor, "B N 3"]
     element_class: Int[Tensor, "B O"]  # orbits of one class hold one element
