@@ -9,7 +9,7 @@ import numpy as np
 
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.io.formats.cif import parse_cif
-from mattergen_lite.symmetry.detection import find_symmetry
+from mattergen_lite.symmetry.detection import symmetry_dataset
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")  # of spreadsheets
 MAX_FILE_NAME = 200  # bytes, so that suffixes and temporary names fit into 255
 _EXACT_SYMPREC = 0.01  # Å; for what has been symmetrised already
-_ANGLE_TOLERANCE = 5.0  # degrees, of the cell
 # What symmetrising may change of a crystal that is still the same.
 _MAX_STRAIN = 0.05  # of the length of a cell vector, relative
 _MAX_SHEAR = 2.0  # degrees, of an angle between cell vectors
@@ -82,25 +81,15 @@ def _symmetrised_cif(structure: "Structure", symprec: float) -> Cif | None:
     from pymatgen.io.cif import CifWriter
 
     try:
-        found = _symmetry(structure, symprec)
+        found = symmetry_dataset(structure, symprec)
         standard = Structure(found.std_lattice, found.std_types, found.std_positions)
         text = str(CifWriter(standard, symprec=_EXACT_SYMPREC, refine_struct=False))
         written = parse_cif(text)
-        space_group = int(_symmetry(written, _EXACT_SYMPREC).number)
+        space_group = int(symmetry_dataset(written, _EXACT_SYMPREC).number)
         same = space_group == found.number and _is_same(structure, written, found)
     except Exception:  # spglib and pymatgen fail in their own ways on odd cells
         return None
     return Cif(text, space_group) if same else None
-
-
-def _symmetry(structure: "Structure", symprec: float) -> "SpglibDataset | None":
-    return find_symmetry(
-        structure.lattice.matrix,
-        structure.frac_coords,
-        np.array(structure.atomic_numbers),
-        symprec,
-        _ANGLE_TOLERANCE,
-    )
 
 
 def _is_same(structure: "Structure", written: "Structure", found: "SpglibDataset") -> bool:

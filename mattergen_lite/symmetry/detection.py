@@ -8,10 +8,12 @@ import numpy as np
 from mattergen_lite.shapes import Float, Int
 
 if TYPE_CHECKING:
+    from pymatgen.core import Structure
     from spglib import SpglibDataset  # its base class has annotations that beartype cannot check
 
 SYMPREC_GENERATED = 0.1  # Å; for generated crystals, and for equivalent atoms of known ones
 SYMPREC_RELAXED = 0.01  # Å; for relaxed crystals, those of the table among them
+ANGLE_TOLERANCE = 5.0  # degrees, the default of pymatgen's SpacegroupAnalyzer
 
 
 def find_symmetry(
@@ -40,3 +42,26 @@ def find_symmetry(
         )
     except spglib.SpglibError:  # or None: which of the two is a global switch, which phonopy sets
         return None
+
+
+def symmetry_dataset(structure: "Structure", symprec: float) -> "SpglibDataset":
+    """Find the symmetry of a crystal at a tolerance in Å.
+
+    Raises:
+        ValueError: If spglib finds nothing, which it does when atoms are closer than `symprec`, or
+            a number is not finite.
+    """
+    if not (
+        np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()
+    ):
+        raise ValueError("a cell or coordinates that are not finite have no symmetry")  # or a crash
+    dataset = find_symmetry(
+        structure.lattice.matrix,
+        structure.frac_coords,
+        np.array(structure.atomic_numbers),
+        symprec,
+        ANGLE_TOLERANCE,
+    )
+    if dataset is None:
+        raise ValueError(f"spglib finds no symmetry at symprec {symprec} Å: do atoms overlap?")
+    return dataset

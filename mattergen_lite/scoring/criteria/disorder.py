@@ -14,7 +14,7 @@ from functools import cache
 from pymatgen.core import Element, Structure
 
 from mattergen_lite.scoring.criteria.neutrality import electronegativity, icsd_shares, is_metal
-from mattergen_lite.scoring.criteria.symmetry import symmetry_dataset
+from mattergen_lite.symmetry.detection import symmetry_dataset
 
 MAX_RADIUS_DIFFERENCE = 0.15  # of the larger radius
 MAX_ELECTRONEGATIVITY_DIFFERENCE = 0.7  # Pauling scale, of ions; O and F differ by 0.54

@@ -23,8 +23,8 @@ import spglib
 from pymatgen.core import Structure
 
 from mattergen_lite.io.formats.structures import build_structure
-from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, symmetry_dataset
 from mattergen_lite.shapes import Float, Int
+from mattergen_lite.symmetry.detection import SYMPREC_GENERATED, symmetry_dataset
 
 # Shares of the tolerance that are tried one after the other until the operations fit the atoms.
 _FALLBACKS = (1.0, 0.5, 0.2, 0.1, 0.01)

@@ -9,18 +9,16 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import spglib
 from pymatgen.core import Structure
 
 from mattergen_lite.properties import LAST_SPACE_GROUP
-from mattergen_lite.symmetry.detection import SYMPREC_GENERATED, find_symmetry
+from mattergen_lite.symmetry.detection import SYMPREC_GENERATED, symmetry_dataset
 
 if TYPE_CHECKING:
     from spglib import SpglibDataset  # its base class has annotations that beartype cannot check
 
 SYMPRECS = (0.01, 0.03, 0.1)  # Å
-ANGLE_TOLERANCE = 5.0  # degrees, the default of pymatgen's SpacegroupAnalyzer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,29 +45,6 @@ def crystal_system(space_group: int) -> str:
     if not 1 <= space_group <= 230:
         raise ValueError(f"space group {space_group} does not exist: expected 1 to 230")
     return next(name for name, last in LAST_SPACE_GROUP.items() if space_group <= last)
-
-
-def symmetry_dataset(structure: Structure, symprec: float) -> "SpglibDataset":
-    """Find the symmetry of a crystal at a tolerance in Å.
-
-    Raises:
-        ValueError: If spglib finds nothing, which it does when atoms are closer than `symprec`, or
-            a number is not finite.
-    """
-    if not (
-        np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()
-    ):
-        raise ValueError("a cell or coordinates that are not finite have no symmetry")  # or a crash
-    dataset = find_symmetry(
-        structure.lattice.matrix,
-        structure.frac_coords,
-        np.array(structure.atomic_numbers),
-        symprec,
-        ANGLE_TOLERANCE,
-    )
-    if dataset is None:
-        raise ValueError(f"spglib finds no symmetry at symprec {symprec} Å: do atoms overlap?")
-    return dataset
 
 
 def space_group(structure: Structure, symprec: float) -> int:

@@ -29,9 +29,9 @@ from pymatgen.core import Composition, Structure
 from scipy.spatial.distance import cdist
 
 from mattergen_lite.folders import atomic_path
-from mattergen_lite.scoring.criteria.symmetry import symmetry_dataset
 from mattergen_lite.scoring.execution.journal import Question, structure_identity
 from mattergen_lite.shapes import Float
+from mattergen_lite.symmetry.detection import symmetry_dataset
 
 if TYPE_CHECKING:
     from matminer.featurizers.composition import ElementProperty
