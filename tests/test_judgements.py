@@ -182,6 +182,20 @@ def test_a_run_remembers(tmp_path, monkeypatch):
     assert [one.row() for one in replaced] == [one.row() for one in first]
 
 
+def test_crystals_of_a_reference_of_ones_own_are_new_to_the_potentials(tmp_path):
+    """They are not novel, but no potential was trained on them: their errors are not smaller."""
+    own = Structure(Lattice.cubic(3.9), ["Rb", "Ag"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    own.to(str(tmp_path / "own.cif"))
+    chgnet = {"potential": "chgnet", "second_opinion": None, "num_workers": 0}
+    (alone,) = judge(own, **chgnet)
+    (held,) = judge(own, reference=[tmp_path / "own.cif"], **chgnet)
+    assert alone.raw.novelty.is_novel
+    assert held.raw.novelty.nearest_known == "own.cif"
+    assert held.stability == alone.stability
+    (known,) = judge(nacl(), **chgnet)
+    assert known.stability.e_above_hull_std < alone.stability.e_above_hull_std
+
+
 def test_tab_completion_lists_the_public_names_without_torch():
     assert {"judge", "load", "generate", "JudgeOptions", "Judgements"} <= {*dir(mattergen_lite)}
     code = (

@@ -25,7 +25,7 @@ from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Cut, Screen
 from mattergen_lite.scoring.energy.stability import Measurement
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
-from mattergen_lite.scoring.known.reference import Reference
+from mattergen_lite.scoring.known.reference import Reference, embedded_ids
 from mattergen_lite.scoring.measuring import Laboratory
 from mattergen_lite.scoring.outcomes import outcomes
 from mattergen_lite.scoring.score import (
@@ -235,8 +235,10 @@ class Judge:
                 candidate,
                 relaxed=found.relaxed,
                 relaxed_structure=found.measured.judged.structure,
+                # Crystals of a reference of one's own are not novel, but new to the potentials.
                 stability=self.deciders.assess(
-                    found.measured, known=novelty is not None and novelty.is_novel is False
+                    found.measured,
+                    known=novelty is not None and novelty.nearest_known in embedded_ids(),
                 ),
             )
         if self.energies is not None and candidate.raw.error is None:

@@ -7,8 +7,9 @@ Rows stay as flat arrays; one index, composition -> row numbers, is built once, 
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import NamedTuple
@@ -56,6 +57,17 @@ def system_key(composition: CompositionKey) -> SystemKey:
     return tuple(number for number, _ in composition)
 
 
+def _embedded_table() -> AbstractContextManager[Path]:
+    return as_file(files("mattergen_lite") / "assets" / "mp.parquet")
+
+
+@cache
+def embedded_ids() -> frozenset[str]:
+    """Identifiers of the structures of `Reference.embedded`, which potentials were trained on."""
+    with _embedded_table() as path:
+        return frozenset(pq.read_table(path, columns=["material_id"])["material_id"].to_pylist())
+
+
 @dataclass(frozen=True)
 class Reference:
     """Known structures, atoms of all rows in one array: row i is `offsets[i]:offsets[i + 1]`."""
@@ -70,7 +82,7 @@ class Reference:
     @classmethod
     def embedded(cls) -> "Reference":
         """The Materials Project structures of up to 52 atoms that ship with the package."""
-        with as_file(files("mattergen_lite") / "assets" / "mp.parquet") as path:
+        with _embedded_table() as path:
             return cls.from_parquet(path, name="Materials Project, up to 52 atoms")
 
     @classmethod
