@@ -192,6 +192,9 @@ def test_loss_is_estimated_from_the_controls():
     assert found.expected_lost == pytest.approx(8 * 0.2)
     assert found.expected_lost_std == pytest.approx(8 * 0.1)
     assert found.share_lost == pytest.approx(1.6 / 3.0)
+    little = 1e-6  # by the derivative of lost / (kept + lost)
+    slope = ((1.6 + little) / (3.0 + little) - 1.6 / 3.0) / little
+    assert found.share_lost_std == pytest.approx(0.8 * slope, rel=1e-4)
     assert found.predicted_kept == pytest.approx(1.5)
     halves = ScreeningTally.of(candidates[:4]) + ScreeningTally.of(candidates[4:])
     assert halves.loss() == found

@@ -27,9 +27,18 @@ class ScreeningLoss:
         total = self.expected_kept + self.expected_lost
         return self.expected_lost / total if total else None
 
+    @property
+    def share_lost_std(self) -> float | None:
+        """Standard error of that share, for `expected_kept` as it is."""
+        total = self.expected_kept + self.expected_lost
+        return self.expected_kept * self.expected_lost_std / total**2 if total else None
+
     def figures(self) -> dict[str, object]:
         """Its numbers as plain data."""
-        return asdict(self) | {"share_lost": self.share_lost}
+        return asdict(self) | {
+            "share_lost": self.share_lost,
+            "share_lost_std": self.share_lost_std,
+        }
 
     def text(self) -> str:
         """One line for a terminal."""
