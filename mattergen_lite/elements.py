@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from io import BytesIO
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,11 +20,10 @@ from mattergen_lite.shapes import Bool, Float
 MAX_ATOMIC_NUMBER = 100
 DESCRIPTOR_DIM = 16
 SCARCE_ABUNDANCE = 0.02  # ppm by mass of the Earth's crust; Au, Te and the platinum metals
-_SUBSHELL_CAPACITY = {"s": 2, "p": 6, "d": 10, "f": 14}
 
 
 @cache
-def _element_rows() -> tuple[dict[str, str], ...]:
+def element_rows() -> tuple[dict[str, str], ...]:
     """One row per element, Z = 1..100; group 19 is the f block, s to f count valence electrons."""
     text = (files("mattergen_lite") / "assets" / "elements.csv").read_text()
     return tuple(csv.DictReader(text.splitlines()))
@@ -31,12 +32,12 @@ def _element_rows() -> tuple[dict[str, str], ...]:
 @cache
 def symbols() -> tuple[str, ...]:
     """Chemical symbols indexed by atomic number; index 0 is the padding `X`."""
-    return ("X", *(row["symbol"] for row in _element_rows()))
+    return ("X", *(row["symbol"] for row in element_rows()))
 
 
 def periodic_table_position(atomic_number: int) -> tuple[int, int]:
     """Line and column from 0 in the table of 18 columns; the f block is lines 7 and 8."""
-    row = _element_rows()[atomic_number - 1]
+    row = element_rows()[atomic_number - 1]
     period, group = int(row["period"]), int(row["group"])
     if group <= 18:
         return period - 1, group - 1
@@ -108,7 +109,7 @@ def element_groups() -> dict[str, frozenset[str]]:
     """
 
     def group(belongs: Callable[[dict[str, str]], bool]) -> frozenset[str]:
-        return frozenset(row["symbol"] for row in _element_rows() if belongs(row))
+        return frozenset(row["symbol"] for row in element_rows() if belongs(row))
 
     return {
         "toxic": group(lambda row: row["toxic"] == "1"),
@@ -141,7 +142,7 @@ class ElementGroups:
 
 def crustal_abundance(symbol: str) -> float | None:
     """Parts per million of the Earth's crust, by mass; None if the element is not found there."""
-    text = _element_rows()[atomic_number(symbol) - 1]["crustal_abundance"]
+    text = element_rows()[atomic_number(symbol) - 1]["crustal_abundance"]
     return float(text) if text else None
 
 
@@ -167,42 +168,18 @@ def parse_elements(text: str) -> frozenset[str]:
 @cache
 def atomic_masses() -> Float[Tensor, "101"]:
     """Atomic masses in g/mol indexed by atomic number; 0 for padding."""
-    return torch.tensor([0.0, *(float(row["atomic_mass"]) for row in _element_rows())])
-
-
-def _raw_descriptor() -> list[Float[Tensor, "100 F"]]:
-    """Four groups of columns: period, group and block (one-hot), valence occupancies."""
-    rows = _element_rows()
-    column = {key: [row[key] for row in rows] for key in ("period", "group", "block")}
-    one_hots = [
-        torch.tensor([[float(value == level) for level in sorted(set(values))] for value in values])
-        for values in column.values()
-    ]
-    valence = [
-        [float(row[shell]) / size for shell, size in _SUBSHELL_CAPACITY.items()] for row in rows
-    ]
-    return [*one_hots, torch.tensor(valence)]
+    return torch.tensor([0.0, *(float(row["atomic_mass"]) for row in element_rows())])
 
 
 @cache
 def element_descriptors() -> Float[Tensor, "101 16"]:
     """Unit descriptor vectors indexed by atomic number; row 0 (padding) is zero.
 
-    Columns are standardised over elements, each group weighted by its size^-1/2, and the whole
-    projected on its 16 principal components and normalised to length 1.
+    Shipped, not computed: no two linear algebra libraries agree on the basis, and weights know one
+    (`scripts/build_element_descriptors.py`).
     """
-    groups = []
-    for group in _raw_descriptor():
-        standard = (group - group.mean(0)) / group.std(0).clamp(min=1e-6)
-        groups.append(standard * group.shape[1] ** -0.5)
-    table = torch.cat(groups, dim=1).double()
-    _, _, components = torch.linalg.svd(table - table.mean(0), full_matrices=False)
-    # An SVD leaves the sign of each component free; fix it, so that every machine has this table.
-    components = components[:DESCRIPTOR_DIM]
-    largest = components.gather(1, components.abs().argmax(1, keepdim=True))
-    projected = (table - table.mean(0)) @ (components * largest.sign()).T
-    unit = projected / projected.norm(dim=1, keepdim=True)
-    return torch.cat([torch.zeros(1, DESCRIPTOR_DIM), unit.float()])
+    content = (files("mattergen_lite") / "assets" / "element_descriptors.npy").read_bytes()
+    return torch.from_numpy(np.load(BytesIO(content)))
 
 
 @cache
@@ -212,4 +189,4 @@ def herfindahl_indices() -> Float[Tensor, "101"]:
     The concentration of supply over countries (Gaultois et al. 2013, Chem. Mater. 25, 2911).
     Elements without a market figure count as fully concentrated, hydrogen like oxygen.
     """
-    return torch.tensor([0.0, *(float(row["hhi_production"]) for row in _element_rows())])
+    return torch.tensor([0.0, *(float(row["hhi_production"]) for row in element_rows())])
