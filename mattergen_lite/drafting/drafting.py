@@ -1,5 +1,7 @@
 """What the drafts of constraints are drawn from."""
 
+from dataclasses import replace
+
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.drafting.draft import DraftSource
 from mattergen_lite.drafting.free import FreeDrafting
@@ -13,15 +15,23 @@ from mattergen_lite.request.protocol import Constraints
 USUAL_ATOMS = 20
 
 
-def draft_source(constraints: Constraints, model: ModelConfig) -> DraftSource:
+def draft_source(
+    constraints: Constraints, model: ModelConfig, template_bias: float = 0.0
+) -> DraftSource:
     """Find what drafts of constraints can be drawn from, within the sizes that a model makes.
+
+    Args:
+        constraints: What is asked for exactly.
+        model: What sizes there are.
+        template_bias: Preference for templates that have yielded more (`SamplerOptions`).
 
     Raises:
         ValueError: If nothing that the model can make is what is asked for.
     """
     kind = FreeDrafting if constraints.is_free else TemplateDrafting
     kind = HostDrafting if constraints.find(Host) else kind
-    return kind.of(constraints, _counts(constraints, model), model)
+    source = kind.of(constraints, _counts(constraints, model), model)
+    return replace(source, bias=template_bias) if kind is TemplateDrafting else source
 
 
 def _counts(constraints: Constraints, model: ModelConfig) -> list[int]:

@@ -12,9 +12,10 @@ from torch import Tensor
 
 from mattergen_lite.data.dataset import OrbitDataset, embedded_orbits
 from mattergen_lite.drafting.placement import match_elements, place_on_orbits
+from mattergen_lite.drafting.yields import template_yields
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.request.protocol import Constraints
-from mattergen_lite.shapes import Bool, Int
+from mattergen_lite.shapes import Bool, Float, Int
 
 MAX_TEMPLATE_ENERGY = 0.1  # eV/atom above the hull of the crystals whose templates are taken
 
@@ -62,6 +63,13 @@ class TemplateLibrary:
         sizes = np.bincount(inverse, self.crystals.multiplicity.numpy()).astype(int)
         starts = np.searchsorted(keys // 128, np.arange(len(self.crystals) + 1)).tolist()
         return [tuple(sorted(sizes[a:b].tolist())) for a, b in pairwise(starts)]
+
+    @cached_property
+    def yields(self) -> Float[np.ndarray, "R"]:
+        """For each crystal what share of earlier samples on its template was worth having."""
+        table = template_yields()
+        pairs = zip(self.space_groups.tolist(), self.class_sizes, strict=True)
+        return np.array([table.of(group, sizes) for group, sizes in pairs])
 
     def rows(self, space_groups: frozenset[int] | None) -> Int[np.ndarray, "R"]:
         """Crystals of some space groups; of any if None."""

@@ -36,6 +36,7 @@ class TemplateDrafting(DraftSource):
     constraints: Constraints
     rows: Int[np.ndarray, "R"]  # of the library
     prescribed: bool
+    bias: float = 0.0  # exponent of the yield of a template, where no elements are asked for
 
     @classmethod
     def of(cls, constraints: Constraints, counts: Sequence[int], model: ModelConfig) -> DraftSource:
@@ -69,7 +70,7 @@ class TemplateDrafting(DraftSource):
             ValueError: If none of the templates that were tried has room for what is wanted.
         """
         if not self.constraints.needed:
-            row = int(self._draw_rows(1, rng)[0])
+            row = self._draw_any(rng)
             elements = (0,) * int(self.library.crystals.num_orbits[row])
             return self._draft(Candidate(row=row, elements=elements, dissimilarity=0.0))
         if self.prescribed:
@@ -109,6 +110,19 @@ class TemplateDrafting(DraftSource):
             return like
         nearest = (-unlike / NEAREST_SCALE - atoms.log()).softmax(0)
         return SHARE_OF_NEAREST * nearest + (1 - SHARE_OF_NEAREST) * like
+
+    def _draw_any(self, rng: torch.Generator) -> int:
+        """One row, with probability in proportion to the yield of its template^bias."""
+        if self.bias == 0:
+            return int(self._draw_rows(1, rng)[0])
+        point = torch.rand((), generator=rng, dtype=torch.float64).item()
+        place = np.searchsorted(self._cumulated, point * self._cumulated[-1], side="right")
+        return int(self.rows[min(place, len(self.rows) - 1)])
+
+    @cached_property
+    def _cumulated(self) -> Float[np.ndarray, "R"]:
+        """Running sum of the weights of the rows."""
+        return np.cumsum(self.library.yields[self.rows] ** self.bias)
 
     def _draw_rows(self, count: int, rng: torch.Generator) -> Int[np.ndarray, "K"]:
         """Rows at random, each at most once if there are fewer than `count`."""

@@ -30,6 +30,9 @@ class SamplerOptions:
         strength: Noise to start from: 1 is all noise; less starts from the known crystal whose
             template a sample takes, so noised, and keeps something of it. Default 0.6, and 1 where
             there is no such crystal: around a host, and with `space-group none`.
+        template_bias: Preference for templates on which more of the samples of earlier runs were
+            credible, metastable, unique and novel: in proportion to that share to this power. 0
+            draws known crystals alike. It is without effect where elements are asked for.
         batch_size: Crystals denoised together.
         precision: Numbers that the network computes with. bf16-mixed is nearly twice as fast where
             the hardware computes in it, such as AVX512-BF16; a sample then depends a little on
@@ -44,6 +47,7 @@ class SamplerOptions:
     s_churn: Annotated[float, Bounds(0, 1000)] = 40.0
     s_noise: Annotated[float, Bounds(0, 10)] = 0.5
     strength: Annotated[float, Bounds(1e-6, 1)] | None = None
+    template_bias: Annotated[float, Bounds(0, 10)] = 3.0
     batch_size: BatchSize = 64
     precision: Precision = "auto"
 

@@ -151,7 +151,12 @@ def noise_levels(
 
 
 def starting_points(
-    model: CrystalDiffusion, indices: Sequence[int], *, seed: int, target: Target
+    model: CrystalDiffusion,
+    indices: Sequence[int],
+    *,
+    seed: int,
+    target: Target,
+    template_bias: float = 0.0,
 ) -> Starts:
     """What each sample draws before any noise: its template, and its targets.
 
@@ -161,7 +166,8 @@ def starting_points(
     if len(indices) < 1:
         raise ValueError(f"{len(indices)} samples: expected at least 1")
     model.allowed(target.constraints.named_elements())
-    source, rngs = draft_source(target.constraints, model.config), sample_rngs(seed, indices)
+    source = draft_source(target.constraints, model.config, template_bias)
+    rngs = sample_rngs(seed, indices)
     return Starts(
         rngs=rngs,
         drafts=[source.draw(rng) for rng in rngs],
@@ -184,7 +190,9 @@ def follow(
     Raises:
         ValueError: If the model cannot fulfil the constraints.
     """
-    starts = starting_points(model, [index], seed=seed, target=target)
+    starts = starting_points(
+        model, [index], seed=seed, target=target, template_bias=options.template_bias
+    )
     for state in sample_batch(model, starts, options, target):
         yield starts.drafts[0].restored(state.to("cpu"))
 
@@ -210,7 +218,9 @@ def sample(
         ValueError: If no samples are asked for, the model cannot fulfil the constraints, or known
             crystals to start from are missing; nothing has been sampled then.
     """
-    starts = starting_points(model, indices, seed=seed, target=target)
+    starts = starting_points(
+        model, indices, seed=seed, target=target, template_bias=options.template_bias
+    )
     # Crystals of similar size share a batch, which saves padding.
     size = torch.tensor([draft.size for draft in starts.drafts])
     order = torch.argsort(size, stable=True)

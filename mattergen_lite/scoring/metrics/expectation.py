@@ -59,17 +59,17 @@ def expectation(candidates: Sequence[Candidate]) -> Expectation | None:
     Returns:
         None where no energy is known.
     """
-    chances = [_chance(one) for one in candidates]
-    if all(chance is None for chance in chances):
+    chances = [chance(one) for one in candidates]
+    if all(one is None for one in chances):
         return None
-    known = [chance or 0.0 for chance in chances]
+    known = [one or 0.0 for one in chances]
     is_open = not candidates or candidates[0].goal == "discover"
     return Expectation(
         what="metastable, unique and novel" if is_open else "metastable and unique",
         num_samples=len(candidates),
         expected=math.fsum(known),
-        std=math.sqrt(math.fsum(chance * (1 - chance) for chance in known)),
-        at_least_one=1 - math.prod(1 - chance for chance in known),
+        std=math.sqrt(math.fsum(one * (1 - one) for one in known)),
+        at_least_one=1 - math.prod(1 - one for one in known),
         by=_kind_of_energies(candidates),
     )
 
@@ -82,14 +82,14 @@ def _kind_of_energies(candidates: Sequence[Candidate]) -> str:
     return f"relaxed, {UNCALIBRATED}" if doubt else "relaxed"
 
 
-def _chance(candidate: Candidate) -> float | None:
+def chance(candidate: Candidate) -> float | None:
     """Probability of being what is wanted; None where nothing is known of its energy."""
     if candidate.stability is not None:
-        chance = candidate.stability.probability_metastable
+        found = candidate.stability.probability_metastable
     elif candidate.screening is not None:
-        chance = candidate.screening.screening_probability
+        found = candidate.screening.screening_probability
     else:
         return None
-    if not math.isfinite(chance) or {"physical", "unique", "novel"}.intersection(candidate.failed):
+    if not math.isfinite(found) or {"physical", "unique", "novel"}.intersection(candidate.failed):
         return 0.0
-    return chance
+    return found
