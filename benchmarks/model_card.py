@@ -61,6 +61,7 @@ def protocol(record: dict, scores: Sequence[Score]) -> str:
     settings = (
         f"seed {asked['seed']}, {asked['solver']} solver, {asked['steps']} steps, "
         f"strength {asked.get('strength') or STRENGTH_FROM_CRYSTALS:g}, "
+        f"template bias {asked.get('template_bias', 0):g}, "
         f"eta {asked['eta']}, s_noise {asked['s_noise']}, "
         f"stability guidance {asked['stability_guidance']}"
     )

@@ -8,7 +8,8 @@
 
 Every sample takes the cell contents of a known crystal as `generate` does: how many atoms, and
 which of them hold the same element. Symmetry it is not told: each atom is an orbit of P1. It starts
-from all noise, so `generate --strength 1` makes what to compare with.
+from all noise on templates drawn without a bias, so `generate --strength 1 --template-bias 0` makes
+what to compare with.
 """
 
 import argparse
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     choice = parser.parse_args(arguments)
     torch.set_num_threads(1)
     model = CrystalDiffusion.load(find_checkpoint(choice.checkpoint), pick_device(choice.device))
-    options = SamplerOptions(strength=1.0)
+    options = SamplerOptions(strength=1.0, template_bias=0.0)
     target = Target(wishes=stable(model, (), Request().stability_guidance))
     starts = starting_points(model, range(choice.num_samples), seed=choice.seed, target=target)
     starts = replace(starts, drafts=[flattened(draft) for draft in starts.drafts])

@@ -5,19 +5,34 @@
 Runs are those of `generate --keep` or the `generated` folders of `discover`, whose samples are on
 templates that were drawn without a bias. A sample counts with the probability of being metastable,
 after relaxing or else by the screen, if it is credible, unique and novel, and with none otherwise.
+What a bias gives is printed as well: yields of one half of the samples, judged by the other half.
 """
 
 import argparse
 import csv
 from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from pymatgen.core import Composition
 
 from mattergen_lite import load
-from mattergen_lite.drafting.yields import Template
+from mattergen_lite.drafting.yields import Template, TemplateYields
 from mattergen_lite.scoring.candidate import Candidate, is_credible
 from mattergen_lite.scoring.metrics.expectation import chance
+
+BIASES = (0, 1, 2, 3, 4)
+SPLITS = 20  # into random halves
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one sample."""
+
+    template: Template
+    hit: float  # probability
 
 
 def main() -> None:
@@ -26,20 +41,22 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    samples: dict[Template, int] = defaultdict(int)
-    hits: dict[Template, float] = defaultdict(float)
-    for run in options.runs:
-        for one in load(run):
-            if one.raw.symmetry is not None:
-                samples[template_of(one)] += 1
-                hits[template_of(one)] += (chance(one) or 0.0) * is_credible(one.final)
+    outcomes = [
+        Outcome(template_of(one), (chance(one) or 0.0) * is_credible(one.final))
+        for run in options.runs
+        for one in load(run)
+        if one.raw.symmetry is not None
+    ]
     with options.out.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("space_group", "class_sizes", "samples", "hits"))
-        for (group, sizes), count in sorted(samples.items()):
-            found = f"{hits[group, sizes]:.3f}"
-            table.writerow((group, " ".join(map(str, sizes)), count, found))
-    print(f"{sum(samples.values())} samples on {len(samples)} templates, {sum(hits.values()):.1f}")
+        for (group, sizes), (count, hits) in sorted(counts(outcomes).items()):
+            table.writerow((group, " ".join(map(str, sizes)), count, f"{hits:.3f}"))
+    print(f"{len(outcomes)} samples on {len(counts(outcomes))} templates")
+    print("bias  hits a sample  templates in use")
+    for bias in BIASES:
+        rate, used = forecast(outcomes, bias)
+        print(f"{bias:4}  {rate:13.1%}  {used:16.0f}")
 
 
 def template_of(candidate: Candidate) -> Template:
@@ -49,6 +66,32 @@ def template_of(candidate: Candidate) -> Template:
     scale = symmetry.num_atoms_primitive / composition.num_atoms
     sizes = sorted(round(count * scale) for count in composition.values())
     return symmetry.space_group, tuple(sizes)
+
+
+def counts(outcomes: Iterable[Outcome]) -> Mapping[Template, tuple[int, float]]:
+    """Samples of each template and the expected number of hits among them."""
+    found: dict[Template, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
+    for one in outcomes:
+        samples, hits = found[one.template]
+        found[one.template] = samples + 1, hits + one.hit
+    return found
+
+
+def forecast(outcomes: Sequence[Outcome], bias: float) -> tuple[float, float]:
+    """Expected hits a sample under a bias, and the effective number of templates, 1 / sum p²."""
+    rng, results = np.random.default_rng(0), []
+    for _ in range(SPLITS):
+        is_seen = rng.random(len(outcomes)) < 0.5
+        seen, others = ([outcomes[i] for i in np.flatnonzero(part)] for part in (is_seen, ~is_seen))
+        yields = TemplateYields.from_counts(counts(seen))
+        weights = np.array([yields.of(*one.template) for one in others]) ** bias
+        weights /= weights.sum()
+        shares: dict[Template, float] = defaultdict(float)
+        for one, weight in zip(others, weights, strict=True):
+            shares[one.template] += weight
+        hits = float(weights @ np.array([one.hit for one in others]))
+        results.append((hits, 1 / sum(share**2 for share in shares.values())))
+    return tuple(np.mean(results, axis=0))
 
 
 if __name__ == "__main__":
