@@ -1,9 +1,9 @@
-"""Training and campaigns on many devices, calculated from rates that were measured on one core.
+"""Training and campaigns on many devices, calculated from rates that were measured on one of each.
 
     python benchmarks/scaling.py
 
 All inputs are in `rates.yaml`: what was measured, by which program of this folder, and what is
-assumed of GPUs and of the links between them. Nothing else is known to this program.
+assumed of the machines and of the links between them. Nothing else is known to this program.
 
 Training is data-parallel: every device computes a batch of its own, then gradients (4 bytes a
 parameter) are summed over all devices by a ring, which moves 2 (n - 1) / n times their bytes
@@ -36,14 +36,15 @@ LONG_TRAINING = 100e6  # crystals
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """Rates of one core; units are in `rates.yaml`."""
+    """Rates of one core and of one GPU; units are in `rates.yaml`."""
 
     training_rate: float
-    training_mflop: float
+    gpu_training_rate: float
+    gpu_batch: int
     trained_crystals: float
     parameters: float
     sampling_seconds: float
-    sampling_gflop: float
+    gpu_sampling_seconds: float
     judging_seconds: float
     screening_seconds: float
     relaxing_seconds: float
@@ -61,12 +62,9 @@ class Measured:
 
 @dataclass(frozen=True, kw_only=True)
 class Assumed:
-    """GPUs, links and sizes; units are in `rates.yaml`."""
+    """Machines, links and sizes; units are in `rates.yaml`."""
 
-    gpu_tflops: float
-    gpu_share: float
     gpu_cores: int
-    gpu_batch: int
     unit_size: int
     gpus_per_node: int
     node_bandwidth: float
@@ -74,11 +72,6 @@ class Assumed:
     node_latency: float
     network_latency: float
     overlap: float
-
-    @property
-    def gpu_flops(self) -> float:
-        """FLOP/s of the network on a GPU."""
-        return self.gpu_share * self.gpu_tflops * 1e12
 
     def link(self, gpus: int) -> "Link":
         """The slowest link between so many GPUs."""
@@ -162,8 +155,8 @@ def training_rows(rates: Rates) -> Iterator[Row]:
     yield {"devices": "1 core", "efficiency, %": 100.0, **hours(measured.training_rate)}
     for gpus in GPUS:
         found = forecast(
-            assumed.gpu_flops / (measured.training_mflop * 1e6),
-            assumed.gpu_batch,
+            measured.gpu_training_rate,
+            measured.gpu_batch,
             BYTES_PER_GRADIENT * measured.parameters,
             gpus,
             assumed.link(gpus),
@@ -182,7 +175,7 @@ def campaign_rows(rates: Rates) -> Iterator[Row]:
     measured, assumed = rates.measured, rates.assumed
     overhead = measured.unit_overhead / assumed.unit_size
     of_core = measured.sampling_seconds + measured.seconds_after_sampling + overhead
-    sampling = measured.sampling_gflop * 1e9 / assumed.gpu_flops
+    sampling = measured.gpu_sampling_seconds
     of_gpu = sampling + overhead + measured.seconds_after_sampling / assumed.gpu_cores
     for number in CANDIDATES:
         for workers in CORES:

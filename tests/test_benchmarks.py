@@ -434,7 +434,7 @@ def test_scaling(run, tmp_path):
     assert many["hours"] == pytest.approx(one["hours"] / 64)
     assert many["core hours"] == pytest.approx(one["core hours"])
     gpu = next(row for row in campaigns if row["devices"].startswith("1 GPU"))
-    on_gpu = measured["sampling_gflop"] / 1e3 / (assumed["gpu_share"] * assumed["gpu_tflops"])
+    on_gpu = measured["gpu_sampling_seconds"]
     expected = 1e6 * (on_gpu + after / assumed["gpu_cores"] + overhead) / 3600
     assert gpu["hours"] == pytest.approx(expected)
     for small, large in zip(campaigns[:6], campaigns[6:], strict=True):
