@@ -14,6 +14,7 @@ from mattergen_lite.options.request import Request
 from mattergen_lite.processes import Pool
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.scoring.candidate import Candidate, ranked
+from mattergen_lite.scoring.energy.screening import Screening
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.reference import Reference
@@ -121,6 +122,20 @@ def test_expectation_adds_up_probabilities_of_what_counts(salts):
     assert (
         expectation([replace(one, stability=None) for one in candidates(*salts, "predict")]) is None
     )
+
+
+def test_expectation_says_which_energies_its_probabilities_follow_from(salts):
+    relaxed = candidates(*salts, "predict")
+    assert expectation(relaxed).by == "relaxed"
+    screened = [
+        replace(one, stability=None, screening=Screening(screening_probability=0.25))
+        for one in relaxed
+    ]
+    assert expectation(screened).by == "raw"
+    mixed = expectation([screened[0], *relaxed[1:]])
+    assert mixed.by == "relaxed, or else raw"
+    lost = expectation(relaxed[:1]).expected - 0.25
+    assert mixed.expected == pytest.approx(expectation(relaxed).expected - lost)
 
 
 def test_small_cells_come_first_and_every_sample_is_in_one():

@@ -18,7 +18,7 @@ class Expectation:
     expected: float
     std: float  # of the number, if samples succeed independently
     at_least_one: float  # probability that there is a success among these samples
-    by: str  # kind of energies: "relaxed", "relaxed, uncalibrated" or "raw"
+    by: str  # kind of energies: "relaxed", "raw", "relaxed, or else raw", and if "uncalibrated"
 
     @property
     def rate(self) -> float:
@@ -79,7 +79,9 @@ def _kind_of_energies(candidates: Sequence[Candidate]) -> str:
     if not any(one.stability for one in candidates):
         return "raw"
     doubt = any(one.is_uncalibrated for one in candidates)
-    return f"relaxed, {UNCALIBRATED}" if doubt else "relaxed"
+    relaxed = f"relaxed, {UNCALIBRATED}" if doubt else "relaxed"
+    screened_out = any(one.screening and not one.stability and chance(one) for one in candidates)
+    return f"{relaxed}, or else raw" if screened_out else relaxed
 
 
 def chance(candidate: Candidate) -> float | None:
