@@ -1,5 +1,7 @@
 """Substitution: known frameworks, near elements, cells of the right size, one crystal a number."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from ase.data import covalent_radii
 
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.drafting.drafting import draft_source
+from mattergen_lite.drafting.yields import template_yields
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, atomic_number, element_descriptors
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
@@ -24,6 +27,7 @@ from mattergen_lite.sampling.substitution import (
     substituted,
 )
 from mattergen_lite.scoring.criteria.symmetry import space_group
+from mattergen_lite.symmetry.orbits import find_orbits
 
 EVERY_ELEMENT = torch.arange(MAX_ATOMIC_NUMBER + 1) > 0
 
@@ -147,3 +151,25 @@ def test_what_needs_a_model_is_refused(propose):
             open_generator(Request(propose=propose, **asked), SamplerOptions(), torch.device("cpu"))
     with pytest.raises(ValueError, match="no known crystal has the stoichiometry"):
         proposals(formula="H3He7Xe11")
+
+
+@pytest.mark.parametrize("propose", ["substitution", "ion-exchange"])
+def test_templates_that_have_yielded_more_are_preferred_without_a_model_too(propose):
+    def mean_yield(bias):
+        options = SamplerOptions(template_bias=bias)
+        generator = open_generator(Request(propose=propose), options, torch.device("cpu"))
+        (records,) = generator.records(range(60), 60, seed=0)
+        yields = []
+        for record in records:
+            crystal = record.structure
+            orbits = find_orbits(
+                np.array(crystal.atomic_numbers), crystal.frac_coords, crystal.lattice.matrix
+            )
+            sizes = Counter()
+            for number, size in zip(orbits.atomic_numbers, orbits.multiplicities, strict=True):
+                sizes[number] += int(size)
+            classes = tuple(sorted(sizes.values()))
+            yields.append(template_yields().of(orbits.space_group, classes))
+        return sum(yields) / len(yields)
+
+    assert mean_yield(3.0) > 1.3 * mean_yield(0.0)

@@ -60,7 +60,11 @@ def open_generator(
     constraints = parse_constraints(request)
     if request.propose != "model":
         _refuse_what_needs_a_model(request)
-        return Substitution(constraints=constraints, of_ions=request.propose == "ion-exchange")
+        return Substitution(
+            constraints=constraints,
+            of_ions=request.propose == "ion-exchange",
+            template_bias=options.template_bias,
+        )
     folder = find_checkpoint(request.checkpoint)
     model = CrystalDiffusion.load(folder, device)
     model.mixed_precision = is_mixed(options.precision, on_gpu=device.type == "cuda")

@@ -48,6 +48,7 @@ class Substitution:
     constraints: Constraints = field(default_factory=Constraints)
     of_ions: bool = False  # ions of the same charge, in place of similar elements
     asked: tuple[PropertyTarget, ...] = ()  # a model's generator has targets
+    template_bias: float = 0.0  # towards crystals whose templates have yielded more
 
     def records(
         self, indices: Sequence[int], num_at_once: int, *, seed: int
@@ -58,7 +59,7 @@ class Substitution:
             ValueError: If no known crystal has room for what is asked.
         """
         limits = ModelConfig()
-        source = draft_source(self.constraints, limits)
+        source = draft_source(self.constraints, limits, self.template_bias)
         if not source.prescribed:
             raise ValueError(
                 f"propose {self.name}: no known crystal has the stoichiometry that is asked for; "
