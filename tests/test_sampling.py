@@ -94,7 +94,8 @@ def test_guidance_zero_is_unconditional_and_one_is_not(model):
 
     def lattices(*target):
         wanted = asked(model, *target, num_atoms="4")
-        return crystals_of(model, range(3), seed=0, options=options(), target=wanted).lattice
+        alike = options(template_bias=0.0)
+        return crystals_of(model, range(3), seed=0, options=alike, target=wanted).lattice
 
     free = lattices()
     torch.testing.assert_close(lattices(conditions, ["0"]), free)
@@ -172,10 +173,22 @@ def test_no_eta_means_no_noise_after_the_start(model):
     torch.testing.assert_close(few.lattice, more.lattice, rtol=0.1, atol=0.1)
 
 
+def test_templates_are_drawn_alike_where_a_property_is_asked_for(model):
+    def groups(bias, target):
+        starts = starting_points(model, range(40), seed=0, target=target, template_bias=bias)
+        return [draft.orbits.space_group for draft in starts.drafts]
+
+    assert groups(3.0, Target()) != groups(0.0, Target())
+    wanted = asked(model, ["band_gap=2"])
+    assert groups(3.0, wanted) == groups(0.0, wanted)
+
+
 def test_little_strength_stays_near_a_known_crystal(model):
     """Cell and places of the template's own crystal, which the start is but for some noise."""
     target = asked(model, num_atoms="4..8", space_group="62")
-    drafts = starting_points(model, range(6), seed=0, target=target).drafts
+    bias = options().template_bias
+    starts = starting_points(model, range(6), seed=0, target=target, template_bias=bias)
+    drafts = starts.drafts
     known = OrbitCrystals.of([draft.orbits for draft in drafts]).expand()
 
     def distance(strength: float) -> float:

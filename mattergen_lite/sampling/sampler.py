@@ -166,7 +166,9 @@ def starting_points(
     if len(indices) < 1:
         raise ValueError(f"{len(indices)} samples: expected at least 1")
     model.allowed(target.constraints.named_elements())
-    source = draft_source(target.constraints, model.config, template_bias)
+    # Templates that have yielded much are not those on which a property is met.
+    bias = 0.0 if target.properties or target.steering else template_bias
+    source = draft_source(target.constraints, model.config, bias)
     rngs = sample_rngs(seed, indices)
     return Starts(
         rngs=rngs,
