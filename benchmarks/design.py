@@ -493,7 +493,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             judges=composition_judges(model),
             reference=Reference.embedded(),
             pool=pool,
-            options=SamplerOptions(steps=choice.steps, batch_size=choice.batch_size),
+            options=SamplerOptions(
+                steps=choice.steps,
+                batch_size=choice.batch_size,
+                template_bias=0.0,  # as with a target, so that only the target differs
+            ),
             seed=choice.seed,
         )
         cells = cells_of(choice, model)
