@@ -1,6 +1,6 @@
 """Measure a generated set and write the figures into a model card.
 
-    mattergen-lite generate --checkpoint mp --num-samples 512 --out card/
+    mattergen-lite generate --num-samples 1024 --no-relax --out card/
     python benchmarks/model_card.py card/ checkpoints/mp/model_card.md
 
 Everything between the two `metrics` markers of the card is replaced. Raw samples, not relaxed.
