@@ -1,4 +1,4 @@
-"""Training and campaigns on many devices, calculated from rates that were measured on one of each.
+"""Training and campaigns on many devices, calculated from the measured rates of a core and a GPU.
 
     python benchmarks/scaling.py
 

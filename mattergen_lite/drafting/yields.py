@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-# Samples of the usual yield that every template begins with. Fitted to one half of the samples and
-# judged by the other, 5 predict better than 10 or 20.
+# Samples of the usual yield that every template begins with.
 PRIOR_SAMPLES = 5
 
 Template = tuple[int, tuple[int, ...]]  # space group; atoms of each element, ascending
