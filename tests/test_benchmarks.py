@@ -217,13 +217,15 @@ def test_crystal_structure_prediction(run, tmp_path):
     done = tmp_path / "rows.jsonl"
     arguments = (
         *("--device", "cpu", "--num-materials", 2, "--num-samples", 2, "--max-atoms", 4),
-        *("--steps", 2, "--rows", done),
+        *("--steps", 2, "--relax", 2, "--rows", done),
     )
     rows = run("csp", *arguments)
     assert rows[0]["materials"] == rows[-1]["materials"] == 2
     for row in rows:
         assert 0 <= row["match@1"] <= row["match@k"] <= 1
         assert 0 <= row["ranked@k"] <= row["match@k"]
+    assert 0 <= rows[-1]["relaxed@k"] <= 1
+    assert rows[1]["relaxed@k"] is None  # no material has so many atoms
     before = done.read_text()
     assert len(before.splitlines()) == 2
     assert run("csp", *arguments) == rows
@@ -237,16 +239,19 @@ def test_crystal_structure_prediction_counts_right(monkeypatch):
     stretched.scale_lattice(1.05 * stretched.volume)
     found = csp.displacements(nacl_primitive(), [perovskite(), stretched])
     assert found == [None, pytest.approx(0.0, abs=1e-6)]
-    materials = [
-        {"num_atoms": 2, "distances": [None, 0.1, 0.3], "lowest": 2, "random": True},
-        {"num_atoms": 3, "distances": [0.3, None, None], "lowest": 1, "random": False},
-        {"num_atoms": 4, "distances": [None, None, None], "lowest": 0, "random": False},
-        {"num_atoms": 9, "distances": [0.0, 0.0, 0.0], "lowest": 0, "random": True},
+    columns = ("num_atoms", "distances", "lowest", "relaxed", "random")
+    values = [
+        (2, [None, 0.1, 0.3], 2, True, True),
+        (3, [0.3, None, None], 1, None, False),
+        (4, [None, None, None], 0, False, False),
+        (9, [0.0, 0.0, 0.0], 0, False, True),
     ]
+    materials = [dict(zip(columns, row, strict=True)) for row in values]
     row = csp.summary(materials, 1, 4)
     assert row["match@1"] == pytest.approx(1 / 3)
     assert row["match@k"] == pytest.approx(2 / 3)
     assert row["ranked@k"] == pytest.approx(1 / 3)
+    assert row["relaxed@k"] == pytest.approx(1 / 2)  # of two that were relaxed
     assert row["RMSE@k"] == pytest.approx(0.2)
     assert row["random@k"] == pytest.approx(1 / 3)
     assert row["samples matching"] == pytest.approx(3 / 9)
