@@ -9,6 +9,8 @@ proposal is sampled, judged as it came, screened by raw energy, the best `--rela
 symmetry, decided by the accurate potential, released, judged again. M.S.U.N. is the sum of the
 probabilities of being metastable over the relaxed crystals that are unique and novel. Credible are
 those that are also above P-1 (space group number > 2 at 0.1 Å) and not flagged as disorder-like.
+With a target, `mp:condition=band_gap=3`, only crystals that are on it count, and only those that may
+be are relaxed; `mp:condition=band_gap=3:guidance=0` are samples of no target, judged by this one.
 All is charged by the CPU second, sampling included: measured for checkpoints and substitutions,
 stated behind the @ for samples that were made elsewhere. Errors are bootstrapped over samples;
 differences between machines cancel where rows stand in one table.
@@ -19,7 +21,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import Field, dataclass, fields
 from itertools import islice
 from pathlib import Path
 
@@ -33,6 +35,7 @@ from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool
+from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.sampling.generator import open_generator
 from mattergen_lite.scoring.candidate import Candidate
@@ -65,6 +68,7 @@ class Proposal:
     name: str
     records: list[StructureRecord]
     seconds: float
+    targets: tuple[PropertyTarget, ...] = ()
 
 
 def from_checkpoint(text: str, count: int, seed: int) -> Proposal:
@@ -78,7 +82,7 @@ def from_checkpoint(text: str, count: int, seed: int) -> Proposal:
     named = {"propose": name} if name in WITHOUT_MODEL else {"checkpoint": name}
     parts = [
         TypeAdapter(kind).validate_python(
-            {field.name: values.pop(field.name) for field in fields(kind) if field.name in values}
+            {field.name: given(field, values) for field in fields(kind) if field.name in values}
             | ({} if kind is SamplerOptions else named)
         )
         for kind in (Request, SamplerOptions)
@@ -90,7 +94,13 @@ def from_checkpoint(text: str, count: int, seed: int) -> Proposal:
     start = time.process_time()
     batches = generator.records(range(count), count, seed=seed)
     records = [record for batch in batches for record in batch]
-    return Proposal(text, records, time.process_time() - start)
+    return Proposal(text, records, time.process_time() - start, generator.asked)
+
+
+def given(option: Field, values: dict[str, str]) -> str | tuple[str, ...]:
+    """Take the value of an option; one that may be repeated has it once."""
+    value = values.pop(option.name)
+    return (value,) if isinstance(option.default, tuple) else value
 
 
 def from_samples(text: str, count: int) -> Proposal:
@@ -110,9 +120,10 @@ def from_samples(text: str, count: int) -> Proposal:
 
 
 def chance(candidate: Candidate) -> float:
-    """Expected M.S.U.N. of one crystal: 0 unless it is relaxed, unique and novel."""
+    """Expected M.S.U.N. of one crystal: 0 unless it is relaxed, unique, novel and on target."""
     checks = candidate.checks
-    if candidate.stability is None or not (checks.get("unique") and checks.get("novel")):
+    passed = checks.get("unique") and checks.get("novel") and checks.get("on_target", True)
+    if candidate.stability is None or not passed:
         return 0.0
     return float(np.nan_to_num(candidate.stability.probability_metastable))
 
@@ -129,7 +140,12 @@ def measure(proposal: Proposal, relax: int, reference: Reference) -> Row:
     with Pool(0) as pool:
         journal = Journal(pool, progress=False)
         options = JudgeOptions(relax_at_most=relax, control=0.0, second_opinion=None)
-        judge = Judge(options=options, reference=reference, deciders=Deciders.of(options))
+        judge = Judge(
+            options=options,
+            reference=reference,
+            deciders=Deciders.of(options),
+            targets=proposal.targets,
+        )
         candidates = judge.judge(proposal.records, journal, watch)
     return figures(proposal, candidates, watch.seconds)
 

@@ -108,11 +108,12 @@ def test_guidance_zero_is_unconditional_and_one_is_not(model):
 @pytest.mark.parametrize(
     ("guidance", "expected"),
     [
-        ([], [(1.0, ["band_gap", "space_group"])]),
+        ([], [(3.0, ["band_gap", "space_group"]), (-2.0, None)]),
+        (["1"], [(1.0, ["band_gap", "space_group"])]),
         (["0"], [(1.0, None)]),
         (["2"], [(2.0, ["band_gap", "space_group"]), (-1.0, None)]),
         (["0", "band_gap=1"], [(1.0, ["band_gap"])]),
-        (["band_gap=3"], [(1.0, ["space_group"]), (3.0, ["band_gap"]), (-3.0, None)]),
+        (["band_gap=2"], [(2.0, ["band_gap"]), (3.0, ["space_group"]), (-4.0, None)]),
         (["0.5", "band_gap=0.25"], [(0.25, ["band_gap"]), (0.5, ["space_group"]), (0.25, None)]),
         (["0.6", "band_gap=0.4"], [(0.4, ["band_gap"]), (0.6, ["space_group"])]),
     ],

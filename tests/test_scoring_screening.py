@@ -10,7 +10,11 @@ import pytest
 from crystals import nacl, nacl_primitive, perovskite, quartz, rutile, simple_compounds
 from pymatgen.core import Composition, Lattice, Structure
 
+from mattergen_lite.io.records import LearnedValue, StructureRecord
+from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Pool
+from mattergen_lite.properties import Property
+from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax
@@ -25,7 +29,10 @@ from mattergen_lite.scoring.energy.screening import (
     screening_model,
 )
 from mattergen_lite.scoring.energy.stability import Stability, assess, measurement
+from mattergen_lite.scoring.exact import measure, tolerance
 from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.stopwatch import Stopwatch
+from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
 from mattergen_lite.scoring.score import Score
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
@@ -35,7 +42,9 @@ RADON = Structure(Lattice.cubic(4), ["Rn"], [[0, 0, 0]])
 
 def screened(structures, ends, cut, weights=None):
     with Pool(0) as pool:
-        return screen(structures, ends, weights or [1.0] * len(structures), cut, Journal(pool))
+        weights = weights or [1.0] * len(structures)
+        sizes = np.diff([0, *ends]).tolist()
+        return screen(structures, ends, weights, cut, Journal(pool), of=sizes)
 
 
 def test_energy_of_a_relaxed_crystal_is_that_of_the_judge():
@@ -200,3 +209,52 @@ def test_loss_is_estimated_from_the_controls():
     assert halves.loss() == found
     assert ScreeningTally.of(candidates[-1:]).loss() is None
     assert math.isnan(ScreeningTally.of(candidates[:4]).loss().expected_lost_std)
+
+
+HHI = Property(name="hhi", mean=4000.0, std=2000.0)
+GAP = Property(name="band_gap", unit="eV", mean=0.6, std=1.3)
+
+
+def judged(records, targets, **options):
+    options = JudgeOptions(potential="chgnet", require="readable,on_target", control=0.0, **options)
+    judge = Judge.of(options, targets=parse_targets(targets, [], [HHI, GAP]))
+    with Pool(0) as pool:
+        found = judge.judge(records, Journal(pool), Stopwatch())
+    return {one.raw.name: one for one in found}
+
+
+def test_what_relaxing_leaves_off_target_is_not_relaxed():
+    salts = [one for one in simple_compounds() if len(one.composition) == 2][:6]
+    indices = [measure(one, symprec=SYMPREC_GENERATED)["hhi"] for one in salts]
+    target = sorted(indices)[2]
+    is_met = [abs(one - target) <= tolerance("hhi").absolute for one in indices]
+    assert 0 < sum(is_met) < len(salts)
+    records = [StructureRecord(str(i), one, targets={"hhi": target}) for i, one in enumerate(salts)]
+    found = judged(records, [f"hhi={target}"], keep=0.5)
+    # Half of all six are relaxed, as far as so many are on target.
+    assert sum(one.stability is not None for one in found.values()) == min(3, sum(is_met))
+    for i, met in enumerate(is_met):
+        one = found[str(i)]
+        assert one.on_target == met
+        assert (one.screening is not None) == met
+        assert met or one.stability is None
+
+
+def test_a_regression_is_not_read_again_so_its_misses_are_not_relaxed():
+    crystal = Structure.from_spacegroup(
+        "Pm-3m", Lattice.cubic(6), ["Ra", "Np", "I"], [[0, 0, 0], [0.5] * 3, [0.5, 0.5, 0]]
+    )
+    readings = {"hit": (3.1, True), "miss": (1.0, True), "unsure": (1.0, False)}
+    records = [
+        StructureRecord(
+            name,
+            crystal,
+            targets={"band_gap": 3.0},
+            learned={"band_gap": LearnedValue(value, 0.3, is_inside)},
+        )
+        for name, (value, is_inside) in readings.items()
+    ]
+    found = judged(records, ["band_gap=3"], keep=1.0)
+    assert [found[name].screening is None for name in readings] == [False, True, False]
+    everything = judged(records[1:2], ["band_gap=3"])  # without a screen all are relaxed
+    assert everything["miss"].stability is not None

@@ -9,6 +9,7 @@ from scipy import stats
 
 from mattergen_lite.properties import Property
 from mattergen_lite.request.targets import (
+    DEFAULT_GUIDANCE,
     draw_conditions,
     parse_range,
     parse_targets,
@@ -108,10 +109,10 @@ def test_guidance_is_one_for_all_or_one_for_each():
         targets = parse("band_gap=2", "space_group=225", guidance=guidance)
         return {target.definition.name: target.guidance for target in targets}
 
-    assert weights() == {"band_gap": 1.0, "space_group": 1.0}
+    assert weights() == {"band_gap": DEFAULT_GUIDANCE, "space_group": DEFAULT_GUIDANCE}
     assert weights("2") == {"band_gap": 2.0, "space_group": 2.0}
     assert weights("band_gap=3", "2") == {"band_gap": 3.0, "space_group": 2.0}
-    assert weights("band_gap=3") == {"band_gap": 3.0, "space_group": 1.0}
+    assert weights("band_gap=2") == {"band_gap": 2.0, "space_group": DEFAULT_GUIDANCE}
 
 
 def test_targets_say_whether_a_measurement_is_what_was_asked_for():

@@ -21,6 +21,16 @@ from mattergen_lite.symmetry.orbits import NUM_ROTATION_TYPES, Orbits
 from mattergen_lite.symmetry.space_groups import space_group_tables
 from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
 
+# Of the embedded table.
+PROPERTY_COLUMNS = (
+    "formation_energy_per_atom",
+    "e_above_hull",
+    "band_gap",
+    "bulk_modulus",
+    "shear_modulus",
+    "magnetic_density",
+    "dielectric_total",
+)
 # Constructor arguments of `OrbitDataset` that are tensors.
 _ORBIT_TENSORS = (
     "space_group",
@@ -244,7 +254,7 @@ def embedded_orbits(*, max_orbits: int, max_atoms: int, max_e_above_hull: float)
         max_orbits=max_orbits, max_atoms=max_atoms, max_e_above_hull=max_e_above_hull
     )
     table = select_rows(
-        read_table(EMBEDDED, ["split", "num_atoms", "e_above_hull", *ORBIT_TYPES]),
+        read_table(EMBEDDED, ["split", "num_atoms", *PROPERTY_COLUMNS, *ORBIT_TYPES]),
         ("train", "val", "extra"),
         limits,
     )

@@ -9,6 +9,7 @@ from mattergen_lite.drafting.hosts import HostDrafting
 from mattergen_lite.drafting.templates import TemplateDrafting
 from mattergen_lite.request.host import Host
 from mattergen_lite.request.protocol import Constraints
+from mattergen_lite.request.targets import PropertyTarget
 
 # Atoms of a sample of which nothing says how many: three quarters of the known stable crystals have
 # at most so many, and twice as many of their samples are near the hull as of larger ones.
@@ -16,7 +17,10 @@ USUAL_ATOMS = 20
 
 
 def draft_source(
-    constraints: Constraints, model: ModelConfig, template_bias: float = 0.0
+    constraints: Constraints,
+    model: ModelConfig,
+    template_bias: float = 0.0,
+    targets: tuple[PropertyTarget, ...] = (),
 ) -> DraftSource:
     """Find what drafts of constraints can be drawn from, within the sizes that a model makes.
 
@@ -24,6 +28,8 @@ def draft_source(
         constraints: What is asked for exactly.
         model: What sizes there are.
         template_bias: Preference for templates that have yielded more (`SamplerOptions`).
+        targets: Properties that are asked for: templates of known crystals which are close to them
+            are preferred.
 
     Raises:
         ValueError: If nothing that the model can make is what is asked for.
@@ -31,7 +37,9 @@ def draft_source(
     kind = FreeDrafting if constraints.is_free else TemplateDrafting
     kind = HostDrafting if constraints.find(Host) else kind
     source = kind.of(constraints, _counts(constraints, model), model)
-    return replace(source, bias=template_bias) if kind is TemplateDrafting else source
+    if kind is not TemplateDrafting:
+        return source
+    return replace(source, bias=template_bias, targets=targets)
 
 
 def _counts(constraints: Constraints, model: ModelConfig) -> list[int]:

@@ -1,6 +1,7 @@
 """Known crystals whose templates samples take."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import pairwise
@@ -11,10 +12,12 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.data.dataset import OrbitDataset, embedded_orbits
+from mattergen_lite.drafting.closeness import closeness
 from mattergen_lite.drafting.placement import match_elements, place_on_orbits
 from mattergen_lite.drafting.yields import template_yields
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.request.protocol import Constraints
+from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.shapes import Bool, Float, Int
 
 MAX_TEMPLATE_ENERGY = 0.1  # eV/atom above the hull of the crystals whose templates are taken
@@ -70,6 +73,15 @@ class TemplateLibrary:
         table = template_yields()
         pairs = zip(self.space_groups.tolist(), self.class_sizes, strict=True)
         return np.array([table.of(group, sizes) for group, sizes in pairs])
+
+    def closeness(self, targets: Sequence[PropertyTarget]) -> Float[np.ndarray, "R"]:
+        """For each crystal how close it is to all that is asked of properties, 1 if to nothing."""
+        weights = torch.ones(len(self.crystals), dtype=torch.float64)
+        for target in targets:
+            values = self.crystals.columns.get(target.definition.name)
+            if values is not None and target.definition.kind == "real":
+                weights *= closeness(values, target)
+        return weights.numpy()
 
     def rows(self, space_groups: frozenset[int] | None) -> Int[np.ndarray, "R"]:
         """Crystals of some space groups; of any if None."""

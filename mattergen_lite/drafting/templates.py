@@ -13,6 +13,7 @@ from mattergen_lite.config import ModelConfig
 from mattergen_lite.drafting.draft import Draft, DraftSource
 from mattergen_lite.drafting.library import Candidate, TemplateLibrary, template_library
 from mattergen_lite.request.protocol import Constraints
+from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.shapes import Float, Int
 
 # Templates between which the similarity of elements decides, and of them if there are more, drawn
@@ -37,6 +38,7 @@ class TemplateDrafting(DraftSource):
     rows: Int[np.ndarray, "R"]  # of the library
     prescribed: bool
     bias: float = 0.0  # exponent of the yield of a template, where no elements are asked for
+    targets: tuple[PropertyTarget, ...] = ()  # known crystals close to them are drawn more often
 
     @classmethod
     def of(cls, constraints: Constraints, counts: Sequence[int], model: ModelConfig) -> DraftSource:
@@ -65,6 +67,8 @@ class TemplateDrafting(DraftSource):
 
     def draw(self, rng: torch.Generator) -> Draft:
         """Draw any template, or one of those whose elements resemble the wanted ones.
+
+        Either way those of crystals that are close to the targets are drawn more often.
 
         Raises:
             ValueError: If none of the templates that were tried has room for what is wanted.
@@ -102,18 +106,25 @@ class TemplateDrafting(DraftSource):
                 yield candidate
 
     def _weights(self, found: Sequence[Candidate]) -> Float[Tensor, "C"]:
-        """Probabilities with which templates are drawn: softmax(-d / scale - ln N)."""
+        """Probabilities with which templates are drawn: softmax(ln c - d / scale - ln N).
+
+        Here c is the closeness to the targets, 1 without any.
+        """
         unlike = torch.tensor([one.dissimilarity for one in found], dtype=torch.float64)
-        atoms = torch.tensor([int(self.library.num_atoms[one.row]) for one in found])
-        like = (-unlike / SIMILARITY_SCALE - atoms.log()).softmax(0)
+        rows = [one.row for one in found]
+        close, atoms = (
+            torch.from_numpy(each[rows]) for each in (self._closeness, self.library.num_atoms)
+        )
+        preferred = close.log() - atoms.log()
+        like = (preferred - unlike / SIMILARITY_SCALE).softmax(0)
         if not self.constraints.is_complete:
             return like
-        nearest = (-unlike / NEAREST_SCALE - atoms.log()).softmax(0)
+        nearest = (preferred - unlike / NEAREST_SCALE).softmax(0)
         return SHARE_OF_NEAREST * nearest + (1 - SHARE_OF_NEAREST) * like
 
     def _draw_any(self, rng: torch.Generator) -> int:
-        """One row, with probability in proportion to the yield of its template^bias."""
-        if self.bias == 0:
+        """One row, with probability in proportion to closeness times (yield of template)^bias."""
+        if self.bias == 0 and not self.targets:
             return int(self._draw_rows(1, rng)[0])
         point = torch.rand((), generator=rng, dtype=torch.float64).item()
         place = np.searchsorted(self._cumulated, point * self._cumulated[-1], side="right")
@@ -122,7 +133,13 @@ class TemplateDrafting(DraftSource):
     @cached_property
     def _cumulated(self) -> Float[np.ndarray, "R"]:
         """Running sum of the weights of the rows."""
-        return np.cumsum(self.library.yields[self.rows] ** self.bias)
+        yields = self.library.yields[self.rows] ** self.bias
+        return np.cumsum(yields * self._closeness[self.rows])
+
+    @cached_property
+    def _closeness(self) -> Float[np.ndarray, "L"]:
+        """How close each crystal of the library is to the targets."""
+        return self.library.closeness(self.targets)
 
     def _draw_rows(self, count: int, rng: torch.Generator) -> Int[np.ndarray, "K"]:
         """Rows at random, each at most once if there are fewer than `count`."""

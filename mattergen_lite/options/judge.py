@@ -59,7 +59,7 @@ CHECKS = (
     Check(
         name="on_target",
         needs="targets",
-        advice="ask for a wider range, or insist with --guidance 2",
+        advice="ask for a wider range, or insist with --guidance 5",
     ),
 )
 CHECK_NAMES = tuple(check.name for check in CHECKS)

@@ -22,8 +22,8 @@ class Request:
         condition: Target such as band_gap=2.0, a range such as
             band_gap=1.5..2.5, or a bound such as 'bulk_modulus>300' or 'e_above_hull<0.05' (in
             quotes, for the shell); repeat for several. Each sample draws its value from a range.
-        guidance: Weight of the targets: 0 ignores them, 1 (default) samples the conditional model,
-            2 insists; band_gap=3 sets that of one property. Repeat for several.
+        guidance: Weight of the targets: 0 ignores them, 1 samples the conditional model, 3
+            (default) insists; band_gap=5 sets that of one property. Repeat for several.
         stability_guidance: Weight of the wish that every sample is on the convex hull, where the
             checkpoint knows e_above_hull: 0 does without it, 1 is conditional, above insists.
         probe: Folder that `probe fit` wrote: guides towards the condition on its property, and

@@ -24,6 +24,7 @@ from mattergen_lite.symmetry.space_groups import space_group_number
 
 TargetValue = float | int | str
 
+DEFAULT_GUIDANCE = 3.0  # at 1 hardly more samples are on target than by chance
 MAX_GUIDANCE = 100.0  # beyond which samples are no crystals any more
 MAX_COUNT = 10_000  # of a range of whole numbers
 MAX_DIGITS = 9
@@ -165,7 +166,7 @@ def parse_targets(
 
 
 def _parse_guidance(texts: Iterable[str], names: Collection[str]) -> dict[str, float]:
-    """Weight of every property that has a target, 1 where nothing is said."""
+    """Weight of every property that has a target, the default where nothing is said."""
     given: dict[str, float] = {}
     for text in texts:
         name, _, value = text.rpartition("=")
@@ -179,7 +180,7 @@ def _parse_guidance(texts: Iterable[str], names: Collection[str]) -> dict[str, f
         raise ValueError(
             f"guidance {given['']:g} without a condition: expected something to guide to"
         )
-    return {name: given.get(name, given.get("", 1.0)) for name in names}
+    return {name: given.get(name, given.get("", DEFAULT_GUIDANCE)) for name in names}
 
 
 def _parse_weight(text: str, value: str) -> float:

@@ -168,7 +168,9 @@ def starting_points(
     model.allowed(target.constraints.named_elements())
     # Templates that have yielded much are not those on which a property is met.
     bias = 0.0 if target.properties or target.steering else template_bias
-    source = draft_source(target.constraints, model.config, bias)
+    # A weight of 0 ignores a target.
+    sought = tuple(one for one in target.properties if one.guidance != 0)
+    source = draft_source(target.constraints, model.config, bias, sought)
     rngs = sample_rngs(seed, indices)
     return Starts(
         rngs=rngs,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
+import numpy as np
 from pymatgen.core import Structure
 
 from mattergen_lite.io.read import read_structures
@@ -27,7 +28,7 @@ from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.known.reference import Reference, embedded_ids
 from mattergen_lite.scoring.measuring import Laboratory
-from mattergen_lite.scoring.outcomes import outcomes
+from mattergen_lite.scoring.outcomes import is_missed_for_good, outcomes
 from mattergen_lite.scoring.score import (
     TIME_LIMIT,
     Score,
@@ -43,6 +44,7 @@ class Found:
     """Scores, screening and relaxation of one crystal, before its stability is assessed."""
 
     raw: Score
+    is_off_target: bool = False  # of a target that is required, and relaxing will not change that
     screening: Screening | None = None
     measured: Measurement | None = None
     relaxed: Score | None = None
@@ -123,7 +125,11 @@ class Judge:
             watch: Takes the time of every stage.
             ends: Where each round ends among the records, for the screen; default one round.
         """
-        found = [Found(raw=one) for one in self._score(records, journal, watch)]
+        scores = self._score(records, journal, watch)
+        found = [
+            Found(raw=score, is_off_target=self._is_off_target(record, score))
+            for record, score in zip(records, scores, strict=True)
+        ]
         if self.options.is_screened:
             with watch.stage("screening"):
                 found = self._screen(records, found, ends or [len(records)], journal)
@@ -143,10 +149,25 @@ class Judge:
         with watch.stage("comparing"):
             return compare(raw, records, journal=journal, reference=self.reference)
 
+    @property
+    def _relaxes_few(self) -> bool:
+        """Whether a crystal has to pass the cheap checks before it is relaxed."""
+        return self.selective or self.options.is_screened
+
+    def _is_off_target(self, record: StructureRecord, raw: Score) -> bool:
+        """Whether a crystal misses a target that is required, and would so when relaxed."""
+        if not (self._relaxes_few and "on_target" in self.checks):
+            return False
+        candidate = Candidate(raw=raw, structure=record.structure)
+        return is_missed_for_good(candidate, record, self.targets)
+
+    def _passing(self, found: Sequence[Found]) -> list[int]:
+        """Positions of the crystals that pass the cheap checks, if they have to."""
+        return worth_relaxing([one.raw for one in found], self.checks if self._relaxes_few else ())
+
     def _worth_relaxing(self, found: Sequence[Found]) -> list[int]:
         """Positions of the crystals that are relaxed, as far as it does not take a potential."""
-        is_selective = self.selective or self.options.is_screened
-        return worth_relaxing([one.raw for one in found], self.checks if is_selective else ())
+        return [index for index in self._passing(found) if not found[index].is_off_target]
 
     def _screen(
         self,
@@ -155,8 +176,13 @@ class Judge:
         ends: Sequence[int],
         journal: Journal,
     ) -> list[Found]:
-        """Screen the crystals that are worth relaxing by their raw energies."""
+        """Screen the crystals that are worth relaxing by their raw energies.
+
+        The share that is kept is one of all that pass the cheap checks: where few of these are on
+        target, what is relaxed is a larger share of the few.
+        """
         worth, options = self._worth_relaxing(found), self.options
+        passing = self._passing(found)
         keep = 1.0 if options.keep is None else options.keep
         screened = screen(
             [ordered_structure(records[index].structure) for index in worth],
@@ -164,6 +190,7 @@ class Judge:
             [self._weight(found[index]) for index in worth],
             Cut(keep=keep, at_most=options.relax_at_most, control=options.control),
             journal,
+            of=np.diff([bisect_left(passing, end) for end in [0, *ends]]).tolist(),
         )
         seen = list(found)
         for index, one in zip(worth, screened, strict=True):

@@ -9,6 +9,11 @@ from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.exact import ENERGIES, Method, Value, is_met, is_possible, measure
 from mattergen_lite.scoring.known.values import known_value
 
+OF_COMPOSITION = (
+    "hhi",
+    "chemical_system",
+)  # what no relaxation changes; nor is a regression read again
+
 
 def outcomes(
     candidate: Candidate, record: StructureRecord, targets: Sequence[PropertyTarget]
@@ -20,6 +25,16 @@ def outcomes(
         candidate.final_structure, symprec=SYMPREC_GENERATED, stability=candidate.stability
     )
     return tuple(_outcome(target, candidate, record, exact) for target in targets)
+
+
+def is_missed_for_good(
+    candidate: Candidate, record: StructureRecord, targets: Sequence[PropertyTarget]
+) -> bool:
+    """Whether a crystal as it came is off a target in a way that relaxing does not change."""
+    return any(
+        one.on_target is False and (one.method == "regression" or one.property in OF_COMPOSITION)
+        for one in outcomes(candidate, record, targets)
+    )
 
 
 def _outcome(

@@ -166,7 +166,7 @@ def ask_raw_energies(structures: Sequence[Structure], journal: Journal) -> list[
 class Cut:
     """How many of the screened crystals are relaxed."""
 
-    keep: float = 1.0  # share of each round, the likeliest first
+    keep: float = 1.0  # share, the likeliest of each round first
     at_most: int | None = None  # in all rounds together
     control: float = CONTROL  # share of the rest that is relaxed all the same, to measure the loss
 
@@ -177,6 +177,8 @@ def screen(
     weights: Sequence[float],
     cut: Cut,
     journal: Journal,
+    *,
+    of: Sequence[int],
 ) -> list[Screening]:
     """Probabilities of crystals and what becomes of each.
 
@@ -188,13 +190,16 @@ def screen(
         weights: What each would be worth if it were metastable; probabilities are ranked so.
         cut: How many go on.
         journal: Processes to work in, and what they have found before.
+        of: For each round, of how many crystals the share that the cut keeps is one.
     """
     screened: list[Screening] = []
-    for start, end in pairwise([0, *ends]):
+    for (start, end), size in zip(pairwise([0, *ends]), of, strict=True):
         energies = ask_raw_energies(structures[start:end], journal)
         kept = sum(one.screening_decision == "keep" for one in screened)
-        left = None if cut.at_most is None else cut.at_most - kept
-        screened += _decide(energies, structures[start:end], weights[start:end], cut, left)
+        number = math.ceil(cut.keep * size)
+        if cut.at_most is not None:
+            number = min(number, cut.at_most - kept)
+        screened += _decide(energies, structures[start:end], weights[start:end], number, cut)
     return screened
 
 
@@ -202,10 +207,10 @@ def _decide(
     energies: Sequence[RawEnergy],
     structures: Sequence[Structure],
     weights: Sequence[float],
+    number: int,
     cut: Cut,
-    left: int | None,
 ) -> list[Screening]:
-    """Keep the most promising of one round, and some of the others at random."""
+    """Keep so many of the most promising of one round, and some of the others at random."""
     model = screening_model()
     found = [
         Screening(
@@ -219,8 +224,7 @@ def _decide(
     ]
     possible = [index for index, one in enumerate(found) if one.screening_error is None]
     order = sorted(possible, key=lambda i: -weights[i] * found[i].screening_probability)
-    number = math.ceil(cut.keep * len(found))
-    kept = set(order[: number if left is None else min(number, left)])
+    kept = set(order[:number])
     return [
         replace(one, screening_decision=_decision(index, kept, one, structures[index], cut))
         for index, one in enumerate(found)

@@ -1,0 +1,42 @@
+"""How close known crystals are to what is asked of a property: samples start from close ones.
+
+Which elements and sites go together is half of what a property depends on, and that is what a
+template brings along: hardly any template of an alloy makes an insulator.
+"""
+
+import torch
+from torch import Tensor
+
+from mattergen_lite.request.targets import PropertyTarget
+from mattergen_lite.shapes import Float
+
+# Standard deviations of the property, over which the weight of a crystal falls by a factor of e.
+WIDTH = 0.25
+# Weight of a crystal whose property is not known, against the mean of those where it is: most have
+# no elastic moduli, and would outweigh those that are close.
+WEIGHT_OF_UNKNOWN = 0.1
+
+
+def closeness(values: Float[Tensor, "R"], target: PropertyTarget) -> Float[Tensor, "R"]:
+    """Weigh crystals by how close a property of each is to what is asked: exp(-d / `WIDTH`).
+
+    The distance d is that to the range which is asked for, on the property's standardised scale.
+
+    Args:
+        values: The property of each crystal in its unit, NaN where it is not known.
+        target: What is asked of a property that is a real number.
+
+    Returns:
+        Weights whose mean over the crystals with a known property is 1.
+    """
+    asked = torch.tensor([target.low, target.high], dtype=torch.float64)
+    low, high = target.definition.normalise(asked)
+    place = target.definition.normalise(values.double())
+    distance = torch.maximum(low - place, place - high).clamp(min=0)
+    # Against the closest one, so that a target beyond all that is known has crystals, too.
+    known = ~values.isnan()
+    if not known.any():
+        return torch.ones_like(distance)
+    weights = torch.exp((distance[known].min() - distance) / WIDTH)
+    weights /= weights[known].mean()
+    return torch.where(known, weights, WEIGHT_OF_UNKNOWN)
