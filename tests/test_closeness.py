@@ -58,6 +58,11 @@ def test_a_target_beyond_all_that_is_known_still_has_crystals() -> None:
     assert found[1] > found[0]
 
 
+def test_no_weight_is_zero_however_narrow_the_property() -> None:
+    narrow = Property(name="band_gap", unit="eV", mean=0.6, std=1e-4)
+    assert (weights("band_gap=3", narrow, [3.0, 3.1, 9.0]) > 0).all()
+
+
 def test_nothing_known_prefers_nothing() -> None:
     assert weights("band_gap=3", GAP, [NAN, NAN]).tolist() == [1.0, 1.0]
 

@@ -15,6 +15,7 @@ WIDTH = 0.25
 # Weight of a crystal whose property is not known, against the mean of those where it is: most have
 # no elastic moduli, and would outweigh those that are close.
 WEIGHT_OF_UNKNOWN = 0.1
+FARTHEST = 50.0  # widths beyond which all are as far, so that no weight is rounded to zero
 
 
 def closeness(values: Float[Tensor, "R"], target: PropertyTarget) -> Float[Tensor, "R"]:
@@ -37,6 +38,7 @@ def closeness(values: Float[Tensor, "R"], target: PropertyTarget) -> Float[Tenso
     known = ~values.isnan()
     if not known.any():
         return torch.ones_like(distance)
-    weights = torch.exp((distance[known].min() - distance) / WIDTH)
+    widths = (distance - distance[known].min()) / WIDTH
+    weights = torch.exp(-widths.clamp(max=FARTHEST))
     weights /= weights[known].mean()
     return torch.where(known, weights, WEIGHT_OF_UNKNOWN)
