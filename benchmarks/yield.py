@@ -9,8 +9,8 @@ proposal is sampled, judged as it came, screened by raw energy, the best `--rela
 symmetry, decided by the accurate potential, released, judged again. M.S.U.N. is the sum of the
 probabilities of being metastable over the relaxed crystals that are unique and novel. Credible are
 those that are also above P-1 (space group number > 2 at 0.1 Å) and not flagged as disorder-like.
-With a target, `mp:condition=band_gap=3`, only crystals that are on it count, and only those that may
-be are relaxed; `mp:condition=band_gap=3:guidance=0` are samples of no target, judged by this one.
+With a target, `mp:condition=band_gap=3`, only crystals that are on it count, and only those that
+may be are relaxed; `mp:condition=band_gap=3:guidance=0` are samples of no target, judged by it.
 All is charged by the CPU second, sampling included: measured for checkpoints and substitutions,
 stated behind the @ for samples that were made elsewhere. Errors are bootstrapped over samples;
 differences between machines cancel where rows stand in one table.
