@@ -10,8 +10,8 @@ lowest energy matches, by a single point of CHGNet; "RMSE@k" is the mean over ma
 the smallest root mean square displacement, over (V/N)^(1/3). Raw samples, not relaxed.
 
 With `--relax 4` the four different samples of lowest raw energy are relaxed, and the judge's
-deciding potential ranks them, as `predict` does; "relaxed@k" is the share of materials where the
-lowest of these matches.
+deciding potential ranks them, as `predict` does, but without its release of symmetry; "relaxed@k"
+is the share of materials where the lowest of these matches.
 
 The matcher is generous to small cells, hence a control: "random@k" is match@k of k guesses with
 cells of random training crystals of that size, and atoms anywhere.
@@ -125,7 +125,9 @@ def relaxed_matches(truth: Structure, ordered: Sequence[Structure], number: int)
         math.inf if isinstance(one, Exception) else one
         for one in energies_per_atom(relaxed, decider)
     ]
-    return bool(relaxed) and any_match(displacements(truth, [relaxed[int(np.argmin(energies))]]))
+    if not np.isfinite(energies).any():
+        return False
+    return any_match(displacements(truth, [relaxed[int(np.argmin(energies))]]))
 
 
 def test_materials(choice: argparse.Namespace, model: CrystalDiffusion) -> dict[str, Structure]:

@@ -122,7 +122,11 @@ def from_samples(text: str, count: int) -> Proposal:
 def chance(candidate: Candidate) -> float:
     """Expected M.S.U.N. of one crystal: 0 unless it is relaxed, unique, novel and on target."""
     checks = candidate.checks
-    passed = checks.get("unique") and checks.get("novel") and checks.get("on_target", True)
+    passed = (
+        checks.get("unique")
+        and checks.get("novel")
+        and checks.get("on_target", not candidate.outcomes)
+    )
     if candidate.stability is None or not passed:
         return 0.0
     return float(np.nan_to_num(candidate.stability.probability_metastable))

@@ -20,6 +20,7 @@ from mattergen_lite.sampling.sampler import Target, sample
 
 GAP = Property(name="band_gap", unit="eV", mean=0.6, std=1.3, minimum=0.0, maximum=18.0)
 MODULUS = Property(name="bulk_modulus", unit="GPa", mean=1.9, std=0.4, log=True)
+HHI = Property(name="hhi", mean=4000.0, std=2000.0)
 NAN = float("nan")
 
 
@@ -32,10 +33,10 @@ def weights(text, prop, values):
 def test_weights_fall_by_e_over_a_width_and_unknown_ones_count_little(asked: str) -> None:
     edge = 3.0 if ".." in asked else 2.5
     far = edge + WIDTH * GAP.std
-    inside, outside, unknown = weights(asked, GAP, [2.5, far, NAN]).tolist()
+    inside, outside, *unknown = weights(asked, GAP, [2.5, far, NAN, NAN, NAN]).tolist()
     assert inside / outside == pytest.approx(np.e, rel=1e-5)
     assert (inside + outside) / 2 == pytest.approx(1.0)
-    assert unknown == WEIGHT_OF_UNKNOWN
+    assert sum(unknown) == pytest.approx(WEIGHT_OF_UNKNOWN * (inside + outside))
 
 
 def test_distances_are_on_the_scale_of_the_property() -> None:
@@ -95,8 +96,24 @@ def test_insulators_are_drawn_where_a_gap_is_asked_for() -> None:
     assert np.mean((asked >= 3) & (asked <= 5)) > max(5 * share, 0.3)
 
 
+def test_crystals_are_also_close_where_elements_are_asked_for() -> None:
+    constraints = parse_constraints(Request(chemical_system="Na-S"))
+    plain, asked = (
+        drawn_gaps(parse_targets(texts, [], [GAP]), constraints) for texts in ([], ["band_gap=2.5"])
+    )
+    assert np.nanmean(np.abs(asked - 2.5)) < 0.8 * np.nanmean(np.abs(plain - 2.5))
+
+
+def test_several_targets_multiply() -> None:
+    limits = ModelConfig()
+    library = template_library(limits.max_orbits, limits.max_atoms)
+    targets = [*parse_targets(["band_gap=3"], [], [GAP]), *parse_targets(["hhi<2000"], [], [HHI])]
+    each = [library.closeness([target]) for target in targets]
+    assert library.closeness(targets) == pytest.approx(each[0] * each[1])
+
+
 def test_a_guidance_of_zero_prefers_nothing(tiny) -> None:
-    options = SamplerOptions(steps=2, template_bias=0.0)
+    options = SamplerOptions(steps=2)
     plain, ignored = (
         sample(tiny, range(4), seed=0, options=options, target=Target(properties=targets))
         for targets in ((), parse_targets(["band_gap=3"], ["0"], tiny.properties))

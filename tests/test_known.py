@@ -5,8 +5,7 @@ import pytest
 import spglib
 from pymatgen.core import Structure
 
-from mattergen_lite.data.known import UNITS
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, UNITS, read_table
 from mattergen_lite.elements import element_groups, parse_elements, parse_system
 from mattergen_lite.model import find_checkpoint, read_config
 from mattergen_lite.options.request import Request

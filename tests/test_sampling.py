@@ -9,7 +9,7 @@ from mattergen_lite.options.sampler import SamplerOptions, is_mixed
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import draw_conditions, parse_targets
 from mattergen_lite.sampling.generator import open_generator
-from mattergen_lite.sampling.guidance import guided_calls
+from mattergen_lite.sampling.guidance import WISH_INTERVAL, guided_calls, guided_calls_by_level
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.sampler import Samples, Target, sample, starting_points
 from mattergen_lite.symmetry.templates import OrbitCrystals
@@ -126,6 +126,23 @@ def test_guidance_takes_as_few_network_calls_as_it_can(model, guidance, expected
         for weight, part in guided_calls(targets, conditions)
     ]
     assert calls == expected
+
+
+@pytest.mark.parametrize(
+    ("conditions", "inside", "outside"),
+    [
+        ([], [3.0, -2.0], [1.0]),  # the wish is exaggerated where elements are decided
+        (["band_gap=2"], [3.0, -2.0], [3.0, -2.0]),  # the target's call is made anyway
+    ],
+)
+def test_a_wish_never_takes_a_call_of_its_own(model, conditions, inside, outside):
+    properties = parse_targets(conditions, [], model.properties)
+    wishes = parse_targets(["space_group=225"], ["3"], model.properties)
+    drawn = draw_conditions((*properties, *wishes), sample_rngs(0, range(2)))
+    calls = guided_calls_by_level(properties, wishes, drawn)
+    low, high = WISH_INTERVAL
+    for sigma, expected in ((low, inside), (high, inside), (low / 2, outside), (2 * high, outside)):
+        assert [weight for weight, _ in calls(sigma)] == expected
 
 
 def test_every_sample_draws_its_own_target_whatever_the_batch(model):

@@ -12,7 +12,7 @@ from torch import Tensor
 from mattergen_lite.config import DataConfig
 from mattergen_lite.crystal import Share, node_mask
 from mattergen_lite.data.columns import computed_columns, flat_column, property_columns
-from mattergen_lite.data.table import EMBEDDED, read_table, select_rows
+from mattergen_lite.data.table import EMBEDDED, UNITS, read_table, select_rows
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.properties import Conditions, Property
 from mattergen_lite.shapes import Float, Int
@@ -21,16 +21,6 @@ from mattergen_lite.symmetry.orbits import NUM_ROTATION_TYPES, Orbits
 from mattergen_lite.symmetry.space_groups import space_group_tables
 from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
 
-# Of the embedded table.
-PROPERTY_COLUMNS = (
-    "formation_energy_per_atom",
-    "e_above_hull",
-    "band_gap",
-    "bulk_modulus",
-    "shear_modulus",
-    "magnetic_density",
-    "dielectric_total",
-)
 # Constructor arguments of `OrbitDataset` that are tensors.
 _ORBIT_TENSORS = (
     "space_group",
@@ -254,7 +244,7 @@ def embedded_orbits(*, max_orbits: int, max_atoms: int, max_e_above_hull: float)
         max_orbits=max_orbits, max_atoms=max_atoms, max_e_above_hull=max_e_above_hull
     )
     table = select_rows(
-        read_table(EMBEDDED, ["split", "num_atoms", *PROPERTY_COLUMNS, *ORBIT_TYPES]),
+        read_table(EMBEDDED, ["split", "num_atoms", *UNITS, *ORBIT_TYPES]),
         ("train", "val", "extra"),
         limits,
     )

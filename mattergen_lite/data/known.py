@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pymatgen.symmetry.groups import SpaceGroup
 
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, UNITS, read_table
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.write import to_cif, write_extxyz, write_text
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
@@ -21,18 +21,6 @@ if TYPE_CHECKING:
 Cell = Literal["conventional", "primitive"]
 ENDINGS = ".cif, .vasp, .extxyz and .json, or POSCAR as the whole name"
 _STRUCTURE = ("lattice", "atomic_numbers", "frac_coords")
-UNITS = {  # of the properties of the table
-    "formation_energy_per_atom": "eV/atom",
-    "e_above_hull": "eV/atom",
-    "band_gap": "eV",
-    "band_gap_hse": "eV",
-    "bulk_modulus": "GPa",
-    "shear_modulus": "GPa",
-    "magnetic_density": "µB/Å³",
-    "magnetization_per_atom": "µB/atom",
-    "dielectric_total": "",
-    "dielectric_electronic": "",
-}
 _NAMES = ("material_id", "formula", "num_atoms", "space_group")
 
 

@@ -13,6 +13,18 @@ from mattergen_lite.config import DataConfig
 from mattergen_lite.io.compressed import unpacking
 
 EMBEDDED = "embedded"
+UNITS = {  # of the properties of the embedded table
+    "formation_energy_per_atom": "eV/atom",
+    "e_above_hull": "eV/atom",
+    "band_gap": "eV",
+    "band_gap_hse": "eV",
+    "bulk_modulus": "GPa",
+    "shear_modulus": "GPa",
+    "magnetic_density": "µB/Å³",
+    "magnetization_per_atom": "µB/atom",
+    "dielectric_total": "",
+    "dielectric_electronic": "",
+}
 
 
 def embedded_table() -> Path:

@@ -12,8 +12,8 @@ from mattergen_lite.shapes import Float
 
 # Standard deviations of the property, over which the weight of a crystal falls by a factor of e.
 WIDTH = 0.25
-# Weight of a crystal whose property is not known, against the mean of those where it is: most have
-# no elastic moduli, and would outweigh those that are close.
+# Weight of all crystals whose property is not known together, against all those where it is: few
+# have elastic moduli, and the others would outweigh those that are close.
 WEIGHT_OF_UNKNOWN = 0.1
 FARTHEST = 50.0  # widths beyond which all are as far, so that no weight is rounded to zero
 
@@ -41,4 +41,5 @@ def closeness(values: Float[Tensor, "R"], target: PropertyTarget) -> Float[Tenso
     widths = (distance - distance[known].min()) / WIDTH
     weights = torch.exp(-widths.clamp(max=FARTHEST))
     weights /= weights[known].mean()
-    return torch.where(known, weights, WEIGHT_OF_UNKNOWN)
+    unknown = WEIGHT_OF_UNKNOWN * known.sum() / (~known).sum().clamp(min=1)
+    return torch.where(known, weights, unknown)

@@ -49,17 +49,17 @@ CHECKS = (
         advice="all are known: column nearest_known names them; where that is a success, use "
         "`predict` or `complete`, or leave novel out of --require",
     ),
+    Check(
+        name="on_target",
+        needs="targets",
+        advice="ask for a wider range, or insist with --guidance 5",
+    ),
     Check(name="screened", needs="screening", advice="relax more of them with --keep"),
     Check(
         name="metastable",
         needs="relaxation",
         discovery_only=True,
         advice="sample until enough pass: --num-candidates",
-    ),
-    Check(
-        name="on_target",
-        needs="targets",
-        advice="ask for a wider range, or insist with --guidance 5",
     ),
 )
 CHECK_NAMES = tuple(check.name for check in CHECKS)
@@ -86,9 +86,9 @@ class JudgeOptions:
             any source that `score` reads; repeat for several.
         require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target; default all
             that are made. What passes them comes first. Where a number of candidates is asked for,
-            a crystal that fails a cheap one is not relaxed.
+            a crystal that fails a cheap one, or cannot be on target, is not relaxed.
         keep: Share of what passes the cheap checks to relax, the likeliest to be metastable by the
-            energies of the raw crystals first; default all, 0.2 with --num-candidates.
+            energies of the raw crystals first; default all, 0.3 with --num-candidates.
         relax_at_most: Relax no more than so many, likewise, controls not counted.
         control: Share of the others that is relaxed all the same, to measure what the screen loses.
         time_limit: Seconds that a crystal may take in a step of the judge before it is given up.

@@ -62,10 +62,15 @@ def guided_calls_by_level(
     """The calls of `guided_calls` as a function of the noise level.
 
     Outside `WISH_INTERVAL` wishes count with a weight of at most 1, which takes no call more
-    (Kynkäänniemi et al. 2024, arXiv 2404.07724).
+    (Kynkäänniemi et al. 2024, arXiv 2404.07724), unless a property has the weight of the wish: then
+    it is the joint call that takes none.
     """
     inside = guided_calls((*properties, *wishes), conditions)
-    plain = [replace(wish, guidance=min(wish.guidance, 1.0)) for wish in wishes]
+    shared = {one.guidance for one in properties}
+    plain = [
+        wish if wish.guidance in shared else replace(wish, guidance=min(wish.guidance, 1.0))
+        for wish in wishes
+    ]
     outside = guided_calls((*properties, *plain), conditions)
     low, high = WISH_INTERVAL
     return lambda sigma: inside if low <= sigma <= high else outside

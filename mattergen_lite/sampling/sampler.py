@@ -166,10 +166,10 @@ def starting_points(
     if len(indices) < 1:
         raise ValueError(f"{len(indices)} samples: expected at least 1")
     model.allowed(target.constraints.named_elements())
-    # Templates that have yielded much are not those on which a property is met.
-    bias = 0.0 if target.properties or target.steering else template_bias
     # A weight of 0 ignores a target.
     sought = tuple(one for one in target.properties if one.guidance != 0)
+    # Templates that have yielded much are not those on which a property is met.
+    bias = 0.0 if sought or target.steering else template_bias
     source = draft_source(target.constraints, model.config, bias, sought)
     rngs = sample_rngs(seed, indices)
     return Starts(

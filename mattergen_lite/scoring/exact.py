@@ -97,6 +97,14 @@ def _mean_herfindahl_index(structure: Structure) -> float:
     return float((masses * herfindahl_indices()[numbers]).sum() / masses.sum())
 
 
+def measure_composition(structure: Structure) -> dict[str, Value]:
+    """Properties that follow from the composition alone, by name."""
+    return {
+        "hhi": _mean_herfindahl_index(structure),
+        "chemical_system": structure.chemical_system,
+    }
+
+
 def measure(
     structure: Structure, *, symprec: float, stability: Stability | None = None
 ) -> dict[str, Value]:
@@ -112,9 +120,8 @@ def measure(
     return {
         "density": float(structure.density),  # g/cm³
         "volume_per_atom": structure.volume / len(structure),  # Å³
-        "hhi": _mean_herfindahl_index(structure),
+        **measure_composition(structure),
         "space_group": number,
         "crystal_system": crystal_system(number),
-        "chemical_system": structure.chemical_system,
         **{name: value for name, value in energies.items() if math.isfinite(value)},  # eV/atom
     }

@@ -125,11 +125,7 @@ class Judge:
             watch: Takes the time of every stage.
             ends: Where each round ends among the records, for the screen; default one round.
         """
-        scores = self._score(records, journal, watch)
-        found = [
-            Found(raw=score, is_off_target=self._is_off_target(record, score))
-            for record, score in zip(records, scores, strict=True)
-        ]
+        found = self._aim(records, [Found(raw=one) for one in self._score(records, journal, watch)])
         if self.options.is_screened:
             with watch.stage("screening"):
                 found = self._screen(records, found, ends or [len(records)], journal)
@@ -154,12 +150,17 @@ class Judge:
         """Whether a crystal has to pass the cheap checks before it is relaxed."""
         return self.selective or self.options.is_screened
 
-    def _is_off_target(self, record: StructureRecord, raw: Score) -> bool:
-        """Whether a crystal misses a target that is required, and would so when relaxed."""
-        if not (self._relaxes_few and "on_target" in self.checks):
-            return False
-        candidate = Candidate(raw=raw, structure=record.structure)
-        return is_missed_for_good(candidate, record, self.targets)
+    def _aim(self, records: Sequence[StructureRecord], found: Sequence[Found]) -> list[Found]:
+        """Mark what passes the cheap checks, but misses a required target, relaxed or not.
+
+        A structure that is predicted or completed is not: the lowest in energy is wanted.
+        """
+        aimed = list(found)
+        if self.goal == "discover" and self._relaxes_few and "on_target" in self.checks:
+            for index in self._passing(found):
+                is_off = is_missed_for_good(found[index].raw, records[index], self.targets)
+                aimed[index] = replace(found[index], is_off_target=is_off)
+        return aimed
 
     def _passing(self, found: Sequence[Found]) -> list[int]:
         """Positions of the crystals that pass the cheap checks, if they have to."""

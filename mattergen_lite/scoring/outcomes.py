@@ -6,13 +6,17 @@ from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate, Outcome
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
-from mattergen_lite.scoring.exact import ENERGIES, Method, Value, is_met, is_possible, measure
+from mattergen_lite.scoring.exact import (
+    ENERGIES,
+    Method,
+    Value,
+    is_met,
+    is_possible,
+    measure,
+    measure_composition,
+)
 from mattergen_lite.scoring.known.values import known_value
-
-OF_COMPOSITION = (
-    "hhi",
-    "chemical_system",
-)  # what no relaxation changes; nor is a regression read again
+from mattergen_lite.scoring.score import Score
 
 
 def outcomes(
@@ -28,12 +32,19 @@ def outcomes(
 
 
 def is_missed_for_good(
-    candidate: Candidate, record: StructureRecord, targets: Sequence[PropertyTarget]
+    raw: Score, record: StructureRecord, targets: Sequence[PropertyTarget]
 ) -> bool:
-    """Whether a crystal as it came is off a target in a way that relaxing does not change."""
+    """Tell whether a crystal as it came is off a target, and relaxing will not change that.
+
+    Relaxing changes no property of the composition, and regressions are read of the crystal as it
+    came. Only a crystal that relaxes into a known one can have another value, that of the database.
+    """
+    candidate = Candidate(raw=raw, structure=record.structure)
+    exact = measure_composition(record.structure)
+    settled = [target for target in targets if target.definition.name not in ENERGIES]
+    found = [_outcome(target, candidate, record, exact) for target in settled]
     return any(
-        one.on_target is False and (one.method == "regression" or one.property in OF_COMPOSITION)
-        for one in outcomes(candidate, record, targets)
+        one.on_target is False and one.method in ("structure", "regression") for one in found
     )
 
 

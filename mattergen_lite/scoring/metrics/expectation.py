@@ -54,7 +54,8 @@ def expectation(candidates: Sequence[Candidate]) -> Expectation | None:
     """Expected number of metastable crystals, new ones where those are wanted.
 
     Relaxed crystals count with the probability after relaxing, what the screen left out with the
-    screen's, and what failed a cheaper check with none. Of equal crystals one counts.
+    screen's, and what failed a cheaper check, or could not meet a target that is required, with
+    none. Of equal crystals one counts.
 
     Returns:
         None where no energy is known.

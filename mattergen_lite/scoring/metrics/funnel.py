@@ -67,11 +67,14 @@ def stages(candidates: Sequence[Candidate], seconds: Mapping[str, float]) -> lis
 
     Geometry, charge, uniqueness and novelty are of the raw crystal before relaxation; what they are
     of the relaxed one comes after. Where nothing was screened or relaxed those stages are absent.
-    A crystal that the screen let through as a control counts as passed.
+    A crystal that the screen let through as a control counts as passed. What is off target comes
+    before the screen, which does not see what would remain so.
     """
     passes: dict[str, Callable[[Candidate], bool | None]] = {
         name: _raw_check(name) for name in CHEAP_CHECKS
     }
+    if any(one.outcomes for one in candidates):
+        passes["on_target"] = _may_be_on_target
     if any(one.screening for one in candidates):
         passes["screened"] = _check("screened")
     if any(one.stability for one in candidates):
@@ -82,8 +85,6 @@ def stages(candidates: Sequence[Candidate], seconds: Mapping[str, float]) -> lis
             "still_unique": _check("unique"),
             "still_novel": _check("novel"),
         }
-    if any(one.outcomes for one in candidates):
-        passes["on_target"] = _check("on_target")
     remaining = list(candidates)
     found = [_stage("sampled", len(remaining), len(remaining), seconds)]
     for name, passed in passes.items():
@@ -94,6 +95,13 @@ def stages(candidates: Sequence[Candidate], seconds: Mapping[str, float]) -> lis
 
 def _check(name: str) -> Callable[[Candidate], bool | None]:
     return lambda one: one.checks.get(name)
+
+
+def _may_be_on_target(candidate: Candidate) -> bool:
+    """Whether a crystal is on target, or was screened out before anybody could tell."""
+    if candidate.on_target is None:
+        return candidate.screening is not None and not candidate.checks["screened"]
+    return candidate.on_target
 
 
 def _raw_check(name: str) -> Callable[[Candidate], bool | None]:
@@ -118,7 +126,9 @@ def funnel(candidates: Sequence[Candidate], required: Sequence[str]) -> Funnel:
     """
     left, remaining = {}, list(candidates)
     for name in (name for name in CHECK_NAMES if name in required):
-        remaining = [one for one in remaining if one.checks.get(name, False)]
+        is_open = name == "on_target" and "screened" in required
+        passed = _may_be_on_target if is_open else _check(name)
+        remaining = [one for one in remaining if passed(one)]
         left[name] = len(remaining)
     names = tuple(one.raw.name for one in remaining)
     return Funnel(num_sampled=len(candidates), left=left, passed=names)
