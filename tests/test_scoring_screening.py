@@ -33,6 +33,7 @@ from mattergen_lite.scoring.exact import measure, tolerance
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.judge import Judge
+from mattergen_lite.scoring.metrics.funnel import funnel
 from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
 from mattergen_lite.scoring.score import Score
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
@@ -215,9 +216,9 @@ HHI = Property(name="hhi", mean=4000.0, std=2000.0)
 GAP = Property(name="band_gap", unit="eV", mean=0.6, std=1.3)
 
 
-def judged(records, targets, **options):
+def judged(records, targets, goal="discover", **options):
     options = JudgeOptions(potential="chgnet", require="readable,on_target", control=0.0, **options)
-    judge = Judge.of(options, targets=parse_targets(targets, [], [HHI, GAP]))
+    judge = Judge.of(options, targets=parse_targets(targets, [], [HHI, GAP]), goal=goal)
     with Pool(0) as pool:
         found = judge.judge(records, Journal(pool), Stopwatch())
     return {one.raw.name: one for one in found}
@@ -238,11 +239,15 @@ def test_what_relaxing_leaves_off_target_is_not_relaxed():
         assert one.on_target == met
         assert (one.screening is not None) == met
         assert met or one.stability is None
+    # What is off target is not counted as lost by the screen.
+    left = funnel(list(found.values()), ["readable", "screened", "on_target"]).left
+    assert list(left) == ["readable", "on_target", "screened"]
+    assert list(left.values()) == [len(salts), sum(is_met), min(3, sum(is_met))]
 
 
 def test_a_regression_is_not_read_again_so_its_misses_are_not_relaxed():
     crystal = Structure.from_spacegroup(
-        "Pm-3m", Lattice.cubic(6), ["Ra", "Np", "I"], [[0, 0, 0], [0.5] * 3, [0.5, 0.5, 0]]
+        "Pm-3m", Lattice.cubic(6), ["Rb", "Pm", "I"], [[0, 0, 0], [0.5] * 3, [0.5, 0.5, 0]]
     )
     readings = {"hit": (3.1, True), "miss": (1.0, True), "unsure": (1.0, False)}
     records = [
@@ -258,3 +263,5 @@ def test_a_regression_is_not_read_again_so_its_misses_are_not_relaxed():
     assert [found[name].screening is None for name in readings] == [False, True, False]
     everything = judged(records[1:2], ["band_gap=3"])  # without a screen all are relaxed
     assert everything["miss"].stability is not None
+    predicted = judged(records[1:2], ["band_gap=3"], goal="predict", keep=1.0)
+    assert predicted["miss"].stability is not None  # the lowest in energy is wanted
