@@ -35,6 +35,7 @@ from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.metrics.funnel import funnel
 from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
+from mattergen_lite.scoring.outcomes import is_missed_for_good
 from mattergen_lite.scoring.score import Score
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
 
@@ -214,6 +215,7 @@ def test_loss_is_estimated_from_the_controls():
 
 HHI = Property(name="hhi", mean=4000.0, std=2000.0)
 GAP = Property(name="band_gap", unit="eV", mean=0.6, std=1.3)
+VOLUMES = (Property(name="density", unit="g/cm³"), Property(name="volume_per_atom", unit="Å³"))
 
 
 def judged(records, targets, goal="discover", **options):
@@ -243,6 +245,25 @@ def test_what_relaxing_leaves_off_target_is_not_relaxed():
     left = funnel(list(found.values()), ["readable", "screened", "on_target"]).left
     assert list(left) == ["readable", "on_target", "screened"]
     assert list(left.values()) == [len(salts), sum(is_met), min(3, sum(is_met))]
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_missed"),
+    [
+        ("density={:.4f}", False),
+        ("density={:.4f}..99", False),
+        ("density=0.1..0.2", True),
+        ("density>90", True),
+        ("volume_per_atom=500", True),
+    ],
+)
+def test_densities_within_the_reach_of_relaxing_are_not_missed_yet(asked, is_missed):
+    salt = nacl()
+    for share in (1.1, 0.9):
+        text = asked.format(share * float(salt.density))
+        (target,) = parse_targets([text], [], VOLUMES)
+        record = StructureRecord("salt", salt, targets={target.definition.name: target.low})
+        assert is_missed_for_good(Score(name="salt"), record, [target]) == is_missed
 
 
 def test_a_regression_is_not_read_again_so_its_misses_are_not_relaxed():

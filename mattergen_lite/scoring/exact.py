@@ -105,6 +105,14 @@ def measure_composition(structure: Structure) -> dict[str, Value]:
     }
 
 
+def measure_volume(structure: Structure) -> dict[str, float]:
+    """Properties that follow from composition and volume, by name."""
+    return {
+        "density": float(structure.density),  # g/cm³
+        "volume_per_atom": structure.volume / len(structure),  # Å³
+    }
+
+
 def measure(
     structure: Structure, *, symprec: float, stability: Stability | None = None
 ) -> dict[str, Value]:
@@ -118,8 +126,7 @@ def measure(
     number = space_group(structure, symprec)
     energies = {name: getattr(stability, name, math.nan) for name in ENERGIES}
     return {
-        "density": float(structure.density),  # g/cm³
-        "volume_per_atom": structure.volume / len(structure),  # Å³
+        **measure_volume(structure),
         **measure_composition(structure),
         "space_group": number,
         "crystal_system": crystal_system(number),

@@ -14,9 +14,13 @@ from mattergen_lite.scoring.exact import (
     is_possible,
     measure,
     measure_composition,
+    measure_volume,
 )
 from mattergen_lite.scoring.known.values import known_value
 from mattergen_lite.scoring.score import Score
+
+# Of 302 samples that were likely metastable once relaxed, 98% changed their volume by less.
+VOLUME_CHANGE = 0.15
 
 
 def outcomes(
@@ -36,16 +40,28 @@ def is_missed_for_good(
 ) -> bool:
     """Tell whether a crystal as it came is off a target, and relaxing will not change that.
 
-    Relaxing changes no property of the composition, and regressions are read of the crystal as it
-    came. Only a crystal that relaxes into a known one can have another value, that of the database.
+    Relaxing changes no property of the composition and volumes by less than `VOLUME_CHANGE`, and
+    regressions are read of the crystal as it came. Only a crystal that relaxes into a known one can
+    have another value, that of the database.
     """
     candidate = Candidate(raw=raw, structure=record.structure)
     exact = measure_composition(record.structure)
     settled = [target for target in targets if target.definition.name not in ENERGIES]
     found = [_outcome(target, candidate, record, exact) for target in settled]
-    return any(
+    is_settled = any(
         one.on_target is False and one.method in ("structure", "regression") for one in found
     )
+    return is_settled or any(_is_out_of_reach(target, record) for target in settled)
+
+
+def _is_out_of_reach(target: PropertyTarget, record: StructureRecord) -> bool:
+    """Whether a volume or density is farther from a target than relaxing moves it."""
+    now = measure_volume(record.structure).get(target.definition.name)
+    if now is None:
+        return False
+    wanted = min(max(now, target.low), target.high)
+    nearest = min(max(wanted, now * (1 - VOLUME_CHANGE)), now * (1 + VOLUME_CHANGE))
+    return not is_met(target, record.targets[target.definition.name], nearest)
 
 
 def _outcome(
