@@ -493,11 +493,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             judges=composition_judges(model),
             reference=Reference.embedded(),
             pool=pool,
-            options=SamplerOptions(
-                steps=choice.steps,
-                batch_size=choice.batch_size,
-                template_bias=0.0,  # as with a target, so that only the target differs
-            ),
+            options=SamplerOptions(steps=choice.steps, batch_size=choice.batch_size),
             seed=choice.seed,
         )
         cells = cells_of(choice, model)

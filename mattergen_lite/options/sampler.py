@@ -32,8 +32,7 @@ class SamplerOptions:
             there is no such crystal: around a host, and with `space-group none`.
         template_bias: Preference for templates on which more of the samples of earlier runs were
             credible, metastable, unique and novel: in proportion to that share to this power. 0
-            draws known crystals alike. It is without effect where elements or properties are asked
-            for.
+            draws known crystals alike. It is without effect where elements are asked for.
         batch_size: Crystals denoised together.
         precision: Numbers that the network computes with. bf16-mixed is nearly twice as fast where
             the hardware computes in it, such as AVX512-BF16; a sample then depends a little on

@@ -168,9 +168,7 @@ def starting_points(
     model.allowed(target.constraints.named_elements())
     # A weight of 0 ignores a target.
     sought = tuple(one for one in target.properties if one.guidance != 0)
-    # Templates that have yielded much are not those on which a property is met.
-    bias = 0.0 if sought or target.steering else template_bias
-    source = draft_source(target.constraints, model.config, bias, sought)
+    source = draft_source(target.constraints, model.config, template_bias, sought)
     rngs = sample_rngs(seed, indices)
     return Starts(
         rngs=rngs,
