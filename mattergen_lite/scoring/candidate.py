@@ -143,10 +143,10 @@ class Candidate:
             "neutral": _is_neutral(self.raw),
             "unique": novelty and novelty.is_unique,
             "novel": novelty.is_novel if novelty and looks_for_news else None,
+            "on_target": self.on_target,
             "screened": self.screening and self.screening.screening_decision != "reject",
             "metastable": self.stability
             and self.stability.probability_metastable >= WORTH_COMPUTING,
-            "on_target": self.on_target,
         }
 
     @property
