@@ -35,7 +35,7 @@ from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.metrics.funnel import funnel
 from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
-from mattergen_lite.scoring.outcomes import is_missed_for_good
+from mattergen_lite.scoring.outcomes import cannot_be_on_target
 from mattergen_lite.scoring.score import Score
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
 
@@ -46,7 +46,7 @@ def screened(structures, ends, cut, weights=None):
     with Pool(0) as pool:
         weights = weights or [1.0] * len(structures)
         sizes = np.diff([0, *ends]).tolist()
-        return screen(structures, ends, weights, cut, Journal(pool), of=sizes)
+        return screen(structures, ends, weights, cut, Journal(pool), num_passing=sizes)
 
 
 def test_energy_of_a_relaxed_crystal_is_that_of_the_judge():
@@ -263,7 +263,7 @@ def test_densities_within_the_reach_of_relaxing_are_not_missed_yet(asked, is_mis
         text = asked.format(share * float(salt.density))
         (target,) = parse_targets([text], [], VOLUMES)
         record = StructureRecord("salt", salt, targets={target.definition.name: target.low})
-        assert is_missed_for_good(Score(name="salt"), record, [target]) == is_missed
+        assert cannot_be_on_target(Score(name="salt"), record, [target]) == is_missed
 
 
 def test_a_regression_is_not_read_again_so_its_misses_are_not_relaxed():

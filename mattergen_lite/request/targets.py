@@ -24,7 +24,7 @@ from mattergen_lite.symmetry.space_groups import space_group_number
 
 TargetValue = float | int | str
 
-DEFAULT_GUIDANCE = 3.0  # at 1 hardly more samples are on target than by chance
+DEFAULT_GUIDANCE = 3.0  # which more samples meet than 1: docs/explanation/hits.md
 MAX_GUIDANCE = 100.0  # beyond which samples are no crystals any more
 MAX_COUNT = 10_000  # of a range of whole numbers
 MAX_DIGITS = 9

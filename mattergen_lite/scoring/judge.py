@@ -28,7 +28,7 @@ from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.known.reference import Reference, embedded_ids
 from mattergen_lite.scoring.measuring import Laboratory
-from mattergen_lite.scoring.outcomes import is_missed_for_good, outcomes
+from mattergen_lite.scoring.outcomes import cannot_be_on_target, outcomes
 from mattergen_lite.scoring.score import (
     TIME_LIMIT,
     Score,
@@ -125,7 +125,8 @@ class Judge:
             watch: Takes the time of every stage.
             ends: Where each round ends among the records, for the screen; default one round.
         """
-        found = self._aim(records, [Found(raw=one) for one in self._score(records, journal, watch)])
+        found = [Found(raw=one) for one in self._score(records, journal, watch)]
+        found = self._mark_off_target(records, found)
         if self.options.is_screened:
             with watch.stage("screening"):
                 found = self._screen(records, found, ends or [len(records)], journal)
@@ -146,25 +147,27 @@ class Judge:
             return compare(raw, records, journal=journal, reference=self.reference)
 
     @property
-    def _relaxes_few(self) -> bool:
+    def _is_selective(self) -> bool:
         """Whether a crystal has to pass the cheap checks before it is relaxed."""
         return self.selective or self.options.is_screened
 
-    def _aim(self, records: Sequence[StructureRecord], found: Sequence[Found]) -> list[Found]:
+    def _mark_off_target(
+        self, records: Sequence[StructureRecord], found: Sequence[Found]
+    ) -> list[Found]:
         """Mark what passes the cheap checks, but misses a required target, relaxed or not.
 
         A structure that is predicted or completed is not: the lowest in energy is wanted.
         """
-        aimed = list(found)
-        if self.goal == "discover" and self._relaxes_few and "on_target" in self.checks:
+        marked = list(found)
+        if self.goal == "discover" and self._is_selective and "on_target" in self.checks:
             for index in self._passing(found):
-                is_off = is_missed_for_good(found[index].raw, records[index], self.targets)
-                aimed[index] = replace(found[index], is_off_target=is_off)
-        return aimed
+                is_off = cannot_be_on_target(found[index].raw, records[index], self.targets)
+                marked[index] = replace(found[index], is_off_target=is_off)
+        return marked
 
     def _passing(self, found: Sequence[Found]) -> list[int]:
         """Positions of the crystals that pass the cheap checks, if they have to."""
-        return worth_relaxing([one.raw for one in found], self.checks if self._relaxes_few else ())
+        return worth_relaxing([one.raw for one in found], self.checks if self._is_selective else ())
 
     def _worth_relaxing(self, found: Sequence[Found]) -> list[int]:
         """Positions of the crystals that are relaxed, as far as it does not take a potential."""
@@ -183,7 +186,7 @@ class Judge:
         target, what is relaxed is a larger share of the few.
         """
         worth, options = self._worth_relaxing(found), self.options
-        passing = self._passing(found)
+        passing = sorted([*worth, *(i for i, one in enumerate(found) if one.is_off_target)])
         keep = 1.0 if options.keep is None else options.keep
         screened = screen(
             [ordered_structure(records[index].structure) for index in worth],
@@ -191,7 +194,7 @@ class Judge:
             [self._weight(found[index]) for index in worth],
             Cut(keep=keep, at_most=options.relax_at_most, control=options.control),
             journal,
-            of=np.diff([bisect_left(passing, end) for end in [0, *ends]]).tolist(),
+            num_passing=np.diff([bisect_left(passing, end) for end in [0, *ends]]).tolist(),
         )
         seen = list(found)
         for index, one in zip(worth, screened, strict=True):

@@ -35,7 +35,7 @@ def outcomes(
     return tuple(_outcome(target, candidate, record, exact) for target in targets)
 
 
-def is_missed_for_good(
+def cannot_be_on_target(
     raw: Score, record: StructureRecord, targets: Sequence[PropertyTarget]
 ) -> bool:
     """Tell whether a crystal as it came is off a target, and relaxing will not change that.

@@ -178,7 +178,7 @@ def screen(
     cut: Cut,
     journal: Journal,
     *,
-    of: Sequence[int],
+    num_passing: Sequence[int],
 ) -> list[Screening]:
     """Probabilities of crystals and what becomes of each.
 
@@ -190,10 +190,11 @@ def screen(
         weights: What each would be worth if it were metastable; probabilities are ranked so.
         cut: How many go on.
         journal: Processes to work in, and what they have found before.
-        of: For each round, of how many crystals the share that the cut keeps is one.
+        num_passing: How many crystals of each round pass the cheap checks, on target or not; the
+            cut keeps a share of these.
     """
     screened: list[Screening] = []
-    for (start, end), size in zip(pairwise([0, *ends]), of, strict=True):
+    for (start, end), size in zip(pairwise([0, *ends]), num_passing, strict=True):
         energies = ask_raw_energies(structures[start:end], journal)
         kept = sum(one.screening_decision == "keep" for one in screened)
         number = math.ceil(cut.keep * size)
