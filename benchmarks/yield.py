@@ -8,7 +8,8 @@ by descriptor (substitution), or ions of the same charge and the nearest radii (
 proposal is sampled, judged as it came, screened by raw energy, the best `--relax` relaxed in
 symmetry, decided by the accurate potential, released, judged again. M.S.U.N. is the sum of the
 probabilities of being metastable over the relaxed crystals that are unique and novel. Credible are
-those that are also above P-1 (space group number > 2 at 0.1 Å) and not flagged as disorder-like.
+those that are also above P-1 (space group number > 2 at 0.1 Å) and not flagged as disorder-like;
+the third figure counts those of them whose framework no known crystal has.
 With a target, `mp:condition=band_gap=3`, only crystals that are on it count, and only those that
 may be are relaxed; `mp:condition=band_gap=3:guidance=0` are samples of no target, judged by it.
 All is charged by the CPU second, sampling included: measured for checkpoints and substitutions,
@@ -158,6 +159,7 @@ def figures(proposal: Proposal, candidates: Sequence[Candidate], judging: dict[s
     """One row of the table."""
     expected = np.array([chance(one) for one in candidates])
     credible = expected * np.array([one.is_credible for one in candidates])
+    frameworks = credible * np.array([one.has_new_framework for one in candidates])
     relaxed = sum(one.stability is not None for one in candidates)
     seconds = proposal.seconds + sum(judging.values())
     hits = [one for one, value in zip(candidates, credible, strict=True) if value >= 0.4]
@@ -171,12 +173,15 @@ def figures(proposal: Proposal, candidates: Sequence[Candidate], judging: dict[s
         "relaxing s": sum(judging[name] for name in ("relaxing", "releasing", "judging relaxed")),
         "M.S.U.N.": float(expected.sum()),
         "credible": float(credible.sum()),
+        "new framework": float(frameworks.sum()),
         "M.S.U.N. of relaxed": float(expected.sum() / max(relaxed, 1)),
         "credible of relaxed": float(credible.sum() / max(relaxed, 1)),
         "M.S.U.N. per core hour": float(expected.sum() / seconds * SECONDS_PER_HOUR),
         "error": bootstrap_error(expected, seconds),
         "credible per core hour": float(credible.sum() / seconds * SECONDS_PER_HOUR),
         "credible error": bootstrap_error(credible, seconds),
+        "new framework per core hour": float(frameworks.sum() / seconds * SECONDS_PER_HOUR),
+        "new framework error": bootstrap_error(frameworks, seconds),
         "chemical systems": len({one.raw.chemical_system for one in hits}),
     }
 
@@ -185,8 +190,9 @@ def markdown(rows: Sequence[Row]) -> str:
     """The table as people read it."""
     lines = [
         "| proposal | samples, relaxed | core s: sampling / judging / screening / relaxing "
-        "| M.S.U.N. (credible) | of relaxed | M.S.U.N. per core hour | credible per core hour |",
-        "|---|---|---|---|---|---|---|",
+        "| M.S.U.N. (credible, new framework) | of relaxed | M.S.U.N. per core hour "
+        "| credible per core hour | new framework per core hour |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         clocks = " / ".join(
@@ -194,10 +200,11 @@ def markdown(rows: Sequence[Row]) -> str:
         )
         lines.append(
             f"| {row['proposal']} | {row['samples']}, {row['relaxed']} | {clocks} "
-            f"| {row['M.S.U.N.']:.1f} ({row['credible']:.1f}) "
+            f"| {row['M.S.U.N.']:.1f} ({row['credible']:.1f}, {row['new framework']:.1f}) "
             f"| {row['M.S.U.N. of relaxed']:.0%} ({row['credible of relaxed']:.0%}) "
             f"| {row['M.S.U.N. per core hour']:.0f} ± {row['error']:.0f} "
-            f"| {row['credible per core hour']:.0f} ± {row['credible error']:.0f} |"
+            f"| {row['credible per core hour']:.0f} ± {row['credible error']:.0f} "
+            f"| {row['new framework per core hour']:.0f} ± {row['new framework error']:.0f} |"
         )
     return "\n".join(lines)
 

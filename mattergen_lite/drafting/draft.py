@@ -63,6 +63,10 @@ class DraftSource(Protocol):
     def draw(self, rng: torch.Generator) -> Draft:
         """Draw one draft, or raise ValueError if the elements that must occur find no room."""
 
+    def draw_each(self, rngs: Sequence[torch.Generator]) -> list[Draft]:
+        """Draw one draft from each of several generators."""
+        return [self.draw(rng) for rng in rngs]
+
 
 @dataclass(frozen=True, kw_only=True)
 class DraftBatch(Batch):
@@ -95,3 +99,10 @@ class DraftBatch(Batch):
                     table[row, orbit, number] = True
         fixed_cell = torch.tensor([draft.fixed_cell for draft in drafts])
         return cls(crystals=crystals, allowed=table, known=known, fixed_cell=fixed_cell)
+
+
+def listed_counts(counts: Sequence[int]) -> str:
+    """Ascending numbers, as a range if there are no gaps."""
+    if len(counts) > 1 and counts[-1] - counts[0] == len(counts) - 1:
+        return f"{counts[0]}..{counts[-1]}"
+    return ", ".join(map(str, counts))

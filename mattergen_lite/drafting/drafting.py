@@ -5,8 +5,10 @@ from dataclasses import replace
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.drafting.draft import DraftSource
 from mattergen_lite.drafting.free import FreeDrafting
+from mattergen_lite.drafting.generated import GeneratedDrafting, MixedDrafting
 from mattergen_lite.drafting.hosts import HostDrafting
 from mattergen_lite.drafting.templates import TemplateDrafting
+from mattergen_lite.options.sampler import Frameworks
 from mattergen_lite.request.host import Host
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.targets import PropertyTarget
@@ -21,6 +23,7 @@ def draft_source(
     model: ModelConfig,
     template_bias: float = 0.0,
     targets: tuple[PropertyTarget, ...] = (),
+    frameworks: Frameworks = "known",
 ) -> DraftSource:
     """Find what drafts of constraints can be drawn from, within the sizes that a model makes.
 
@@ -30,16 +33,29 @@ def draft_source(
         template_bias: Preference for templates that have yielded more (`SamplerOptions`).
         targets: Properties that are asked for: templates of known crystals which are close to them
             are preferred.
+        frameworks: Whose templates are taken, of those of known crystals and generated ones.
 
     Raises:
         ValueError: If nothing that the model can make is what is asked for.
     """
-    kind = FreeDrafting if constraints.is_free else TemplateDrafting
-    kind = HostDrafting if constraints.find(Host) else kind
-    source = kind.of(constraints, _counts(constraints, model), model)
-    if kind is not TemplateDrafting:
-        return source
-    return replace(source, bias=template_bias, targets=targets)
+    counts = _counts(constraints, model)
+    for kind, is_asked in (
+        (HostDrafting, constraints.find(Host)),
+        (FreeDrafting, constraints.is_free),
+    ):
+        if is_asked:
+            if frameworks == "new":
+                raise ValueError(f"frameworks new: {constraints} takes no template; leave one out")
+            return kind.of(constraints, counts, model)
+    if frameworks in ("new", "generated"):
+        generated = GeneratedDrafting.of(constraints, counts, model)
+        return replace(generated, only_new=frameworks == "new")
+    known = TemplateDrafting.of(constraints, counts, model)
+    known = replace(known, bias=template_bias, targets=targets)
+    if frameworks == "known":
+        return known
+    new = replace(GeneratedDrafting.of(constraints, counts, model), only_new=True)
+    return MixedDrafting(known=known, new=new)
 
 
 def _counts(constraints: Constraints, model: ModelConfig) -> list[int]:

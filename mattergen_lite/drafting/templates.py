@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.config import ModelConfig
-from mattergen_lite.drafting.draft import Draft, DraftSource
+from mattergen_lite.drafting.draft import Draft, DraftSource, listed_counts
 from mattergen_lite.drafting.library import Candidate, TemplateLibrary, template_library
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.targets import PropertyTarget
@@ -51,11 +51,11 @@ class TemplateDrafting(DraftSource):
         there = library.rows(constraints.space_groups)
         rows = there[np.isin(library.num_atoms[there], counts)]
         if not len(rows):
-            sizes = _listed(np.unique(library.num_atoms[there]).tolist()) or "no number"
+            sizes = listed_counts(np.unique(library.num_atoms[there]).tolist()) or "no number"
             raise ValueError(
-                f"{constraints}: no known crystal near the hull has that with {_listed(counts)} "
-                f"atoms in its primitive cell; there are some with {sizes}; allow other sizes, or "
-                "say space-group none"
+                f"{constraints}: no known crystal near the hull has that with "
+                f"{listed_counts(counts)} atoms in its primitive cell; there are some with "
+                f"{sizes}; allow other sizes, or say space-group none"
             )
         whole = library.holding(rows, constraints) if constraints.needed else rows
         return cls(
@@ -155,10 +155,3 @@ class TemplateDrafting(DraftSource):
             prescribed=self.prescribed,
             is_crystal=True,
         )
-
-
-def _listed(counts: Sequence[int]) -> str:
-    """Ascending numbers, as a range if there are no gaps."""
-    if len(counts) > 1 and counts[-1] - counts[0] == len(counts) - 1:
-        return f"{counts[0]}..{counts[-1]}"
-    return ", ".join(map(str, counts))

@@ -7,6 +7,7 @@ from mattergen_lite.options.checks import IN_YAML, BatchSize, Bounds, check_fiel
 
 Solver = Literal["multistep", "heun"]
 Precision = Literal["auto", "bf16-mixed", "32-true"]
+Frameworks = Literal["any", "known", "new", "generated"]
 
 
 def is_mixed(precision: Precision, *, on_gpu: bool) -> bool:
@@ -33,6 +34,9 @@ class SamplerOptions:
         template_bias: Preference for templates on which more of the samples of earlier runs were
             credible, metastable, unique and novel: in proportion to that share to this power. 0
             draws known crystals alike. It is without effect where elements are asked for.
+        frameworks: Templates of samples: known takes those of known crystals, new those of the
+            template model that no known crystal has, generated all of the template model, any a
+            mixture of known and new.
         batch_size: Crystals denoised together.
         precision: Numbers that the network computes with. bf16-mixed is nearly twice as fast where
             the hardware computes in it, such as AVX512-BF16; a sample then depends a little on
@@ -48,6 +52,7 @@ class SamplerOptions:
     s_noise: Annotated[float, Bounds(0, 10)] = 0.5
     strength: Annotated[float, Bounds(1e-6, 1)] | None = None
     template_bias: Annotated[float, Bounds(0, 10)] = 3.0
+    frameworks: Frameworks = "known"
     batch_size: BatchSize = 64
     precision: Precision = "auto"
 

@@ -17,7 +17,7 @@ from mattergen_lite.drafting.drafting import draft_source
 from mattergen_lite.io.records import LearnedValue, StructureRecord
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion
-from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.options.sampler import Frameworks, SamplerOptions
 from mattergen_lite.probe.predictors import Predictor
 from mattergen_lite.progress import ProgressBar
 from mattergen_lite.properties import Conditions
@@ -157,6 +157,7 @@ def starting_points(
     seed: int,
     target: Target,
     template_bias: float = 0.0,
+    frameworks: Frameworks = "known",
 ) -> Starts:
     """What each sample draws before any noise: its template, and its targets.
 
@@ -168,12 +169,29 @@ def starting_points(
     model.allowed(target.constraints.named_elements())
     # A weight of 0 ignores a target.
     sought = tuple(one for one in target.properties if one.guidance != 0)
-    source = draft_source(target.constraints, model.config, template_bias, sought)
+    source = draft_source(target.constraints, model.config, template_bias, sought, frameworks)
     rngs = sample_rngs(seed, indices)
     return Starts(
         rngs=rngs,
-        drafts=[source.draw(rng) for rng in rngs],
+        drafts=source.draw_each(rngs),
         conditions=draw_conditions((*target.properties, *target.wishes), rngs),
+    )
+
+
+def _starts(
+    model: CrystalDiffusion,
+    indices: Sequence[int],
+    seed: int,
+    options: SamplerOptions,
+    target: Target,
+) -> Starts:
+    return starting_points(
+        model,
+        indices,
+        seed=seed,
+        target=target,
+        template_bias=options.template_bias,
+        frameworks=options.frameworks,
     )
 
 
@@ -192,9 +210,7 @@ def follow(
     Raises:
         ValueError: If the model cannot fulfil the constraints.
     """
-    starts = starting_points(
-        model, [index], seed=seed, target=target, template_bias=options.template_bias
-    )
+    starts = _starts(model, [index], seed, options, target)
     for state in sample_batch(model, starts, options, target):
         yield starts.drafts[0].restored(state.to("cpu"))
 
@@ -220,16 +236,25 @@ def sample(
         ValueError: If no samples are asked for, the model cannot fulfil the constraints, or known
             crystals to start from are missing; nothing has been sampled then.
     """
-    starts = starting_points(
-        model, indices, seed=seed, target=target, template_bias=options.template_bias
-    )
-    # Crystals of similar size share a batch, which saves padding.
+    starts = _starts(model, indices, seed, options, target)
+    # Crystals of similar size share a batch, which saves padding; all start from the same noise.
     size = torch.tensor([draft.size for draft in starts.drafts])
-    order = torch.argsort(size, stable=True)
+    from_crystals = torch.tensor([draft.is_crystal for draft in starts.drafts])
+    parts = [
+        part
+        for kind in (from_crystals, ~from_crystals)
+        for part in kind.nonzero()
+        .flatten()[size[kind].argsort(stable=True)]
+        .split(options.batch_size)
+        if len(part)
+    ]
+    order = torch.cat(parts)
     orbits: list[OrbitCrystals] = []
-    steps = len(noise_levels(model, starts.drafts, options)) - 1
-    with ProgressBar(total=len(order) * steps, unit="step", desc="sampling") as bar:
-        for part in order.split(options.batch_size):
+    steps = sum(
+        len(part) * (len(noise_levels(model, starts[part].drafts, options)) - 1) for part in parts
+    )
+    with ProgressBar(total=steps, unit="step", desc="sampling") as bar:
+        for part in parts:
             for state in sample_batch(model, starts[part], options, target):
                 bar.update(len(part))
                 result = state

@@ -32,6 +32,9 @@ RELAXED_COLUMNS = (
     "space_group_symbol",
     "crystal_system",
     "wyckoff_letters",
+    "protostructure",
+    "framework_class",
+    "nearest_framework",
     "density",
     "volume_per_atom",
     "min_distance",
@@ -125,6 +128,12 @@ class Candidate:
     def final_structure(self) -> Structure | None:
         """The relaxed crystal where there is one."""
         return self.relaxed_structure or self.structure
+
+    @property
+    def has_new_framework(self) -> bool:
+        """Whether no known crystal has the framework, once relaxed where it is relaxed."""
+        judged = self.final.framework
+        return judged is not None and judged.framework_class == "new framework"
 
     @property
     def checks(self) -> dict[str, bool]:

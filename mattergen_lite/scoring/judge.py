@@ -340,5 +340,5 @@ def score_relaxed(
         for name, structure in zip(names, structures, strict=True)
         if structure is not None
     ]
-    found = iter(score(relaxed, journal=journal, reference=reference))
+    found = iter(score(relaxed, journal=journal, reference=reference, relaxed=True))
     return [None if structure is None else next(found) for structure in structures]

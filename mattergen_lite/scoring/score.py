@@ -19,6 +19,7 @@ from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Failure, attempt
 from mattergen_lite.scoring.criteria.credibility import Credibility, credibility, with_novelty
+from mattergen_lite.scoring.criteria.frameworks import Framework, framework
 from mattergen_lite.scoring.criteria.neutrality import Neutrality, neutrality
 from mattergen_lite.scoring.criteria.novelty import Novelty, novelty
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, Symmetry, symmetry
@@ -27,7 +28,7 @@ from mattergen_lite.scoring.execution.journal import Journal, Question, structur
 from mattergen_lite.scoring.known.reference import Reference
 
 TIME_LIMIT = 60.0  # s per structure
-NEED_SYMMETRY = ("symmetry", "credibility")  # criteria
+NEED_SYMMETRY = ("symmetry", "framework", "credibility")  # criteria
 
 Cell = str | int | float | bool | None
 
@@ -42,6 +43,7 @@ class Score:
     chemical_system: str = ""  # "Li-O"
     validity: Validity | None = None
     symmetry: Symmetry | None = None
+    framework: Framework | None = None
     neutrality: Neutrality | None = None
     novelty: Novelty | None = None
     credibility: Credibility | None = None
@@ -104,7 +106,7 @@ def ordered_structure(structure: Structure) -> Structure:
     )
 
 
-def score_record(record: StructureRecord, *, symprec: float) -> Score:
+def score_record(record: StructureRecord, *, symprec: float, relaxed: bool = False) -> Score:
     """Criteria of one structure; a criterion that fails leaves its reason in `error`."""
     if record.structure is None:
         return Score(name=record.name, error=record.error)
@@ -114,6 +116,7 @@ def score_record(record: StructureRecord, *, symprec: float) -> Score:
     criteria = {
         "validity": validity,
         "symmetry": partial(symmetry, symprec=symprec),
+        "framework": partial(framework, thorough=relaxed),
         "neutrality": neutrality,
         "credibility": partial(credibility, symprec=symprec),
     }
@@ -147,6 +150,7 @@ def score(
     reference: Reference | None = None,
     symprec: float = SYMPREC_GENERATED,
     time_limit: float = TIME_LIMIT,
+    relaxed: bool = False,
 ) -> list[Score]:
     """Judge crystals; one score per record, in the same order.
 
@@ -156,8 +160,11 @@ def score(
         reference: Known structures to be novel against; None judges uniqueness in the batch only.
         symprec: Symmetry tolerance in Å, the same for raw and relaxed crystals.
         time_limit: Seconds per structure before its process is killed and it gets an error row.
+        relaxed: The structures are relaxed; their frameworks are compared with known ones.
     """
-    scores = score_each(records, journal=journal, symprec=symprec, time_limit=time_limit)
+    scores = score_each(
+        records, journal=journal, symprec=symprec, time_limit=time_limit, relaxed=relaxed
+    )
     return compare(scores, records, journal=journal, reference=reference)
 
 
@@ -167,11 +174,11 @@ def score_each(
     journal: Journal,
     symprec: float = SYMPREC_GENERATED,
     time_limit: float = TIME_LIMIT,
+    relaxed: bool = False,
 ) -> list[Score]:
     """The part of `score` that looks at each crystal by itself."""
-    question = Question(
-        partial(score_record, symprec=symprec), _identity, TypeAdapter(Score), "judge", time_limit
-    )
+    judge = partial(score_record, symprec=symprec, relaxed=relaxed)
+    question = Question(judge, _identity, TypeAdapter(Score), "judge", time_limit)
     return [
         Score(name=record.name, error=answer.reason) if isinstance(answer, Failure) else answer
         for record, answer in zip(records, journal.ask(question, records), strict=True)

@@ -249,7 +249,7 @@ def _canonical_representative(
     The one with the smallest free directions (so x,x,z rather than x,-x,z), then coordinates.
     """
     directions = {
-        atom: _free_directions(group.rotations[images[:, atom] == atom]).ravel().tolist()
+        atom: free_directions(group.rotations[images[:, atom] == atom]).ravel().tolist()
         for atom in atoms
     }
     place = {atom: (np.rint(coords[atom] * 1e4) % 1e4).tolist() for atom in atoms}
@@ -262,7 +262,7 @@ def _one_operation_each(images: np.ndarray) -> np.ndarray:
     return np.sort(first)
 
 
-def _free_directions(stabiliser: Int[np.ndarray, "S 3 3"]) -> Int[np.ndarray, "K 3"]:
+def free_directions(stabiliser: Int[np.ndarray, "S 3 3"]) -> Int[np.ndarray, "K 3"]:
     """Shortest whole-number basis of the directions in which a site may move.
 
     The mean of the rotations that leave a site where it is projects onto those directions. A basis
@@ -316,7 +316,7 @@ def site_symmetry(
     fixed = np.abs(apart - np.rint(apart)).max(axis=-1).T < _SAME_POSITION  # [O, G]
     basis = np.zeros((len(frac_coords), 3, 3), np.int8)
     for row, stabiliser in zip(basis, fixed, strict=True):
-        directions = _free_directions(group.rotations[stabiliser])
+        directions = free_directions(group.rotations[stabiliser])
         row[: len(directions)] = directions
     kinds = np.eye(NUM_ROTATION_TYPES, dtype=int)[rotation_types(number)]
     return basis, fixed.astype(int) @ kinds

@@ -27,6 +27,7 @@ PROTOCOL = {
     "unique_and_novel": "unique and novel",
     "novel_with_disorder": "nor equals one when elements that could share a site are merged",
     "unflagged": "no credibility flag of any kind",
+    "new_framework": "above P-1, and no known crystal has the framework; a raw one may distort one",
     "credible": "above P-1 at the symprec of the scores, and no flag that says that nature would "
     "mix its elements",
 }
@@ -49,6 +50,7 @@ STABILITY_PROTOCOL = {
     "expected_sun": "sum of the probabilities of stable over unique and novel crystals",
     "expected_msun": "sum of the probabilities of metastable over unique and novel crystals",
     "expected_credible_msun": "likewise, of those that are credible once relaxed",
+    "expected_new_framework_msun": "likewise, of those whose framework no known crystal has",
     "msun_uncalibrated": "metastable_uncalibrated, unique and novel",
     "median_rmsd": "of atoms from raw to relaxed, without the strain of the cell",
     "mean_rmsd": "likewise",
@@ -74,6 +76,7 @@ class Shares:
     novel_with_disorder: float | None
     unflagged: float
     credible: float
+    new_framework: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +96,7 @@ class StabilityShares:
     expected_sun: float
     expected_msun: float
     expected_credible_msun: float
+    expected_new_framework_msun: float
     msun_uncalibrated: float
     symmetry_raised: float
     median_rmsd: float  # Å
@@ -177,6 +181,9 @@ def shares(scores: Sequence[Score], count: int) -> Shares:
         ),
         unflagged=share(lambda s: s.credibility and not s.credibility.flags),
         credible=share(is_credible),
+        new_framework=share(
+            lambda s: s.framework and s.framework.framework_class == "new framework"
+        ),
     )
 
 
@@ -230,6 +237,9 @@ def _stability_shares(candidates: Sequence[Candidate]) -> StabilityShares:
         expected_sun=novel["expected_stable"],
         expected_msun=novel["expected_metastable"],
         expected_credible_msun=share(c.stability.probability_metastable for c in credible),
+        expected_new_framework_msun=share(
+            c.stability.probability_metastable for c in credible if c.has_new_framework
+        ),
         msun_uncalibrated=novel["uncalibrated"],
         symmetry_raised=share(c.symmetry_change == "raised" for c in judged),
         median_rmsd=float(np.median(rmsds)),

@@ -1,0 +1,161 @@
+"""Samples on templates that a model of templates draws, known or new."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+
+from mattergen_lite.config import ModelConfig, shipped
+from mattergen_lite.drafting.draft import Draft, DraftSource, listed_counts
+from mattergen_lite.elements import MAX_ATOMIC_NUMBER
+from mattergen_lite.request.protocol import Constraints
+from mattergen_lite.symmetry.frameworks import LEAST_SYMMETRY, known_frameworks
+from mattergen_lite.symmetry.orbits import Orbits, symmetrise_lattice
+from mattergen_lite.symmetry.space_groups import space_group
+from mattergen_lite.symmetry.wyckoff import wyckoff_positions
+from mattergen_lite.templates.model import TemplateModel
+from mattergen_lite.templates.sampling import TemplateRequest, draw_templates
+from mattergen_lite.templates.tokens import Template
+
+FOLDER = "mp/templates"
+# Weight of the wish for templates of crystals on the convex hull. Of 200 new templates each, filled
+# by the diffusion, 4 to 7% lie within 0.1 eV/atom by raw energy, whatever the weight from 0 to 3.
+STABILITY_GUIDANCE = 0.0
+SHARE_NEW = 0.3  # of the samples of a mixture that take new templates
+VOLUME_PER_ATOM = 15.0  # Å³, of the cell that stands for one not drawn yet
+
+
+@dataclass(frozen=True, kw_only=True)
+class GeneratedDrafting(DraftSource):
+    """Drafts on templates of the template model."""
+
+    constraints: Constraints
+    model: TemplateModel
+    sizes: tuple[tuple[int, float], ...]  # numbers of atoms, and how often each is drawn
+    max_orbits: int
+    only_new: bool  # templates of no known crystal
+    guidance: float = STABILITY_GUIDANCE
+    with_elements: bool = False  # elements are drawn with the sites, not left to the diffusion
+
+    @classmethod
+    def of(
+        cls, constraints: Constraints, counts: Sequence[int], model: ModelConfig
+    ) -> "GeneratedDrafting":
+        """Take sizes with the frequencies of the training set, all alike where it has none."""
+        seen = dict(enumerate(model.atom_count_histogram, start=1))
+        weights = [float(seen.get(count, 0)) for count in counts]
+        if not any(weights):
+            weights = [1.0] * len(counts)
+        return cls(
+            constraints=constraints,
+            model=template_model(),
+            sizes=tuple((n, w) for n, w in zip(counts, weights, strict=True) if w),
+            max_orbits=model.max_orbits,
+            only_new=False,
+        )
+
+    def draw(self, rng: torch.Generator) -> Draft:
+        """Draw one draft."""
+        return self.draw_each([rng])[0]
+
+    def draw_each(self, rngs: Sequence[torch.Generator]) -> list[Draft]:
+        """Draw drafts together, each from its own random numbers.
+
+        Raises:
+            ValueError: If no template fulfils what is asked for.
+        """
+        drawn = draw_templates(
+            self.model.network, self._request, rngs, guidance=self.guidance, accept=self._accepts
+        )
+        if None in drawn:
+            kind = "new template" if self.only_new else "template"
+            raise ValueError(
+                f"{self.constraints or 'this request'}: the template model finds no {kind} with "
+                f"{listed_counts([count for count, _ in self.sizes])} atoms; allow other numbers "
+                "of atoms or space groups, or take frameworks known"
+            )
+        return [self._draft(template, rng) for template, rng in zip(drawn, rngs, strict=True)]
+
+    def _accepts(self, template: Template) -> bool:
+        """Whether a template may be used; without symmetry beyond P-1 none is new."""
+        if not self.only_new:
+            return True
+        is_known = template.protostructure in known_frameworks()
+        return template.space_group > LEAST_SYMMETRY and not is_known
+
+    def _request(self, rng: torch.Generator) -> TemplateRequest:
+        """What the next template has to be."""
+        weights = torch.tensor([weight for _, weight in self.sizes], dtype=torch.float64)
+        count = self.sizes[int(torch.multinomial(weights, 1, generator=rng))][0]
+        wanted = self.constraints.pinned(count)
+        classes = elements = None
+        if self.constraints.is_complete:
+            classes = tuple((atoms, number) for number, atoms in wanted.items())
+        elif wanted or self.with_elements:
+            open_ = self.constraints.open_elements(torch.ones(MAX_ATOMIC_NUMBER + 1).bool())
+            elements = frozenset(open_.nonzero().flatten().tolist())
+        return TemplateRequest(
+            num_atoms=count,
+            space_groups=self.constraints.space_groups,
+            classes=classes,
+            elements=elements,
+            needed=frozenset(wanted),
+            max_orbits=self.max_orbits,
+        )
+
+    def _draft(self, template: Template, rng: torch.Generator) -> Draft:
+        elements = tuple(one.element for one in template.classes for _ in one.positions)
+        return Draft(
+            orbits=template_orbits(template, rng),
+            elements=elements,
+            known=(False,) * len(elements),
+            prescribed=True,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedDrafting(DraftSource):
+    """Drafts of two sources: templates of known crystals, and new ones."""
+
+    known: DraftSource
+    new: GeneratedDrafting
+    share_new: float = SHARE_NEW
+
+    def draw(self, rng: torch.Generator) -> Draft:
+        """Draw one draft."""
+        return self.draw_each([rng])[0]
+
+    def draw_each(self, rngs: Sequence[torch.Generator]) -> list[Draft]:
+        """Draw drafts, each from a source that its generator chooses."""
+        is_new = [float(torch.rand((), generator=rng)) < self.share_new for rng in rngs]
+        chosen = [rng for rng, new in zip(rngs, is_new, strict=True) if new]
+        drafts = iter(self.new.draw_each(chosen) if chosen else ())
+        return [
+            next(drafts) if new else self.known.draw(rng)
+            for rng, new in zip(rngs, is_new, strict=True)
+        ]
+
+
+def template_orbits(template: Template, rng: torch.Generator) -> Orbits:
+    """A crystal on a template; a number names each class, free coordinates are drawn alike."""
+    table = wyckoff_positions(template.space_group)
+    sites = [site for one in template.classes for site in one.positions]
+    names = [name for name, one in enumerate(template.classes, start=1) for _ in one.positions]
+    free = torch.rand((len(sites), 3), generator=rng, dtype=torch.float64).numpy()
+    places = table.offset[sites] + (free[:, None] @ table.basis[sites])[:, 0]
+    edge = (VOLUME_PER_ATOM * template.num_atoms) ** (1 / 3)
+    return Orbits(
+        space_group=template.space_group,
+        lattice=symmetrise_lattice(edge * np.eye(3), space_group(template.space_group)),
+        atomic_numbers=np.array(names),
+        frac_coords=places % 1.0,
+        operations=tuple(table.operations[site] for site in sites),
+    )
+
+
+@cache
+def template_model() -> TemplateModel:
+    """The shipped template model."""
+    return TemplateModel.load(shipped("checkpoints") / FOLDER)

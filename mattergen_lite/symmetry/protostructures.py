@@ -1,0 +1,94 @@
+"""Protostructures: space group, Wyckoff positions, and which of them hold the same element.
+
+    protostructure(find_orbits(numbers, frac_coords, lattice))
+
+Two crystals of one protostructure differ in elements, free coordinates and cell only. Descriptions
+that an affine normaliser relates, such as the two choices of origin of rock salt, are one: each
+protostructure is kept in the form that sorts first. The labels of AFLOW (Hicks et al., Comput.
+Mater. Sci. 199, 110450, 2021) without prototype names are the same classes.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from hashlib import blake2b
+
+import numpy as np
+
+from mattergen_lite.shapes import Int
+from mattergen_lite.symmetry.orbits import Orbits
+from mattergen_lite.symmetry.wyckoff import wyckoff_positions
+
+
+@dataclass(frozen=True, order=True)
+class Protostructure:
+    """A space group and the Wyckoff positions of each element, in canonical form.
+
+    Attributes:
+        space_group: 1..230.
+        classes: For each element, without its name, the ascending numbers of its positions in
+            `wyckoff_positions`; a position that several orbits take stands several times.
+    """
+
+    space_group: int
+    classes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def canonical(cls, space_group: int, classes: Iterable[Sequence[int]]) -> "Protostructure":
+        """The form that sorts first among all that the normaliser relates."""
+        return _canonical(space_group, tuple(sorted(tuple(sorted(one)) for one in classes)))
+
+    def __str__(self) -> str:
+        return f"{self.space_group}:" + "|".join(".".join(map(str, one)) for one in self.classes)
+
+    @property
+    def digest(self) -> int:
+        """63 bits that name the protostructure in files."""
+        return short_digest(str(self))
+
+    @cached_property
+    def class_sizes(self) -> tuple[int, ...]:
+        """Atoms of each element in the primitive cell."""
+        multiplicity = wyckoff_positions(self.space_group).multiplicity
+        return tuple(int(multiplicity[list(one)].sum()) for one in self.classes)
+
+    @property
+    def num_atoms(self) -> int:
+        """Atoms in the primitive cell."""
+        return sum(self.class_sizes)
+
+
+@lru_cache(maxsize=100_000)
+def _canonical(space_group: int, classes: tuple[tuple[int, ...], ...]) -> Protostructure:
+    exchanges = wyckoff_positions(space_group).exchanges
+    rows = [list(one) for one in classes]
+    forms = (
+        sorted(tuple(sorted(exchange[one].tolist())) for one in rows) for exchange in exchanges
+    )
+    return Protostructure(space_group, tuple(min(forms)))
+
+
+def short_digest(text: str) -> int:
+    """63 bits that name a text."""
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) >> 1
+
+
+def positions_of(orbits: Orbits) -> Int[np.ndarray, "O"]:
+    """Number of the Wyckoff position of each orbit.
+
+    Raises:
+        ValueError: If an orbit is on none.
+    """
+    positions = wyckoff_positions(orbits.space_group)
+    return positions.identify(orbits.frac_coords, orbits.multiplicities)
+
+
+def protostructure(orbits: Orbits) -> Protostructure:
+    """The protostructure of a crystal.
+
+    Raises:
+        ValueError: If an orbit is on no Wyckoff position.
+    """
+    positions, numbers = positions_of(orbits), orbits.atomic_numbers
+    classes = [positions[numbers == number].tolist() for number in np.unique(numbers)]
+    return Protostructure.canonical(orbits.space_group, classes)

@@ -1,0 +1,296 @@
+"""Draws templates token by token, within what a request demands.
+
+What is drawn is legal by construction: every draw is among what the rules of Wyckoff positions and
+the request leave. A draft that ends where nothing is left starts again, from its own random
+numbers, so that a template depends on its generator alone.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mattergen_lite.shapes import Bool, Float
+from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS
+from mattergen_lite.templates.network import MAX_ATOMS, TemplateNetwork
+from mattergen_lite.templates.tokens import (
+    UNKNOWN,
+    Conditions,
+    PositionRules,
+    SequenceWriter,
+    Template,
+    TemplateClass,
+    completing_positions,
+    pack,
+)
+
+Drawn = Callable[[Callable[[Tensor], Tensor], np.ndarray], int | None]
+
+TRIES = 60  # drafts of one template before it is given up
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateRequest:
+    """What one template has to be.
+
+    Attributes:
+        num_atoms: Atoms in the primitive cell.
+        space_groups: Groups that are possible; None = all.
+        classes: Numbers of atoms and elements of all classes, if they are given.
+        elements: Elements that may be drawn, by atomic number; None leaves all elements open.
+        needed: Elements that must be among them.
+        max_orbits: Most orbits of all classes together.
+    """
+
+    num_atoms: int
+    space_groups: frozenset[int] | None = None
+    classes: tuple[tuple[int, int], ...] | None = None
+    elements: frozenset[int] | None = None
+    needed: frozenset[int] = frozenset()
+    max_orbits: int = 20
+
+
+@dataclass(kw_only=True)
+class _Draft:
+    """A template that is being drawn."""
+
+    ask: Callable[[torch.Generator], TemplateRequest]
+    rng: torch.Generator
+    request: TemplateRequest = field(init=False)
+    classes: list[tuple[int, int]] = field(default_factory=list)  # atoms, element
+    space_group: int = 0
+    sites: list[list[int]] = field(default_factory=list)
+    rules: PositionRules | None = None
+    writer: SequenceWriter = field(default_factory=SequenceWriter)
+    template: Template | None = None
+    tries: int = 0
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget what has been drawn, and ask for another template."""
+        self.tries += 1
+        self.request, self.template = self.ask(self.rng), None
+        self.classes, self.space_group, self.sites, self.rules = [], 0, [], None
+        self.writer = SequenceWriter()
+        self.writer.add(kind=0)
+        if self.request.classes is not None:
+            order = torch.randperm(len(self.request.classes), generator=self.rng).tolist()
+            shuffled = [self.request.classes[index] for index in order]
+            for size, element in sorted(shuffled, key=lambda one: one[0]):
+                self.add_class(size, element)
+
+    @property
+    def remaining(self) -> int:
+        """Atoms that no class has yet, or that the present class lacks."""
+        if self.rules is None:
+            return self.request.num_atoms - sum(size for size, _ in self.classes)
+        filled = sum(int(self.rules.multiplicity[site]) for site in self.sites[-1])
+        return self.classes[len(self.sites) - 1][0] - filled
+
+    def add_class(self, size: int, element: int) -> None:
+        """Take a class."""
+        self.classes.append((size, element))
+        self.writer.add(kind=1, size=size, element=element)
+
+    def choose_group(self, number: int) -> None:
+        """Take a space group."""
+        self.space_group, self.rules, self.sites = number, PositionRules(number), [[]]
+        self._write_orbit(kind=2, position=0)
+
+    def take(self, site: int) -> None:
+        """Take a Wyckoff position; begin the next class when this one is complete."""
+        self.rules.take(site)
+        self.sites[-1].append(site)
+        if self.remaining == 0:
+            if len(self.sites) == len(self.classes):
+                self.template = self._finished()
+                return
+            self.sites.append([])
+            self.rules.lowest = 0
+        self._write_orbit(kind=3, position=site)
+
+    def _write_orbit(self, *, kind: int, position: int) -> None:
+        current = len(self.sites) - 1
+        self.writer.add(
+            kind=kind,
+            space_group=self.space_group,
+            position=position,
+            element=self.classes[current][1],
+            remaining=self.remaining,
+            last=current,
+        )
+
+    def _finished(self) -> Template:
+        return Template(
+            space_group=self.space_group,
+            classes=tuple(
+                TemplateClass(positions=tuple(sites), size=size, element=element)
+                for sites, (size, element) in zip(self.sites, self.classes, strict=True)
+            ),
+        )
+
+    def possible_sizes(self) -> Bool[np.ndarray, "S"]:
+        """Numbers of atoms of the next class; 0: there is none."""
+        mask, left = np.zeros(MAX_ATOMS + 1, bool), self.remaining
+        lowest = self.classes[-1][0] if self.classes else 1
+        elements = self.request.elements
+        missing = len(self.request.needed - {element for _, element in self.classes})
+        room = MAX_ATOMS if elements is None else len(elements) - len(self.classes)
+        mask[0] = left == 0 and missing == 0
+        if room > 0 and left:
+            mask[lowest : left // 2 + 1] = room > 1
+            if lowest <= left and missing <= 1:
+                mask[left] = True
+        return mask
+
+    def possible_elements(self, size: int) -> Bool[np.ndarray, "Z"]:
+        """Elements of the next class, which has so many atoms."""
+        mask = np.zeros(101, bool)
+        used = {element for _, element in self.classes}
+        missing = self.request.needed - used
+        # Of a class that is not the last one the elements that must occur are left some room.
+        is_last = self.remaining == size
+        open_ = missing if missing and is_last else self.request.elements - used
+        mask[sorted(open_)] = True
+        return mask
+
+    def possible_groups(self) -> Bool[np.ndarray, "G"]:
+        """Space groups whose positions can hold every class."""
+        mask = np.logical_and.reduce([_groups_holding(size) for size, _ in self.classes])
+        if self.request.space_groups is None:
+            return mask
+        return mask & np.isin(np.arange(len(mask)), sorted(self.request.space_groups))
+
+    def possible_positions(self) -> Bool[np.ndarray, "W"]:
+        """Wyckoff positions of the next orbit."""
+        mask = self.rules.possible(self.remaining)
+        taken = sum(map(len, self.sites))
+        return mask if taken < self.request.max_orbits else np.zeros_like(mask)
+
+
+@cache
+def _groups_holding(size: int) -> Bool[np.ndarray, "G"]:
+    """Space groups with positions for so many atoms of an element."""
+    return np.array(
+        [
+            number > 0 and bool(completing_positions(number, frozenset(), 0, size).any())
+            for number in range(NUM_SPACE_GROUPS + 1)
+        ]
+    )
+
+
+def draw_templates(
+    network: TemplateNetwork,
+    ask: Callable[[torch.Generator], TemplateRequest],
+    rngs: Sequence[torch.Generator],
+    *,
+    guidance: float,
+    accept: Callable[[Template], bool] = lambda template: True,
+) -> list[Template | None]:
+    """Draw one template a generator; None where no draft fulfilled its request.
+
+    Args:
+        network: A trained network.
+        ask: Draws what a template has to be, again for every draft of it.
+        rngs: Source of each template's random numbers.
+        guidance: Weight of the wish for templates of crystals on the convex hull: logits are
+            `l + guidance (l(e_above_hull = 0) - l)`; 0 ignores it, 1 is conditional.
+        accept: Whether a finished template is taken; otherwise another one is drawn.
+    """
+    drafts = [_Draft(ask=ask, rng=rng) for rng in rngs]
+    active = list(drafts)
+    while active:
+        for draft, stuck in zip(active, _advance(network, active, guidance), strict=True):
+            if stuck or (draft.template is not None and not accept(draft.template)):
+                draft.restart()
+        active = [one for one in active if one.template is None and one.tries <= TRIES]
+    return [one.template for one in drafts]
+
+
+@torch.no_grad()
+def _advance(network: TemplateNetwork, drafts: Sequence[_Draft], guidance: float) -> list[bool]:
+    """Draw the next token of every draft; True where none is possible."""
+    told = [
+        (draft.request.num_atoms, min(draft.request.space_groups or {0}))
+        if len(draft.request.space_groups or ()) == 1
+        else (draft.request.num_atoms, UNKNOWN)
+        for draft in drafts
+    ]
+    plain = replace(
+        Conditions.none(len(drafts)),
+        num_atoms=torch.tensor([n for n, _ in told]),
+        space_group=torch.tensor([group for _, group in told]),
+    )
+    tokens = pack([draft.writer for draft in drafts])
+    ends = torch.tensor([len(draft.writer.possible) - 1 for draft in drafts])
+    rows = torch.arange(len(drafts))
+    hidden = network(tokens, plain)[rows, ends]
+    wished = None
+    if guidance:
+        stable = replace(plain, e_above_hull=torch.zeros(len(drafts)))
+        wished = network(tokens, stable)[rows, ends]
+
+    def draws(index: int) -> Drawn:
+        def drawn(head: Callable[[Tensor], Tensor], possible: np.ndarray) -> int | None:
+            logits = head(hidden[index])
+            if wished is not None:
+                logits = logits + guidance * (head(wished[index]) - logits)
+            return _draw(logits, possible, drafts[index].rng)
+
+        return drawn
+
+    return [_draw_next(network, draft, draws(index)) for index, draft in enumerate(drafts)]
+
+
+def _draw_next(network: TemplateNetwork, draft: _Draft, drawn: Drawn) -> bool:
+    """Draw the next token of one draft; True where none is possible."""
+    if draft.rules is not None:
+        return _draw_position(network, draft, drawn)
+    is_given = draft.request.classes is not None
+    size = 0 if is_given else drawn(network.size_logits, draft.possible_sizes())
+    if size is None:
+        return True
+    if size > 0:
+        return _draw_class(network, draft, drawn, size)
+    group = drawn(network.group_logits, draft.possible_groups())
+    if group is not None:
+        draft.choose_group(group)
+    return group is None
+
+
+def _draw_position(network: TemplateNetwork, draft: _Draft, drawn: Drawn) -> bool:
+    """Draw a Wyckoff position; True where none is possible."""
+    group = torch.tensor(draft.space_group)
+    site = drawn(lambda hidden: network.position_logits(hidden, group), draft.possible_positions())
+    if site is not None:
+        draft.take(site)
+    return site is None
+
+
+def _draw_class(network: TemplateNetwork, draft: _Draft, drawn: Drawn, size: int) -> bool:
+    """Draw the element of a class, where elements are drawn; True where none is possible."""
+    element: int | None = UNKNOWN
+    if draft.request.elements is not None:
+        atoms, possible = torch.tensor(size), draft.possible_elements(size)
+        element = drawn(lambda hidden: network.element_logits(hidden, atoms), possible)
+    if element is not None:
+        draft.add_class(size, element)
+    return element is None
+
+
+def _draw(
+    logits: Float[Tensor, "K"], possible: Bool[np.ndarray, "K"], rng: torch.Generator
+) -> int | None:
+    """One of the possible values, by its probability; None if there is none."""
+    if not possible.any():
+        return None
+    masked = logits.double().masked_fill(~torch.from_numpy(possible), -torch.inf)
+    point = torch.rand((), generator=rng, dtype=torch.float64)
+    total = masked.softmax(0).cumsum(0)
+    chosen = int(torch.searchsorted(total, point * total[-1], right=True))
+    return min(chosen, int(np.flatnonzero(possible)[-1]))

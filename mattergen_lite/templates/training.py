@@ -1,0 +1,96 @@
+"""Trains the template model on known crystals."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mattergen_lite.shapes import Float, Int
+from mattergen_lite.templates.network import TemplateNetwork
+from mattergen_lite.templates.tokens import Conditions, Template, TokenBatch, pack, write_tokens
+
+# Shares of the crystals that are shown with all of their elements, and with none of them; of the
+# others each class shows its element or not, by a toss of a coin.
+SHARE_SHOWN, SHARE_HIDDEN = 0.35, 0.45
+SHARE_SIZED, SHARE_GROUPED, SHARE_OF_ENERGIES = 0.5, 0.3, 0.8  # of conditions that are told
+
+
+@dataclass(frozen=True, kw_only=True)
+class TemplateLosses:
+    """Negative log likelihood of B templates by part, in nats a template."""
+
+    size: Float[Tensor, ""]
+    element: Float[Tensor, ""]
+    group: Float[Tensor, ""]
+    position: Float[Tensor, ""]
+
+    @property
+    def total(self) -> Float[Tensor, ""]:
+        """Sum of the parts."""
+        return self.size + self.element + self.group + self.position
+
+
+def losses(net: TemplateNetwork, tokens: TokenBatch, conditions: Conditions) -> TemplateLosses:
+    """Negative log likelihood of sequences."""
+    hidden, count = net(tokens, conditions), len(tokens)
+
+    def nll(logits: Tensor, wanted: Tensor) -> Tensor:
+        return cross_entropy(logits, wanted, reduction="sum") / count
+
+    sized, named = tokens.next_size >= 0, tokens.next_element >= 0
+    grouped, placed = tokens.next_group >= 0, tokens.next_position >= 0
+    positions = net.position_logits(hidden[placed], tokens.space_group[placed])
+    return TemplateLosses(
+        size=nll(net.size_logits(hidden[sized]), tokens.next_size[sized]),
+        element=nll(
+            net.element_logits(hidden[named], tokens.next_size[named]), tokens.next_element[named]
+        ),
+        group=nll(net.group_logits(hidden[grouped]), tokens.next_group[grouped]),
+        position=nll(
+            positions.masked_fill(~tokens.possible[placed], -torch.inf),
+            tokens.next_position[placed],
+        ),
+    )
+
+
+def shuffled(template: Template, rng: np.random.Generator) -> Template:
+    """The classes by rising number of atoms, those of equal number in any order."""
+    order = sorted(template.classes, key=lambda one: (one.size, rng.random()))
+    return replace(template, classes=tuple(order))
+
+
+def training_batch(
+    templates: Sequence[Template], energies: Float[np.ndarray, "B"], rng: np.random.Generator
+) -> tuple[TokenBatch, Conditions]:
+    """Sequences of templates, of which some elements and conditions are hidden at random."""
+    writers = []
+    for template in templates:
+        count, toss = len(template.classes), rng.random()
+        if toss < SHARE_SHOWN:
+            shown = [True] * count
+        elif toss < SHARE_SHOWN + SHARE_HIDDEN:
+            shown = [False] * count
+        else:
+            shown = (rng.random(count) < 0.5).tolist()
+        writers.append(write_tokens(shuffled(template, rng), shown))
+    told = rng.random((3, len(templates))) < [[SHARE_SIZED], [SHARE_GROUPED], [SHARE_OF_ENERGIES]]
+    conditions = Conditions(
+        num_atoms=torch.tensor([one.num_atoms for one in templates]) * torch.from_numpy(told[0]),
+        space_group=torch.tensor([one.space_group for one in templates])
+        * torch.from_numpy(told[1]),
+        e_above_hull=torch.from_numpy(np.where(told[2], energies, np.nan)).float(),
+    )
+    return pack(writers), conditions
+
+
+def batches_of_like_length(
+    lengths: Int[np.ndarray, "M"], size: int, rng: np.random.Generator
+) -> Iterator[Int[np.ndarray, "B"]]:
+    """All rows once in random batches of sequences of about one length."""
+    order = np.argsort(lengths + 3 * rng.random(len(lengths)))
+    batches = np.array_split(order, max(1, len(order) // size))
+    for index in rng.permutation(len(batches)):
+        yield batches[index]

@@ -1,0 +1,67 @@
+"""Write the frameworks of all embedded crystals into the package (some 6 core minutes).
+
+    python scripts/build_known_frameworks.py
+
+Protostructures are those at both tolerances of the table, 0.1 and 0.01 Å, where they differ. Of a
+chiral crystal that of the mirror image is known, too.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from mattergen_lite.data.dataset import OrbitDataset
+from mattergen_lite.data.table import EMBEDDED, UNITS, read_table
+from mattergen_lite.symmetry.columns import ORBIT_TYPES
+from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
+from mattergen_lite.symmetry.frameworks import (
+    average_minimum_distances,
+    protostructure_at,
+    stoichiometry_digest,
+)
+from mattergen_lite.symmetry.protostructures import Protostructure, protostructure
+
+OUT = Path(__file__).parents[1] / "mattergen_lite" / "assets" / "known_frameworks.npz"
+# Groups that a mirror turns into another one.
+CHIRAL = {76, 78, 91, 92, 95, 96, 144, 145, 151, 152, 153, 154, 169, 170, 171, 172}
+CHIRAL |= {178, 179, 180, 181, 212, 213}
+
+
+def main() -> None:
+    """Label every crystal; describe for each protostructure its most stable crystal."""
+    columns = ["num_atoms", "space_group", "atomic_numbers", "frac_coords", "lattice"]
+    table = read_table(EMBEDDED, [*columns, *UNITS, *ORBIT_TYPES])
+    crystals = OrbitDataset.from_table(table)
+    energies = np.nan_to_num(crystals.columns["e_above_hull"].numpy(), nan=np.inf)
+    at_small_tolerance = table["space_group"].to_numpy()
+    cells = [table[name] for name in columns[2:]]
+
+    def cell(row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        numbers, coords, lattice = (np.array(one[row].as_py()) for one in cells)
+        return numbers, coords.reshape(-1, 3).astype(float), lattice.reshape(3, 3).astype(float)
+
+    examples: dict[Protostructure, int] = {}
+    digests: set[int] = set()
+    for row in tqdm(range(len(table)), mininterval=5):
+        label = protostructure(crystals.orbits(row))
+        if label not in examples or energies[row] < energies[examples[label]]:
+            examples[label] = row
+        numbers, coords, lattice = cell(row) if label.space_group in CHIRAL else (None,) * 3
+        if numbers is not None:
+            digests.add(protostructure_at(numbers, -coords, lattice, 0.1).digest)
+        if label.space_group != at_small_tolerance[row]:
+            digests.add(protostructure_at(*cell(row), SYMPREC_RELAXED).digest)
+    labels = sorted(examples)
+    fingerprints = [average_minimum_distances(*cell(examples[label])[1:]) for label in labels]
+    np.savez_compressed(
+        OUT,
+        digests=np.array(sorted(digests | {label.digest for label in labels}), np.int64),
+        rows=np.array([examples[label] for label in labels], np.int32),
+        stoichiometries=np.array([stoichiometry_digest(label.class_sizes) for label in labels]),
+        fingerprints=np.array(fingerprints, np.float16),
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""The template model: what is drawn is legal, as asked, and does not depend on its batch."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from mattergen_lite.config import ModelConfig
+from mattergen_lite.drafting.drafting import draft_source
+from mattergen_lite.drafting.generated import GeneratedDrafting, template_model, template_orbits
+from mattergen_lite.options.request import Request
+from mattergen_lite.request.constraints import parse_constraints
+from mattergen_lite.sampling.noise import sample_rngs
+from mattergen_lite.symmetry.frameworks import known_frameworks
+from mattergen_lite.symmetry.protostructures import positions_of, protostructure
+from mattergen_lite.symmetry.wyckoff import wyckoff_positions
+from mattergen_lite.templates.model import TemplateModel
+from mattergen_lite.templates.sampling import TemplateRequest, draw_templates
+from mattergen_lite.templates.tokens import (
+    Conditions,
+    PositionRules,
+    canonical_template,
+    completing_positions,
+    pack,
+    write_tokens,
+)
+from mattergen_lite.templates.training import losses
+
+
+def drafts(count: int = 16, frameworks: str = "generated", **request: str) -> list:
+    constraints = parse_constraints(Request(**request))
+    source = draft_source(constraints, ModelConfig(), frameworks=frameworks)
+    return source.draw_each(sample_rngs(0, range(count)))
+
+
+def sizes(draft) -> Counter:
+    """Atoms of each element that a draft prescribes."""
+    counts = Counter()
+    for element, size in zip(draft.elements, draft.orbits.multiplicities, strict=True):
+        counts[element] += int(size)
+    return counts
+
+
+@pytest.mark.parametrize("number", [2, 62, 139, 194, 216, 225])
+def test_positions_that_can_complete_a_class_are_those_that_brute_force_finds(number):
+    table = wyckoff_positions(number)
+    for remaining in range(1, 13):
+        rules = PositionRules(number)
+        possible = np.flatnonzero(rules.possible(remaining)).tolist()
+        assert possible == [
+            site
+            for site in range(len(table))
+            if can_complete(table, remaining - int(table.multiplicity[site]), site, {site})
+        ]
+
+
+def can_complete(table, remaining: int, lowest: int, taken: set[int]) -> bool:
+    if remaining <= 0:
+        return remaining == 0
+    return any(
+        can_complete(table, remaining - int(table.multiplicity[site]), site, taken | {site})
+        for site in range(lowest, len(table))
+        if not (site in taken and table.freedom[site] == 0)
+    )
+
+
+def test_a_position_without_freedom_is_taken_once():
+    mask = completing_positions(225, frozenset({0}), 0, 1)
+    assert np.flatnonzero(mask).tolist() == [1]
+
+
+def test_templates_are_legal_and_expand_to_the_protostructure_that_was_drawn():
+    for draft in drafts(24):
+        orbits = draft.orbits
+        positions = positions_of(orbits)
+        table = wyckoff_positions(orbits.space_group)
+        rigid = positions[table.freedom[positions] == 0]
+        assert len(set(rigid.tolist())) == len(rigid)
+        assert orbits.multiplicities.tolist() == table.multiplicity[positions].tolist()
+        numbers, coords = orbits.expand()
+        assert len(coords) == len(numbers) == orbits.multiplicities.sum() <= 20
+
+
+def test_samples_do_not_depend_on_their_batch():
+    together = drafts(12)
+    source = draft_source(parse_constraints(Request()), ModelConfig(), frameworks="generated")
+    for rng, draft in zip(sample_rngs(0, range(12)), together, strict=True):
+        alone = source.draw(rng)
+        assert alone.orbits.space_group == draft.orbits.space_group
+        assert np.array_equal(alone.orbits.frac_coords, draft.orbits.frac_coords)
+
+
+@pytest.mark.parametrize("formula", ["LiFePO4", "K2PtCl6", "MgAl2O4"])
+def test_a_formula_is_kept_and_its_symmetry_varies(formula):
+    found = drafts(16, formula=formula, formula_units="1")
+    wanted = parse_constraints(Request(formula=formula, formula_units="1"))
+    for draft in found:
+        assert sizes(draft) == wanted.pinned(int(draft.orbits.multiplicities.sum()))
+    assert len({draft.orbits.space_group for draft in found}) > 1
+
+
+def test_a_chemical_system_has_each_of_its_elements_and_no_other():
+    for draft in drafts(16, chemical_system="Li-P-S"):
+        assert set(draft.elements) == {3, 15, 16}
+
+
+def test_space_groups_and_numbers_of_atoms_are_kept():
+    for draft in drafts(12, space_group="cubic", num_atoms="4..10"):
+        assert 195 <= draft.orbits.space_group <= 230
+        assert 4 <= draft.orbits.multiplicities.sum() <= 10
+
+
+def test_new_templates_are_those_of_no_known_crystal():
+    known = known_frameworks()
+    new = drafts(16, "new")
+    assert not any(protostructure(draft.orbits) in known for draft in new)
+    assert all(draft.orbits.space_group > 2 for draft in new)
+    mixed = drafts(48, "any")
+    assert {draft.is_crystal for draft in mixed} == {True, False}
+    assert all(protostructure(one.orbits) not in known for one in mixed if not one.is_crystal)
+
+
+@pytest.mark.parametrize(
+    ("request_", "frameworks", "message"),
+    [
+        ({"space_group": "none"}, "new", "takes no template"),
+        ({"space_group": "225", "num_atoms": "1"}, "new", "finds no new template"),
+        ({"space_group": "230", "num_atoms": "3"}, "generated", "finds no template"),
+    ],
+)
+def test_what_no_template_can_be_is_refused_in_one_line(request_, frameworks, message):
+    with pytest.raises(ValueError, match=message) as error:
+        drafts(2, frameworks, **request_)
+    assert "\n" not in str(error.value)
+
+
+def test_the_likelihood_of_equivalent_descriptions_is_equal():
+    elements = np.array([11, 17])
+    first = canonical_template(225, np.array([0, 1]), elements)
+    second = canonical_template(225, np.array([1, 0]), elements)
+    assert first == second
+    network = template_model().network
+    tokens = pack([write_tokens(one, [False, False]) for one in (first, second)])
+    parts = losses(network, tokens, Conditions.none(2))
+    assert torch.isfinite(parts.total)
+
+
+def test_what_is_drawn_has_the_probability_that_the_loss_says():
+    """Frequencies of space groups for one composition against the network's own softmax."""
+    network = template_model().network
+    request = TemplateRequest(num_atoms=2, classes=((1, 11), (1, 17)))
+    drawn = draw_templates(network, lambda _: request, sample_rngs(0, range(300)), guidance=0.0)
+    counts = Counter(one.space_group for one in drawn)
+    assert counts.most_common(1)[0][0] in (221, 225)
+    assert counts[225] + counts[221] > 0.6 * 300
+
+
+def test_a_model_is_saved_and_read_again(tmp_path):
+    model = TemplateModel.new(dim=32, depth=1, num_heads=2)
+    model.save(tmp_path)
+    again = TemplateModel.load(tmp_path)
+    for name, value in model.network.state_dict().items():
+        assert torch.equal(again.network.state_dict()[name], value.bfloat16().float())
+    (tmp_path / "config.yaml").write_text("dim: 64\ndepth: 1\nnum_heads: 2\n")
+    with pytest.raises(ValueError, match="do not fit"):
+        TemplateModel.load(tmp_path)
+
+
+def test_free_coordinates_are_drawn_and_those_of_the_site_are_kept():
+    source = draft_source(parse_constraints(Request()), ModelConfig(), frameworks="generated")
+    assert isinstance(source, GeneratedDrafting)
+    (draft,) = source.draw_each(sample_rngs(3, [0]))
+    template = canonical_template(62, np.array([0, 2]), np.array([3, 8]))
+    first, second = (template_orbits(template, rng) for rng in sample_rngs(0, range(2)))
+    assert draft.prescribed
+    assert np.array_equal(first.frac_coords[0], second.frac_coords[0])
+    assert not np.array_equal(first.frac_coords[1], second.frac_coords[1])
