@@ -4,7 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mattergen_lite.io.formats.structures import ordered
+from mattergen_lite.io.formats.structures import (
+    OCCUPANCIES,
+    build_structure,
+    check_periodic,
+    check_stated,
+    ordered,
+)
+from mattergen_lite.io.parse import structure_from_dict
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import StructureRecord
 
@@ -12,8 +19,8 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 EXPECTED = (
-    "expected pymatgen Structures, ASE Atoms, paths of files or folders, a mapping of names to "
-    "such, or an iterable of them"
+    "expected pymatgen Structures or their as_dict(), ASE Atoms, paths of files or folders, a "
+    "mapping of names to such, or an iterable of them"
 )
 
 
@@ -21,14 +28,14 @@ def records_of(structures: object) -> list[StructureRecord]:
     """Records of structures in memory and of files; what cannot be judged has the reason.
 
     Args:
-        structures: A pymatgen Structure, ASE Atoms or a path, a mapping of names to them, or an
-            iterable of them. A structure is called what its `properties` or, of Atoms, `info` have
-            as "name", else by its number.
+        structures: A pymatgen Structure or its `as_dict()`, ASE Atoms or a path, a mapping of names
+            to them, or an iterable of them. A structure is called what its `properties` or, of
+            Atoms, `info` have as "name", else by its number.
 
     Raises:
         ValueError: If there are none, or one is something else.
     """
-    if isinstance(structures, Mapping):
+    if isinstance(structures, Mapping) and not _is_dict_of_one(structures):
         named = [(str(name), one) for name, one in structures.items()]
     elif _is_one(structures) or not isinstance(structures, Iterable):
         named = [(None, structures)]
@@ -41,8 +48,20 @@ def records_of(structures: object) -> list[StructureRecord]:
 
 
 def _is_one(thing: object) -> bool:
-    """Whether a thing is a single source of structures, though it can be iterated over."""
-    return isinstance(thing, str | Path) or hasattr(thing, "lattice") or hasattr(thing, "get_cell")
+    """Whether a thing is a single source of structures, or none, though it can be iterated over."""
+    return (
+        isinstance(thing, str | bytes | Path | Mapping)
+        or hasattr(thing, "columns")  # a table, which iterates over the names of its columns
+        or hasattr(thing, "lattice")
+        or hasattr(thing, "get_cell")
+    )
+
+
+def _is_dict_of_one(thing: object) -> bool:
+    """Whether a mapping is one object as pymatgen writes it."""
+    return isinstance(thing, Mapping) and (
+        "@class" in thing or {"lattice", "sites"} <= thing.keys()
+    )
 
 
 def _records(named: Iterable[tuple[str | None, object]]) -> Iterator[StructureRecord]:
@@ -64,12 +83,16 @@ def _record(thing: object, name: str | None, number: int) -> StructureRecord:
     from ase import Atoms
     from pymatgen.core import Structure
 
+    called = None
     if isinstance(thing, Structure):
         called, convert = thing.properties.get("name"), ordered
     elif isinstance(thing, Atoms):
         called, convert = thing.info.get("name"), _from_atoms
+    elif _is_dict_of_one(thing):
+        convert = structure_from_dict
     else:
-        raise ValueError(f"structure {number} is of type {type(thing).__name__}: {EXPECTED}")
+        given = f"{type(thing).__name__}{_hint(thing)}"
+        raise ValueError(f"structure {number} is of type {given}: {EXPECTED}")
     name = name or str(called or f"{number:06d}")
     try:
         return StructureRecord(name, convert(thing))
@@ -77,15 +100,22 @@ def _record(thing: object, name: str | None, number: int) -> StructureRecord:
         return StructureRecord(name, None, str(error).splitlines()[0])
 
 
+def _hint(thing: object) -> str:
+    """How a table's column of structures is passed."""
+    if not hasattr(thing, "columns"):
+        return ""
+    return ' (pass its column of structures, such as table["structure"])'
+
+
 def _from_atoms(atoms: object) -> "Structure":
     """The crystal that ASE atoms are.
 
     Raises:
-        ValueError: If they are not periodic in three dimensions.
+        ValueError: If they are not periodic in three dimensions, disordered or charged.
     """
-    from mattergen_lite.io.formats.structures import build_structure, check_periodic
-
-    check_periodic(tuple(bool(one) for one in atoms.pbc))
+    check_periodic(tuple(bool(flag) for flag in atoms.pbc))
+    check_stated(atoms.info)
+    check_stated({name: atoms.arrays[name] for name in atoms.arrays.keys() & OCCUPANCIES})
     return build_structure(
         atoms.cell.array, atoms.numbers.tolist(), atoms.get_scaled_positions(wrap=False)
     )

@@ -1,7 +1,8 @@
 """Documents -> structures: parsers of single crystals, whatever goes wrong a reason."""
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,12 +12,13 @@ from mattergen_lite.io.formats.cif import parse_cif
 from mattergen_lite.io.formats.extxyz import parse_extxyz
 from mattergen_lite.io.formats.poscar import parse_poscar
 from mattergen_lite.io.formats.structures import (
+    FULL,
     build_structure,
     check_count,
-    check_isotope,
-    check_lattice,
     check_periodic,
-    ordered,
+    check_stated,
+    number_of,
+    parse_number,
 )
 from mattergen_lite.io.records import NAME_COLUMNS, STRUCTURE_COLUMNS, Document, StructureRecord
 from mattergen_lite.processes import Failure, attempt_within
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
 MAX_MESSAGE = 500  # characters
 # Columns of a crystal table that follow from the structure: no properties of their own.
 DERIVED_COLUMNS = frozenset({"num_atoms", "space_group", "orbit_space_group"})
+MAX_LABEL = float(np.finfo(np.float32).max)  # of what a crystal table holds
+MAX_SHOWN = 40  # characters of a label that is no number
+_EMPTY = frozenset({"", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "<na>"})
+_TRUTH = {"true": 1.0, "false": 0.0}
+_INFINITE = re.compile(r"[-+]?inf(?:inity)?", re.IGNORECASE)
+_NO_LABELS = DERIVED_COLUMNS | {*NAME_COLUMNS, *STRUCTURE_COLUMNS, "split"}
 PARSE_TIME_LIMIT = 10.0  # s per structure
 PARSE_MEMORY_LIMIT = 2 * 2**30  # bytes per structure
 
@@ -34,12 +42,16 @@ PARSE_MEMORY_LIMIT = 2 * 2**30  # bytes per structure
 def parse_document(document: Document) -> StructureRecord:
     """Parse one document; whatever goes wrong ends in the record's `error`."""
     try:
-        structure, properties = _parse(document)
+        structure, values = _parse(document)
+        labels = {**values, **document.labels}
+        check_stated(labels)
     except Exception as error:  # parsers of foreign files raise anything
         return StructureRecord(document.name, None, one_line(error))
-    row = document.content if document.format == "row" else document.labels
-    properties |= _numeric(document.labels)
-    return StructureRecord(document.name, structure, None, properties, row.get("split") or None)
+    split = labels.get("split") if document.format == "row" or document.labels else None
+    properties, unread = read_labels(labels)
+    return StructureRecord(
+        document.name, structure, None, properties, str(split) if split else None, unread=unread
+    )
 
 
 def parse_within_limits(document: Document) -> StructureRecord:
@@ -51,7 +63,8 @@ def parse_within_limits(document: Document) -> StructureRecord:
     )
 
 
-def _parse(document: Document) -> tuple["Structure", dict[str, float]]:
+def _parse(document: Document) -> tuple["Structure", Mapping[str, object]]:
+    """The structure, and what the document says beside it."""
     content = document.content
     match document.format:
         case "cif":
@@ -59,10 +72,9 @@ def _parse(document: Document) -> tuple["Structure", dict[str, float]]:
         case "poscar":
             return parse_poscar(content), {}
         case "extxyz":
-            structure, values = parse_extxyz(content)
-            return structure, _numeric(values)
+            return parse_extxyz(content)
         case "row":
-            return _parse_row(content), _numeric(content)
+            return _parse_row(content), content
         case _:
             raise ValueError(content)
 
@@ -75,16 +87,17 @@ def _parse_row(row: Mapping[str, object]) -> "Structure":
         raise ValueError(f"no structure in this row: expected {', '.join(STRUCTURE_COLUMNS)}")
     if isinstance(value, str) and not value.lstrip().startswith("{"):
         return parse_cif(value)
-    return _from_dict(parse_json(value) if isinstance(value, str) else value)
+    return structure_from_dict(parse_json(value) if isinstance(value, str) else value)
 
 
-def _from_dict(data: Mapping) -> "Structure":
+def structure_from_dict(data: Mapping) -> "Structure":
     """Build from the plain numbers of `Structure.as_dict()`.
 
-    `Structure.from_dict` would import whatever class the file names, so it is not used.
-    """
-    from pymatgen.core import Structure
+    `Structure.from_dict` would import whatever class the data name, so it is not used.
 
+    Raises:
+        ValueError: If they are no ordered, neutral, periodic crystal.
+    """
     missing = {"lattice", "sites"} - set(data)
     if missing:
         raise ValueError(f"not a pymatgen Structure: no {' and no '.join(sorted(missing))}")
@@ -92,20 +105,18 @@ def _from_dict(data: Mapping) -> "Structure":
     if not isinstance(sites, list) or not isinstance(data["lattice"], Mapping):
         raise ValueError("not a pymatgen Structure: sites are no list or lattice is no object")
     check_count(len(sites))
-    check_periodic(data["lattice"].get("pbc", (True, True, True)))
-    species, coords = [], []
-    for number, site in enumerate(sites, start=1):
+    check_periodic(data["lattice"].get("pbc") or (True, True, True))
+    check_stated({**(data.get("properties") or {}), "charge": data.get("charge")})
+    numbers, coords = [], []
+    for place, site in enumerate(sites, start=1):
         try:
-            species.append({part["element"]: float(part["occu"]) for part in site["species"]})
-            coords.append([_plain_number(x) for x in site["abc"]])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"not a pymatgen Structure: atom {number}: {one_line(error)}"
-            ) from None
-        _check_species(species[-1], len(site["species"]), number)
+            species = [(part["element"], float(part["occu"])) for part in site["species"]]
+            coords.append([_plain_number(site["abc"][axis]) for axis in range(3)])
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(f"not a pymatgen Structure: atom {place}: {one_line(error)}") from None
+        numbers.append(_only_element(species, place))
     lattice = np.asarray(data["lattice"].get("matrix"), dtype=float).reshape(3, 3)
-    check_lattice(lattice)
-    return ordered(Structure(lattice, species, coords))
+    return build_structure(lattice, numbers, coords)
 
 
 def _plain_number(value: object) -> float:
@@ -114,28 +125,60 @@ def _plain_number(value: object) -> float:
     return float(value)
 
 
-def _check_species(species: Mapping[str, float], count: int, number: int) -> None:
-    """Refuse what pymatgen would round, merge or call something else."""
-    for symbol, occupancy in species.items():
-        check_isotope(symbol, f"atom {number}")
-        if not 0 < occupancy <= 1:
-            raise ValueError(f"occupancy of atom {number} is {occupancy}: expected 0 to 1")
-    if count != len(species) or not species:
-        raise ValueError(f"atom {number} has the same element twice, or none")
+def _only_element(species: Sequence[tuple[str, float]], place: int) -> int:
+    """Atomic number of the element that fills a site, which pymatgen would round or merge."""
+    for _, occupancy in species:
+        if not 0 < occupancy <= 1 + FULL:
+            raise ValueError(f"occupancy of atom {place} is {occupancy}: expected 0 to 1")
+    names = {str(symbol) for symbol, _ in species}
+    if len(names) < len(species) or not species:
+        raise ValueError(f"atom {place} has the same element twice, or none")
+    if len(species) > 1 or species[0][1] < 1 - FULL:
+        listed = ", ".join(f"{symbol} {occupancy:g}" for symbol, occupancy in species)
+        raise ValueError(
+            f"atom {place} is partially occupied ({listed}): only ordered structures are accepted"
+        )
+    return number_of(names.pop(), f"atom {place}")
 
 
-def _numeric(values: Mapping[str, object]) -> dict[str, float]:
-    """The finite numbers among the values, without row numbers and what the structure tells."""
-    return {
-        name: float(value)
-        for name, value in values.items()
-        if isinstance(value, int | float | np.number | np.bool_)
-        and math.isfinite(value)
-        and name not in DERIVED_COLUMNS
-        and name not in NAME_COLUMNS
-        and not name.startswith("Unnamed:")
-        and name
-    }
+def read_labels(values: Mapping[str, object]) -> tuple[dict[str, float], dict[str, str]]:
+    """Numbers among the cells of a row, and the text of those that are no finite number.
+
+    Row numbers, names and what follows from the structure are no labels; empty cells are in
+    neither. A number that a table holds as text, because a cell of its column is text, is a number.
+    """
+    numbers: dict[str, float] = {}
+    unread: dict[str, str] = {}
+    for name, value in values.items():
+        if not name or name in _NO_LABELS or name.startswith("Unnamed:") or _is_empty(value):
+            continue
+        number = _number_in(value)
+        if number is not None and abs(number) <= MAX_LABEL:
+            numbers[name] = number
+        else:
+            unread[name] = " ".join(str(value if number is None else number).split())[:MAX_SHOWN]
+    return numbers, unread
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or (isinstance(value, str) and value.strip().casefold() in _EMPTY)
+
+
+def _number_in(value: object) -> float | None:
+    """The number that a cell holds, finite or not; None if it holds something else."""
+    if isinstance(value, int | float | np.number | np.bool_):
+        return float(value)
+    if not isinstance(value, str):
+        return None
+    text = value.strip()
+    if text.casefold() in _TRUTH:
+        return _TRUTH[text.casefold()]
+    if _INFINITE.fullmatch(text):
+        return math.inf
+    try:
+        return parse_number(text, "")
+    except ValueError:
+        return None
 
 
 def one_line(error: Exception) -> str:

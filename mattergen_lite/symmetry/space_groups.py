@@ -1,19 +1,31 @@
-"""Operations of the 230 space groups, each in a primitive cell of its standard setting.
+"""Operations of the 230 space groups, and the names of their settings.
 
-The setting is spglib's first of each group: unique axis b and cell choice 1 in monoclinic groups,
-origin choice 1, hexagonal axes for rhombohedral lattices. `scripts/build_space_groups.py` writes
-the file that is read here, so that training needs no spglib.
+The operations are those of a primitive cell of the standard setting, spglib's first of each group:
+unique axis b and cell choice 1 in monoclinic groups, origin choice 1, hexagonal axes for
+rhombohedral lattices. `scripts/build_space_groups.py` writes the file that is read here, so that
+training needs no spglib.
+
+Names are looked up in the tables of gemmi and spglib, by the command line and the CIF reader.
 """
 
+import re
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file, files
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mattergen_lite.shapes import Float, Int
 
+if TYPE_CHECKING:
+    from gemmi import SpaceGroup as Setting
+
 NUM_SPACE_GROUPS = 230
+NUM_SETTINGS = 530  # of International Tables, in the order of Hall numbers
+FIRST_CUBIC = 195
+_CHOICE = re.compile(r"(?:\s*:\s*|\s+)([12HRSZ])$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,40 +72,101 @@ def space_group_number(text: str) -> int:
     """Number of a space group from its number or its Hermann-Mauguin symbol.
 
     Args:
-        text: Such as "225", "Fm-3m", "fm-3m", "P6_3/mmc", "P63/mmc" or "P2_1/n", in any case, of
-            any setting of International Tables that spglib lists.
+        text: Such as "225", "Fm-3m", "fm-3m", "P6_3/mmc", "P2_1/n" or "Cmca", in any case: what
+            `settings_named` knows.
 
     Raises:
-        ValueError: If there is no such group.
+        ValueError: If no space group has that name.
     """
     word = text.strip()
     if word.isascii() and word.isdecimal() and 1 <= int(word[:4]) <= NUM_SPACE_GROUPS:
         return int(word)
-    try:
-        return _symbols()[_plain_symbol(word)]
-    except KeyError:
+    numbers = {setting.number for setting in settings_named(word)}
+    if len(numbers) != 1:
         raise ValueError(
             f"unknown space group {text[:60]!r}: expected a number from 1 to {NUM_SPACE_GROUPS} or "
             "a Hermann-Mauguin symbol such as Fm-3m or P6_3/mmc"
-        ) from None
+        )
+    return numbers.pop()
+
+
+def settings_named(name: str) -> tuple["Setting", ...]:
+    """Settings that a Hermann-Mauguin symbol may stand for.
+
+    Args:
+        name: Short or full, with or without blanks and underscores, in any case, such as "P 21/n",
+            "P 1 21/n 1", "Cmca" or "Cmce", "F d -3 m :2", "R -3 m H" or, as ICSD has it,
+            "F d -3 m Z".
+
+    Returns:
+        None if the name is unknown; several if it leaves origin or axes open. The settings of a
+        short monoclinic symbol come in the order of unique axes b, c, a.
+    """
+    names = _settings_by_name()
+    choice = _CHOICE.search(name)
+    if _plain(name) in names or choice is None:
+        return names.get(_plain(name), ())
+    origin = {"S": "1", "Z": "2"}.get(choice[1].upper(), choice[1].upper())
+    settings = names.get(_plain(name[: choice.start()]), ())
+    return tuple(setting for setting in settings if setting.ext == origin)
+
+
+def settings_numbered(number: int) -> tuple["Setting", ...]:
+    """Settings of a space group that International Tables list, by its number."""
+    return tuple(setting for setting in _listed_settings().values() if setting.number == number)
 
 
 @cache
-def _symbols() -> dict[str, int]:
-    """Numbers by symbol without blanks, underscores and capitals; no two groups share one."""
+def _listed_settings() -> dict[int, "Setting"]:
+    """The 530 settings of International Tables by Hall number, as gemmi has them."""
+    import gemmi
     import spglib
 
-    found: dict[str, int] = {}
-    for hall_number in range(1, 531):
+    by_hall = {_plain_hall(setting.hall): setting for setting in gemmi.spacegroup_table()}
+    numbers = range(1, NUM_SETTINGS + 1)
+    return {n: by_hall[_plain_hall(spglib.get_spacegroup_type(n).hall_symbol)] for n in numbers}
+
+
+@cache
+def _settings_by_name() -> dict[str, tuple["Setting", ...]]:
+    """Settings by symbol without blanks, underscores and capitals.
+
+    The names are those of spglib (the symbols of today, Cmce among them) and of gemmi (those of
+    the editions before 1992, such as Cmca, and settings that no edition lists, such as F -1).
+    """
+    import gemmi
+    import spglib
+
+    names: dict[str, dict[str, Setting]] = defaultdict(dict)
+    for hall_number, setting in _listed_settings().items():
         group = spglib.get_spacegroup_type(hall_number)
-        full = group.international_full.split()
         texts = [group.international_short, group.international_full]
-        texts += group.international.split("=")
-        if len(full) == 4 and full[1] == full[3] == "1":  # monoclinic: "P 1 2_1/n 1" is P2_1/n
-            texts.append(full[0] + full[2])
-        found |= {_plain_symbol(text): group.number for text in texts}
-    return found
+        for text in {*texts, *group.international.split("="), *_gemmi_names(setting)}:
+            names[_plain(text)][setting.hall] = setting
+    for setting in gemmi.spacegroup_table():
+        if not names[_plain(setting.hm)]:
+            names[_plain(setting.hm)][setting.hall] = setting
+    return {name: tuple(sorted(of.values(), key=_axis_rank)) for name, of in names.items()}
 
 
-def _plain_symbol(text: str) -> str:
-    return "".join(text.split()).replace("_", "").casefold()
+def _gemmi_names(setting: "Setting") -> list[str]:
+    """Names of a setting, with the short one of a monoclinic and the old one of a cubic group."""
+    names = [setting.hm, setting.short_name()]
+    if setting.monoclinic_unique_axis() != "\0":  # P 1 21/n 1 is P 21/n
+        names.append("".join(part for part in setting.hm.split() if part != "1"))
+    if setting.number >= FIRST_CUBIC:  # F m -3 m was F m 3 m
+        names.append(setting.hm.replace("-3", "3"))
+    return names
+
+
+def _axis_rank(setting: "Setting") -> int:
+    return "bca".find(setting.monoclinic_unique_axis())
+
+
+def _plain(name: str) -> str:
+    """A symbol without blanks, underscores and capitals."""
+    return re.sub(r"[\s_]", "", name).casefold()
+
+
+def _plain_hall(symbol: str) -> str:
+    return " ".join(symbol.replace("_", " ").split()).casefold()

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mattergen_lite.elements import symbols
+from mattergen_lite.io.formats.cif_blocks import ABSENT, Block, data_blocks
 from mattergen_lite.io.formats.declared import check_declared, formula
+from mattergen_lite.io.formats.species import element_of
 from mattergen_lite.io.formats.structures import (
-    HYDROGEN_ISOTOPES,
+    FULL,
     MAX_COORDINATE,
     MAX_LENGTH,
     build_structure,
     check_apart,
     check_count,
-    number_of,
     parse_number,
 )
 from mattergen_lite.io.formats.symmetry import (
@@ -29,19 +29,15 @@ from mattergen_lite.io.formats.symmetry import (
     MAX_IMAGES,
     Operations,
     equivalent_positions,
-    named_settings,
+    hall_operations,
     parse_operations,
 )
+from mattergen_lite.symmetry.space_groups import settings_named, settings_numbered
 
 if TYPE_CHECKING:
+    from gemmi import SpaceGroup as Setting
     from pymatgen.core import Structure
-from mattergen_lite.io.formats.cif_blocks import ABSENT, Block, data_blocks
 
-FULL = 1e-3  # an occupancy within this of 1 is full
-_MULTIPLICITIES = (
-    "_atom_site_symmetry_multiplicity",
-    "_atom_site_site_symmetry_multiplicity",
-)
 _LENGTHS = tuple(f"_cell_length_{axis}" for axis in "abc")
 _ANGLES = tuple(f"_cell_angle_{axis}" for axis in ("alpha", "beta", "gamma"))
 _COORDINATES = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
@@ -71,24 +67,19 @@ def parse_cif(text: str) -> "Structure":
     labels, elements, positions = _sites(block)
     if len(positions) * len(operations) > MAX_IMAGES:
         raise ValueError(f"{len(positions)} sites under {len(operations)} operations: too many")
-    multiplicities = _multiplicities(block, len(labels))
-    numbers: list[int] = []
     coords: list[np.ndarray] = []
-    for label, element, position, multiplicity in zip(
-        labels, elements, positions, multiplicities, strict=True
-    ):
-        atoms = (
+    counts: list[int] = []
+    for label, position in zip(labels, positions, strict=True):
+        is_alone = len(operations) == 1
+        coords.append(
             position[None]
-            if len(operations) == 1
+            if is_alone
             else equivalent_positions(position, operations, lattice, label)
         )
-        if multiplicity not in (None, len(atoms)):
-            raise ValueError(
-                f"{label} has multiplicity {multiplicity} in the file and {len(atoms)} by symmetry"
-            )
-        numbers += [element] * len(atoms)
-        coords.append(atoms)
-        check_count(len(numbers))
+        counts.append(len(coords[-1]))
+    check_count(sum(counts))
+    _check_multiplicities(block, labels, counts, len(operations))
+    numbers = np.repeat(elements, counts).tolist()
     coordinates = np.concatenate(coords)
     check_declared(block.first, lattice, Counter(numbers))
     check_apart(lattice, coordinates)
@@ -142,7 +133,7 @@ def _operations(block: Block, lattice: np.ndarray) -> Operations:
     operations = parse_operations(texts) if texts else _named_operations(block, lattice)
     if not operations.keep(lattice):
         raise ValueError("symmetry not understood: its operations do not fit the cell")
-    if texts:
+    if texts or block.given(_HALL):
         _check_group(block, operations)
     return operations
 
@@ -173,42 +164,59 @@ def _named_operations(block: Block, lattice: np.ndarray) -> Operations:
         if strange and not strange[0].startswith("_symmetry_cell_setting"):
             raise ValueError(f"symmetry not understood: {strange[0][:60]} without operations")
         return IDENTITY
-    found, symbol = named_settings(hall=hall, name=name, number=number)
-    if not found:
+    if hall is not None:
+        return hall_operations(hall)
+    symbol = name or str(number)
+    settings = settings_named(name) if name else settings_numbered(number)
+    if not settings:
         raise ValueError(f"symmetry not understood: {symbol[:40]!r} is no space group known here")
-    fitting = [one for one in found if one.operations.keep(lattice)]
+    if number is not None:
+        settings = [setting for setting in settings if setting.number == number]
+        if not settings:
+            raise ValueError(
+                f"symmetry not understood: {symbol[:40]!r} is not of space group number {number}"
+            )
+    return _fitting_operations(settings, symbol, lattice, is_named=name is not None)
+
+
+def _fitting_operations(
+    settings: Sequence["Setting"], symbol: str, lattice: np.ndarray, *, is_named: bool
+) -> Operations:
+    """Operations of the one setting that the cell fits.
+
+    A short monoclinic name means unique axis b where the cell leaves that open.
+    """
+    found = [(setting, Operations.of(list(setting.operations()))) for setting in settings]
+    fitting = [(setting, operations) for setting, operations in found if operations.keep(lattice)]
     if not fitting:
         raise ValueError(f"symmetry not understood: {symbol[:40]!r} does not fit the cell")
-    if number is not None and all(one.number != number for one in fitting):
-        raise ValueError(
-            f"symmetry not understood: {symbol[:40]!r} is not of space group number {number}"
-        )
-    if len(fitting) > 1:
-        choices = ", ".join(one.choice or "standard" for one in fitting)
+    is_monoclinic = fitting[0][0].crystal_system_str() == "monoclinic"
+    if len(fitting) > 1 and not (is_named and is_monoclinic):
+        choices = ", ".join(setting.ext.strip("\0") or setting.hm for setting, _ in fitting)
         raise ValueError(
             f"symmetry not understood: {symbol[:40]!r} has settings {choices}, and the file lists "
             "no operations"
         )
-    return fitting[0].operations
+    return fitting[0][1]
 
 
 def _check_group(block: Block, operations: Operations) -> None:
     """Refuse operations that are no group, or not the one that the file names."""
-    found = operations.space_group()
-    if found is None:
+    group = operations.space_group()
+    if group is None:
         raise ValueError(
             f"symmetry not understood: {len(operations)} operations form no space group"
         )
     named = {}
     if (number := _number_stated(block)) is not None:
-        named[str(number)] = [number]
+        named[str(number)] = {number}
     if name := block.given(_NAMES):
-        named[name] = [one.number for one in named_settings(name=name)[0]]
+        named[name] = {setting.number for setting in settings_named(name)}
     for symbol, numbers in named.items():
-        if numbers and found not in numbers:
+        if numbers and group not in numbers:
             raise ValueError(
                 f"symmetry not understood: the file names space group {symbol[:40]}, its "
-                f"operations are those of {found}"
+                f"operations are those of {group}"
             )
 
 
@@ -226,7 +234,7 @@ def _sites(block: Block) -> tuple[list[str], list[int], list[np.ndarray]]:
     if len({len(columns[name]) for name in (*_COORDINATES, *columns.keys() & {_LABEL, _TYPE})}) > 1:
         raise ValueError("unreadable CIF: columns of atoms in loops of different length")
     check_count(len(names))
-    elements = frozenset(formula(block.first("_chemical_formula_sum") or ""))
+    elements = _declared_elements(block)
     found: tuple[list[str], list[int], list[np.ndarray]] = ([], [], [])
     for row in range(len(names)):
         where = f"atom {row + 1} ({names[row][:20]})"
@@ -238,12 +246,41 @@ def _sites(block: Block) -> tuple[list[str], list[int], list[np.ndarray]]:
     return found
 
 
-def _multiplicities(block: Block, count: int) -> Sequence[int | None]:
-    """How many atoms the file says that each site stands for; None where it does not."""
-    column = next((block.columns[one] for one in _MULTIPLICITIES if one in block.columns), [])
-    if len(column) != count or not all(one.isdecimal() and len(one) < 4 for one in column):
-        return [None] * count
-    return [int(one) for one in column]
+def _check_multiplicities(
+    block: Block, labels: Sequence[str], counts: Sequence[int], num_operations: int
+) -> None:
+    """Refuse sites that stand for another number of atoms than the file says.
+
+    The deprecated data name holds the multiplicity or, in files of SHELXL, the order of the site
+    symmetry, which is the number of operations divided by the multiplicity: one of the two for all
+    sites.
+    """
+    orders = [num_operations // count for count in counts]
+    readings = {
+        "_atom_site_symmetry_multiplicity": (counts, orders),
+        "_atom_site_site_symmetry_multiplicity": (counts,),
+        "_atom_site_site_symmetry_order": (orders,),
+    }
+    for name, expected in readings.items():
+        stated = [
+            int(text) if text.isdecimal() and len(text) < 4 else None
+            for text in block.columns.get(name, [])
+        ]
+        if len(stated) != len(counts):
+            continue
+        misfits = [_first_misfit(stated, values) for values in expected]
+        if None not in misfits:
+            site = misfits[0]
+            what = name.rsplit("_", 1)[1]
+            raise ValueError(
+                f"{labels[site]} has {what} {stated[site]} in the file and {expected[0][site]} by "
+                "symmetry"
+            )
+
+
+def _first_misfit(stated: Sequence[int | None], values: Sequence[int]) -> int | None:
+    pairs = enumerate(zip(stated, values, strict=True))
+    return next((place for place, (told, value) in pairs if told not in (None, value)), None)
 
 
 def _position(site: Mapping[str, str], where: str) -> np.ndarray:
@@ -280,21 +317,13 @@ def _check_full(site: Mapping[str, str], where: str) -> None:
 
 
 def _element(site: Mapping[str, str], where: str, declared: frozenset[str]) -> int:
-    """Atomic number of a site, by its type symbol where there is one, else by its label."""
+    """Atomic number of a site, by its type symbol where the file gives one, else by its label."""
     text = site.get(_TYPE, ".")
-    text = site.get(_LABEL, "?") if text in ABSENT else text
-    letters = re.match(r"[A-Za-z]+", text)
-    if letters is None:
-        raise ValueError(f"unknown element {text[:40]!r} of {where}: expected H to Fm")
-    word = letters[0]
-    both, first = word[:2].capitalize(), word[:1].upper()
-    if word in symbols()[1:] or word in HYDROGEN_ISOTOPES:
-        return number_of(word, where)
-    known = [one for one in (both, first) if one in symbols()[1:]]
-    if len(known) > 1:  # CA1: calcium or a carbon? The declared formula knows.
-        known = [one for one in known if one in declared] if declared else known
-    if len(known) != 1 or (len(word) > 1 and both != known[0] and not word[1:].isupper()):
-        raise ValueError(
-            f"unknown element {word[:40]!r} of {where}: expected a symbol of Z = 1..100"
-        )
-    return number_of(known[0], where)
+    return element_of(site.get(_LABEL, "?") if text in ABSENT else text, where, declared)
+
+
+def _declared_elements(block: Block) -> frozenset[str]:
+    """Elements of the sum formula, else of the list of atom types; none where neither is given."""
+    amounts = formula(block.first("_chemical_formula_sum") or "")
+    types = [] if amounts else block.columns.get("_atom_type_symbol", [])
+    return frozenset(amounts) or frozenset(re.match(r"[A-Za-z]*", text)[0] for text in types)

@@ -45,6 +45,8 @@ def check_declared(given: Lookup, lattice: np.ndarray, numbers: Counter[int]) ->
         if (value := given(name)) not in (None, "0"):
             raise ValueError(f"{name} is {value[:40]!r}: modulated crystals are not accepted")
     text = given("_chemical_formula_sum") or ""
+    if re.search(r"\s\d*[+-]$", text):
+        raise ValueError(f"the file's formula is {text[:60]}: only neutral cells are accepted")
     declared = formula(text)
     if declared:
         units = _check_composition(declared, text, numbers)

@@ -2,15 +2,16 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mattergen_lite.io.formats.structures import (
+    OCCUPANCIES,
     build_structure,
     check_lattice,
     check_periodic,
+    check_stated,
     number_of,
     parse_number,
 )
@@ -39,7 +40,7 @@ def _text(match: re.Match) -> str:
     return match["single"] if match["single"] is not None else match["bare"]
 
 
-def parse_extxyz(frame: str) -> tuple["Structure", Mapping[str, float | bool]]:
+def parse_extxyz(frame: str) -> tuple["Structure", Mapping[str, str | bool]]:
     """The crystal of a frame, and what else its comment line says.
 
     Raises:
@@ -57,6 +58,8 @@ def parse_extxyz(frame: str) -> tuple["Structure", Mapping[str, float | bool]]:
     positions = np.array(
         [_cells(row, columns["pos"], f"atom {i}", 3) for i, row in enumerate(rows, start=1)]
     ).reshape(-1, 3)
+    for name in columns.keys() & OCCUPANCIES:
+        check_stated({name: [row[columns[name]] for row in rows]})
     structure = build_structure(lattice, numbers, positions @ np.linalg.inv(lattice))
     return structure, _other_values(values)
 
@@ -118,7 +121,12 @@ def _elements(columns: Mapping[str, slice], rows: Sequence[Sequence[str]]) -> li
         if len(row) <= place:
             raise ValueError(f"atom {atom} has {len(row)} values: expected more")
         word = row[place]
-        if by_symbol and not word.isdecimal():
+        if by_symbol and word.isdecimal():  # 1 may be hydrogen, or the first type of LAMMPS
+            raise ValueError(
+                f"atom {atom} has the species {word[:20]!r}: expected a symbol; atomic numbers "
+                "stand in a column Z:I:1"
+            )
+        if by_symbol:
             numbers.append(number_of(word, f"atom {atom}"))
         elif word.isdecimal() and len(word) < 4:
             numbers.append(int(word))
@@ -134,14 +142,7 @@ def _cells(row: Sequence[str], place: slice, what: str, count: int) -> list[floa
     return [parse_number(word, f"a coordinate of {what}") for word in words]
 
 
-def _other_values(values: Mapping[str, str]) -> Mapping[str, float | bool]:
-    """Numbers and truth values of the comment line."""
-    found: dict[str, float | bool] = {}
-    for key, text in values.items():
-        if key.lower() in _RESERVED:
-            continue
-        if text in _FLAGS:
-            found[key] = _FLAGS[text]
-        with suppress(ValueError):
-            found[key] = parse_number(text, key)
-    return found
+def _other_values(values: Mapping[str, str]) -> Mapping[str, str | bool]:
+    """What else the comment line says, truth values as such."""
+    others = {key: text for key, text in values.items() if key.lower() not in _RESERVED}
+    return {key: _FLAGS.get(text, text) for key, text in others.items()}

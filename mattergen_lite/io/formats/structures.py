@@ -1,8 +1,9 @@
 """A crystal out of bare numbers, checked: what every reader of structures ends with."""
 
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,11 @@ MAX_LENGTH = 1000.0  # Å, of a cell vector
 MAX_COORDINATE = 1e6  # cells from the origin, beyond which a fraction has lost its digits
 MIN_DISTANCE = 0.05  # Å, below which two atoms of a file are one that is there twice
 MIN_VOLUME_RATIO = 1e-4  # cell volume over a·b·c, below which the cell is flat
+
+FULL = 1e-3  # an occupancy within this of 1 is full
+OCCUPANCIES = frozenset({"occupancy", "occupancies"})  # names under which others state them
+CHARGES = frozenset({"charge", "total_charge", "net_charge"})  # of the cell, in e
+MAX_CHARGE = 0.05  # e, of a neutral cell: sums of rounded oxidation states are not quite zero
 
 HYDROGEN_ISOTOPES = {"D": "deuterium", "T": "tritium"}
 _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?")
@@ -126,6 +132,7 @@ def ordered(structure: "Structure") -> "Structure":
     from pymatgen.core import DummySpecies
 
     check_periodic(structure.lattice.pbc)
+    check_stated({**(structure.properties or {}), "charge": structure._charge})
     for number, site in enumerate(structure, start=1):
         if not site.is_ordered:
             raise ValueError(
@@ -179,6 +186,52 @@ def check_periodic(pbc: Sequence[bool]) -> None:
     if len(pbc) != 3 or not all(pbc):
         shown = " ".join("T" if one else "F" for one in pbc)
         raise ValueError(f"pbc is {shown}: expected a crystal, periodic in all three directions")
+
+
+def check_stated(values: Mapping[str, object]) -> None:
+    """Refuse disorder and a net charge that are stated beside the atoms.
+
+    Args:
+        values: By name: ASE's `info`, the comment line of extxyz, the other columns of a table row,
+            the `properties` of a pymatgen structure, with its `charge`.
+
+    Raises:
+        ValueError: If an occupancy is not 1, or the charge of the cell is not 0.
+    """
+    for name, value in values.items():
+        if name.casefold() in CHARGES and abs(_number_or(value, unread=0.0)) > MAX_CHARGE:
+            raise ValueError(f"{name} is {value}: only neutral cells are accepted")
+        if name.casefold() in OCCUPANCIES:
+            broken = [one for one in _occupancies(value) if not abs(one - 1) <= FULL]
+            if broken:
+                raise ValueError(
+                    f"{name} is {' '.join(str(value).split())[:80]}: only ordered structures are "
+                    "accepted"
+                )
+
+
+def _occupancies(value: object) -> Iterator[float]:
+    """All numbers of an occupancy as ASE and others state it; NaN for what is none."""
+    if isinstance(value, str) and value.lstrip().startswith(("_JSON", "{", "[")):
+        try:
+            value = json.loads(value.strip().removeprefix("_JSON"))
+        except (ValueError, RecursionError):
+            value = "unreadable"
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple | np.ndarray):
+        for part in value:
+            yield from _occupancies(part)
+    elif value not in (None, ""):
+        yield _number_or(value, unread=math.nan)
+
+
+def _number_or(value: object, unread: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return unread
+    return unread if math.isnan(number) else number
 
 
 def check_isotope(symbol: str, where: str) -> None:

@@ -7,12 +7,13 @@ two origins or two sets of axes name two, and an unknown symbol none: neither is
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
-from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-NUM_SETTINGS = 530  # of the 230 space groups, in the order of Hall numbers
+if TYPE_CHECKING:
+    import gemmi
+
 MAX_OPERATIONS = 192  # of the largest space group
 MAX_IMAGES = 200_000  # operations times sites, more than any cell that is accepted needs
 # Å. Images of one site that are closer are one atom: coordinates of special positions are often
@@ -21,8 +22,8 @@ MERGE_DISTANCE = 0.2
 FEWEST_DISTANCE = 0.4  # Å, below which images that are not merged cannot be two atoms
 METRIC_TOLERANCE = 0.02  # relative, within which operations keep the cell as it is
 
-_TERM = re.compile(r"([+-]?)(?:(\d+(?:\.\d*)?|\.\d+)(?:/(\d+))?)?\*?([xyz]?)")
-_CHOICES = re.compile(r"(?:\s*:\s*|\s+)([12HRSZhrsz])$")
+_TRIPLET = re.compile(r"(?!.*[0-9]{9})[-+*/.,xyzXYZ0-9\s]{5,60}")
+MAX_SYMBOL = 60  # characters of a Hall symbol
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,15 @@ class Operations:
 
     def __len__(self) -> int:
         return len(self.rotations)
+
+    @classmethod
+    def of(cls, operations: Sequence["gemmi.Op"]) -> "Operations":
+        """What gemmi has read, in its units of 1/24."""
+        rotations, translations = zip(*((part.rot, part.tran) for part in operations), strict=True)
+        unit = operations[0].DEN
+        return cls(
+            rotations=np.array(rotations) // unit, translations=np.array(translations) / unit % 1.0
+        )
 
     def keep(self, lattice: np.ndarray) -> bool:
         """Whether every operation maps the lattice (rows a, b, c) onto itself, nearly."""
@@ -83,129 +93,38 @@ def parse_operations(texts: Sequence[str]) -> Operations:
     """
     if len(texts) > MAX_OPERATIONS:
         raise ValueError(f"{len(texts)} symmetry operations: expected at most {MAX_OPERATIONS}")
-    parsed = [_parse_operation(text) for text in texts]
-    return Operations(
-        rotations=np.array([rotation for rotation, _ in parsed]),
-        translations=np.array([shift for _, shift in parsed]) % 1.0,
-    )
+    return Operations.of([_parse_operation(text) for text in texts])
 
 
-def _parse_operation(text: str) -> tuple[np.ndarray, np.ndarray]:
-    rotation, shift = np.zeros((3, 3), dtype=int), np.zeros(3)
-    parts = text.lower().replace(" ", "").split(",")
-    if len(text) > 100 or len(parts) != 3 or not all(parts):
-        raise ValueError(f"symmetry operation {text[:40]!r}: expected the form x,y,z")
-    for row, part in enumerate(parts):
-        end = 0
-        for match in _TERM.finditer(part):
-            sign, number, divisor, axis = match.groups()
-            if match.start() != end or not (number or axis):
-                break
-            end = match.end()
-            value = (-1 if sign == "-" else 1) * _ratio(number, divisor, text)
-            if axis:
-                rotation[row, "xyz".index(axis)] += round(value)
-            else:
-                shift[row] += value
-        if end != len(part):
-            raise ValueError(f"symmetry operation {text[:40]!r}: expected the form x,y,z")
-    if abs(round(np.linalg.det(rotation))) != 1:
+def _parse_operation(text: str) -> "gemmi.Op":
+    import gemmi
+
+    try:
+        if not _TRIPLET.fullmatch(text):  # gemmi also reads other notations, and any length
+            raise ValueError("expected the form x,y,z")
+        operation = gemmi.Op(text)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"symmetry operation {text[:40]!r}: {error}") from None
+    whole = all(factor % operation.DEN == 0 for row in operation.rot for factor in row)
+    if not whole or abs(operation.det_rot()) != operation.DEN**3:
         raise ValueError(f"symmetry operation {text[:40]!r} is no rotation or reflection")
-    return rotation, shift
+    return operation
 
 
-def _ratio(number: str | None, divisor: str | None, text: str) -> float:
-    """A term's factor, 1/3 for 0.3333: shifts of space groups are multiples of 1/24."""
-    if divisor is not None and int(divisor) == 0:
-        raise ValueError(f"symmetry operation {text[:40]!r} divides by zero")
-    value = float(number or 1) / float(divisor or 1)
-    exact = float(Fraction(round(24 * value), 24))
-    return exact if abs(exact - value) < 5e-3 else value
+def hall_operations(symbol: str) -> Operations:
+    """Operations of a Hall symbol, of any setting.
 
-
-# Names of settings
-
-
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """One of the 530 settings of the space groups."""
-
-    hall_number: int
-    number: int  # international
-    choice: str  # of origin, axes or cell
-    hall: str
-    names: tuple[str, ...]  # Hermann-Mauguin, the full one first
-
-    @property
-    def operations(self) -> Operations:
-        """Its operations."""
-        import spglib
-
-        found = spglib.get_symmetry_from_database(self.hall_number)
-        return Operations(rotations=found["rotations"], translations=found["translations"] % 1.0)
-
-
-@cache
-def settings() -> tuple[Setting, ...]:
-    """All settings that spglib knows."""
-    import spglib
-
-    found = []
-    for hall_number in range(1, NUM_SETTINGS + 1):
-        one = spglib.get_spacegroup_type(hall_number)
-        names = [one.international_full, *one.international.split("="), one.international_short]
-        found.append(
-            Setting(
-                hall_number=hall_number,
-                number=one.number,
-                choice=one.choice,
-                hall=_plain(one.hall_symbol),
-                names=tuple(map(_plain, names)),
-            )
-        )
-    return tuple(found)
-
-
-def _plain(name: str) -> str:
-    """A symbol without blanks, underscores and capitals."""
-    return re.sub(r"[\s_()]", "", name).lower()
-
-
-def named_settings(
-    *, hall: str | None = None, name: str | None = None, number: int | None = None
-) -> tuple[list[Setting], str]:
-    """Settings that a Hall symbol, else a Hermann-Mauguin name, else a number may stand for.
-
-    Returns:
-        The settings, none if the symbols are unknown, and the symbol that was looked up.
+    Raises:
+        ValueError: If it is none.
     """
-    if hall is not None:
-        return [one for one in settings() if one.hall == _plain(hall)], hall
-    if name is not None:
-        return _named(name), name
-    return [one for one in settings() if one.number == number], str(number)
+    import gemmi
 
-
-def _named(name: str) -> list[Setting]:
-    """Settings with a Hermann-Mauguin name: by its full form if it is one, else by any."""
-    match = _CHOICES.search(name)
-    exact = _with_name(name)
-    if exact or match is None:
-        return exact
-    # ICSD: S and Z are first and second origin.
-    choice = {"S": "1", "Z": "2"}.get(match[1].upper(), match[1].upper())
-    return [one for one in _with_name(name[: match.start()]) if one.choice == choice]
-
-
-def _with_name(name: str) -> list[Setting]:
-    plain = _plain(name)
-    full = [one for one in settings() if one.names[0] == plain]
-    if full:
-        return full
-    found = [one for one in settings() if plain in one.names]
-    # A short monoclinic name such as P2_1/c means the standard setting, unique axis b, cell 1.
-    standard = [one for one in found if one.choice in ("b", "b1") and one.number <= 15]
-    return standard or found
+    try:
+        return Operations.of(list(gemmi.symops_from_hall(symbol[:MAX_SYMBOL])))
+    except RuntimeError:
+        raise ValueError(
+            f"symmetry not understood: {symbol[:40]!r} is no space group known here"
+        ) from None
 
 
 # Sites -> atoms
