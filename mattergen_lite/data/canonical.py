@@ -18,6 +18,7 @@ import spglib
 import torch
 from pymatgen.core import Structure
 
+from mattergen_lite.data.totals import scaled_totals
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.geometry import canonical_orientation
 from mattergen_lite.io.formats.structures import build_structure
@@ -82,12 +83,13 @@ def space_group_number(structure: Structure) -> int:
 
 
 def crystal_row(record: StructureRecord, max_atoms: int) -> Row:
-    """The table row of a record that holds a structure.
+    """The table row of a record that holds a structure; totals become those of its cell.
 
     Raises:
         ValueError: If the primitive cell has more than `max_atoms` atoms, or the split is unknown.
     """
     crystal = _rounded(canonical_crystal(record.structure))
+    labels = scaled_totals(record.properties, len(crystal) / len(record.structure))
     if len(crystal) > max_atoms:
         raise ValueError(
             f"{len(crystal)} atoms in the primitive cell: expected at most {max_atoms}"
@@ -104,7 +106,7 @@ def crystal_row(record: StructureRecord, max_atoms: int) -> Row:
         "space_group": space_group_number(crystal),
         "split": record.split,
         **orbit_columns(_orbits(crystal)),
-    } | {name: value for name, value in record.properties.items() if name not in CORE_SCHEMA.names}
+    } | {name: value for name, value in labels.items() if name not in CORE_SCHEMA.names}
 
 
 def _orbits(crystal: Structure) -> Orbits:

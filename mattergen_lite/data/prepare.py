@@ -3,7 +3,7 @@
 import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -17,6 +17,13 @@ from mattergen_lite.data.canonical import (
     row_structure,
     table_from_rows,
     write_table,
+)
+from mattergen_lite.data.column_report import (
+    ColumnReport,
+    Contradiction,
+    Curated,
+    merge_duplicates,
+    report_columns,
 )
 from mattergen_lite.io.parse import parse_document
 from mattergen_lite.io.read import iter_documents
@@ -55,15 +62,23 @@ class PrepareReport:
     splits: dict[str, int]  # crystals per split
     rejected: list[Rejected]
     duplicates: list[Duplicate]
+    columns: list[ColumnReport]
+    contradictions: list[Contradiction]
 
     def text(self) -> str:
         """The outcome for a terminal."""
         splits = ", ".join(f"{split} {count}" for split, count in self.splits.items())
         lines = [f"{sum(self.splits.values())} crystals -> {self.path} ({splits})"]
-        if self.rejected:
-            lines.append(f"{len(self.rejected)} rejected -> {_errors_path(self.path)}")
-        if self.duplicates:
-            lines.append(f"{len(self.duplicates)} duplicates -> {_duplicates_path(self.path)}")
+        lines += [
+            f"{count} {what} -> {_list_path(self.path, what)}"
+            for what in ("rejected", "duplicates", "contradictions")
+            if (count := len(getattr(self, what)))
+        ]
+        total = sum(self.splits.values())
+        lines += [column.line(total) for column in self.columns if column.known]
+        left_out = [column.column for column in self.columns if not column.known]
+        if left_out:
+            lines.append(f"no finite number in {', '.join(left_out)}: left out")
         return "\n".join(lines)
 
 
@@ -82,7 +97,8 @@ def prepare(
     Args:
         source: Folder, zip, file or table of structures; numeric columns become properties.
         out: The parquet table. Broken structures are listed in `<out>.errors.csv`, duplicates in
-            `<out>.duplicates.csv`, each with its reason.
+            `<out>.duplicates.csv`, labels in which they differ in `<out>.contradictions.csv`, what
+            became of each column of labels in `<out>.columns.csv`.
         num_workers: Processes; 0 works in this one, without time limits.
         val_fraction: Share of validation crystals, drawn at random unless a `split` column exists.
         test_fraction: Share of test crystals, likewise.
@@ -93,39 +109,58 @@ def prepare(
         ValueError: If nothing usable is found or too little for the split. Nothing is written then.
     """
     out = Path(out)
-    rows, rejected = canonical_rows(iter_documents(source), num_workers, max_atoms)
-    if not rows:
+    crystals, rejected = _curated(iter_documents(source), num_workers, max_atoms)
+    if not crystals:
         first = rejected[0]
         raise ValueError(f"{source} holds no usable structure; {first.name}: {first.reason}")
+    rows = [crystal.row for crystal in crystals]
     same_as = find_duplicates(rows, num_workers)
-    duplicates = [
-        Duplicate(rows[later]["material_id"], rows[first]["material_id"])
-        for later, first in same_as.items()
-    ]
-    rows = assign_splits(
-        [row for index, row in enumerate(rows) if index not in same_as],
-        val_fraction=val_fraction,
-        test_fraction=test_fraction,
-        seed=seed,
+    merged, contradictions = merge_duplicates(rows, same_as)
+    merged = assign_splits(
+        merged, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed
     )
-    write_table(table_from_rows(rows), out)
-    write_csv(_errors_path(out), ("name", "reason"), map(astuple, rejected))
-    write_csv(_duplicates_path(out), ("name", "kept"), map(astuple, duplicates))
-    return PrepareReport(out, dict(Counter(row["split"] for row in rows)), rejected, duplicates)
+    report = PrepareReport(
+        out,
+        dict(Counter(row["split"] for row in merged)),
+        rejected,
+        [
+            Duplicate(rows[later]["material_id"], rows[first]["material_id"])
+            for later, first in same_as.items()
+        ],
+        report_columns(merged, crystals, contradictions),
+        contradictions,
+    )
+    write_table(table_from_rows(merged), out)
+    for what, kind in _LISTS.items():
+        names = [field.name for field in fields(kind)]
+        write_csv(_list_path(out, what), names, map(astuple, getattr(report, what)))
+    return report
 
 
-def _errors_path(table: Path) -> Path:
-    return table.with_name(f"{table.name}.errors.csv")
+_LISTS = {
+    "rejected": Rejected,
+    "duplicates": Duplicate,
+    "columns": ColumnReport,
+    "contradictions": Contradiction,
+}
 
 
-def _duplicates_path(table: Path) -> Path:
-    return table.with_name(f"{table.name}.duplicates.csv")
+def _list_path(table: Path, what: str) -> Path:
+    """The csv beside a table that lists what was rejected, and so on."""
+    return table.with_name(f"{table.name}.{'errors' if what == 'rejected' else what}.csv")
 
 
 def canonical_rows(
     documents: Iterable[Document], num_workers: int, max_atoms: int
 ) -> tuple[list[Row], list[Rejected]]:
     """Parse and canonicalise documents over processes; what fails is listed with its reason."""
+    crystals, rejected = _curated(documents, num_workers, max_atoms)
+    return [crystal.row for crystal in crystals], rejected
+
+
+def _curated(
+    documents: Iterable[Document], num_workers: int, max_atoms: int
+) -> tuple[list[Curated], list[Rejected]]:
     curate = partial(_curate, max_atoms=max_atoms)
     items = list(documents)
     answers = _parallel(curate, items, num_workers, "canonical cells")
@@ -133,18 +168,20 @@ def canonical_rows(
         Rejected(item.name, answer.reason) if isinstance(answer, Failure) else answer
         for item, answer in zip(items, answers, strict=True)
     ]
-    rows = [result for result in results if not isinstance(result, Rejected)]
-    return rows, [result for result in results if isinstance(result, Rejected)]
+    crystals = [result for result in results if isinstance(result, Curated)]
+    return crystals, [result for result in results if isinstance(result, Rejected)]
 
 
-def _curate(document: Document, max_atoms: int) -> Row | Rejected:
+def _curate(document: Document, max_atoms: int) -> Curated | Rejected:
     record = parse_document(document)
     if record.error is not None:
         return Rejected(record.name, record.error)
     try:
-        return crystal_row(record, max_atoms)
+        row = crystal_row(record, max_atoms)
     except Exception as error:  # one odd cell must not end a run over a million
         return Rejected(record.name, str(error) or type(error).__name__)
+    is_reduced = row["num_atoms"] < len(record.structure)
+    return Curated(row=row, unread=record.unread, is_reduced=is_reduced)
 
 
 def find_duplicates(rows: Sequence[Row], num_workers: int) -> dict[int, int]:

@@ -141,14 +141,14 @@ def _only_element(species: Sequence[tuple[str, float]], place: int) -> int:
     return number_of(names.pop(), f"atom {place}")
 
 
-def read_labels(values: Mapping[str, object]) -> tuple[dict[str, float], dict[str, str]]:
-    """Numbers among the cells of a row, and the text of those that are no finite number.
+def read_labels(values: Mapping[str, object]) -> tuple[dict[str, float], dict[str, str | float]]:
+    """Numbers among the cells of a row, and the cells that are no finite number.
 
     Row numbers, names and what follows from the structure are no labels; empty cells are in
     neither. A number that a table holds as text, because a cell of its column is text, is a number.
     """
     numbers: dict[str, float] = {}
-    unread: dict[str, str] = {}
+    unread: dict[str, str | float] = {}
     for name, value in values.items():
         if not name or name in _NO_LABELS or name.startswith("Unnamed:") or _is_empty(value):
             continue
@@ -156,12 +156,13 @@ def read_labels(values: Mapping[str, object]) -> tuple[dict[str, float], dict[st
         if number is not None and abs(number) <= MAX_LABEL:
             numbers[name] = number
         else:
-            unread[name] = " ".join(str(value if number is None else number).split())[:MAX_SHOWN]
+            unread[name] = " ".join(str(value).split())[:MAX_SHOWN] if number is None else number
     return numbers, unread
 
 
 def _is_empty(value: object) -> bool:
-    return value is None or (isinstance(value, str) and value.strip().casefold() in _EMPTY)
+    """Whether a cell is how somebody writes "unknown", NaN included."""
+    return value is None or str(value).strip().casefold() in _EMPTY
 
 
 def _number_in(value: object) -> float | None:

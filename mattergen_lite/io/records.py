@@ -38,7 +38,7 @@ class StructureRecord:
     error: str | None = None
     properties: dict[str, float] = field(default_factory=dict)
     split: str | None = None  # of a table with a `split` column
-    unread: dict[str, str] = field(default_factory=dict)  # labels that are no finite number
+    unread: dict[str, str | float] = field(default_factory=dict)  # labels that are no finite number
     targets: dict[str, float | int | str] = field(default_factory=dict)  # asked of a sample
     learned: dict[str, LearnedValue] = field(default_factory=dict)  # measured by regressions
 

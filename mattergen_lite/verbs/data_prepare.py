@@ -26,8 +26,11 @@ def data_prepare(
 ) -> "PrepareReport":
     """Turn structures from any source into a crystal table for training.
 
-    Cells are reduced (primitive, Niggli); numeric columns become properties. Broken structures are
-    listed in `<out>.errors.csv`, duplicates in `<out>.duplicates.csv`.
+    Cells are reduced (primitive, Niggli); columns with numbers become properties, and totals of a
+    cell, such as `energy`, are scaled with it. Duplicates are merged with their labels. Broken
+    structures are listed in `<out>.errors.csv`, duplicates in `<out>.duplicates.csv`, labels in
+    which they differ in `<out>.contradictions.csv`, what became of every column in
+    `<out>.columns.csv`.
 
     Args:
         source: Folder or zip of CIF/POSCAR files, extxyz, csv or parquet with a cif column, or
