@@ -8,6 +8,8 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from crystals import nacl, rutile
@@ -28,7 +30,7 @@ from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.training.export import newest_checkpoint, read_metrics
 from mattergen_lite.training.module import drop_conditions, learning_rate_factor, vary
-from mattergen_lite.training.trainer import reduced_views, train
+from mattergen_lite.training.trainer import fit_statistics, reduced_views, train
 
 # Lightning itself imports some of these where they are installed; what counts is what we import.
 BARE_NODE = """
@@ -44,7 +46,7 @@ import mattergen_lite.training.trainer, mattergen_lite.sampling.sampler, matterg
 """
 ABSENT = {
     *("pymatgen", "spglib", "smact", "ase", "matplotlib", "safetensors", "jaxtyping"),
-    *("scipy", "pandas", "tensorboard", "chgnet", "sevenn"),
+    *("scipy", "pandas", "tensorboard", "chgnet", "sevenn", "gemmi"),
 }
 
 
@@ -348,10 +350,21 @@ def test_blocks_run_as_they_are_where_compiling_fails(tmp_path):
     assert "InvalidCxxCompiler" in done.stderr  # said, not hidden
 
 
-def test_a_property_the_data_lacks_is_named(table, tmp_path):
+def test_properties_of_which_the_data_has_no_value_are_left_out(table, tmp_path, capsys):
+    """mp_20.yaml asks for eleven; somebody's own CIFs have none but those of the structure."""
+    rows = pq.read_table(table)
+    empty = pa.nulls(rows.num_rows, pa.float32())
+    pq.write_table(rows.append_column("toughness", empty), tmp_path / "own.parquet")
+    wanted = "[{name: hardness}, {name: toughness}, {name: density}]"
+    config = run_config(tmp_path / "own.parquet", tmp_path, f"model.properties={wanted}")
+    assert [prop.name for prop in fit_statistics(config).properties] == ["density"]
+    assert "has no values of hardness, toughness" in capsys.readouterr().err
+
+
+def test_a_model_to_start_from_keeps_its_properties(table, tmp_path):
     config = run_config(table, tmp_path, "model.properties=[{name: hardness}]")
-    with pytest.raises(ValueError, match="'hardness' is not a column of the dataset"):
-        train(config)
+    with pytest.raises(ValueError, match="no column hardness"):
+        fit_statistics(config.model_copy(update={"init_from": tmp_path}))
 
 
 def test_training_imports_on_a_bare_gpu_node():

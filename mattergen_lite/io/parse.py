@@ -20,7 +20,13 @@ from mattergen_lite.io.formats.structures import (
     number_of,
     parse_number,
 )
-from mattergen_lite.io.records import NAME_COLUMNS, STRUCTURE_COLUMNS, Document, StructureRecord
+from mattergen_lite.io.records import (
+    FILE_COLUMNS,
+    NAME_COLUMNS,
+    STRUCTURE_COLUMNS,
+    Document,
+    StructureRecord,
+)
 from mattergen_lite.processes import Failure, attempt_within
 
 if TYPE_CHECKING:
@@ -34,7 +40,7 @@ MAX_SHOWN = 40  # characters of a label that is no number
 _EMPTY = frozenset({"", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "<na>"})
 _TRUTH = {"true": 1.0, "false": 0.0}
 _INFINITE = re.compile(r"[-+]?inf(?:inity)?", re.IGNORECASE)
-_NO_LABELS = DERIVED_COLUMNS | {*NAME_COLUMNS, *STRUCTURE_COLUMNS, "split"}
+_NO_LABELS = DERIVED_COLUMNS | {*NAME_COLUMNS, *STRUCTURE_COLUMNS, *FILE_COLUMNS, "split"}
 PARSE_TIME_LIMIT = 10.0  # s per structure
 PARSE_MEMORY_LIMIT = 2 * 2**30  # bytes per structure
 
@@ -74,20 +80,22 @@ def _parse(document: Document) -> tuple["Structure", Mapping[str, object]]:
         case "extxyz":
             return parse_extxyz(content)
         case "row":
-            return _parse_row(content), content
+            return _parse_row(content)
         case _:
             raise ValueError(content)
 
 
-def _parse_row(row: Mapping[str, object]) -> "Structure":
+def _parse_row(row: Mapping[str, object]) -> tuple["Structure", Mapping[str, object]]:
+    """The structure of a table row, and its cells with the properties of a pymatgen structure."""
     if row.get("atomic_numbers") is not None:
-        return build_structure(row["lattice"], row["atomic_numbers"], row["frac_coords"])
+        return build_structure(row["lattice"], row["atomic_numbers"], row["frac_coords"]), row
     value = next((row[key] for key in STRUCTURE_COLUMNS if row.get(key)), None)
     if value is None:
         raise ValueError(f"no structure in this row: expected {', '.join(STRUCTURE_COLUMNS)}")
     if isinstance(value, str) and not value.lstrip().startswith("{"):
-        return parse_cif(value)
-    return structure_from_dict(parse_json(value) if isinstance(value, str) else value)
+        return parse_cif(value), row
+    data = parse_json(value) if isinstance(value, str) else value
+    return structure_from_dict(data), {**(data.get("properties") or {}), **row}
 
 
 def structure_from_dict(data: Mapping) -> "Structure":
@@ -150,7 +158,7 @@ def read_labels(values: Mapping[str, object]) -> tuple[dict[str, float], dict[st
     numbers: dict[str, float] = {}
     unread: dict[str, str | float] = {}
     for name, value in values.items():
-        if not name or name in _NO_LABELS or name.startswith("Unnamed:") or _is_empty(value):
+        if not name or name in _NO_LABELS or name.startswith(("Unnamed:", "@")) or _is_empty(value):
             continue
         number = _number_in(value)
         if number is not None and abs(number) <= MAX_LABEL:

@@ -32,6 +32,7 @@ from mattergen_lite.io.formats.extxyz import comment_values
 from mattergen_lite.io.formats.structures import MAX_ATOMS
 from mattergen_lite.io.parse import one_line, parse_within_limits
 from mattergen_lite.io.records import (
+    FILE_COLUMNS,
     NAME_COLUMNS,
     STRUCTURE_COLUMNS,
     Document,
@@ -46,7 +47,6 @@ ACCEPTED = (
     "parquet table with a column `cif`, `structure` or `cif_string`, a csv with a column `file` or "
     "`cif` that names such files, a crystal table, or pymatgen JSON"
 )
-FILE_COLUMNS = ("file", "filename", "cif_file")  # of a csv that lies in the folder of its files
 MAX_CHARACTERS = 16 * 2**20  # of one CIF or POSCAR
 MAX_LINE = 100_000  # characters of a line of xyz
 # Where a block begins; a text field (;...;) may hold the CIF of something else.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Format = Literal["cif", "poscar", "extxyz", "row", "unreadable"]
 STRUCTURE_COLUMNS = ("cif", "structure", "cif_string")
+FILE_COLUMNS = ("file", "filename", "cif_file")  # of a csv that lies in the folder of its files
 MAX_NAME = 500  # characters
 NAME_COLUMNS = ("material_id", "name", "id")
 

@@ -13,6 +13,7 @@ Needs only torch, lightning, numpy, pyarrow and pydantic until the export.
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ from torch import Tensor
 from mattergen_lite.config import ModelConfig, PropertyConfig, RunConfig
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.table import read_table, select_rows, table_hash
+from mattergen_lite.folders import is_first_process
 from mattergen_lite.model import WEIGHTS, read_weights
 from mattergen_lite.shapes import Float
 from mattergen_lite.training.callbacks import Judge, callbacks_of
@@ -79,14 +81,17 @@ def fit_statistics(config: RunConfig) -> ModelConfig:
     """Model configuration completed with what only the training data knows.
 
     Standardisation of the real properties and the histogram of atom counts; what the configuration
-    says already, as that of a model to be extended does, stays.
+    says already, as that of a model to be extended does, stays. Properties of which the table has
+    no value are left out and printed; a model to be extended must keep its own.
     """
     table = read_table(config.data.path)
     data = OrbitDataset.from_table(select_rows(table, config.data.train_splits, config.data))
     histogram = torch.bincount(data.num_atoms, minlength=config.data.max_atoms + 1)[1:]
     return config.model.model_copy(
         update={
-            "properties": tuple(_standardised(p, data.columns) for p in config.model.properties),
+            "properties": tuple(
+                _standardised(p, data.columns) for p in _known_properties(config, data.columns)
+            ),
             "max_orbits": config.data.max_orbits,
             "max_atoms": config.data.max_atoms,
             "atom_count_histogram": config.model.atom_count_histogram or tuple(histogram.tolist()),
@@ -95,13 +100,36 @@ def fit_statistics(config: RunConfig) -> ModelConfig:
     )
 
 
+def _known_properties(
+    config: RunConfig, columns: Mapping[str, Float[Tensor, "M"]]
+) -> list[PropertyConfig]:
+    """Properties of which some training crystal has a value.
+
+    Raises:
+        ValueError: If the model to start from has others.
+    """
+    properties = config.model.properties
+    is_new = config.init_from is None
+    known = [
+        p
+        for p in properties
+        if p.kind == "elements"
+        or (p.name in columns and not (is_new and columns[p.name].isnan().all()))
+    ]
+    missing = ", ".join(p.name for p in properties if p not in known)
+    if missing and not is_new:
+        raise ValueError(f"the dataset has no column {missing}, a property of {config.init_from}")
+    if missing and is_first_process():
+        print(
+            f"{config.data.path} has no values of {missing}: the model is trained without",
+            file=sys.stderr,
+        )
+    return known
+
+
 def _standardised(
     prop: PropertyConfig, columns: Mapping[str, Float[Tensor, "M"]]
 ) -> PropertyConfig:
-    if prop.kind != "elements" and prop.name not in columns:
-        raise ValueError(
-            f"property {prop.name!r} is not a column of the dataset: it has {', '.join(columns)}"
-        )
     if prop.kind != "real" or (prop.mean, prop.std) != (0.0, 1.0):
         return prop
     known = columns[prop.name][~columns[prop.name].isnan()]

@@ -1,10 +1,12 @@
 """POSCAR and CONTCAR (VASP) -> a checked structure."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mattergen_lite.elements import symbols
 from mattergen_lite.io.formats.structures import (
     build_structure,
     check_count,
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 _MAX_COUNT_DIGITS = 12
+_POTENTIAL = re.compile(
+    r"(?P<symbol>[A-Za-z]+)(?P<kind>(?:_[A-Za-z0-9.]+)*)(?:/[0-9a-f]*)?"
+)  # hash
 
 
 def parse_poscar(text: str) -> "Structure":
@@ -37,16 +42,16 @@ def parse_poscar(text: str) -> "Structure":
     lattice = raw * scale
     check_lattice(lattice)
     named = not _is_count(lines[5][:1])
-    symbols = lines[5] if named else []
+    names = lines[5] if named else []
     counts = _counts(lines[6 if named else 5])
-    if named and len(symbols) != len(counts):
-        raise ValueError(f"POSCAR has {len(symbols)} elements and {len(counts)} counts")
+    if named and len(names) != len(counts):
+        raise ValueError(f"POSCAR has {len(names)} elements and {len(counts)} counts")
     num_atoms = sum(counts)
     check_count(num_atoms)
     if 0 in counts:
         raise ValueError(f"POSCAR has the counts {counts}: expected whole numbers above 0")
     mode, rows = _coordinates(lines, 7 if named else 6, num_atoms)
-    numbers = _elements(symbols, counts) if named else _elements_behind(rows)
+    numbers = _elements(names, counts) if named else _elements_behind(rows)
     if named:
         _check_symbols_behind(rows, numbers)
     coords = np.array([_numbers(row, 3, f"atom {i}") for i, row in enumerate(rows, start=1)])
@@ -120,10 +125,15 @@ def _looks_like_an_atom(words: Sequence[str]) -> bool:
 
 
 def _elements(names: Sequence[str], counts: Sequence[int]) -> list[int]:
-    """Atomic numbers in the order of the atoms; Fe_pv and Fe/0123 are pseudopotentials of Fe."""
+    """Atomic numbers in the order of the atoms; Fe_pv and Fe/0123 are pseudopotentials of Fe.
+
+    Nb_Zr and Nb/Zr are not.
+    """
     numbers = []
     for name, count in zip(names, counts, strict=True):
-        symbol = name.split("/")[0].split("_")[0]
+        match = _POTENTIAL.fullmatch(name)
+        is_mixed = match and not {*symbols()[1:]}.isdisjoint(match["kind"].split("_"))
+        symbol = name if match is None or is_mixed else match["symbol"]
         numbers += [number_of(symbol, f"the element line ({name[:20]})")] * count
     return numbers
 
@@ -136,8 +146,6 @@ def _elements_behind(rows: Sequence[Sequence[str]]) -> list[int]:
 
 def _check_symbols_behind(rows: Sequence[Sequence[str]], numbers: Sequence[int]) -> None:
     """Refuse symbols behind the coordinates that contradict the element line."""
-    from mattergen_lite.elements import symbols
-
     for place, (row, number) in enumerate(zip(rows, numbers, strict=True), start=1):
         told = row[3] if len(row) > 3 else symbols()[number]
         if told in symbols()[1:] and told != symbols()[number]:

@@ -34,7 +34,9 @@ def element_of(text: str, where: str, declared: Set[str]) -> int:
         _is_known(symbol) and not _names_another(symbol, match["rest"] or "", text)
     ):
         return number_of(symbol, where)
-    candidates = _candidates(text, symbol, declared)
+    candidates = set() if _MIXTURE.search(text) else _candidates(text, symbol) & declared
+    if symbol.capitalize() in candidates:  # SN1 is tin, though the file has sulphur, too
+        candidates = {symbol.capitalize()}
     if len(candidates) != 1:
         raise ValueError(
             f"unknown element {text[:40]!r} of {where}: expected a whole symbol of Z = 1..100 such "
@@ -43,18 +45,10 @@ def element_of(text: str, where: str, declared: Set[str]) -> int:
     return number_of(candidates.pop(), where)
 
 
-def _candidates(text: str, symbol: str, declared: Set[str]) -> set[str]:
+def _candidates(text: str, symbol: str) -> set[str]:
     """Symbols that a label in doubt may begin with."""
-    if _MIXTURE.search(text):
-        return set()
-    letters = text[:2] if declared else symbol
-    named = {letters.capitalize(), letters[:1].upper()}
-    if declared:
-        return named & declared & {*symbols()[1:]}
-    if _WATER.match(text):
-        return set()
-    known = {one for one in named if _is_known(one)}
-    return known if known == {symbol.capitalize()} else set()
+    named = {text[:2].capitalize(), text[:1].upper(), symbol.capitalize()}
+    return {name for name in named if _is_known(name)}
 
 
 def _names_another(symbol: str, rest: str, text: str) -> bool:
