@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 NUM_SPACE_GROUPS = 230
 NUM_SETTINGS = 530  # of International Tables, in the order of Hall numbers
+MONOCLINIC = range(3, 16)  # numbers
 FIRST_CUBIC = 195
 _CHOICE = re.compile(r"(?:\s*:\s*|\s+)([12HRSZ])$", re.IGNORECASE)
 
@@ -113,18 +114,14 @@ def settings_named(name: str) -> tuple["Setting", ...]:
 
 def settings_numbered(number: int) -> tuple["Setting", ...]:
     """Settings of a space group that International Tables list, by its number."""
-    return tuple(setting for setting in _listed_settings().values() if setting.number == number)
-
-
-@cache
-def _listed_settings() -> dict[int, "Setting"]:
-    """The 530 settings of International Tables by Hall number, as gemmi has them."""
     import gemmi
-    import spglib
 
-    by_hall = {_plain_hall(setting.hall): setting for setting in gemmi.spacegroup_table()}
-    numbers = range(1, NUM_SETTINGS + 1)
-    return {n: by_hall[_plain_hall(spglib.get_spacegroup_type(n).hall_symbol)] for n in numbers}
+    settings = {
+        _plain_hall(setting.hall): setting
+        for setting in gemmi.spacegroup_table()
+        if setting.number == number
+    }
+    return tuple(setting for hall, setting in settings.items() if hall in _listed_names())
 
 
 @cache
@@ -135,24 +132,47 @@ def _settings_by_name() -> dict[str, tuple["Setting", ...]]:
     the editions before 1992, such as Cmca, and settings that no edition lists, such as F -1).
     """
     import gemmi
-    import spglib
 
     names: dict[str, dict[str, Setting]] = defaultdict(dict)
-    for hall_number, setting in _listed_settings().items():
-        group = spglib.get_spacegroup_type(hall_number)
-        texts = [group.international_short, group.international_full]
-        for text in {*texts, *group.international.split("="), *_gemmi_names(setting)}:
-            names[_plain(text)][setting.hall] = setting
+    unlisted = []
     for setting in gemmi.spacegroup_table():
-        if not names[_plain(setting.hm)]:
-            names[_plain(setting.hm)][setting.hall] = setting
+        listed = _listed_names().get(_plain_hall(setting.hall))
+        if listed is None:
+            unlisted.append(setting)
+            continue
+        for text in {*listed, *_gemmi_names(setting)}:
+            names[_plain(text)][setting.xhm()] = setting
+    known = {*names}
+    for setting in unlisted:
+        if _plain(setting.hm) not in known:
+            names[_plain(setting.hm)][setting.xhm()] = setting
     return {name: tuple(sorted(of.values(), key=_axis_rank)) for name, of in names.items()}
+
+
+@cache
+def _listed_names() -> dict[str, list[str]]:
+    """Names that spglib has for the settings of International Tables, by Hall symbol.
+
+    Its short names of monoclinic groups do not tell the settings apart.
+    """
+    import spglib
+
+    names = {}
+    for hall_number in range(1, NUM_SETTINGS + 1):
+        group = spglib.get_spacegroup_type(hall_number)
+        short = [group.international_short, *group.international.split("=")]
+        is_monoclinic = group.number in MONOCLINIC
+        names[_plain_hall(group.hall_symbol)] = [
+            group.international_full,
+            *([] if is_monoclinic else short),
+        ]
+    return names
 
 
 def _gemmi_names(setting: "Setting") -> list[str]:
     """Names of a setting, with the short one of a monoclinic and the old one of a cubic group."""
     names = [setting.hm, setting.short_name()]
-    if setting.monoclinic_unique_axis() != "\0":  # P 1 21/n 1 is P 21/n
+    if setting.number in MONOCLINIC:  # P 1 21/n 1 is P 21/n
         names.append("".join(part for part in setting.hm.split() if part != "1"))
     if setting.number >= FIRST_CUBIC:  # F m -3 m was F m 3 m
         names.append(setting.hm.replace("-3", "3"))
