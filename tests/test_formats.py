@@ -14,10 +14,11 @@ from pymatgen.io.vasp import Poscar
 from mattergen_lite.io.formats.cif import parse_cif
 from mattergen_lite.io.formats.extxyz import parse_extxyz
 from mattergen_lite.io.formats.poscar import parse_poscar
-from mattergen_lite.io.formats.symmetry import parse_operations
+from mattergen_lite.io.formats.symmetry import Operations, hall_operations, parse_operations
 from mattergen_lite.io.parse import parse_document
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import Document
+from mattergen_lite.symmetry.space_groups import settings_named, space_group_number
 
 SAME = StructureMatcher(ltol=0.01, stol=0.02, angle_tol=0.5, scale=False)
 
@@ -410,7 +411,7 @@ def test_file_names_that_can_be_none_are_named(tmp_path):
         (lambda s: s["sites"][0]["species"][0].update(occu=0), "occupancy of atom 1 is 0"),
         (lambda s: s["sites"][0]["species"][0].update(occu=float("nan")), "occupancy of atom 1"),
         (lambda s: s["sites"][0].update(species=[]), "atom 1 has the same element twice, or none"),
-        (lambda s: s["sites"][0].update(abc=[0, 0]), "atom 1: list index out of range"),
+        (lambda s: s["sites"][0].update(abc=[0, 0]), "atom 1: IndexError"),
         (lambda s: s["sites"][0].update(abc=[0, 0, 1e308]), "cells from the origin"),
         (lambda s: s.update(sites={"a": 1}), "sites are no list"),
         (lambda s: s.update(sites=[]), "0 atoms"),
@@ -429,3 +430,136 @@ def test_deep_json_is_one_line(tmp_path):
     (tmp_path / "a.json").write_text("[" * 100_000 + "]" * 100_000)
     with pytest.raises(ValueError, match="cannot read"):
         read_structures(tmp_path / "a.json")
+
+
+# Names of settings, and how often a site occurs
+
+
+def other_axes(lattice, sites, rows, name):
+    """A CIF of the same crystal on other axes, its symmetry stated by a name alone.
+
+    Args:
+        lattice: Of the standard setting.
+        sites: Label and fractional coordinates there.
+        rows: The new axes in terms of the old ones.
+        name: Of the new setting.
+    """
+    new = Lattice(np.array(rows) @ lattice.matrix)
+    lengths = zip("abc", new.abc, strict=True)
+    lines = [f"_cell_length_{axis} {length:.6f}" for axis, length in lengths]
+    angles = zip(("alpha", "beta", "gamma"), new.angles, strict=True)
+    lines += [f"_cell_angle_{axis} {angle:.6f}" for axis, angle in angles]
+    lines += [f"_symmetry_space_group_name_H-M '{name}'", "loop_", "_atom_site_label"]
+    lines += [f"_atom_site_fract_{axis}" for axis in "xyz"]
+    for label, place in sites:
+        lines.append(" ".join([label, *(f"{x:.6f}" for x in place @ np.linalg.inv(rows))]))
+    return "\n".join(["data_x", *lines, ""])
+
+
+MONOCLINIC = {  # P 1 21/c 1 of baddeleyite, C 1 2/c 1 of tenorite
+    14: (
+        Lattice.monoclinic(5.15, 5.21, 5.317, 99.23),
+        [
+            ("Hf1", (0.2754, 0.0395, 0.2083)),
+            ("O1", (0.07, 0.3317, 0.3447)),
+            ("O2", (0.4496, 0.7569, 0.4792)),
+        ],
+    ),
+    15: (
+        Lattice.monoclinic(4.68, 3.42, 5.13, 99.5),
+        [("Cu1", (0.25, 0.25, 0)), ("O1", (0, 0.4184, 0.25))],
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("number", "name", "rows"),
+    [
+        (14, "P 21/c", [[1, 0, 0], [0, 1, 0], [0, 0, 1]]),
+        (14, "P 21/n", [[-1, 0, -1], [0, 1, 0], [1, 0, 0]]),  # International Tables, 1.5.4
+        (14, "P2_1/n", [[-1, 0, -1], [0, 1, 0], [1, 0, 0]]),
+        (14, "P 21/a", [[0, 0, 1], [0, -1, 0], [1, 0, 0]]),
+        (14, "P 21/b", [[1, 0, 0], [0, 0, 1], [0, -1, 0]]),  # unique axis c, as the cell says
+        (15, "C 2/c", [[1, 0, 0], [0, 1, 0], [0, 0, 1]]),
+        (15, "I 2/a", [[0, 0, 1], [0, 1, 0], [-1, 0, -1]]),
+        (15, "A 2/a", [[0, 0, 1], [0, -1, 0], [1, 0, 0]]),
+        (15, "A 2/n", [[-1, 0, -1], [0, 1, 0], [1, 0, 0]]),
+    ],
+)
+def test_monoclinic_names_are_those_of_their_axes(number, name, rows):
+    lattice, sites = MONOCLINIC[number]
+    labels = [label.rstrip("12") for label, _ in sites]
+    places = [np.array(place) for _, place in sites]
+    symbol = {14: "P2_1/c", 15: "C2/c"}[number]
+    expected = Structure.from_spacegroup(symbol, lattice, labels, places)  # pymatgen's own table
+    found = parse_cif(
+        other_axes(
+            lattice, list(zip([label for label, _ in sites], places, strict=True)), rows, name
+        )
+    )
+    assert len(found) == len(expected)
+    assert SAME.fit(found, expected)
+    assert space_group_number(name) == number
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        *(("C m c a", 64), ("Cmce", 64), ("A b m 2", 39), ("Aem2", 39), ("C m m a", 67)),
+        *(("P m 3 m", 221), ("Pa3", 205), ("I a 3 d", 230), ("F d 3 m Z", 227), ("F -1", 2)),
+        *(("P 3 1 2", 149), ("P 32", 145), ("P 21 21 2", 18), ("P b n m", 62), ("R-3m:H", 166)),
+    ],
+)
+def test_one_table_of_names(name, number):
+    """The command line and the CIF reader know the same names, old and new."""
+    assert space_group_number(name) == number
+    assert {setting.number for setting in settings_named(name)} == {number}
+
+
+def test_settings_have_the_operations_that_spglib_has():
+    for hall_number in range(1, 531, 7):
+        group = spglib.get_spacegroup_type(hall_number)
+        expected = spglib.get_symmetry_from_database(hall_number)
+        found = hall_operations(group.hall_symbol)
+        assert found.space_group() == group.number
+        assert operation_set(found.rotations, found.translations) == operation_set(
+            expected["rotations"], expected["translations"]
+        )
+        named = settings_named(group.international_full)
+        assert any(
+            operation_set(own.rotations, own.translations)
+            == operation_set(expected["rotations"], expected["translations"])
+            for own in (Operations.of(list(setting.operations())) for setting in named)
+        )
+
+
+def operation_set(rotations, translations):
+    shifts = np.rint(np.asarray(translations) * 24).astype(int) % 24
+    pairs = zip(rotations, shifts, strict=True)
+    return {(tuple(turn.ravel().tolist()), tuple(shift.tolist())) for turn, shift in pairs}
+
+
+@pytest.mark.parametrize(
+    ("field", "values", "accepted"),
+    [
+        ("symmetry_multiplicity", (4, 8), True),
+        ("symmetry_multiplicity", (48, 24), True),  # SHELXL: the order of the site symmetry
+        ("symmetry_multiplicity", (4, 24), False),  # one reading for all sites
+        ("symmetry_multiplicity", (5, 8), False),
+        ("symmetry_multiplicity", ("?", 24), True),
+        ("site_symmetry_multiplicity", (4, 8), True),
+        ("site_symmetry_multiplicity", (48, 24), False),  # the new names are unambiguous
+        ("site_symmetry_order", (48, 24), True),
+        ("site_symmetry_order", (4, 8), False),
+    ],
+)
+def test_multiplicity_or_order_of_the_site_symmetry(field, values, accepted):
+    """CaF2: 192 operations, 4 Ca and 8 F, so the orders are 48 and 24."""
+    atoms = [f"Ca1 0 0 0 1 {values[0]}", f"F1 .25 .25 .25 1 {values[1]}"]
+    text = cif(atoms, operations(523), a="5.46", c="5.46")
+    text = text.replace("_atom_site_occupancy\n", f"_atom_site_occupancy\n_atom_site_{field}\n")
+    if accepted:
+        assert parse_cif(text).composition.formula == "Ca4 F8"
+    else:
+        with pytest.raises(ValueError, match=r"in the file and \d+ by symmetry"):
+            parse_cif(text)

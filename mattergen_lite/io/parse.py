@@ -38,7 +38,6 @@ DERIVED_COLUMNS = frozenset({"num_atoms", "space_group", "orbit_space_group"})
 MAX_LABEL = float(np.finfo(np.float32).max)  # of what a crystal table holds
 MAX_SHOWN = 40  # characters of a label that is no number
 _EMPTY = frozenset({"", "na", "n/a", "#n/a", "nan", "-nan", "null", "none", "<na>"})
-_TRUTH = {"true": 1.0, "false": 0.0}
 _INFINITE = re.compile(r"[-+]?inf(?:inity)?", re.IGNORECASE)
 _NO_LABELS = DERIVED_COLUMNS | {*NAME_COLUMNS, *STRUCTURE_COLUMNS, *FILE_COLUMNS, "split"}
 PARSE_TIME_LIMIT = 10.0  # s per structure
@@ -114,7 +113,8 @@ def structure_from_dict(data: Mapping) -> "Structure":
         raise ValueError("not a pymatgen Structure: sites are no list or lattice is no object")
     check_count(len(sites))
     check_periodic(data["lattice"].get("pbc") or (True, True, True))
-    check_stated({**(data.get("properties") or {}), "charge": data.get("charge")})
+    check_stated(data.get("properties") or {})
+    check_stated({"charge": data.get("charge")})
     numbers, coords = [], []
     for place, site in enumerate(sites, start=1):
         try:
@@ -180,8 +180,6 @@ def _number_in(value: object) -> float | None:
     if not isinstance(value, str):
         return None
     text = value.strip()
-    if text.casefold() in _TRUTH:
-        return _TRUTH[text.casefold()]
     if _INFINITE.fullmatch(text):
         return math.inf
     try:

@@ -132,7 +132,8 @@ def ordered(structure: "Structure") -> "Structure":
     from pymatgen.core import DummySpecies
 
     check_periodic(structure.lattice.pbc)
-    check_stated({**(structure.properties or {}), "charge": structure._charge})
+    check_stated(structure.properties or {})
+    check_stated({"charge": structure._charge})
     for number, site in enumerate(structure, start=1):
         if not site.is_ordered:
             raise ValueError(
