@@ -92,8 +92,9 @@ def _number(text: str, what: str) -> float:
 
 
 def _block_with_atoms(text: str) -> Block:
-    found = [one for one in data_blocks(text) if any(name in one.columns for name in _COORDINATES)]
-    found += [one for one in data_blocks(text) if one.values.keys() & {*_COORDINATES}]
+    blocks = list(data_blocks(text))
+    found = [block for block in blocks if any(name in block.columns for name in _COORDINATES)]
+    found += [block for block in blocks if block.values.keys() & {*_COORDINATES}]
     if not found:
         raise ValueError("unreadable CIF: no _atom_site_fract_x, _y and _z")
     if len(found) > 1:
