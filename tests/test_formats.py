@@ -82,7 +82,7 @@ def test_symmetrised_cifs_of_other_programs_are_read(made):
         ("Na1 0 1/2 0", r"coordinate y of atom 1 \(Na1\) is '1/2'"),
         ("D1 0 0 0", r"atom 1 \(D1\) is deuterium"),
         ("CA1 0 0 0", "unknown element 'CA1'"),
-        ("Na1 0 0", "8 values in the loop of _atom_site_label with 5 columns"),
+        ("Na1 0 0", r"unreadable CIF: line 9: Wrong number of values in loop"),
     ],
 )
 def test_what_is_no_atom_is_named(atom, reason):

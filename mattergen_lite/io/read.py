@@ -173,8 +173,7 @@ def _text_documents(name: str, stream: TextIOWrapper) -> Iterator[Document]:
 
 def _cif_blocks(name: str, text: str) -> Iterator[Document]:
     """One document per data block with atoms; publication blocks without atoms are skipped."""
-    # Blank lines mean nothing, but pymatgen's patterns take quadratic time on long runs of them.
-    text = "\n".join(line for line in text.splitlines() if line.strip())
+    text = "\n".join(text.splitlines())
     starts = [one.start() for one in _BLOCK.finditer(text) if one["text"] is None]
     blocks = [text[start:end] for start, end in pairwise([0, *starts, len(text)])]
     with_atoms = [block for block in blocks if "_atom_site_" in block]
