@@ -164,19 +164,21 @@ def read_labels(values: Mapping[str, object]) -> tuple[dict[str, float], dict[st
         if number is not None and abs(number) <= MAX_LABEL:
             numbers[name] = number
         else:
-            unread[name] = " ".join(str(value).split())[:MAX_SHOWN] if number is None else number
+            unread[name] = " ".join(str(value)[:MAX_SHOWN].split()) if number is None else number
     return numbers, unread
 
 
 def _is_empty(value: object) -> bool:
     """Whether a cell is how somebody writes "unknown", NaN included."""
-    return value is None or str(value).strip().casefold() in _EMPTY
+    if isinstance(value, str) and len(value) < MAX_SHOWN:
+        return value.strip().casefold() in _EMPTY
+    return value is None or (isinstance(value, float | np.floating) and math.isnan(value))
 
 
 def _number_in(value: object) -> float | None:
     """The number that a cell holds, finite or not; None if it holds something else."""
     if isinstance(value, int | float | np.number | np.bool_):
-        return float(value)
+        return float(value) if abs(value) <= MAX_LABEL else math.inf
     if not isinstance(value, str):
         return None
     text = value.strip()
