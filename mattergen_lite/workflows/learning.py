@@ -15,7 +15,7 @@ from mattergen_lite.data.prepare import canonical_rows
 from mattergen_lite.io.records import Document
 from mattergen_lite.io.tensors import structure_to_json
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.criteria.neutrality import CDVAE_SET, smact_sets
+from mattergen_lite.scoring.criteria.neutrality.benchmark import CDVAE_SET, smact_sets
 from mattergen_lite.scoring.metrics.summary import is_unique_and_novel
 
 E_ABOVE_HULL = "e_above_hull"

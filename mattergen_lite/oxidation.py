@@ -1,0 +1,106 @@
+"""Lists the oxidation states of the elements and how often the ICSD reports them.
+
+Counts are those of smact's ICSD 2024 set. A state occurs if at least `MIN_SHARE` of the reports of
+its element have it and, of an element of the p block, if no electron is left single; to these come
+the textbook states which the counts miss (`positive_states`, `negative_state`).
+"""
+
+import math
+from collections.abc import Mapping
+from functools import cache
+
+from pymatgen.core import Element
+
+MIN_ICSD_COUNT = 3  # smact's own default
+# Y+2 has 0.9% of the reports of Y, Zn+3 0.2%, B+1 0.6%, Cl+3 0.5%; Fe+4 and Ni+4 have 1.2%.
+MIN_SHARE = 0.01
+HARD_ANIONS = frozenset("FO")  # stabilise states too high for other anions, such as Mn+7
+HIGH_LANTHANIDES = frozenset({"Ce", "Pr", "Nd", "Tb", "Dy"})  # that fluorine oxidises to +4
+HYDRIDE_METALS = frozenset({"Co", "Ni", "Ru", "Rh", "Pd", "Os", "Ir", "Pt"})  # 0 as in Mg2NiH4
+
+
+@cache
+def icsd_shares() -> dict[str, dict[int, float]]:
+    """Share of each oxidation state among the ICSD's reports of an element, commonest first."""
+    from smact.utils.oxidation import ICSD24OxStatesFilter
+
+    table = ICSD24OxStatesFilter().ox_states_df
+    table = table[(table.oxidation_state != 0) & (table.results_count >= MIN_ICSD_COUNT)]
+    shares: dict[str, dict[int, float]] = {}
+    for symbol, rows in table.sort_values("results_count", ascending=False).groupby("element"):
+        counts = zip(rows.oxidation_state, rows.results_count, strict=True)
+        shares[str(symbol)] = {int(state): n / rows.results_count.sum() for state, n in counts}
+    return shares
+
+
+@cache
+def electronegativity(symbol: str) -> float:
+    """Pauling electronegativity as smact or else pymatgen has it; NaN where unknown."""
+    import smact
+
+    value = smact.Element(symbol).pauling_eneg
+    element = Element(symbol)
+    if value is None and not element.is_noble_gas:
+        value = element.X
+    return math.nan if value is None else float(value)
+
+
+@cache
+def is_metal(symbol: str) -> bool:
+    """True if smact or pymatgen call the element a metal: smact has Ge and Sb but forgets Pm."""
+    from smact import metals
+
+    return symbol in metals or Element(symbol).is_metal
+
+
+@cache
+def has_states(symbol: str) -> bool:
+    """True if the element has known oxidation states and an electronegativity."""
+    return symbol in icsd_shares() and not math.isnan(electronegativity(symbol))
+
+
+@cache
+def positive_states(symbol: str, hard: bool) -> Mapping[int, float]:
+    """Positive oxidation states that occur, with their shares of the ICSD's reports.
+
+    Args:
+        symbol: Of the element.
+        hard: Whether all anions are oxide and fluoride, which stabilise higher states.
+    """
+    shares = {q: share for q, share in icsd_shares().get(symbol, {}).items() if q > 0}
+    common = {q: share for q, share in shares.items() if share >= MIN_SHARE}
+    element, highest = Element(symbol), max(common, default=0)
+    if hard and _is_oxidisable(element):
+        common |= {q: share for q, share in shares.items() if q > highest}
+    if element.block == "p" and symbol != "N":
+        lone_pair = element.group - 12
+        if lone_pair in shares and element.group in (13, 14, 15) and element.row > 3:
+            common[lone_pair] = shares[lone_pair]  # Ga+1 has 0.5%
+        common = {q: share for q, share in common.items() if (element.group - q) % 2 == 0}
+    return common
+
+
+def _is_oxidisable(element: Element) -> bool:
+    """Whether the element has d or f electrons to lose beyond its common states."""
+    return element.symbol in HIGH_LANTHANIDES or (element.block == "d" and 5 <= element.group <= 11)
+
+
+@cache
+def negative_state(symbol: str) -> int | None:
+    """The negative oxidation state of an atom without bonds to its like; None if it has none.
+
+    It fills the shell (N-3, Cl-1); Au-1 is the only other one with more than 1% of the reports.
+    """
+    element = Element(symbol)
+    if symbol == "H":
+        return -1
+    if element.block == "p" and 14 <= element.group <= 17:
+        return element.group - 18
+    return -1 if symbol == "Au" else None
+
+
+@cache
+def max_state(symbol: str) -> int:
+    """Number of valence electrons of a main-group element."""
+    group = Element(symbol).group
+    return group - 10 if group > 12 else group

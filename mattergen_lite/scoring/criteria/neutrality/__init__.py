@@ -1,0 +1,277 @@
+"""Judges whether the charges of a crystal balance, and assigns oxidation states.
+
+Elements and all-metal alloys carry no formal charges and are verdicts of their own, not failures.
+For everything else the likeliest states that balance are chosen by bonds between like atoms, bond
+valence sums and the ICSD's counts (smact's 2024 set). States that hardly occur, and anions that
+lack the bond which they need (O-1 without an O-O bond), are no balance. Where metallic bonds or
+networks hold the electrons, formal charges say nothing: the verdict is "unassigned".
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import gcd, inf, isnan
+from typing import Literal
+
+from pymatgen.core import Element, Structure
+
+from mattergen_lite.oxidation import electronegativity, has_states, icsd_shares, is_metal
+from mattergen_lite.scoring.criteria.neutrality.balance import (
+    Assignment,
+    best_assignment,
+    reachable,
+)
+from mattergen_lite.scoring.criteria.neutrality.benchmark import CDVAE_SET, smact_sets
+from mattergen_lite.scoring.criteria.neutrality.bonds import Bonds, find_bonds
+from mattergen_lite.scoring.criteria.neutrality.choices import Part, list_parts
+
+Verdict = Literal["neutral", "alloy", "element", "charged", "unassigned"]
+Method = Literal["bond valence", "composition", "none"]
+
+# Share of the ICSD's reports of an element below which a state that occurs is doubtful: Fe+4 has
+# 1.2%, Ni+4 1.2%; Cu+3 3.0%, Co+4 1.7%.
+MIN_COMMON_SHARE = 0.02
+# Anions between which and metals electrons are counted. Others (C, Si, P, As, Te, B, H) make
+# metallic solids, of which formal charges say little.
+CHARGE_BEARING = frozenset({"F", "O", "Cl", "N", "Br", "I", "S", "Se"})
+SUBOXIDE_METALS = {"O": {"Rb", "Cs"}, "N": {"Ca", "Sr", "Ba"}}  # Cs11O3, Ba2N
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neutrality:
+    """Charge balance of one crystal.
+
+    Verdicts: "neutral", a balanced assignment exists; "charged", none does; "unassigned", formal
+    charges say nothing or are unknown; "alloy", all metals; "element", one element.
+    """
+
+    charge_verdict: Verdict
+    charge_reason: str  # why it is charged or unassigned; empty otherwise
+    oxidation_states: str  # distinct species, "Li+1 P+5 S-2"; empty if nothing balances
+    # Of every site in its order, "1 1 5 -2"; empty if nothing balances, or if an element has two
+    # states that its sites do not tell apart.
+    site_oxidation_states: str
+    oxidation_method: Method
+    anion_clusters: str  # bonded anions and their charges, "O2 2-; N3 1-"; empty if there are none
+    # Those of the states that are rare, rarest first, "Fe+4 (1.2% of Fe)"; empty if none is.
+    doubtful_oxidation_states: str
+    smact_sets: tuple[str, ...]  # sets of states under which `smact_validity` is True
+    composition_valid: bool  # CDVAE protocol
+
+    @property
+    def is_neutral(self) -> bool | None:
+        """Outcome of the check `neutral`: whether charges balance; None where they are unassigned.
+
+        Where there are none to balance, as in alloys and elements, it is passed.
+        """
+        if self.charge_verdict == "unassigned":
+            return None
+        return self.charge_verdict != "charged"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Judgement:
+    """A verdict, the reason for it, and the assignment that it rests on."""
+
+    verdict: Verdict
+    reason: str = ""
+    assignment: Assignment | None = None
+
+
+def neutrality(structure: Structure) -> Neutrality:
+    """Judge the charge balance of one ordered crystal and assign its oxidation states."""
+    symbols = sorted(element.symbol for element in structure.composition.elements)
+    accepted = smact_sets(structure.composition.reduced_formula)
+    bonds = None
+    if len(symbols) == 1:
+        judgement = _Judgement(verdict="element")
+    elif all(is_metal(symbol) for symbol in symbols):
+        judgement = _Judgement(verdict="alloy")
+    elif unknown := [symbol for symbol in symbols if not has_states(symbol)]:
+        judgement = _unassigned(f"{', '.join(unknown)} has no known oxidation state")
+    else:
+        bonds = find_bonds(structure)
+        judgement = _judge(symbols, bonds)
+    states = _site_states(judgement, len(structure))
+    species = _species(judgement, symbols)
+    return Neutrality(
+        charge_verdict=judgement.verdict,
+        charge_reason=judgement.reason,
+        oxidation_states=_species_text(species),
+        site_oxidation_states=" ".join(map(str, states)),
+        oxidation_method=_method(judgement, bonds),
+        anion_clusters=_clusters_text(judgement, bonds),
+        doubtful_oxidation_states=_doubtful_text(judgement.assignment),
+        smact_sets=accepted,
+        composition_valid=CDVAE_SET in accepted,
+    )
+
+
+def _unassigned(reason: str) -> _Judgement:
+    return _Judgement(verdict="unassigned", reason=reason)
+
+
+def _judge(symbols: Sequence[str], bonds: Bonds) -> _Judgement:
+    """Balance the charges of a compound, or say why they do not balance."""
+    if _is_interstitial_hydride(symbols):
+        return _unassigned("interstitial hydride: hydrogen in a metal has no formal charge")
+    parts = list_parts(bonds)
+    if networks := sorted({part.symbols[0] for part in parts if not part.choices}):
+        return _unassigned(f"{', '.join(networks)} in a network of its own has no formal charge")
+    assignment = best_assignment(parts)
+    if assignment is not None:
+        return _Judgement(verdict="neutral", assignment=assignment)
+    reason = _metallic_reason(symbols, bonds, parts)
+    if reason is not None:
+        return _unassigned(reason)
+    return _Judgement(verdict="charged", reason=_imbalance(parts, bonds))
+
+
+def _is_interstitial_hydride(symbols: Sequence[str]) -> bool:
+    """Whether hydrogen is the only non-metal beside metals of groups 5 to 10."""
+    others = [Element(symbol) for symbol in symbols if symbol != "H"]
+    interstitial = all(one.block == "d" and 5 <= one.group <= 10 for one in others)
+    return len(others) < len(symbols) and interstitial
+
+
+def _metallic_reason(symbols: Sequence[str], bonds: Bonds, parts: Sequence[Part]) -> str | None:
+    """Say why formal charges mean nothing in a compound; None if they should balance."""
+    anion = max(symbols, key=electronegativity)
+    low, _, taken = reachable(parts)
+    if anion not in CHARGE_BEARING:
+        heavy = [one for one in symbols if is_metal(one) and Element(one).block != "s"]
+        if heavy or anion in ("B", "C", "Si"):
+            return f"metallic: the electrons between {anion} and {', '.join(heavy) or 'its like'} "\
+                "belong to no atom"
+        return None
+    if low <= taken:
+        return None
+    if bonds.metal_contacts:
+        return (
+            f"bonds between {', '.join(sorted(bonds.metal_contacts))} hold the electrons "
+            f"that {anion} does not take"
+        )
+    suboxide = SUBOXIDE_METALS.get(anion, set()) & set(symbols)
+    if suboxide and all(is_metal(one) for one in symbols if one != anion):
+        return f"{', '.join(sorted(suboxide))} keeps electrons that {anion} does not take"
+    return None
+
+
+def _imbalance(parts: Sequence[Part], bonds: Bonds) -> str:
+    """Say by how much charges fail to balance, or which impossible states would balance them."""
+    forced = best_assignment(list_parts(bonds, rare=True))
+    if forced is not None:
+        texts = []
+        for part, choice in zip(forced.parts, forced.choices, strict=True):
+            allowed = {
+                state
+                for one in parts
+                if part.symbols[0] in one.symbols
+                for option in one.choices
+                for state in option.states
+            }
+            for state, share in zip(choice.states, choice.rarity, strict=True):
+                if state not in allowed:
+                    texts.append(_rare_text(part.symbols[0], state, share))
+        if texts:
+            return f"balances only with {', '.join(sorted(set(texts)))}"
+    low, high, taken = reachable(parts)
+    unit = gcd(*(len(part.sites) for part in parts))
+    given = " to ".join(f"{value / unit:+g}" for value in sorted({low, high}))
+    return f"no states that occur balance: cations give {given}, anions take {-taken / unit:+g}"
+
+
+def _rare_text(symbol: str, state: Fraction, share: float) -> str:
+    """A state and why it is none: rare, or without the bond that it needs."""
+    name = _species_text([(symbol, state)])
+    if state < 0:
+        return f"{name} without a bond to its like"
+    return f"{name} ({share:.1%} of {symbol})"
+
+
+def _method(judgement: _Judgement, bonds: Bonds | None) -> Method:
+    if judgement.assignment is None or bonds is None:
+        return "none"
+    return "bond valence" if bonds.has_neighbours else "composition"
+
+
+def _species(judgement: _Judgement, symbols: Sequence[str]) -> set[tuple[str, Fraction]]:
+    """Distinct elements with their states."""
+    if judgement.verdict in ("alloy", "element"):
+        return {(symbol, Fraction(0)) for symbol in symbols}
+    if judgement.assignment is None:
+        return set()
+    pairs = zip(judgement.assignment.parts, judgement.assignment.choices, strict=True)
+    return {
+        (symbol, state)
+        for part, choice in pairs
+        for symbol in part.symbols
+        for state in choice.states
+    }
+
+
+def _site_states(judgement: _Judgement, count: int) -> list[Fraction]:
+    """Oxidation state of every site in its order; empty where sites cannot be told apart."""
+    if judgement.verdict in ("alloy", "element"):
+        return [Fraction(0)] * count
+    if judgement.assignment is None:
+        return []
+    states = [Fraction(0)] * count
+    pairs = zip(judgement.assignment.parts, judgement.assignment.choices, strict=True)
+    for part, choice in pairs:
+        if len(choice.states) > 1 and not part.is_split(choice.num_high):
+            return []
+        for place, site in enumerate(part.sites):
+            states[site] = choice.states[0 if place < choice.num_high else -1]
+    return states
+
+
+def _clusters_text(judgement: _Judgement, bonds: Bonds | None) -> str:
+    """Finite sets of bonded anions with their charges."""
+    if judgement.assignment is None or bonds is None:
+        return ""
+    states: dict[int, Fraction] = {}
+    for part, choice in zip(judgement.assignment.parts, judgement.assignment.choices, strict=True):
+        if not choice.is_cation:
+            states |= dict.fromkeys(part.sites, choice.states[0])
+    texts = set()
+    for cluster in bonds.clusters:
+        if cluster.is_infinite or not states.keys() >= set(cluster.sites):
+            continue
+        counts = Counter(bonds.symbols[site] for site in cluster.sites)
+        formula = "".join(f"{symbol}{n if n > 1 else ''}" for symbol, n in sorted(counts.items()))
+        charge = sum(states[site] for site in cluster.sites)
+        sign = "-" if charge < 0 else "+" if charge > 0 else ""
+        texts.add(f"{formula} {abs(charge)}{sign}")
+    return "; ".join(sorted(texts))
+
+
+def _species_text(species: Iterable[tuple[str, Fraction]]) -> str:
+    """Distinct species as "Li+1 P+5 S-2", "O-1/2" or "Cu0": by electronegativity, then state."""
+
+    def order(pair: tuple[str, Fraction]) -> tuple[float, str, Fraction]:
+        value = electronegativity(pair[0])
+        return (inf if isnan(value) else value, *pair)
+
+    ordered = sorted(set(species), key=order)
+    return " ".join(
+        f"{symbol}{'+' if state > 0 else ''}{state}" if state else f"{symbol}0"
+        for symbol, state in ordered
+    )
+
+
+def _doubtful_text(assignment: Assignment | None) -> str:
+    """The states that fewer than `MIN_COMMON_SHARE` of the ICSD's reports of an element have."""
+    if assignment is None:
+        return ""
+    rare = {
+        (icsd_shares()[part.symbols[0]].get(int(state), 0.0), part.symbols[0], state)
+        for part, choice in zip(assignment.parts, assignment.choices, strict=True)
+        for state, share in zip(choice.states, choice.rarity, strict=True)
+        if 0 < share < MIN_COMMON_SHARE
+    }
+    return "; ".join(
+        f"{_species_text([(symbol, state)])} ({share:.1%} of {symbol})"
+        for share, symbol, state in sorted(rare)
+    )
