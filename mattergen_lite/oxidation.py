@@ -46,6 +46,15 @@ def electronegativity(symbol: str) -> float:
 
 
 @cache
+def anion_rank(symbol: str) -> float:
+    """Electronegativity by which anions and cations are told apart.
+
+    It is Pauling's, but for Te, whose 2.1 would make it the cation of As2Te3 and of H2Te.
+    """
+    return 2.3 if symbol == "Te" else electronegativity(symbol)
+
+
+@cache
 def is_metal(symbol: str) -> bool:
     """True if smact or pymatgen call the element a metal: smact has Ge and Sb but forgets Pm."""
     from smact import metals

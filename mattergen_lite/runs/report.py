@@ -24,10 +24,10 @@ from pymatgen.io.cif import CifWriter
 
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, periodic_table_position, symbols
 from mattergen_lite.folders import atomic_path
+from mattergen_lite.oxidation import electronegativity, is_metal
 from mattergen_lite.processes import Failure, attempt
 from mattergen_lite.runs.figures import write_figures
 from mattergen_lite.runs.view import colour
-from mattergen_lite.oxidation import electronegativity, is_metal
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, conventional_structure
 from mattergen_lite.scoring.energy.accuracy import METASTABLE
 from mattergen_lite.scoring.score import Cell, ordered_structure

@@ -16,7 +16,14 @@ from typing import Literal
 
 from pymatgen.core import Element, Structure
 
-from mattergen_lite.oxidation import electronegativity, has_states, icsd_shares, is_metal
+from mattergen_lite.oxidation import (
+    MIN_SHARE,
+    anion_rank,
+    electronegativity,
+    has_states,
+    icsd_shares,
+    is_metal,
+)
 from mattergen_lite.scoring.criteria.neutrality.balance import (
     Assignment,
     best_assignment,
@@ -32,9 +39,11 @@ Method = Literal["bond valence", "composition", "none"]
 # Share of the ICSD's reports of an element below which a state that occurs is doubtful: Fe+4 has
 # 1.2%, Ni+4 1.2%; Cu+3 3.0%, Co+4 1.7%.
 MIN_COMMON_SHARE = 0.02
-# Anions between which and metals electrons are counted. Others (C, Si, P, As, Te, B, H) make
-# metallic solids, of which formal charges say little.
-CHARGE_BEARING = frozenset({"F", "O", "Cl", "N", "Br", "I", "S", "Se"})
+# Non-metals and metalloids that share electrons with metals and with their like; what their formal
+# charges do not explain is no failure.
+SOFT_ANIONS = frozenset({"H", "B", "C", "Si", "Ge", "Sn", "Pb", "P", "As", "Sb", "Bi", "Te"})
+CHALCOGENS = frozenset({"S", "Se"})
+RARE_EARTHS = frozenset({one.symbol for one in Element if one.group == 3})  # LaS conducts
 SUBOXIDE_METALS = {"O": {"Rb", "Cs"}, "N": {"Ca", "Sr", "Ba"}}  # Cs11O3, Ba2N
 
 
@@ -119,7 +128,7 @@ def _judge(symbols: Sequence[str], bonds: Bonds) -> _Judgement:
     parts = list_parts(bonds)
     if networks := sorted({part.symbols[0] for part in parts if not part.choices}):
         return _unassigned(f"{', '.join(networks)} in a network of its own has no formal charge")
-    assignment = best_assignment(parts)
+    assignment = best_assignment(parts) or best_assignment(list_parts(bonds, copies=2))
     if assignment is not None:
         return _Judgement(verdict="neutral", assignment=assignment)
     reason = _metallic_reason(symbols, bonds, parts)
@@ -137,14 +146,12 @@ def _is_interstitial_hydride(symbols: Sequence[str]) -> bool:
 
 def _metallic_reason(symbols: Sequence[str], bonds: Bonds, parts: Sequence[Part]) -> str | None:
     """Say why formal charges mean nothing in a compound; None if they should balance."""
-    anion = max(symbols, key=electronegativity)
+    metals = {one for one in symbols if is_metal(one) and Element(one).block != "s"}
+    anion = max((one for one in symbols if not is_metal(one)), key=anion_rank)
+    soft = sorted(_soft_anions(bonds, metals))
+    if soft:
+        return f"electrons of {', '.join(soft)} are shared in metallic bonds or networks"
     low, _, taken = reachable(parts)
-    if anion not in CHARGE_BEARING:
-        heavy = [one for one in symbols if is_metal(one) and Element(one).block != "s"]
-        if heavy or anion in ("B", "C", "Si"):
-            return f"metallic: the electrons between {anion} and {', '.join(heavy) or 'its like'} "\
-                "belong to no atom"
-        return None
     if low <= taken:
         return None
     if bonds.metal_contacts:
@@ -152,10 +159,23 @@ def _metallic_reason(symbols: Sequence[str], bonds: Bonds, parts: Sequence[Part]
             f"bonds between {', '.join(sorted(bonds.metal_contacts))} hold the electrons "
             f"that {anion} does not take"
         )
-    suboxide = SUBOXIDE_METALS.get(anion, set()) & set(symbols)
-    if suboxide and all(is_metal(one) for one in symbols if one != anion):
-        return f"{', '.join(sorted(suboxide))} keeps electrons that {anion} does not take"
+    others = {one for one in symbols if one != anion}
+    if others <= RARE_EARTHS if anion in CHALCOGENS else others & SUBOXIDE_METALS.get(anion, set()):
+        return f"{', '.join(sorted(others))} keeps electrons that {anion} does not take"
     return None
+
+
+def _soft_anions(bonds: Bonds, metals: set[str]) -> set[str]:
+    """Non-metals that bear no definite charge: bonded to their like, or to metals of block d to p.
+
+    They are those in `SOFT_ANIONS` that have no more electronegative neighbour.
+    """
+    sites = zip(bonds.symbols, bonds.num_unlike, bonds.num_like, strict=True)
+    return {
+        symbol
+        for symbol, unlike, like in sites
+        if symbol in SOFT_ANIONS and not unlike and (like or metals - {symbol})
+    }
 
 
 def _imbalance(parts: Sequence[Part], bonds: Bonds) -> str:
@@ -183,10 +203,10 @@ def _imbalance(parts: Sequence[Part], bonds: Bonds) -> str:
 
 
 def _rare_text(symbol: str, state: Fraction, share: float) -> str:
-    """A state and why it is none: rare, or without the bond that it needs."""
+    """A state and why it is none: rare, or without the bonds that it needs."""
     name = _species_text([(symbol, state)])
-    if state < 0:
-        return f"{name} without a bond to its like"
+    if state < 0 or share >= MIN_SHARE:
+        return f"{name} without the bonds that it needs"
     return f"{name} ({share:.1%} of {symbol})"
 
 

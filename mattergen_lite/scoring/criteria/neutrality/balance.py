@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mattergen_lite.oxidation import electronegativity
+from mattergen_lite.oxidation import anion_rank
 from mattergen_lite.scoring.criteria.neutrality.choices import Choice, Part
 
 
@@ -28,7 +28,7 @@ def best_assignment(parts: Sequence[Part]) -> Assignment | None:
     At most one part has mixed valence: with several nearly any formula could be balanced.
     """
     names = {symbol for part in parts for symbol in part.symbols}
-    values = sorted({electronegativity(name) for name in names})
+    values = sorted({anion_rank(name) for name in names})
     options = {
         tuple(_allowed(part, threshold) for part in parts) for threshold in [*values, np.inf]
     }
@@ -44,13 +44,11 @@ def _allowed(part: Part, threshold: float) -> tuple[Choice, ...]:
     """Choices of a part if what is less electronegative than a threshold is a cation."""
     if len({choice.is_cation for choice in part.choices}) < 2:
         return part.choices
-    is_cation = electronegativity(part.symbols[0]) < threshold
+    is_cation = anion_rank(part.symbols[0]) < threshold
     return tuple(choice for choice in part.choices if choice.is_cation == is_cation)
 
 
-def _likeliest(
-    parts: Sequence[Part], options: Sequence[tuple[Choice, ...]]
-) -> Assignment | None:
+def _likeliest(parts: Sequence[Part], options: Sequence[tuple[Choice, ...]]) -> Assignment | None:
     """Find the likeliest of the choices that add up to zero."""
     reach = sum(max(abs(choice.charge) for choice in choices) for choices in options)
     best = np.full((2, 2 * reach + 1), -np.inf)  # by use of mixed valence and total charge

@@ -4,7 +4,8 @@ Two atoms are bonded if they are nearer than a multiple of the sum of their cova
 et al., Dalton Trans. 2008, 2832).
 """
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,17 +13,17 @@ import numpy as np
 from ase.data import covalent_radii
 from pymatgen.core import Element, Structure
 
-from mattergen_lite.oxidation import electronegativity, has_states, is_metal
+from mattergen_lite.oxidation import anion_rank, has_states, is_metal
 from mattergen_lite.shapes import Bool, Float, Int
 
 CUTOFF = 4.0  # Å, of the neighbours that count, as in pymatgen's bond valence analysis
 LIKE = 1.15  # multiple of the radii within which like atoms are bonded
-LIKE_SHORT = {"H": 1.6, "C": 1.2, "N": 1.25, "O": 1.27, "F": 1.3}
+LIKE_OF = {"H": 1.6, "C": 1.2, "N": 1.25, "O": 1.27, "F": 1.3, "S": 1.2, "Te": 1.1}
 LIKE_BRIDGED = 1.06  # of heavy cations, which shared edges of oxide polyhedra bring near
+SMALL_ANIONS = frozenset("OFNC")
 UNLIKE = 1.2  # multiple within which an atom is bonded to a more electronegative one
-UNLIKE_HYDROGEN = 1.3
+UNLIKE_HYDROGEN = 1.4  # of symmetric bridges, F-H-F
 METALLIC = 1.12  # of the metallic radii: contact of metals
-PAIRED_METALS = frozenset({"Hg", "Ga", "In", "Tl", "Al"})  # that pair as cations
 HALOGENS = frozenset({"F", "Cl", "Br", "I"})
 SIMILAR = 0.1  # difference of electronegativity within a group below which a bond is unpolar
 DISTANCE_SCALE = 1.015  # of GGA, as in pymatgen's bond valence analysis
@@ -58,7 +59,7 @@ def _can_bond(symbol: str) -> bool:
     """Whether atoms of an element bond to their like in salts."""
     element = Element(symbol)
     in_block = element.block == "p" and element.group in GROUPS_OF_NONMETALS
-    return symbol == "H" or symbol in PAIRED_METALS or in_block
+    return symbol in ("H", "Hg") or (in_block and symbol != "Al")
 
 
 @cache
@@ -79,10 +80,10 @@ def _like_limit(one: str, other: str) -> float:
     if not (_can_bond(one) and _can_bond(other)):
         return 0.0
     if one != other and not {one, other} <= HALOGENS:
-        unequal = abs(electronegativity(one) - electronegativity(other)) > SIMILAR
+        unequal = abs(anion_rank(one) - anion_rank(other)) > SIMILAR
         if first.group != second.group or min(first.row, second.row) < 3 or unequal:
             return 0.0
-    scale = max(LIKE_SHORT.get(one, LIKE), LIKE_SHORT.get(other, LIKE)) if one == other else LIKE
+    scale = max(LIKE_OF.get(one, LIKE), LIKE_OF.get(other, LIKE)) if one == other else LIKE
     return scale * (_radius(one) + _radius(other))
 
 
@@ -91,7 +92,7 @@ def _unlike_limit(one: str, other: str) -> float:
     """Longest bond of an atom to a more electronegative one that takes its electrons, in Å."""
     element = Element(one)
     drawn = one == "H" or (element.block == "p" and element.group in GROUPS_OF_NONMETALS)
-    polar = electronegativity(one) < electronegativity(other)
+    polar = anion_rank(one) < anion_rank(other)
     if not (drawn and polar and _is_nonmetal(other)) or {one, other} <= HALOGENS:
         return 0.0
     if _like_limit(one, other):
@@ -108,7 +109,8 @@ def _contact_limit(one: str, other: str) -> float:
         element = Element(symbol)
         if not is_metal(symbol) or element.block == "s":
             return 0.0
-        radii.append(float(element.metallic_radius or 1.2 * _radius(symbol)))
+        known = float(element.data.get("Metallic radius") or math.nan)
+        radii.append(1.2 * _radius(symbol) if math.isnan(known) else known)
     return METALLIC * sum(radii)
 
 
@@ -125,7 +127,7 @@ def _valence_length(one: str, other: str) -> float:
     return r + s - r * s * (np.sqrt(c) - np.sqrt(d)) ** 2 / (c * r + d * s)
 
 
-def _table(names: Sequence[str], function) -> Float[np.ndarray, "E E"]:
+def _table(names: Sequence[str], function: Callable[[str, str], float]) -> Float[np.ndarray, "E E"]:
     """Values of a function of two elements."""
     return np.array([[function(one, other) for other in names] for one in names], dtype=float)
 
@@ -147,9 +149,10 @@ def find_bonds(structure: Structure) -> Bonds:
     unlike = distances < _table(names, _unlike_limit)[pairs]
     num_unlike = per_site(unlike)
     limits = _table(names, _like_limit)[pairs]
-    heavy = np.array([Element(name).row > 3 for name in names])
-    oxide = per_site((distances < _table(names, _unlike_limit)[pairs]) & _hard(names, pairs)) > 0
-    bridged = (heavy[pairs[0]] & heavy[pairs[1]]) & oxide[first] & oxide[second]
+    heavy = np.array([name == "Si" or Element(name).row > 3 for name in names])
+    small = np.array([name in SMALL_ANIONS for name in names])
+    coordinated = per_site(unlike & small[pairs[1]]) > 0
+    bridged = heavy[pairs[0]] & heavy[pairs[1]] & coordinated[first] & coordinated[second]
     limits = np.where(bridged, limits * LIKE_BRIDGED / LIKE, limits)
     like = distances < limits
     valences = np.exp(
@@ -171,12 +174,7 @@ def find_bonds(structure: Structure) -> Bonds:
 
 
 def _sign(one: str, other: str) -> float:
-    return 1.0 if electronegativity(one) < electronegativity(other) else -1.0
-
-
-def _hard(names: Sequence[str], pairs: tuple[np.ndarray, np.ndarray]) -> Bool[np.ndarray, "P"]:
-    """Which pairs have oxygen, fluorine or nitrogen as the second atom."""
-    return np.array([name in ("O", "F", "N") for name in names])[pairs[1]]
+    return 1.0 if anion_rank(one) < anion_rank(other) else -1.0
 
 
 def _clusters(

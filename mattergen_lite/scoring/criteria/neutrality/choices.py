@@ -18,7 +18,7 @@ from pymatgen.core import Element
 
 from mattergen_lite.oxidation import (
     HYDRIDE_METALS,
-    electronegativity,
+    anion_rank,
     icsd_shares,
     is_metal,
     max_state,
@@ -35,6 +35,7 @@ MOLECULES = {
 }
 # Charges of larger ones, whatever their lengths: ozonide, azide, pentazolate, allenylide.
 LARGER_MOLECULES = {"O3": (-1,), "N3": (-1,), "N5": (-1,), "C3": (-4,)}
+RING_CATIONS = frozenset({"S", "Se", "Te"})  # square rings of four with a charge of 2+
 LENGTH_SPREAD = 0.05  # Å, standard deviation of those lengths
 MAX_LENGTH_PENALTY = 8.0
 COUNTED_SHARE = 0.05  # of a state that follows from counting bonds and not from the ICSD
@@ -72,12 +73,13 @@ class Part(NamedTuple):
         return first - second > MIN_VALENCE_STEP
 
 
-def list_parts(bonds: Bonds, *, rare: bool = False) -> list[Part]:
+def list_parts(bonds: Bonds, *, rare: bool = False, copies: int = 1) -> list[Part]:
     """List the parts of a crystal with their choices, in an order that the sites do not decide.
 
     Args:
         bonds: Of the crystal.
         rare: Allow any state that the ICSD reports, whatever bonds it needs.
+        copies: Number of cells, so that the atoms of a small one can have two states.
     """
     molecules = [] if rare else [one for one in bonds.clusters if _is_molecule(one, bonds)]
     inside = {site for one in molecules for site in one.sites}
@@ -89,16 +91,16 @@ def list_parts(bonds: Bonds, *, rare: bool = False) -> list[Part]:
             alike[symbol, like, unlike, int(bonds.num_hydrogens[site])].append(site)
     hard = _is_hard(bonds)
     parts = [
-        _part(kind, sites, bonds, hard, rare) for kind, sites in sorted(alike.items())
+        _part(kind, sites * copies, bonds, hard, rare) for kind, sites in sorted(alike.items())
     ]
-    parts += [_molecule_part(one, bonds) for one in molecules]
+    parts += [_molecule_part(one, bonds) for one in molecules * copies]
     return sorted(parts, key=lambda part: (part.symbols, len(part.sites), part.choices))
 
 
 def _is_hard(bonds: Bonds) -> bool:
     """Whether the anions are oxide and fluoride only."""
     if not bonds.has_neighbours:
-        return max(set(bonds.symbols), key=electronegativity) in ("O", "F")
+        return max(sorted(set(bonds.symbols)), key=anion_rank) in ("O", "F")
     anions = {
         symbol
         for symbol, unlike in zip(bonds.symbols, bonds.num_unlike, strict=True)
@@ -110,9 +112,21 @@ def _is_hard(bonds: Bonds) -> bool:
 def _is_molecule(cluster: Cluster, bonds: Bonds) -> bool:
     """Whether bond lengths or a closed shell, not the counting of bonds, tell the charge."""
     names = {bonds.symbols[site] for site in cluster.sites}
+    if names == {"B"}:
+        return _is_closo(cluster, bonds)
+    is_ring = len(cluster.sites) == 4 and all(bonds.num_like[site] == 2 for site in cluster.sites)
     if any(bonds.num_unlike[site] or bonds.num_hydrogens[site] for site in cluster.sites):
         return False
+    if len(names) == 1 and names <= RING_CATIONS:
+        return is_ring and not cluster.is_infinite
     return names <= HALOGENS or (len(names) == 1 and names <= {"C", "N", "O"})
+
+
+def _is_closo(cluster: Cluster, bonds: Bonds) -> bool:
+    """Whether boron atoms form a closed deltahedron with one bond outwards each, as in B12H12."""
+    sites = list(cluster.sites)
+    closed = bonds.num_like[sites].min() >= 3 and np.all(bonds.num_unlike[sites] == 1)
+    return not cluster.is_infinite and len(sites) >= 6 and bool(closed)
 
 
 def _molecule_part(cluster: Cluster, bonds: Bonds) -> Part:
@@ -120,7 +134,9 @@ def _molecule_part(cluster: Cluster, bonds: Bonds) -> Part:
     symbols = tuple(sorted(bonds.symbols[site] for site in cluster.sites))
     count, (symbol, *_) = len(symbols), symbols
     name = f"{symbol}{count}"
-    if symbol in HALOGENS:
+    if symbol == "B":
+        weights = {count - 2: 0.0}  # two skeletal electrons more than atoms (Wade)
+    elif symbol in HALOGENS:
         weights = {-1: 0.0, 1: -3.0} if count % 2 else {0: -0.7, -2: -1.0}
     elif name in MOLECULES:
         weights = {
@@ -128,7 +144,11 @@ def _molecule_part(cluster: Cluster, bonds: Bonds) -> Part:
             for charge, length in MOLECULES[name].items()
         }
         likeliest = max(weights.values())
-        weights = {q: w - likeliest for q, w in weights.items() if w >= likeliest - MAX_LENGTH_PENALTY}
+        weights = {
+            q: w - likeliest for q, w in weights.items() if w >= likeliest - MAX_LENGTH_PENALTY
+        }
+    elif symbol in RING_CATIONS:
+        weights = {0: 0.0, 2: -1.0}
     elif symbol == "C" and (cluster.is_infinite or name not in LARGER_MOLECULES):
         weights = {}
     else:
@@ -136,7 +156,7 @@ def _molecule_part(cluster: Cluster, bonds: Bonds) -> Part:
         counted = min(0, (negative_state(symbol) or 0) * count + shared)
         weights = dict.fromkeys(LARGER_MOLECULES.get(name, (counted,)), 0.0)
     choices = tuple(
-        Choice(charge, weight, False, (Fraction(charge, count),), 0, (1.0,))
+        Choice(charge, weight, symbol == "B", (Fraction(charge, count),), 0, (1.0,))
         for charge, weight in weights.items()
     )
     return Part(symbols, cluster.sites, choices)
@@ -156,9 +176,7 @@ def _part(kind: tuple, sites: list[int], bonds: Bonds, hard: bool, rare: bool) -
         for q, share in anions.items()
     ]
     if rare:
-        choices = [
-            choice._replace(rarity=(anions[int(choice.states[0])],)) for choice in choices
-        ]
+        choices = [choice._replace(rarity=(anions[int(choice.states[0])],)) for choice in choices]
     shift = 0 if rare else kind[1]
     choices += _cation_choices(symbol, sites, cations, shift, bonds)
     sums = tuple(float(bonds.valence_sums[site]) for site in sites)
