@@ -169,6 +169,15 @@ class Candidate:
         """Names of the checks that were not passed."""
         return [name for name, passed in self.checks.items() if not passed]
 
+    def misses(self, check: str) -> bool:
+        """Tell whether a required check was failed or not made.
+
+        Unassigned charges neither pass nor fail `neutral`: the verdict says so, and of equals the
+        crystal comes last.
+        """
+        unassigned = check == "neutral" and _is_unassigned(self.raw)
+        return not unassigned and not self.checks.get(check, False)
+
     @property
     def energy(self) -> float | None:
         """Energy of the relaxed crystal above the hull, as the potential says, eV/atom.
@@ -193,7 +202,6 @@ class Candidate:
         Args:
             required: Checks that come before all others; one that was not made is not passed.
         """
-        checks = self.checks
         if self.goal == "discover":
             probability = self.stability.probability_metastable if self.stability else 0.0
             # no number, no chance
@@ -206,15 +214,16 @@ class Candidate:
             merit = 1, screened if math.isfinite(screened) else math.inf
         return (
             self.raw.error is not None,
-            sum(not checks.get(name, False) for name in required),
+            sum(map(self.misses, required)),
             *merit,
             self._num_doubts,
         )
 
     @property
     def _num_doubts(self) -> int:
-        """Credibility flags, and rare oxidation states."""
-        return len(self._flags) + len(_doubtful_states(self.raw))
+        """Credibility flags, rare oxidation states, and charges that are unassigned."""
+        unassigned = int(_is_unassigned(self.raw))
+        return len(self._flags) + len(_doubtful_states(self.raw)) + unassigned
 
     @property
     def _flags(self) -> Collection[str]:
@@ -294,6 +303,10 @@ def _is_neutral(score: Score) -> bool | None:
     return score.neutrality and score.neutrality.is_neutral
 
 
+def _is_unassigned(score: Score) -> bool:
+    return score.neutrality is not None and score.neutrality.charge_verdict == "unassigned"
+
+
 @cache
 def _point_group_order(space_group: int) -> int:
     """Number of operations of the point group."""
@@ -320,6 +333,9 @@ def _doubtful_states(score: Score) -> list[str]:
 
 
 def _words_on_charge(score: Score) -> str | None:
+    if score.neutrality and score.neutrality.charge_reason:
+        verdict = "charges unassigned" if _is_unassigned(score) else "charged"
+        return f"{verdict}: {score.neutrality.charge_reason}"
     doubtful = _doubtful_states(score)
     return f"doubtful charges: {', '.join(doubtful)}" if doubtful else None
 

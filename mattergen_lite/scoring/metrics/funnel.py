@@ -93,8 +93,8 @@ def stages(candidates: Sequence[Candidate], seconds: Mapping[str, float]) -> lis
     return found
 
 
-def _check(name: str) -> Callable[[Candidate], bool | None]:
-    return lambda one: one.checks.get(name)
+def _check(name: str) -> Callable[[Candidate], bool]:
+    return lambda one: not one.misses(name)
 
 
 def _may_be_on_target(candidate: Candidate) -> bool:
@@ -104,9 +104,9 @@ def _may_be_on_target(candidate: Candidate) -> bool:
     return candidate.on_target
 
 
-def _raw_check(name: str) -> Callable[[Candidate], bool | None]:
+def _raw_check(name: str) -> Callable[[Candidate], bool]:
     """Check of the crystal before relaxation."""
-    return lambda one: Candidate(raw=one.raw, structure=None).checks.get(name)
+    return lambda one: not Candidate(raw=one.raw, structure=None).misses(name)
 
 
 def _stage(name: str, entered: int, passed: int, seconds: Mapping[str, float]) -> Stage:
@@ -122,7 +122,8 @@ def _stage(name: str, entered: int, passed: int, seconds: Mapping[str, float]) -
 def funnel(candidates: Sequence[Candidate], required: Sequence[str]) -> Funnel:
     """Count the candidates that pass the required checks, one after the other.
 
-    A check that was not made lets nothing through: what is required must have been seen.
+    A check that was not made lets nothing through: what is required must have been seen. Charges
+    that are unassigned stop nothing.
     """
     left, remaining = {}, list(candidates)
     for name in (name for name in CHECK_NAMES if name in required):

@@ -5,7 +5,7 @@ et al., Dalton Trans. 2008, 2832).
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -178,7 +178,10 @@ def _sign(one: str, other: str) -> float:
 
 
 def _clusters(
-    first: Iterable[int], second: Iterable[int], images: np.ndarray, distances: np.ndarray
+    first: Int[np.ndarray, "P"],
+    second: Int[np.ndarray, "P"],
+    images: Float[np.ndarray, "P 3"],
+    distances: Float[np.ndarray, "P"],
 ) -> tuple[Cluster, ...]:
     """Connected sets of bonded atoms, and whether they go on from cell to cell."""
     neighbours: dict[int, list[tuple[int, np.ndarray, float]]] = {}
