@@ -14,7 +14,7 @@ from ase.data import covalent_radii
 from pymatgen.core import Element, Structure
 
 from mattergen_lite.oxidation import anion_rank, has_states, is_metal
-from mattergen_lite.shapes import Bool, Float, Int
+from mattergen_lite.shapes import Float, Int
 
 CUTOFF = 4.0  # Å, of the neighbours that count, as in pymatgen's bond valence analysis
 LIKE = 1.15  # multiple of the radii within which like atoms are bonded
@@ -141,7 +141,7 @@ def find_bonds(structure: Structure) -> Bonds:
     pairs = element[first], element[second]
     count = len(symbols)
 
-    def per_site(chosen: Bool[np.ndarray, "P"]) -> Int[np.ndarray, "N"]:
+    def per_site(chosen: np.ndarray) -> np.ndarray:
         return np.bincount(first[chosen], minlength=count)
 
     assigned = [name for name in names if has_states(name)]
@@ -178,10 +178,7 @@ def _sign(one: str, other: str) -> float:
 
 
 def _clusters(
-    first: Int[np.ndarray, "P"],
-    second: Int[np.ndarray, "P"],
-    images: Float[np.ndarray, "P 3"],
-    distances: Float[np.ndarray, "P"],
+    first: np.ndarray, second: np.ndarray, images: np.ndarray, distances: np.ndarray
 ) -> tuple[Cluster, ...]:
     """Connected sets of bonded atoms, and whether they go on from cell to cell."""
     neighbours: dict[int, list[tuple[int, np.ndarray, float]]] = {}
