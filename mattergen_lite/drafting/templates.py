@@ -1,5 +1,6 @@
 """Samples on the templates of known crystals."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,10 @@ from torch import Tensor
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.drafting.draft import Draft, DraftSource, listed_counts
 from mattergen_lite.drafting.library import Candidate, TemplateLibrary, template_library
+from mattergen_lite.elements import symbols
+from mattergen_lite.request.constraints import ChemicalSystem
 from mattergen_lite.request.protocol import Constraints
+from mattergen_lite.request.stoichiometry import can_be_neutral
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.shapes import Float, Int
 
@@ -96,7 +100,22 @@ class TemplateDrafting(DraftSource):
         """Templates with the wanted elements on whole classes, the same for all samples."""
         rng = torch.Generator().manual_seed(0)
         found = list(self._placed(self._draw_rows(NUM_COMPARED, rng), rng))
+        if not self.constraints.is_complete:
+            found = [one for one in found if self._is_neutral(one)] or found
         return found, self._weights(found)
+
+    def _is_neutral(self, candidate: Candidate) -> bool:
+        """Whether charges can balance; elements that are still open are free to balance them.
+
+        In a chemical system nothing else may occur: open elements repeat those of the system.
+        """
+        system = self.constraints.find(ChemicalSystem)
+        sizes = self.library.crystals.orbits(candidate.row).multiplicities.tolist()
+        counts: Counter[str] = Counter()
+        for number, size in zip(candidate.elements, sizes, strict=True):
+            counts[symbols()[number]] += size
+        is_open = counts.pop("X", 0) > 0
+        return system is None if is_open else can_be_neutral(counts)
 
     def _placed(self, rows: Int[np.ndarray, "R"], rng: torch.Generator) -> Iterator[Candidate]:
         """Templates that the wanted elements fit on."""

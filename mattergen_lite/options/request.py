@@ -31,6 +31,8 @@ class Request:
         measured_by: Model whose regressions measure what has no exact one, such as a band gap,
             by name or folder; default the checkpoint itself. Fine-tuned models have none.
         elements: Elements that may occur, such as Li,P,S; no sample contains any other.
+        must_contain: Elements that every sample has, such as Li; others may occur as --elements and
+            --exclude allow.
         chemical_system: Elements of which every sample has each and no other, such as Li-P-S.
         exclude: Elements that must not occur, such as Pb,Cd or toxic,radioactive,scarce, which
             `data elements` lists.
@@ -59,6 +61,7 @@ class Request:
     probe: tuple[Path, ...] = ()
     measured_by: str | None = None
     elements: str | None = None
+    must_contain: str | None = None
     chemical_system: str | None = None
     exclude: str | None = None
     formula: str | None = None

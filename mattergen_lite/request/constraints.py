@@ -31,6 +31,16 @@ class Elements(Constraint):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MustContain(Constraint):
+    """Elements that every sample has; others may occur."""
+
+    needed: frozenset[str]
+
+    def __str__(self) -> str:
+        return f"must-contain {listed(self.needed)}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Exclusion(Constraint):
     """All elements but some."""
 
@@ -117,11 +127,13 @@ def parse_constraints(request: Request, host: Host | None = None) -> Constraints
         raise ValueError(f"formula-units {request.formula_units!r} without a formula")
     if host and not (units or size or host.num_placed):
         host = replace(host, num_placed=(host.num_freed, host.num_freed))
+    must = parse_elements(request.must_contain) if request.must_contain else frozenset()
     parts = (
+        must and MustContain(needed=must),
         request.formula and Formula(atoms=parse_formula(request.formula), units=units),
         request.chemical_system
         and ChemicalSystem(needed=frozenset(parse_system(request.chemical_system))),
-        request.elements and Elements(named=parse_elements(request.elements)),
+        request.elements and Elements(named=parse_elements(request.elements) | must),
         request.exclude and Exclusion(allowed=EVERY_ELEMENT - parse_elements(request.exclude)),
         size and NumAtoms(fewest=size[0], most=size[1]),
         symmetry,
