@@ -28,6 +28,7 @@ from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints, parse_formula
 from mattergen_lite.request.host import parse_host
 from mattergen_lite.request.protocol import Constraint, Constraints
+from mattergen_lite.request.stoichiometry import can_be_neutral
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.scoring.criteria.credibility import radioactive_elements, scarce_elements
@@ -336,3 +337,36 @@ def test_a_new_kind_of_constraint_contradicts_the_others(arguments, message):
     given = parse_constraints(Request(**arguments))
     with pytest.raises(ValueError, match=message):
         Constraints(parts=(*given.parts, EvenWithIron())).atom_counts(20)
+
+
+def test_must_contain_stands_beside_elements_that_may_occur():
+    constraints = parse_constraints(Request(must_contain="Li", elements="P,S,Cl"))
+    assert constraints.needed == {"Li"}
+    opened = constraints.open_elements(ALL).nonzero().flatten().tolist()
+    assert {symbols()[number] for number in opened} == {"Li", "P", "S", "Cl"}
+    with pytest.raises(ValueError, match="must-contain Li contains Li, ruled out by exclude Li"):
+        parse_constraints(Request(must_contain="Li", exclude="Li"))
+
+
+@pytest.mark.parametrize("space_group", ["any", "none"])
+def test_every_sample_has_what_it_must_contain(tiny, space_group):
+    found = samples_of(
+        tiny, must_contain="Li", elements="P,S,Cl", num_atoms="3..8", space_group=space_group
+    )
+    for structure in found:
+        assert "Li" in structure.symbol_set
+        assert {"Li", "P", "S", "Cl"}.issuperset(structure.symbol_set)
+
+
+@pytest.mark.parametrize(
+    ("counts", "neutral"),
+    [
+        ({"Li": 3, "Mg": 1, "Cl": 6}, False),
+        ({"Li": 2, "Mg": 1, "Cl": 4}, True),
+        ({"Li": 3, "P": 1, "S": 4}, True),
+        ({"Li": 1, "Mg": 2}, True),  # an alloy
+        ({"Na": 2, "O": 2}, False),  # a peroxide needs its bond
+    ],
+)
+def test_stoichiometries_that_can_be_neutral(counts, neutral):
+    assert can_be_neutral(counts) == neutral

@@ -21,7 +21,7 @@ from mattergen_lite.scoring.criteria.neutrality import Neutrality, neutrality
 # Reasoned by hand from what each compound is, not from what the code says of it.
 with (Path(__file__).parent / "data" / "oxidation_states.csv").open() as file:
     KNOWN_STATES = list(csv.DictReader(file))
-# Te-Te is 3.1 Å in the table's MnTe2, 2.8 Å in nature; the ICSD has fewer than three reports of Ru+8.
+# Te-Te is 3.1 Å in the MnTe2 of the table, 2.8 Å in nature; the ICSD hardly reports Ru+8.
 MISSED = {"MnTe2", "RuO4"}
 
 
