@@ -158,7 +158,7 @@ def find_bonds(structure: Structure) -> Bonds:
     valences = np.exp(
         (_table(names, _valence_length)[pairs] - distances * DISTANCE_SCALE) / VALENCE_SOFTNESS
     )
-    sums = np.bincount(first, valences * polarity[pairs], minlength=count)
+    sums = np.bincount(first, valences * polarity[pairs], minlength=count).astype(float)
     touching = distances < _table(names, _contact_limit)[pairs]
     protons = unlike & (np.array(symbols)[first] == "H")
     return Bonds(
