@@ -1,13 +1,24 @@
 """Duplicates, known structures and ordered forms of disordered phases are recognised."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from crystals import li3ps4, nacl, nacl_primitive, quartz, rutile, triclinic
+from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.operations import SymmOp
 
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.scoring.criteria import matching
+from mattergen_lite.scoring.criteria.matching import (
+    Comparison,
+    Matches,
+    ReducedCrystal,
+    find_equal,
+    reduce_crystal,
+)
 from mattergen_lite.scoring.criteria.novelty import Novelty, novelty
 from mattergen_lite.scoring.known.reference import Reference, composition_key
 
@@ -149,14 +160,79 @@ def test_distances_do_not_depend_on_earlier_comparisons():
     assert list(afterwards.values()) == found
 
 
-def test_a_comparison_that_breaks_costs_only_its_composition(monkeypatch):
-    def broken(crystals: object) -> object:
-        raise RuntimeError("matcher is broken")
+class BrokenPool(Pool):
+    """Gives no result of tasks that hold silicon."""
 
-    monkeypatch.setattr("mattergen_lite.scoring.criteria.novelty.find_duplicates", broken)
-    found = judged({"a": nacl(), "b": nacl(), "c": rutile()}, None)
-    assert found["a"] == found["b"] == Failure("RuntimeError: matcher is broken")
-    assert found["c"].is_unique
+    def map(self, function, items, **limits):
+        for item in items:
+            is_broken = function is not reduce_crystal and "14" in str(item)
+            yield Failure("no result within 1 s") if is_broken else function(item)
+
+
+def test_what_is_not_compared_is_unknown_and_costs_nothing_else():
+    crystals = {"a": quartz(), "b": quartz(), "c": rutile(), "d": rutile()}
+    reference = reference_of({"quartz": quartz()})
+    found = novelty(
+        list(crystals.values()), list(crystals), reference=reference, pool=BrokenPool(0)
+    )
+    assert [one.is_unique for one in found] == [None, None, True, False]
+    assert [one.is_novel for one in found] == [None, None, True, True]
+    assert [one.is_unknown for one in found] == [True, True, False, False]
+    assert (
+        found[0].not_compared == "uniqueness: no result within 1 s; novelty: no result within 1 s"
+    )
+    assert not found[2].not_compared
+
+
+def test_comparisons_for_which_there_is_no_time_are_counted(monkeypatch):
+    monkeypatch.setattr(matching, "QUERY_TIME_LIMIT", -1.0)
+    crystal = ReducedCrystal.from_structure(quartz())
+    (found,) = find_equal(Comparison([crystal], [crystal] * 3))
+    assert found == Matches(None, "3 of 3 comparisons took too long")
+
+
+def random_crystals(number: int) -> list[Structure]:
+    """Ten kinds of random SiO2, in copies that are rattled, strained and in other cells."""
+    rng = np.random.default_rng(1)
+    kinds = []
+    for _ in range(10):
+        lattice = Lattice(np.diag(rng.uniform(3.5, 5.5, 3)) + rng.uniform(-1, 1, (3, 3)))
+        kinds.append(Structure(lattice, ["Si"] * 2 + ["O"] * 4, rng.uniform(size=(6, 3))))
+    copies = []
+    for turn in range(number):
+        copy = kinds[turn % 10].copy().perturb(rng.uniform(0, 0.6), seed=turn)
+        copy.apply_strain(rng.uniform(-0.1, 0.1, 3))
+        copies.append(copy)
+    return copies
+
+
+def test_the_number_of_unique_crystals_depends_on_neither_order_nor_names():
+    crystals = random_crystals(60)
+    counts = set()
+    for seed in range(4):
+        order = np.random.default_rng(seed).permutation(len(crystals))
+        found = judged({f"{seed}-{i}": crystals[i] for i in order}, None)
+        counts.add(sum(one.is_unique for one in found.values()))
+        for name, one in found.items():
+            assert one.is_unique or list(found).index(one.duplicate_of) < list(found).index(name)
+    assert len(counts) == 1
+
+
+@pytest.mark.parametrize("crystals", [random_crystals(40), [*disguises(nacl()).values(), quartz()]])
+def test_pairs_are_judged_as_pymatgen_judges_them(crystals):
+    """What is ruled out beforehand is nothing that `StructureMatcher` calls equal."""
+    reduced = [ReducedCrystal.from_structure(one) for one in crystals]
+    plain = [
+        Structure(one.lattice * one.length, one.atomic_numbers, one.frac_coords) for one in reduced
+    ]
+    matcher = StructureMatcher(primitive_cell=False)
+    found = set()
+    for one, other in combinations(range(len(crystals)), 2):
+        (ours,) = find_equal(Comparison([reduced[other]], [reduced[one]]))
+        theirs = matcher.fit(plain[one], plain[other], skip_structure_reduction=True)
+        assert (ours.best is not None) == bool(theirs)
+        found.add(bool(theirs))
+    assert found == {True, False}
 
 
 def test_composition_key_ignores_the_cell():

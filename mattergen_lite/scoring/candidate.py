@@ -40,8 +40,10 @@ RELAXED_COLUMNS = (
     "duplicate_of",
     "is_novel",
     "nearest_known",
+    "known_composition",
     "is_novel_with_disorder",
     "disordered_form_of",
+    "not_compared",
 )
 
 # A screen and targets are for those who want them.
@@ -347,12 +349,16 @@ def _words_on_novelty(score: Score) -> str | None:
         return None
     if not novelty.is_unique:
         return f"the same as {novelty.duplicate_of}"
+    if novelty.not_compared and None in (novelty.is_unique, novelty.is_novel):
+        return f"novelty unknown: {novelty.not_compared}"
     if novelty.nearest_known:
         return f"known as {novelty.nearest_known}, {novelty.rms_distance:.2f} Å away"
     if novelty.disordered_form_of:
         return (
             f"an ordered form of {novelty.disordered_form_of} with {novelty.mixed_elements} mixed"
         )
+    if novelty.known_composition:
+        return f"composition known as {novelty.known_composition}, its structure is not here"
     return None
 
 

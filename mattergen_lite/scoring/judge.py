@@ -26,6 +26,8 @@ from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Cut, Screen
 from mattergen_lite.scoring.energy.stability import Measurement
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
+from mattergen_lite.scoring.known.compounds import elements_of_experiment
+from mattergen_lite.scoring.known.hull import known_compositions
 from mattergen_lite.scoring.known.reference import Reference, embedded_ids
 from mattergen_lite.scoring.measuring import Laboratory
 from mattergen_lite.scoring.outcomes import cannot_be_on_target, outcomes
@@ -302,13 +304,15 @@ def check_possible(
 
 
 def known_structures(paths: Sequence[Path]) -> Reference:
-    """The embedded known structures, and those of further sources.
+    """The embedded known structures and compositions, and structures of further sources.
 
     Raises:
         ValueError: If one of the sources holds no readable structure.
     """
     own = [Reference.from_records(read_structures(path), name=path.name) for path in paths]
-    return Reference.joined([Reference.embedded(), *own]) if own else Reference.embedded()
+    elements = Reference.from_records(elements_of_experiment(), name="elements of experiment")
+    known = Reference.joined([Reference.embedded(), elements, *own])
+    return replace(known, compositions=known_compositions())
 
 
 def worth_relaxing(scores: Sequence[Score], required: Collection[str] = ()) -> list[int]:

@@ -217,10 +217,7 @@ def _identity(record: StructureRecord) -> str:
     return f"{record.name!r} {structure_identity(record.structure)}"
 
 
-def _add_novelty(judged: Score, found: Novelty | Failure) -> Score:
+def _add_novelty(judged: Score, found: Novelty) -> Score:
     """The score with what the batch and the reference say about it."""
-    if isinstance(found, Failure):
-        errors = [*([judged.error] if judged.error else []), f"novelty: {found.reason}"]
-        return replace(judged, error="; ".join(errors))
     flagged = with_novelty(judged.credibility, found) if judged.credibility else None
     return replace(judged, novelty=found, credibility=flagged)
