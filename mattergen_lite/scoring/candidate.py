@@ -112,6 +112,7 @@ class Candidate:
     elasticity: Elasticity | None = None
     outcomes: tuple[Outcome, ...] = ()
     goal: Goal = "discover"  # what it was made for
+    space_groups: frozenset[int] | None = None  # that were asked for; None where none were
     rank: int = 0  # 1 is the best
 
     def __repr__(self) -> str:
@@ -146,6 +147,7 @@ class Candidate:
             "unique": novelty and novelty.is_unique,
             "novel": novelty.is_novel if novelty and looks_for_news else None,
             "on_target": self.on_target,
+            "kept_symmetry": self.kept_symmetry,
             "screened": self.screening and self.screening.screening_decision != "reject",
             "metastable": self.stability
             and self.stability.probability_metastable >= WORTH_COMPUTING,
@@ -156,6 +158,13 @@ class Candidate:
         """Whether every property that can be measured is what was asked for."""
         known = [outcome.on_target for outcome in self.outcomes if outcome.on_target is not None]
         return all(known) if known else None
+
+    @property
+    def kept_symmetry(self) -> bool | None:
+        """Whether the relaxed crystal has a symmetry that was asked for."""
+        if self.space_groups is None or self.relaxed is None or self.relaxed.symmetry is None:
+            return None
+        return self.relaxed.symmetry.space_group in self.space_groups
 
     @property
     def failed(self) -> list[str]:
@@ -233,6 +242,7 @@ class Candidate:
         words = [
             _words_on_checks(self),
             *(one.words for one in self.outcomes),
+            _words_on_symmetry(self),
             _words_on_charge(self.raw),
             _words_on_screening(self.screening),
             _words_on_stability(self.stability),
@@ -264,6 +274,7 @@ class Candidate:
             **flatten(self.stability, Stability),
             **{f"relaxed_{name}": relaxed.get(name) for name in RELAXED_COLUMNS},
             "symmetry_change": self.symmetry_change,
+            "kept_symmetry": self.kept_symmetry,
             **flatten(self.phonons, Phonons),
             **flatten(self.elasticity, Elasticity),
             **{name: cell for one in self.outcomes for name, cell in one.columns().items()},
@@ -304,6 +315,14 @@ def _words_on_checks(candidate: Candidate) -> str:
     if open_ones := [name for name in asked if name not in checks]:
         return f"passes the {len(checks)} checks made (not made: {', '.join(open_ones)})"
     return "passes every check"
+
+
+def _words_on_symmetry(candidate: Candidate) -> str | None:
+    if candidate.kept_symmetry is not False:
+        return None
+    found = candidate.relaxed.symmetry
+    group = f"{found.space_group_symbol} ({found.space_group})"
+    return f"relaxed to {group}, not the symmetry asked for"
 
 
 def _doubtful_states(score: Score) -> list[str]:

@@ -147,6 +147,7 @@ def score(
     reference: Reference | None = None,
     symprec: float = SYMPREC_GENERATED,
     time_limit: float = TIME_LIMIT,
+    polymorphs: bool = False,
 ) -> list[Score]:
     """Judge crystals; one score per record, in the same order.
 
@@ -156,9 +157,10 @@ def score(
         reference: Known structures to be novel against; None judges uniqueness in the batch only.
         symprec: Symmetry tolerance in Å, the same for raw and relaxed crystals.
         time_limit: Seconds per structure before its process is killed and it gets an error row.
+        polymorphs: Crystals of different space groups differ, however close they are.
     """
     scores = score_each(records, journal=journal, symprec=symprec, time_limit=time_limit)
-    return compare(scores, records, journal=journal, reference=reference)
+    return compare(scores, records, journal=journal, reference=reference, polymorphs=polymorphs)
 
 
 def score_each(
@@ -184,6 +186,7 @@ def compare(
     *,
     journal: Journal,
     reference: Reference | None = None,
+    polymorphs: bool = False,
 ) -> list[Score]:
     """The part of `score` that compares crystals with each other and with known ones.
 
@@ -197,6 +200,7 @@ def compare(
         [records[index].name for index in compared],
         reference=reference,
         pool=journal.pool,
+        polymorphs=polymorphs,
         progress=journal.progress,
     )
     for index, result in zip(compared, found, strict=True):

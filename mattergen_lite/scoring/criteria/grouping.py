@@ -5,7 +5,7 @@ takes too long costs the comparisons of that crystal only, and the answer says s
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -21,7 +21,7 @@ from mattergen_lite.scoring.criteria.matching import (
     find_equal,
     reduce_crystal,
 )
-from mattergen_lite.scoring.known.reference import CompositionKey, Crystal
+from mattergen_lite.scoring.known.reference import Crystal
 
 QUERIES_PER_TASK = 25
 WAVE = 100  # crystals of one composition that are grouped at a time
@@ -131,9 +131,9 @@ class Comparer:
 
         Args:
             reduced: Crystals, or why one could not be reduced.
-            keys: Their compositions.
+            keys: Of what may be equal, such as the composition.
         """
-        buckets: dict[tuple[CompositionKey, int], list[int]] = defaultdict(list)
+        buckets: dict[tuple[Hashable, int], list[int]] = defaultdict(list)
         for index, crystal in enumerate(reduced):
             if not isinstance(crystal, Failure):
                 buckets[keys[index], len(crystal.atomic_numbers)].append(index)

@@ -10,9 +10,10 @@ ordered TaCr2O6 is a form of known (Ta,Cr)O2 if some known TaCrO4, CrO2 or TaO2 
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, combinations, product
+from typing import TypeVar
 
 from pymatgen.core import Element, Structure
 
@@ -27,6 +28,7 @@ from mattergen_lite.scoring.criteria.grouping import (
     Reduced,
 )
 from mattergen_lite.scoring.criteria.matching import ReductionTask, find_equal, find_nearest
+from mattergen_lite.scoring.criteria.symmetry import polymorph
 from mattergen_lite.scoring.known.reference import (
     CompositionKey,
     Crystal,
@@ -35,6 +37,8 @@ from mattergen_lite.scoring.known.reference import (
     composition_key,
     system_key,
 )
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +87,7 @@ def novelty(
     *,
     reference: Reference | None,
     pool: Pool,
+    polymorphs: bool = False,
     progress: bool = True,
 ) -> list[Novelty]:
     """Uniqueness within a batch and novelty against known structures.
@@ -94,17 +99,19 @@ def novelty(
         names: Their names, by which duplicates are reported.
         reference: Known structures, or None to look at the batch only.
         pool: Processes to compare in.
+        polymorphs: Crystals of different space groups differ, however close they are.
         progress: Show progress bars, if standard error is a terminal.
     """
     comparer = Comparer(pool, progress)
     crystals = [Crystal.from_structure(structure) for structure in structures]
     keys = [composition_key(crystal.atomic_numbers.tolist()) for crystal in crystals]
     reduced = comparer.reduce([ReductionTask(one) for one in crystals], "reduce")
-    places = comparer.group(reduced, keys)
+    groups = [polymorph(one) if polymorphs else 0 for one in structures]
+    places = comparer.group(reduced, list(zip(keys, groups, strict=True)))
     judged = [_of_batch(index, place, names) for index, place in enumerate(places)]
     if reference is None:
         return judged
-    known = _known_structures(reduced, keys, reference, comparer)
+    known = _known_structures(reduced, keys, groups, reference, comparer)
     unseen = [index for index, one in enumerate(known) if one == Known()]
     forms = _disordered_forms(crystals, keys, unseen, reference, comparer)
     return [
@@ -160,13 +167,26 @@ def _against(
 def _known_structures(
     reduced: Sequence[Reduced],
     keys: Sequence[CompositionKey],
+    groups: Sequence[int],
     reference: Reference,
     comparer: Comparer,
 ) -> list[Known]:
-    """The closest equal structure of the reference, for each crystal."""
+    """The closest equal structure of the reference, for each crystal.
+
+    Args:
+        reduced: The crystals.
+        keys: Their compositions.
+        groups: Space groups that an equal structure must have; 0 for any.
+        reference: Known structures.
+        comparer: Compares.
+    """
     listed = [i for i, key in enumerate(keys) if key in reference.rows_of_composition]
-    queries = _by_composition(keys, listed)
-    buckets = [Bucket(indices, _known(reference, [key])) for key, indices in queries.items()]
+    buckets = []
+    for key, indices in _by_key(keys, listed).items():
+        known = _known(reference, [key])
+        for group, members in _by_key(groups, indices).items():
+            fitting = [k for k in known if group in (0, polymorph(k.crystal.structure()))]
+            buckets.append(Bucket(members, fitting))
     compared = {index: reduced[index] for index in listed}
     found = comparer.search(compared, buckets, find_nearest, "novel")
     return [found.get(index, Known()) for index in range(len(keys))]
@@ -187,7 +207,7 @@ def _disordered_forms(
 ) -> dict[int, tuple[Known, Groups]]:
     """Known structures that crystals equal when similar elements are merged."""
     buckets: dict[CompositionKey, Bucket] = {}
-    for key, indices in _by_composition(keys, unseen).items():
+    for key, indices in _by_key(keys, unseen).items():
         groups = mixable_groups(Element.from_Z(number).symbol for number in system_key(key))
         known = _known(reference, _same_when_merged(key, groups, reference)) if groups else []
         if known:
@@ -199,11 +219,9 @@ def _disordered_forms(
     return {index: (form, buckets[keys[index]].groups) for index, form in found.items()}
 
 
-def _by_composition(
-    keys: Sequence[CompositionKey], indices: Iterable[int]
-) -> dict[CompositionKey, list[int]]:
-    """Positions of crystals by composition."""
-    positions: dict[CompositionKey, list[int]] = defaultdict(list)
+def _by_key(keys: Sequence[Key], indices: Iterable[int]) -> dict[Key, list[int]]:
+    """Positions of crystals that have a key in common."""
+    positions: dict[Key, list[int]] = defaultdict(list)
     for index in indices:
         positions[keys[index]].append(index)
     return positions

@@ -17,8 +17,8 @@ PROTOCOL = {
     "structure_valid": "no two atoms within 0.5 Å and a cell of at least 0.1 Å³ (CDVAE)",
     "composition_valid": "smact_validity with smact14 states; elements, alloys valid (CDVAE)",
     "valid": "structure_valid and composition_valid",
-    "physical": "the check: structure_valid, and no overlapping covalent spheres, nearly empty or "
-    "needle-like cell, or impossible density",
+    "physical": "the check: structure_valid, and no overlapping covalent spheres, vacuum, nearly "
+    "empty or needle-like cell, or impossible density",
     "neutral": "the check: oxidation states balance, or there are none to balance",
     "alloy_or_element": "of these, only metals or one element: formal charges mean nothing",
     "non_p1": "space group other than P1 at the symprec of the scores",
