@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from crystals import li3ps4, nacl, nacl_primitive, quartz, rutile, triclinic
+from crystals import li3ps4, nacl, nacl_primitive, perovskite, quartz, rutile, triclinic
 from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.operations import SymmOp
@@ -20,6 +20,7 @@ from mattergen_lite.scoring.criteria.matching import (
     reduce_crystal,
 )
 from mattergen_lite.scoring.criteria.novelty import Novelty, novelty
+from mattergen_lite.scoring.judge import known_structures
 from mattergen_lite.scoring.known.reference import Reference, composition_key
 
 
@@ -246,3 +247,56 @@ def test_reference_rows_are_the_structures_given():
     assert reference.crystal(1).structure().formula == quartz().formula
     with pytest.raises(ValueError, match="no readable structure"):
         Reference.from_records([StructureRecord("x", None, "broken")], name="empty")
+
+
+def caesium(kind: str, edge: float) -> Structure:
+    places = {"bcc": [[0, 0, 0], [0.5, 0.5, 0.5]], "simple": [[0, 0, 0]]}[kind]
+    return Structure(Lattice.cubic(edge), ["Cs"] * len(places), places)
+
+
+def calcium_gallium_selenide() -> Structure:
+    """CaGa2Se4 in a defect chalcopyrite's cell; the table has no structure of mp-13873."""
+    return Structure.from_spacegroup(
+        "I-4",
+        Lattice.tetragonal(6.0, 11.4),
+        ["Ca", "Ga", "Ga", "Se"],
+        [[0, 0, 0], [0, 0, 0.5], [0, 0.5, 0.25], [0.27, 0.26, 0.14]],
+    )
+
+
+def test_known_is_what_the_table_or_the_hull_has():
+    """Elements are known; a composition of the hull without a structure here is not novel."""
+    crystals = {
+        "bcc": caesium("bcc", 6.14),
+        "simple": caesium("simple", 5.2),
+        "selenide": calcium_gallium_selenide(),
+        "new": rutile_of("Cs"),
+    }
+    found = judged(crystals, known_structures([]))
+    assert found["bcc"].nearest_known == "Cs"
+    assert found["bcc"].is_novel is False
+    assert found["simple"].is_novel is False or found["simple"].num_known_polymorphs == 1
+    selenide = found["selenide"]
+    assert (selenide.is_novel, selenide.known_composition) == (None, "mp-13873")
+    assert selenide.known_chemical_system
+    assert not selenide.is_unknown
+    assert not found["new"].known_composition
+
+
+def test_polymorphs_are_told_apart_by_their_space_groups_where_that_is_wanted():
+    """Four forms of one perovskite, each a small shift of titanium away from the next."""
+    shifts = {"cubic": [0, 0, 0], "P4mm": [0, 0, 1], "Amm2": [0, 1, 1], "R3m": [1, 1, 1]}
+    forms = {}
+    for name, shift in shifts.items():
+        form = perovskite()
+        titanium = next(i for i, site in enumerate(form) if site.specie.symbol == "Ti")
+        forms[name] = form.translate_sites([titanium], 0.03 * np.array(shift))
+    reference = reference_of({"known P4mm": forms["P4mm"]})
+    names, structures = list(forms), list(forms.values())
+    with Pool(0) as pool:
+        merged = novelty(structures, names, reference=reference, pool=pool)
+        apart = novelty(structures, names, reference=reference, pool=pool, polymorphs=True)
+    assert [one.is_unique for one in merged] == [True, False, False, False]
+    assert {one.nearest_known for one in merged} == {"known P4mm"}
+    assert [one.is_unique for one in apart] == [True] * 4
+    assert [one.nearest_known for one in apart] == ["", "known P4mm", "", ""]

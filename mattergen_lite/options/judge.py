@@ -90,8 +90,8 @@ class JudgeOptions:
             "uncalibrated" in every verdict.
         reference: Known structures to be novel against, beside the embedded Materials Project:
             any source that `score` reads; repeat for several.
-        require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target and, of relaxed
-            crystals where --space-group is said, kept_symmetry; default all that are made. What
+        require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target; of relaxed
+            crystals, where --space-group is said, kept_symmetry; default all that are made. What
             passes them comes first. Where a number of candidates is asked for, a crystal that fails
             a cheap one, or cannot be on target, is not relaxed.
         keep: Share of what passes the cheap checks to relax, the likeliest to be metastable by the

@@ -246,7 +246,7 @@ class Candidate:
             _words_on_charge(self.raw),
             _words_on_screening(self.screening),
             _words_on_stability(self.stability),
-            _words_on_novelty(self.final),
+            self.final.novelty and self.final.novelty.words,
         ]
         parts = [part for part in words if part]
         if self.phonons and self.phonons.dynamically_stable is False:
@@ -360,25 +360,6 @@ def _words_on_stability(stability: Stability | None) -> str | None:
     return (
         f"{words} ({stability.second_opinion} disagrees)" if stability.opinions_disagree else words
     )
-
-
-def _words_on_novelty(score: Score) -> str | None:
-    novelty = score.novelty
-    if novelty is None:
-        return None
-    if not novelty.is_unique:
-        return f"the same as {novelty.duplicate_of}"
-    if novelty.not_compared and None in (novelty.is_unique, novelty.is_novel):
-        return f"novelty unknown: {novelty.not_compared}"
-    if novelty.nearest_known:
-        return f"known as {novelty.nearest_known}, {novelty.rms_distance:.2f} Å away"
-    if novelty.disordered_form_of:
-        return (
-            f"an ordered form of {novelty.disordered_form_of} with {novelty.mixed_elements} mixed"
-        )
-    if novelty.known_composition:
-        return f"composition known as {novelty.known_composition}, its structure is not here"
-    return None
 
 
 def ranked(candidates: Sequence[Candidate], required: Collection[str] = ()) -> list[Candidate]:

@@ -122,7 +122,7 @@ class Comparer:
             for answer in answers
         ]
 
-    def group(self, reduced: Sequence[Reduced], keys: Sequence[CompositionKey]) -> list[BatchPlace]:
+    def group(self, reduced: Sequence[Reduced], keys: Sequence[Hashable]) -> list[BatchPlace]:
         """Find equal crystals of a batch.
 
         Crystals are taken in an order that follows from what they are. Each joins the first group

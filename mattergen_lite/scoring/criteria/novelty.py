@@ -80,6 +80,21 @@ class Novelty:
         """Whether comparisons that were not made could decide if it is unique and novel."""
         return bool(self.not_compared) and False not in (self.is_unique, self.is_novel)
 
+    @property
+    def words(self) -> str:
+        """What a verdict says of it; empty where the crystal is new in every way."""
+        if self.is_unique is False:
+            return f"the same as {self.duplicate_of}"
+        if self.is_unknown:
+            return f"novelty unknown: {self.not_compared}"
+        if self.nearest_known:
+            return f"known as {self.nearest_known}, {self.rms_distance:.2f} Å away"
+        if self.disordered_form_of:
+            return f"an ordered form of {self.disordered_form_of} with {self.mixed_elements} mixed"
+        if self.known_composition:
+            return f"composition known as {self.known_composition}, its structure is not here"
+        return ""
+
 
 def novelty(
     structures: Sequence[Structure],
