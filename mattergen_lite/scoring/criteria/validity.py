@@ -13,6 +13,8 @@ from ase.data import covalent_radii
 from ase.geometry.dimensionality.rank_determination import RDA
 from pymatgen.core import Lattice, Structure
 
+from mattergen_lite.symmetry.detection import SYMPREC_RELAXED, find_symmetry
+
 CDVAE_MIN_DISTANCE = 0.5  # Å
 CDVAE_MIN_VOLUME = 0.1  # Å³ per cell
 
@@ -21,7 +23,7 @@ CDVAE_MIN_VOLUME = 0.1  # Å³ per cell
 MIN_CONTACT_RATIO = 0.6  # of the sum of covalent radii; < 0.1%
 MIN_PACKING_FRACTION = 0.1  # 0.2%, molecular crystals; 86% of exploded cells
 MAX_DENSITY = 25.0  # g/cm³; none, osmium has 22.6
-MAX_CELL_ASPECT = 20.0  # longest over shortest vector of the reduced cell; none
+MAX_CELL_ASPECT = 20.0  # longest over shortest vector of the reduced primitive cell; none
 # Å between spheres of covalent radius; 0.1% of 66,627 (all of the table within 0.1 eV/atom) without
 # 526 sheets of (Mo,W)(S,Se,Te)2 that it has in vacuum: layers that PBE, without dispersion, holds
 # apart, such as TaS2, PbSe and one of graphite. At experiment's distance graphite has 1.8, 2H-MoS2
@@ -44,7 +46,7 @@ class Validity:
     packing_fraction: float  # volume of spheres of covalent radius over the volume of the cell
     volume_per_atom: float  # Å³
     density: float  # g/cm³
-    cell_aspect: float  # longest over shortest vector of the reduced cell
+    cell_aspect: float  # longest over shortest vector of the reduced primitive cell
     min_angle: float  # degrees, of the cell as given
     max_angle: float  # degrees
     dimensionality: int | None  # of its bonds: 3, 2 layers, 1 chains, 0 molecules; None: overlap
@@ -64,6 +66,15 @@ def _periodic_distances(structure: Structure) -> np.ndarray:
     distances = np.array(structure.distance_matrix)
     np.fill_diagonal(distances, _shortest_translation(structure.lattice))
     return distances
+
+
+def _cell_aspect(structure: Structure) -> float:
+    """Longest over shortest vector of the reduced primitive cell; of the cell if none is found."""
+    cell = structure.lattice.matrix, structure.frac_coords, np.array(structure.atomic_numbers)
+    found = find_symmetry(*cell, SYMPREC_RELAXED)
+    lattice = structure.lattice if found is None else Lattice(found.primitive_lattice)
+    lengths = lattice.get_lll_reduced_lattice().abc
+    return max(lengths) / min(lengths)
 
 
 def _covalent_radii(structure: Structure) -> np.ndarray:
@@ -145,10 +156,9 @@ def validity(structure: Structure) -> Validity:
     ratios = distances / (radii[:, None] + radii)
     tightest = np.unravel_index(ratios.argmin(), ratios.shape)
     pair = "-".join(sorted(structure[int(i)].specie.symbol for i in tightest))
-    reduced_lengths = structure.lattice.get_lll_reduced_lattice().abc
     contact, density = float(ratios.min()), float(structure.density)
     packing = float(4 / 3 * np.pi * (radii**3).sum() / structure.volume)
-    aspect = max(reduced_lengths) / min(reduced_lengths)
+    aspect = _cell_aspect(structure)
     gap = widest_gap(structure, radii)
     return Validity(
         min_distance=float(distances.min()),
