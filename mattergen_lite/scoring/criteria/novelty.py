@@ -43,37 +43,21 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True, kw_only=True)
 class Novelty:
-    """What is known about one crystal. Fields about a reference are None without one.
+    """What is known about one crystal. Fields about a reference are None without one."""
 
-    Attributes:
-        is_unique: First of its kind in the batch. None where that could not be found out.
-        duplicate_of: Name of the first of its kind. Empty if unique.
-        is_novel: Equals no known structure. None where that is not known: see `known_composition`
-            and `not_compared`.
-        nearest_known: material_id of the closest equal structure. Empty if there is none.
-        rms_distance: Å, root mean square displacement from it at equal volume.
-        num_known_polymorphs: Known structures of this composition, equal or not.
-        known_composition: material_id of a known compound of this composition, if its structure is
-            not here to compare with. Otherwise empty.
-        known_chemical_system: Something of exactly these elements is known.
-        is_novel_with_disorder: Nor equals a known structure when similar elements are merged.
-        disordered_form_of: material_id of the known structure that it equals when merged.
-        mixed_elements: The elements merged in that comparison, "Cr/Ta".
-        not_compared: Why comparisons are missing that could have changed the answer.
-    """
-
-    is_unique: bool | None
-    duplicate_of: str = ""
-    is_novel: bool | None = None
-    nearest_known: str = ""
-    rms_distance: float | None = None
-    num_known_polymorphs: int | None = None
+    is_unique: bool | None  # the first of its kind in the batch; None: could not be found out
+    duplicate_of: str = ""  # name of the first of its kind; empty if unique
+    is_novel: bool | None = None  # neither structure nor composition is known; None: not settled
+    nearest_known: str = ""  # material_id of the closest equal structure; empty if there is none
+    rms_distance: float | None = None  # Å, root mean square displacement from it at equal volume
+    num_known_polymorphs: int | None = None  # known structures of this composition, equal or not
+    # material_id of a known compound of this composition whose structure is not here to compare
     known_composition: str = ""
-    known_chemical_system: bool | None = None
-    is_novel_with_disorder: bool | None = None
-    disordered_form_of: str = ""
-    mixed_elements: str = ""
-    not_compared: str = ""
+    known_chemical_system: bool | None = None  # something of exactly these elements is known
+    is_novel_with_disorder: bool | None = None  # nor equals one when similar elements are merged
+    disordered_form_of: str = ""  # material_id of the known structure that it equals when merged
+    mixed_elements: str = ""  # the elements merged in that comparison, "Cr/Ta"
+    not_compared: str = ""  # why comparisons are missing that could have changed the answer
 
     @property
     def is_unknown(self) -> bool:

@@ -21,7 +21,11 @@ CDVAE_MIN_VOLUME = 0.1  # Å³ per cell
 # Beside each limit: how many of the 46,911 Materials Project structures within 0.1 eV/atom of the
 # hull break it. Exploded cells are its 2,760 entries above 60 Å³ per atom.
 MIN_CONTACT_RATIO = 0.6  # of the sum of covalent radii; < 0.1%
-MIN_PACKING_FRACTION = 0.1  # 0.2%, molecular crystals; 86% of exploded cells
+# Molecular crystals have few covalent spheres in a cell (0.2% below 0.1, solid nitrogen 0.07), but
+# are full of spheres of about the van der Waals radius; below both are helium, hydrogen and PH3.
+MIN_PACKING_FRACTION = 0.1  # 86% of exploded cells
+MIN_VAN_DER_WAALS_PACKING = 0.45  # 0.01%
+VAN_DER_WAALS_SHELL = 0.8  # Å beyond the covalent radius (Alvarez, Dalton Trans. 2013, 42, 8617)
 MAX_DENSITY = 25.0  # g/cm³; none, osmium has 22.6
 MAX_CELL_ASPECT = 20.0  # longest over shortest vector of the reduced primitive cell; none
 # Å between spheres of covalent radius; 0.1% of 66,627 (all of the table within 0.1 eV/atom) without
@@ -136,14 +140,35 @@ def dimensionality(structure: Structure, radii: np.ndarray) -> int:
     return int(np.flatnonzero(graph.check()).max())
 
 
+def _packing(radii: np.ndarray, volume: float) -> float:
+    """Volume of spheres over the volume of the cell."""
+    return float(4 / 3 * np.pi * (radii**3).sum() / volume)
+
+
 def _problem(
-    contact: float, pair: str, packing: float, density: float, aspect: float, gap: float
+    contact: float,
+    pair: str,
+    packings: tuple[float, float],
+    density: float,
+    aspect: float,
+    gap: float,
 ) -> str:
-    """Everything that is physically wrong, in words."""
+    """Everything that is physically wrong, in words.
+
+    Args:
+        contact: Tightest contact over the sum of the covalent radii.
+        pair: Its elements.
+        packings: Of spheres of the covalent and about the van der Waals radius.
+        density: g/cm³.
+        aspect: Longest over shortest vector.
+        gap: Å.
+    """
+    packing, loose_packing = packings
+    is_empty = packing < MIN_PACKING_FRACTION and loose_packing < MIN_VAN_DER_WAALS_PACKING
     checks = (
         (gap > MAX_GAP, f"not a bulk crystal: {gap:.1f} Å of vacuum"),
         (contact < MIN_CONTACT_RATIO, f"{pair} overlap: {contact:.2f} of their covalent radii"),
-        (packing < MIN_PACKING_FRACTION, f"almost empty: packing fraction {packing:.3f}"),
+        (is_empty, f"almost empty: packing fraction {packing:.3f}"),
         (density > MAX_DENSITY, f"density {density:.1f} g/cm³ is above any known solid"),
         (aspect > MAX_CELL_ASPECT, f"cell {aspect:.0f} times longer than wide"),
     )
@@ -157,7 +182,9 @@ def validity(structure: Structure) -> Validity:
     tightest = np.unravel_index(ratios.argmin(), ratios.shape)
     pair = "-".join(sorted(structure[int(i)].specie.symbol for i in tightest))
     contact, density = float(ratios.min()), float(structure.density)
-    packing = float(4 / 3 * np.pi * (radii**3).sum() / structure.volume)
+    packing, loose_packing = (
+        _packing(radii + shell, structure.volume) for shell in (0, VAN_DER_WAALS_SHELL)
+    )
     aspect = _cell_aspect(structure)
     gap = widest_gap(structure, radii)
     return Validity(
@@ -175,5 +202,5 @@ def validity(structure: Structure) -> Validity:
         structure_valid=bool(
             distances.min() >= CDVAE_MIN_DISTANCE and structure.volume >= CDVAE_MIN_VOLUME
         ),
-        physical_problem=_problem(contact, pair, packing, density, aspect, gap),
+        physical_problem=_problem(contact, pair, (packing, loose_packing), density, aspect, gap),
     )
