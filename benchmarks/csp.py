@@ -41,12 +41,11 @@ from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.sampling.generator import stable
 from mattergen_lite.sampling.sampler import Target, sample
-from mattergen_lite.scoring.criteria.matching import find_duplicates
+from mattergen_lite.scoring.criteria.matching import ReducedCrystal, find_duplicates
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax_batch
 from mattergen_lite.scoring.energy.screening import raw_energies
 from mattergen_lite.scoring.energy.stability import energies_per_atom
-from mattergen_lite.scoring.known.reference import Crystal
 from mattergen_lite.scoring.metrics.prediction import displacements
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
 
@@ -114,10 +113,8 @@ def relaxed_matches(truth: Structure, ordered: Sequence[Structure], number: int)
     """Whether the best of so many different structures, relaxed, matches; None for no number."""
     if number == 0:
         return None
-    crystals = [Crystal.from_structure(one) for one in ordered]
-    different = [
-        one for one, first in zip(ordered, find_duplicates(crystals), strict=True) if first is None
-    ]
+    firsts = find_duplicates([ReducedCrystal.from_structure(one) for one in ordered])
+    different = [one for one, first in zip(ordered, firsts, strict=True) if first.best is None]
     relaxer, decider = (load_potential(one) for one in (JUDGE.relaxer, JUDGE.potential))
     ends = relax_batch(different[:number], relaxer, symprec=SYMPREC_GENERATED)
     relaxed = [one.structure for one in ends if one.structure is not None]

@@ -122,7 +122,8 @@ def test_sun_is_counted_as_by_hand(protocol, judged_set, crystals, table):
     assert unique.sum() <= len(crystals) - 2
     with Pool(0) as pool:
         known = known_structures(protocol.novel_against)
-        found = de_novo_figures(judged_set, protocol, known, Journal(pool))
+        found, num_missing = de_novo_figures(judged_set, protocol, known, Journal(pool))
+    assert num_missing == 0
     frame = pd.DataFrame(judged_set.rows).iloc[:-1]
     count = len(frame) + 1
     new = unique & novel
@@ -143,8 +144,8 @@ def test_sun_is_counted_as_by_hand(protocol, judged_set, crystals, table):
 
 def test_cdvae_takes_distances_over_valid_crystals_only(judged_set):
     with Pool(0) as pool:
-        every = de_novo_figures(judged_set, CRYSTALITE, None, Journal(pool))
-        valid = de_novo_figures(judged_set, CDVAE, None, Journal(pool))
+        every, _ = de_novo_figures(judged_set, CRYSTALITE, None, Journal(pool))
+        valid, _ = de_novo_figures(judged_set, CDVAE, None, Journal(pool))
     assert every["composition_valid"] == valid["composition_valid"] == pytest.approx(10 / 17)
     assert every["w1_density"] != valid["w1_density"]
     assert {figure.name for figure in CDVAE.figures} <= valid.keys()
@@ -153,9 +154,9 @@ def test_cdvae_takes_distances_over_valid_crystals_only(judged_set):
 def test_known_crystals_are_covered_and_unread_ones_count(judged_set):
     """Six of sixteen are of the test split and one is a copy; the seventeenth has no structure."""
     with Pool(0) as pool:
-        found = de_novo_figures(judged_set, CDVAE, None, Journal(pool))
+        found, _ = de_novo_figures(judged_set, CDVAE, None, Journal(pool))
         alone = CrystalSet(rows=judged_set.rows[-1:], raw=[None])
-        nothing = de_novo_figures(alone, CDVAE, None, Journal(pool))
+        nothing, _ = de_novo_figures(alone, CDVAE, None, Journal(pool))
     assert 7 / 17 <= found["cov_precision"] <= 16 / 17
     assert 6 / 7333 <= found["cov_recall"] < 1
     assert nothing["cov_recall"] == nothing["cov_precision"] == 0

@@ -524,3 +524,12 @@ def test_screening_fit_and_yields_of_a_judged_run(run, tmp_path):
     assert row["M.S.U.N. of relaxed"] == pytest.approx(row["M.S.U.N."] / 3)
     assert row["rare earths"] == 0
     assert row["passed"] * row["systems per passed"] <= 3
+
+
+def test_crystals_of_a_single_formula_are_told_apart(capsys):
+    """Every tenth crystal is another one disguised."""
+    importlib.import_module("comparing_speed").main(20, "SiO2")
+    said = capsys.readouterr().out
+    assert "20 SiO2: " in said
+    assert "18 unique" in said
+    assert "0 unknown" in said

@@ -3,8 +3,9 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
-from crystals import nacl, nacl_primitive, rutile
+from crystals import nacl, nacl_primitive, perovskite, rutile
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.io.records import StructureRecord
@@ -13,10 +14,12 @@ from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.request import Request
 from mattergen_lite.processes import Pool
 from mattergen_lite.request.constraints import parse_constraints
+from mattergen_lite.runs.judging import JudgingRun
 from mattergen_lite.scoring.candidate import Candidate, ranked
 from mattergen_lite.scoring.energy.screening import Screening
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.metrics.expectation import expectation
 from mattergen_lite.scoring.metrics.landscape import landscape, num_needed
@@ -25,6 +28,8 @@ from mattergen_lite.verbs.complete import complete
 from mattergen_lite.verbs.data_show import data_show
 from mattergen_lite.verbs.predict import predict
 from mattergen_lite.workflows.cells import plan_cells, share_out
+from mattergen_lite.workflows.predicting import Target
+from mattergen_lite.workflows.predicting import predict as predict_structures
 
 FAST = {"checkpoint": "tiny", "steps": 4, "relax": False, "num_workers": 0, "device": "cpu"}
 
@@ -206,3 +211,33 @@ def test_bad_requests_are_refused(tmp_path):
         complete(out=None, **FAST)
     with pytest.raises(ValueError, match=r"all sites of rutile\.cif stay"):
         complete(seed_structure=other, out=None, **FAST)
+
+
+def shifted(shift: list[float]) -> Structure:
+    """Strontium titanate with titanium moved along a direction."""
+    form = perovskite()
+    titanium = next(i for i, site in enumerate(form) if site.specie.symbol == "Ti")
+    return form.translate_sites([titanium], 0.03 * np.array(shift))
+
+
+def test_a_polymorph_is_found_only_with_its_space_group():
+    """All forms match each other within the tolerances of structure prediction."""
+    records = [StructureRecord("a", shifted([1, 1, 1])), StructureRecord("b", shifted([0, 0, 1]))]
+    targets = [
+        Target(name="R3m", structure=shifted([1, 1, 1]) * (2, 1, 1), is_given=True),
+        Target(name="Amm2", structure=shifted([0, 1, 1])),
+        Target(name="cubic", structure=perovskite()),
+    ]
+    judge = Judge.of(JudgeOptions(relax=False), goal="predict")
+    with Pool(0) as pool:
+        run = JudgingRun(judge=judge, pool=pool)
+        found = predict_structures(run, records, targets, title="", provenance={})
+    distances = {one.space_group: one.truth_distance for one in found.structures}
+    assert distances == {"R3m (160)": pytest.approx(0, abs=1e-6), "P4mm (99)": None}
+    assert [one.num_found for one in found.structures] == [1, 1]
+    given, amm2, cubic = found.recovered
+    assert found.structures[given.place - 1].space_group == given.space_group == "R3m (160)"
+    assert given.distance == pytest.approx(0, abs=1e-6)
+    assert (amm2.place, cubic.place) == (None, None)
+    assert "known: Amm2 (Amm2 (38)) not found (place" in amm2.text()
+    assert " Å away, but " in cubic.text()

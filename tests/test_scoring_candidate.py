@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from crystals import nacl
+from crystals import nacl, perovskite
 from pymatgen.core import Composition, Lattice, Structure
 
 from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.candidate import Candidate, Outcome, ranked
 from mattergen_lite.scoring.energy.stability import Stability
@@ -167,3 +168,55 @@ def test_known_values_and_the_domain_of_regressions():
     assert is_possible("band_gap", 0.0, lithium)
     assert is_possible("bulk_modulus", 11.0, lithium)
     assert is_possible("band_gap", 1.0, nacl())
+
+
+def distorted_perovskite() -> Structure:
+    """Barium titanate with titanium moved along c: P4mm."""
+    cell = Lattice.tetragonal(3.99, 4.03)
+    places = [[0, 0, 0], [0.5, 0.5, 0.52], [0.5, 0.5, -0.03], [0.5, 0, 0.49], [0, 0.5, 0.49]]
+    return Structure(cell, ["Ba", "Ti", "O", "O", "O"], places)
+
+
+@pytest.mark.parametrize(
+    ("space_groups", "kept"),
+    [(range(195, 231), False), ([221], False), (range(75, 143), True), ([99], True)],
+)
+def test_a_symmetry_that_was_asked_for_is_a_check_of_the_relaxed_crystal(space_groups, kept):
+    raw = judged(perovskite())
+    relaxed = judged(distorted_perovskite(), symprec=0.01)
+    candidate = Candidate(
+        raw=raw,
+        structure=perovskite(),
+        relaxed=relaxed,
+        relaxed_structure=distorted_perovskite(),
+        stability=stability(0.9),
+        space_groups=frozenset(space_groups),
+    )
+    assert candidate.checks["kept_symmetry"] is kept
+    assert ("kept_symmetry" in candidate.failed) is not kept
+    assert ("relaxed to P4mm (99), not the symmetry asked for" in candidate.verdict) is not kept
+    assert candidate.row()["kept_symmetry"] is kept
+
+
+def test_where_no_symmetry_was_asked_for_or_nothing_relaxed_none_is_checked(salt):
+    asked = Candidate(raw=salt, structure=nacl(), space_groups=frozenset([225]))
+    assert "kept_symmetry" not in asked.checks
+    assert "kept_symmetry" not in Candidate(raw=salt, structure=nacl(), relaxed=salt).checks
+    options = JudgeOptions()
+    assert "kept_symmetry" in options.checks(has_targets=False, has_symmetry=True)
+    assert "kept_symmetry" not in options.checks(has_targets=False)
+    with pytest.raises(ValueError, match="require kept_symmetry: expected --space-group"):
+        JudgeOptions(require="kept_symmetry").checks(has_targets=False)
+    with pytest.raises(ValueError, match="kept_symmetry needs relaxed crystals"):
+        JudgeOptions(require="kept_symmetry", relax=False)
+
+
+def test_what_was_not_compared_is_unknown_in_the_verdict_and_no_failure(salt):
+    missing = replace(
+        salt.novelty, is_unique=None, is_novel=None, not_compared="uniqueness: 3 of 9 took too long"
+    )
+    candidate = Candidate(raw=replace(salt, novelty=missing), structure=nacl())
+    assert candidate.failed == []
+    assert {"unique", "novel"}.isdisjoint(candidate.checks)
+    assert "novelty unknown: uniqueness: 3 of 9 took too long" in candidate.verdict
+    assert "not made: unique, novel" in candidate.verdict

@@ -1,14 +1,26 @@
 """Duplicates, known structures and ordered forms of disordered phases are recognised."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
-from crystals import li3ps4, nacl, nacl_primitive, quartz, rutile, triclinic
+from crystals import li3ps4, nacl, nacl_primitive, perovskite, quartz, rutile, triclinic
+from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 from pymatgen.core.operations import SymmOp
 
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.scoring.criteria import matching
+from mattergen_lite.scoring.criteria.matching import (
+    Comparison,
+    Matches,
+    ReducedCrystal,
+    find_equal,
+    reduce_crystal,
+)
 from mattergen_lite.scoring.criteria.novelty import Novelty, novelty
+from mattergen_lite.scoring.judge import known_structures
 from mattergen_lite.scoring.known.reference import Reference, composition_key
 
 
@@ -149,14 +161,79 @@ def test_distances_do_not_depend_on_earlier_comparisons():
     assert list(afterwards.values()) == found
 
 
-def test_a_comparison_that_breaks_costs_only_its_composition(monkeypatch):
-    def broken(crystals: object) -> object:
-        raise RuntimeError("matcher is broken")
+class BrokenPool(Pool):
+    """Gives no result of tasks that hold silicon."""
 
-    monkeypatch.setattr("mattergen_lite.scoring.criteria.novelty.find_duplicates", broken)
-    found = judged({"a": nacl(), "b": nacl(), "c": rutile()}, None)
-    assert found["a"] == found["b"] == Failure("RuntimeError: matcher is broken")
-    assert found["c"].is_unique
+    def map(self, function, items, **limits):
+        for item in items:
+            is_broken = function is not reduce_crystal and "14" in str(item)
+            yield Failure("no result within 1 s") if is_broken else function(item)
+
+
+def test_what_is_not_compared_is_unknown_and_costs_nothing_else():
+    crystals = {"a": quartz(), "b": quartz(), "c": rutile(), "d": rutile()}
+    reference = reference_of({"quartz": quartz()})
+    found = novelty(
+        list(crystals.values()), list(crystals), reference=reference, pool=BrokenPool(0)
+    )
+    assert [one.is_unique for one in found] == [None, None, True, False]
+    assert [one.is_novel for one in found] == [None, None, True, True]
+    assert [one.is_unknown for one in found] == [True, True, False, False]
+    assert (
+        found[0].not_compared == "uniqueness: no result within 1 s; novelty: no result within 1 s"
+    )
+    assert not found[2].not_compared
+
+
+def test_comparisons_for_which_there_is_no_time_are_counted(monkeypatch):
+    monkeypatch.setattr(matching, "QUERY_TIME_LIMIT", -1.0)
+    crystal = ReducedCrystal.from_structure(quartz())
+    (found,) = find_equal(Comparison([crystal], [crystal] * 3))
+    assert found == Matches(None, "3 of 3 comparisons took too long")
+
+
+def random_crystals(number: int) -> list[Structure]:
+    """Ten kinds of random SiO2, in copies that are rattled, strained and in other cells."""
+    rng = np.random.default_rng(1)
+    kinds = []
+    for _ in range(10):
+        lattice = Lattice(np.diag(rng.uniform(3.5, 5.5, 3)) + rng.uniform(-1, 1, (3, 3)))
+        kinds.append(Structure(lattice, ["Si"] * 2 + ["O"] * 4, rng.uniform(size=(6, 3))))
+    copies = []
+    for turn in range(number):
+        copy = kinds[turn % 10].copy().perturb(rng.uniform(0, 0.6), seed=turn)
+        copy.apply_strain(rng.uniform(-0.1, 0.1, 3))
+        copies.append(copy)
+    return copies
+
+
+def test_the_number_of_unique_crystals_depends_on_neither_order_nor_names():
+    crystals = random_crystals(60)
+    counts = set()
+    for seed in range(4):
+        order = np.random.default_rng(seed).permutation(len(crystals))
+        found = judged({f"{seed}-{i}": crystals[i] for i in order}, None)
+        counts.add(sum(one.is_unique for one in found.values()))
+        for name, one in found.items():
+            assert one.is_unique or list(found).index(one.duplicate_of) < list(found).index(name)
+    assert len(counts) == 1
+
+
+@pytest.mark.parametrize("crystals", [random_crystals(40), [*disguises(nacl()).values(), quartz()]])
+def test_pairs_are_judged_as_pymatgen_judges_them(crystals):
+    """What is ruled out beforehand is nothing that `StructureMatcher` calls equal."""
+    reduced = [ReducedCrystal.from_structure(one) for one in crystals]
+    plain = [
+        Structure(one.lattice * one.length, one.atomic_numbers, one.frac_coords) for one in reduced
+    ]
+    matcher = StructureMatcher(primitive_cell=False)
+    found = set()
+    for one, other in combinations(range(len(crystals)), 2):
+        (ours,) = find_equal(Comparison([reduced[other]], [reduced[one]]))
+        theirs = matcher.fit(plain[one], plain[other], skip_structure_reduction=True)
+        assert (ours.best is not None) == bool(theirs)
+        found.add(bool(theirs))
+    assert found == {True, False}
 
 
 def test_composition_key_ignores_the_cell():
@@ -170,3 +247,56 @@ def test_reference_rows_are_the_structures_given():
     assert reference.crystal(1).structure().formula == quartz().formula
     with pytest.raises(ValueError, match="no readable structure"):
         Reference.from_records([StructureRecord("x", None, "broken")], name="empty")
+
+
+def caesium(kind: str, edge: float) -> Structure:
+    places = {"bcc": [[0, 0, 0], [0.5, 0.5, 0.5]], "simple": [[0, 0, 0]]}[kind]
+    return Structure(Lattice.cubic(edge), ["Cs"] * len(places), places)
+
+
+def calcium_gallium_selenide() -> Structure:
+    """CaGa2Se4 in a defect chalcopyrite's cell; the table has no structure of mp-13873."""
+    return Structure.from_spacegroup(
+        "I-4",
+        Lattice.tetragonal(6.0, 11.4),
+        ["Ca", "Ga", "Ga", "Se"],
+        [[0, 0, 0], [0, 0, 0.5], [0, 0.5, 0.25], [0.27, 0.26, 0.14]],
+    )
+
+
+def test_known_is_what_the_table_or_the_hull_has():
+    """Elements are known; a composition of the hull without a structure here is not novel."""
+    crystals = {
+        "bcc": caesium("bcc", 6.14),
+        "simple": caesium("simple", 5.2),
+        "selenide": calcium_gallium_selenide(),
+        "new": rutile_of("Cs"),
+    }
+    found = judged(crystals, known_structures([]))
+    assert found["bcc"].nearest_known == "Cs"
+    assert found["bcc"].is_novel is False
+    assert found["simple"].is_novel is False or found["simple"].num_known_polymorphs == 1
+    selenide = found["selenide"]
+    assert (selenide.is_novel, selenide.known_composition) == (None, "mp-13873")
+    assert selenide.known_chemical_system
+    assert not selenide.is_unknown
+    assert not found["new"].known_composition
+
+
+def test_polymorphs_are_told_apart_by_their_space_groups_where_that_is_wanted():
+    """Four forms of one perovskite, each a small shift of titanium away from the next."""
+    shifts = {"cubic": [0, 0, 0], "P4mm": [0, 0, 1], "Amm2": [0, 1, 1], "R3m": [1, 1, 1]}
+    forms = {}
+    for name, shift in shifts.items():
+        form = perovskite()
+        titanium = next(i for i, site in enumerate(form) if site.specie.symbol == "Ti")
+        forms[name] = form.translate_sites([titanium], 0.03 * np.array(shift))
+    reference = reference_of({"known P4mm": forms["P4mm"]})
+    names, structures = list(forms), list(forms.values())
+    with Pool(0) as pool:
+        merged = novelty(structures, names, reference=reference, pool=pool)
+        apart = novelty(structures, names, reference=reference, pool=pool, polymorphs=True)
+    assert [one.is_unique for one in merged] == [True, False, False, False]
+    assert {one.nearest_known for one in merged} == {"known P4mm"}
+    assert [one.is_unique for one in apart] == [True] * 4
+    assert [one.nearest_known for one in apart] == ["", "known P4mm", "", ""]

@@ -171,3 +171,24 @@ def test_credible_crystals_are_above_p_minus_1_and_ordered():
 def test_nothing_to_summarise():
     with pytest.raises(ValueError, match="no candidates"):
         summary([])
+
+
+def test_what_was_not_compared_is_left_out_of_the_shares_that_need_it():
+    """Of four stable crystals one is not compared: two of three are new, not two of four."""
+    unknown = assessed(-0.01)
+    missing = Novelty(is_unique=None, is_novel=None, not_compared="took too long")
+    unknown = replace(
+        unknown,
+        raw=replace(unknown.raw, novelty=missing),
+        relaxed=replace(unknown.relaxed, novelty=missing),
+    )
+    found = summary([assessed(-0.01), assessed(-0.01), assessed(-0.01, novel=False), unknown])
+    assert found.raw.not_compared == pytest.approx(1 / 4)
+    assert found.raw.unique == pytest.approx(3 / 3)
+    assert found.raw.novel == found.raw.unique_and_novel == pytest.approx(2 / 3)
+    assert found.stability.sun == pytest.approx(2 / 3)
+    assert found.stability.expected_msun == pytest.approx(2 * 0.5 / 3)
+    assert found.stability.stable == 1.0
+    nothing = summary([unknown])
+    assert nothing.raw.unique is None
+    assert nothing.raw.novel is None

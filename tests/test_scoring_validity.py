@@ -50,3 +50,96 @@ def test_problems_are_said_in_words(lattice, coords, problem, structure_valid):
     measured = validity(Structure(lattice, ["Na", "Cl"], coords))
     assert problem in measured.physical_problem
     assert measured.structure_valid == structure_valid
+
+
+def in_vacuum(structure: Structure, axes: list[int], space: float) -> Structure:
+    """The atoms of a cell with empty space along some of its axes."""
+    lengths, angles = list(structure.lattice.abc), structure.lattice.angles
+    for axis in axes:
+        lengths[axis] += space
+    lattice = Lattice.from_parameters(*lengths, *angles)
+    moved = [lattice.get_fractional_coords(site.coords) for site in structure]
+    return Structure(lattice, structure.species, moved)
+
+
+@pytest.mark.parametrize("axes", [[2], [1, 2], [0, 1, 2]], ids=["slab", "wire", "cluster"])
+def test_vacuum_is_no_bulk_crystal(axes):
+    """Of rock salt's cell the outermost planes are half an edge apart across its border."""
+    found = validity(in_vacuum(nacl(), axes, 12.0))
+    # from a plane of centres to the next one, less the sodium on each side
+    assert found.widest_gap == pytest.approx(12 + 5.69 / 2 - 2 * 1.66, abs=1e-6)
+    assert found.dimensionality == 3 - len(axes)
+    assert f"not a bulk crystal: {found.widest_gap:.1f} Å of vacuum" in found.physical_problem
+    assert found.structure_valid
+
+
+def test_a_skewed_slab_in_a_supercell_is_found():
+    slab = in_vacuum(rutile(), [0], 9.0)
+    found = validity(slab)
+    slab.make_supercell([[1, 2, 0], [0, 1, 0], [1, -1, 2]])
+    assert validity(slab).widest_gap == pytest.approx(found.widest_gap, abs=1e-6)
+    assert found.physical_problem.startswith("not a bulk crystal")
+
+
+def graphite() -> Structure:
+    return Structure.from_spacegroup(
+        "P6_3/mmc",
+        Lattice.hexagonal(2.461, 6.708),
+        ["C", "C"],
+        [[0, 0, 0.25], [1 / 3, 2 / 3, 0.25]],
+    )
+
+
+def molybdenite() -> Structure:
+    return Structure.from_spacegroup(
+        "P6_3/mmc",
+        Lattice.hexagonal(3.160, 12.294),
+        ["Mo", "S"],
+        [[1 / 3, 2 / 3, 0.25], [1 / 3, 2 / 3, 0.621]],
+    )
+
+
+def carbon_dioxide() -> Structure:
+    return Structure.from_spacegroup(
+        "Pa-3", Lattice.cubic(5.624), ["C", "O"], [[0, 0, 0], [0.119, 0.119, 0.119]]
+    )
+
+
+def nitrogen() -> Structure:
+    return Structure.from_spacegroup("Pa-3", Lattice.cubic(5.66), ["N"], [[0.056, 0.056, 0.056]])
+
+
+def iodine() -> Structure:
+    return Structure.from_spacegroup(
+        "Cmce", Lattice.orthorhombic(7.136, 4.686, 9.784), ["I"], [[0, 0.154, 0.118]]
+    )
+
+
+def selenium() -> Structure:
+    return Structure.from_spacegroup(
+        "P3_121", Lattice.hexagonal(4.366, 4.954), ["Se"], [[0.225, 0, 1 / 3]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "dimensionality"),
+    [
+        (graphite, 2),
+        (molybdenite, 2),
+        (carbon_dioxide, 0),
+        (nitrogen, 0),
+        (iodine, 0),
+        (selenium, 1),
+        (rutile, 3),
+        (single_atom, 3),
+    ],
+)
+def test_layers_chains_and_molecules_are_crystals(make, dimensionality):
+    """Cells and coordinates of experiment (Wyckoff, Crystal Structures, 1963)."""
+    found = validity(make())
+    assert found.physical_problem == ""
+    assert found.dimensionality == dimensionality
+
+
+def test_the_gap_of_graphite_is_its_layer_distance_less_two_radii():
+    assert validity(graphite()).widest_gap == pytest.approx(6.708 / 2 - 2 * 0.76, abs=1e-6)

@@ -58,7 +58,7 @@ def benchmark(sets: Mapping[str, Path], options: BenchmarkOptions, pool: Pool) -
         else (),
         published_source=papers.source if papers else "",
         folder=options.out,
-        note=_note(options.protocol),
+        note=" ".join(filter(None, [_note(options.protocol), *(one.note for one in lines)])),
     )
     done.write()
     journal.forget()

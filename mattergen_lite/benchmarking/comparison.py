@@ -28,6 +28,7 @@ class Line:
     judged_by: str
     values: Values
     source: str  # of the crystals; empty if published
+    note: str = ""  # what shares leave out
 
 
 @dataclass(frozen=True, kw_only=True)

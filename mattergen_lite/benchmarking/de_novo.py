@@ -12,7 +12,7 @@ from mattergen_lite.benchmarking.sets import BenchmarkOptions, CrystalSet, judge
 from mattergen_lite.data.crystals import embedded_crystals
 from mattergen_lite.data.table import embedded_table
 from mattergen_lite.processes import Failure, Pool
-from mattergen_lite.scoring.criteria.novelty import Novelty, novelty
+from mattergen_lite.scoring.criteria.novelty import novelty
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.metrics.coverage import (
@@ -33,16 +33,28 @@ def de_novo(sets: Mapping[str, Path], options: BenchmarkOptions, journal: Journa
     lines = []
     for name, source in sets.items():
         crystals = CrystalSet.read(judged(name, source, options, journal.pool))
+        values, num_missing = de_novo_figures(crystals, options.protocol, known, journal)
         lines.append(
             Line(
                 name=name,
                 num=len(crystals.rows),
                 judged_by=crystals.judged_by if options.protocol.relaxed else "",
-                values=de_novo_figures(crystals, options.protocol, known, journal),
+                values=values,
                 source=str(source),
+                note=_note(name, num_missing),
             )
         )
     return lines
+
+
+def _note(name: str, num_missing: int) -> str:
+    """What the shares of a set leave out, in words."""
+    if not num_missing:
+        return ""
+    return (
+        f"{num_missing} crystals of {name} could not be compared: unique, novel and S.U.N. are "
+        "shares of the others."
+    )
 
 
 def known_structures(name: str | None) -> Reference | None:
@@ -57,8 +69,11 @@ def known_structures(name: str | None) -> Reference | None:
 
 def de_novo_figures(
     crystals: CrystalSet, protocol: Protocol, known: Reference | None, journal: Journal
-) -> Values:
+) -> tuple[Values, int]:
     """Figures of a set of crystals: shares of all of them, distances, coverage, displacement.
+
+    Figures about unique and novel crystals leave out those that could not be compared, whose number
+    is returned beside them.
 
     Args:
         crystals: Judged crystals.
@@ -79,17 +94,20 @@ def de_novo_figures(
     if protocol.coverage:
         values |= _coverage(crystals, journal)
     if known is not None:
-        unique, novel = _unique_and_novel(crystals, protocol, known, journal.pool)
+        unique, novel, compared = _unique_and_novel(crystals, protocol, known, journal.pool)
         values |= {
-            "unique": _share(unique),
-            "novel": _share(novel),
-            "unique_and_novel": _share(unique & novel),
-        } | _stability(crystals, protocol, unique & novel)
-    return values
+            "unique": _share(unique, compared),
+            "novel": _share(novel, compared),
+            "unique_and_novel": _share(unique & novel, compared),
+        } | _stability(crystals, protocol, unique & novel, compared)
+        return values, int((~compared).sum())
+    return values, 0
 
 
-def _share(passes: np.ndarray) -> float:
-    return float(passes.mean())
+def _share(passes: np.ndarray, which: np.ndarray | None = None) -> float | None:
+    """Share of all crystals or of some of them; None of none."""
+    chosen = passes if which is None else passes[which]
+    return float(chosen.mean()) if len(chosen) else None
 
 
 def _w1(crystals: CrystalSet, which: np.ndarray) -> Values:
@@ -119,8 +137,8 @@ def _coverage(crystals: CrystalSet, journal: Journal) -> Values:
 
 def _unique_and_novel(
     crystals: CrystalSet, protocol: Protocol, known: Reference, pool: Pool
-) -> tuple[np.ndarray, np.ndarray]:
-    """Which crystals are the first of their kind and which equal no known one.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which crystals are the first of their kind, which equal no known one, which were compared.
 
     They come best first, so that of equal crystals the most stable one counts.
     """
@@ -128,14 +146,16 @@ def _unique_and_novel(
     there = [index for index, one in enumerate(structures) if one is not None]
     names = [str(crystals.rows[index]["name"]) for index in there]
     found = novelty([structures[index] for index in there], names, reference=known, pool=pool)
-    unique, novel = (np.zeros(len(structures), dtype=bool) for _ in range(2))
+    unique, novel, unknown = (np.zeros(len(structures), dtype=bool) for _ in range(3))
     for index, one in zip(there, found, strict=True):
-        if isinstance(one, Novelty):  # where comparing broke, nothing is known
-            unique[index], novel[index] = one.is_unique, bool(one.is_novel)
-    return unique, novel
+        unique[index], novel[index] = bool(one.is_unique), bool(one.is_novel)
+        unknown[index] = one.is_unknown
+    return unique, novel, ~unknown
 
 
-def _stability(crystals: CrystalSet, protocol: Protocol, new: np.ndarray) -> Values:
+def _stability(
+    crystals: CrystalSet, protocol: Protocol, new: np.ndarray, compared: np.ndarray
+) -> Values:
     """Shares of stable crystals, counted with the potential and expected of DFT."""
     raw = crystals.column("e_above_hull_raw")
     rmsd = crystals.column("rmsd")
@@ -151,7 +171,7 @@ def _stability(crystals: CrystalSet, protocol: Protocol, new: np.ndarray) -> Val
             values |= {
                 name: _share(stable),
                 f"expected_{name}": _share(expected),
-                sun: _share(stable & new),
-                f"expected_{sun}": _share(expected * new),
+                sun: _share(stable & new, compared),
+                f"expected_{sun}": _share(expected * new, compared),
             }
     return values

@@ -281,6 +281,12 @@ CSP = Protocol(
             sampled=False,
         ),
         Figure(
+            name="polymorph_rate",
+            heading="polymorphs %",
+            how="known structures that any sample of the set matches and has the space group of, "
+            "at 0.03 Å; mirror images count as one",
+        ),
+        Figure(
             name="crmse",
             heading="cRMSE",
             how="mean over these of the smallest displacement, 0.5 where nothing matches",

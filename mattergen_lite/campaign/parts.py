@@ -179,7 +179,8 @@ def _column_types() -> dict[str, pa.DataType]:
     }
     typed |= {f"relaxed_{name}": kind for name, kind in typed.items()}
     texts = ("formula", "verdict", "failed_checks", "symmetry_change")
-    return typed | dict.fromkeys(texts, pa.string()) | {"on_target": pa.bool_()}
+    truths = ("on_target", "kept_symmetry")
+    return typed | dict.fromkeys(texts, pa.string()) | dict.fromkeys(truths, pa.bool_())
 
 
 def _arrow_type(annotation: object) -> pa.DataType:

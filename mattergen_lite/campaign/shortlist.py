@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
 from mattergen_lite.campaign.parts import part_paths, stored_candidate
-from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.candidate import Candidate, ranked
 from mattergen_lite.scoring.criteria.novelty import novelty
 
@@ -80,7 +80,5 @@ def _each_once(candidates: Sequence[Candidate], pool: Pool) -> list[Candidate]:
     names = [one.raw.name for one in candidates]
     found = novelty(structures, names, reference=None, pool=pool)
     return [
-        one
-        for one, judged in zip(candidates, found, strict=True)
-        if isinstance(judged, Failure) or judged.is_unique
+        one for one, judged in zip(candidates, found, strict=True) if judged.is_unique is not False
     ]

@@ -23,6 +23,7 @@ from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import pick_device
 from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.processes import Pool, peak_memory
+from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.runs.folder import environment
 from mattergen_lite.sampling.generator import Generator, open_generator
 from mattergen_lite.scoring.candidate import Candidate
@@ -52,8 +53,13 @@ def check_judge(config: CampaignConfig) -> None:
     Raises:
         ValueError: If it makes none, or something is not installed.
     """
-    has_targets = config.source is None and bool(config.generate.condition)
-    check_possible(config.judge, ShortlistOptions(), has_targets=has_targets)
+    asked = None if config.source else config.generate
+    check_possible(
+        config.judge,
+        ShortlistOptions(),
+        has_targets=asked is not None and bool(asked.condition),
+        has_symmetry=asked is not None and parse_constraints(asked).space_groups is not None,
+    )
 
 
 @lru_cache(maxsize=1)
@@ -68,6 +74,7 @@ def _workshop(
         judge=Judge.of(
             judge,
             targets=() if generator is None else generator.asked,
+            space_groups=None if generator is None else generator.space_groups,
             device=str(chosen),
             selective=True,
         ),

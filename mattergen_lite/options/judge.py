@@ -25,7 +25,7 @@ class Check:
 
     name: str
     advice: str
-    needs: Literal["screening", "relaxation", "targets"] | None = None
+    needs: Literal["screening", "relaxation", "targets", "symmetry"] | None = None
     discovery_only: bool = False
 
 
@@ -53,6 +53,12 @@ CHECKS = (
         name="on_target",
         needs="targets",
         advice="ask for a wider range, or insist with --guidance 5",
+    ),
+    Check(
+        name="kept_symmetry",
+        needs="symmetry",
+        advice="all leave the symmetry asked for when they relax: ask for another --space-group, "
+        "or leave kept_symmetry out of --require",
     ),
     Check(name="screened", needs="screening", advice="relax more of them with --keep"),
     Check(
@@ -84,9 +90,10 @@ class JudgeOptions:
             "uncalibrated" in every verdict.
         reference: Known structures to be novel against, beside the embedded Materials Project:
             any source that `score` reads; repeat for several.
-        require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target; default all
-            that are made. What passes them comes first. Where a number of candidates is asked for,
-            a crystal that fails a cheap one, or cannot be on target, is not relaxed.
+        require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target; of relaxed
+            crystals, where --space-group is said, kept_symmetry; default all that are made. What
+            passes them comes first. Where a number of candidates is asked for, a crystal that fails
+            a cheap one, or cannot be on target, is not relaxed.
         keep: Share of what passes the cheap checks to relax, the likeliest to be metastable by the
             energies of the raw crystals first; default all, 0.3 with --num-candidates.
         relax_at_most: Relax no more than so many, likewise, controls not counted.
@@ -116,8 +123,9 @@ class JudgeOptions:
             raise ValueError("keep is 0.0: expected a share above 0 and at most 1")
         if not self.relax and self.is_screened:
             raise ValueError("screening decides about relaxation: expected no --no-relax")
-        if not self.relax and "metastable" in required:
-            raise ValueError("metastable needs relaxed crystals: expected no --no-relax")
+        for name in {"metastable", "kept_symmetry"}.intersection(required):
+            if not self.relax:
+                raise ValueError(f"{name} needs relaxed crystals: expected no --no-relax")
 
     @property
     def required(self) -> tuple[str, ...] | None:
@@ -133,17 +141,20 @@ class JudgeOptions:
         """Whether only the likeliest crystals are relaxed."""
         return self.keep is not None or self.relax_at_most is not None
 
-    def checks(self, *, has_targets: bool, goal: Goal = "discover") -> tuple[str, ...]:
+    def checks(
+        self, *, has_targets: bool, has_symmetry: bool = False, goal: Goal = "discover"
+    ) -> tuple[str, ...]:
         """Names of the checks that a crystal has to pass.
 
         Args:
             has_targets: Properties were asked for.
+            has_symmetry: A space group or crystal system was asked for.
             goal: What crystals are made for. A known crystal is what `predict` and `complete` hope
                 for, and of one composition the lowest energy is the best, however high.
 
         Raises:
-            ValueError: If `on_target` is required where nothing was asked for, or `novel` where a
-                known crystal is a success.
+            ValueError: If `on_target` or `kept_symmetry` is required where nothing was asked for,
+                or `novel` where a known crystal is a success.
         """
         required, is_discovery = self.required, goal == "discover"
         if required is None:
@@ -151,6 +162,7 @@ class JudgeOptions:
                 "screening": self.is_screened,
                 "relaxation": self.relax,
                 "targets": has_targets,
+                "symmetry": has_symmetry and self.relax,
                 None: True,
             }
             return tuple(
@@ -162,6 +174,8 @@ class JudgeOptions:
             raise ValueError(f"require novel: to {goal}, a known crystal is a success")
         if "on_target" in required and not has_targets:
             raise ValueError("require on_target: expected a condition that says what the target is")
+        if "kept_symmetry" in required and not has_symmetry:
+            raise ValueError("require kept_symmetry: expected --space-group with a group or system")
         return required
 
 

@@ -44,6 +44,11 @@ class Generator:
             samples = sample(self.model, part, seed=seed, options=self.options, target=self.target)
             yield samples.records(part, self.predictors)
 
+    @property
+    def space_groups(self) -> frozenset[int] | None:
+        """Space groups that samples may have; None where none were asked for."""
+        return self.target.constraints.space_groups
+
     def provenance(self) -> dict[str, object]:
         """What a record needs to name the model."""
         return model_provenance(self.model, self.folder)

@@ -50,6 +50,11 @@ class Substitution:
     asked: tuple[PropertyTarget, ...] = ()  # a model's generator has targets
     template_bias: float = 0.0  # towards crystals whose templates have yielded more
 
+    @property
+    def space_groups(self) -> frozenset[int] | None:
+        """Space groups that proposals may have; None where none were asked for."""
+        return self.constraints.space_groups
+
     def records(
         self, indices: Sequence[int], num_at_once: int, *, seed: int
     ) -> Iterator[list[StructureRecord]]:

@@ -43,8 +43,10 @@ RELAXED_COLUMNS = (
     "duplicate_of",
     "is_novel",
     "nearest_known",
+    "known_composition",
     "is_novel_with_disorder",
     "disordered_form_of",
+    "not_compared",
 )
 
 # A screen and targets are for those who want them.
@@ -113,6 +115,7 @@ class Candidate:
     elasticity: Elasticity | None = None
     outcomes: tuple[Outcome, ...] = ()
     goal: Goal = "discover"  # what it was made for
+    space_groups: frozenset[int] | None = None  # that were asked for; None where none were
     rank: int = 0  # 1 is the best
 
     def __repr__(self) -> str:
@@ -153,6 +156,7 @@ class Candidate:
             "unique": novelty and novelty.is_unique,
             "novel": novelty.is_novel if novelty and looks_for_news else None,
             "on_target": self.on_target,
+            "kept_symmetry": self.kept_symmetry,
             "screened": self.screening and self.screening.screening_decision != "reject",
             "metastable": self.stability
             and self.stability.probability_metastable >= WORTH_COMPUTING,
@@ -163,6 +167,13 @@ class Candidate:
         """Whether every property that can be measured is what was asked for."""
         known = [outcome.on_target for outcome in self.outcomes if outcome.on_target is not None]
         return all(known) if known else None
+
+    @property
+    def kept_symmetry(self) -> bool | None:
+        """Whether the relaxed crystal has a symmetry that was asked for."""
+        if self.space_groups is None or self.relaxed is None or self.relaxed.symmetry is None:
+            return None
+        return self.relaxed.symmetry.space_group in self.space_groups
 
     @property
     def failed(self) -> list[str]:
@@ -249,10 +260,11 @@ class Candidate:
         words = [
             _words_on_checks(self),
             *(one.words for one in self.outcomes),
+            _words_on_symmetry(self),
             _words_on_charge(self.raw),
             _words_on_screening(self.screening),
             _words_on_stability(self.stability),
-            _words_on_novelty(self.final),
+            self.final.novelty and self.final.novelty.words,
         ]
         parts = [part for part in words if part]
         if self.phonons and self.phonons.dynamically_stable is False:
@@ -280,6 +292,7 @@ class Candidate:
             **flatten(self.stability, Stability),
             **{f"relaxed_{name}": relaxed.get(name) for name in RELAXED_COLUMNS},
             "symmetry_change": self.symmetry_change,
+            "kept_symmetry": self.kept_symmetry,
             **flatten(self.phonons, Phonons),
             **flatten(self.elasticity, Elasticity),
             **{name: cell for one in self.outcomes for name, cell in one.columns().items()},
@@ -326,6 +339,14 @@ def _words_on_checks(candidate: Candidate) -> str:
     return "passes every check"
 
 
+def _words_on_symmetry(candidate: Candidate) -> str | None:
+    if candidate.kept_symmetry is not False:
+        return None
+    found = candidate.relaxed.symmetry
+    group = f"{found.space_group_symbol} ({found.space_group})"
+    return f"relaxed to {group}, not the symmetry asked for"
+
+
 def _doubtful_states(score: Score) -> list[str]:
     """Oxidation states that are rare, such as "Fe+5 (0.1% of Fe)"."""
     text = score.neutrality.doubtful_oxidation_states if score.neutrality else ""
@@ -364,21 +385,6 @@ def _words_on_stability(stability: Stability | None) -> str | None:
     return (
         f"{words} ({stability.second_opinion} disagrees)" if stability.opinions_disagree else words
     )
-
-
-def _words_on_novelty(score: Score) -> str | None:
-    novelty = score.novelty
-    if novelty is None:
-        return None
-    if not novelty.is_unique:
-        return f"the same as {novelty.duplicate_of}"
-    if novelty.nearest_known:
-        return f"known as {novelty.nearest_known}, {novelty.rms_distance:.2f} Å away"
-    if novelty.disordered_form_of:
-        return (
-            f"an ordered form of {novelty.disordered_form_of} with {novelty.mixed_elements} mixed"
-        )
-    return None
 
 
 def ranked(candidates: Sequence[Candidate], required: Collection[str] = ()) -> list[Candidate]:

@@ -26,6 +26,8 @@ from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Cut, Screen
 from mattergen_lite.scoring.energy.stability import Measurement
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
+from mattergen_lite.scoring.known.compounds import elements_of_experiment
+from mattergen_lite.scoring.known.hull import known_compositions
 from mattergen_lite.scoring.known.reference import Reference, embedded_ids
 from mattergen_lite.scoring.measuring import Laboratory
 from mattergen_lite.scoring.outcomes import cannot_be_on_target, outcomes
@@ -60,6 +62,7 @@ class Judge:
         deciders: Potentials; None where nothing is relaxed.
         energies: Of DFT, which decide where they exist.
         targets: What every crystal was asked to be.
+        space_groups: Those that crystals may have; None where no symmetry was asked for.
         goal: What crystals are made for, which says what a success is and what comes first.
         device: Of the potentials.
         selective: Relax only what passes the cheap checks; screening implies it.
@@ -70,6 +73,7 @@ class Judge:
     deciders: Deciders | None = None
     energies: DftEnergies | None = None
     targets: Sequence[PropertyTarget] = ()
+    space_groups: frozenset[int] | None = None
     goal: Goal = "discover"
     device: str = "cpu"
     selective: bool = False
@@ -81,6 +85,7 @@ class Judge:
         shortlist: ShortlistOptions | None = None,
         *,
         targets: Sequence[PropertyTarget] = (),
+        space_groups: frozenset[int] | None = None,
         goal: Goal = "discover",
         device: str = "cpu",
         selective: bool = False,
@@ -92,7 +97,11 @@ class Judge:
                 cannot be had or fails its exam, or a reference is missing or not readable.
         """
         check_possible(
-            options, shortlist or ShortlistOptions(), has_targets=bool(targets), goal=goal
+            options,
+            shortlist or ShortlistOptions(),
+            has_targets=bool(targets),
+            has_symmetry=space_groups is not None,
+            goal=goal,
         )
         return cls(
             options=options,
@@ -100,6 +109,7 @@ class Judge:
             deciders=Deciders.of(options, device) if options.relax else None,
             energies=None if options.energies is None else read_energies(options.energies),
             targets=targets,
+            space_groups=space_groups,
             goal=goal,
             device=device,
             selective=selective,
@@ -108,7 +118,11 @@ class Judge:
     @property
     def checks(self) -> tuple[str, ...]:
         """Names of the checks that a candidate has to pass."""
-        return self.options.checks(has_targets=bool(self.targets), goal=self.goal)
+        return self.options.checks(
+            has_targets=bool(self.targets),
+            has_symmetry=self.space_groups is not None,
+            goal=self.goal,
+        )
 
     def judge(
         self,
@@ -144,7 +158,13 @@ class Judge:
             quick = min(self.options.time_limit, TIME_LIMIT)
             raw = score_each(records, journal=journal, time_limit=quick)
         with watch.stage("comparing"):
-            return compare(raw, records, journal=journal, reference=self.reference)
+            return compare(
+                raw,
+                records,
+                journal=journal,
+                reference=self.reference,
+                polymorphs=self.goal != "discover",
+            )
 
     @property
     def _is_selective(self) -> bool:
@@ -248,7 +268,11 @@ class Judge:
             decider = potential_name(self.deciders.decider)
             order = sorted(order, key=lambda i: measured[i].energies_per_atom.get(decider, inf))
         found = score_relaxed(
-            [names[i] for i in order], [measured[i] for i in order], self.reference, journal
+            [names[i] for i in order],
+            [measured[i] for i in order],
+            self.reference,
+            journal,
+            polymorphs=self.goal != "discover",
         )
         scores: list[Score | None] = [None] * len(measured)
         for index, one in zip(order, found, strict=True):
@@ -258,7 +282,11 @@ class Judge:
     def _assess(self, record: StructureRecord, found: Found) -> Candidate:
         """Put together what was found of one crystal, and assess its stability."""
         candidate = Candidate(
-            raw=found.raw, structure=record.structure, screening=found.screening, goal=self.goal
+            raw=found.raw,
+            structure=record.structure,
+            screening=found.screening,
+            goal=self.goal,
+            space_groups=self.space_groups,
         )
         if found.measured is not None:
             novelty = (found.relaxed or found.raw).novelty
@@ -284,6 +312,7 @@ def check_possible(
     shortlist: ShortlistOptions,
     *,
     has_targets: bool = False,
+    has_symmetry: bool = False,
     goal: Goal = "discover",
 ) -> None:
     """Refuse what cannot be done, before anything is done.
@@ -293,7 +322,7 @@ def check_possible(
             missing.
     """
     shortlist.check(options)
-    options.checks(has_targets=has_targets, goal=goal)
+    options.checks(has_targets=has_targets, has_symmetry=has_symmetry, goal=goal)
     if shortlist.phonons:
         require_phonopy()
     for path in options.reference:
@@ -302,13 +331,15 @@ def check_possible(
 
 
 def known_structures(paths: Sequence[Path]) -> Reference:
-    """The embedded known structures, and those of further sources.
+    """The embedded known structures and compositions, and structures of further sources.
 
     Raises:
         ValueError: If one of the sources holds no readable structure.
     """
     own = [Reference.from_records(read_structures(path), name=path.name) for path in paths]
-    return Reference.joined([Reference.embedded(), *own]) if own else Reference.embedded()
+    elements = Reference.from_records(elements_of_experiment(), name="elements of experiment")
+    known = Reference.joined([Reference.embedded(), elements, *own])
+    return replace(known, compositions=known_compositions())
 
 
 def worth_relaxing(scores: Sequence[Score], required: Collection[str] = ()) -> list[int]:
@@ -332,6 +363,8 @@ def score_relaxed(
     measured: Sequence[Measurement],
     reference: Reference | None,
     journal: Journal,
+    *,
+    polymorphs: bool = False,
 ) -> list[Score | None]:
     """Score what crystals relaxed to, at the tolerance of raw crystals; None where nothing."""
     structures: list[Structure | None] = [one.judged.structure for one in measured]
@@ -340,5 +373,7 @@ def score_relaxed(
         for name, structure in zip(names, structures, strict=True)
         if structure is not None
     ]
-    found = iter(score(relaxed, journal=journal, reference=reference, relaxed=True))
+    found = iter(
+        score(relaxed, journal=journal, reference=reference, polymorphs=polymorphs, relaxed=True)
+    )
     return [None if structure is None else next(found) for structure in structures]

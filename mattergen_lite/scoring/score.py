@@ -151,6 +151,7 @@ def score(
     symprec: float = SYMPREC_GENERATED,
     time_limit: float = TIME_LIMIT,
     relaxed: bool = False,
+    polymorphs: bool = False,
 ) -> list[Score]:
     """Judge crystals; one score per record, in the same order.
 
@@ -160,12 +161,13 @@ def score(
         reference: Known structures to be novel against; None judges uniqueness in the batch only.
         symprec: Symmetry tolerance in Å, the same for raw and relaxed crystals.
         time_limit: Seconds per structure before its process is killed and it gets an error row.
+        polymorphs: Crystals of different space groups differ, however close they are.
         relaxed: The structures are relaxed; their frameworks are compared with known ones.
     """
     scores = score_each(
         records, journal=journal, symprec=symprec, time_limit=time_limit, relaxed=relaxed
     )
-    return compare(scores, records, journal=journal, reference=reference)
+    return compare(scores, records, journal=journal, reference=reference, polymorphs=polymorphs)
 
 
 def score_each(
@@ -191,6 +193,7 @@ def compare(
     *,
     journal: Journal,
     reference: Reference | None = None,
+    polymorphs: bool = False,
 ) -> list[Score]:
     """The part of `score` that compares crystals with each other and with known ones.
 
@@ -204,6 +207,7 @@ def compare(
         [records[index].name for index in compared],
         reference=reference,
         pool=journal.pool,
+        polymorphs=polymorphs,
         progress=journal.progress,
     )
     for index, result in zip(compared, found, strict=True):
@@ -224,10 +228,7 @@ def _identity(record: StructureRecord) -> str:
     return f"{record.name!r} {structure_identity(record.structure)}"
 
 
-def _add_novelty(judged: Score, found: Novelty | Failure) -> Score:
+def _add_novelty(judged: Score, found: Novelty) -> Score:
     """The score with what the batch and the reference say about it."""
-    if isinstance(found, Failure):
-        errors = [*([judged.error] if judged.error else []), f"novelty: {found.reason}"]
-        return replace(judged, error="; ".join(errors))
     flagged = with_novelty(judged.credibility, found) if judged.credibility else None
     return replace(judged, novelty=found, credibility=flagged)

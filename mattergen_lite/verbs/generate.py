@@ -66,6 +66,7 @@ def generate(
                 budget.judged(judge),
                 best,
                 targets=generator.asked,
+                space_groups=generator.space_groups,
                 device=str(chosen),
                 selective=budget.wanted is not None,
             )

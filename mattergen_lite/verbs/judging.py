@@ -87,6 +87,7 @@ def open_prediction(
             relaxing_few(judge),
             best,
             targets=generator.asked,
+            space_groups=generator.space_groups,
             goal=goal,
             device=str(chosen),
             selective=True,

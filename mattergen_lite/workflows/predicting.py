@@ -16,6 +16,7 @@ from itertools import islice
 from pathlib import Path
 
 from pymatgen.core import Composition, Element, Structure
+from pymatgen.symmetry.groups import sg_symbol_from_int_number
 
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.io.read import read_structures
@@ -32,10 +33,13 @@ from mattergen_lite.sampling.substitution import Substitution
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.criteria.matching import (
     Comparison,
-    KnownCrystal,
     Match,
+    ReducedCrystal,
+    ReductionTask,
     find_nearest,
+    reduce_crystal,
 )
+from mattergen_lite.scoring.criteria.symmetry import SYMPREC_POLYMORPHS, achiral, polymorph
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.reference import Crystal, Reference, composition_key
 from mattergen_lite.scoring.known.values import known_value
@@ -150,9 +154,11 @@ def known_polymorphs(
 
 def _equal_to(given: Target, known: Sequence[Target]) -> str | None:
     """Name of the known structure that a given one equals; None if none does."""
-    crystals = [KnownCrystal(one.name, Crystal.from_structure(one.structure)) for one in known]
-    (match,) = find_nearest(Comparison([Crystal.from_structure(given.structure)], crystals))
-    return match.material_id if isinstance(match, Match) else None
+    group = polymorph(given.structure)
+    alike = [one for one in known if polymorph(one.structure) == group]
+    reduced = [ReducedCrystal.from_structure(one.structure) for one in (given, *alike)]
+    (found,) = find_nearest(Comparison(reduced[:1], reduced[1:]))
+    return None if found.best is None else alike[found.best.index].name
 
 
 # The run
@@ -185,7 +191,7 @@ def predict(
     judgements = run.of([records], provenance)
     seen = landscape(judgements.candidates)
     distances = _distances(seen, targets, run)
-    structures = _found(seen, distances)
+    structures = _found(seen, _same_polymorph(seen, distances, judged))
     prediction = Prediction(
         judgements=judgements,
         title=title,
@@ -228,20 +234,40 @@ def _distances(
 ) -> dict[str, list[Match | None]]:
     """How far every different structure is from each target; None where it does not match."""
     structures = [basin.best.final_structure for basin in seen.basins]
+    wanted = [*structures, *(target.structure for target in targets)]
+    crystals = [ReductionTask(Crystal.from_structure(one)) for one in wanted]
+    reduced = list(run.pool.map(reduce_crystal, crystals, time_limit=MATCH_TIME_LIMIT))
+    made = {i: r for i, r in enumerate(reduced[: len(structures)]) if not isinstance(r, Failure)}
     tasks = [
-        Comparison(
-            [Crystal.from_structure(one) for one in structures],
-            [KnownCrystal(target.key, Crystal.from_structure(target.structure))],
-        )
-        for target in targets
+        Comparison(list(made.values()), [] if isinstance(known, Failure) else [known])
+        for known in reduced[len(structures) :]
     ]
     answers = run.pool.map(find_nearest, tasks, time_limit=MATCH_TIME_LIMIT)
+    distances: dict[str, list[Match | None]] = {}
+    for target, answer in zip(targets, answers, strict=True):
+        distances[target.key] = [None] * len(structures)
+        for index, one in zip(made, [] if isinstance(answer, Failure) else answer, strict=False):
+            distances[target.key][index] = one.best
+    return distances
+
+
+def _same_polymorph(
+    seen: Landscape, distances: dict[str, list[Match | None]], judged: dict[str, Candidate]
+) -> dict[str, list[Match | None]]:
+    """Of these distances those between structures of the same space group."""
+    made = [_group(basin.best.final) for basin in seen.basins]
+    known = {key: _group(judged[key].raw) for key in distances}
     return {
-        target.key: [None] * len(structures)
-        if isinstance(answer, Failure)
-        else [None if isinstance(one, Failure) else one for one in answer]
-        for target, answer in zip(targets, answers, strict=True)
+        key: [
+            match if group == known[key] else None for match, group in zip(row, made, strict=True)
+        ]
+        for key, row in distances.items()
     }
+
+
+def _group(score: Score) -> int | None:
+    """Space group that tells polymorphs apart; None where none was found."""
+    return score.symmetry and achiral(score.symmetry.space_groups[SYMPREC_POLYMORPHS])
 
 
 def _found(seen: Landscape, distances: dict[str, list[Match | None]]) -> list[FoundStructure]:
@@ -286,13 +312,15 @@ def _recovered(
     targets: Sequence[Target],
     judged: dict[str, Candidate],
 ) -> list[Recovery]:
-    """What became of each target: the nearest of the different structures that match it."""
+    """What became of each target: the nearest of the different structures that is one with it.
+
+    A structure that matches and has another space group is another polymorph: it is only named.
+    """
     lowest = seen.basins[0].best.energy if seen.basins else None
+    same = _same_polymorph(seen, distances, judged)
     found = []
     for target in targets:
-        matches = distances[target.key]
-        places = [place for place, match in enumerate(matches) if match is not None]
-        nearest = min(places, key=lambda place: matches[place].rms_distance, default=None)
+        place, match = _nearest(same[target.key])
         itself = judged[target.key]
         energy = itself.energy
         found.append(
@@ -301,14 +329,36 @@ def _recovered(
                 is_given=target.is_given,
                 space_group=_space_group(itself.raw),
                 energy_above_best=None if energy is None or lowest is None else energy - lowest,
-                place=None if nearest is None else nearest + 1,
-                distance=None if nearest is None else matches[nearest].rms_distance,
+                place=place,
+                distance=_distance(match),
+                resembles="" if place else _resembling(seen, distances[target.key]),
             )
         )
     return found
 
 
+def _nearest(matches: Sequence[Match | None]) -> tuple[int | None, Match | None]:
+    """Place, 1 for the lowest energy, and distance of the nearest structure that matches."""
+    places = [place for place, match in enumerate(matches, start=1) if match is not None]
+    nearest = min(places, key=lambda place: matches[place - 1].rms_distance, default=None)
+    return nearest, None if nearest is None else matches[nearest - 1]
+
+
+def _resembling(seen: Landscape, matches: Sequence[Match | None]) -> str:
+    """Name the nearest structure of another space group that matches; empty if none does."""
+    place, match = _nearest(matches)
+    if match is None:
+        return ""
+    group = _space_group(seen.basins[place - 1].best.final)
+    return f"place {place} is {match.rms_distance:.2f} Å away, but {group}"
+
+
 def _space_group(score: Score) -> str:
-    """Symbol and number; empty where they could not be found."""
+    """Symbol and number, as polymorphs are told apart; empty where they could not be found."""
     symmetry = score.symmetry
-    return f"{symmetry.space_group_symbol} ({symmetry.space_group})" if symmetry else ""
+    if symmetry is None:
+        return ""
+    number = symmetry.space_groups[SYMPREC_POLYMORPHS]
+    is_same = number == symmetry.space_group
+    symbol = symmetry.space_group_symbol if is_same else sg_symbol_from_int_number(number, False)
+    return f"{symbol} ({number})"

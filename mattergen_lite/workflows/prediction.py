@@ -21,7 +21,7 @@ class FoundStructure:
     sample: str
     formula: str
     num_atoms: int  # of the sample's cell
-    space_group: str  # of the relaxed crystal, symbol and number
+    space_group: str  # of the relaxed crystal, symbol and number, at 0.03 Å
     energy_above_best: float | None  # None where nothing was relaxed
     e_above_hull: float | None  # None where nothing was relaxed, or the hull has a hole
     e_above_hull_std: float | None
@@ -54,8 +54,9 @@ class Recovery:
     is_given: bool
     space_group: str
     energy_above_best: float | None  # eV/atom above the best sample; None if it was not relaxed
-    place: int | None  # of the structure that equals it; None if no sample does
+    place: int | None  # of the structure that equals it, in its space group; None if none does
     distance: float | None  # Å
+    resembles: str = ""  # the nearest structure of another space group, if it was not found
 
     @property
     def is_lower(self) -> bool:
@@ -69,7 +70,8 @@ class Recovery:
         if self.energy_above_best is not None:
             energy = f", relaxed {self.energy_above_best:+.3f} eV/atom from the best sample"
         if self.place is None:
-            return f"{what}: {self.name} ({self.space_group}) not found{energy}"
+            near = f" ({self.resembles})" if self.resembles else ""
+            return f"{what}: {self.name} ({self.space_group}) not found{near}{energy}"
         return (
             f"{what}: {self.name} ({self.space_group}) RECOVERED in place {self.place}, "
             f"{self.distance:.2f} Å away{energy}"

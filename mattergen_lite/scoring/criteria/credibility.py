@@ -154,8 +154,12 @@ def with_novelty(judged: Credibility, novelty: Novelty) -> Credibility:
         known = novelty.disordered_form_of
         reason = f"With {novelty.mixed_elements} on shared sites it equals known {known}."
         flags.append(("known_disordered_phase", reason))
+    if novelty.known_composition:
+        known = novelty.known_composition
+        reason = f"{known} has this composition; its structure is not here to compare with."
+        flags.append(("known_composition", reason))
     if novelty.known_chemical_system is False:
-        flags.append(("unknown_chemical_system", "No known structure has exactly these elements."))
+        flags.append(("unknown_chemical_system", "No known compound has exactly these elements."))
     return replace(
         judged,
         flags=(*judged.flags, *(name for name, _ in flags)),

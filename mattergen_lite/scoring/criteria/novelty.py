@@ -1,7 +1,8 @@
 """Is a crystal new: to its batch, to a set of known structures, and if elements may share sites.
 
 Only structures of one reduced composition can match, so everything is bucketed by composition
-first and only candidates are ever loaded.
+first and only candidates are ever loaded. A comparison that breaks or takes too long costs nothing
+but its own statement: that crystal's novelty is unknown, for a reason that is named.
 
 The disorder-aware comparison merges elements that could share a site (see `disorder`) into one, in
 the structure and in known structures made of the same or fewer elements, and compares those: an
@@ -9,25 +10,25 @@ ordered TaCr2O6 is a form of known (Ta,Cr)O2 if some known TaCrO4, CrO2 or TaO2 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, combinations, product
 from typing import TypeVar
 
 from pymatgen.core import Element, Structure
 
-from mattergen_lite.processes import Failure, Pool
-from mattergen_lite.progress import ProgressBar
+from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.criteria.disorder import Groups, mixable_groups
-from mattergen_lite.scoring.criteria.matching import (
-    Comparison,
+from mattergen_lite.scoring.criteria.grouping import (
+    BatchPlace,
+    Bucket,
+    Comparer,
+    Known,
     KnownCrystal,
-    Match,
-    MergedComparison,
-    find_disordered_form,
-    find_duplicates,
-    find_nearest,
+    Reduced,
 )
+from mattergen_lite.scoring.criteria.matching import ReductionTask, find_equal, find_nearest
+from mattergen_lite.scoring.criteria.symmetry import polymorph
 from mattergen_lite.scoring.known.reference import (
     CompositionKey,
     Crystal,
@@ -37,29 +38,46 @@ from mattergen_lite.scoring.known.reference import (
     system_key,
 )
 
-QUERIES_PER_TASK = 25
-TASK_TIME_LIMIT = 600.0  # s
-
-Task = TypeVar("Task")
-Answer = TypeVar("Answer")
-Run = Callable[[Callable[[Task], Answer], Sequence[Task], str], list[Answer | Failure]]
-Buckets = dict[CompositionKey, list[int]]
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Novelty:
     """What is known about one crystal. Fields about a reference are None without one."""
 
-    is_unique: bool  # the first of its kind in the batch
-    duplicate_of: str  # name of the first of its kind; empty if unique
-    is_novel: bool | None  # equals no known structure
-    nearest_known: str  # material_id of the closest equal structure; empty if novel
-    rms_distance: float | None  # Å, root mean square displacement from it at equal volume
-    num_known_polymorphs: int | None  # known structures of this composition, equal or not
-    known_chemical_system: bool | None  # something of exactly these elements is known
-    is_novel_with_disorder: bool | None  # nor equals one when similar elements are merged
-    disordered_form_of: str  # material_id of the known structure that it equals when merged
-    mixed_elements: str  # the elements merged in that comparison, "Cr/Ta"
+    is_unique: bool | None  # the first of its kind in the batch; None: could not be found out
+    duplicate_of: str = ""  # name of the first of its kind; empty if unique
+    is_novel: bool | None = None  # neither structure nor composition is known; None: not settled
+    nearest_known: str = ""  # material_id of the closest equal structure; empty if there is none
+    rms_distance: float | None = None  # Å, root mean square displacement from it at equal volume
+    num_known_polymorphs: int | None = None  # known structures of this composition, equal or not
+    # material_id of a known compound of this composition whose structure is not here to compare
+    known_composition: str = ""
+    known_chemical_system: bool | None = None  # something of exactly these elements is known
+    is_novel_with_disorder: bool | None = None  # nor equals one when similar elements are merged
+    disordered_form_of: str = ""  # material_id of the known structure that it equals when merged
+    mixed_elements: str = ""  # the elements merged in that comparison, "Cr/Ta"
+    not_compared: str = ""  # why comparisons are missing that could have changed the answer
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether comparisons that were not made could decide if it is unique and novel."""
+        return bool(self.not_compared) and False not in (self.is_unique, self.is_novel)
+
+    @property
+    def words(self) -> str:
+        """What a verdict says of it; empty where the crystal is new in every way."""
+        if self.is_unique is False:
+            return f"the same as {self.duplicate_of}"
+        if self.is_unknown:
+            return f"novelty unknown: {self.not_compared}"
+        if self.nearest_known:
+            return f"known as {self.nearest_known}, {self.rms_distance:.2f} Å away"
+        if self.disordered_form_of:
+            return f"an ordered form of {self.disordered_form_of} with {self.mixed_elements} mixed"
+        if self.known_composition:
+            return f"composition known as {self.known_composition}, its structure is not here"
+        return ""
 
 
 def novelty(
@@ -68,107 +86,109 @@ def novelty(
     *,
     reference: Reference | None,
     pool: Pool,
+    polymorphs: bool = False,
     progress: bool = True,
-) -> list[Novelty | Failure]:
+) -> list[Novelty]:
     """Uniqueness within a batch and novelty against known structures.
 
+    How many crystals are unique depends neither on their order nor on their names.
+
     Args:
-        structures: Ordered structures; of equal ones the first counts as unique.
+        structures: Ordered structures. Of equal ones the first counts as unique.
         names: Their names, by which duplicates are reported.
         reference: Known structures, or None to look at the batch only.
         pool: Processes to compare in.
+        polymorphs: Crystals of different space groups differ, however close they are.
         progress: Show progress bars, if standard error is a terminal.
-
-    Returns:
-        The novelty of each structure, or a `Failure` where comparing broke or took too long.
     """
-
-    def run(
-        function: Callable[[Task], Answer], tasks: Sequence[Task], label: str
-    ) -> list[Answer | Failure]:
-        answers = pool.map(function, tasks, time_limit=TASK_TIME_LIMIT)
-        return list(ProgressBar(answers, total=len(tasks), desc=label, disable=not progress))
-
+    comparer = Comparer(pool, progress)
     crystals = [Crystal.from_structure(structure) for structure in structures]
     keys = [composition_key(crystal.atomic_numbers.tolist()) for crystal in crystals]
-    buckets: Buckets = defaultdict(list)
-    for index, key in enumerate(keys):
-        buckets[key].append(index)
-    duplicates = _duplicates(crystals, buckets, run)
-    nearest: list[Match | Failure | None] = [None] * len(crystals)
-    forms: dict[int, tuple[str, Groups] | Failure] = {}
-    if reference is not None:
-        nearest = _nearest_known(crystals, buckets, reference, run)
-        novel = [index for index in range(len(crystals)) if nearest[index] is None]
-        forms = _disordered_forms(crystals, novel, reference, run)
-    judged = []
-    for index, key in enumerate(keys):
-        found = (duplicates[index], nearest[index], forms.get(index))
-        failure = next((answer for answer in found if isinstance(answer, Failure)), None)
-        judged.append(failure or _novelty(*found, key, names, reference))
-    return judged
+    reduced = comparer.reduce([ReductionTask(one) for one in crystals], "reduce")
+    groups = [polymorph(one) if polymorphs else 0 for one in structures]
+    places = comparer.group(reduced, list(zip(keys, groups, strict=True)))
+    judged = [_of_batch(index, place, names) for index, place in enumerate(places)]
+    if reference is None:
+        return judged
+    known = _known_structures(reduced, keys, groups, reference, comparer)
+    unseen = [index for index, one in enumerate(known) if one == Known()]
+    forms = _disordered_forms(crystals, keys, unseen, reference, comparer)
+    return [
+        _against(reference, keys[index], known[index], forms.get(index, _NO_FORM), batch=batch)
+        for index, batch in enumerate(judged)
+    ]
 
 
-def _novelty(
-    first: int | None,
-    match: Match | None,
-    form: tuple[str, Groups] | None,
+_NO_FORM: tuple[Known, Groups] = (Known(), ())
+
+
+def _of_batch(index: int, place: BatchPlace, names: Sequence[str]) -> Novelty:
+    """What the batch says of one crystal."""
+    if place.first != index:
+        return Novelty(is_unique=False, duplicate_of=names[place.first])
+    if place.not_compared:
+        return Novelty(is_unique=None, not_compared=f"uniqueness: {place.not_compared}")
+    return Novelty(is_unique=True)
+
+
+def _against(
+    reference: Reference,
     key: CompositionKey,
-    names: Sequence[str],
-    reference: Reference | None,
+    known: Known,
+    merged: tuple[Known, Groups],
+    *,
+    batch: Novelty,
 ) -> Novelty:
-    """The findings about one crystal put together."""
-    known = reference is not None
-    form_of, groups = form or ("", ())
-    return Novelty(
-        is_unique=first is None,
-        duplicate_of="" if first is None else names[first],
-        is_novel=match is None if known else None,
-        nearest_known=match.material_id if match else "",
-        rms_distance=match.rms_distance if match else None,
-        num_known_polymorphs=len(reference.rows_of_composition.get(key, [])) if known else None,
-        known_chemical_system=system_key(key) in reference.compositions_of_system
-        if known
-        else None,
-        is_novel_with_disorder=match is None and form is None if known else None,
-        disordered_form_of=form_of,
-        mixed_elements=" ".join("/".join(group) for group in groups),
+    """Add what the reference says of one crystal to what the batch says of it."""
+    form, groups = merged
+    rows = reference.rows_of_composition.get(key, [])
+    elsewhere = "" if rows else reference.compositions.find(key)
+    is_novel = None if elsewhere or known.not_compared else not known.material_id
+    is_novel_with_disorder = None if form.not_compared else is_novel
+    missing = known.not_compared or form.not_compared
+    return replace(
+        batch,
+        is_novel=is_novel,
+        nearest_known=known.material_id,
+        rms_distance=known.rms_distance,
+        num_known_polymorphs=len(rows),
+        known_composition=elsewhere,
+        known_chemical_system=reference.has_system(system_key(key)),
+        is_novel_with_disorder=False if form.material_id else is_novel_with_disorder,
+        disordered_form_of=form.material_id,
+        mixed_elements=" ".join("/".join(group) for group in groups) if form.material_id else "",
+        not_compared="; ".join(
+            filter(None, [batch.not_compared, missing and f"novelty: {missing}"])
+        ),
     )
 
 
-def _duplicates(
-    crystals: Sequence[Crystal], buckets: Buckets, run: Run
-) -> list[int | Failure | None]:
-    """Index of the first equal crystal of the batch; None for the first of a kind."""
-    shared = [indices for indices in buckets.values() if len(indices) > 1]
-    answers = run(find_duplicates, [[crystals[i] for i in indices] for indices in shared], "unique")
-    duplicates: list[int | Failure | None] = [None] * len(crystals)
-    for indices, answer in zip(shared, answers, strict=True):
-        for position, index in enumerate(indices):
-            first = answer if isinstance(answer, Failure) else answer[position]
-            duplicates[index] = indices[first] if isinstance(first, int) else first
-    return duplicates
+def _known_structures(
+    reduced: Sequence[Reduced],
+    keys: Sequence[CompositionKey],
+    groups: Sequence[int],
+    reference: Reference,
+    comparer: Comparer,
+) -> list[Known]:
+    """The closest equal structure of the reference, for each crystal.
 
-
-def _nearest_known(
-    crystals: Sequence[Crystal], buckets: Buckets, reference: Reference, run: Run
-) -> list[Match | Failure | None]:
-    """The closest equal structure of the reference, for each crystal."""
-    chunks = [
-        (key, indices[start : start + QUERIES_PER_TASK])
-        for key, indices in buckets.items()
-        if key in reference.rows_of_composition
-        for start in range(0, len(indices), QUERIES_PER_TASK)
-    ]
-    tasks = [
-        Comparison([crystals[i] for i in indices], _known(reference, [key]))
-        for key, indices in chunks
-    ]
-    nearest: list[Match | Failure | None] = [None] * len(crystals)
-    for (_, indices), answer in zip(chunks, run(find_nearest, tasks, "novel"), strict=True):
-        for position, index in enumerate(indices):
-            nearest[index] = answer if isinstance(answer, Failure) else answer[position]
-    return nearest
+    Args:
+        reduced: The crystals.
+        keys: Their compositions.
+        groups: Space groups that an equal structure must have; 0 for any.
+        reference: Known structures.
+        comparer: Compares.
+    """
+    listed = [i for i, key in enumerate(keys) if key in reference.rows_of_composition]
+    buckets = []
+    for key, indices in _by_key(keys, listed).items():
+        known = _known(reference, [key])
+        for group, members in _by_key(groups, indices).items():
+            fitting = [k for k in known if group in (0, polymorph(k.crystal.structure()))]
+            buckets.append(Bucket(members, fitting))
+    compared = {index: reduced[index] for index in listed}
+    found = comparer.search(compared, buckets, find_nearest, "novel")
+    return [found.get(index, Known()) for index in range(len(keys))]
 
 
 def _known(reference: Reference, compositions: Sequence[CompositionKey]) -> list[KnownCrystal]:
@@ -178,23 +198,32 @@ def _known(reference: Reference, compositions: Sequence[CompositionKey]) -> list
 
 
 def _disordered_forms(
-    crystals: Sequence[Crystal], novel: Sequence[int], reference: Reference, run: Run
-) -> dict[int, tuple[str, Groups] | Failure]:
-    """Which of the novel crystals equal a known one when similar elements are merged."""
-    tasks: dict[int, MergedComparison] = {}
-    for index in novel:
-        key = composition_key(crystals[index].atomic_numbers.tolist())
+    crystals: Sequence[Crystal],
+    keys: Sequence[CompositionKey],
+    unseen: Sequence[int],
+    reference: Reference,
+    comparer: Comparer,
+) -> dict[int, tuple[Known, Groups]]:
+    """Known structures that crystals equal when similar elements are merged."""
+    buckets: dict[CompositionKey, Bucket] = {}
+    for key, indices in _by_key(keys, unseen).items():
         groups = mixable_groups(Element.from_Z(number).symbol for number in system_key(key))
         known = _known(reference, _same_when_merged(key, groups, reference)) if groups else []
         if known:
-            tasks[index] = MergedComparison(crystals[index], known, groups)
-    answers = run(find_disordered_form, list(tasks.values()), "disorder")
-    found = zip(tasks.items(), answers, strict=True)
-    return {
-        index: answer if isinstance(answer, Failure) else (answer, task.groups)
-        for (index, task), answer in found
-        if answer is not None
-    }
+            buckets[key] = Bucket(indices, known, groups)
+    indices = [index for one in buckets.values() for index in one.queries]
+    tasks = [ReductionTask(crystals[index], buckets[keys[index]].groups) for index in indices]
+    reduced = dict(zip(indices, comparer.reduce(tasks, "disorder"), strict=True))
+    found = comparer.search(reduced, list(buckets.values()), find_equal, "disorder")
+    return {index: (form, buckets[keys[index]].groups) for index, form in found.items()}
+
+
+def _by_key(keys: Sequence[Key], indices: Iterable[int]) -> dict[Key, list[int]]:
+    """Positions of crystals that have a key in common."""
+    positions: dict[Key, list[int]] = defaultdict(list)
+    for index in indices:
+        positions[keys[index]].append(index)
+    return positions
 
 
 def _same_when_merged(

@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from spglib import SpglibDataset  # its base class has annotations that beartype cannot check
 
 SYMPRECS = (0.01, 0.03, 0.1)  # Å
+# Å, at which polymorphs are told apart: the cubic, tetragonal, orthorhombic and rhombohedral BaTiO3
+# have their own groups from 0.001 to 0.1, and relaxations end within 0.01 of each other.
+SYMPREC_POLYMORPHS = 0.03
+_MIRROR_IMAGES = {
+    78: 76, 95: 91, 96: 92, 145: 144, 153: 151, 154: 152, 170: 169, 172: 171, 179: 178, 181: 180,
+    213: 212,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +60,16 @@ def space_group(structure: Structure, symprec: float) -> int:
         return int(symmetry_dataset(structure, symprec).number)
     except ValueError:
         return 1
+
+
+def polymorph(structure: Structure) -> int:
+    """Space group that tells polymorphs apart: of mirror images the first, 1 if none is found."""
+    return achiral(space_group(structure, SYMPREC_POLYMORPHS))
+
+
+def achiral(space_group: int) -> int:
+    """Number of a space group, of the eleven pairs of mirror images the first."""
+    return _MIRROR_IMAGES.get(space_group, space_group)
 
 
 def _wyckoff_letters(structure: Structure, dataset: "SpglibDataset") -> str:

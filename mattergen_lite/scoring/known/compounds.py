@@ -15,6 +15,7 @@ from pymatgen.core import Composition, Element, Structure
 
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.io.formats.structures import build_structure
+from mattergen_lite.io.records import StructureRecord
 
 _COLUMNS = [
     "material_id",
@@ -108,6 +109,11 @@ def _of_experiment(symbol: str) -> KnownCompound:
         e_above_hull=0.0,
         split="train",
     )
+
+
+def elements_of_experiment() -> list[StructureRecord]:
+    """Elements that the table leaves out for their volume, in the structure of experiment."""
+    return [StructureRecord(symbol, _of_experiment(symbol).structure) for symbol in _VOLUMINOUS]
 
 
 def known_compounds(

@@ -6,6 +6,7 @@ them reaches at a composition is a linear programme over the few that lie in its
 """
 
 import re
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.resources import as_file, files
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 from pymatgen.core import Composition
 from scipy.optimize import linprog
 
+from mattergen_lite.scoring.known.reference import KnownCompositions
 from mattergen_lite.shapes import Float
 
 MIN_FRACTION = 1e-6  # of a decomposition product; less is rounding
@@ -113,8 +115,20 @@ def _read_hull(path: Path) -> ReferenceHull:
     return ReferenceHull(table["formula"].to_pylist(), energies)
 
 
+def _hull_table() -> AbstractContextManager[Path]:
+    return as_file(files("mattergen_lite") / "assets" / "hull.parquet")
+
+
 @cache
 def reference_hull() -> ReferenceHull:
     """The embedded hull of the Materials Project."""
-    with as_file(files("mattergen_lite") / "assets" / "hull.parquet") as path:
+    with _hull_table() as path:
         return _read_hull(path)
+
+
+@cache
+def known_compositions() -> KnownCompositions:
+    """Compositions of the Materials Project, on the hull or above it."""
+    with _hull_table() as path:
+        table = pq.read_table(path, columns=["material_id", "formula"])
+    return KnownCompositions(table["material_id"].to_pylist(), table["formula"].to_pylist())

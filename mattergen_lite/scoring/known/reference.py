@@ -5,19 +5,21 @@ Rows stay as flat arrays; one index, composition -> row numbers, is built once, 
 """
 
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import as_file, files
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pymatgen.core import Structure
+from pymatgen.core import Composition, Element, Structure
 
 from mattergen_lite.io.records import StructureRecord
 
@@ -57,6 +59,43 @@ def system_key(composition: CompositionKey) -> SystemKey:
     return tuple(number for number, _ in composition)
 
 
+class KnownCompositions:
+    """Compositions that are known, whether or not their structures are at hand.
+
+    Args:
+        material_ids: Of one compound of each composition.
+        formulas: Their formulas.
+    """
+
+    def __init__(self, material_ids: Sequence[str], formulas: Sequence[str]) -> None:
+        self.material_ids = material_ids
+        self.formulas = formulas
+
+    @cached_property
+    def _rows_of_system(self) -> dict[SystemKey, list[int]]:
+        rows = defaultdict(list)
+        for row, formula in enumerate(self.formulas):
+            symbols = set(re.findall("[A-Z][a-z]?", formula))
+            rows[tuple(sorted(Element(symbol).Z for symbol in symbols))].append(row)
+        return dict(rows)
+
+    def has_system(self, system: SystemKey) -> bool:
+        """Whether a compound of exactly these elements is known."""
+        return system in self._rows_of_system
+
+    def find(self, composition: CompositionKey) -> str:
+        """material_id of a compound of a composition; empty if none is known."""
+        for row in self._rows_of_system.get(system_key(composition), []):
+            counts = Composition(self.formulas[row]).items()
+            atoms = chain.from_iterable([element.Z] * round(count) for element, count in counts)
+            if composition_key(atoms) == composition:
+                return self.material_ids[row]
+        return ""
+
+
+NO_COMPOSITIONS = KnownCompositions([], [])
+
+
 def _embedded_table() -> AbstractContextManager[Path]:
     return as_file(files("mattergen_lite") / "assets" / "mp.parquet")
 
@@ -78,6 +117,7 @@ class Reference:
     atomic_numbers: np.ndarray  # [atoms]
     frac_coords: np.ndarray  # [atoms, 3]
     offsets: np.ndarray  # [R + 1]
+    compositions: KnownCompositions = NO_COMPOSITIONS  # whose structures may be missing here
 
     @classmethod
     def embedded(cls) -> "Reference":
@@ -126,7 +166,7 @@ class Reference:
 
     @classmethod
     def joined(cls, references: Sequence["Reference"]) -> "Reference":
-        """All structures of several references."""
+        """All structures and compositions of several references."""
         starts = np.cumsum([0, *(len(one.atomic_numbers) for one in references)])
         offsets = [one.offsets[:-1] + start for one, start in zip(references, starts, strict=False)]
         return cls(
@@ -136,6 +176,10 @@ class Reference:
             np.concatenate([one.atomic_numbers for one in references]),
             np.concatenate([one.frac_coords for one in references]),
             np.concatenate([*offsets, starts[-1:]]),
+            next(
+                (one.compositions for one in references if one.compositions.formulas),
+                NO_COMPOSITIONS,
+            ),
         )
 
     def __len__(self) -> int:
@@ -154,6 +198,10 @@ class Reference:
         for row in range(len(self)):
             rows[composition_key(numbers[offsets[row] : offsets[row + 1]])].append(row)
         return dict(rows)
+
+    def has_system(self, system: SystemKey) -> bool:
+        """Whether anything of exactly these elements is known."""
+        return system in self.compositions_of_system or self.compositions.has_system(system)
 
     @cached_property
     def compositions_of_system(self) -> dict[SystemKey, list[CompositionKey]]:

@@ -93,6 +93,14 @@ def chance(candidate: Candidate) -> float | None:
         found = candidate.screening.screening_probability
     else:
         return None
-    if not math.isfinite(found) or {"physical", "unique", "novel"}.intersection(candidate.failed):
+    failed = {"physical", "unique", "novel"}.intersection(candidate.failed)
+    if not math.isfinite(found) or failed or _may_be_known(candidate):
         return 0.0
     return found
+
+
+def _may_be_known(candidate: Candidate) -> bool:
+    """Whether a crystal is not known to be new, where that is wanted."""
+    novelty = candidate.final.novelty
+    is_open = novelty is not None and bool(novelty.known_composition or novelty.is_unknown)
+    return is_open and candidate.goal == "discover"

@@ -77,10 +77,12 @@ def stages(candidates: Sequence[Candidate], seconds: Mapping[str, float]) -> lis
         passes["on_target"] = _may_be_on_target
     if any(one.screening for one in candidates):
         passes["screened"] = _check("screened")
+    has_symmetry = any(one.space_groups is not None for one in candidates)
     if any(one.stability for one in candidates):
         passes |= {
             "relaxed": lambda one: one.relaxed_structure is not None,
             "released": lambda one: one.relaxed_structure is not None,
+            **({"kept_symmetry": _check("kept_symmetry")} if has_symmetry else {}),
             "metastable": _check("metastable"),
             "still_unique": _check("unique"),
             "still_novel": _check("novel"),

@@ -16,12 +16,21 @@ from pymatgen.core import Structure
 
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.progress import ProgressBar
-from mattergen_lite.scoring.criteria.matching import PREDICTED, Matcher, find_duplicates
+from mattergen_lite.scoring.criteria.grouping import Comparer
+from mattergen_lite.scoring.criteria.matching import PREDICTED, Matcher, ReductionTask
+from mattergen_lite.scoring.criteria.symmetry import polymorph
 from mattergen_lite.scoring.known.reference import CompositionKey, Crystal, composition_key
 
 TIME_LIMIT = 600.0  # s per known structure
 
 Distance = float | None  # None where two structures do not match
+
+
+class Comparison(NamedTuple):
+    """How a sample compares with a known structure."""
+
+    distance: Distance
+    is_same_polymorph: bool  # it matches, and the space groups agree
 
 
 class Case(NamedTuple):
@@ -45,6 +54,7 @@ class Predicted:
     crmse: (
         float  # mean over distinct ones of the smallest displacement, `PREDICTED.stol` where none
     )
+    polymorph_rate: float  # share of known structures that a sample of their space group matches
     sample_match_rate: float  # share of distinct samples that match any known structure
 
 
@@ -62,8 +72,13 @@ def displacements(truth: Structure, samples: Sequence[Structure]) -> list[Distan
     return [None if pair is None else float(pair[0]) for pair in found]
 
 
-def _compare(case: Case) -> list[Distance]:
-    return displacements(case.truth.structure(), [one.structure() for one in case.samples])
+def _compare(case: Case) -> list[Comparison]:
+    truth, samples = case.truth.structure(), [one.structure() for one in case.samples]
+    group = polymorph(truth)
+    return [
+        Comparison(distance, distance is not None and polymorph(sample) == group)
+        for sample, distance in zip(samples, displacements(truth, samples), strict=True)
+    ]
 
 
 def predicted(
@@ -92,7 +107,8 @@ def predicted(
     made = [None if one is None else Crystal.from_structure(one) for one in samples]
     known_keys, made_keys = ([one and _key(one) for one in side] for side in (known, made))
     in_order = ordered and _same_order(made_keys, known_keys)
-    found = _all_distances(known, made, pool)
+    compared = _all_comparisons(known, made, pool)
+    found = [{i: one.distance for i, one in row.items()} for row in compared]
     own = [
         _smallest([one.get(position)] if in_order else one.values())
         for position, one in enumerate(found)
@@ -110,15 +126,17 @@ def predicted(
         rmse=sum(hits) / len(hits) if hits else None,
         metre=sum(distance is not None for distance in closest) / len(closest),
         crmse=sum(PREDICTED.stol if d is None else d for d in closest) / len(closest),
+        polymorph_rate=sum(any(one.is_same_polymorph for one in row.values()) for row in compared)
+        / len(known),
         sample_match_rate=sum(bool(matching & {*group}) for group in made_groups)
         / (len(made_groups) + made.count(None)),
     )
 
 
-def _all_distances(
+def _all_comparisons(
     known: Sequence[Crystal], made: Sequence[Crystal | None], pool: Pool
-) -> list[dict[int, Distance]]:
-    """For every known structure: distances of the samples of its composition, by position.
+) -> list[dict[int, Comparison]]:
+    """For every known structure: comparisons of the samples of its composition, by position.
 
     Raises:
         ValueError: If no sample has the composition of a known structure.
@@ -166,14 +184,13 @@ def _same_order(
 
 def _groups(crystals: Sequence[Crystal | None], pool: Pool) -> list[list[int]]:
     """Positions of equal crystals together; where comparing broke, every crystal is its own."""
-    buckets = list(_positions(crystals).values())
-    tasks = [[crystals[i] for i in indices] for indices in buckets]
-    answers = pool.map(find_duplicates, tasks, time_limit=TIME_LIMIT)
-    groups: dict[int, list[int]] = {}
-    for indices, answer in zip(buckets, answers, strict=True):
-        firsts = [None] * len(indices) if isinstance(answer, Failure) else answer
-        for index, first in zip(indices, firsts, strict=True):
-            groups.setdefault(index if first is None else indices[first], []).append(index)
+    there = [index for index, one in enumerate(crystals) if one is not None]
+    comparer = Comparer(pool, progress=False)
+    reduced = comparer.reduce([ReductionTask(crystals[index]) for index in there], "reduce")
+    places = comparer.group(reduced, [_key(crystals[index]) for index in there])
+    groups: dict[int, list[int]] = defaultdict(list)
+    for index, place in zip(there, places, strict=True):
+        groups[place.first].append(index)
     return list(groups.values())
 
 

@@ -17,19 +17,22 @@ PROTOCOL = {
     "structure_valid": "no two atoms within 0.5 Å and a cell of at least 0.1 Å³ (CDVAE)",
     "composition_valid": "smact_validity with smact14 states; elements, alloys valid (CDVAE)",
     "valid": "structure_valid and composition_valid",
-    "physical": "the check: structure_valid, and no overlapping covalent spheres, nearly empty or "
-    "needle-like cell, or impossible density",
+    "physical": "the check: structure_valid, and no overlapping covalent spheres, vacuum, nearly "
+    "empty or needle-like cell, or impossible density",
     "neutral": "the check: oxidation states balance, or there are none to balance",
     "alloy_or_element": "of these, only metals or one element: formal charges mean nothing",
     "non_p1": "space group other than P1 at the symprec of the scores",
     "unique": f"first of its kind in the set ({matching.PROTOCOL})",
-    "novel": f"equals no structure of the reference ({matching.PROTOCOL})",
+    "novel": f"equals no structure of the reference ({matching.PROTOCOL}), and the hull has no "
+    "compound of its composition whose structure is missing there",
     "unique_and_novel": "unique and novel",
     "novel_with_disorder": "nor equals one when elements that could share a site are merged",
     "unflagged": "no credibility flag of any kind",
     "new_framework": "above P-1, and no known crystal has the framework; a raw one may distort one",
     "credible": "above P-1 at the symprec of the scores, and no flag that says that nature would "
     "mix its elements",
+    "not_compared": "comparisons broke or took too long; left out of all figures that need to know "
+    "whether a crystal is unique or novel",
 }
 
 _HULL = "Materials Project hull, MP2020 corrections"
@@ -60,7 +63,10 @@ STABILITY_PROTOCOL = {
 
 @dataclass(frozen=True, kw_only=True)
 class Shares:
-    """Shares in 0..1 of *all* structures; `PROTOCOL` says how each is measured."""
+    """Shares in 0..1 of *all* structures; `PROTOCOL` says how each is measured.
+
+    Those that need to know whether a crystal is unique or novel leave out what was not compared.
+    """
 
     readable: float
     structure_valid: float
@@ -70,18 +76,22 @@ class Shares:
     neutral: float
     alloy_or_element: float
     non_p1: float
-    unique: float
+    unique: float | None  # None if nothing was compared
     novel: float | None  # None without a reference
     unique_and_novel: float | None
     novel_with_disorder: float | None
     unflagged: float
     credible: float
     new_framework: float
+    not_compared: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class StabilityShares:
-    """Shares in 0..1 of *all* structures, but for the two lengths; see `STABILITY_PROTOCOL`."""
+    """Shares in 0..1 of *all* structures, but for the two lengths; see `STABILITY_PROTOCOL`.
+
+    Those of unique and novel crystals leave out what was not compared.
+    """
 
     relaxed: float
     converged: float
@@ -157,10 +167,16 @@ def shares(scores: Sequence[Score], count: int) -> Shares:
     def share(passes: Callable[[Score], bool | None]) -> float:
         return sum(bool(passes(score)) for score in scores) / count
 
+    num_compared = count - sum(map(_is_unknown, scores))
+
+    def share_compared(passes: Callable[[Score], bool | None]) -> float | None:
+        compared = [score for score in scores if not _is_unknown(score)]
+        return sum(bool(passes(one)) for one in compared) / num_compared if num_compared else None
+
     has_reference = any(score.novelty and score.novelty.is_novel is not None for score in scores)
 
     def share_against_reference(passes: Callable[[Score], bool | None]) -> float | None:
-        return share(passes) if has_reference else None
+        return share_compared(passes) if has_reference else None
 
     return Shares(
         readable=share(lambda s: s.error is None),
@@ -173,7 +189,7 @@ def shares(scores: Sequence[Score], count: int) -> Shares:
             lambda s: s.neutrality and s.neutrality.charge_verdict in ("alloy", "element")
         ),
         non_p1=share(lambda s: s.symmetry and s.symmetry.space_group > 1),
-        unique=share(lambda s: s.novelty and s.novelty.is_unique),
+        unique=share_compared(lambda s: s.novelty and s.novelty.is_unique),
         novel=share_against_reference(lambda s: s.novelty and s.novelty.is_novel),
         unique_and_novel=share_against_reference(is_unique_and_novel),
         novel_with_disorder=share_against_reference(
@@ -184,6 +200,7 @@ def shares(scores: Sequence[Score], count: int) -> Shares:
         new_framework=share(
             lambda s: s.framework and s.framework.framework_class == "new framework"
         ),
+        not_compared=share(_is_unknown),
     )
 
 
@@ -195,6 +212,11 @@ def _structure_valid(score: Score) -> bool:
 def _composition_valid(score: Score) -> bool:
     """The benchmark's verdict on the composition."""
     return score.neutrality is not None and score.neutrality.composition_valid
+
+
+def _is_unknown(score: Score) -> bool:
+    """Whether comparisons are missing that could decide if a crystal is unique and novel."""
+    return score.novelty is not None and score.novelty.is_unknown
 
 
 def is_unique_and_novel(score: Score) -> bool:
@@ -209,19 +231,23 @@ def _stability_shares(candidates: Sequence[Candidate]) -> StabilityShares:
     new = [c.stability for c in judged if is_unique_and_novel(c.final)]
     credible = [c for c in judged if is_unique_and_novel(c.final) and c.is_credible]
 
-    def share(outcomes: Iterator[float]) -> float:
-        return float(np.nansum(list(outcomes))) / len(candidates)
+    num_compared = len(candidates) - sum(_is_unknown(c.final) for c in candidates)
 
-    def counts(found: Sequence[Stability]) -> Mapping[str, float]:
-        return {
-            "stable": share(s.e_above_hull <= 0 for s in found),
-            "metastable": share(s.e_above_hull <= METASTABLE for s in found),
-            "uncalibrated": share(s.e_above_hull_raw <= METASTABLE for s in found),
-            "expected_stable": share(s.probability_stable for s in found),
-            "expected_metastable": share(s.probability_metastable for s in found),
+    def share(outcomes: Iterator[float], count: int = len(candidates)) -> float:
+        return float(np.nansum(list(outcomes))) / max(count, 1)
+
+    def counts(found: Sequence[Stability], count: int) -> Mapping[str, float]:
+        sums = {
+            "stable": (s.e_above_hull <= 0 for s in found),
+            "metastable": (s.e_above_hull <= METASTABLE for s in found),
+            "uncalibrated": (s.e_above_hull_raw <= METASTABLE for s in found),
+            "expected_stable": (s.probability_stable for s in found),
+            "expected_metastable": (s.probability_metastable for s in found),
         }
+        return {name: share(outcomes, count) for name, outcomes in sums.items()}
 
-    every, novel = counts(stabilities), counts(new)
+    every = counts(stabilities, len(candidates))
+    novel = counts(new, num_compared)
     rmsds = [s.rmsd for s in stabilities if np.isfinite(s.rmsd)] or [np.nan]
     return StabilityShares(
         relaxed=share(s.stability_error is None for s in stabilities),
@@ -236,9 +262,12 @@ def _stability_shares(candidates: Sequence[Candidate]) -> StabilityShares:
         msun=novel["metastable"],
         expected_sun=novel["expected_stable"],
         expected_msun=novel["expected_metastable"],
-        expected_credible_msun=share(c.stability.probability_metastable for c in credible),
+        expected_credible_msun=share(
+            (c.stability.probability_metastable for c in credible), num_compared
+        ),
         expected_new_framework_msun=share(
-            c.stability.probability_metastable for c in credible if c.has_new_framework
+            (c.stability.probability_metastable for c in credible if c.has_new_framework),
+            num_compared,
         ),
         msun_uncalibrated=novel["uncalibrated"],
         symmetry_raised=share(c.symmetry_change == "raised" for c in judged),

@@ -1,0 +1,307 @@
+"""Compares many crystals in blocks: equal ones of a batch, and known ones that equal them.
+
+Tasks are small enough that a batch of a single composition is compared as any other. What breaks or
+takes too long costs the comparisons of that crystal only, and the answer says so.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.progress import ProgressBar
+from mattergen_lite.scoring.criteria.disorder import Groups
+from mattergen_lite.scoring.criteria.matching import (
+    Comparison,
+    Matches,
+    ReducedCrystal,
+    ReductionTask,
+    find_duplicates,
+    find_equal,
+    reduce_crystal,
+)
+from mattergen_lite.scoring.known.reference import Crystal
+
+QUERIES_PER_TASK = 25
+WAVE = 100  # crystals of one composition that are grouped at a time
+REDUCTION_TIME_LIMIT = 60.0  # s a crystal
+TASK_TIME_LIMIT = 600.0  # s; a task that takes longer is split into its crystals
+
+Task = TypeVar("Task")
+Answer = TypeVar("Answer")
+Reduced = ReducedCrystal | Failure
+
+
+class KnownCrystal(NamedTuple):
+    """A known structure to compare with."""
+
+    material_id: str
+    crystal: Crystal
+
+
+@dataclass(frozen=True)
+class BatchPlace:
+    """Where a crystal stands in its batch."""
+
+    first: int  # position of the first crystal that equals it, maybe its own
+    not_compared: str = ""  # why it is not known whether another one equals it
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the known structures say of a crystal."""
+
+    material_id: str = ""  # of the one that it equals; empty if none does
+    rms_distance: float | None = None  # Å
+    not_compared: str = ""  # why it is not known that none does
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Crystals, by position, and the known structures that they may equal."""
+
+    queries: Sequence[int]
+    known: Sequence[KnownCrystal]
+    groups: Groups = ()  # elements that have been merged
+
+
+@dataclass(frozen=True)
+class Comparer:
+    """Compares crystals in the processes of a pool.
+
+    Args:
+        pool: Processes.
+        progress: Show progress bars, if standard error is a terminal.
+    """
+
+    pool: Pool
+    progress: bool = True
+
+    def reduce(self, tasks: Sequence[ReductionTask], label: str) -> list[Reduced]:
+        """Reduce crystals for comparisons."""
+        return self._run(reduce_crystal, tasks, label, REDUCTION_TIME_LIMIT)
+
+    def _run(
+        self,
+        function: Callable[[Task], Answer],
+        tasks: Sequence[Task],
+        label: str,
+        time_limit: float = TASK_TIME_LIMIT,
+    ) -> list[Answer | Failure]:
+        answers = self.pool.map(function, tasks, time_limit=time_limit)
+        bar = ProgressBar(answers, total=len(tasks), desc=label, disable=not self.progress)
+        return list(bar)
+
+    def _compare(
+        self,
+        function: Callable[[Comparison], list[Matches]],
+        tasks: Sequence[Comparison],
+        label: str,
+    ) -> list[list[Matches]]:
+        """Answers of every query; where a task fails, its queries are compared by themselves."""
+        return [
+            self._compare_singly(function, task, answer, label)
+            if isinstance(answer, Failure)
+            else answer
+            for task, answer in zip(tasks, self._run(function, tasks, label), strict=True)
+        ]
+
+    def _compare_singly(
+        self,
+        function: Callable[[Comparison], list[Matches]],
+        task: Comparison,
+        failure: Failure,
+        label: str,
+    ) -> list[Matches]:
+        """Answers of the queries of a task that failed."""
+        single = [Comparison([query], task.others) for query in task.queries]
+        answers = self._run(function, single, label) if len(single) > 1 else [failure]
+        return [
+            Matches(None, answer.reason) if isinstance(answer, Failure) else answer[0]
+            for answer in answers
+        ]
+
+    def group(self, reduced: Sequence[Reduced], keys: Sequence[Hashable]) -> list[BatchPlace]:
+        """Find equal crystals of a batch.
+
+        Crystals are taken in an order that follows from what they are. Each joins the first group
+        whose first crystal equals it. Neither their order nor their names decide how many groups
+        that makes. Of each group the crystal that comes first in the batch counts as the first.
+
+        Args:
+            reduced: Crystals, or why one could not be reduced.
+            keys: Of what may be equal, such as the composition.
+        """
+        buckets: dict[tuple[Hashable, int], list[int]] = defaultdict(list)
+        for index, crystal in enumerate(reduced):
+            if not isinstance(crystal, Failure):
+                buckets[keys[index], len(crystal.atomic_numbers)].append(index)
+        shared = [_Groups(indices, reduced) for indices in buckets.values() if len(indices) > 1]
+        for start in range(0, max((len(one.order) for one in shared), default=0), WAVE):
+            growing = [one for one in shared if len(one.order) > start]
+            self._join(growing, start)
+            self._split(growing, start)
+        return _batch_places(reduced, shared)
+
+    def _join(self, groups: Sequence["_Groups"], start: int) -> None:
+        """Compare the next crystals of every composition with the groups that there are."""
+        owners = [
+            (one, queries)
+            for one in groups
+            if one.firsts
+            for queries in _chunks(one.order[start : start + WAVE])
+        ]
+        tasks = [one.comparison(queries, one.firsts) for one, queries in owners]
+        for (one, queries), answers in zip(
+            owners, self._compare(find_equal, tasks, "unique"), strict=True
+        ):
+            one.add(queries, one.firsts, answers)
+
+    def _split(self, groups: Sequence["_Groups"], start: int) -> None:
+        """Compare the next crystals that joined no group with each other."""
+        left = [
+            [index for index in one.order[start : start + WAVE] if index not in one.first_of]
+            for one in groups
+        ]
+        tasks = [[one.reduced[i] for i in new] for one, new in zip(groups, left, strict=True)]
+        answers = self._run(find_duplicates, tasks, "unique")
+        for one, new, answer in zip(groups, left, answers, strict=True):
+            if not isinstance(answer, Failure):
+                one.add(new, new, answer)
+                one.firsts += [index for index in new if index not in one.first_of]
+                continue
+            before = len(one.firsts)
+            for index in new:
+                task = one.comparison([index], one.firsts[before:])
+                one.add(
+                    [index], one.firsts[before:], self._compare(find_equal, [task], "unique")[0]
+                )
+                one.firsts += [] if index in one.first_of else [index]
+
+    def search(
+        self,
+        reduced: Mapping[int, Reduced],
+        buckets: Sequence[Bucket],
+        function: Callable[[Comparison], list[Matches]],
+        label: str,
+    ) -> dict[int, Known]:
+        """Find the known structures that crystals equal, by position of the crystal.
+
+        Args:
+            reduced: Crystals by position, or why one could not be reduced.
+            buckets: What is compared with what.
+            function: `find_equal` or `find_nearest`.
+            label: Of the progress bar.
+        """
+        found = {
+            index: Known(not_compared=one.reason)
+            for index, one in reduced.items()
+            if isinstance(one, Failure)
+        }
+        blocks = self._blocks(reduced, buckets, label)
+        tasks = [
+            Comparison([reduced[i] for i in one.queries], [known for _, known in one.known])
+            for one in blocks
+        ]
+        for one, answers in zip(blocks, self._compare(function, tasks, label), strict=True):
+            for index, answer in zip(one.queries, answers, strict=True):
+                missing = "; ".join(filter(None, [one.not_compared, answer.skipped]))
+                found[index] = (
+                    Known(not_compared=missing)
+                    if answer.best is None
+                    else Known(one.known[answer.best.index][0], answer.best.rms_distance)
+                )
+        return found
+
+    def _blocks(
+        self, reduced: Mapping[int, Reduced], buckets: Sequence[Bucket], label: str
+    ) -> list["_Block"]:
+        """Crystals and known structures of as many atoms, both reduced."""
+        sized = [
+            (
+                size,
+                queries,
+                [k for k in one.known if len(k.crystal.atomic_numbers) % size == 0],
+                one,
+            )
+            for one in buckets
+            for size, queries in _by_size(one.queries, reduced).items()
+        ]
+        tasks = [ReductionTask(k.crystal, one.groups) for _, _, known, one in sized for k in known]
+        answers = iter(self.reduce(tasks, label))
+        blocks: list[_Block] = []
+        for size, queries, known, _ in sized:
+            read = [(k.material_id, next(answers)) for k in known]
+            fit = [(n, k) for n, k in read if not isinstance(k, Failure)]
+            fit = [(n, k) for n, k in fit if len(k.atomic_numbers) == size]
+            missing = [f"{n}: {k.reason}" for n, k in read if isinstance(k, Failure)]
+            if fit or missing:
+                blocks += [_Block(some, fit, "; ".join(missing)) for some in _chunks(queries)]
+        return blocks
+
+
+class _Block(NamedTuple):
+    """Crystals of one composition and size, and the known structures of as many atoms."""
+
+    queries: Sequence[int]
+    known: Sequence[tuple[str, ReducedCrystal]]
+    not_compared: str  # which known structures could not be reduced
+
+
+def _by_size(queries: Sequence[int], reduced: Mapping[int, Reduced]) -> dict[int, list[int]]:
+    """Crystals by the number of atoms that they were reduced to."""
+    sizes: dict[int, list[int]] = defaultdict(list)
+    for index in queries:
+        if not isinstance(reduced[index], Failure):
+            sizes[len(reduced[index].atomic_numbers)].append(index)
+    return sizes
+
+
+class _Groups:
+    """Crystals of one composition and size while they are grouped."""
+
+    def __init__(self, indices: Sequence[int], reduced: Sequence[Reduced]) -> None:
+        self.reduced = reduced
+        self.order = sorted(indices, key=lambda index: reduced[index].sort_key)
+        self.firsts: list[int] = []  # of the groups, in the order of what crystals are
+        self.first_of: dict[int, int] = {}  # of every other crystal
+        self.not_compared: dict[int, str] = {}
+
+    def comparison(self, queries: Sequence[int], others: Sequence[int]) -> Comparison:
+        """Crystals with those that each is compared with."""
+        return Comparison([self.reduced[i] for i in queries], [self.reduced[i] for i in others])
+
+    def add(
+        self, queries: Sequence[int], others: Sequence[int], answers: Sequence[Matches]
+    ) -> None:
+        """Note which of the others each query equals."""
+        for query, answer in zip(queries, answers, strict=True):
+            if answer.best is not None:
+                self.first_of[query] = others[answer.best.index]
+                self.not_compared.pop(query, None)
+            elif answer.skipped:
+                self.not_compared[query] = answer.skipped
+
+
+def _batch_places(reduced: Sequence[Reduced], shared: Sequence[_Groups]) -> list[BatchPlace]:
+    """The place of every crystal, by the position of the first crystal of its group."""
+    places = [
+        BatchPlace(index, one.reason if isinstance(one, Failure) else "")
+        for index, one in enumerate(reduced)
+    ]
+    for groups in shared:
+        members: dict[int, list[int]] = defaultdict(list)
+        for index in groups.order:
+            members[groups.first_of.get(index, index)].append(index)
+        for first, group in members.items():
+            earliest = min(group)
+            for index in group:
+                missing = groups.not_compared.get(first, "") if index == earliest else ""
+                places[index] = BatchPlace(earliest, missing)
+    return places
+
+
+def _chunks(queries: Sequence[int]) -> list[Sequence[int]]:
+    starts = range(0, len(queries), QUERIES_PER_TASK)
+    return [queries[start : start + QUERIES_PER_TASK] for start in starts]
