@@ -133,13 +133,16 @@ class JudgeOptions:
         """Whether only the likeliest crystals are relaxed."""
         return self.keep is not None or self.relax_at_most is not None
 
-    def checks(self, *, has_targets: bool, goal: Goal = "discover") -> tuple[str, ...]:
+    def checks(
+        self, *, has_targets: bool, goal: Goal = "discover", is_screened: bool | None = None
+    ) -> tuple[str, ...]:
         """Names of the checks that a crystal has to pass.
 
         Args:
             has_targets: Properties were asked for.
             goal: What crystals are made for. A known crystal is what `predict` and `complete` hope
                 for, and of one composition the lowest energy is the best, however high.
+            is_screened: Crystals were screened; None if the options decide.
 
         Raises:
             ValueError: If `on_target` is required where nothing was asked for, or `novel` where a
@@ -148,7 +151,7 @@ class JudgeOptions:
         required, is_discovery = self.required, goal == "discover"
         if required is None:
             there_is = {
-                "screening": self.is_screened,
+                "screening": self.is_screened if is_screened is None else is_screened,
                 "relaxation": self.relax,
                 "targets": has_targets,
                 None: True,

@@ -136,6 +136,11 @@ class Candidate:
         return judged is not None and judged.framework_class == "new framework"
 
     @property
+    def is_relaxed(self) -> bool:
+        """Whether a potential has relaxed it, or has tried to."""
+        return self.stability is not None and bool(self.stability.relaxed_with)
+
+    @property
     def checks(self) -> dict[str, bool]:
         """Outcome of every check that was made."""
         return {name: passed for name, passed in self.all_checks.items() if passed is not None}
