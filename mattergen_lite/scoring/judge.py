@@ -270,6 +270,7 @@ class Judge:
             time_limit=options.time_limit,
         )
         chosen = [index for index in self._worth_relaxing(found) if passes_screen(found[index])]
+        chosen.sort(key=lambda index: _likelihood(found[index]), reverse=True)
         structures = [ordered_structure(records[index].structure) for index in chosen]
         with watch.stage("relaxing"):
             measured = laboratory.measure(structures)
@@ -373,6 +374,12 @@ def passes_screen(found: Found) -> bool:
     """Tell whether a crystal is relaxed: all are where nothing is screened or left out."""
     is_rejected = found.screening and found.screening.screening_decision == "reject"
     return not (is_rejected or found.is_left_out)
+
+
+def _likelihood(found: Found) -> float:
+    """Probability of being metastable by the raw energy: what is likely is relaxed first."""
+    screening = found.screening
+    return 0.0 if screening is None else np.nan_to_num(screening.screening_probability)
 
 
 def score_relaxed(

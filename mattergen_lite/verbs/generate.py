@@ -47,6 +47,7 @@ def generate(
     Raises:
         ValueError: If an argument does not make sense; nothing is written then.
     """
+    deadline = budget.deadline()
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.model import pick_device
         from mattergen_lite.progress import ProgressBar
@@ -72,9 +73,12 @@ def generate(
         arguments = arguments_of(
             *(budget, request, sampler, judge, best, machine), out=out, overwrite=overwrite
         )
-        run = JudgingRun(judge=who, pool=pool, place=place, shortlist=best, watch=watch)
+        run = JudgingRun(
+            judge=who, pool=pool, place=place, shortlist=best, watch=watch, deadline=deadline
+        )
+        batches = generator.records(budget.numbers, budget.num_sampled_together, seed=budget.seed)
         return run.of(
-            generator.records(budget.numbers, budget.at_once, seed=budget.seed),
+            budget.rounds(batches, deadline),
             {"verb": "generate", "arguments": arguments} | generator.provenance(),
             budget,
         )
