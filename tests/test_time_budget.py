@@ -57,7 +57,7 @@ def test_rounds_hold_as_many_samples_as_the_time_allows():
     batches = [[k] * 16 for k in range(12)]
     whole = list(budget.rounds(batches, math.inf))
     assert [len(one) for one in whole] == [64, 64, 64]
-    assert sum(whole, []) == sum(batches, [])
+    assert [one for part in whole for one in part] == [one for part in batches for one in part]
     assert [len(one) for one in budget.rounds(batches[:1], perf_counter() - 1)] == [16]
     cut = next(budget.rounds(batches, perf_counter() - 1))
     assert len(cut) == 16  # the first batch: a run has something to judge

@@ -16,7 +16,7 @@ ROUND_SIZE = 64  # samples that are screened together when candidates are asked 
 # in a given time, since a relaxation costs some four times what a screened sample does.
 KEEP = 0.3
 WORKING_SHARE = 0.95  # of a time budget: writing takes the rest
-SAMPLING_SHARE = 0.5  # of the time left that the samples of a round may take
+SAMPLING_SHARE = 0.3  # of the time left that the samples of a round may take
 NUM_UNTIL_A_LOOK = 16  # samples between two looks at the clock
 
 

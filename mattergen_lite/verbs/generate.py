@@ -9,7 +9,12 @@ from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
-from mattergen_lite.verbs.workspace import OutFolder, judging_in
+from mattergen_lite.verbs.workspace import (
+    OutFolder,
+    check_judging,
+    check_request,
+    judging_in,
+)
 
 if TYPE_CHECKING:
     from mattergen_lite.runs.judgements import Judgements
@@ -47,6 +52,8 @@ def generate(
     Raises:
         ValueError: If an argument does not make sense; nothing is written then.
     """
+    check_request(request)
+    check_judging(judge, best, has_targets=bool(request.condition))
     deadline = budget.deadline()
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.model import pick_device
