@@ -285,9 +285,10 @@ class RunFolder:
         self, judged: "Judgements", rows: Sequence[Row], record: Mapping[str, object]
     ) -> None:
         stages = {one.name: one.num_passed for one in judged.stages}
+        passed = set(judged.funnel.passed)
         write_report(
             self.path,
-            title=f"{judged.provenance['verb']}: {len(judged)} crystals",
+            title=f"{judged.provenance['verb']}: {judged.headline.asked or len(judged)}",
             rows=rows,
             structures=[one.structure if one.raw.error is None else None for one in judged],
             relaxed=[one.relaxed_structure for one in judged],
@@ -295,6 +296,7 @@ class RunFolder:
             protocol=judged.protocol,
             provenance=record,
             headline=judged.headline.figures(),
+            passed=[one.raw.name in passed for one in judged],
         )
 
     def _store(self, judged: "Judgements") -> None:
