@@ -172,7 +172,7 @@ def _parse_category(prop: Property, text: str) -> tuple[float, float]:
         names = {system: str(i) for i, system in enumerate(CRYSTAL_SYSTEMS, start=1)}
         number = names.get(text.casefold(), text)
     elif prop.name == "space_group":
-        number = str(space_groupparse_number(text))
+        number = str(space_group_number(text))
     if not is_whole(number) or not 1 <= int(number) <= prop.num_categories:
         raise ValueError(
             f"{prop.name}={text}: expected a whole number from 1 to {prop.num_categories}"

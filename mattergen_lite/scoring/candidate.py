@@ -100,6 +100,24 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lookalike:
+    """A known crystal of the same composition that a potential cannot tell from a new one."""
+
+    known: str  # material_id
+    name: str  # of the known crystal in the set
+    difference: float  # eV/atom that the new one lies above it, as the potential says
+
+    @property
+    def words(self) -> str:
+        """What that means for the stated energies."""
+        return (
+            f"{1000 * self.difference:+z.1f} meV/atom from the known {self.known} ({self.name}) as "
+            "the potential says: perhaps the same phase; stated energies differ since errors of "
+            "new and known crystals do"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
     """Everything known about one crystal."""
 
@@ -112,6 +130,7 @@ class Candidate:
     phonons: Phonons | None = None
     elasticity: Elasticity | None = None
     outcomes: tuple[Outcome, ...] = ()
+    lookalike: Lookalike | None = None  # None where a potential can tell it from known crystals
     goal: Goal = "discover"  # what it was made for
     rank: int = 0  # 1 is the best
 
@@ -249,6 +268,7 @@ class Candidate:
             _words_on_screening(self.screening),
             _words_on_stability(self.stability),
             _words_on_novelty(self.final),
+            self.lookalike and self.lookalike.words,
         ]
         parts = [part for part in words if part]
         if self.phonons and self.phonons.dynamically_stable is False:

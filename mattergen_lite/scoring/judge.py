@@ -27,6 +27,7 @@ from mattergen_lite.scoring.energy.stability import Measurement
 from mattergen_lite.scoring.execution.journal import Journal, structure_identity
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.known.reference import Reference, embedded_ids
+from mattergen_lite.scoring.lookalikes import mark_lookalikes
 from mattergen_lite.scoring.measuring import Laboratory
 from mattergen_lite.scoring.outcomes import cannot_be_on_target, outcomes
 from mattergen_lite.scoring.score import (
@@ -169,6 +170,7 @@ class Judge:
             found = self._relax(records, found, journal, watch)
         candidates = [self._assess(record, one) for record, one in zip(records, found, strict=True)]
         required = self.options.required or ()
+        candidates = mark_lookalikes(candidates)
         return ranked(candidates, required if self.goal == "discover" else self.checks)
 
     def _score(
