@@ -1,8 +1,8 @@
 """VASP inputs: the published settings, the same crystal, and no pseudopotential."""
 
+import json
 import os
 import subprocess
-import json
 
 import numpy as np
 import pytest

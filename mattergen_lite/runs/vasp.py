@@ -40,7 +40,8 @@ Pseudopotentials are licensed and not included. With your own in $SET, in each s
   for symbol in $(cat POTCAR.spec); do cat "$SET/$symbol/POTCAR"; done > POTCAR
 
 {ARRAY} runs one crystal a task of a SLURM array, from the lines of {JOBS}: its calculations one
-after the other, each that comes after a relaxation from its CONTCAR. Add account, time and modules, and say how VASP is called (VASP="srun vasp_std"). What is finished is not run
+after the other, each that comes after a relaxation from its CONTCAR. Add account,
+time and modules, and say how VASP is called (VASP="srun vasp_std"). What is finished is not run
 again.
 """
 
