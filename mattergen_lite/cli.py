@@ -8,6 +8,7 @@ import inspect
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
@@ -120,6 +121,8 @@ def main() -> None:
     sys.path[:] = module_path()  # nor does this one: `python -m` would
     _have_streams()
     _print_what_can_be_printed()
+    for category in (DeprecationWarning, FutureWarning):  # of libraries, to their developers
+        warnings.simplefilter("ignore", category)
     for number in INTERRUPTED:
         signal.signal(number, _stop)
     try:

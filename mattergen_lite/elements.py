@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from mattergen_lite.shapes import Bool, Float
+if TYPE_CHECKING:  # torch is slow to load, and requests are read before it is
+    from torch import Tensor
 
 MAX_ATOMIC_NUMBER = 100
 DESCRIPTOR_DIM = 16
@@ -79,12 +79,14 @@ def atomic_number(symbol: str) -> int:
         ) from None
 
 
-def element_mask(allowed: Iterable[str]) -> Bool[Tensor, "101"]:
-    """True at the atomic numbers of the given symbols.
+def element_mask(allowed: Iterable[str]) -> "Tensor":
+    """True at the atomic numbers of the given symbols; bool [101].
 
     Raises:
         ValueError: If a symbol is not an element.
     """
+    import torch
+
     mask = torch.zeros(MAX_ATOMIC_NUMBER + 1, dtype=torch.bool)
     mask[[atomic_number(symbol) for symbol in allowed]] = True
     return mask
@@ -166,27 +168,33 @@ def parse_elements(text: str) -> frozenset[str]:
 
 
 @cache
-def atomic_masses() -> Float[Tensor, "101"]:
-    """Atomic masses in g/mol indexed by atomic number; 0 for padding."""
+def atomic_masses() -> "Tensor":
+    """Atomic masses in g/mol indexed by atomic number, float [101]; 0 for padding."""
+    import torch
+
     return torch.tensor([0.0, *(float(row["atomic_mass"]) for row in element_rows())])
 
 
 @cache
-def element_descriptors() -> Float[Tensor, "101 16"]:
-    """Unit descriptor vectors indexed by atomic number; row 0 (padding) is zero.
+def element_descriptors() -> "Tensor":
+    """Unit descriptor vectors indexed by atomic number, float [101, 16]; row 0 (padding) is zero.
 
     Shipped, not computed: no two linear algebra libraries agree on the basis, and weights know one
     (`scripts/build_element_descriptors.py`).
     """
+    import torch
+
     content = (files("mattergen_lite") / "assets" / "element_descriptors.npy").read_bytes()
     return torch.from_numpy(np.load(BytesIO(content)))
 
 
 @cache
-def herfindahl_indices() -> Float[Tensor, "101"]:
-    """Herfindahl-Hirschman index of each element's production, 0..10,000, indexed by atomic number.
+def herfindahl_indices() -> "Tensor":
+    """Herfindahl-Hirschman index of each element's production, 0..10,000; float [101] by number.
 
     The concentration of supply over countries (Gaultois et al. 2013, Chem. Mater. 25, 2911).
     Elements without a market figure count as fully concentrated, hydrogen like oxygen.
     """
+    import torch
+
     return torch.tensor([0.0, *(float(row["hhi_production"]) for row in element_rows())])

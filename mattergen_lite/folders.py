@@ -16,9 +16,20 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 LOCK = ".lock"
+RECORD = "run.json"  # of a finished run; written last
 PARTIAL = ".partial"  # ends the name of a file that is being written
 ROOM = 16 * 2**20  # bytes, without which a run is not begun
 MAX_STEM = 150  # characters of a name in that of its temporary file
+
+
+def check_free(folder: Path | None, *, overwrite: bool) -> None:
+    """Refuse to mix a new run with an old one.
+
+    Raises:
+        ValueError: If the folder holds a finished run that may not be replaced.
+    """
+    if folder is not None and (folder / RECORD).exists() and not overwrite:
+        raise ValueError(f"{folder} holds an earlier run: choose another folder, or --overwrite it")
 
 
 @contextmanager

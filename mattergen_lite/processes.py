@@ -20,10 +20,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Timer, current_thread, main_thread
+from time import perf_counter
 from types import FrameType
 from typing import IO, TypeVar
 
@@ -50,6 +53,9 @@ class Failure:
 
     reason: str
     died: bool = field(default=False, compare=False)  # with its process, not out of time
+
+
+NO_TIME = Failure("the time budget is spent")
 
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Result | Failure:
@@ -242,6 +248,33 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@dataclass(frozen=True)
+class _Clock:
+    """Time that an item may take, and when the last one may begin and end, by `perf_counter`."""
+
+    time_limit: float
+    last_start: float
+    deadline: float
+
+    def is_over(self) -> bool:
+        """Whether no item may begin any more."""
+        return perf_counter() >= self.last_start
+
+    def seconds_left(self) -> float:
+        """Seconds that an item which begins now may take, more than none."""
+        return max(min(self.time_limit, self.deadline - perf_counter()), 1e-3)
+
+
+def _attempt_in_time(
+    function: Callable[[Item], Result], item: Item, *, clock: _Clock, memory_limit: int
+) -> Result | Failure:
+    """Apply a function in this process if there is time for it."""
+    if clock.is_over():
+        return NO_TIME
+    left = clock.seconds_left()
+    return attempt_within(function, item, time_limit=left, memory_limit=memory_limit)
+
+
 class Pool:
     """Worker processes of one thread each, started when first needed.
 
@@ -298,11 +331,23 @@ class Pool:
         *,
         time_limit: float,
         memory_limit: int = MEMORY_LIMIT,
+        last_start: float = inf,
+        deadline: float = inf,
     ) -> Iterator[tuple[int, Result | Failure]]:
-        """Like `map`, but each result as soon as it is there, with the position of its item."""
+        """Like `map`, but each result as soon as it is there, with the position of its item.
+
+        Args:
+            function: As of `map`.
+            items: As of `map`.
+            time_limit: As of `map`.
+            memory_limit: As of `map`.
+            last_start: Time of `perf_counter` after which no item is begun.
+            deadline: Time of `perf_counter` at which what is unfinished is given up.
+        """
+        clock = _Clock(time_limit, last_start, deadline)
         if not self._workers:
-            limits = {"time_limit": time_limit, "memory_limit": memory_limit}
-            yield from enumerate(attempt_within(function, item, **limits) for item in items)
+            here = partial(_attempt_in_time, function, clock=clock, memory_limit=memory_limit)
+            yield from enumerate(map(here, items))
             return
         idle: SimpleQueue[_Worker] = SimpleQueue()
         for worker in self._workers:
@@ -311,12 +356,14 @@ class Pool:
         def answer(item: Item) -> Result | Failure:
             worker = idle.get()
             try:
+                if clock.is_over():
+                    return NO_TIME
                 worker.prepare(function, memory_limit)
-                answer = worker.ask(item, time_limit)
+                answer = worker.ask(item, clock.seconds_left())
                 if isinstance(answer, Failure) and answer.died:
                     # Not always the item's fault: memory runs out, batch systems end jobs.
                     worker.prepare(function, memory_limit)
-                    answer = worker.ask(item, time_limit)
+                    answer = worker.ask(item, clock.seconds_left())
                 return answer
             finally:
                 idle.put(worker)

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mattergen_lite.crystal_systems import LAST_SPACE_GROUP
 from mattergen_lite.shapes import Bool, Float, Int
 
 Kind = Literal["real", "category", "elements"]
@@ -81,19 +82,6 @@ class Conditions:
             values={name: value[index] for name, value in self.values.items()},
             present={name: flag[index] for name, flag in self.present.items()},
         )
-
-
-# Last space group number of each crystal system.
-LAST_SPACE_GROUP = {
-    "triclinic": 2,
-    "monoclinic": 15,
-    "orthorhombic": 74,
-    "tetragonal": 142,
-    "trigonal": 167,
-    "hexagonal": 194,
-    "cubic": 230,
-}
-CRYSTAL_SYSTEMS = tuple(LAST_SPACE_GROUP)
 
 
 def crystal_system(space_group: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:

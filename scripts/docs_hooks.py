@@ -1,27 +1,17 @@
-"""What MkDocs asks while it builds the site: generated pages and pictures, equations as MathML."""
+"""What MkDocs asks while it builds the site: notebooks, equations as MathML."""
 
 import html
 import re
 
 from docs_pages import (
     NOTEBOOKS,
-    columns,
-    command_line,
-    configuration,
-    metrics,
-    model_cards,
     notebook_index,
     notebook_page,
-    properties,
     with_includes,
 )
-from docs_pictures import pictures
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-
-from mattergen_lite.model import CrystalDiffusion, find_checkpoint
-from mattergen_lite.options.request import DEFAULT_CHECKPOINT
 
 # What pymdownx.arithmatex leaves of `$...$`, `\(...\)` and `$$...$$`.
 _INLINE = re.compile(r'<span class="arithmatex">\\\((.*?)\\\)</span>', re.DOTALL)
@@ -29,23 +19,13 @@ _BLOCK = re.compile(r'<div class="arithmatex">\s*\\\[(.*?)\\\]\s*</div>', re.DOT
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages that the package writes and the pictures that it draws."""
-    pages = {
-        "reference/cli.md": command_line(),
-        "reference/config.md": configuration(),
-        "reference/metrics.md": metrics(),
-        "reference/columns.md": columns(),
-        "reference/properties.md": properties(),
-        "reference/models.md": model_cards(),
-    }
+    """Add the notebooks as pages."""
     notebooks = {path.stem: notebook_page(path) for path in sorted(NOTEBOOKS.glob("*.ipynb"))}
-    pages["notebooks/index.md"] = notebook_index(notebooks)
+    pages = {"notebooks/index.md": notebook_index(notebooks)}
     binaries: dict[str, bytes] = {}
     for stem, page in notebooks.items():
         pages[f"notebooks/{stem}.md"] = page.markdown
         binaries |= {f"notebooks/{name}": content for name, content in page.images.items()}
-    model = CrystalDiffusion.load(find_checkpoint(DEFAULT_CHECKPOINT))
-    binaries |= {f"images/{name}": content for name, content in pictures(model).items()}
     for path, content in (pages | binaries).items():
         files.append(File.generated(config, path, content=content))
     return files

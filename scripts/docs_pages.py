@@ -1,4 +1,10 @@
-"""Reference pages of the documentation, from the package itself: nothing is copied by hand."""
+"""Reference pages of the documentation, from the package itself: nothing is copied by hand.
+
+    python scripts/docs_pages.py
+
+writes those of docs/reference/, so that they can be read on a plain checkout. The pages of
+notebooks are made while the site is built.
+"""
 
 import ast
 import inspect
@@ -255,6 +261,24 @@ def model_cards() -> str:
     return "\n\n".join(["# Model cards", *demoted])
 
 
+# Pages of docs/reference/ that are written by this script.
+REFERENCE = {
+    "cli.md": command_line,
+    "config.md": configuration,
+    "metrics.md": metrics,
+    "columns.md": columns,
+    "properties.md": properties,
+    "models.md": model_cards,
+}
+GENERATED = "<!-- Written by scripts/docs_pages.py: change the package and run it again. -->\n\n"
+
+
+def reference_pages() -> dict[Path, str]:
+    """Files of the reference pages and their content."""
+    folder = ROOT / "docs" / "reference"
+    return {folder / name: GENERATED + page().rstrip() + "\n" for name, page in REFERENCE.items()}
+
+
 def verbs() -> str:
     """Entries of the Python reference for all functions of the package."""
     entries = [
@@ -271,6 +295,8 @@ def verbs() -> str:
 def with_includes(markdown: str) -> str:
     """Sections of other files, and the verbs, put where a page asks for them by a comment."""
     markdown = markdown.replace("<!-- verbs -->", verbs())
+    # On a checkout pages link to the notebooks themselves, on the site to their pages.
+    markdown = re.sub(r"\(\.\./\.\./notebooks/(\w+)\.ipynb", r"(../notebooks/\1.md", markdown)
     return _INCLUDE.sub(lambda match: section_of(ROOT / match["file"], match["section"]), markdown)
 
 
@@ -334,3 +360,8 @@ def notebook_index(pages: dict[str, NotebookPage]) -> str:
         "with. The files are in `notebooks/` of the repository.\n"
     )
     return "\n".join([text, *lines, ""])
+
+
+if __name__ == "__main__":
+    for path, text in reference_pages().items():
+        path.write_text(text, encoding="utf-8")

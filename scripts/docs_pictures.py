@@ -1,7 +1,13 @@
-"""Pictures of the documentation, drawn from the package's own functions when the site is built."""
+"""Pictures of the documentation, drawn from the package's own functions.
+
+    python scripts/docs_pictures.py
+
+writes them into docs/images.
+"""
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -15,7 +21,7 @@ from mattergen_lite.diffusion import atom_types
 from mattergen_lite.diffusion.joint import draw_noise
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.geometry import wrapped_normal_displacement
-from mattergen_lite.model import CrystalDiffusion
+from mattergen_lite.model import CrystalDiffusion, find_checkpoint
 from mattergen_lite.runs.phase_diagram import draw_phase_diagram
 from mattergen_lite.sampling.trajectory import Trajectory, draw_crystal, draw_settling, draw_strip
 from mattergen_lite.scoring.energy.accuracy import METASTABLE
@@ -140,3 +146,9 @@ def _calibration() -> Figure:
     verdicts.axvline(METASTABLE, color="grey", linewidth=0.8, linestyle="--")
     verdicts.set(xlabel="e_above_hull_raw (eV/atom)", ylabel="probability_metastable", ylim=(0, 1))
     return figure
+
+
+if __name__ == "__main__":
+    folder = Path(__file__).parents[1] / "docs" / "images"
+    for name, content in pictures(CrystalDiffusion.load(find_checkpoint("mp"))).items():
+        (folder / name).write_bytes(content)

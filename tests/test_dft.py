@@ -1,6 +1,8 @@
 """VASP inputs: the published settings, the same crystal, and no pseudopotential."""
 
 import json
+import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -177,16 +179,43 @@ def test_settings_of_the_user_win_and_are_told(tmp_path):
         parse_recipes("mp-relax,pbe")
 
 
-def test_cells_are_primitive_and_an_array_runs_every_calculation(tmp_path):
+VASP = """#!/bin/bash
+head -n 1 POSCAR | tee -a "$LOG"
+echo "relaxed in ${PWD##*/}" > CONTCAR
+"""
+
+
+def test_an_array_runs_the_calculations_of_a_crystal_in_order(tmp_path):
+    """A static calculation starts from what the relaxation wrote; a second run repeats nothing."""
+    recipes = ["mp-static", "mp-relax", "matpes-r2scan"]
+    write_shortlist_inputs({"salt": nacl_primitive()}, tmp_path, recipes=recipes)
+    for recipe in recipes:
+        (tmp_path / "salt" / recipe / "POTCAR").touch()
+    program, log = tmp_path / "vasp", tmp_path / "log"
+    program.write_text(VASP)
+    program.chmod(0o755)
+    environment = os.environ | {
+        "VASP": str(program), "LOG": str(log), "SLURM_ARRAY_TASK_ID": "1",
+        "SLURM_SUBMIT_DIR": str(tmp_path),
+    }  # fmt: skip
+    for _ in range(2):
+        subprocess.run(["bash", tmp_path / "array.sbatch"], env=environment, check=True)
+    lines = log.read_text().splitlines()
+    assert len(lines) == 3
+    assert lines[2] == "relaxed in mp-relax"
+    assert "relaxed" not in "".join(lines[:2])
+
+
+def test_cells_are_primitive_and_an_array_runs_every_crystal(tmp_path):
     doubled = nacl_primitive().make_supercell([2, 1, 1], in_place=False)
     cells = {"salt": doubled, "iron oxide": wustite()}
     write_shortlist_inputs(cells, tmp_path, recipes=["mp-relax", "mp24-static"])
     poscar = Poscar.from_file(tmp_path / "salt" / "mp-relax" / "POSCAR", check_for_potcar=False)
     assert len(poscar.structure) == 2
     jobs = (tmp_path / "jobs.txt").read_text().splitlines()
-    assert len(jobs) == 4
-    assert all((tmp_path / job / "INCAR").exists() for job in jobs)
-    assert "--array=1-4" in (tmp_path / "array.sbatch").read_text()
+    assert jobs == ["salt", "iron oxide"]
+    assert all((tmp_path / job / "mp-relax" / "INCAR").exists() for job in jobs)
+    assert "--array=1-2" in (tmp_path / "array.sbatch").read_text()
     readme = (tmp_path / "README.txt").read_text()
     assert "--energies table.csv" in readme
     assert "Never on the GGA/GGA+U hull" in readme

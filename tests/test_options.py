@@ -18,7 +18,8 @@ from mattergen_lite.options.checks import Bounds, check, check_word
 from mattergen_lite.options.request import Request
 from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints
-from mattergen_lite.request.targets import parse_range, parse_targets
+from mattergen_lite.request.targets import parse_targets
+from mattergen_lite.request.texts import parse_range
 from mattergen_lite.verbs import VERBS as COMMANDS
 
 KNOWN_PROPERTIES = (

@@ -51,7 +51,7 @@ STABILITIES = {
 }  # fmt: skip
 
 
-LABELS = ("Asked", "Delivered", "Expected M.S.U.N.", "Best", "Funnel", "Time")
+LABELS = ("Delivered", "Sampled", "Expected M.S.U.N.", "Best", "Chemical systems", "Time")
 HEADLINE = [{"label": label, "value": "NaCl", "more": HOSTILE_ERROR} for label in LABELS]
 
 
@@ -433,7 +433,7 @@ def test_six_figures_then_the_table_and_the_rest_is_folded(report, evaluate):
           document.documentElement.scrollWidth <= innerWidth]
     """
     labels, *answers = evaluate(report, script)
-    assert labels == ["Asked", "Delivered", "Expected M.S.U.N.", "Best", "Funnel", "Time"]
+    assert labels == [*LABELS]
     table_below, place, opened, below, num_charts, fits = answers
     assert table_below
     assert below
@@ -441,9 +441,52 @@ def test_six_figures_then_the_table_and_the_rest_is_folded(report, evaluate):
     assert place < 900  # in the first screen
     assert opened == [False] * 3
     assert num_charts == 0  # drawn when they are unfolded
-    _, _, place, _, _, _, fits = evaluate(report, script, NARROW)
-    assert place < 900
-    assert fits  # nothing is wider than a phone
+    assert evaluate(report, script, NARROW)[-1]  # nothing is wider than a phone
+
+
+@pytest.mark.parametrize("size", ["--window-size=1400,1000", NARROW])
+def test_pictures_of_the_best_are_in_the_first_screen(report, evaluate, size):
+    script = f"""
+        {WAIT}
+        const pictures = [...document.querySelectorAll(".picture")];
+        return [pictures.map((node) => node.querySelector(".formula").textContent),
+          pictures.map((node) => Number(node.querySelector("canvas").dataset.atoms)),
+          Math.max(...pictures.map((node) => node.getBoundingClientRect().bottom)),
+          document.querySelectorAll("#energies svg[role=img] circle").length,
+          document.documentElement.scrollWidth <= innerWidth]
+    """
+    formulas, atoms, bottom, num_energies, fits = evaluate(report, script, size)
+    assert len(formulas) == 4
+    assert min(atoms) > 0
+    assert bottom < 1000
+    assert num_energies == len(STABILITIES)
+    assert fits
+
+
+def test_what_fails_a_check_is_behind_a_switch(tmp_path, evaluate):
+    energies = {"good": -0.0001, "bad": 0.4, "worse": 0.5}
+    verdict = "passes every check; -0.000 ± 0.050 eV/atom above the hull, within 0.1 with "
+    verdict += "probability 0.98, against 1 NaCl (chgnet disagrees); flags: scarce"
+    rows = [
+        {"name": name, "e_above_hull": one, "verdict": verdict, "flags": "scarce"}
+        for name, one in energies.items()
+    ]
+    report = write(tmp_path, rows, passed=[True, False, False])
+    script = """
+        const names = () => [...document.querySelectorAll("tbody tr td.name")];
+        const listed = () => names().map((node) => node.textContent);
+        const before = listed();
+        rejectsBox.click();
+        const row = document.querySelector("tbody tr").textContent;
+        return [before, listed(), row, document.querySelector("td.verdict").textContent]
+    """
+    before, after, row, said = evaluate(report, script)
+    assert before == ["good"]
+    assert after == [*energies]
+    assert "0.000" in row
+    assert "−0.000" not in row
+    assert said == "against 1 NaCl (chgnet disagrees) scarce"
+    assert evaluate(write(tmp_path, rows), "return [view.rows.length, rejects.hidden]") == [3, True]
 
 
 def test_charts_are_drawn_when_unfolded(report, evaluate):

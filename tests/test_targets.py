@@ -9,13 +9,12 @@ from scipy import stats
 
 from mattergen_lite.properties import Property
 from mattergen_lite.request.targets import (
-    DEFAULT_GUIDANCE,
     draw_conditions,
-    parse_range,
     parse_targets,
     target_cells,
     truncated_normal,
 )
+from mattergen_lite.request.texts import DEFAULT_GUIDANCE, parse_range
 from mattergen_lite.sampling.noise import sample_rngs
 
 PROPERTIES = (

@@ -114,12 +114,19 @@ def test_six_figures(eight):
     found = headline(eight, num_samples=8, elements="Li,P,S", condition=("density=4",), seed=0)
     figures = found.figures()
     assert [one["label"] for one in figures] == [
-        "Asked", "Delivered", "Expected M.S.U.N.", "Best", "Funnel", "Time"
+        "Delivered", "Sampled", "Expected M.S.U.N.", "Best", "Chemical systems", "Time"
     ]  # fmt: skip
     assert [one["value"] for one in figures] == [
-        "8 samples", "5 of 8", "3.6", "NaCl", "8 → 5", "3.5 min"
+        "5", "8", "3.6", "NaCl", "1", "3.5 min"
     ]  # fmt: skip
-    assert figures[0]["more"] == "8 samples, condition density=4, elements Li,P,S"
+    assert found.asked == "8 samples, condition density=4, elements Li,P,S"
+    assert figures[0]["more"] == "62% of all pass every required check"
+    asked = headline(eight, num_candidates=4).figures()
+    assert (asked[0]["value"], asked[0]["more"][:9]) == ("5", "4 asked; ")
+
+
+def test_no_zero_has_a_sign():
+    assert Stability(e_above_hull=-0.0001, e_above_hull_std=0.05).stated_energy.startswith("0.000")
 
 
 def test_what_was_given_is_not_sampled(eight):

@@ -1,14 +1,23 @@
 """How many crystals are made, and when to stop."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from math import inf
+from time import perf_counter
+from typing import TypeVar
 
 from mattergen_lite.options.checks import Count, Minutes, Number, Seed, check_fields
 from mattergen_lite.options.judge import JudgeOptions
+
+Sample = TypeVar("Sample")
 
 ROUND_SIZE = 64  # samples that are screened together when candidates are asked for
 # Share of them that is relaxed, unless another is asked for: of all shares the one that finds most
 # in a given time, since a relaxation costs some four times what a screened sample does.
 KEEP = 0.3
+WORKING_SHARE = 0.95  # of a time budget: writing takes the rest
+SAMPLING_SHARE = 0.3  # of the time left that the samples of a round may take
+NUM_UNTIL_A_LOOK = 16  # samples between two looks at the clock
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,8 +33,10 @@ class Budget:
             likeliest three in ten (--keep) are relaxed, until so many pass every required check.
         until: Sample on until so many candidates pass every required check.
         max_samples: Where --num-candidates and --until give up.
-        time_budget: Minutes after which they begin no further round. A run that it ends depends on
-            the machine; without one the same seed gives the same candidates.
+        time_budget: Minutes that the run takes, loading and writing included. Sampling, screening,
+            relaxing and deeper checks stop in time, and what they have not come to is said in
+            each row. A run that it ends depends on the machine; without one the same seed gives
+            the same candidates.
     """
 
     num_samples: Count = 16
@@ -62,11 +73,40 @@ class Budget:
             most = self.num_samples
         return range(self.first_sample, self.first_sample + most)
 
-    def is_met(self, num_passed: int, seconds: float) -> bool:
-        """Whether a search ends with so many candidates after so many seconds."""
-        if self.wanted is None or num_passed >= self.wanted:
-            return True
-        return self.time_budget is not None and seconds > 60 * self.time_budget
+    def is_met(self, num_passed: int) -> bool:
+        """Whether a search ends with this number of candidates."""
+        return self.wanted is None or num_passed >= self.wanted
+
+    def deadline(self) -> float:
+        """Time of `perf_counter` at which a run that begins now stops working; inf without one."""
+        if self.time_budget is None:
+            return inf
+        return perf_counter() + 60 * WORKING_SHARE * self.time_budget
+
+    @property
+    def num_sampled_together(self) -> int:
+        """Samples after which the clock is looked at."""
+        return self.at_once if self.time_budget is None else min(self.at_once, NUM_UNTIL_A_LOOK)
+
+    def rounds(self, batches: Iterable[list[Sample]], deadline: float) -> Iterator[list[Sample]]:
+        """Put batches of samples together to rounds; one that takes too long ends early.
+
+        Args:
+            batches: Of `num_sampled_together` samples each.
+            deadline: Time of `perf_counter` at which the run ends.
+        """
+        batches = iter(batches)
+        is_more = True
+        while is_more:
+            samples: list[Sample] = []
+            now = perf_counter()
+            last_start = now + SAMPLING_SHARE * (deadline - now)
+            while is_more and len(samples) < self.at_once:
+                batch = next(batches, None)
+                is_more = batch is not None and perf_counter() < last_start
+                samples += batch or []
+            if samples:
+                yield samples
 
     def judged(self, judge: JudgeOptions) -> JudgeOptions:
         """How the samples are judged: a search for candidates relaxes the likeliest only."""

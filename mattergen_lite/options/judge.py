@@ -142,7 +142,12 @@ class JudgeOptions:
         return self.keep is not None or self.relax_at_most is not None
 
     def checks(
-        self, *, has_targets: bool, has_symmetry: bool = False, goal: Goal = "discover"
+        self,
+        *,
+        has_targets: bool,
+        has_symmetry: bool = False,
+        goal: Goal = "discover",
+        is_screened: bool | None = None,
     ) -> tuple[str, ...]:
         """Names of the checks that a crystal has to pass.
 
@@ -151,6 +156,7 @@ class JudgeOptions:
             has_symmetry: A space group or crystal system was asked for.
             goal: What crystals are made for. A known crystal is what `predict` and `complete` hope
                 for, and of one composition the lowest energy is the best, however high.
+            is_screened: Crystals were screened; None if the options decide.
 
         Raises:
             ValueError: If `on_target` or `kept_symmetry` is required where nothing was asked for,
@@ -159,7 +165,7 @@ class JudgeOptions:
         required, is_discovery = self.required, goal == "discover"
         if required is None:
             there_is = {
-                "screening": self.is_screened,
+                "screening": self.is_screened if is_screened is None else is_screened,
                 "relaxation": self.relax,
                 "targets": has_targets,
                 "symmetry": has_symmetry and self.relax,

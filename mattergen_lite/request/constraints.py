@@ -6,13 +6,16 @@ parse_constraints(Request(chemical_system="Li-P-S", exclude="toxic", num_atoms="
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from mattergen_lite.elements import atomic_number, parse_elements, parse_system
 from mattergen_lite.options.request import Request
-from mattergen_lite.request.host import Host, parse_host
 from mattergen_lite.request.protocol import EVERY_ELEMENT, Constraint, Constraints, listed
 from mattergen_lite.request.space_groups import parse_space_group
-from mattergen_lite.request.targets import parse_range
+from mattergen_lite.request.texts import parse_range
+
+if TYPE_CHECKING:
+    from mattergen_lite.request.host import Host
 
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)([0-9]{0,6})")
 _MAX_FORMULA_ATOMS = 10_000  # more is a slip of the keyboard, and would only fill memory
@@ -103,7 +106,7 @@ class NumAtoms(Constraint):
         return range(self.fewest, self.most + 1)
 
 
-def parse_constraints(request: Request, host: Host | None = None) -> Constraints:
+def parse_constraints(request: Request, host: "Host | None" = None) -> Constraints:
     """Read the exact constraints of a request.
 
     Args:
@@ -113,11 +116,28 @@ def parse_constraints(request: Request, host: Host | None = None) -> Constraints
     Raises:
         ValueError: If a text cannot be read or two of them contradict each other.
     """
-    host = host or parse_host(
-        request.seed_structure, request.fix_sites, request.fix_lattice, request.insert
-    )
+    parts = check_texts(request).parts
+    host = host or _read_host(request)
+    if host is None:
+        return Constraints(parts=parts)
+    is_sized = request.formula_units or request.num_atoms or host.num_placed
+    if not is_sized:
+        host = replace(host, num_placed=(host.num_freed, host.num_freed))
+    return Constraints(parts=(*parts, host))
+
+
+def check_texts(request: Request) -> Constraints:
+    """Read the constraints that are texts, without the seed structure.
+
+    Raises:
+        ValueError: If a text cannot be read, two of them contradict each other, or the seed
+            structure does not exist.
+    """
+    seed = request.seed_structure
+    if seed is not None and not seed.exists():
+        raise ValueError(f"seed-structure {seed} does not exist")
     symmetry = parse_space_group(request.space_group)
-    if host and symmetry and symmetry.space_groups:
+    if seed is not None and symmetry and symmetry.space_groups:
         raise ValueError(
             f"{symmetry} with a seed-structure: a host brings its own; only none can be said, to "
             "ignore it"
@@ -125,8 +145,6 @@ def parse_constraints(request: Request, host: Host | None = None) -> Constraints
     units, size = parse_range(request.formula_units), parse_range(request.num_atoms)
     if units and request.formula is None:
         raise ValueError(f"formula-units {request.formula_units!r} without a formula")
-    if host and not (units or size or host.num_placed):
-        host = replace(host, num_placed=(host.num_freed, host.num_freed))
     must = parse_elements(request.must_contain) if request.must_contain else frozenset()
     parts = (
         must and MustContain(needed=must),
@@ -137,9 +155,22 @@ def parse_constraints(request: Request, host: Host | None = None) -> Constraints
         request.exclude and Exclusion(allowed=EVERY_ELEMENT - parse_elements(request.exclude)),
         size and NumAtoms(fewest=size[0], most=size[1]),
         symmetry,
-        host,
     )
     return Constraints(parts=tuple(filter(None, parts)))
+
+
+def _read_host(request: Request) -> "Host | None":
+    """Read the seed structure; None without one.
+
+    Raises:
+        ValueError: If it cannot be read, or there is none of what options speak about.
+    """
+    host = request.seed_structure, request.fix_sites, request.fix_lattice, request.insert
+    if not any(host):  # the module loads slowly
+        return None
+    from mattergen_lite.request.host import parse_host
+
+    return parse_host(*host)
 
 
 def parse_formula(text: str) -> tuple[str, ...]:

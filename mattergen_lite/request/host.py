@@ -19,7 +19,7 @@ from mattergen_lite.elements import symbols
 from mattergen_lite.geometry import canonical_orientation, wrap
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.request.protocol import Constraint
-from mattergen_lite.request.targets import parse_range
+from mattergen_lite.request.texts import parse_range
 from mattergen_lite.shapes import Bool, Float, Int
 
 if TYPE_CHECKING:

@@ -9,11 +9,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mattergen_lite.elements import atomic_number, element_mask, symbols
-from mattergen_lite.shapes import Bool
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EVERY_ELEMENT = frozenset(symbols()[1:])
 
@@ -55,13 +56,15 @@ class Constraints:
     is_free = property(lambda self: any(part.is_free for part in self.parts))
     is_sized = property(lambda self: any(part.is_sized for part in self.parts))
     is_complete = property(lambda self: any(part.is_complete for part in self.parts))
+    allowed = property(lambda self: EVERY_ELEMENT.intersection(*(p.allowed for p in self.parts)))
 
     def __post_init__(self) -> None:
         for one, other in permutations(self.parts, 2):
             missing = one.needed - other.allowed
             if missing and not (one.fixed_elements and other.spares_fixed):
                 raise ValueError(f"{one} contains {listed(missing)}, ruled out by {other}")
-        self.open_elements(element_mask(EVERY_ELEMENT))
+        if not self.allowed:
+            raise ValueError(f"no element is left of {len(EVERY_ELEMENT)} that are known: {self}")
 
     def __str__(self) -> str:
         return "; ".join(map(str, self.parts))
@@ -76,18 +79,17 @@ class Constraints:
         named = [part.space_groups for part in self.parts if part.space_groups is not None]
         return frozenset.intersection(*named) if named else None
 
-    def named_elements(self) -> Bool[Tensor, "Z"]:
-        """Elements that were asked for by name: the model must know them."""
+    def named_elements(self) -> "Tensor":
+        """Elements that were asked for by name, bool [101]: the model must know them."""
         return element_mask(self.needed.union(*(part.named for part in self.parts)))
 
-    def open_elements(self, seen: Bool[Tensor, "Z"]) -> Bool[Tensor, "Z"]:
-        """Find the elements that an atom may have where no demand names one.
+    def open_elements(self, seen: "Tensor") -> "Tensor":
+        """Find the elements that an atom may have where no demand names one; bool [101].
 
         Raises:
             ValueError: If nothing that the model has seen is left.
         """
-        allowed = EVERY_ELEMENT.intersection(*(part.allowed for part in self.parts))
-        wanted = seen.cpu() & element_mask(allowed)
+        wanted = seen.cpu() & element_mask(self.allowed)
         if not wanted.any():
             raise ValueError(f"no element is left of {int(seen.sum())} that are known: {self}")
         return wanted

@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
-
-from mattergen_lite.properties import CRYSTAL_SYSTEMS, crystal_system
+from mattergen_lite.crystal_systems import CRYSTAL_SYSTEMS, space_groups_of
 from mattergen_lite.request.protocol import Constraint
-from mattergen_lite.request.targets import parse_range
+from mattergen_lite.request.texts import parse_range
 from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS, space_group_number
 
 
@@ -38,13 +36,12 @@ def parse_space_group(text: str | None) -> Symmetry | None:
         return None
     if word == "none":
         return Symmetry(text=word, is_free=True)
-    numbers = torch.arange(1, NUM_SPACE_GROUPS + 1)
     if word in CRYSTAL_SYSTEMS:
-        numbers = numbers[crystal_system(numbers) == CRYSTAL_SYSTEMS.index(word) + 1]
+        numbers = space_groups_of(word)
     else:
         low, high = _parse_numbers(text)
-        numbers = torch.arange(low, high + 1)
-    return Symmetry(text=text, space_groups=frozenset(numbers.tolist()))
+        numbers = range(low, high + 1)
+    return Symmetry(text=text, space_groups=frozenset(numbers))
 
 
 def _parse_numbers(text: str) -> tuple[int, int]:

@@ -9,27 +9,25 @@ scale, that is the logarithm of properties that span decades.
 """
 
 import math
-import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import torch
 from torch import Tensor
 
+from mattergen_lite.crystal_systems import CRYSTAL_SYSTEMS
 from mattergen_lite.elements import element_mask, parse_system, symbols
-from mattergen_lite.properties import CRYSTAL_SYSTEMS, Conditions, Property, known_property
+from mattergen_lite.properties import Conditions, Property, known_property
+from mattergen_lite.request.texts import (
+    is_whole,
+    parse_conditions,
+    parse_guidance,
+    parse_number,
+)
 from mattergen_lite.shapes import Float
-from mattergen_lite.symmetry.space_groups import space_group_number
 
 TargetValue = float | int | str
-
-DEFAULT_GUIDANCE = 3.0  # which more samples meet than 1: docs/explanation/hits.md
-MAX_GUIDANCE = 100.0  # beyond which samples are no crystals any more
-MAX_COUNT = 10_000  # of a range of whole numbers
-MAX_DIGITS = 9
-
-_FORM = re.compile(r"(?P<name>\w+)(?P<sign>=|[<>]=?)(?P<value>.*)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,48 +147,10 @@ def parse_targets(
         ValueError: For an unknown property, a value of the wrong kind, an empty range, a property
             given twice, or guidance of a property without a condition.
     """
-    asked: dict[str, tuple[Property, str, str]] = {}
-    for text in conditions:
-        match = _FORM.fullmatch(text.strip())
-        if match is None:
-            raise ValueError(
-                f"condition {text!r} is not of the form property=value, such as band_gap=2.0, "
-                "band_gap=1.5..2.5, 'bulk_modulus>300' or 'e_above_hull<0.05'"
-            )
-        name, sign, value = match.groups()
-        if name in asked:
-            raise ValueError(f"condition {name!r} is given twice")
-        asked[name] = known_property(name, properties), sign[0], value.strip()
-    weights = _parse_guidance(guidance, asked)
-    return tuple(_parse_target(*parts, weights[name]) for name, parts in asked.items())
-
-
-def _parse_guidance(texts: Iterable[str], names: Collection[str]) -> dict[str, float]:
-    """Weight of every property that has a target, the default where nothing is said."""
-    given: dict[str, float] = {}
-    for text in texts:
-        name, _, value = text.rpartition("=")
-        if name in given:
-            raise ValueError(f"guidance {text!r} is given twice{f' for {name}' if name else ''}")
-        given[name] = _parse_weight(text, value)
-    stray = sorted(set(given) - {""} - set(names))
-    if stray:
-        raise ValueError(f"guidance of {stray[0]!r} without a condition on it")
-    if given and not names:
-        raise ValueError(
-            f"guidance {given['']:g} without a condition: expected something to guide to"
-        )
-    return {name: given.get(name, given.get("", DEFAULT_GUIDANCE)) for name in names}
-
-
-def _parse_weight(text: str, value: str) -> float:
-    weight = _number(value)
-    if not 0 <= weight <= MAX_GUIDANCE:
-        raise ValueError(
-            f"guidance {text!r}: expected a weight of 0 to {MAX_GUIDANCE:g}, such as 2 or "
-            "band_gap=2"
-        )
-    return weight
+    asked = parse_conditions(conditions)
+    known = {name: known_property(name, properties) for name in asked}
+    weights = parse_guidance(guidance, asked)
+    return tuple(_parse_target(known[name], *parts, weights[name]) for name, parts in asked.items())
 
 
 def _parse_target(prop: Property, sign: str, text: str, guidance: float) -> PropertyTarget:
@@ -213,7 +173,7 @@ def _parse_category(prop: Property, text: str) -> tuple[float, float]:
         number = names.get(text.casefold(), text)
     elif prop.name == "space_group":
         number = str(space_group_number(text))
-    if not _is_whole(number) or not 1 <= int(number) <= prop.num_categories:
+    if not is_whole(number) or not 1 <= int(number) <= prop.num_categories:
         raise ValueError(
             f"{prop.name}={text}: expected a whole number from 1 to {prop.num_categories}"
         )
@@ -223,7 +183,7 @@ def _parse_category(prop: Property, text: str) -> tuple[float, float]:
 def _parse_real(prop: Property, sign: str, text: str) -> tuple[float, float]:
     """Lowest and highest value: equal for a single one, infinite on an open side."""
     first, dots, last = text.partition("..")
-    low, high = _number(first), _number(last if dots else first)
+    low, high = parse_number(first), parse_number(last if dots else first)
     if not (math.isfinite(low) and math.isfinite(high)) or (dots and sign != "="):
         unit = f" in {prop.unit}" if prop.unit else ""
         raise ValueError(
@@ -232,36 +192,3 @@ def _parse_real(prop: Property, sign: str, text: str) -> tuple[float, float]:
     if low > high:
         raise ValueError(f"{prop.name}={text}: the range ends before it begins")
     return (-math.inf if sign == "<" else low), (math.inf if sign == ">" else high)
-
-
-def _number(text: str) -> float:
-    """A number, NaN if it is none."""
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def parse_range(text: str | None) -> tuple[int, int] | None:
-    """A whole number or an inclusive range: "8" or "4..12".
-
-    Raises:
-        ValueError: If it is neither, the range ends before it begins, or it ends beyond
-            `MAX_COUNT`.
-    """
-    if text is None:
-        return None
-    low, dots, high = (part.strip() for part in text.partition(".."))
-    if not dots:
-        high = low
-    if not _is_whole(low) or not _is_whole(high):
-        raise ValueError(f"{text[:60]!r} is no whole number such as 8 and no range such as 4..12")
-    if not int(low) <= int(high) <= MAX_COUNT:
-        raise ValueError(
-            f"{text[:60]!r}: expected a range that rises and ends at most at {MAX_COUNT}"
-        )
-    return int(low), int(high)
-
-
-def _is_whole(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS

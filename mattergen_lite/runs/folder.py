@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pymatgen.core import Structure
 
-from mattergen_lite.folders import atomic_path, check_plain, remove
+from mattergen_lite.folders import RECORD, atomic_path, check_free, check_plain, remove
 from mattergen_lite.io.compressed import text_lines
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.processes import Pool
@@ -49,7 +49,6 @@ from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 if TYPE_CHECKING:
     from mattergen_lite.runs.judgements import Judgements
 
-RECORD = "run.json"
 FORMAT = 1  # of the record and what it stands for; raised when older programs would misread it
 SUMMARY = "summary.json"
 STORED = "judgements.jsonl.gz"
@@ -149,10 +148,7 @@ class RunFolder:
         Raises:
             ValueError: If it holds a run already that may not be replaced.
         """
-        if self.is_finished and not overwrite:
-            raise ValueError(
-                f"{self} holds an earlier run: choose another folder, or --overwrite it"
-            )
+        check_free(self.path, overwrite=overwrite)
 
     def record(self) -> dict[str, object]:
         """Arguments and provenance, with which the run can be repeated.
@@ -289,9 +285,10 @@ class RunFolder:
         self, judged: "Judgements", rows: Sequence[Row], record: Mapping[str, object]
     ) -> None:
         stages = {one.name: one.num_passed for one in judged.stages}
+        passed = set(judged.funnel.passed)
         write_report(
             self.path,
-            title=f"{judged.provenance['verb']}: {len(judged)} crystals",
+            title=f"{judged.provenance['verb']}: {judged.headline.asked or len(judged)}",
             rows=rows,
             structures=[one.structure if one.raw.error is None else None for one in judged],
             relaxed=[one.relaxed_structure for one in judged],
@@ -299,6 +296,7 @@ class RunFolder:
             protocol=judged.protocol,
             provenance=record,
             headline=judged.headline.figures(),
+            passed=[one.raw.name in passed for one in judged],
         )
 
     def _store(self, judged: "Judgements") -> None:

@@ -20,7 +20,8 @@ class Headline:
     Attributes:
         asked: What was asked for, as options, such as "num-samples 8, elements Li,P,S".
         num_delivered: Candidates that pass every required check.
-        num_wanted: How many were asked for; the number of crystals where nobody said.
+        num_wanted: Candidates that were asked for; None if a number of samples was.
+        num_systems: Chemical systems of the delivered candidates.
         expected_msun: Sum of the probabilities of being metastable over the unique and novel
             crystals; None if nothing was relaxed.
         best: The crystal first in rank, with its energy above the hull where it has one.
@@ -31,7 +32,8 @@ class Headline:
 
     asked: str
     num_delivered: int
-    num_wanted: int
+    num_wanted: int | None
+    num_systems: int
     expected_msun: float | None
     best: str
     left: Mapping[str, int]
@@ -64,10 +66,13 @@ class Headline:
             is_sampled: Whether crystals were generated, not given.
             asked_for: Number of candidates wanted; None if a number of samples was.
         """
+        names = set(funnel.passed or ())
+        passed = [one for one in candidates if one.raw.name in names]
         return cls(
             asked=_asked(arguments),
             num_delivered=funnel.num_passed,
-            num_wanted=asked_for or funnel.num_sampled,
+            num_wanted=asked_for,
+            num_systems=len({one.raw.chemical_system for one in passed}),
             expected_msun=_expected_msun(candidates),
             best=_best(candidates),
             left={"sampled" if is_sampled else "given": funnel.num_sampled, **funnel.left},
@@ -77,17 +82,18 @@ class Headline:
 
     def figures(self) -> list[dict[str, str]]:
         """Label, value and remark of each, as text."""
-        steps = list(self.left.items())
-        name, energy = self.best.partition(", ")[::2]
+        first, *others = self.left.items()
         share = self.num_delivered / self.num_all if self.num_all else 0
+        wanted = "" if self.num_wanted is None else f"{self.num_wanted} asked; "
         doubt = "" if self.is_calibrated else f"; {UNCALIBRATED}"
+        name, energy = self.best.partition(", ")[::2]
         return [
-            {"label": "Asked", "value": self.asked.partition(", ")[0], "more": self.asked},
             {
                 "label": "Delivered",
-                "value": f"{self.num_delivered} of {self.num_wanted}",
-                "more": f"pass every required check: {share:.0%} of {self.num_all}",
+                "value": str(self.num_delivered),
+                "more": f"{wanted}{share:.0%} of all pass every required check",
             },
+            {"label": first[0].capitalize(), "value": str(first[1]), "more": _left(first, others)},
             {
                 "label": "Expected M.S.U.N.",
                 "value": "not judged"
@@ -97,12 +103,22 @@ class Headline:
             },
             {"label": "Best", "value": name, "more": energy},
             {
-                "label": "Funnel",
-                "value": f"{steps[0][1]} → {steps[-1][1]}",
-                "more": " → ".join(f"{count} {name}" for name, count in steps),
+                "label": "Chemical systems",
+                "value": str(self.num_systems),
+                "more": "different ones among the delivered",
             },
             {"label": "Time", "value": duration(self.seconds), "more": "all stages together"},
         ]
+
+
+def _left(first: tuple[str, int], others: Sequence[tuple[str, int]]) -> str:
+    """Crystals after each check that took some away; the last number stands elsewhere."""
+    before, steps = first[1], []
+    for name, count in others[:-1]:
+        if count != before:
+            steps.append(f"{count} {name.replace('_', ' ')}")
+        before = count
+    return f"then {', '.join(steps)}" if steps else "before any check"
 
 
 def duration(seconds: float) -> str:

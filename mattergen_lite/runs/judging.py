@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from time import perf_counter
 
@@ -41,6 +42,7 @@ class JudgingRun:
         earlier: Files of answers of earlier runs, which are not worked out again.
         remembered: Lines of such answers.
         watch: Takes the time of every stage.
+        deadline: Time of `perf_counter` after which no stage begins anything costly.
     """
 
     judge: Judge
@@ -51,6 +53,7 @@ class JudgingRun:
     earlier: Sequence[Path] = ()
     remembered: Sequence[str] = ()
     watch: Stopwatch = field(default_factory=Stopwatch)
+    deadline: float = inf
 
     def __post_init__(self) -> None:
         if self.shortlist.dft_inputs:  # refused before the work, not after it
@@ -80,6 +83,7 @@ class JudgingRun:
             None if self.place is None else self.place.journal,
             earlier=[*self.earlier, *kept],
             memory=self.remembered,
+            deadline=self.deadline,
         )
         candidates = self._judge_rounds(iter(rounds), budget, journal)
         return self.finish(self.deepen(candidates, journal), provenance, journal, budget)
@@ -140,8 +144,8 @@ class JudgingRun:
         records: list[StructureRecord] = []
         candidates: list[Candidate] = []
         ends: list[int] = []
-        started = perf_counter()
         while True:
+            started = perf_counter()
             with self.watch.stage("structures"):
                 batch = next(rounds, None)
             if batch is None:
@@ -150,7 +154,9 @@ class JudgingRun:
             ends.append(len(records))
             candidates = self.judge.judge(records, journal, self.watch, ends)
             passed = funnel(candidates, self.judge.checks)
-            if budget is None or budget.is_met(passed.num_passed, perf_counter() - started):
+            now = perf_counter()
+            is_late = now + (now - started) / 2 > self.deadline  # most of a round would be cut off
+            if budget is None or budget.is_met(passed.num_passed) or is_late:
                 break
             ProgressBar.write(passed.text(), file=sys.stderr)
         return candidates
@@ -165,4 +171,5 @@ class JudgingRun:
                 self.shortlist,
                 potential=self.judge.deciders.decider,
                 journal=journal,
+                needs_stability="metastable" in self.judge.checks,
             )

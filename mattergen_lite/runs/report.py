@@ -61,6 +61,7 @@ def write_report(
     protocol: Mapping[str, str],
     provenance: Mapping[str, object],
     headline: Sequence[Mapping[str, str]] = (),
+    passed: Sequence[bool] | None = None,
 ) -> Path:
     """Write `report.html` and the files of `figures/` into a folder; returns the page.
 
@@ -75,6 +76,7 @@ def write_report(
         protocol: How each figure is measured.
         provenance: What it takes to repeat the run, as in `run.json`.
         headline: Label, value and remark of the figures on top; see `Headline.figures`.
+        passed: Whether each crystal passes every required check; None shows all alike.
 
     Raises:
         ValueError: If there is not one structure and one relaxed structure (or None) a row.
@@ -92,6 +94,7 @@ def write_report(
         **_table(rows),
         "title": title,
         "headline": _plain(list(headline)),
+        "passed": [True] * len(rows) if passed is None else list(passed),
         "structures": [_crystal(structure) for structure in structures],
         "relaxed": [_crystal(structure) for structure in relaxed],
         "has_cif": [[text is not None for text in pair] for pair in cifs],

@@ -56,7 +56,8 @@ def _line(candidate: Candidate) -> str:
 
 
 def _expectation(headline: Headline) -> str:
-    passed = f"{headline.num_delivered} of {headline.num_all} pass every required check"
+    wanted = "" if headline.num_wanted is None else f" ({headline.num_wanted} asked)"
+    passed = f"{headline.num_delivered}{wanted} of {headline.num_all} pass every required check"
     if headline.expected_msun is None:
         return passed
     doubt = "" if headline.is_calibrated else f" ({UNCALIBRATED})"

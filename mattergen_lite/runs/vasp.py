@@ -39,9 +39,10 @@ Pseudopotentials are licensed and not included. With your own in $SET, in each s
 
   for symbol in $(cat POTCAR.spec); do cat "$SET/$symbol/POTCAR"; done > POTCAR
 
-{ARRAY} runs one calculation a task of a SLURM array, from the lines of {JOBS}; add account, time
-and modules, and say how VASP is called (VASP="srun vasp_std"). A calculation that takes the CONTCAR
-of another one is to be run after it.
+{ARRAY} runs one crystal a task of a SLURM array, from the lines of {JOBS}: its calculations one
+after the other, each that comes after a relaxation from its CONTCAR. Add account,
+time and modules, and say how VASP is called (VASP="srun vasp_std"). What is finished is not run
+again.
 """
 
 _ARRAY = """\
@@ -52,8 +53,14 @@ _ARRAY = """\
 #SBATCH --time=24:00:00
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR/$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" "$SLURM_SUBMIT_DIR/{jobs}")"
-[ -f POTCAR ] || {{ echo "no POTCAR in $PWD: see README.txt" >&2; exit 2; }}
-${{VASP:-srun vasp_std}}
+run() {{  # folder, and the relaxation that it starts from, if any
+  if [ -f "$1/finished" ]; then return; fi
+  [ -f "$1/POTCAR" ] || {{ echo "no POTCAR in $PWD/$1: see README.txt" >&2; exit 2; }}
+  if [ -n "$2" ]; then cp "$2/CONTCAR" "$1/POSCAR"; fi
+  (cd "$1" && ${{VASP:-srun vasp_std}})
+  touch "$1/finished"
+}}
+{steps}
 """
 
 
@@ -189,14 +196,26 @@ def write_shortlist_inputs(
         for place, (name, structure) in zip(places, exact.items(), strict=True)
     ]
     there = [one.folder.name for one in written if one.folder is not None]
-    jobs = [f"{place}/{recipe}" for place in there for recipe in recipes]
+    steps = [f'run {one} "{_start_of(one, recipes)}"' for one in in_order(recipes)]
     write_text(_readme(written, recipes, incar or {}), folder / README)
-    write_text("".join(f"{job}\n" for job in jobs), folder / JOBS)
-    write_text(_ARRAY.format(count=max(len(jobs), 1), jobs=JOBS), folder / ARRAY)
+    write_text("".join(f"{place}\n" for place in there), folder / JOBS)
+    script = _ARRAY.format(count=max(len(there), 1), jobs=JOBS, steps="\n".join(steps))
+    write_text(script, folder / ARRAY)
     done = {one.name: exact[one.name] for one in written if one.folder is not None}
     if find_spec("atomate2") is not None and find_spec("jobflow") is not None:
         write_text(flow_as_json(done, recipes, incar or {}), folder / FLOW)
     return written
+
+
+def in_order(recipes: Sequence[str]) -> list[str]:
+    """Recipes, relaxations first; what comes after another one has none after it."""
+    return sorted(dict.fromkeys(recipes), key=lambda recipe: bool(RECIPES[recipe].after))
+
+
+def _start_of(recipe: str, recipes: Sequence[str]) -> str:
+    """The relaxation that a calculation starts from; empty where it is not among the recipes."""
+    before = RECIPES[recipe].after
+    return before if before in recipes else ""
 
 
 def _primitive(structure: "Structure") -> "Structure":
@@ -274,8 +293,7 @@ def flow_as_json(
     from jobflow import Flow
     from monty.json import MontyEncoder
 
-    # Relaxations first; a recipe that comes after another one does not have one after it.
-    order = sorted(dict.fromkeys(recipes), key=lambda recipe: bool(RECIPES[recipe].after))
+    order = in_order(recipes)
     jobs = []
     for name, structure in structures.items():
         relaxed = {}

@@ -102,6 +102,24 @@ class Outcome:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Lookalike:
+    """A known crystal of the same composition that a potential cannot tell from a new one."""
+
+    known: str  # material_id
+    name: str  # of the known crystal in the set
+    difference: float  # eV/atom that the new one lies above it, as the potential says
+
+    @property
+    def words(self) -> str:
+        """What that means for the stated energies."""
+        return (
+            f"{1000 * self.difference:+z.1f} meV/atom from the known {self.known} ({self.name}) as "
+            "the potential says: perhaps the same phase; stated energies differ since errors of "
+            "new and known crystals do"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Candidate:
     """Everything known about one crystal."""
 
@@ -114,6 +132,7 @@ class Candidate:
     phonons: Phonons | None = None
     elasticity: Elasticity | None = None
     outcomes: tuple[Outcome, ...] = ()
+    lookalike: Lookalike | None = None  # None where a potential can tell it from known crystals
     goal: Goal = "discover"  # what it was made for
     space_groups: frozenset[int] | None = None  # that were asked for; None where none were
     rank: int = 0  # 1 is the best
@@ -137,6 +156,11 @@ class Candidate:
         """Whether no known crystal has the framework, once relaxed where it is relaxed."""
         judged = self.final.framework
         return judged is not None and judged.framework_class == "new framework"
+
+    @property
+    def is_relaxed(self) -> bool:
+        """Whether a potential has relaxed it, or has tried to."""
+        return self.stability is not None and bool(self.stability.relaxed_with)
 
     @property
     def checks(self) -> dict[str, bool]:
@@ -265,6 +289,7 @@ class Candidate:
             _words_on_screening(self.screening),
             _words_on_stability(self.stability),
             self.final.novelty and self.final.novelty.words,
+            self.lookalike and self.lookalike.words,
         ]
         parts = [part for part in words if part]
         if self.phonons and self.phonons.dynamically_stable is False:

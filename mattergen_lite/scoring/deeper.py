@@ -17,6 +17,7 @@ from mattergen_lite.scoring.energy.potentials.sources import PotentialSource
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
 
 TIME_LIMIT = 3600.0  # s per crystal
+HOPELESS = 0.2  # eV/atom above the hull beyond which curvatures are not worth computing
 
 
 def find_phonons(structure: Structure, *, potential: PotentialSource) -> Phonons:
@@ -29,12 +30,18 @@ def find_elasticity(structure: Structure, *, potential: PotentialSource) -> Elas
     return bulk_modulus(structure, admitted(potential))
 
 
+def is_hopeless(candidate: Candidate) -> bool:
+    """Tell whether a crystal lies so far above the hull that nobody would make it."""
+    return candidate.stability is not None and candidate.stability.e_above_hull > HOPELESS
+
+
 def deepen(
     candidates: Sequence[Candidate],
     options: ShortlistOptions,
     *,
     potential: PotentialSource,
     journal: Journal,
+    needs_stability: bool = False,
 ) -> list[Candidate]:
     """Find phonons and elasticity of the best relaxed candidates; ranks stay as they are.
 
@@ -43,10 +50,15 @@ def deepen(
         options: What is found, and of how many.
         potential: Who is asked: the accurate one, for curvatures are harder than energies.
         journal: Processes to work in, and what they have found before.
+        needs_stability: Leave out crystals that lie more than `HOPELESS` above the hull.
     """
     deeper = list(candidates)
     best = candidates[: options.shortlist]
-    chosen = [i for i, one in enumerate(best) if one.relaxed_structure is not None]
+    chosen = [
+        i
+        for i, one in enumerate(best)
+        if one.relaxed_structure is not None and not (needs_stability and is_hopeless(one))
+    ]
     structures = [candidates[i].relaxed_structure for i in chosen]
     checks = {  # field of a candidate: whether it is wanted, what finds it, where failures stand
         "phonons": (options.phonons, find_phonons, Phonons, "phonon_error"),

@@ -5,8 +5,8 @@ each (what potentials want on a CPU) and remembers the answers of an interrupted
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 
@@ -24,11 +24,12 @@ from mattergen_lite.scoring.energy.phonons import require_phonopy
 from mattergen_lite.scoring.energy.potentials.sources import potential_name
 from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Cut, Screening, screen
 from mattergen_lite.scoring.energy.stability import Measurement
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.journal import Journal, structure_identity
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.known.compounds import elements_of_experiment
 from mattergen_lite.scoring.known.hull import known_compositions
 from mattergen_lite.scoring.known.reference import Reference, embedded_ids
+from mattergen_lite.scoring.lookalikes import mark_lookalikes
 from mattergen_lite.scoring.measuring import Laboratory
 from mattergen_lite.scoring.outcomes import cannot_be_on_target, outcomes
 from mattergen_lite.scoring.score import (
@@ -47,9 +48,37 @@ class Found:
 
     raw: Score
     is_off_target: bool = False  # of a target that is required, and relaxing will not change that
+    is_left_out: bool = False  # by an earlier run, which did not relax it
     screening: Screening | None = None
     measured: Measurement | None = None
     relaxed: Score | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierRun:
+    """What an earlier run decided about its crystals, by the identity of their structures.
+
+    Args:
+        screening: Decisions of its screen.
+        not_relaxed: Crystals that it judged and did not relax; empty where it relaxed nothing.
+    """
+
+    screening: Mapping[str, Screening] = field(default_factory=dict)
+    not_relaxed: Collection[str] = frozenset()
+
+    @classmethod
+    def of(cls, candidates: Sequence[Candidate]) -> "EarlierRun":
+        """Read the decisions from the candidates of the earlier run."""
+        known = {
+            structure_identity(one.structure): one
+            for one in candidates
+            if one.structure is not None
+        }
+        relaxed = {key for key, one in known.items() if one.is_relaxed}
+        return cls(
+            screening={key: one.screening for key, one in known.items() if one.screening},
+            not_relaxed=known.keys() - relaxed if relaxed else frozenset(),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +95,7 @@ class Judge:
         goal: What crystals are made for, which says what a success is and what comes first.
         device: Of the potentials.
         selective: Relax only what passes the cheap checks; screening implies it.
+        earlier: Decisions that hold unless the options screen anew.
     """
 
     options: JudgeOptions
@@ -77,6 +107,7 @@ class Judge:
     goal: Goal = "discover"
     device: str = "cpu"
     selective: bool = False
+    earlier: EarlierRun = field(default_factory=EarlierRun)
 
     @classmethod
     def of(
@@ -122,6 +153,7 @@ class Judge:
             has_targets=bool(self.targets),
             has_symmetry=self.space_groups is not None,
             goal=self.goal,
+            is_screened=self.options.is_screened or bool(self.earlier.screening),
         )
 
     def judge(
@@ -144,10 +176,13 @@ class Judge:
         if self.options.is_screened:
             with watch.stage("screening"):
                 found = self._screen(records, found, ends or [len(records)], journal)
+        else:
+            found = self._recall(records, found)
         if self.options.relax:
             found = self._relax(records, found, journal, watch)
         candidates = [self._assess(record, one) for record, one in zip(records, found, strict=True)]
         required = self.options.required or ()
+        candidates = mark_lookalikes(candidates)
         return ranked(candidates, required if self.goal == "discover" else self.checks)
 
     def _score(
@@ -221,6 +256,18 @@ class Judge:
             seen[index] = replace(seen[index], screening=one)
         return seen
 
+    def _recall(self, records: Sequence[StructureRecord], found: Sequence[Found]) -> list[Found]:
+        """Take over what the screen of an earlier run decided."""
+        keys = [one.structure and structure_identity(one.structure) for one in records]
+        return [
+            replace(
+                one,
+                screening=self.earlier.screening.get(key),
+                is_left_out=key in self.earlier.not_relaxed,
+            )
+            for key, one in zip(keys, found, strict=True)
+        ]
+
     def _weight(self, found: Found) -> float:
         """How much a crystal counts in the screen; of one composition the energy alone does."""
         if self.goal != "discover" or is_credible(found.raw):
@@ -243,6 +290,7 @@ class Judge:
             time_limit=options.time_limit,
         )
         chosen = [index for index in self._worth_relaxing(found) if passes_screen(found[index])]
+        chosen.sort(key=lambda index: _likelihood(found[index]), reverse=True)
         structures = [ordered_structure(records[index].structure) for index in chosen]
         with watch.stage("relaxing"):
             measured = laboratory.measure(structures)
@@ -354,8 +402,15 @@ def worth_relaxing(scores: Sequence[Score], required: Collection[str] = ()) -> l
 
 
 def passes_screen(found: Found) -> bool:
-    """Whether a crystal goes on to be relaxed: all do where nothing is screened."""
-    return found.screening is None or found.screening.screening_decision != "reject"
+    """Tell whether a crystal is relaxed: all are where nothing is screened or left out."""
+    is_rejected = found.screening and found.screening.screening_decision == "reject"
+    return not (is_rejected or found.is_left_out)
+
+
+def _likelihood(found: Found) -> float:
+    """Probability of being metastable by the raw energy: what is likely is relaxed first."""
+    screening = found.screening
+    return 0.0 if screening is None else np.nan_to_num(screening.screening_probability)
 
 
 def score_relaxed(

@@ -32,6 +32,7 @@ from mattergen_lite.scoring.execution.journal import Journal, Question, structur
 Answer = TypeVar("Answer")
 
 BATCH_SIZE = 64  # crystals that a GPU is given at once
+RELAXING_SHARE = 0.5  # of the time that is left: energies and releases take the rest
 RELEASE_FROM = 0.2  # probability of being metastable from which a crystal's symmetry is released
 
 
@@ -117,7 +118,7 @@ class Laboratory:
         relaxer = self.deciders.relaxer
         alone = partial(find_relaxation, relaxer=relaxer)
         together = partial(relax_together, relaxer=relaxer, device=self.device)
-        return self._ask(alone, together, Relaxation, "relax", structures)
+        return self._ask(alone, together, Relaxation, "relax", structures, share=RELAXING_SHARE)
 
     def _with_energies(self, measured: Sequence[Measurement]) -> list[Measurement]:
         """The measurements with the energies of the judged crystals by every potential."""
@@ -158,9 +159,12 @@ class Laboratory:
         kind: type[Answer],
         label: str,
         structures: Sequence[Structure],
+        share: float = 1.0,
     ) -> list[Answer]:
         """Answers about crystals, each alone on a CPU; without one, an answer with the reason."""
-        question = Question(alone, structure_identity, TypeAdapter(kind), label, self.time_limit)
+        question = Question(
+            alone, structure_identity, TypeAdapter(kind), label, self.time_limit, share
+        )
         at_once = None if self.device == "cpu" else together
         answers = self.journal.ask(question, structures, at_once)
         return [kind(error=one.reason) if isinstance(one, Failure) else one for one in answers]

@@ -180,7 +180,7 @@ def score_each(
 ) -> list[Score]:
     """The part of `score` that looks at each crystal by itself."""
     judge = partial(score_record, symprec=symprec, relaxed=relaxed)
-    question = Question(judge, _identity, TypeAdapter(Score), "judge", time_limit)
+    question = Question(judge, _identity, TypeAdapter(Score), "judge", time_limit, share=None)
     return [
         Score(name=record.name, error=answer.reason) if isinstance(answer, Failure) else answer
         for record, answer in zip(records, journal.ask(question, records), strict=True)

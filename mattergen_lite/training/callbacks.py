@@ -11,6 +11,7 @@ from pytorch_lightning.callbacks import (
     LearningRateMonitor,
     ModelCheckpoint,
     Timer,
+    TQDMProgressBar,
     WeightAveraging,
 )
 from torch.optim.swa_utils import get_ema_multi_avg_fn
@@ -33,6 +34,7 @@ def callbacks_of(config: RunConfig, judge: Judge | None) -> list[Callback]:
             use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(config.optimizer.ema_decay)
         ),
         LearningRateMonitor(logging_interval="step"),
+        StepProgressBar(),
         ModelCheckpoint(**where, train_time_interval=timedelta(minutes=options.checkpoint_minutes)),
         ModelCheckpoint(**where, every_n_epochs=1, save_on_train_epoch_end=True),
     ]
@@ -47,6 +49,25 @@ def callbacks_of(config: RunConfig, judge: Judge | None) -> list[Callback]:
     if options.max_time is not None:
         callbacks.append(LaunchTimer(options.max_time, interval="step"))
     return callbacks
+
+
+class StepProgressBar(TQDMProgressBar):
+    """Shows optimiser steps, by which runs are measured, beside the batches of an epoch."""
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, *args: object) -> None:
+        """Begin the bar of an epoch."""
+        super().on_train_epoch_start(trainer, *args)
+        self._describe(trainer)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
+        """Advance it."""
+        super().on_train_batch_end(trainer, *args)
+        self._describe(trainer)
+
+    def _describe(self, trainer: pl.Trainer) -> None:
+        total = f" of {trainer.max_steps:,}" if trainer.max_steps > 0 else ""
+        said = f"step {trainer.global_step:,}{total}, epoch {trainer.current_epoch + 1}"
+        self.train_progress_bar.set_description(said, refresh=False)
 
 
 class Judging(Callback):

@@ -8,7 +8,12 @@ from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
-from mattergen_lite.verbs.workspace import OutFolder, judging_in
+from mattergen_lite.verbs.workspace import (
+    OutFolder,
+    check_judging,
+    check_request,
+    judging_in,
+)
 
 if TYPE_CHECKING:
     from mattergen_lite.workflows.prediction import Prediction
@@ -51,6 +56,8 @@ def complete(
     """
     if request.seed_structure is None:
         raise ValueError("seed-structure: expected the host to complete, a structure file")
+    check_request(request)
+    check_judging(judge, best, has_targets=bool(request.condition), goal="complete")
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.verbs.judging import open_prediction
         from mattergen_lite.workflows.completing import Completion

@@ -19,6 +19,7 @@ from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.verbs.generate import generate
+from mattergen_lite.verbs.workspace import check_judging, check_request
 
 if TYPE_CHECKING:
     from mattergen_lite.workflows.discovery import Discovered
@@ -66,6 +67,8 @@ def discover(
     """
     if request.probe:
         raise ValueError("probe: it reads one model and discover makes others: expected none")
+    check_request(request)
+    check_judging(judge, has_targets=bool(request.condition))
     from mattergen_lite.model import find_checkpoint
     from mattergen_lite.workflows.discovery import DiscoverOptions, Sampling, settings
     from mattergen_lite.workflows.discovery import discover as run

@@ -9,7 +9,12 @@ from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
-from mattergen_lite.verbs.workspace import OutFolder, judging_in
+from mattergen_lite.verbs.workspace import (
+    OutFolder,
+    check_judging,
+    check_request,
+    judging_in,
+)
 
 if TYPE_CHECKING:
     from mattergen_lite.runs.judgements import Judgements
@@ -47,6 +52,9 @@ def generate(
     Raises:
         ValueError: If an argument does not make sense; nothing is written then.
     """
+    check_request(request)
+    check_judging(judge, best, has_targets=bool(request.condition))
+    deadline = budget.deadline()
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.model import pick_device
         from mattergen_lite.progress import ProgressBar
@@ -73,9 +81,12 @@ def generate(
         arguments = arguments_of(
             *(budget, request, sampler, judge, best, machine), out=out, overwrite=overwrite
         )
-        run = JudgingRun(judge=who, pool=pool, place=place, shortlist=best, watch=watch)
+        run = JudgingRun(
+            judge=who, pool=pool, place=place, shortlist=best, watch=watch, deadline=deadline
+        )
+        batches = generator.records(budget.numbers, budget.num_sampled_together, seed=budget.seed)
         return run.of(
-            generator.records(budget.numbers, budget.at_once, seed=budget.seed),
+            budget.rounds(batches, deadline),
             {"verb": "generate", "arguments": arguments} | generator.provenance(),
             budget,
         )

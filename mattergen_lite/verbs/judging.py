@@ -16,15 +16,15 @@ from mattergen_lite.runs.judging import JudgingRun
 from mattergen_lite.sampling.generator import Generator, open_generator
 from mattergen_lite.sampling.substitution import Substitution
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
-from mattergen_lite.scoring.judge import Judge
+from mattergen_lite.scoring.judge import EarlierRun, Judge
 from mattergen_lite.scoring.metrics.expected_hits import HitTable
 from mattergen_lite.workflows.predicting import relaxing_few
 
 
-def records_in(
+def read_source(
     source: Path, limit: int | None, *, relaxed: bool, pool: Pool, out: Path | None
-) -> list[StructureRecord]:
-    """Structures of any source, those of an earlier run each once.
+) -> tuple[list[StructureRecord], EarlierRun]:
+    """Structures of any source, those of an earlier run each once, and what that run decided.
 
     Args:
         source: A file or folder of structures, or the folder of an earlier run.
@@ -38,11 +38,12 @@ def records_in(
     """
     run = RunFolder(source)
     if not run.is_finished:
-        return read_records(source, limit, pool, without=out)
+        return read_records(source, limit, pool, without=out), EarlierRun()
     if run.is_stored and not (relaxed and run.has_relaxed):
-        return Judgements.load(source).records()[:limit]  # to the last bit: answers are found again
+        judged = Judgements.load(source)  # to the last bit: answers are found again
+        return judged.records()[:limit], EarlierRun.of(judged)
     ranked = run.relaxed() if relaxed else run.raw()
-    return [StructureRecord(one.name, one.structure) for one in ranked[:limit]]
+    return [StructureRecord(one.name, one.structure) for one in ranked[:limit]], EarlierRun()
 
 
 def hits_to_expect(generator: Generator | Substitution) -> list[str]:

@@ -9,7 +9,12 @@ from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
-from mattergen_lite.verbs.workspace import OutFolder, judging_in
+from mattergen_lite.verbs.workspace import (
+    OutFolder,
+    check_judging,
+    check_request,
+    judging_in,
+)
 
 if TYPE_CHECKING:
     from mattergen_lite.workflows.prediction import Prediction
@@ -56,6 +61,8 @@ def predict(
         raise ValueError("formula: expected the composition to predict, such as --formula LiFePO4")
     if request.seed_structure is not None:
         raise ValueError("seed-structure: `complete` fills a host, `predict` takes a formula only")
+    check_request(request)
+    check_judging(judge, best, has_targets=bool(request.condition), goal="predict")
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.verbs.judging import open_prediction
         from mattergen_lite.workflows.predicting import (

@@ -7,6 +7,7 @@ from mattergen_lite.options.checks import Count, Number, Seed
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT, Request
 from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.verbs.workspace import check_request
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -44,6 +45,7 @@ def sample(
     Raises:
         ValueError: If an argument does not make sense.
     """
+    check_request(request)
     from mattergen_lite.model import pick_device
     from mattergen_lite.sampling.generator import open_generator
 

@@ -1,5 +1,6 @@
 """The command `score`."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,7 @@ from mattergen_lite.options.checks import Count
 from mattergen_lite.options.flat import arguments_of, flat
 from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.options.machine import Machine
-from mattergen_lite.verbs.workspace import OutFolder, judging_in
+from mattergen_lite.verbs.workspace import OutFolder, check_judging, judging_in
 
 if TYPE_CHECKING:
     from mattergen_lite.runs.judgements import Judgements
@@ -32,7 +33,9 @@ def score(
     (the same in any browser), figures/, cifs/ and relaxed/ (symmetrised), structures.extxyz and
     relaxed.extxyz, summary.json (shares and their protocol) and run.json. An interrupted run is
     continued by the same command. Crystals of an earlier run keep what was worked out there: other
-    options only redo what they change.
+    options only redo what they change. What that run screened out or did not relax for another
+    reason is not relaxed here, unless --keep or --relax-at-most ask for it (--keep 1: everything
+    that passes the cheap checks).
 
     Args:
         source: Folder or zip of CIF/POSCAR files, extxyz, csv or parquet with a cif column,
@@ -50,25 +53,30 @@ def score(
     Raises:
         ValueError: If the source holds no structures; nothing is written then.
     """
+    check_judging(judge, best)
+    if not source.exists():
+        raise ValueError(f"{source} does not exist")
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.model import pick_device
         from mattergen_lite.runs.judging import JudgingRun
         from mattergen_lite.scoring.execution.stopwatch import Stopwatch
         from mattergen_lite.scoring.judge import Judge
-        from mattergen_lite.verbs.judging import answers_in, records_in
+        from mattergen_lite.verbs.judging import answers_in, read_source
 
         watch = Stopwatch()
         with watch.stage("reference"):
             who = Judge.of(judge, best, device=str(pick_device(machine.device)))
         with watch.stage("reading"):
-            records = records_in(source, limit, relaxed=not judge.relax, pool=pool, out=out)
+            records, earlier = read_source(
+                source, limit, relaxed=not judge.relax, pool=pool, out=out
+            )
         arguments = arguments_of(
             *(judge, best, machine),
             **{"source": source, "out": out, "limit": limit, "audit": audit},
             overwrite=overwrite,
         )
         run = JudgingRun(
-            judge=who,
+            judge=replace(who, earlier=earlier) if judge.relax else who,
             pool=pool,
             place=place,
             shortlist=best,

@@ -35,9 +35,9 @@ class FoundStructure:
         """One line."""
         line = f"{self.place:>4}  {self.sample}  {self.formula:<12} {self.space_group:<14} "
         if self.energy_above_best is not None:
-            line += f"+{self.energy_above_best:.3f}  "
+            line += f"+{self.energy_above_best:z.3f}  "
         if self.e_above_hull is not None:
-            line += f"hull {self.e_above_hull:+.3f} ± {self.e_above_hull_std:.3f}  "
+            line += f"hull {self.e_above_hull:+z.3f} ± {self.e_above_hull_std:.3f}  "
             line += f"({UNCALIBRATED})  " if self.calibration == UNCALIBRATED else ""
         line += f"{self.num_found}x"
         known = f"  {self.known_as}, {self.distance:.2f} Å away" if self.known_as else "  new"
@@ -68,7 +68,7 @@ class Recovery:
         what = "given" if self.is_given else "known"
         energy = ""
         if self.energy_above_best is not None:
-            energy = f", relaxed {self.energy_above_best:+.3f} eV/atom from the best sample"
+            energy = f", relaxed {self.energy_above_best:+z.3f} eV/atom from the best sample"
         if self.place is None:
             near = f" ({self.resembles})" if self.resembles else ""
             return f"{what}: {self.name} ({self.space_group}) not found{near}{energy}"

@@ -301,6 +301,13 @@ const categoricalColumns = data.columns.filter((name) => {
   return !isNumeric.has(name) && kinds.length > 0 && kinds.length <= 40;
 });
 
+/** The energies of the listed crystals, beside the pictures. */
+function drawEnergies(rows) {
+  if (!columnOf.has("e_above_hull")) return;
+  document.getElementById("energies").replaceChildren(chartCard("Energy above the hull", rankedHullChart(rows)));
+  document.getElementById("best").hidden = false;
+}
+
 const chartsFold = document.getElementById("charts-fold");
 
 /** Charts of rows, where the reader has unfolded them. */

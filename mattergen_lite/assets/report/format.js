@@ -44,9 +44,15 @@ const isNumeric = new Set(numericColumns);
 /** A number in at most four significant digits, or as its column wants it. */
 function formatNumber(value, { digits, percent } = {}) {
   if (percent) return formatShare(value);
-  if (digits !== undefined) return value.toFixed(digits).replace("-", "−");
+  if (digits !== undefined) return fixed(value, digits);
   if (Number.isInteger(value)) return String(value).replace("-", "−");
   return String(Number(value.toPrecision(4))).replace("-", "−");
+}
+
+/** A number with so many digits, and no sign where all of them are zero. */
+function fixed(value, digits) {
+  const text = value.toFixed(digits);
+  return Number(text) === 0 ? text.replace("-", "") : text.replace("-", "−");
 }
 
 /** A share as a percentage; what is not quite nothing or all does not read as such. */

@@ -48,6 +48,27 @@ function drawHeadline() {
       el("div", { className: "more" }, more))));
 }
 
+const NUM_PICTURES = 4;
+
+/** The best crystals as pictures; each opens its crystal. */
+function drawPictures() {
+  const best = allRows.filter((row) => (isListed(row) && Object.keys(structuresOf(row)).length)).slice(0, NUM_PICTURES);
+  if (!best.length) return;
+  document.getElementById("best").hidden = false;
+  for (const row of best) {
+    const canvas = el("canvas", { "aria-hidden": "true" });
+    const energy = cell(row, "e_above_hull");
+    const chance = cell(row, "probability_metastable");
+    const said = [energy === null ? "" : `${fixed(energy, 3)} eV/atom`, chance === null ? "" : `P ${formatShare(chance)}`];
+    const link = el("a", { href: addressOf(row), className: "picture card", title: String(cell(row, "verdict") ?? "") }, canvas,
+      el("span", { className: "formula" }, ...formulaNodes(cell(row, "formula") ?? keys[row])),
+      el("span", { className: "quiet" }, said.filter(Boolean).join(", ")));
+    document.getElementById("pictures").append(link);
+    const { relaxed, raw } = structuresOf(row);
+    new Viewer(canvas, () => {}).show(cellOf(relaxed ?? raw));
+  }
+}
+
 function drawSummary() {
   document.getElementById("cards").append(...data.figures.map(summaryCard));
   const said = Object.entries(data.protocol).flatMap(([name, text]) => [el("dt", {}, figureLabel(name)), el("dd", {}, text)]);
@@ -74,7 +95,7 @@ function drawRecord() {
 
 function drawSubtitle() {
   const { mattergen_lite: version, finished } = data.provenance;
-  const facts = [`${data.rows.length} crystals`];
+  const facts = data.headline.length ? [] : [`${data.rows.length} crystals`];
   if (version) facts.push(`mattergen_lite ${version}`);
   if (finished) facts.push(String(finished).slice(0, 10));
   const errors = allRows.filter((row) => cell(row, "error")).length;
@@ -99,6 +120,8 @@ function start() {
   drawSummary();
   drawRecord();
   drawColumnMenu();
+  drawRejectsSwitch();
+  drawPictures();
   applyFilter();
   let waiting = 0;
   filterBox.addEventListener("input", () => {

@@ -8,8 +8,7 @@ const ASKED = data.columns.filter((name) =>
   /^(measured|predicted)_(?!.*_error$)/.test(name) && allRows.some((row) => cell(row, name) !== null));
 const PREFERRED = [
   "rank", "formula", "e_above_hull", "probability_metastable", `${formPrefix}space_group_symbol`,
-  `${formPrefix}crystal_system`, ...ASKED, "verdict", "name", "num_atoms", `${formPrefix}density`, "charge_verdict", `${formPrefix}is_novel`,
-  "flags", "error",
+  ...ASKED, "verdict", "num_atoms", `${formPrefix}density`, "name", "error",
 ];
 const view = {
   columns: PREFERRED.filter((name) => columnOf.has(name)),
@@ -73,13 +72,29 @@ function words(filter) {
   return filter.match(/(?:[^\s"]|"[^"]*"?)+/g) ?? [];
 }
 
+// Crystals that fail a check are behind a switch, unless all do.
+const hasRejects = data.passed.includes(true) && data.passed.includes(false);
+const rejects = document.getElementById("rejects");
+const rejectsBox = rejects.querySelector("input");
+
+function isListed(row) {
+  return !hasRejects || data.passed[row] || rejectsBox.checked;
+}
+
+/** Offer the crystals that fail a check. */
+function drawRejectsSwitch() {
+  rejects.hidden = !hasRejects;
+  rejects.querySelector("span").textContent = `show the ${data.passed.filter((one) => !one).length} that fail a check`;
+  rejectsBox.addEventListener("change", applyFilter);
+}
+
 function filteredRows(filter) {
   const tests = words(filter).map((word) => {
     const negated = word.length > 1 && word[0] === "!";
     const test = wordTest(negated ? word.slice(1) : word);
     return negated ? (row) => !test(row) : test;
   });
-  return allRows.filter((row) => tests.every((test) => test(row)));
+  return allRows.filter((row) => isListed(row) && tests.every((test) => test(row)));
 }
 
 // Order
@@ -139,11 +154,25 @@ function cellNodes(row, name) {
     const meter = svg("svg", { viewBox: "0 0 40 6", class: "meter", "aria-hidden": "true" },
       svg("rect", { width: 40, height: 6, rx: 3, fill: "var(--faint)" }),
       svg("rect", { width: 40 * value, height: 6, rx: 3, fill: probabilityColor(value) }));
-    return [meter, formatValue(name, value)];
+    return [meter, el("span", { className: "percent" }, formatValue(name, value))];
   }
+  if (name === "verdict") return verdictCell(row);
   if (name === linkColumn(row)) return [el("a", { href: addressOf(row) }, ...valueNodes(row, name))];
-  if (name === "flags") return parts(value).map((flag) => el("span", { className: "chip" }, flag.replaceAll("_", " ")));
   return valueNodes(row, name);
+}
+
+/** What the verdict says beyond the other columns, and the flags. */
+function verdictCell(row) {
+  const said = parts(cell(row, "verdict")).flatMap(newInVerdict).join("; ");
+  const chips = parts(cell(row, "flags")).map((flag) => el("span", { className: "chip" }, flag.replaceAll("_", " ")));
+  return [el("span", {}, said), chips.length && said ? " " : "", ...chips];
+}
+
+/** A part of the verdict, without the energy and the probability, which have columns. */
+function newInVerdict(part) {
+  if (part.startsWith("flags: ") || part === "passes every check") return [];
+  if (!part.includes(" above the hull, within ")) return [part];
+  return [part.replace(/^.* with probability [\d.]+, /, "")];
 }
 
 const CELL_CLASSES = { name: "name", error: "error-text", verdict: "verdict", formula: "formula" };
@@ -183,7 +212,7 @@ function updateTable() {
     body.append(el("tr", {}, el("td", { colSpan: view.columns.length, className: "quiet" }, "No crystal passes this filter.")));
   }
   tableBox.scrollTop = 0;
-  const total = data.rows.length;
+  const total = allRows.filter(isListed).length;
   document.getElementById("count").textContent = view.rows.length === total ? `${total}` : `${view.rows.length} of ${total}`;
 }
 
@@ -232,6 +261,7 @@ function toggleWord(word) {
 function applyFilter() {
   hideTooltip();
   updateTable();
+  drawEnergies(view.rows);
   drawCharts(view.rows);
 }
 

@@ -60,7 +60,7 @@ class Stability:
     @property
     def stated_energy(self) -> str:
         """Energy above the hull with its standard error, in words."""
-        energy = f"{self.e_above_hull:.3f} ± {self.e_above_hull_std:.3f} eV/atom"
+        energy = f"{self.e_above_hull:z.3f} ± {self.e_above_hull_std:.3f} eV/atom"
         return f"{energy} ({UNCALIBRATED})" if self.is_uncalibrated else energy
 
 

@@ -14,7 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
+from time import perf_counter
 from typing import Generic, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -22,7 +24,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.io.compressed import text_lines
-from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.processes import NO_TIME, Failure, Pool
 from mattergen_lite.progress import ProgressBar
 
 VERSION = version("mattergen-lite")  # whose answers these are: another one may judge differently
@@ -42,6 +44,7 @@ class Question(Generic[Item, Result]):
         answers: How to write an answer as JSON and how to read it.
         label: Of the progress bar.
         time_limit: Seconds an item may take.
+        share: Of the time that is left, in which items are begun; None: asked at any time.
     """
 
     function: Callable[[Item], Result]
@@ -49,6 +52,7 @@ class Question(Generic[Item, Result]):
     answers: TypeAdapter  # of the results; beartype cannot look inside it
     label: str
     time_limit: float
+    share: float | None = 1.0
 
     def key(self, item: Item) -> str:
         """Digest of the whole question: program, function, settings and item."""
@@ -69,6 +73,7 @@ class Journal:
         earlier: Files that `keep` has written, whose answers are taken too.
         memory: Lines of another journal's memory, likewise.
         progress: Show progress bars, if standard error is a terminal.
+        deadline: Time of `perf_counter` after which nothing costly is worked out.
     """
 
     def __init__(
@@ -79,11 +84,13 @@ class Journal:
         earlier: Sequence[Path] = (),
         memory: Sequence[str] = (),
         progress: bool = True,
+        deadline: float = inf,
     ) -> None:
         self.pool = pool
         self.path = path
         self.earlier = tuple(earlier)
         self.progress = progress
+        self.deadline = deadline
         self.memory = list(memory)
         self.asked: set[str] = set()
 
@@ -107,9 +114,7 @@ class Journal:
         missing = [index for index, key in enumerate(keys) if key not in known]
         unanswered = [items[index] for index in missing]
         bar = ProgressBar(
-            together(unanswered)
-            if together
-            else self.pool.stream(question.function, unanswered, time_limit=question.time_limit),
+            self._work(question, unanswered, together),
             total=len(items),
             initial=len(items) - len(missing),
             desc=question.label,
@@ -123,7 +128,33 @@ class Journal:
             else:
                 known[keys[index]] = answer
                 self._write(keys[index], question.answers.dump_python(answer, mode="json"))
-        return [failures.get(index) or known[key] for index, key in enumerate(keys)]
+        return [failures.get(index) or known.get(key, NO_TIME) for index, key in enumerate(keys)]
+
+    def _work(
+        self,
+        question: Question[Item, Result],
+        items: Sequence[Item],
+        together: Callable[[Sequence[Item]], Iterator[tuple[int, Result | Failure]]] | None,
+    ) -> Iterator[tuple[int, Result | Failure]]:
+        """Work answers out as long as there is time; yields positions and answers."""
+        now = perf_counter()
+        deadline = inf if question.share is None else self.deadline
+        last_start = now + (question.share or 1.0) * (deadline - now)
+        if together is None:
+            yield from self.pool.stream(
+                question.function,
+                items,
+                time_limit=question.time_limit,
+                last_start=last_start,
+                deadline=deadline,
+            )
+            return
+        if now >= last_start:
+            return
+        for position, answer in together(items):
+            yield position, answer
+            if perf_counter() >= last_start:
+                return
 
     def keep(self, path: Path) -> None:
         """Write the answers to all that was asked into a compressed file of their own."""

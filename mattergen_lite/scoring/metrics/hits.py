@@ -49,7 +49,9 @@ class HitRate:
     def text(self) -> str:
         """One line: "band_gap on target: 12 of 60 measured or predicted (20.0%); ..."."""
         told = f"{self.num_hits} of {self.num_measured} measured or predicted"
-        known = f"{_percent(self.base_rate)} of {self.num_known:,} in MP-20's training split"
+        known = "no value in MP-20's training split to compare with"
+        if self.num_known:
+            known = f"{_percent(self.base_rate)} of {self.num_known:,} in MP-20's training split"
         return f"{self.target} on target: {told} ({_percent(self.rate)}); {known}"
 
     def figures(self) -> dict[str, str | int | float | None]:

@@ -1,0 +1,36 @@
+"""Finds new crystals that a potential cannot tell from a known one of the same composition.
+
+The errors of potentials on known and on new crystals differ, and so do the offsets of their
+calibration. A slightly distorted copy of a known crystal therefore has another energy above the
+hull than the known crystal itself, though the potential gives both the same.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mattergen_lite.scoring.candidate import Candidate, Lookalike
+
+INDISTINGUISHABLE = 0.005  # eV/atom between energies of a potential
+
+
+def mark_lookalikes(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The candidates, new ones with the nearest known one that has nearly their raw energy."""
+    known: dict[str, list[Candidate]] = {}
+    for one in candidates:
+        if one.energy is not None and one.final.novelty and one.final.novelty.nearest_known:
+            known.setdefault(one.raw.formula, []).append(one)
+    return [_marked(one, known.get(one.raw.formula, ())) for one in candidates]
+
+
+def _marked(candidate: Candidate, known: Sequence[Candidate]) -> Candidate:
+    novelty = candidate.final.novelty
+    if not known or candidate.energy is None or novelty is None or novelty.nearest_known:
+        return candidate
+    nearest = min(known, key=lambda one: abs(one.energy - candidate.energy))
+    difference = candidate.energy - nearest.energy
+    if abs(difference) > INDISTINGUISHABLE:
+        return candidate
+    lookalike = Lookalike(
+        known=nearest.final.novelty.nearest_known, name=nearest.raw.name, difference=difference
+    )
+    return replace(candidate, lookalike=lookalike)

@@ -1,0 +1,89 @@
+"""Time budgets: what is not begun in time is a failure that says so, and nothing waits for it."""
+
+import math
+import time
+from time import perf_counter
+
+import pytest
+from crystals import nacl_primitive, rutile
+from pydantic import TypeAdapter
+
+from mattergen_lite.options.budget import Budget
+from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
+from mattergen_lite.processes import NO_TIME, Pool
+from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.deeper import deepen
+from mattergen_lite.scoring.energy.stability import Stability
+from mattergen_lite.scoring.execution.journal import Journal, Question
+from mattergen_lite.scoring.score import Score
+
+
+def question(share):
+    return Question(abs, str, TypeAdapter(int), "abs", 60.0, share)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_nothing_is_begun_after_the_deadline(workers):
+    with Pool(workers) as pool:
+        late = Journal(pool, deadline=perf_counter() - 1, progress=False)
+        assert late.ask(question(1.0), [-1, -2]) == [NO_TIME, NO_TIME]
+        assert late.ask(question(None), [-1, -2]) == [1, 2]  # cheap checks are always made
+        assert late.ask(question(1.0), [-1, -2]) == [1, 2]  # and what is known stays known
+        early = Journal(pool, deadline=perf_counter() + 60, progress=False)
+        assert early.ask(question(1.0), [-3]) == [3]
+
+
+def test_what_runs_at_the_deadline_is_given_up():
+    with Pool(1) as pool:
+        limits = {"time_limit": 600.0, "deadline": perf_counter() + 0.5}
+        ((_, answer),) = pool.stream(time.sleep, [100.0], **limits)
+    assert "no result within" in answer.reason
+
+
+def test_batches_on_a_device_end_with_the_time():
+    with Pool(0) as pool:
+        journal = Journal(pool, deadline=perf_counter() + 0.2, progress=False)
+
+        def together(items):
+            for position, item in enumerate(items):
+                yield position, abs(item)
+                time.sleep(0.3)
+
+        assert journal.ask(question(1.0), [-1, -2, -3], together) == [1, 2, NO_TIME]
+
+
+def test_rounds_hold_as_many_samples_as_the_time_allows():
+    budget = Budget(num_candidates=5, time_budget=1.0)
+    batches = [[k] * 16 for k in range(12)]
+    whole = list(budget.rounds(batches, math.inf))
+    assert [len(one) for one in whole] == [64, 64, 64]
+    assert [one for part in whole for one in part] == [one for part in batches for one in part]
+    assert [len(one) for one in budget.rounds(batches[:1], perf_counter() - 1)] == [16]
+    cut = next(budget.rounds(batches, perf_counter() - 1))
+    assert len(cut) == 16  # the first batch: a run has something to judge
+    assert Budget(num_candidates=5).num_sampled_together == Budget(num_candidates=5).at_once
+
+
+def candidate(energy):
+    stability = Stability(e_above_hull=energy, relaxed_with="chgnet")
+    return Candidate(
+        raw=Score(name=str(energy)),
+        structure=nacl_primitive(),
+        relaxed_structure=nacl_primitive() if energy < 0.2 else rutile(),
+        stability=stability,
+    )
+
+
+def test_curvatures_of_hopeless_crystals_are_not_computed():
+    options = ShortlistOptions(bulk_modulus=True)
+    with Pool(0) as pool:
+        journal = Journal(pool, progress=False, deadline=perf_counter() - 1)
+        low, high = deepen(
+            [candidate(0.05), candidate(0.45)],
+            options,
+            potential=JudgeOptions().relaxer,
+            journal=journal,
+            needs_stability=True,
+        )
+    assert low.elasticity.elasticity_error == NO_TIME.reason  # it was asked for
+    assert high.elasticity is None
