@@ -25,8 +25,9 @@ from mattergen_lite.elements import GROUP_MEANINGS, ElementGroups
 from mattergen_lite.model import read_config
 from mattergen_lite.options.judge import CHECK_NAMES
 from mattergen_lite.scoring import exact
-from mattergen_lite.scoring.candidate import Candidate, Outcome
+from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.metrics import summary
+from mattergen_lite.scoring.property_outcome import Outcome
 from mattergen_lite.scoring.score import Score, criteria_of
 from mattergen_lite.verbs import IN_MEMORY, VERBS
 

@@ -9,11 +9,12 @@ from pymatgen.core import Composition, Lattice, Structure
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Pool
-from mattergen_lite.scoring.candidate import Candidate, Outcome, ranked
+from mattergen_lite.scoring.candidate import Candidate, ranked
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.exact import is_possible
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.values import known_value
+from mattergen_lite.scoring.property_outcome import Outcome
 from mattergen_lite.scoring.score import Score, score
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 

@@ -7,8 +7,9 @@ from mattergen_lite.data.crystals import embedded_crystals
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.properties import Property
 from mattergen_lite.request.targets import parse_targets
-from mattergen_lite.scoring.candidate import Candidate, Outcome
+from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.metrics.hits import EVERY, hit_rates
+from mattergen_lite.scoring.property_outcome import Outcome
 from mattergen_lite.scoring.score import Score
 
 PROPERTIES = (

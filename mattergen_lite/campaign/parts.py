@@ -24,9 +24,10 @@ from mattergen_lite.campaign.plan import Unit
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.io.tensors import structure_to_json
 from mattergen_lite.request.targets import PropertyTarget
-from mattergen_lite.scoring.candidate import Candidate, Outcome
+from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
+from mattergen_lite.scoring.property_outcome import Outcome
 from mattergen_lite.scoring.score import Score, criteria_of
 
 CANDIDATES = "candidates"

@@ -26,6 +26,7 @@ from mattergen_lite.request.texts import (
     parse_number,
 )
 from mattergen_lite.shapes import Float
+from mattergen_lite.symmetry.space_groups import space_group_number
 
 TargetValue = float | int | str
 

@@ -5,19 +5,18 @@ each (what potentials want on a CPU) and remembers the answers of an interrupted
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from math import inf
-from pathlib import Path
 
 import numpy as np
 from pymatgen.core import Structure
 
-from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.judge import Goal, JudgeOptions, ShortlistOptions
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate, is_credible, ranked
+from mattergen_lite.scoring.earlier_run import EarlierRun
 from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.energy.dft_energies import DftEnergies, read_energies
 from mattergen_lite.scoring.energy.phonons import require_phonopy
@@ -26,8 +25,7 @@ from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Cut, Screen
 from mattergen_lite.scoring.energy.stability import Measurement
 from mattergen_lite.scoring.execution.journal import Journal, structure_identity
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
-from mattergen_lite.scoring.known.compounds import elements_of_experiment
-from mattergen_lite.scoring.known.hull import known_compositions
+from mattergen_lite.scoring.known.all_known import known_structures
 from mattergen_lite.scoring.known.reference import Reference, embedded_ids
 from mattergen_lite.scoring.lookalikes import mark_lookalikes
 from mattergen_lite.scoring.measuring import Laboratory
@@ -52,33 +50,6 @@ class Found:
     screening: Screening | None = None
     measured: Measurement | None = None
     relaxed: Score | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class EarlierRun:
-    """What an earlier run decided about its crystals, by the identity of their structures.
-
-    Args:
-        screening: Decisions of its screen.
-        not_relaxed: Crystals that it judged and did not relax; empty where it relaxed nothing.
-    """
-
-    screening: Mapping[str, Screening] = field(default_factory=dict)
-    not_relaxed: Collection[str] = frozenset()
-
-    @classmethod
-    def of(cls, candidates: Sequence[Candidate]) -> "EarlierRun":
-        """Read the decisions from the candidates of the earlier run."""
-        known = {
-            structure_identity(one.structure): one
-            for one in candidates
-            if one.structure is not None
-        }
-        relaxed = {key for key, one in known.items() if one.is_relaxed}
-        return cls(
-            screening={key: one.screening for key, one in known.items() if one.screening},
-            not_relaxed=known.keys() - relaxed if relaxed else frozenset(),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -376,18 +347,6 @@ def check_possible(
     for path in options.reference:
         if not path.exists():
             raise ValueError(f"reference {path} does not exist")
-
-
-def known_structures(paths: Sequence[Path]) -> Reference:
-    """The embedded known structures and compositions, and structures of further sources.
-
-    Raises:
-        ValueError: If one of the sources holds no readable structure.
-    """
-    own = [Reference.from_records(read_structures(path), name=path.name) for path in paths]
-    elements = Reference.from_records(elements_of_experiment(), name="elements of experiment")
-    known = Reference.joined([Reference.embedded(), elements, *own])
-    return replace(known, compositions=known_compositions())
 
 
 def worth_relaxing(scores: Sequence[Score], required: Collection[str] = ()) -> list[int]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.request.targets import PropertyTarget
-from mattergen_lite.scoring.candidate import Candidate, Outcome
+from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.exact import (
     ENERGIES,
@@ -17,6 +17,7 @@ from mattergen_lite.scoring.exact import (
     measure_volume,
 )
 from mattergen_lite.scoring.known.values import known_value
+from mattergen_lite.scoring.property_outcome import Outcome
 from mattergen_lite.scoring.score import Score
 
 # Of 302 samples that were likely metastable once relaxed, 98% changed their volume by less.

@@ -15,8 +15,9 @@ from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.judging import JudgingRun
 from mattergen_lite.sampling.generator import Generator, open_generator
 from mattergen_lite.sampling.substitution import Substitution
+from mattergen_lite.scoring.earlier_run import EarlierRun
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
-from mattergen_lite.scoring.judge import EarlierRun, Judge
+from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.metrics.expected_hits import HitTable
 from mattergen_lite.workflows.predicting import relaxing_few
 

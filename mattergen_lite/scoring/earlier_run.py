@@ -1,0 +1,35 @@
+"""What an earlier run decided about its crystals."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.energy.screening import Screening
+from mattergen_lite.scoring.execution.journal import structure_identity
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierRun:
+    """What an earlier run decided about its crystals, by the identity of their structures.
+
+    Args:
+        screening: Decisions of its screen.
+        not_relaxed: Crystals that it judged and did not relax; empty where it relaxed nothing.
+    """
+
+    screening: Mapping[str, Screening] = field(default_factory=dict)
+    not_relaxed: Collection[str] = frozenset()
+
+    @classmethod
+    def of(cls, candidates: Sequence[Candidate]) -> "EarlierRun":
+        """Read the decisions from the candidates of the earlier run."""
+        known = {
+            structure_identity(one.structure): one
+            for one in candidates
+            if one.structure is not None
+        }
+        relaxed = {key for key, one in known.items() if one.is_relaxed}
+        return cls(
+            screening={key: one.screening for key, one in known.items() if one.screening},
+            not_relaxed=known.keys() - relaxed if relaxed else frozenset(),
+        )
