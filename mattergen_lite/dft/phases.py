@@ -1,0 +1,112 @@
+"""Known phases of the embedded table that reactions are made of."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import pandas as pd
+from pymatgen.core import Composition, Element, Structure
+
+from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.io.formats.structures import build_structure
+
+MAX_ATOMS = 16
+MAX_ABOVE_HULL = 0.1  # eV/atom
+MAX_OF_ELEMENTS = 0.02  # eV/atom above the hull
+MAX_MOMENT = 0.05  # µB per atom: ground states of magnetic phases need more than two starts
+# Elements whose crystals are molecular: their energies by PBE are not those of the corrected hull.
+MOLECULAR = frozenset({"H", "N", "O", "F", "S", "Cl", "Se", "Br", "I"})
+# Sources whose energies are those of the structure beside them; others were converted.
+EXACT_SOURCES = ("mp20", "mpts52", "mp_hull_refs")
+_COLUMNS = [
+    "material_id",
+    "formula",
+    "num_atoms",
+    "atomic_numbers",
+    "frac_coords",
+    "lattice",
+    "formation_energy_per_atom",
+    "e_above_hull",
+    "magnetization_per_atom",
+    "formation_energy_source",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A known crystal with its formation energy.
+
+    Attributes:
+        material_id: Of the Materials Project.
+        formula: Reduced formula.
+        structure: Its cell.
+        formation_energy_per_atom: eV/atom, MP2020 frame.
+        e_above_hull: eV/atom.
+    """
+
+    material_id: str
+    formula: str
+    structure: Structure
+    formation_energy_per_atom: float
+    e_above_hull: float
+
+    def fractions(self, symbols: Collection[str]) -> list[float]:
+        """Atomic fraction of each element."""
+        composition = self.structure.composition
+        return [composition.get_atomic_fraction(symbol) for symbol in symbols]
+
+
+def known_phases(composition: Composition, *, exclude: Collection[str] = ()) -> list[Phase]:
+    """Small phases of nothing but the elements of a composition that reactions may contain.
+
+    Magnetic phases, molecular elements and what lies far above the hull are left out.
+
+    Args:
+        composition: Of the crystal to balance.
+        exclude: Identifiers of phases that are not used.
+    """
+    present = frozenset(element.symbol for element in composition.elements)
+    table = _table()
+    inside = [index for index, symbols in enumerate(_symbols()) if symbols <= present]
+    rows = table.iloc[inside]
+    return [_phase(row) for row in rows[~rows.material_id.isin(exclude)].to_dict("records")]
+
+
+@cache
+def _table() -> pd.DataFrame:
+    rows = read_table(EMBEDDED, _COLUMNS).to_pandas()
+    is_element = rows.atomic_numbers.map(lambda numbers: len(set(numbers)) == 1)
+    symbols = rows.atomic_numbers.map(lambda numbers: Element.from_Z(int(numbers[0])).symbol)
+    kept = (
+        (rows.num_atoms <= MAX_ATOMS)
+        & (rows.e_above_hull < MAX_ABOVE_HULL)
+        & rows.formation_energy_per_atom.notna()
+        & rows.formation_energy_source.isin(EXACT_SOURCES)
+        & (rows.magnetization_per_atom.fillna(0.0).abs() <= MAX_MOMENT)
+        & ~(is_element & (symbols.isin(MOLECULAR) | (rows.e_above_hull > MAX_OF_ELEMENTS)))
+    )
+    return rows[kept].reset_index(drop=True)
+
+
+@cache
+def _symbols() -> list[frozenset[str]]:
+    return [
+        frozenset(Element.from_Z(int(number)).symbol for number in set(numbers))
+        for numbers in _table().atomic_numbers
+    ]
+
+
+def _phase(row: dict) -> Phase:
+    structure = build_structure(
+        np.reshape(row["lattice"], (3, 3)),
+        [int(number) for number in row["atomic_numbers"]],
+        np.reshape(row["frac_coords"], (-1, 3)),
+    )
+    return Phase(
+        material_id=row["material_id"],
+        formula=structure.composition.reduced_formula,
+        structure=structure,
+        formation_energy_per_atom=float(row["formation_energy_per_atom"]),
+        e_above_hull=float(row["e_above_hull"]),
+    )
