@@ -10,7 +10,6 @@ are taken in when they appear.
 """
 
 import argparse
-import glob
 import json
 import math
 import random
@@ -99,8 +98,9 @@ def _rows(path: Path) -> list[dict]:
 
 def _pools(patterns: list[str]) -> list[str]:
     """Finished runs that match the patterns."""
-    folders = sorted({folder for pattern in patterns for folder in glob.glob(pattern)})
-    return [one for one in folders if (Path(one) / "run.json").exists()]
+    paths = (Path(pattern) for pattern in patterns)
+    folders = {one for path in paths for one in path.parent.glob(path.name)}
+    return sorted(str(one) for one in folders if (one / "run.json").exists())
 
 
 @cache
@@ -143,7 +143,7 @@ def _row(pool: str, stratum: int, candidate: Candidate, found: Verification) -> 
     return {
         "pool": pool,
         "seed": run.get("arguments", {}).get("seed"),
-        "weights": run.get("weights") or run.get("weights_hash"),
+        "weights": run.get("weights_sha256"),
         "name": candidate.raw.name,
         "stratum": stratum,
         "judged": {name: table.get(name) for name in COLUMNS},

@@ -6,6 +6,7 @@ used where it is installed and is no part of this package.
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -82,8 +83,8 @@ class Engine(Protocol):
         ...
 
 
-# Of the PBE setups of gpaw-data 1.2, in the order of atomic numbers. Between Ce and Yb the Materials
-# Project keeps f electrons in the core or adds U, these setups do neither: refused.
+# Of the PBE setups of gpaw-data 1.2, in the order of atomic numbers. From Ce to Yb these setups
+# have open f shells, which the Materials Project keeps in the core: energies would not compare.
 _SETUPS = (
     "H1 He2 Li1 Be2 B3 C4 N5 O6 F7 Ne8 Na7 Mg10 Al3 Si4 P5 S6 Cl7 Ar8 K9 Ca10 Sc11 Ti12 V13 Cr6 "
     "Mn15 Fe8 Co9 Ni16 Cu11 Zn12 Ga3 Ge4 As5 Se6 Br7 Kr8 Rb9 Sr10 Y11 Zr12 Nb13 Mo14 Ru16 Rh15 "
@@ -97,10 +98,7 @@ class Gpaw:
 
     program = "mattergen_lite.dft.gpaw_program"
     valence_electrons: Mapping[str, int] = {
-        text.rstrip("0123456789"): int(
-            text.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
-        )
-        for text in _SETUPS.split()
+        symbol: int(count) for symbol, count in re.findall(r"([A-Z][a-z]?)(\d+)", _SETUPS)
     }
 
     @cached_property

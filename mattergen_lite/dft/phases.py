@@ -73,6 +73,21 @@ def known_phases(composition: Composition, *, exclude: Collection[str] = ()) -> 
     return [_phase(row) for row in rows[~rows.material_id.isin(exclude)].to_dict("records")]
 
 
+def metastable_phases(low: float, high: float, *, max_atoms: int, seed: int) -> list[Phase]:
+    """Compounds between two energies above the hull in eV/atom, in a random order.
+
+    Args:
+        low: Lowest energy.
+        high: Highest energy; none above 0.1 eV/atom is among the phases.
+        max_atoms: Of their cells.
+        seed: Of the order.
+    """
+    rows = _table()
+    is_compound = rows.atomic_numbers.map(lambda numbers: len(set(numbers)) > 1)
+    kept = is_compound & rows.e_above_hull.between(low, high) & (rows.num_atoms <= max_atoms)
+    return [_phase(row) for row in rows[kept].sample(frac=1, random_state=seed).to_dict("records")]
+
+
 @cache
 def _table() -> pd.DataFrame:
     rows = read_table(EMBEDDED, _COLUMNS).to_pandas()

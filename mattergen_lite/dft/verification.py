@@ -1,7 +1,8 @@
 """Verifies crystals by first principles: energy above the hull from reactions of known phases.
 
-E_hull = E(crystal) - sum w E(phase) by DFT, with MP2020 corrections, + sum w E_f(phase) - E_hull(MP)
-at the composition, where w is the share of atoms of each phase and E_f its known formation energy.
+E_hull = dE + sum w E_f - E_hull(MP), where dE is the energy of the crystal by DFT less that of the
+phases, both with MP2020 corrections, w the share of the atoms that each phase has, E_f its
+formation energy and E_hull(MP) the height of the hull at the composition.
 """
 
 import math
