@@ -68,7 +68,7 @@ def label(
 ) -> None:
     """Append a line a crystal until so many have an energy."""
     rows = _rows(path)
-    done = {(row["pool"], row["name"]) for row in rows}
+    done = {(row["pool"], row["name"]) for row in rows if not _is_retried(row, max_seconds)}
     counts = Counter((row["pool"], row["stratum"]) for row in rows if row["error"] is None)
     while num > 0:
         queues = {
@@ -82,7 +82,7 @@ def label(
         pool, stratum = min(open_ones, key=lambda key: (counts[key], key))
         candidate = queues[pool, stratum][0]
         found = _labelled(candidate, verifier, max_seconds)
-        row = _row(pool, stratum, candidate, found)
+        row = _row(pool, stratum, candidate, found) | {"max_seconds": max_seconds}
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         done.add((pool, candidate.raw.name))
@@ -94,6 +94,12 @@ def label(
 
 def _rows(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.open(encoding="utf-8")] if path.exists() else []
+
+
+def _is_retried(row: dict, max_seconds: float) -> bool:
+    """Whether a crystal was too dear for a lower limit than that of today."""
+    too_dear = (row["error"] or "").startswith("too dear")
+    return too_dear and row.get("max_seconds", 0.0) < max_seconds
 
 
 def _pools(patterns: list[str]) -> list[str]:

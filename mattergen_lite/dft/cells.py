@@ -11,6 +11,7 @@ import numpy as np
 import spglib
 from pymatgen.core import Structure
 from scipy.constants import physical_constants
+from sympy import primefactors
 
 from mattergen_lite.dft.settings import DftSettings
 from mattergen_lite.shapes import Float, Int
@@ -21,13 +22,9 @@ HARTREE, BOHR = (
     physical_constants["Hartree energy in eV"][0],
     physical_constants["Bohr radius"][0] * 1e10,
 )
-_EVEN = sorted(
-    2 * 2**a * 3**b * 5**c * 7**d
-    for a in range(9)
-    for b in range(6)
-    for c in range(4)
-    for d in range(3)
-)  # sizes whose Fourier transforms are quick
+_QUICK = [
+    size for size in range(1, 1025) if max(primefactors(size), default=1) <= 7
+]  # whose Fourier transforms are quick
 
 Spglib = tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "N 3"], Int[np.ndarray, "N"]]
 
@@ -166,4 +163,4 @@ def fourier_grid(
 
 def _quick(least: float) -> int:
     """Smallest size of small prime factors from `least` on."""
-    return next((one for one in _EVEN if one >= least), int(least))
+    return next((one for one in _QUICK if one >= least), int(least))

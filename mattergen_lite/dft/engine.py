@@ -77,7 +77,7 @@ class Engine(Protocol):
 
         Args:
             calculation: What to calculate.
-            result: File to write. The program writes it, so that it outlives its caller.
+            result: File to write.
             limits: Time and memory.
         """
         ...

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 
@@ -110,8 +111,16 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
+def _end_with(parent: int) -> None:
+    """End this program when the one that started it has ended."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
 def main(job_path: str, result_path: str) -> None:
     """Read a job, calculate it and write its result in one step."""
+    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
     started = time.time()
     limit_memory(job["memory_limit"])

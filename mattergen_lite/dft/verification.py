@@ -6,7 +6,7 @@ formation energy and E_hull(MP) the height of the hull at the composition.
 """
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -17,6 +17,7 @@ from mattergen_lite.dft.cells import PlaneWaveCell, choose_cell
 from mattergen_lite.dft.cost import estimate_seconds
 from mattergen_lite.dft.engine import Engine, Limits
 from mattergen_lite.dft.phases import Phase, known_phases
+from mattergen_lite.dft.plan import Plan, ReferenceReaction, Work
 from mattergen_lite.dft.reactions import balanced_reactions, energy_of_reaction
 from mattergen_lite.dft.result import DftResult
 from mattergen_lite.dft.settings import Calculation, DftSettings, Task
@@ -100,46 +101,6 @@ class Verification:
     estimated_seconds: float = 0.0
     method: str = ""
     error: str | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """Calculations of one crystal: its starts, of which the lowest energy counts."""
-
-    starts: tuple[Calculation, ...]
-    estimated_seconds: tuple[float, ...]  # of each start
-
-    @property
-    def num_atoms(self) -> int:
-        """Atoms of the cell."""
-        return len(self.starts[0].numbers)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReferenceReaction:
-    """Phases with their shares and their calculations."""
-
-    phases: tuple[Phase, ...]
-    shares: tuple[float, ...]
-    works: tuple[Work, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """All that a verification may have to calculate.
-
-    Attributes:
-        candidate: Calculations of the crystal.
-        relaxed: The same with a relaxation; None without.
-        reactions: The cheapest, and one that confirms a failure if there is another.
-        estimated_seconds: Core seconds of crystal and first reaction, less what is cached.
-    """
-
-    structure: Structure
-    candidate: Work
-    relaxed: Work | None
-    reactions: tuple[ReferenceReaction, ...]
-    estimated_seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -405,8 +366,3 @@ def relaxed_structure(result: DftResult, work: Work) -> Structure:
     return Structure(
         np.array(result.cell), work.starts[0].numbers.tolist(), np.array(result.frac_coords)
     )
-
-
-def estimated_seconds(plans: Sequence[Plan]) -> float:
-    """Core seconds of several crystals."""
-    return sum(plan.estimated_seconds for plan in plans)

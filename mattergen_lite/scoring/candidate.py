@@ -19,6 +19,7 @@ from mattergen_lite.options.judge import CHECKS, Goal
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.energy.accuracy import METASTABLE, WORTH_COMPUTING
 from mattergen_lite.scoring.energy.elasticity import Elasticity
+from mattergen_lite.scoring.energy.first_principles import FirstPrinciples
 from mattergen_lite.scoring.energy.phonons import Phonons
 from mattergen_lite.scoring.energy.relaxation import StoredStructure
 from mattergen_lite.scoring.energy.screening import Screening
@@ -108,6 +109,7 @@ class Candidate:
     stability: Stability | None = None
     phonons: Phonons | None = None
     elasticity: Elasticity | None = None
+    first_principles: FirstPrinciples | None = None  # None where nothing was calculated
     outcomes: tuple[Outcome, ...] = ()
     goal: Goal = "discover"  # what it was made for
     rank: int = 0  # 1 is the best
@@ -264,6 +266,7 @@ class Candidate:
             "symmetry_change": self.symmetry_change,
             **flatten(self.phonons, Phonons),
             **flatten(self.elasticity, Elasticity),
+            **flatten(self.first_principles, FirstPrinciples),
             **{name: cell for one in self.outcomes for name, cell in one.columns().items()},
             "on_target": self.on_target,
         }
