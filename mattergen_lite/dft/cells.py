@@ -6,12 +6,12 @@ again. Very oblique primitive cells have long vectors: their Niggli cell needs a
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import spglib
 from pymatgen.core import Structure
 from scipy.constants import physical_constants
-from sympy import primefactors
 
 from mattergen_lite.dft.settings import DftSettings
 from mattergen_lite.shapes import Float, Int
@@ -22,9 +22,7 @@ HARTREE, BOHR = (
     physical_constants["Hartree energy in eV"][0],
     physical_constants["Bohr radius"][0] * 1e10,
 )
-_QUICK = [
-    size for size in range(1, 1025) if max(primefactors(size), default=1) <= 7
-]  # whose Fourier transforms are quick
+
 
 Spglib = tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "N 3"], Int[np.ndarray, "N"]]
 
@@ -162,5 +160,12 @@ def fourier_grid(
 
 
 def _quick(least: float) -> int:
-    """Smallest size of small prime factors from `least` on."""
-    return next((one for one in _QUICK if one >= least), int(least))
+    """Smallest size from `least` on whose Fourier transform is quick."""
+    return next(size for size in count(max(int(least), 1)) if _has_small_factors(size))
+
+
+def _has_small_factors(size: int) -> bool:
+    for factor in (2, 3, 5, 7):
+        while size % factor == 0:
+            size //= factor
+    return size == 1

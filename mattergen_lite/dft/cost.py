@@ -31,7 +31,7 @@ def estimate_seconds(
         is_polarised: Whether spins are not paired.
         relax: Whether cell and positions are relaxed.
     """
-    electrons = count_electrons(cell.numbers, valence)
+    electrons = count_electrons(cell.numbers.tolist(), valence)
     bands = ceil(0.6 * electrons) + 4
     points = float(np.prod(cell.grid))
     transforms = cell.num_irreducible * bands * points
@@ -41,4 +41,4 @@ def estimate_seconds(
 
 def count_electrons(numbers: Iterable[int], valence: Mapping[str, int]) -> int:
     """Valence electrons of a cell."""
-    return sum(valence[chemical_symbols[int(number)]] for number in numbers)
+    return sum(valence[chemical_symbols[number]] for number in numbers)

@@ -16,7 +16,7 @@ from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mattergen_lite.dft.result import DftResult
 from mattergen_lite.dft.settings import Calculation
@@ -46,6 +46,7 @@ class Limits:
     memory: int = MEMORY_LIMIT
 
 
+@runtime_checkable
 class Engine(Protocol):
     """A program of first principles."""
 

@@ -10,10 +10,10 @@ from pymatgen.core import Composition, Element, Structure
 
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.io.formats.structures import build_structure
+from mattergen_lite.scoring.known.compounds import elemental_crystals
 
 MAX_ATOMS = 16
 MAX_ABOVE_HULL = 0.1  # eV/atom
-MAX_OF_ELEMENTS = 0.02  # eV/atom above the hull
 MAX_MOMENT = 0.05  # µB per atom: ground states of magnetic phases need more than two starts
 # Elements whose crystals are molecular: their energies by PBE are not those of the corrected hull.
 MOLECULAR = frozenset({"H", "N", "O", "F", "S", "Cl", "Se", "Br", "I"})
@@ -70,7 +70,9 @@ def known_phases(composition: Composition, *, exclude: Collection[str] = ()) -> 
     table = _table()
     inside = [index for index, symbols in enumerate(_symbols()) if symbols <= present]
     rows = table.iloc[inside]
-    return [_phase(row) for row in rows[~rows.material_id.isin(exclude)].to_dict("records")]
+    compounds = [_phase(row) for row in rows.to_dict("records")]
+    phases = [*(_element(symbol) for symbol in sorted(present - MOLECULAR)), *compounds]
+    return [one for one in phases if one is not None and one.material_id not in exclude]
 
 
 def metastable_phases(low: float, high: float, *, max_atoms: int, seed: int) -> list[Phase]:
@@ -83,23 +85,35 @@ def metastable_phases(low: float, high: float, *, max_atoms: int, seed: int) -> 
         seed: Of the order.
     """
     rows = _table()
-    is_compound = rows.atomic_numbers.map(lambda numbers: len(set(numbers)) > 1)
-    kept = is_compound & rows.e_above_hull.between(low, high) & (rows.num_atoms <= max_atoms)
+    kept = rows.e_above_hull.between(low, high) & (rows.num_atoms <= max_atoms)
     return [_phase(row) for row in rows[kept].sample(frac=1, random_state=seed).to_dict("records")]
+
+
+def _element(symbol: str) -> Phase | None:
+    """The most stable form of an element, if it is small."""
+    known = elemental_crystals().get(symbol)
+    if known is None or len(known.structure) > MAX_ATOMS:
+        return None
+    return Phase(
+        material_id=known.material_id,
+        formula=known.structure.composition.reduced_formula,
+        structure=known.structure,
+        formation_energy_per_atom=0.0,
+        e_above_hull=0.0,
+    )
 
 
 @cache
 def _table() -> pd.DataFrame:
     rows = read_table(EMBEDDED, _COLUMNS).to_pandas()
     is_element = rows.atomic_numbers.map(lambda numbers: len(set(numbers)) == 1)
-    symbols = rows.atomic_numbers.map(lambda numbers: Element.from_Z(int(numbers[0])).symbol)
     kept = (
         (rows.num_atoms <= MAX_ATOMS)
         & (rows.e_above_hull < MAX_ABOVE_HULL)
         & rows.formation_energy_per_atom.notna()
         & rows.formation_energy_source.isin(EXACT_SOURCES)
         & (rows.magnetization_per_atom.fillna(0.0).abs() <= MAX_MOMENT)
-        & ~(is_element & (symbols.isin(MOLECULAR) | (rows.e_above_hull > MAX_OF_ELEMENTS)))
+        & ~is_element
     )
     return rows[kept].reset_index(drop=True)
 

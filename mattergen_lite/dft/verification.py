@@ -152,7 +152,7 @@ class Verifier:
     def work(self, structure: Structure, *, task: Task = "energy") -> Work:
         """Calculations of a crystal."""
         cell = choose_cell(structure, self.settings)
-        moments = starting_moments(cell.numbers)
+        moments = starting_moments(cell.numbers.tolist())
         return Work(
             starts=tuple(self._calculation(cell, start, task) for start in moments),
             estimated_seconds=tuple(
