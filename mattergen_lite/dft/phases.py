@@ -14,6 +14,7 @@ from mattergen_lite.scoring.known.compounds import elemental_crystals
 
 MAX_ATOMS = 16
 MAX_ABOVE_HULL = 0.1  # eV/atom
+MAX_OF_ELEMENTS = 0.02  # eV/atom; the table lacks the stable forms of some
 MAX_MOMENT = 0.05  # µB per atom: ground states of magnetic phases need more than two starts
 # Elements whose crystals are molecular: their energies by PBE are not those of the corrected hull.
 MOLECULAR = frozenset({"H", "N", "O", "F", "S", "Cl", "Se", "Br", "I"})
@@ -94,12 +95,14 @@ def _element(symbol: str) -> Phase | None:
     known = elemental_crystals().get(symbol)
     if known is None or len(known.structure) > MAX_ATOMS:
         return None
+    if known.formation_energy_per_atom > MAX_OF_ELEMENTS:
+        return None
     return Phase(
         material_id=known.material_id,
         formula=known.structure.composition.reduced_formula,
         structure=known.structure,
-        formation_energy_per_atom=0.0,
-        e_above_hull=0.0,
+        formation_energy_per_atom=known.formation_energy_per_atom,
+        e_above_hull=known.e_above_hull,
     )
 
 
