@@ -26,10 +26,8 @@ MEMORY_LIMIT = 8 * 2**30  # bytes
 TIME_LIMIT = 3600.0  # s
 
 INSTALL = (
-    "GPAW is not installed; any of: `conda install -c conda-forge gpaw` | `apt-get install "
-    "g++ libxc-dev libopenblas-dev libfftw3-dev && printf \"compiler='g++'\\nfftw=True\\n"
-    "libraries=['xc','openblas','fftw3']\\n\" > siteconfig.py && "
-    "GPAW_CONFIG=$PWD/siteconfig.py CC=g++ CXX=g++ pip install gpaw gpaw-data`"
+    "GPAW is not installed: `conda install -c conda-forge gpaw`, or `apt-get install g++ libxc-dev "
+    "libopenblas-dev && CC=g++ CXX=g++ pip install gpaw gpaw-data`"
 )
 
 
@@ -69,7 +67,7 @@ class Engine(Protocol):
         """Refuse to work where the program is missing.
 
         Raises:
-            ValueError: With lines that install it.
+            ValueError: With the lines that install it.
         """
         ...
 
@@ -123,7 +121,7 @@ class Gpaw:
         """Refuse to work without GPAW.
 
         Raises:
-            ValueError: With lines that install it.
+            ValueError: With the lines that install it.
         """
         if find_spec("gpaw") is None:
             raise ValueError(INSTALL)

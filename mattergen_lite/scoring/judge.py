@@ -110,6 +110,11 @@ class Judge:
         """Names of the checks that a candidate has to pass."""
         return self.options.checks(has_targets=bool(self.targets), goal=self.goal)
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Checks that come before all others where candidates are ranked."""
+        return self.options.required or () if self.goal == "discover" else self.checks
+
     def judge(
         self,
         records: Sequence[StructureRecord],
@@ -133,8 +138,7 @@ class Judge:
         if self.options.relax:
             found = self._relax(records, found, journal, watch)
         candidates = [self._assess(record, one) for record, one in zip(records, found, strict=True)]
-        required = self.options.required or ()
-        return ranked(candidates, required if self.goal == "discover" else self.checks)
+        return ranked(candidates, self.required)
 
     def _score(
         self, records: Sequence[StructureRecord], journal: Journal, watch: Stopwatch
