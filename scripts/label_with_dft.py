@@ -82,7 +82,11 @@ def label(
         pool, stratum = min(open_ones, key=lambda key: (counts[key], key))
         candidate = queues[pool, stratum][0]
         found = _labelled(candidate, verifier, max_seconds)
-        row = _row(pool, stratum, candidate, found) | {"max_seconds": max_seconds}
+        row = _row(pool, stratum, candidate, found) | {
+            "max_seconds": max_seconds,
+            "engine": verifier.engine.scale,
+            "settings": asdict(verifier.settings),
+        }
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         done.add((pool, candidate.raw.name))

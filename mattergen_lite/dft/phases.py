@@ -76,6 +76,24 @@ def known_phases(composition: Composition, *, exclude: Collection[str] = ()) -> 
     return [one for one in phases if one is not None and one.material_id not in exclude]
 
 
+def phase_by_id(material_id: str) -> Phase:
+    """A phase of the embedded table.
+
+    Args:
+        material_id: Of the Materials Project, or the symbol of an element from experiment.
+
+    Raises:
+        KeyError: If there is none.
+    """
+    table = _all_rows()
+    rows = table[table.material_id == material_id]
+    if len(rows):
+        return _phase(rows.iloc[0].to_dict())
+    elements = (_element(symbol) for symbol in elemental_crystals())
+    by_id = {phase.material_id: phase for phase in elements if phase is not None}
+    return by_id[material_id]
+
+
 def metastable_phases(low: float, high: float, *, max_atoms: int, seed: int) -> list[Phase]:
     """Compounds between two energies above the hull in eV/atom, in a random order.
 
@@ -107,8 +125,13 @@ def _element(symbol: str) -> Phase | None:
 
 
 @cache
+def _all_rows() -> pd.DataFrame:
+    return read_table(EMBEDDED, _COLUMNS).to_pandas()
+
+
+@cache
 def _table() -> pd.DataFrame:
-    rows = read_table(EMBEDDED, _COLUMNS).to_pandas()
+    rows = _all_rows()
     is_element = rows.atomic_numbers.map(lambda numbers: len(set(numbers)) == 1)
     kept = (
         (rows.num_atoms <= MAX_ATOMS)

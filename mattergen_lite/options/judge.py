@@ -173,8 +173,8 @@ class ShortlistOptions:
         shortlist: How many of the best get the deeper checks and the DFT inputs.
         phonons: Look for imaginary modes by finite displacements; minutes a crystal.
         bulk_modulus: Find the bulk modulus from the equation of state.
-        verify: Verify so many of the best by DFT (PBE, with GPAW), which decides about them; minutes
-            a crystal. `verify` has more options.
+        verify: Verify so many of the best by DFT (PBE, with GPAW), which decides about them: some
+            minutes a crystal. The verb `verify` has more options.
         dft_inputs: Write VASP input sets into dft/, without pseudopotentials.
         dft_sets: Which, of mp-relax,mp-static,matpes-pbe,matpes-r2scan,mp24-relax,mp24-static.
         incar: Setting such as ENCUT=600 that wins over those of the sets; repeat for several.
