@@ -17,6 +17,7 @@ from mattergen_lite.dft.cache import ResultFolder
 from mattergen_lite.dft.cells import choose_cell, count_irreducible, fourier_grid, kpoint_divisions
 from mattergen_lite.dft.cost import estimate_seconds
 from mattergen_lite.dft.engine import Gpaw, Limits
+from mattergen_lite.dft.labels import label_table, read_labels, reliability, split_of, structure_of
 from mattergen_lite.dft.phases import MOLECULAR, known_phases, metastable_phases
 from mattergen_lite.dft.reactions import balanced_reactions, energy_of_reaction
 from mattergen_lite.dft.result import DftResult
@@ -476,3 +477,51 @@ def test_magnesia_lies_on_the_hull(gpaw):
     assert found.error is None
     assert found.e_above_hull == pytest.approx(0.0, abs=0.03)
     assert found.method == f"PBE, {gpaw.engine.label}, 400 eV"
+
+
+# Labels
+
+
+def label(name, probability, energy, error=None, numbers=(11, 17)):
+    cell = {"cell": (np.eye(3) * 4).tolist(), "atomic_numbers": list(numbers)}
+    cell["frac_coords"] = [[0, 0, 0], [0.5, 0.5, 0.5]]
+    return {
+        "pool": "pools/a",
+        "name": name,
+        "seed": 1,
+        "weights": "",
+        "stratum": 0,
+        "judged": {"probability_metastable": probability, "e_above_hull": energy + 0.02},
+        "structure": cell,
+        "relaxed": cell,
+        "e_above_hull": energy,
+        "reactions": [],
+        "error": error,
+        "time": "",
+        "method": "",
+    }
+
+
+def test_labels_come_back_and_the_last_line_counts(tmp_path):
+    rows = [label("1", 0.9, 0.3), label("1", 0.9, 0.05), label("2", 0.5, math.nan, "too dear")]
+    label_table(rows).to_parquet(tmp_path / "labels.parquet")
+    table = read_labels(tmp_path / "labels.parquet")
+    assert table.e_above_hull[0] == 0.05
+    assert list(table.error.isna()) == [True, False]
+    assert structure_of(table.iloc[0]).composition.reduced_formula == "NaCl"
+    assert {*table.split} == {split_of("Cl-Na")}
+    with pytest.raises(ValueError, match="cannot read labels"):
+        read_labels(tmp_path / "none.parquet")
+
+
+def test_reliability_counts_what_holds():
+    rows = [label(str(i), 0.9, 0.05 if i < 3 else 0.2) for i in range(4)]
+    found = reliability(label_table([*rows, label("x", 0.9, math.nan, "no")])).iloc[0]
+    assert (found.number, found.share_within) == (4, 0.75)
+    assert found.bias == pytest.approx(0.02)
+    assert found.mae == pytest.approx(0.02)
+
+
+def test_splits_are_of_chemical_systems():
+    splits = [split_of(f"{a}-{b}") for a in ELEMENTS for b in ELEMENTS]
+    assert {*splits} == {"train", "val", "test"}
