@@ -79,8 +79,7 @@ def _measured(phase: Phase, verifier: Verifier, max_seconds: float) -> dict:
     except ValueError as error:
         return row | {"formula": phase.formula, "error": str(error)}
     found = verifier.carry_out(plan)
-    values = {k: v for k, v in asdict(found).items() if k != "relaxed_structure"}
-    return row | values | {"difference": found.e_above_hull - phase.e_above_hull}
+    return row | asdict(found) | {"difference": found.e_above_hull - phase.e_above_hull}
 
 
 def chemistry_of(phase: Phase) -> str:

@@ -159,7 +159,7 @@ def _row(pool: str, stratum: int, candidate: Candidate, found: Verification) -> 
         "judged": {name: table.get(name) for name in COLUMNS},
         "structure": _plain(candidate.structure),
         "relaxed": _plain(candidate.relaxed_structure),
-        **{k: v for k, v in asdict(found).items() if k != "relaxed_structure"},
+        **asdict(found),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

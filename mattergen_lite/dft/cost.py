@@ -17,11 +17,10 @@ START = 2.2  # core s: loading the program, setups, the first density
 PER_TRANSFORM = 7.3e-7  # core s per k point, band and grid point, all iterations together
 PER_BAND_PAIR = 4.2e-8  # core s per k point, pair of bands and grid point: orthogonalisation
 SPIN = 3.0  # two densities, and more iterations
-RELAXATION = 8.0  # geometries, each from the density before
 
 
 def estimate_seconds(
-    cell: PlaneWaveCell, valence: Mapping[str, int], *, is_polarised: bool, relax: bool = False
+    cell: PlaneWaveCell, valence: Mapping[str, int], *, is_polarised: bool
 ) -> float:
     """Core seconds of a calculation.
 
@@ -29,14 +28,13 @@ def estimate_seconds(
         cell: With its k points and grid.
         valence: Valence electrons of every element.
         is_polarised: Whether spins are not paired.
-        relax: Whether cell and positions are relaxed.
     """
     electrons = count_electrons(cell.numbers.tolist(), valence)
     bands = ceil(0.6 * electrons) + 4
     points = float(np.prod(cell.grid))
     transforms = cell.num_irreducible * bands * points
     seconds = PER_TRANSFORM * transforms + PER_BAND_PAIR * transforms * bands
-    return START + seconds * (SPIN if is_polarised else 1.0) * (RELAXATION if relax else 1.0)
+    return START + seconds * (SPIN if is_polarised else 1.0)
 
 
 def count_electrons(numbers: Iterable[int], valence: Mapping[str, int]) -> int:

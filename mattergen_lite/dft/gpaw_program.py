@@ -11,8 +11,6 @@ import time
 from pathlib import Path
 from threading import Thread
 
-import numpy as np
-
 from mattergen_lite.processes import limit_memory, peak_memory
 
 
@@ -30,14 +28,12 @@ def calculate(job: dict) -> dict[str, object]:
     if job["moments"] is not None:
         atoms.set_initial_magnetic_moments(job["moments"])
     atoms.calc = calculator = _calculator(job)
-    relaxed = _relax(atoms, job["settings"]) if job["task"] == "relax" else {}
     energy = float(atoms.get_potential_energy())
     return {
         "energy": energy,
         "num_atoms": len(atoms),
         "band_gap": _band_gap(calculator),
         "moment": float(atoms.get_magnetic_moment()) if job["moments"] is not None else 0.0,
-        **relaxed,
         **_sizes(calculator),
     }
 
@@ -61,29 +57,6 @@ def _calculator(job: dict) -> object:
         maxiter=settings["max_iterations"],
         txt=job.get("log"),
     )
-
-
-def _relax(atoms: object, settings: dict) -> dict[str, object]:
-    """Relax cell and positions within the space group.
-
-    Raises:
-        RuntimeError: If forces stay above the limit.
-    """
-    from ase.constraints import FixSymmetry
-    from ase.filters import FrechetCellFilter
-    from ase.optimize import BFGS
-
-    atoms.set_constraint(FixSymmetry(atoms, symprec=1e-3))
-    optimizer = BFGS(FrechetCellFilter(atoms), logfile=None)
-    converged = optimizer.run(fmax=settings["max_force"], steps=settings["max_relaxation_steps"])
-    if not converged:
-        raise RuntimeError(f"not relaxed in {settings['max_relaxation_steps']} steps")
-    return {
-        "max_force": float(np.abs(atoms.get_forces()).max()),
-        "cell": atoms.cell.array.tolist(),
-        "frac_coords": atoms.get_scaled_positions().tolist(),
-        "relaxation_steps": int(optimizer.nsteps),
-    }
 
 
 def _band_gap(calculator: object) -> float:

@@ -36,13 +36,11 @@ class Plan:
 
     Attributes:
         candidate: Calculations of the crystal.
-        relaxed: The same with a relaxation; None without.
         reactions: The cheapest, and one that confirms a failure if there is another.
         estimated_seconds: Core seconds of crystal and first reaction, less what is cached.
     """
 
     structure: Structure
     candidate: Work
-    relaxed: Work | None
     reactions: tuple[ReferenceReaction, ...]
     estimated_seconds: float

@@ -15,17 +15,13 @@ class DftResult:
         num_atoms: In the cell.
         band_gap: eV; 0 for a metal.
         moment: Total, µB per cell.
-        max_force: Largest force on an atom after relaxation, eV/Å.
-        cell: Lattice vectors after relaxation, Å; empty without one.
-        frac_coords: Fractional coordinates after relaxation; empty without one.
         cpu_seconds: Processor time of the program.
         wall_seconds: Elapsed time of the program.
         num_kpoints: Irreducible k points.
         num_bands: Bands per k point.
         num_electrons: Valence electrons of the cell.
         grid: Points of the Fourier grid along the axes.
-        iterations: Self-consistency steps of the last geometry.
-        relaxation_steps: Geometry steps.
+        iterations: Self-consistency steps.
         peak_memory: Bytes.
         engine: Name and versions.
         error: Reason of a failure; None for a result.
@@ -35,9 +31,6 @@ class DftResult:
     num_atoms: int = 0
     band_gap: float = math.nan
     moment: float = math.nan
-    max_force: float = math.nan
-    cell: tuple[tuple[float, ...], ...] = ()
-    frac_coords: tuple[tuple[float, ...], ...] = ()
     cpu_seconds: float = 0.0
     wall_seconds: float = 0.0
     num_kpoints: int = 0
@@ -45,7 +38,6 @@ class DftResult:
     num_electrons: float = 0.0
     grid: tuple[int, ...] = ()
     iterations: int = 0
-    relaxation_steps: int = 0
     peak_memory: int = 0
     engine: str = ""
     error: str | None = None
@@ -78,6 +70,4 @@ class DftResult:
         if not isinstance(data, dict) or not data.keys() & {"energy", "error"}:
             raise ValueError("expected a result with an energy or an error")
         kept = {name: value for name, value in data.items() if name in names}
-        for name in ("cell", "frac_coords"):
-            kept[name] = tuple(tuple(row) for row in kept.get(name, ()))
         return cls(**kept | {"grid": tuple(kept.get("grid", ()))})

@@ -16,8 +16,6 @@ from mattergen_lite.shapes import Float, Int
 
 ROUNDED = 4  # decimals of lattice vectors (Å) and fractional coordinates in a key
 
-Task = Literal["energy", "relax"]
-
 
 @dataclass(frozen=True, kw_only=True)
 class DftSettings:
@@ -32,8 +30,6 @@ class DftSettings:
         density_tolerance: Change of the density, electrons per valence electron.
         eigenstate_tolerance: Residuals squared, eV² per valence electron.
         max_iterations: Self-consistency steps before a calculation is given up.
-        max_force: Of a relaxed crystal, eV/Å.
-        max_relaxation_steps: Geometry steps before a relaxation is given up.
     """
 
     functional: Literal["PBE"] = "PBE"
@@ -44,8 +40,6 @@ class DftSettings:
     density_tolerance: float = 5e-4
     eigenstate_tolerance: float = 1e-6
     max_iterations: int = 120
-    max_force: float = 0.05
-    max_relaxation_steps: int = 30
 
     @property
     def text(self) -> str:
@@ -55,7 +49,7 @@ class DftSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Calculation:
-    """One task of an engine: a cell with its k points, settings and starting moments.
+    """Energy of a cell as it is: the cell with its k points, settings and starting moments.
 
     Attributes:
         numbers: Atomic numbers.
@@ -64,7 +58,6 @@ class Calculation:
         kpoints: Divisions of the reciprocal lattice vectors; the mesh contains gamma.
         moments: Starting moments in µB; None where spins are paired.
         settings: Numerical settings.
-        task: Energy of the cell as it is, or after relaxation of cell and positions.
     """
 
     numbers: Int[np.ndarray, "N"]
@@ -73,7 +66,6 @@ class Calculation:
     kpoints: tuple[int, int, int]
     moments: tuple[float, ...] | None = None
     settings: DftSettings = DftSettings()
-    task: Task = "energy"
 
     def job(self) -> dict[str, object]:
         """Return what the program of an engine reads, as plain data."""
@@ -83,7 +75,6 @@ class Calculation:
             "frac_coords": self.frac_coords.tolist(),
             "kpoints": list(self.kpoints),
             "moments": None if self.moments is None else list(self.moments),
-            "task": self.task,
             "settings": asdict(self.settings),
         }
 

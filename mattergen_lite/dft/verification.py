@@ -20,7 +20,7 @@ from mattergen_lite.dft.phases import Phase, known_phases
 from mattergen_lite.dft.plan import Plan, ReferenceReaction, Work
 from mattergen_lite.dft.reactions import balanced_reactions, energy_of_reaction
 from mattergen_lite.dft.result import DftResult
-from mattergen_lite.dft.settings import Calculation, DftSettings, Task
+from mattergen_lite.dft.settings import Calculation, DftSettings
 from mattergen_lite.dft.spin import starting_moments
 from mattergen_lite.scoring.energy.potentials.mp2020 import hubbard_u, mp2020_correction
 from mattergen_lite.scoring.known.hull import reference_hull
@@ -75,8 +75,6 @@ class Verification:
         band_gap: eV.
         moment_per_atom: µB per atom.
         reactions: One, or two where the first put the crystal above 0.1 eV/atom.
-        relaxed_structure: After a relaxation by DFT; None without one.
-        relaxation_energy: Gained by it, eV/atom.
         seconds: Core seconds of the crystal's own calculations.
         reference_seconds: Core seconds of its reference phases' calculations.
         estimated_seconds: As estimated before, of what was not cached.
@@ -94,8 +92,6 @@ class Verification:
     band_gap: float = math.nan
     moment_per_atom: float = math.nan
     reactions: tuple[ReactionEnergy, ...] = ()
-    relaxed_structure: Structure | None = None
-    relaxation_energy: float = math.nan
     seconds: float = 0.0
     reference_seconds: float = 0.0
     estimated_seconds: float = 0.0
@@ -112,7 +108,6 @@ class Verifier:
         results: Where results are kept.
         settings: Of all calculations.
         limits: Of each calculation.
-        relax: Relax crystals by DFT before their energy is taken.
         exclude: Identifiers of phases that are no references.
     """
 
@@ -120,7 +115,6 @@ class Verifier:
     results: ResultFolder
     settings: DftSettings = field(default_factory=DftSettings)
     limits: Limits = field(default_factory=Limits)
-    relax: bool = False
     exclude: Collection[str] = ()
 
     @property
@@ -138,37 +132,32 @@ class Verifier:
         composition = structure.composition
         check_elements(composition, self.engine)
         candidate = self.work(structure)
-        relaxed = self.work(structure, task="relax") if self.relax else None
         reactions = self._reactions(composition)
-        works = [*([relaxed] if relaxed else []), candidate, *reactions[0].works]
+        works = [candidate, *reactions[0].works]
         return Plan(
             structure=structure,
             candidate=candidate,
-            relaxed=relaxed,
             reactions=reactions,
             estimated_seconds=sum(self.seconds_left(work) for work in works),
         )
 
-    def work(self, structure: Structure, *, task: Task = "energy") -> Work:
+    def work(self, structure: Structure) -> Work:
         """Calculations of a crystal."""
         cell = choose_cell(structure, self.settings)
         moments = starting_moments(cell.numbers.tolist())
         return Work(
-            starts=tuple(self._calculation(cell, start, task) for start in moments),
+            starts=tuple(self._calculation(cell, start) for start in moments),
             estimated_seconds=tuple(
                 estimate_seconds(
                     cell,
                     self.engine.valence_electrons,
                     is_polarised=start is not None,
-                    relax=task == "relax",
                 )
                 for start in moments
             ),
         )
 
-    def _calculation(
-        self, cell: PlaneWaveCell, moments: tuple[float, ...] | None, task: Task
-    ) -> Calculation:
+    def _calculation(self, cell: PlaneWaveCell, moments: tuple[float, ...] | None) -> Calculation:
         return Calculation(
             numbers=cell.numbers,
             cell=cell.cell,
@@ -176,7 +165,6 @@ class Verifier:
             kpoints=cell.kpoints,
             moments=moments,
             settings=self.settings,
-            task=task,
         )
 
     def seconds_left(self, work: Work) -> float:
@@ -247,12 +235,7 @@ class Verifier:
 
     def _verified(self, plan: Plan, known: Verification) -> Verification:
         """Raise ValueError where a calculation has failed."""
-        unrelaxed = self.lowest(plan.candidate)
-        best, structure, seconds = unrelaxed, plan.structure, unrelaxed.cpu_seconds
-        if plan.relaxed is not None:
-            best = self.lowest(plan.relaxed)
-            structure = relaxed_structure(best, plan.relaxed)
-            seconds += best.cpu_seconds
+        best, structure = self.lowest(plan.candidate), plan.structure
         correction = mp2020_correction(structure) / len(structure)
         first = self._by_reaction(plan.reactions[0], best.energy_per_atom + correction, structure)
         energies, spent = [first[0]], first[1]
@@ -274,9 +257,7 @@ class Verifier:
             band_gap=best.band_gap,
             moment_per_atom=best.moment / best.num_atoms,
             reactions=tuple(energies),
-            relaxed_structure=structure if plan.relaxed is not None else None,
-            relaxation_energy=best.energy_per_atom - unrelaxed.energy_per_atom,
-            seconds=seconds,
+            seconds=best.cpu_seconds,
             reference_seconds=spent,
         )
 
@@ -359,10 +340,3 @@ def refusal(composition: Composition, engine: Engine) -> str | None:
             "not calculated here"
         )
     return None
-
-
-def relaxed_structure(result: DftResult, work: Work) -> Structure:
-    """Crystal after a relaxation by DFT."""
-    return Structure(
-        np.array(result.cell), work.starts[0].numbers.tolist(), np.array(result.frac_coords)
-    )

@@ -17,7 +17,6 @@ class VerifyOptions:
         top: How many of the best to verify. Those that cannot be calculated get an error in their
             row, and the next best is taken.
         names: Verify these instead, as in column name, joined by commas.
-        dft_relax: Relax cell and positions by DFT first; some eight times the cost.
         max_minutes: Estimated core minutes from which on a crystal is too dear.
         time_budget: Minutes after which no further crystal is begun.
         memory: GiB that a calculation may take.
@@ -28,7 +27,6 @@ class VerifyOptions:
 
     top: Count = 4
     names: str | None = None
-    dft_relax: bool = False
     max_minutes: Minutes = 60.0
     time_budget: Minutes | None = None
     memory: Annotated[float, Bounds(0.5, 4096)] = 8.0

@@ -49,7 +49,6 @@ class VerifyingRun:
                 seconds=max(600.0, SLACK * 60 * self.options.max_minutes),
                 memory=int(self.options.memory * 2**30),
             ),
-            relax=self.options.dft_relax,
         )
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -189,7 +188,6 @@ def _columns(found: Verification) -> FirstPrinciples:
         dft_band_gap=found.band_gap,
         dft_moment_per_atom=found.moment_per_atom,
         dft_reactions=tuple(one.text for one in found.reactions),
-        dft_relaxation_energy=found.relaxation_energy,
         dft_core_seconds=found.seconds,
         dft_reference_core_seconds=found.reference_seconds,
         dft_method=found.method,

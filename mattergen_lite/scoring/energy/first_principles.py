@@ -15,7 +15,6 @@ class FirstPrinciples:
     dft_band_gap: float = math.nan  # eV; PBE's are too small
     dft_moment_per_atom: float = math.nan  # µB
     dft_reactions: tuple[str, ...] = ()  # phases that balance the crystal, in shares of the atoms
-    dft_relaxation_energy: float = math.nan  # eV/atom, of a relaxation by DFT
     dft_core_seconds: float = math.nan  # of the crystal's own calculations
     dft_reference_core_seconds: float = math.nan  # of those of the phases
     dft_method: str = ""  # such as "PBE, GPAW 26.7, 400 eV"
