@@ -4,6 +4,7 @@ The energy above the hull of a crystal is its energy of reaction from known phas
 energies are known, and not one from the phases of the hull, which may have large cells.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
@@ -13,6 +14,7 @@ import numpy as np
 from mattergen_lite.shapes import Float
 
 MAX_PHASES = 26  # of which reactions are made, the cheapest
+PER_COMPOSITION = 2  # polymorphs among them
 MAX_COMBINATIONS = 80_000
 BALANCED = 1e-9  # largest error of an atomic fraction
 LEAST_SHARE = 1e-6  # of a phase
@@ -52,7 +54,7 @@ def balanced_reactions(
         Each set of phases once. No reaction contains another: its shares are unique.
     """
     costs = np.asarray(costs, dtype=float)
-    order = np.argsort(costs, kind="stable")[:MAX_PHASES]
+    order = _cheapest(fractions, costs)
     reactions: dict[tuple[int, ...], Reaction] = {}
     for size in range(1, len(target) + 1):
         chosen = np.array(list(islice(combinations(order, size), MAX_COMBINATIONS)), dtype=int)
@@ -72,6 +74,18 @@ def balanced_reactions(
                 cost=float(costs[list(kept)].sum()),
             )
     return sorted(reactions.values(), key=lambda one: (one.cost, one.phases))[:num]
+
+
+def _cheapest(fractions: Float[np.ndarray, "P E"], costs: Float[np.ndarray, "P"]) -> list[int]:
+    """Positions of the cheapest phases, few of each composition, or one would crowd out others."""
+    kept: list[int] = []
+    used: Counter[tuple[float, ...]] = Counter()
+    for index in np.argsort(costs, kind="stable").tolist():
+        composition = tuple(np.round(fractions[index], 6).tolist())
+        used[composition] += 1
+        if used[composition] <= PER_COMPOSITION:
+            kept.append(index)
+    return kept[:MAX_PHASES]
 
 
 def energy_of_reaction(
