@@ -403,7 +403,7 @@ def test_energies_decide_and_refusals_stay_in_their_row(judged, tmp_path):
     row = found["dense"].row()
     assert row["dft_e_above_hull"] == pytest.approx(0.3, abs=2e-3)
     assert row["dft_reactions"]
-    assert found["dense"].rank > found["salt"].rank
+    assert found["dense"].rank > found["ti"].rank
 
 
 def test_the_next_best_is_taken_where_one_cannot_be_calculated(judged, tmp_path):
