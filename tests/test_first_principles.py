@@ -401,6 +401,7 @@ def test_energies_decide_and_refusals_stay_in_their_row(judged, tmp_path):
     assert "Nd" in found["neodymium"].first_principles.dft_error
     assert found["ti"].first_principles is None
     row = found["dense"].row()
+    assert row["e_above_hull_std"] == pytest.approx(row["dft_e_above_hull_std"])
     assert row["dft_e_above_hull"] == pytest.approx(0.3, abs=2e-3)
     assert row["dft_reactions"]
     assert found["dense"].rank > found["ti"].rank

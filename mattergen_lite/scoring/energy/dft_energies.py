@@ -141,7 +141,8 @@ def decided_by(
     """
     place = reference_hull().decompose(composition)
     above = formation - place.energy_per_atom
-    errors = ErrorDistribution(location=0.0, scale=error)
+    unit = ErrorDistribution(location=0.0, scale=1.0)
+    errors = replace(unit, scale=error / unit.std)
     return replace(
         before,
         e_above_hull=above,
