@@ -193,6 +193,8 @@ class ShortlistOptions:
         shortlist: How many of the best get the deeper checks and the DFT inputs.
         phonons: Look for imaginary modes by finite displacements; minutes a crystal.
         bulk_modulus: Find the bulk modulus from the equation of state.
+        verify: Verify so many of the best by DFT (PBE, with GPAW), which decides about them: some
+            minutes a crystal. The verb `verify` has more options.
         dft_inputs: Write VASP input sets into dft/, without pseudopotentials.
         dft_sets: Which, of mp-relax,mp-static,matpes-pbe,matpes-r2scan,mp24-relax,mp24-static.
         incar: Setting such as ENCUT=600 that wins over those of the sets; repeat for several.
@@ -201,6 +203,7 @@ class ShortlistOptions:
     shortlist: Length = 10
     phonons: bool = False
     bulk_modulus: bool = False
+    verify: Length = 0
     dft_inputs: bool = False
     dft_sets: str = "mp-relax,matpes-pbe"
     incar: tuple[str, ...] = ()

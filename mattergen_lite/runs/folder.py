@@ -20,6 +20,7 @@ import json
 import math
 import platform
 import shutil
+import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -270,6 +271,25 @@ class RunFolder:
         record = {"format": FORMAT} | record | {"seconds": watch.seconds}
         write_json(record, self.path / RECORD)
         return judged
+
+    def rewrite(self, judged: "Judgements", pool: Pool) -> "Judgements":
+        """Replace a finished run file by file; interrupted, it leaves old and new ones.
+
+        Args:
+            judged: The same crystals, of which more is known.
+            pool: Processes that symmetrise.
+
+        Returns:
+            The judgements, with their folder.
+        """
+        with tempfile.TemporaryDirectory(dir=self.path, prefix=".rewritten.") as folder:
+            new = RunFolder(Path(folder))
+            written = new.write(judged, pool, Stopwatch(dict(judged.seconds)))
+            for name in (name for name in reversed(WRITTEN) if (new.path / name).exists()):
+                if (self.path / name).is_dir():
+                    remove(self.path, [name])
+                (new.path / name).replace(self.path / name)
+        return replace(written, folder=self.path)
 
     def _keep_answers(self, judged: "Judgements") -> None:
         """Store what was worked out, or copy it from the folder that the judgements come from."""

@@ -15,7 +15,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite.folders import claimed
 from mattergen_lite.io.records import StructureRecord
-from mattergen_lite.options.judge import ShortlistOptions
+from mattergen_lite.options.judge import ShortlistOptions, parse_checks
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.runs.folder import AUDIT, DFT, TABLE, RunFolder
 from mattergen_lite.runs.headline import Headline
@@ -23,7 +23,7 @@ from mattergen_lite.runs.report import REPORT
 from mattergen_lite.runs.tables import Row
 from mattergen_lite.runs.terminal import brief
 from mattergen_lite.runs.view import html_table
-from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.candidate import Candidate, ranked
 from mattergen_lite.scoring.execution.journal import Journal, read_answers
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.metrics import summary as sets
@@ -244,6 +244,18 @@ class Judgements(RunFacts, Sequence[Candidate]):
         if self.journal is None and self.folder is not None:
             return list(read_answers(RunFolder(self.folder).answers))
         return [] if self.journal is None else list(self.journal.texts())
+
+    def with_candidates(self, candidates: Sequence[Candidate]) -> "Judgements":
+        """Return these judgements with candidates of which more is known, ranked again.
+
+        Args:
+            candidates: The same ones, in any order.
+        """
+        arguments = self.provenance.get("arguments") or {}
+        text = arguments.get("require") if isinstance(arguments, Mapping) else None
+        is_discovery = all(one.goal == "discover" for one in candidates)
+        required = (parse_checks(text) if text else ()) if is_discovery else self.checks
+        return replace(self, candidates=tuple(ranked(candidates, required)), folder=None)
 
     # On disk
 

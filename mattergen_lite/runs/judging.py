@@ -8,16 +8,19 @@ from pathlib import Path
 from time import perf_counter
 
 from mattergen_lite.data.crystals import embedded_crystals
+from mattergen_lite.dft.engine import Gpaw
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.budget import Budget
 from mattergen_lite.options.judge import ShortlistOptions
+from mattergen_lite.options.verification import VerifyOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.progress import ProgressBar
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.recipes import parse_recipes
 from mattergen_lite.runs.vasp import parse_incar
-from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.runs.verifying import VerifyingRun
+from mattergen_lite.scoring.candidate import Candidate, ranked
 from mattergen_lite.scoring.deeper import deepen
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
@@ -59,6 +62,8 @@ class JudgingRun:
         if self.shortlist.dft_inputs:  # refused before the work, not after it
             parse_recipes(self.shortlist.dft_sets)
             parse_incar(self.shortlist.incar)
+        if self.shortlist.verify:
+            Gpaw().check_installed()
 
     def of(
         self,
@@ -163,13 +168,19 @@ class JudgingRun:
 
     def deepen(self, candidates: Sequence[Candidate], journal: Journal) -> list[Candidate]:
         """The candidates with the deeper checks of the best, if any are asked for."""
-        if not (self.shortlist.phonons or self.shortlist.bulk_modulus):
-            return list(candidates)
-        with self.watch.stage("deeper checks"):
-            return deepen(
-                candidates,
-                self.shortlist,
-                potential=self.judge.deciders.decider,
-                journal=journal,
-                needs_stability="metastable" in self.judge.checks,
-            )
+        deeper = list(candidates)
+        if self.shortlist.phonons or self.shortlist.bulk_modulus:
+            with self.watch.stage("deeper checks"):
+                deeper = deepen(
+                    candidates,
+                    self.shortlist,
+                    potential=self.judge.deciders.decider,
+                    journal=journal,
+                    needs_stability="metastable" in self.judge.checks,
+                )
+        if self.shortlist.verify:
+            with self.watch.stage("first principles"):
+                options = VerifyOptions(top=self.shortlist.verify)
+                verified = VerifyingRun(options=options, pool=self.pool).verify(deeper)
+                deeper = ranked(verified, self.judge.required)
+        return deeper

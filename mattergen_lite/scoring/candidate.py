@@ -19,6 +19,7 @@ from mattergen_lite.options.judge import CHECKS, Goal
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.energy.accuracy import METASTABLE, WORTH_COMPUTING
 from mattergen_lite.scoring.energy.elasticity import Elasticity
+from mattergen_lite.scoring.energy.first_principles import FirstPrinciples
 from mattergen_lite.scoring.energy.phonons import Phonons
 from mattergen_lite.scoring.energy.relaxation import StoredStructure
 from mattergen_lite.scoring.energy.screening import Screening
@@ -87,6 +88,7 @@ class Candidate:
     stability: Stability | None = None
     phonons: Phonons | None = None
     elasticity: Elasticity | None = None
+    first_principles: FirstPrinciples | None = None  # None where nothing was calculated
     outcomes: tuple[Outcome, ...] = ()
     lookalike: Lookalike | None = None  # None where a potential can tell it from known crystals
     goal: Goal = "discover"  # what it was made for
@@ -276,6 +278,7 @@ class Candidate:
             "kept_symmetry": self.kept_symmetry,
             **flatten(self.phonons, Phonons),
             **flatten(self.elasticity, Elasticity),
+            **flatten(self.first_principles, FirstPrinciples),
             **{name: cell for one in self.outcomes for name, cell in one.columns().items()},
             "on_target": self.on_target,
         }

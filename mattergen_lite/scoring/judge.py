@@ -127,6 +127,11 @@ class Judge:
             is_screened=self.options.is_screened or bool(self.earlier.screening),
         )
 
+    @property
+    def required(self) -> tuple[str, ...]:
+        """Checks that come before all others where candidates are ranked."""
+        return self.options.required or () if self.goal == "discover" else self.checks
+
     def judge(
         self,
         records: Sequence[StructureRecord],
@@ -152,9 +157,7 @@ class Judge:
         if self.options.relax:
             found = self._relax(records, found, journal, watch)
         candidates = [self._assess(record, one) for record, one in zip(records, found, strict=True)]
-        required = self.options.required or ()
-        candidates = mark_lookalikes(candidates)
-        return ranked(candidates, required if self.goal == "discover" else self.checks)
+        return ranked(mark_lookalikes(candidates), self.required)
 
     def _score(
         self, records: Sequence[StructureRecord], journal: Journal, watch: Stopwatch

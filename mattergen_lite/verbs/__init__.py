@@ -9,6 +9,7 @@ VERBS = (
     "predict",
     "complete",
     "score",
+    "verify",
     "benchmark",
     "discover",
     "train",

@@ -25,7 +25,7 @@ from mattergen_lite.scoring.energy.calibration import ErrorDistribution
 from mattergen_lite.scoring.energy.potentials.exam import exam_of
 from mattergen_lite.scoring.energy.potentials.mp2020 import hubbard_u, mp2020_correction
 from mattergen_lite.scoring.energy.stability import Stability
-from mattergen_lite.scoring.known.hull import ReferenceHull, reference_hull
+from mattergen_lite.scoring.known.hull import reference_hull
 
 MAX_FILE = 2**26  # bytes
 METHOD = "DFT"
@@ -70,7 +70,7 @@ class DftEnergies:
         before = by_potentials or Stability()
         try:
             formation, scatter = self._formation_energy(self.crystals[name], structure)
-            return _decided(before, formation, scatter, structure.composition, reference_hull())
+            return decided_by(before, formation, scatter, structure.composition)
         except ValueError as error:
             return replace(before, stability_error=f"{METHOD} energy: {error}")
 
@@ -120,31 +120,39 @@ def _check_settings(row: DftEnergy, composition: Composition) -> None:
             )
 
 
-def _decided(
+def decided_by(
     before: Stability,
     formation: float,
-    scatter: float,
+    error: float,
     composition: Composition,
-    hull: ReferenceHull,
+    method: str = METHOD,
 ) -> Stability:
-    """The verdict of a formation energy.
+    """Return the verdict of a formation energy by DFT; that of potentials becomes the second.
+
+    Args:
+        before: Verdict of potentials.
+        formation: Formation energy on the MP2020 frame, eV/atom.
+        error: Its standard error, eV/atom.
+        composition: Of the crystal.
+        method: How the energy was calculated.
 
     Raises:
         ValueError: If the hull lacks an element.
     """
-    place = hull.decompose(composition)
+    place = reference_hull().decompose(composition)
     above = formation - place.energy_per_atom
-    error = ErrorDistribution(location=0.0, scale=scatter)
+    unit = ErrorDistribution(location=0.0, scale=1.0)
+    errors = replace(unit, scale=error / unit.std)
     return replace(
         before,
         e_above_hull=above,
-        e_above_hull_std=error.std,
-        probability_stable=error.probability_below(0.0, above),
-        probability_metastable=error.probability_below(METASTABLE, above),
+        e_above_hull_std=errors.std,
+        probability_stable=errors.probability_below(0.0, above),
+        probability_metastable=errors.probability_below(METASTABLE, above),
         e_above_hull_raw=above,
         formation_energy_per_atom=formation,
         decomposition=str(place),
-        potential=METHOD,
+        potential=method,
         calibration=METHOD,
         second_opinion=before.potential,
         second_e_above_hull_raw=before.e_above_hull_raw,

@@ -1,0 +1,42 @@
+"""Cost of a calculation, estimated before it starts.
+
+Fourier transforms of every band at every k point dominate small crystals: the time grows with k
+points, bands and the grid. The constants are fitted to calculations of one core; other machines are
+some factor away.
+"""
+
+from collections.abc import Iterable, Mapping
+from math import ceil
+
+import numpy as np
+from ase.data import chemical_symbols
+
+from mattergen_lite.dft.cells import PlaneWaveCell
+
+START = 2.2  # core s: loading the program, setups, the first density
+PER_TRANSFORM = 7.3e-7  # core s per k point, band and grid point, all iterations together
+PER_BAND_PAIR = 4.2e-8  # core s per k point, pair of bands and grid point: orthogonalisation
+SPIN = 3.0  # two densities, and more iterations
+
+
+def estimate_seconds(
+    cell: PlaneWaveCell, valence: Mapping[str, int], *, is_polarised: bool
+) -> float:
+    """Core seconds of a calculation.
+
+    Args:
+        cell: With its k points and grid.
+        valence: Valence electrons of every element.
+        is_polarised: Whether spins are not paired.
+    """
+    electrons = count_electrons(cell.numbers.tolist(), valence)
+    bands = ceil(0.6 * electrons) + 4
+    points = float(np.prod(cell.grid))
+    transforms = cell.num_irreducible * bands * points
+    seconds = PER_TRANSFORM * transforms + PER_BAND_PAIR * transforms * bands
+    return START + seconds * (SPIN if is_polarised else 1.0)
+
+
+def count_electrons(numbers: Iterable[int], valence: Mapping[str, int]) -> int:
+    """Valence electrons of a cell."""
+    return sum(valence[chemical_symbols[number]] for number in numbers)

@@ -1,0 +1,132 @@
+"""Own crystals with energies by first principles: the data set `datasets/dft_labels.parquet`.
+
+One row a crystal that was drawn, failures included; the data card beside the file explains every
+column. Splits are by chemical system, so that no composition of one split is in another.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pymatgen.core import Structure
+
+from mattergen_lite.io.formats.structures import build_structure
+
+SPLITS = ("train", "val", "test")  # of chemical systems: 60, 20 and 20%
+METASTABLE = 0.1  # eV/atom
+_CELLS = ("structure", "relaxed")
+_LISTS = ("cell", "atomic_numbers", "frac_coords")
+
+
+def split_of(chemical_system: str) -> str:
+    """Split of a chemical system such as "Li-O", by its hash."""
+    part = hashlib.sha256(chemical_system.encode()).digest()[0] % 5
+    return SPLITS[max(part - 2, 0)]
+
+
+def label_table(rows: Iterable[Mapping]) -> pd.DataFrame:
+    """Table of the lines that `scripts/label_with_dft.py` writes, the last of each crystal.
+
+    Args:
+        rows: Lines as plain data.
+    """
+    latest = {(Path(row["pool"]).name, row["name"]): row for row in rows}
+    return pd.DataFrame([_flat(row) for row in latest.values()])
+
+
+def _flat(row: Mapping) -> dict[str, object]:
+    numbers = row["relaxed"]["atomic_numbers"]
+    structure = build_structure(row["relaxed"]["cell"], numbers, row["relaxed"]["frac_coords"])
+    system = structure.composition.chemical_system
+    cells = {
+        f"{kind}_{name}": np.ravel(row[kind][name]).tolist() for kind in _CELLS for name in _LISTS
+    }
+    judged = {f"judge_{name}": value for name, value in row["judged"].items()}
+    kept = ("pool", "seed", "weights", "name", "stratum", "error", "time", "method")
+    calculated = (
+        "e_above_hull",
+        "e_above_hull_std",
+        "formation_energy_per_atom",
+        "energy_per_atom",
+        "correction_per_atom",
+        "band_gap",
+        "moment_per_atom",
+        "decomposition",
+        "seconds",
+        "reference_seconds",
+        "estimated_seconds",
+        "max_seconds",
+    )
+    return {
+        **{name: row.get(name) for name in kept},
+        "pool": Path(row["pool"]).name,
+        "formula": structure.composition.reduced_formula,
+        "chemical_system": system,
+        "split": split_of(system),
+        "num_atoms": len(numbers),
+        "engine": row.get("engine"),
+        "settings": json.dumps(row.get("settings")),
+        **{name: row.get(name) for name in calculated},
+        "reactions": json.dumps(row["reactions"]),
+        **judged,
+        **cells,
+    }
+
+
+def read_labels(path: str | Path) -> pd.DataFrame:
+    """Read the data set; `structure_of` builds the crystals.
+
+    Raises:
+        ValueError: If the file is no such table.
+    """
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"cannot read labels {path}: {error}") from None
+    missing = {"e_above_hull", "error", "split", "relaxed_cell"} - {*table.columns}
+    if missing:
+        raise ValueError(f"{path} lacks columns {', '.join(sorted(missing))}: expected labels")
+    return table
+
+
+def structure_of(row: Mapping, kind: str = "relaxed") -> Structure:
+    """Crystal of a row: "relaxed" by a potential, which was calculated, or "structure" as made."""
+    return build_structure(
+        row[f"{kind}_cell"],
+        [int(number) for number in row[f"{kind}_atomic_numbers"]],
+        row[f"{kind}_frac_coords"],
+    )
+
+
+def reliability(table: pd.DataFrame, edges: Sequence[float] = (0, 1 / 3, 2 / 3, 1)) -> pd.DataFrame:
+    """What the judge had said beside what DFT says, by intervals of its probability.
+
+    Args:
+        table: Labels; those without an energy are left out.
+        edges: Of the intervals.
+
+    Returns:
+        One row an interval: number, mean probability, share within 0.1 eV/atom with its standard
+        error, mean and mean absolute error of the energy (judge minus DFT, eV/atom).
+    """
+    known = table[table.error.isna()]
+    bins = pd.cut(known.judge_probability_metastable, edges, include_lowest=True)
+    rows = []
+    for interval, group in known.groupby(bins, observed=True):
+        share = float((group.e_above_hull <= METASTABLE).mean())
+        error = group.judge_e_above_hull - group.e_above_hull
+        rows.append(
+            {
+                "probability": f"{max(interval.left, 0):.2f}-{interval.right:.2f}",
+                "number": len(group),
+                "mean_probability": float(group.judge_probability_metastable.mean()),
+                "share_within": share,
+                "share_error": float(np.sqrt(share * (1 - share) / len(group))),
+                "bias": float(error.mean()),
+                "mae": float(error.abs().mean()),
+            }
+        )
+    return pd.DataFrame(rows)

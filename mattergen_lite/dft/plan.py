@@ -1,0 +1,46 @@
+"""What a verification is going to calculate, with the cost that is estimated before it starts."""
+
+from dataclasses import dataclass
+
+from pymatgen.core import Structure
+
+from mattergen_lite.dft.phases import Phase
+from mattergen_lite.dft.settings import Calculation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """Calculations of one crystal: its starts, of which the lowest energy counts."""
+
+    starts: tuple[Calculation, ...]
+    estimated_seconds: tuple[float, ...]  # of each start
+
+    @property
+    def num_atoms(self) -> int:
+        """Atoms of the cell."""
+        return len(self.starts[0].numbers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceReaction:
+    """Phases with their shares and their calculations."""
+
+    phases: tuple[Phase, ...]
+    shares: tuple[float, ...]
+    works: tuple[Work, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """All that a verification may have to calculate.
+
+    Attributes:
+        candidate: Calculations of the crystal.
+        reactions: The cheapest, and one that confirms a failure if there is another.
+        estimated_seconds: Core seconds of crystal and first reaction, less what is cached.
+    """
+
+    structure: Structure
+    candidate: Work
+    reactions: tuple[ReferenceReaction, ...]
+    estimated_seconds: float

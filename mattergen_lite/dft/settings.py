@@ -1,0 +1,93 @@
+"""Settings of a first-principles calculation and the key under which its result is cached.
+
+The defaults are converged to some 0.01 eV/atom in energies of reaction; the documentation has the
+measurements (k-point density, cutoff, smearing).
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+
+from mattergen_lite.shapes import Float, Int
+
+ROUNDED = 4  # decimals of lattice vectors (Å) and fractional coordinates in a key
+
+
+@dataclass(frozen=True, kw_only=True)
+class DftSettings:
+    """Settings of plane-wave calculations.
+
+    Attributes:
+        functional: PBE, which alone belongs on the hull.
+        cutoff: Kinetic energy of the plane waves, eV.
+        kpoint_density: k points per Å⁻¹ of reciprocal lattice vectors (2 pi included).
+        smearing: Width of the Fermi-Dirac distribution, eV.
+        energy_tolerance: Change of the energy at convergence, eV per valence electron.
+        density_tolerance: Change of the density, electrons per valence electron.
+        eigenstate_tolerance: Residuals squared, eV² per valence electron.
+        max_iterations: Self-consistency steps before a calculation is given up.
+    """
+
+    functional: Literal["PBE"] = "PBE"
+    cutoff: float = 400.0
+    kpoint_density: float = 2.5
+    smearing: float = 0.1
+    energy_tolerance: float = 1e-4
+    density_tolerance: float = 5e-4
+    eigenstate_tolerance: float = 1e-6
+    max_iterations: int = 120
+
+    @property
+    def text(self) -> str:
+        """Functional and cutoff, such as "PBE, 400 eV"."""
+        return f"{self.functional}, {self.cutoff:g} eV"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calculation:
+    """Energy of a cell as it is: the cell with its k points, settings and starting moments.
+
+    Attributes:
+        numbers: Atomic numbers.
+        cell: Lattice vectors as rows, Å.
+        frac_coords: Fractional coordinates.
+        kpoints: Divisions of the reciprocal lattice vectors; the mesh contains gamma.
+        moments: Starting moments in µB; None where spins are paired.
+        settings: Numerical settings.
+    """
+
+    numbers: Int[np.ndarray, "N"]
+    cell: Float[np.ndarray, "3 3"]
+    frac_coords: Float[np.ndarray, "N 3"]
+    kpoints: tuple[int, int, int]
+    moments: tuple[float, ...] | None = None
+    settings: DftSettings = DftSettings()
+
+    def job(self) -> dict[str, object]:
+        """Return what the program of an engine reads, as plain data."""
+        return {
+            "numbers": self.numbers.tolist(),
+            "cell": self.cell.tolist(),
+            "frac_coords": self.frac_coords.tolist(),
+            "kpoints": list(self.kpoints),
+            "moments": None if self.moments is None else list(self.moments),
+            "settings": asdict(self.settings),
+        }
+
+    def key(self, engine: str) -> str:
+        """Return the name of the result in the cache.
+
+        Args:
+            engine: Name and versions, whose energies are on one scale.
+        """
+        wrapped = np.round(self.frac_coords, ROUNDED) % 1.0
+        rounded: Mapping[str, object] = self.job() | {
+            "cell": (np.round(self.cell, ROUNDED) + 0.0).tolist(),
+            "frac_coords": np.round(wrapped, ROUNDED).tolist(),
+            "engine": engine,
+        }
+        return hashlib.sha256(json.dumps(rounded, sort_keys=True).encode()).hexdigest()[:20]

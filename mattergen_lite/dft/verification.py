@@ -1,0 +1,342 @@
+"""Verifies crystals by first principles: energy above the hull from reactions of known phases.
+
+E_hull = dE + sum w E_f - E_hull(MP), where dE is the energy of the crystal by DFT less that of the
+phases, both with MP2020 corrections, w the share of the atoms that each phase has, E_f its
+formation energy and E_hull(MP) the height of the hull at the composition.
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from pymatgen.core import Composition, Structure
+
+from mattergen_lite.dft.cache import ResultFolder
+from mattergen_lite.dft.cells import PlaneWaveCell, choose_cell
+from mattergen_lite.dft.cost import estimate_seconds
+from mattergen_lite.dft.engine import Engine, Limits
+from mattergen_lite.dft.phases import Phase, known_phases
+from mattergen_lite.dft.plan import Plan, ReferenceReaction, Work
+from mattergen_lite.dft.reactions import balanced_reactions, energy_of_reaction
+from mattergen_lite.dft.result import DftResult
+from mattergen_lite.dft.settings import Calculation, DftSettings
+from mattergen_lite.dft.spin import starting_moments
+from mattergen_lite.scoring.energy.potentials.mp2020 import hubbard_u, mp2020_correction
+from mattergen_lite.scoring.known.hull import reference_hull
+
+ERROR = 0.02  # eV/atom, standard error against the Materials Project's energies above the hull
+FAILED = 0.1  # eV/atom above the hull, from which on a second reaction has to confirm it
+ELEMENTS_COST = 15.0  # s; elements make errors of pseudopotentials cancel less than compounds do
+NUM_REACTIONS = 40  # among which the second one is looked for
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReactionEnergy:
+    """Energy above the hull by one reaction.
+
+    Attributes:
+        e_above_hull: eV/atom.
+        material_ids: Of the phases.
+        formulas: Reduced formulas of the phases.
+        shares: Of the atoms that each phase has.
+        energies_per_atom: By DFT, eV/atom, without corrections.
+        corrections_per_atom: MP2020, eV/atom.
+        formation_energies_per_atom: Of the Materials Project, eV/atom.
+    """
+
+    e_above_hull: float
+    material_ids: tuple[str, ...]
+    formulas: tuple[str, ...]
+    shares: tuple[float, ...]
+    energies_per_atom: tuple[float, ...]
+    corrections_per_atom: tuple[float, ...]
+    formation_energies_per_atom: tuple[float, ...]
+
+    @property
+    def text(self) -> str:
+        """Phases with their share of the atoms, "0.6 Zr3In + 0.4 ZrN"."""
+        pairs = zip(self.shares, self.formulas, strict=True)
+        return " + ".join(f"{share:.3g} {formula}" for share, formula in pairs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What first principles say of one crystal, or why they say nothing.
+
+    Attributes:
+        formula: Reduced formula.
+        e_above_hull: eV/atom, mean of the reactions.
+        e_above_hull_std: Standard error, eV/atom.
+        formation_energy_per_atom: eV/atom, MP2020 frame.
+        decomposition: Phases of the hull at the composition.
+        energy_per_atom: Of the crystal, eV/atom, without corrections.
+        correction_per_atom: MP2020, eV/atom.
+        band_gap: eV.
+        moment_per_atom: µB per atom.
+        reactions: One, or two where the first put the crystal above 0.1 eV/atom.
+        seconds: Core seconds of the crystal's own calculations.
+        reference_seconds: Core seconds of its reference phases' calculations.
+        estimated_seconds: As estimated before, of what was not cached.
+        method: Functional, program and cutoff.
+        error: Reason of a failure.
+    """
+
+    formula: str
+    e_above_hull: float = math.nan
+    e_above_hull_std: float = math.nan
+    formation_energy_per_atom: float = math.nan
+    decomposition: str = ""
+    energy_per_atom: float = math.nan
+    correction_per_atom: float = math.nan
+    band_gap: float = math.nan
+    moment_per_atom: float = math.nan
+    reactions: tuple[ReactionEnergy, ...] = ()
+    seconds: float = 0.0
+    reference_seconds: float = 0.0
+    estimated_seconds: float = 0.0
+    method: str = ""
+    error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verifier:
+    """Engine, settings and kept results.
+
+    Attributes:
+        engine: Program of first principles.
+        results: Where results are kept.
+        settings: Of all calculations.
+        limits: Of each calculation.
+        exclude: Identifiers of phases that are no references.
+    """
+
+    engine: Engine
+    results: ResultFolder
+    settings: DftSettings = field(default_factory=DftSettings)
+    limits: Limits = field(default_factory=Limits)
+    exclude: Collection[str] = ()
+
+    @property
+    def method(self) -> str:
+        """Such as "PBE, GPAW 26.7, 400 eV"."""
+        functional, cutoff = self.settings.text.split(", ")
+        return f"{functional}, {self.engine.label}, {cutoff}"
+
+    def plan(self, structure: Structure) -> Plan:
+        """Choose cells and reactions of a crystal, and estimate their cost.
+
+        Raises:
+            ValueError: If the crystal cannot be treated, or no known phases balance it.
+        """
+        composition = structure.composition
+        check_elements(composition, self.engine)
+        candidate = self.work(structure)
+        reactions = self._reactions(composition)
+        works = [candidate, *reactions[0].works]
+        return Plan(
+            structure=structure,
+            candidate=candidate,
+            reactions=reactions,
+            estimated_seconds=sum(self.seconds_left(work) for work in works),
+        )
+
+    def work(self, structure: Structure) -> Work:
+        """Calculations of a crystal."""
+        cell = choose_cell(structure, self.settings)
+        moments = starting_moments(cell.numbers.tolist())
+        return Work(
+            starts=tuple(self._calculation(cell, start) for start in moments),
+            estimated_seconds=tuple(
+                estimate_seconds(
+                    cell,
+                    self.engine.valence_electrons,
+                    is_polarised=start is not None,
+                )
+                for start in moments
+            ),
+        )
+
+    def _calculation(self, cell: PlaneWaveCell, moments: tuple[float, ...] | None) -> Calculation:
+        return Calculation(
+            numbers=cell.numbers,
+            cell=cell.cell,
+            frac_coords=cell.frac_coords,
+            kpoints=cell.kpoints,
+            moments=moments,
+            settings=self.settings,
+        )
+
+    def seconds_left(self, work: Work) -> float:
+        """Estimated core seconds of what is not cached."""
+        pairs = zip(work.starts, work.estimated_seconds, strict=True)
+        return sum(
+            seconds
+            for start, seconds in pairs
+            if self.results.lookup(start.key(self.engine.scale)) is None
+        )
+
+    def _reactions(self, composition: Composition) -> tuple[ReferenceReaction, ...]:
+        """The cheapest reaction, and the cheapest with other phases.
+
+        Raises:
+            ValueError: If no known phases balance the composition.
+        """
+        phases = [
+            phase
+            for phase in known_phases(composition, exclude=self.exclude)
+            if not refusal(phase.structure.composition, self.engine)
+        ]
+        works = [self.work(phase.structure) for phase in phases]
+        symbols = [element.symbol for element in composition.elements]
+        costs = [
+            self.seconds_left(work) + ELEMENTS_COST * (len(phase.structure.composition) == 1)
+            for phase, work in zip(phases, works, strict=True)
+        ]
+        balanced = balanced_reactions(
+            np.array([composition.get_atomic_fraction(symbol) for symbol in symbols]),
+            np.array([phase.fractions(symbols) for phase in phases]).reshape(-1, len(symbols)),
+            costs,
+            num=NUM_REACTIONS,
+        )
+        if not balanced:
+            raise ValueError(f"no small known phases balance {composition.reduced_formula}")
+        used = {*balanced[0].phases}
+        others = sorted(balanced[1:], key=lambda one: len(used.intersection(one.phases)))
+        return tuple(
+            ReferenceReaction(
+                phases=tuple(phases[index] for index in one.phases),
+                shares=one.shares,
+                works=tuple(works[index] for index in one.phases),
+            )
+            for one in [balanced[0], *others[:1]]
+        )
+
+    # Calculations
+
+    def carry_out(self, plan: Plan) -> Verification:
+        """Calculate a planned crystal and the phases of its reactions; failures are results."""
+        formula = plan.structure.composition.reduced_formula
+        known = Verification(
+            formula=formula, estimated_seconds=plan.estimated_seconds, method=self.method
+        )
+        try:
+            return self._verified(plan, known)
+        except ValueError as error:
+            return replace(known, error=str(error))
+
+    def verify(self, structure: Structure) -> Verification:
+        """Plan a crystal and calculate it; refusals are results."""
+        try:
+            return self.carry_out(self.plan(structure))
+        except ValueError as error:
+            formula = structure.composition.reduced_formula
+            return Verification(formula=formula, method=self.method, error=str(error))
+
+    def _verified(self, plan: Plan, known: Verification) -> Verification:
+        """Raise ValueError where a calculation has failed."""
+        best, structure = self.lowest(plan.candidate), plan.structure
+        correction = mp2020_correction(structure) / len(structure)
+        first = self._by_reaction(plan.reactions[0], best.energy_per_atom + correction, structure)
+        energies, spent = [first[0]], first[1]
+        if first[0].e_above_hull > FAILED and len(plan.reactions) > 1:
+            second, more = self._by_reaction(
+                plan.reactions[1], best.energy_per_atom + correction, structure
+            )
+            energies, spent = [first[0], second], spent + more
+        place = reference_hull().decompose(structure.composition)
+        above = float(np.mean([one.e_above_hull for one in energies]))
+        return replace(
+            known,
+            e_above_hull=above,
+            e_above_hull_std=math.hypot(ERROR, float(np.std([e.e_above_hull for e in energies]))),
+            formation_energy_per_atom=above + place.energy_per_atom,
+            decomposition=str(place),
+            energy_per_atom=best.energy_per_atom,
+            correction_per_atom=correction,
+            band_gap=best.band_gap,
+            moment_per_atom=best.moment / best.num_atoms,
+            reactions=tuple(energies),
+            seconds=best.cpu_seconds,
+            reference_seconds=spent,
+        )
+
+    def lowest(self, work: Work) -> DftResult:
+        """Result of the start of lowest energy, with the time of all starts.
+
+        Raises:
+            ValueError: If no start has an energy; says why.
+        """
+        results = [self._result(start) for start in work.starts]
+        good = [one for one in results if one.error is None]
+        if not good:
+            raise ValueError(results[0].error)
+        best = min(good, key=lambda one: one.energy)
+        return replace(best, cpu_seconds=sum(one.cpu_seconds for one in results))
+
+    def _result(self, calculation: Calculation) -> DftResult:
+        return self.results.obtain(
+            calculation.key(self.engine.scale),
+            lambda path: self.engine.calculate(calculation, path, self.limits),
+        )
+
+    def _by_reaction(
+        self, reaction: ReferenceReaction, energy: float, structure: Structure
+    ) -> tuple[ReactionEnergy, float]:
+        """Energy above the hull by a reaction, and the core seconds of its phases.
+
+        Raises:
+            ValueError: If the energy of a phase is missing; names the phase.
+        """
+        results = [
+            self._of_phase(*pair) for pair in zip(reaction.phases, reaction.works, strict=True)
+        ]
+        corrections = [
+            mp2020_correction(phase.structure) / len(phase.structure) for phase in reaction.phases
+        ]
+        formation = [phase.formation_energy_per_atom for phase in reaction.phases]
+        energies = [one.energy_per_atom for one in results]
+        corrected = [a + b for a, b in zip(energies, corrections, strict=True)]
+        hull = reference_hull().decompose(structure.composition).energy_per_atom
+        change = energy_of_reaction(energy, corrected, reaction.shares)
+        above = change + float(np.dot(formation, reaction.shares)) - hull
+        return ReactionEnergy(
+            e_above_hull=above,
+            material_ids=tuple(phase.material_id for phase in reaction.phases),
+            formulas=tuple(phase.formula for phase in reaction.phases),
+            shares=reaction.shares,
+            energies_per_atom=tuple(energies),
+            corrections_per_atom=tuple(corrections),
+            formation_energies_per_atom=tuple(formation),
+        ), sum(one.cpu_seconds for one in results)
+
+    def _of_phase(self, phase: Phase, work: Work) -> DftResult:
+        try:
+            return self.lowest(work)
+        except ValueError as error:
+            raise ValueError(f"reference {phase.formula} ({phase.material_id}): {error}") from None
+
+
+def check_elements(composition: Composition, engine: Engine) -> None:
+    """Refuse what an engine cannot treat.
+
+    Raises:
+        ValueError: Naming the elements.
+    """
+    if reason := refusal(composition, engine):
+        raise ValueError(reason)
+
+
+def refusal(composition: Composition, engine: Engine) -> str | None:
+    """Why an engine cannot treat a composition; None if it can."""
+    symbols = [element.symbol for element in composition.elements]
+    missing = sorted(set(symbols) - engine.valence_electrons.keys())
+    if missing:
+        return f"{engine.label} has no suitable pseudopotential of {', '.join(missing)}"
+    with_u = [symbol for symbol, u in hubbard_u(composition).items() if u > 0]
+    if with_u:
+        return (
+            f"the Materials Project adds U to {', '.join(sorted(with_u))} in oxides and fluorides: "
+            "not calculated here"
+        )
+    return None

@@ -1,0 +1,43 @@
+"""Which candidates are verified by first principles, and what that may cost."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from mattergen_lite.options.checks import IN_YAML, Bounds, Count, Minutes, check_fields
+
+RunSource = Any  # folder of a run; in Python also judgements
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions:
+    """Number, cost and cache of verifications.
+
+    Attributes:
+        top: How many of the best to verify. Those that cannot be calculated get an error in their
+            row, and the next best is taken.
+        names: Verify these instead, as in column name, joined by commas.
+        max_minutes: Estimated core minutes from which on a crystal is too dear.
+        time_budget: Minutes after which no further crystal is begun.
+        memory: GiB that a calculation may take.
+        cache: Folder of results that runs share; default ~/.cache/mattergen_lite/dft.
+    """
+
+    __pydantic_config__ = IN_YAML
+
+    top: Count = 4
+    names: str | None = None
+    max_minutes: Minutes = 60.0
+    time_budget: Minutes | None = None
+    memory: Annotated[float, Bounds(0.5, 4096)] = 8.0
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+    @property
+    def chosen(self) -> tuple[str, ...] | None:
+        """Names of the crystals to verify; None for the best."""
+        if self.names is None:
+            return None
+        return tuple(name.strip() for name in self.names.split(",") if name.strip())

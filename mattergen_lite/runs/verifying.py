@@ -1,0 +1,195 @@
+"""Verifies the best candidates of a run by first principles; their energies decide."""
+
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from mattergen_lite.dft.cache import ResultFolder, default_folder
+from mattergen_lite.dft.engine import Engine, Gpaw, Limits
+from mattergen_lite.dft.plan import Plan
+from mattergen_lite.dft.verification import Verification, Verifier
+from mattergen_lite.options.verification import VerifyOptions
+from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.progress import ProgressBar
+from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.energy.dft_energies import decided_by
+from mattergen_lite.scoring.energy.first_principles import FirstPrinciples
+from mattergen_lite.scoring.energy.stability import Stability
+
+DAY = 86_400.0  # s; each calculation has a limit of its own
+SLACK = 10.0  # times the estimate that a calculation may take
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyingRun:
+    """Verifier, options and processes.
+
+    Args:
+        options: What is verified, and at which cost.
+        pool: Processes; each runs the program of the engine.
+        engine: Program of first principles.
+    """
+
+    options: VerifyOptions
+    pool: Pool
+    engine: Engine = field(default_factory=Gpaw)
+
+    def __post_init__(self) -> None:
+        self.engine.check_installed()
+
+    @property
+    def verifier(self) -> Verifier:
+        """Verifier with the limits of the options."""
+        return Verifier(
+            engine=self.engine,
+            results=ResultFolder(self.options.cache or default_folder()),
+            limits=Limits(
+                seconds=max(600.0, SLACK * 60 * self.options.max_minutes),
+                memory=int(self.options.memory * 2**30),
+            ),
+        )
+
+    def verify(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        """Verify candidates; the others stay as they are, and so does the order.
+
+        Args:
+            candidates: Best first.
+
+        Raises:
+            ValueError: If a named candidate does not exist.
+        """
+        deadline = self._deadline()
+        refusals, plans = self._planned(candidates)
+        self._announce(plans)
+        found = dict(refusals)
+        names = list(plans)
+        work = partial(_carry_out, self.verifier, deadline)
+        with ProgressBar(total=len(plans), unit="verify", file=sys.stderr) as bar:
+            for index, result in self.pool.stream(work, list(plans.values()), time_limit=DAY):
+                name = names[index]
+                found[name] = self._failure(result) if isinstance(result, Failure) else result
+                bar.update()
+        return [
+            _with(one, found[one.raw.name]) if one.raw.name in found else one for one in candidates
+        ]
+
+    def _deadline(self) -> float:
+        budget = self.options.time_budget
+        return float("inf") if budget is None else time.time() + 60 * budget
+
+    def _failure(self, failure: Failure) -> Verification:
+        return Verification(formula="", method=self.verifier.method, error=failure.reason)
+
+    def _planned(
+        self, candidates: Sequence[Candidate]
+    ) -> tuple[dict[str, Verification], dict[str, Plan]]:
+        """Refusals and plans by name, until there are so many plans."""
+        chosen = self.options.chosen
+        number = self.options.top if chosen is None else len(chosen)
+        refusals: dict[str, Verification] = {}
+        plans: dict[str, Plan] = {}
+        for one in _looked_at(candidates, chosen):
+            if len(plans) == number:
+                break
+            try:
+                plans[one.raw.name] = self._plan(one)
+            except ValueError as error:
+                refusals[one.raw.name] = self._failure(Failure(str(error)))
+        return refusals, plans
+
+    def _plan(self, candidate: Candidate) -> Plan:
+        """Raise ValueError if a candidate cannot be calculated, or is too dear."""
+        structure = candidate.final_structure
+        if structure is None or not structure.is_ordered:
+            raise ValueError("its sites are partly occupied: expected an ordered crystal")
+        plan = self.verifier.plan(structure)
+        minutes = plan.estimated_seconds / 60
+        if minutes > self.options.max_minutes:
+            raise ValueError(
+                f"estimated at {minutes:.0f} core minutes, --max-minutes is "
+                f"{self.options.max_minutes:g}"
+            )
+        return plan
+
+    def _announce(self, plans: dict[str, Plan]) -> None:
+        """Print the estimate before the work."""
+        total = sum(plan.estimated_seconds for plan in plans.values())
+        each = ", ".join(
+            f"{plan.structure.composition.reduced_formula} {plan.estimated_seconds:.0f} s"
+            for plan in plans.values()
+        )
+        ProgressBar.write(
+            f"verify with {self.verifier.method}: {len(plans)} crystals, about {total:.0f} core s "
+            f"({each})",
+            file=sys.stderr,
+        )
+
+
+def _looked_at(
+    candidates: Sequence[Candidate], chosen: Sequence[str] | None
+) -> Iterator[Candidate]:
+    """Candidates in the order in which they are verified.
+
+    Raises:
+        ValueError: If a named one does not exist.
+    """
+    if chosen is None:
+        yield from (one for one in candidates if one.raw.error is None)
+        return
+    by_name = {one.raw.name: one for one in candidates}
+    if unknown := [name for name in chosen if name not in by_name]:
+        raise ValueError(f"no candidate {unknown[0]!r}: expected a name of the table")
+    yield from (by_name[name] for name in chosen)
+
+
+def _carry_out(verifier: Verifier, deadline: float, plan: Plan) -> Verification:
+    if time.time() > deadline:
+        formula = plan.structure.composition.reduced_formula
+        return Verification(formula=formula, method=verifier.method, error="no time left for it")
+    return verifier.carry_out(plan)
+
+
+def _with(candidate: Candidate, found: Verification) -> Candidate:
+    """The candidate with what was calculated, which decides if it is an energy."""
+    columns = _columns(found)
+    if found.error is not None:
+        return replace(candidate, first_principles=columns)
+    decided = decided_by(
+        _by_potentials(candidate),
+        found.formation_energy_per_atom,
+        found.e_above_hull_std,
+        candidate.final_structure.composition,
+        found.method,
+    )
+    return replace(candidate, first_principles=columns, stability=decided)
+
+
+def _by_potentials(candidate: Candidate) -> Stability:
+    """What potentials say, also where first principles have decided before."""
+    stability = candidate.stability or Stability()
+    earlier = candidate.first_principles
+    if earlier is None or earlier.dft_error is not None:
+        return stability
+    return replace(
+        stability,
+        potential=stability.second_opinion,
+        e_above_hull_raw=stability.second_e_above_hull_raw,
+    )
+
+
+def _columns(found: Verification) -> FirstPrinciples:
+    return FirstPrinciples(
+        dft_e_above_hull=found.e_above_hull,
+        dft_e_above_hull_std=found.e_above_hull_std,
+        dft_formation_energy_per_atom=found.formation_energy_per_atom,
+        dft_energy_per_atom=found.energy_per_atom,
+        dft_band_gap=found.band_gap,
+        dft_moment_per_atom=found.moment_per_atom,
+        dft_reactions=tuple(one.text for one in found.reactions),
+        dft_core_seconds=found.seconds,
+        dft_reference_core_seconds=found.reference_seconds,
+        dft_method=found.method,
+        dft_error=found.error,
+    )

@@ -1,0 +1,51 @@
+"""The command `verify`."""
+
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mattergen_lite.options.flat import flat
+from mattergen_lite.options.machine import Machine
+from mattergen_lite.options.verification import RunSource, VerifyOptions
+
+if TYPE_CHECKING:
+    from mattergen_lite.runs.judgements import Judgements
+
+
+@flat
+def verify(
+    source: RunSource,
+    /,
+    *,
+    verification: VerifyOptions,
+    machine: Machine,
+) -> "Judgements":
+    """Verify candidates of a finished run by DFT (PBE, with GPAW), and rank the run again.
+
+    Each candidate and the cheapest known phases that balance it are calculated; a candidate above
+    0.1 eV/atom is confirmed by a second reaction. The energy above the hull, band gap and moment
+    fill columns dft_* of the table, and the energy decides in verdict, ranking and report. The cost
+    is shown before the work. Results are cached: the same command goes on after an interrupt.
+
+    Args:
+        source: Folder of the run, which is written again. In Python also judgements.
+        verification: What is verified.
+        machine: Where it works.
+
+    Raises:
+        ValueError: If there is no finished run, or GPAW is not installed.
+    """
+    from mattergen_lite.folders import claimed
+    from mattergen_lite.processes import Pool
+    from mattergen_lite.runs.folder import RunFolder
+    from mattergen_lite.runs.judgements import Judgements
+    from mattergen_lite.runs.verifying import VerifyingRun
+    from mattergen_lite.verbs.workspace import cores
+
+    is_folder = not isinstance(source, Judgements)
+    held = claimed(Path(source)) if is_folder else nullcontext()
+    judged = Judgements.load(source) if is_folder else source
+    with held, Pool(cores(machine.num_workers)) as pool:
+        run = VerifyingRun(options=verification, pool=pool)
+        verified = judged.with_candidates(run.verify(judged.candidates))
+        return RunFolder(Path(source)).rewrite(verified, pool) if is_folder else verified
