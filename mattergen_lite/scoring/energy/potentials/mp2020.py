@@ -10,8 +10,8 @@ with a Hubbard U. pymatgen applies it; two things it leaves to accident are fixe
 - Which elements count as anions depends on pymatgen's version: since May 2024 its default corrects
   no element with a guessed oxidation state between -1 and 0. The published scheme does
   (`strict_anions="no_check"`), and so do the labels of the embedded table. Of 34 such compounds
-  in it (azides, polytellurides) SevenNet-l3i5 misses 30 by 0.06 to 0.39 eV/atom with the default and
-  by 0.05 at most with the published scheme; of 33 whose elements tie 29 labels have this order.
+  in it (azides, polytellurides) SevenNet-l3i5 misses 31 by 0.06 to 0.39 eV/atom with the default,
+  and by 0.05 at most with the published scheme. Of 33 whose elements tie 27 labels fit this order.
 """
 
 import math
