@@ -17,6 +17,7 @@ from mattergen_lite.scoring.energy.fitting import (
     NUM_FOLDS,
     cross_fitted,
     fit_error_model,
+    fit_error_models,
     fit_references,
 )
 from mattergen_lite.scoring.energy.potentials.protocol import Potential
@@ -215,6 +216,28 @@ def test_fitted_error_model_recovers_its_parameters_despite_outliers():
         )
         assert fitted.at(composition).location == pytest.approx(expected, abs=0.006)
     assert fitted.scale == pytest.approx(0.03, rel=0.1)
+
+
+def test_shifts_of_labels_are_told_apart_from_errors_of_the_potential():
+    """Labels of other pseudopotentials lie off by element; the potential is no worse for them."""
+    rng = np.random.default_rng(0)
+    own, shift = {"Na": 0.04, "Cl": -0.02, "Cu": 0.0}, {"Na": 0.0, "Cl": 0.05, "Cu": 0.3}
+    shares = rng.dirichlet(np.ones(3), 1200)
+    compositions = [Composition(dict(zip(own, row, strict=True))) for row in shares]
+    sets = np.array(["", "theirs"])[rng.integers(2, size=len(shares))]
+    errors = shares @ list(own.values()) + 0.01 * rng.standard_t(3, len(shares))
+    errors += (sets == "theirs") * (shares @ list(shift.values()))
+    models = fit_error_models(compositions, errors, 0.06, sets.tolist())
+    copper = Composition("NaCu3")
+    assert models[""].at(copper).location == pytest.approx(0.01, abs=0.005)
+    assert models["theirs"].at(copper).location == pytest.approx(0.235, abs=0.01)
+    blind = fit_error_model(compositions, errors, 0.06)
+    assert blind.at(copper).location > 0.08
+    assert models[""].scale < blind.scale / 2
+    on_frames = cross_fitted(compositions, errors, 0.06, sets.tolist())
+    left = errors - [one.location for one in on_frames]
+    assert abs(left[sets == "theirs"].mean()) < 0.005
+    assert fit_error_model(compositions, errors, 0.06, sets.tolist()) == models[""]
 
 
 def test_an_error_model_of_as_many_elements_as_crystals_has_a_scale():
