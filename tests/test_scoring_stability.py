@@ -138,6 +138,26 @@ def test_a_hole_in_the_hull_is_no_discovery(chgnet):
     assert np.isnan([erbium.e_above_hull, erbium.probability_metastable]).all()
 
 
+def test_a_crystal_far_below_the_hull_has_no_probabilities():
+    """K3TaO4 was at -0.157 ± 0.053 with a probability of 1."""
+    known = nacl_primitive()
+    model = ErrorModel(offset=0.0, scale=0.03, elements={}, element_prior=0.0)
+    own = Calibration(references={"Na": -1.0, "Cl": -2.0}, novel=model, known=model)
+    for depth, is_hole in ((0.157, True), (0.14, False)):
+        measured = Measurement(
+            relaxed_with="chgnet",
+            relaxation=Relaxation(structure=known, energy_per_atom=-3.5 - depth, converged=True),
+            energies_per_atom={"chgnet": -3.5 - depth},
+            errors={},
+            hull_energy_per_atom=-2.0,
+            decomposition="1 NaCl",
+        )
+        found = assess(measured, decider="chgnet", calibrated={"chgnet": own})
+        assert found.e_above_hull_raw == pytest.approx(-depth)
+        assert (found.stability_error is not None) == is_hole
+        assert np.isnan(found.probability_metastable) == is_hole
+
+
 def test_failures_are_rows_with_a_reason(chgnet):
     radon = Structure(Lattice.cubic(4), ["Rn"], [[0, 0, 0]])
     relaxation, stability = judge_stability(radon, chgnet)
