@@ -45,7 +45,7 @@ from mattergen_lite.scoring.criteria.matching import ReducedCrystal, find_duplic
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax_batch
 from mattergen_lite.scoring.energy.screening import raw_energies
-from mattergen_lite.scoring.energy.stability import energies_per_atom
+from mattergen_lite.scoring.energy.stability import potential_energies
 from mattergen_lite.scoring.metrics.prediction import displacements
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
 
@@ -119,8 +119,8 @@ def relaxed_matches(truth: Structure, ordered: Sequence[Structure], number: int)
     ends = relax_batch(different[:number], relaxer, symprec=SYMPREC_GENERATED)
     relaxed = [one.structure for one in ends if one.structure is not None]
     energies = [
-        math.inf if isinstance(one, Exception) else one
-        for one in energies_per_atom(relaxed, decider)
+        math.inf if one.error else one.energy_per_atom
+        for one in potential_energies(relaxed, decider)
     ]
     if not np.isfinite(energies).any():
         return False

@@ -240,7 +240,7 @@ def holes(data: Crystals) -> Iterator[str]:
     model = calibrations()[DECIDER].novel
     for composition, raw, truth in zip(data.compositions, data.raw, data.truth, strict=True):
         error = model.at(composition)
-        if raw + error.location + 2 * error.std < LOWEST:
+        if raw + error.location < LOWEST:
             at = raw + error.location
             yield f"hole in the hull: {composition.reduced_formula} {at:+.2f}, DFT {truth:+.2f}"
 

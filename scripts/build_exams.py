@@ -1,16 +1,22 @@
 """Write `assets/exams.json`: the entrance exams of the potentials whose weights are in wheels.
 
-python scripts/build_exams.py
+python scripts/build_exams.py nequix:nequix-oam-1.nqx
+
+Those of files of weights that the package knows by their hash are added, if they are given.
 """
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from mattergen_lite.scoring.energy.potentials.exam import examine
+from mattergen_lite.scoring.energy.potentials.exam import (
+    exam_key,
+    examine,
+    identified,
+)
 from mattergen_lite.scoring.energy.potentials.sources import (
     SHIPPED,
-    family_version,
     load_potential,
 )
 
@@ -27,11 +33,11 @@ def rounded(value: object) -> object:
 def main() -> None:
     """Examine and write."""
     exams = {}
-    for name in SHIPPED:
-        exam = examine(load_potential(name))
+    for source in map(identified, (*SHIPPED, *sys.argv[1:])):
+        exam = examine(load_potential(source))
         print(exam.text())
         exam.check()
-        exams[f"{name} {family_version(name)}"] = rounded(asdict(exam))
+        exams[exam_key(source)] = rounded(asdict(exam))
     PATH.write_text(json.dumps(exams, indent=1) + "\n", encoding="utf-8")
 
 

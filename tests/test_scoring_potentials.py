@@ -13,10 +13,10 @@ from mattergen_lite.scoring.energy.potentials import exam as exam_module
 from mattergen_lite.scoring.energy.potentials import sources
 from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
 from mattergen_lite.scoring.energy.potentials.exam import admitted, exam_of, examine
-from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
+from mattergen_lite.scoring.energy.potentials.mp2020 import hubbard_u, mp2020_correction
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, check_elements
 from mattergen_lite.scoring.energy.potentials.sources import load_potential, potential_source
-from mattergen_lite.scoring.known.compounds import spread_compounds
+from mattergen_lite.scoring.known.compounds import _compound, _labelled, spread_compounds
 
 
 @pytest.fixture(scope="module")
@@ -124,6 +124,56 @@ def test_mp2020_correction_values():
     assert mp2020_correction(iron_oxide) == pytest.approx(4 * (-2.256 - 0.687), abs=1e-3)
     assert mp2020_correction(nacl()) == pytest.approx(4 * -0.614, abs=1e-3)
     assert mp2020_correction(single_atom()) == 0.0
+
+
+# Compounds of the embedded table with atoms whose correction is known, and its kind.
+CORRECTED = {
+    "mp-4406": {"oxide": 8},  # CaSO4, a sulfate: sulfur is no anion
+    "mp-4770": {"oxide": 8},  # Na2SO4
+    "mp-23526": {"oxide": 16},  # KClO4
+    "mp-22939": {"oxide": 2, "Cl": 2},  # BiOCl
+    "mp-27863": {"oxide": 2, "Cl": 2},  # AlOCl
+    "mp-540828": {"oxide": 2, "Cl": 2, "Fe": 2},  # FeOCl, of PBE+U
+    "mp-643273": {},  # NaH2Pd3: H and Pd tie
+    "mp-1018133": {},  # LiHPd
+    "mp-24161": {"H": 2},  # TiH2
+    "mp-23703": {"H": 1},  # LiH
+    "mp-841": {"peroxide": 4},  # Li2O2
+    "mp-1866": {"superoxide": 2},  # KO2
+    "mp-23856": {"oxide": 2},  # LiOH
+    "mp-1522": {"S": 4},  # FeS2, a polysulfide
+    "mp-2065": {"S": 1},  # MnS, of PBE
+    "mp-19770": {"oxide": 6, "Fe": 4},  # Fe2O3
+    "mp-804": {"N": 2},  # GaN
+    "mp-22003": {"N": 3},  # NaN3: -1/3 each
+    "mp-31002": {"Te": 5},  # Rb2Te5: -2/5 each
+    "mp-19953": {"Si": 4},  # ZrCuSi2: Cu and Si tie
+    "mp-1071625": {"Se": 4},  # CSe2: C and Se tie
+    "mp-22885": {"F": 2},  # XeF2
+    "mp-1143773": {"oxide": 6},  # SiO2He, without an electronegativity of He
+}
+PER_ATOM = {  # eV, Wang et al. 2021
+    **{"oxide": -0.687, "peroxide": -0.465, "superoxide": -0.161, "S": -0.503, "F": -0.462},
+    **{"Cl": -0.614, "N": -0.361, "Se": -0.472, "Si": 0.071, "Te": -0.422, "H": -0.179},
+    "Fe": -2.256,
+}
+
+
+def test_mp2020_correction_is_that_of_the_labels_for_any_order_of_atoms():
+    table = _labelled().set_index("material_id", drop=False)
+    rng = np.random.default_rng(0)
+    for material_id, atoms in CORRECTED.items():
+        crystal = _compound(table.loc[material_id].to_dict()).structure
+        correction = mp2020_correction(crystal)
+        expected = sum(PER_ATOM[kind] * number for kind, number in atoms.items())
+        assert correction == pytest.approx(expected, abs=1e-6), crystal.formula
+        for _ in range(3):
+            order = rng.permutation(len(crystal))
+            shuffled = Structure.from_sites([crystal[int(index)] for index in order])
+            assert mp2020_correction(shuffled) == pytest.approx(correction, abs=1e-9)
+            assert hubbard_u(shuffled.composition) == hubbard_u(crystal.composition)
+        doubled = crystal.make_supercell([1, 1, 2], in_place=False)
+        assert mp2020_correction(doubled) == pytest.approx(2 * correction, abs=1e-6)
 
 
 @pytest.mark.slow

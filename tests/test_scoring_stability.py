@@ -17,6 +17,7 @@ from mattergen_lite.scoring.energy.fitting import (
     NUM_FOLDS,
     cross_fitted,
     fit_error_model,
+    fit_error_models,
     fit_references,
 )
 from mattergen_lite.scoring.energy.potentials.protocol import Potential
@@ -137,6 +138,26 @@ def test_a_hole_in_the_hull_is_no_discovery(chgnet):
     assert np.isnan([erbium.e_above_hull, erbium.probability_metastable]).all()
 
 
+def test_a_crystal_far_below_the_hull_has_no_probabilities():
+    """K3TaO4 was at -0.157 ± 0.053 with a probability of 1."""
+    known = nacl_primitive()
+    model = ErrorModel(offset=0.0, scale=0.03, elements={}, element_prior=0.0)
+    own = Calibration(references={"Na": -1.0, "Cl": -2.0}, novel=model, known=model)
+    for depth, is_hole in ((0.157, True), (0.14, False)):
+        measured = Measurement(
+            relaxed_with="chgnet",
+            relaxation=Relaxation(structure=known, energy_per_atom=-3.5 - depth, converged=True),
+            energies_per_atom={"chgnet": -3.5 - depth},
+            errors={},
+            hull_energy_per_atom=-2.0,
+            decomposition="1 NaCl",
+        )
+        found = assess(measured, decider="chgnet", calibrated={"chgnet": own})
+        assert found.e_above_hull_raw == pytest.approx(-depth)
+        assert (found.stability_error is not None) == is_hole
+        assert np.isnan(found.probability_metastable) == is_hole
+
+
 def test_failures_are_rows_with_a_reason(chgnet):
     radon = Structure(Lattice.cubic(4), ["Rn"], [[0, 0, 0]])
     relaxation, stability = judge_stability(radon, chgnet)
@@ -215,6 +236,28 @@ def test_fitted_error_model_recovers_its_parameters_despite_outliers():
         )
         assert fitted.at(composition).location == pytest.approx(expected, abs=0.006)
     assert fitted.scale == pytest.approx(0.03, rel=0.1)
+
+
+def test_shifts_of_labels_are_told_apart_from_errors_of_the_potential():
+    """Labels of other pseudopotentials lie off by element; the potential is no worse for them."""
+    rng = np.random.default_rng(0)
+    own, shift = {"Na": 0.04, "Cl": -0.02, "Cu": 0.0}, {"Na": 0.0, "Cl": 0.05, "Cu": 0.3}
+    shares = rng.dirichlet(np.ones(3), 1200)
+    compositions = [Composition(dict(zip(own, row, strict=True))) for row in shares]
+    sets = np.array(["", "theirs"])[rng.integers(2, size=len(shares))]
+    errors = shares @ list(own.values()) + 0.01 * rng.standard_t(3, len(shares))
+    errors += (sets == "theirs") * (shares @ list(shift.values()))
+    models = fit_error_models(compositions, errors, 0.06, sets.tolist())
+    copper = Composition("NaCu3")
+    assert models[""].at(copper).location == pytest.approx(0.01, abs=0.005)
+    assert models["theirs"].at(copper).location == pytest.approx(0.235, abs=0.01)
+    blind = fit_error_model(compositions, errors, 0.06)
+    assert blind.at(copper).location > 0.08
+    assert models[""].scale < blind.scale / 2
+    on_frames = cross_fitted(compositions, errors, 0.06, sets.tolist())
+    left = errors - [one.location for one in on_frames]
+    assert abs(left[sets == "theirs"].mean()) < 0.005
+    assert fit_error_model(compositions, errors, 0.06, sets.tolist()) == models[""]
 
 
 def test_an_error_model_of_as_many_elements_as_crystals_has_a_scale():

@@ -350,6 +350,7 @@ def environment() -> dict[str, str]:
     return {
         "mattergen_lite": version("mattergen-lite"),
         "torch": version("torch"),
+        "pymatgen": version("pymatgen"),
         "python": platform.python_version(),
         "machine": platform.machine(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -23,9 +23,10 @@ from mattergen_lite.scoring.energy.relaxation import Relaxation, relax, relax_st
 from mattergen_lite.scoring.energy.release import Release, is_worth_releasing, release
 from mattergen_lite.scoring.energy.stability import (
     Measurement,
-    energies_per_atom,
-    energy_per_atom,
+    PotentialEnergy,
     measurement,
+    potential_energies,
+    potential_energy,
 )
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
 
@@ -34,14 +35,6 @@ Answer = TypeVar("Answer")
 BATCH_SIZE = 64  # crystals that a GPU is given at once
 RELAXING_SHARE = 0.5  # of the time that is left: energies and releases take the rest
 RELEASE_FROM = 0.2  # probability of being metastable from which a crystal's symmetry is released
-
-
-@dataclass(frozen=True, kw_only=True)
-class PotentialEnergy:
-    """The energy of a crystal as it is by one potential, or why there is none."""
-
-    energy_per_atom: float = math.nan  # eV/atom, MP2020 frame
-    error: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +117,7 @@ class Laboratory:
         """The measurements with the energies of the judged crystals by every potential."""
         there = [i for i, one in enumerate(measured) if one.judged.structure is not None]
         energies = [{self._relaxer: one.judged.energy_per_atom} for one in measured]
+        corrections = [{self._relaxer: one.judged.correction_per_atom} for one in measured]
         errors: list[dict[str, str]] = [{} for _ in measured]
         for source in (one for one in self.deciders.asked if one != self.deciders.relaxer):
             name = potential_name(source)
@@ -131,11 +125,14 @@ class Laboratory:
             for i, one in zip(there, found, strict=True):
                 if one.error is None:
                     energies[i][name] = one.energy_per_atom
+                    corrections[i][name] = one.correction_per_atom
                 else:
                     errors[i][name] = one.error
         return [
-            replace(one, energies_per_atom=by_name, errors=why)
-            for one, by_name, why in zip(measured, energies, errors, strict=True)
+            replace(one, energies_per_atom=by_name, corrections_per_atom=added, errors=why)
+            for one, by_name, added, why in zip(
+                measured, energies, corrections, errors, strict=True
+            )
         ]
 
     @property
@@ -205,10 +202,9 @@ def find_release(relaxation: Relaxation, *, relaxer: PotentialSource) -> Release
 def find_energy(structure: Structure, *, potential: PotentialSource) -> PotentialEnergy:
     """Energy of one crystal as it is."""
     try:
-        found = energy_per_atom(structure, admitted(potential))
+        return potential_energy(structure, admitted(potential))
     except ValueError as error:
         return PotentialEnergy(error=str(error))
-    return PotentialEnergy(energy_per_atom=found)
 
 
 # On a GPU, in this process
@@ -227,9 +223,6 @@ def energies_together(
     """Energies of crystals in batches on one device; yields positions and energies."""
     asked = admitted(potential, device)
     for start in range(0, len(structures), BATCH_SIZE):
-        energies = energies_per_atom(structures[start : start + BATCH_SIZE], asked)
-        for index, found in enumerate(energies, start):
-            if isinstance(found, Exception):
-                yield index, PotentialEnergy(error=str(found))
-            else:
-                yield index, PotentialEnergy(energy_per_atom=found)
+        yield from enumerate(
+            potential_energies(structures[start : start + BATCH_SIZE], asked), start
+        )

@@ -20,6 +20,7 @@ def calibrate(
     potential: PotentialChoice,
     out: Path,
     labels: Sequence[Path] = (),
+    shifted_labels: Sequence[Path] = (),
     relaxer: PotentialChoice = "chgnet",
     label: str | None = None,
     limit: Count | None = None,
@@ -42,6 +43,8 @@ def calibrate(
             samples of a generator, in any format that `score` reads and that has numbers: csv or
             parquet with a cif column, extxyz; repeat for several. Without any, novel crystals stay
             uncalibrated.
+        shifted_labels: Likewise, of other DFT settings than the Materials Project's. Shifts by
+            element are fitted to every file and kept out of the calibration.
         relaxer: The potential that relaxes; its own errors are fitted as well.
         label: Column of the DFT energies in eV/atom: above the hull or, if its name has "formation"
             in it, of formation; default decomposition_energy_dft, e_above_hull_dft, e_above_hull,
@@ -73,5 +76,12 @@ def calibrate(
             max_atoms=max_atoms,
             seed=seed,
         )
-        records = [one for path in labels for one in read_records(path, limit, pool)]
-        return run(options, labelled(records, label) if labels else [], out, pool)
+        files = [*((path, "") for path in labels), *((path, path.stem) for path in shifted_labels)]
+        if shifted_labels and not labels:
+            raise ValueError(f"--shifted-labels {shifted_labels[0]} alone: expected --labels, too")
+        novel = [
+            crystal
+            for path, name in files
+            for crystal in labelled(list(read_records(path, limit, pool)), label, name)
+        ]
+        return run(options, novel, out, pool)

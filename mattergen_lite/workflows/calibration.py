@@ -76,6 +76,7 @@ class Labelled:
     name: str
     structure: Structure
     e_above_hull: float
+    label_set: str = ""  # that is shifted, see `fit_error_models`; "" for the frame of the hull
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,7 +115,9 @@ def find_energies(structure: Structure, *, potentials: tuple[PotentialSource, ..
     )
 
 
-def labelled(records: Sequence[StructureRecord], column: str | None = None) -> list[Labelled]:
+def labelled(
+    records: Sequence[StructureRecord], column: str | None = None, label_set: str = ""
+) -> list[Labelled]:
     """Crystals with DFT energies out of what a user brings.
 
     Formation energies are compared with this program's hull; energies above a hull are taken as
@@ -123,6 +126,7 @@ def labelled(records: Sequence[StructureRecord], column: str | None = None) -> l
     Args:
         records: Structures with numbers.
         column: Of the labels; None looks for the usual ones.
+        label_set: Name of the set, if its energies are of other settings than the hull's.
 
     Raises:
         ValueError: If no readable structure has a label.
@@ -136,7 +140,14 @@ def labelled(records: Sequence[StructureRecord], column: str | None = None) -> l
         label, structure = record.properties[present[0]], ordered_structure(record.structure)
         if "formation" in present[0]:
             label -= _hull_energy(structure.composition.reduced_formula)
-        found.append(Labelled(name=record.name, structure=structure, e_above_hull=float(label)))
+        found.append(
+            Labelled(
+                name=record.name,
+                structure=structure,
+                e_above_hull=float(label),
+                label_set=label_set,
+            )
+        )
     if not found:
         expected = column or ", ".join([*ABOVE_HULL_LABELS, *FORMATION_LABELS])
         raise ValueError(f"no crystal has a label: expected numbers in a column {expected}")
@@ -291,7 +302,7 @@ def _problem(answer: Measurement) -> str | None:
 def _fit(
     name: str,
     references: Mapping[str, float],
-    sets: Mapping[str, Sequence[Measured]],
+    crystals: Mapping[str, Sequence[Measured]],
     options: CalibrationOptions,
 ) -> tuple[Calibration, dict[str, Accuracy | None]]:
     """The calibration of one potential, and its figures on what was not fitted."""
@@ -303,7 +314,7 @@ def _fit(
         source=name,
     )
     held_out: dict[str, Accuracy | None] = {}
-    for kind, measured in sets.items():
+    for kind, measured in crystals.items():
         usable = [
             one for one in measured if set(one.crystal.structure.symbol_set) <= references.keys()
         ]
@@ -313,10 +324,10 @@ def _fit(
         raw = np.array([one.e_above_hull(name, whole) for one in usable])
         truth = np.array([one.crystal.e_above_hull for one in usable])
         compositions = [one.composition for one in usable]
-        prior = ELEMENT_PRIORS[kind]
-        predicted = cross_fitted(compositions, truth - raw, prior)
+        sets, prior = [one.crystal.label_set for one in usable], ELEMENT_PRIORS[kind]
+        predicted = cross_fitted(compositions, truth - raw, prior, sets)
         held_out[kind] = accuracy(predicted, raw, truth)
-        whole = replace(whole, **{kind: fit_error_model(compositions, truth - raw, prior)})
+        whole = replace(whole, **{kind: fit_error_model(compositions, truth - raw, prior, sets)})
     return whole, held_out
 
 

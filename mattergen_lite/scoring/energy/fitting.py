@@ -16,6 +16,9 @@ from mattergen_lite.shapes import Float, Int
 
 REFERENCE_PRIOR = 0.05  # eV/atom: how far a fitted element reference may go without evidence
 NUM_FOLDS = 5  # of crystals that predict each other
+SHIFT_PRIOR = 0.1  # eV/atom: how far labels of other settings may lie off, by element
+MAX_ITERATIONS = 100
+CONVERGED = 1e-5  # relative change of the variance
 MIN_SCALE = 1e-3  # eV/atom: below the scatter of relaxations that end within their limits
 
 
@@ -45,18 +48,72 @@ def fit_references(
 
 
 def fit_error_model(
-    compositions: Sequence[Composition], errors: Float[np.ndarray, "C"], element_prior: float
+    compositions: Sequence[Composition],
+    errors: Float[np.ndarray, "C"],
+    element_prior: float,
+    sets: Sequence[str] = (),
 ) -> ErrorModel:
     """Fit the errors DFT minus potential of known outcomes, in eV/atom.
 
+    See `fit_error_models`, of which this is the model on the frame of the hull.
+    """
+    return fit_error_models(compositions, errors, element_prior, sets)[""]
+
+
+def fit_error_models(
+    compositions: Sequence[Composition],
+    errors: Float[np.ndarray, "C"],
+    element_prior: float,
+    sets: Sequence[str] = (),
+) -> dict[str, ErrorModel]:
+    """Fit the errors DFT minus potential of known outcomes, for every set of labels.
+
     Maximum a posteriori by expectation maximisation: outliers lose weight as under a Student t, and
-    element offsets are drawn to zero as under a normal prior of width `element_prior`.
+    element offsets are drawn to zero as under a normal prior of width `element_prior`. Labels of
+    other settings than the hull's (pseudopotentials, corrections) are shifted by amounts that
+    depend on the elements, not on the crystal. Every set of such labels has shifts of its own,
+    which say nothing of crystals that are judged on the hull.
+
+    Args:
+        compositions: Of the crystals.
+        errors: DFT minus potential, eV/atom.
+        element_prior: Standard deviation of the elements' offsets, eV/atom.
+        sets: Name of the set of each crystal's label; "" is on the frame of the hull. None are
+            named if all labels are.
+
+    Returns:
+        Models by name of the set; "" for the frame of the hull.
     """
     symbols, shares = atomic_fractions(compositions)
-    design = np.column_stack([np.ones(len(errors)), shares])
-    prior = np.diag([0.0, *[element_prior**-2] * len(symbols)])
+    names = np.array(sets) if len(sets) else np.full(len(errors), "")
+    shifted = sorted(set(names.tolist()) - {""})
+    common = np.column_stack([np.ones(len(errors)), shares])
+    design = np.hstack([common, *[common * (names == name)[:, None] for name in shifted]])
+    precisions = [0.0, *[element_prior**-2] * len(symbols)]
+    precisions += [SHIFT_PRIOR**-2] * (common.shape[1] * len(shifted))
+    coefficients, covariance, scale = _fit_offsets(design, errors, np.diag(precisions))
+    width, models = common.shape[1], {}
+    for number, name in enumerate(["", *shifted]):
+        parts = [0] if number == 0 else [0, number]
+        mean = sum(coefficients[part * width : (part + 1) * width] for part in parts)
+        variance = sum(np.diag(covariance)[part * width : (part + 1) * width] for part in parts)
+        offsets = zip(symbols, mean[1:].tolist(), np.sqrt(variance[1:]).tolist(), strict=True)
+        models[name] = ErrorModel(
+            offset=float(mean[0]),
+            scale=scale,
+            elements={symbol: ElementOffset(mean=at, std=std) for symbol, at, std in offsets},
+            element_prior=element_prior,
+        )
+    return models
+
+
+def _fit_offsets(
+    design: Float[np.ndarray, "C P"], errors: Float[np.ndarray, "C"], prior: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Coefficients of a linear model with errors of a Student t, their covariance, its scale."""
     weights, variance = np.ones(len(errors)), max(float(np.var(errors)), MIN_SCALE**2)
-    for _ in range(100):
+    for _ in range(MAX_ITERATIONS):
+        before = variance
         evidence = (design.T * weights) @ design / variance
         covariance = np.linalg.inv(evidence + prior)
         coefficients = covariance @ design.T @ (weights * errors) / variance
@@ -66,14 +123,9 @@ def fit_error_model(
         # A few crystals of as many elements leave none: one, and a scale above zero, all the same.
         num_free = max(len(errors) - float(np.trace(covariance @ evidence)), 1.0)
         variance = max(float((weights * residual**2).sum()) / num_free, MIN_SCALE**2)
-    stds = np.sqrt(np.diag(covariance))
-    offsets = zip(symbols, coefficients[1:].tolist(), stds[1:].tolist(), strict=True)
-    return ErrorModel(
-        offset=float(coefficients[0]),
-        scale=math.sqrt(variance),
-        elements={symbol: ElementOffset(mean=mean, std=std) for symbol, mean, std in offsets},
-        element_prior=element_prior,
-    )
+        if abs(variance / before - 1) < CONVERGED:
+            break
+    return coefficients, covariance, math.sqrt(variance)
 
 
 def atomic_fractions(
@@ -102,24 +154,33 @@ def cross_fitted(
     compositions: Sequence[Composition],
     errors: Float[np.ndarray, "C"],
     element_prior: float,
+    sets: Sequence[str] = (),
     *,
     share: float = 1.0,
 ) -> list[ErrorDistribution]:
-    """Predict the error of every crystal by a fit that has seen none of its chemical system.
+    """Predict the error of every label by a fit that has seen none of its chemical system.
 
     Args:
         compositions: Of at least two crystals.
         errors: DFT minus potential, eV/atom.
-        element_prior: As `fit_error_model` takes it.
+        element_prior: As `fit_error_models` takes it, like the next.
+        sets: Names of the sets of labels; each label is predicted on the frame of its set.
         share: Of the crystals of other systems, how many a fit may see, at random.
     """
     folds = folds_by_system(compositions)
+    names = list(sets) or [""] * len(compositions)
     order = np.random.default_rng(0).permutation(len(folds))
     models = {}
     for fold in np.unique(folds):
         others = order[folds[order] != fold]
         seen = np.sort(others[: round(share * len(others))])
-        models[fold] = fit_error_model(
-            [compositions[index] for index in seen], errors[seen], element_prior
+        models[fold] = fit_error_models(
+            [compositions[index] for index in seen],
+            errors[seen],
+            element_prior,
+            [names[index] for index in seen],
         )
-    return [models[fold].at(one) for fold, one in zip(folds, compositions, strict=True)]
+    return [
+        models[fold].get(name, models[fold][""]).at(one)
+        for fold, name, one in zip(folds, names, compositions, strict=True)
+    ]

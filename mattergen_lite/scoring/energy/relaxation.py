@@ -65,6 +65,7 @@ class Relaxation:
 
     structure: StoredStructure | None = None  # None if it failed
     energy_per_atom: float = math.nan  # eV/atom, MP2020 frame
+    correction_per_atom: float = 0.0  # eV/atom, to that frame, in the above
     converged: bool = False
     num_steps: int = 0
     max_force: float = math.nan  # eV/Å
@@ -181,12 +182,13 @@ class _Crystal:
         scaled = atoms.get_scaled_positions(wrap=False)
         try:
             relaxed = build_structure(cell, atoms.numbers.tolist(), scaled)
-            energy = point.energy + self.potential.correction(relaxed)
+            correction = self.potential.correction(relaxed)
         except ValueError as error:
             return _failure(self.potential, error)
         arrived = Relaxation(
             structure=relaxed,
-            energy_per_atom=energy / len(atoms),
+            energy_per_atom=(point.energy + correction) / len(atoms),
+            correction_per_atom=correction / len(atoms),
             converged=_is_converged(point, self.limits),
             num_steps=num_steps,
             max_force=largest_force(point),
@@ -308,11 +310,18 @@ def symmetrized_below(
             return relaxed, group  # it is there already
         try:
             energy = potential.energy(exact.structure.to_ase_atoms(msonable=False))
-            energy = (energy + potential.correction(exact.structure)) / len(exact.structure)
+            correction = potential.correction(exact.structure)
         except _FAILURES:
             continue
-        if energy < ceiling:
-            return replace(relaxed, structure=exact.structure, energy_per_atom=energy), group
+        num_atoms = len(exact.structure)
+        if (energy + correction) / num_atoms < ceiling:
+            accepted = replace(
+                relaxed,
+                structure=exact.structure,
+                energy_per_atom=(energy + correction) / num_atoms,
+                correction_per_atom=correction / num_atoms,
+            )
+            return accepted, group
     return relaxed, relaxed.constrained_space_group
 
 

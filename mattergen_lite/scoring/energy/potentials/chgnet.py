@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from pymatgen.core import Structure
 
+from mattergen_lite.scoring.energy.potentials.neighbors import neighbor_edges
 from mattergen_lite.scoring.energy.potentials.protocol import COMMON_ELEMENTS, Family, SinglePoint
 from mattergen_lite.shapes import Int
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
 CHGNET_VERSION = "0.3.0"
 _CHGNET_WEIGHTS = "pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar"
-MIN_DISTANCE = 0.1  # Å; below it a potential divides by zero
 
 
 def load(model: str, device: str) -> "ChgnetPotential":
@@ -45,30 +45,6 @@ class _Graph:
     bond_of_edge: Int[np.ndarray, "E"]
     edge_of_bond: Int[np.ndarray, "E_half"]
     angles: Int[np.ndarray, "A 5"]  # centre, bond 1, edge 1, bond 2, edge 2
-
-
-def _edges(atoms: "Atoms", cutoff: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Directed edges (centre, neighbour), neighbour images and lengths within the cutoff in Å.
-
-    Raises:
-        ValueError: If two atoms coincide or one has no neighbour.
-    """
-    from pymatgen.optimization.neighbors import find_points_in_spheres
-
-    positions = np.ascontiguousarray(atoms.positions, dtype=float)
-    lattice = np.ascontiguousarray(atoms.cell.array, dtype=float)
-    periodic = np.ones(3, dtype=np.int64)
-    centres, neighbours, images, lengths = find_points_in_spheres(
-        positions, positions, cutoff, periodic, lattice, 1e-8
-    )
-    images = np.rint(images).astype(np.int64)
-    is_self = (centres == neighbours) & ~images.any(axis=1)
-    edges = np.stack([centres, neighbours], axis=1).astype(np.int64)[~is_self]
-    if len(np.unique(edges[:, 0])) < len(atoms):
-        raise ValueError(f"an atom has no neighbour within {cutoff:g} Å")
-    if lengths[~is_self].min() < MIN_DISTANCE:
-        raise ValueError(f"two atoms coincide: {lengths[~is_self].min():.3f} Å apart")
-    return edges, images[~is_self], lengths[~is_self]
 
 
 def _bonds(edges: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -102,7 +78,7 @@ def _angles(edges: np.ndarray, bond_of_edge: np.ndarray, is_short: np.ndarray) -
 
 def _graph(atoms: "Atoms", cutoff: float, angle_cutoff: float) -> _Graph:
     """Bonds within `cutoff` and angles between those within `angle_cutoff`, in Å."""
-    edges, images, lengths = _edges(atoms, cutoff)
+    edges, images, lengths = neighbor_edges(atoms, cutoff)
     bond_of_edge, edge_of_bond = _bonds(edges, images)
     angles = _angles(edges, bond_of_edge, lengths < angle_cutoff)
     return _Graph(edges, images, bond_of_edge, edge_of_bond, angles)

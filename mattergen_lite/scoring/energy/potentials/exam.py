@@ -30,6 +30,7 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from mattergen_lite.folders import atomic_path
+from mattergen_lite.scoring.energy.potentials.nequix import NequixPotential
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Frame, Potential
 from mattergen_lite.scoring.energy.potentials.sources import (
     SHIPPED,
@@ -173,10 +174,9 @@ def exam_of(source: PotentialSource, potential: Potential | None = None) -> Exam
     Raises:
         ValueError: If it cannot be loaded.
     """
-    if isinstance(source, str) and source in SHIPPED:
-        shipped = shipped_exams().get(f"{source} {family_version(source)}")
-        if shipped is not None:
-            return shipped
+    shipped = shipped_exams().get(exam_key(source))
+    if shipped is not None:
+        return shipped
     potential = potential or load_potential(source)
     path = _cached(potential, source)
     with suppress(OSError, ValidationError, UnicodeDecodeError):
@@ -190,8 +190,15 @@ def exam_of(source: PotentialSource, potential: Potential | None = None) -> Exam
     return exam
 
 
+def exam_key(source: PotentialSource) -> str:
+    """Name of a shipped exam: a potential with the version of its package, or its weights' hash."""
+    if isinstance(source, str):
+        return f"{source} {family_version(source)}"
+    return f"{source.name} {source.identity}"
+
+
 def shipped_exams() -> dict[str, Exam]:
-    """Exams that the package brings, by name and version of the potential's package."""
+    """Exams that the package brings, by `exam_key`."""
     path = files("mattergen_lite") / "assets" / "exams.json"
     return _SHIPPED_EXAMS.validate_json(path.read_text(encoding="utf-8"))
 
@@ -207,14 +214,19 @@ def _cached(potential: Potential, source: PotentialSource) -> Path:
 
 
 def identified(source: PotentialSource) -> PotentialSource:
-    """Add a hash of a potential's energies to its name, unless its weights are shipped.
+    """Add a hash of a potential's weights or energies to its name, unless they are shipped.
+
+    A file of weights that this package knows by its hash gets the name of its model.
 
     Raises:
         ValueError: If it cannot be loaded.
     """
     if isinstance(source, Given) or source in SHIPPED:
         return source
-    return Given(source, _cached(load_potential(source), source).stem)
+    potential = load_potential(source)
+    if isinstance(potential, NequixPotential):
+        return Given(potential.name, potential.digest, location=source)
+    return Given(source, _cached(potential, source).stem)
 
 
 def _probe_energies(potential: Potential) -> list[float]:

@@ -42,6 +42,7 @@ class Given:
     name: str
     identity: str
     potential: Potential | None = field(default=None, compare=False, repr=False)  # or by its name
+    location: str = ""  # what loads it, where that is not its name
 
 
 PotentialSource = str | Given
@@ -83,7 +84,7 @@ def check_potential(source: PotentialSource) -> None:
         ValueError: If the name is unknown or its package is not installed.
     """
     if isinstance(source, str) or source.potential is None:
-        _loader(potential_name(source))
+        _loader(_location(source))
 
 
 def load_potential(source: PotentialSource, device: str = "cpu") -> Potential:
@@ -98,7 +99,12 @@ def load_potential(source: PotentialSource, device: str = "cpu") -> Potential:
     """
     if isinstance(source, Given) and source.potential is not None:
         return source.potential
-    return _load(potential_name(source), device)
+    return _load(_location(source), device)
+
+
+def _location(source: PotentialSource) -> str:
+    """Name or path that loads a potential."""
+    return source if isinstance(source, str) else source.location or source.name
 
 
 def potential_name(source: PotentialSource) -> str:
