@@ -357,8 +357,8 @@ def test_a_program_that_hangs_or_dies_is_an_error(tmp_path):
     slow = [sys.executable, "-c", "import time; time.sleep(60)"]
     assert engines._run(slow, str(tmp_path), 0.2) == "no result within 0.2 s"
     broken = [sys.executable, "-c", "raise SystemExit('no room')"]
-    assert engines._run(broken, str(tmp_path), 60) == "its program ended with code 1: no room"
-    assert engines._run([sys.executable, "-c", ""], str(tmp_path), 60) is None
+    assert engines._run(broken, str(tmp_path), 60.0) == "its program ended with code 1: no room"
+    assert engines._run([sys.executable, "-c", ""], str(tmp_path), 60.0) is None
 
 
 def test_without_gpaw_the_error_says_how_to_install_it(monkeypatch):
