@@ -92,7 +92,7 @@ def read_labels(path: str | Path) -> pd.DataFrame:
     return table
 
 
-def structure_of(row: Mapping, kind: str = "relaxed") -> Structure:
+def structure_of(row: Mapping | pd.Series, kind: str = "relaxed") -> Structure:
     """Crystal of a row: "relaxed" by a potential, which was calculated, or "structure" as made."""
     return build_structure(
         row[f"{kind}_cell"],

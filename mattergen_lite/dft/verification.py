@@ -170,11 +170,12 @@ class Verifier:
     def seconds_left(self, work: Work) -> float:
         """Estimated core seconds of what is not cached."""
         pairs = zip(work.starts, work.estimated_seconds, strict=True)
-        return sum(
+        left = [
             seconds
             for start, seconds in pairs
             if self.results.lookup(start.key(self.engine.scale)) is None
-        )
+        ]
+        return sum(left, start=0.0)
 
     def _reactions(self, composition: Composition) -> tuple[ReferenceReaction, ...]:
         """The cheapest reaction, and the cheapest with other phases.
