@@ -1,8 +1,8 @@
 """Settings of a first-principles calculation and the key under which its result is cached.
 
 With the defaults seven known metastable crystals were 0.014 eV/atom off the Materials Project's
-energies above the hull in the mean. `benchmarks/dft_convergence.py` and `benchmarks/dft_accuracy.py`
-measure convergence and accuracy.
+energies above the hull in the mean. `benchmarks/dft_convergence.py` measures convergence,
+`benchmarks/dft_accuracy.py` accuracy.
 """
 
 import hashlib
