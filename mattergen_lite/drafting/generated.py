@@ -1,6 +1,6 @@
 """Samples on templates that a model of templates draws, known or new."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -9,8 +9,9 @@ import torch
 
 from mattergen_lite.config import ModelConfig, shipped
 from mattergen_lite.drafting.draft import Draft, DraftSource, listed_counts
-from mattergen_lite.elements import MAX_ATOMIC_NUMBER
+from mattergen_lite.elements import MAX_ATOMIC_NUMBER, symbols
 from mattergen_lite.request.protocol import Constraints
+from mattergen_lite.request.stoichiometry import can_be_neutral
 from mattergen_lite.symmetry.frameworks import LEAST_SYMMETRY, known_frameworks
 from mattergen_lite.symmetry.orbits import Orbits, symmetrise_lattice
 from mattergen_lite.symmetry.space_groups import space_group
@@ -66,9 +67,10 @@ class GeneratedDrafting(DraftSource):
         Raises:
             ValueError: If no template fulfils what is asked for.
         """
-        drawn = draw_templates(
-            self.model.network, self._request, rngs, guidance=self.guidance, accept=self._accepts
-        )
+        drawn = self._draw(rngs, self._accepts_neutral)
+        left = [rng for template, rng in zip(drawn, rngs, strict=True) if template is None]
+        others = iter(self._draw(left, self._accepts) if left else ())
+        drawn = [template or next(others) for template in drawn]
         if None in drawn:
             kind = "new template" if self.only_new else "template"
             raise ValueError(
@@ -77,6 +79,20 @@ class GeneratedDrafting(DraftSource):
                 "of atoms or space groups, or take frameworks known"
             )
         return [self._draft(template, rng) for template, rng in zip(drawn, rngs, strict=True)]
+
+    def _draw(
+        self, rngs: Sequence[torch.Generator], accept: Callable[[Template], bool]
+    ) -> list[Template | None]:
+        network = self.model.network
+        return draw_templates(network, self._request, rngs, guidance=self.guidance, accept=accept)
+
+    def _accepts_neutral(self, template: Template) -> bool:
+        """Whether a template may be used, and charges can balance where its elements are drawn."""
+        if not self._accepts(template):
+            return False
+        counts = {symbols()[one.element]: one.size for one in template.classes if one.element}
+        is_drawn = len(counts) == len(template.classes) and not self.constraints.is_complete
+        return not is_drawn or can_be_neutral(counts)
 
     def _accepts(self, template: Template) -> bool:
         """Whether a template may be used; without symmetry beyond P-1 none is new."""
