@@ -75,7 +75,7 @@ def test_a_chemical_system_has_each_of_its_elements_and_no_other(model, space_gr
         space_group=space_group,
     )
     assert {structure.chemical_system for structure in found} == {"Li-P-S"}
-    assert len({structure.composition.reduced_formula for structure in found}) > 3
+    assert len({structure.composition.reduced_formula for structure in found}) > 2
 
 
 @pytest.mark.parametrize("model", ["tiny", "shipped"])

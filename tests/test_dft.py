@@ -213,7 +213,7 @@ def test_cells_are_primitive_and_an_array_runs_every_crystal(tmp_path):
     poscar = Poscar.from_file(tmp_path / "salt" / "mp-relax" / "POSCAR", check_for_potcar=False)
     assert len(poscar.structure) == 2
     jobs = (tmp_path / "jobs.txt").read_text().splitlines()
-    assert jobs == ["salt", "iron oxide"]
+    assert jobs == ["salt", "iron_oxide"]
     assert all((tmp_path / job / "mp-relax" / "INCAR").exists() for job in jobs)
     assert "--array=1-2" in (tmp_path / "array.sbatch").read_text()
     readme = (tmp_path / "README.txt").read_text()

@@ -81,6 +81,7 @@ NEEDED = {
     "complete": ["--out=nowhere", "--seed-structure=nowhere.cif"],
     "calibrate": ["--out=nowhere", "--potential=chgnet"],
     "campaign report": ["nowhere"],
+    "verify": ["nowhere"],
     "library import": ["nowhere", "nowhere.parquet"],
 }
 

@@ -116,7 +116,7 @@ def merge_duplicates(
     contradictions = []
     for later, first in sorted(same_as.items()):
         kept, copy = merged[first], rows[later]
-        for name, value in _labels(copy).items() | {("split", copy["split"])}:
+        for name, value in (*_labels(copy).items(), ("split", copy["split"])):
             if value is not None and kept.get(name) is None:
                 kept[name] = value
             elif value is not None and not _agree(value, kept[name]):
