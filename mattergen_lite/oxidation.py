@@ -14,7 +14,6 @@ from pymatgen.core import Element
 MIN_ICSD_COUNT = 3  # smact's own default
 # Y+2 has 0.9% of the reports of Y, Zn+3 0.2%, B+1 0.6%, Cl+3 0.5%; Fe+4 and Ni+4 have 1.2%.
 MIN_SHARE = 0.01
-HARD_ANIONS = frozenset("FO")  # stabilise states too high for other anions, such as Mn+7
 HIGH_LANTHANIDES = frozenset({"Ce", "Pr", "Nd", "Tb", "Dy"})  # that fluorine oxidises to +4
 HYDRIDE_METALS = frozenset({"Co", "Ni", "Ru", "Rh", "Pd", "Os", "Ir", "Pt"})  # 0 as in Mg2NiH4
 

@@ -49,9 +49,11 @@ class ResultFolder:
         if (shipped := packaged_results().get(key)) is not None:
             return shipped
         try:
-            return DftResult.read(self.file(key))
+            result = DftResult.read(self.file(key))
         except ValueError:
             return None
+        # What failed may have lacked memory, time or a program: it is tried again.
+        return result if result.error is None else None
 
     def file(self, key: str) -> Path:
         """Path of a result."""

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from torch import Tensor
+
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.drafting.draft import DraftSource
 from mattergen_lite.drafting.free import FreeDrafting
@@ -12,6 +14,7 @@ from mattergen_lite.options.sampler import Frameworks
 from mattergen_lite.request.host import Host
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.targets import PropertyTarget
+from mattergen_lite.shapes import Bool
 
 # Atoms of a sample of which nothing says how many: three quarters of the known stable crystals have
 # at most so many, and twice as many of their samples are near the hull as of larger ones.
@@ -24,6 +27,7 @@ def draft_source(
     template_bias: float = 0.0,
     targets: tuple[PropertyTarget, ...] = (),
     frameworks: Frameworks = "known",
+    seen: Bool[Tensor, "Z"] | None = None,
 ) -> DraftSource:
     """Find what drafts of constraints can be drawn from, within the sizes that a model makes.
 
@@ -34,6 +38,7 @@ def draft_source(
         targets: Properties that are asked for: templates of known crystals which are close to them
             are preferred.
         frameworks: Whose templates are taken, of those of known crystals and generated ones.
+        seen: Elements that the model has learnt, which generated templates name; None = all.
 
     Raises:
         ValueError: If nothing that the model can make is what is asked for.
@@ -44,17 +49,19 @@ def draft_source(
         (FreeDrafting, constraints.is_free),
     ):
         if is_asked:
-            if frameworks == "new":
-                raise ValueError(f"frameworks new: {constraints} takes no template; leave one out")
+            if frameworks in ("new", "generated"):
+                raise ValueError(
+                    f"frameworks {frameworks}: {constraints} takes no template; leave one out"
+                )
             return kind.of(constraints, counts, model)
     if frameworks in ("new", "generated"):
         generated = GeneratedDrafting.of(constraints, counts, model)
-        return replace(generated, only_new=frameworks == "new")
+        return replace(generated, only_new=frameworks == "new", seen=seen)
     known = TemplateDrafting.of(constraints, counts, model)
     known = replace(known, bias=template_bias, targets=targets)
     if frameworks == "known":
         return known
-    new = replace(GeneratedDrafting.of(constraints, counts, model), only_new=True)
+    new = replace(GeneratedDrafting.of(constraints, counts, model), only_new=True, seen=seen)
     return MixedDrafting(known=known, new=new)
 
 

@@ -6,17 +6,20 @@ from functools import cache
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from mattergen_lite.config import ModelConfig, shipped
 from mattergen_lite.drafting.draft import Draft, DraftSource, listed_counts
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, symbols
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.stoichiometry import can_be_neutral
+from mattergen_lite.shapes import Bool
 from mattergen_lite.symmetry.frameworks import LEAST_SYMMETRY, known_frameworks
 from mattergen_lite.symmetry.orbits import Orbits, symmetrise_lattice
 from mattergen_lite.symmetry.space_groups import space_group
 from mattergen_lite.symmetry.wyckoff import wyckoff_positions
 from mattergen_lite.templates.model import TemplateModel
+from mattergen_lite.templates.network import MAX_ATOMS
 from mattergen_lite.templates.sampling import TemplateRequest, draw_templates
 from mattergen_lite.templates.tokens import Template
 
@@ -38,13 +41,23 @@ class GeneratedDrafting(DraftSource):
     max_orbits: int
     only_new: bool  # templates of no known crystal
     guidance: float = STABILITY_GUIDANCE
-    with_elements: bool = False  # elements are drawn with the sites, not left to the diffusion
+    seen: Bool[Tensor, "Z"] | None = None  # elements that the diffusion has learnt; None = all
 
     @classmethod
     def of(
         cls, constraints: Constraints, counts: Sequence[int], model: ModelConfig
     ) -> "GeneratedDrafting":
-        """Take sizes with the frequencies of the training set, all alike where it has none."""
+        """Take sizes with the frequencies of the training set, all alike where it has none.
+
+        Raises:
+            ValueError: If all sizes are beyond those of the template model.
+        """
+        asked, counts = counts, [count for count in counts if count <= MAX_ATOMS]
+        if not counts:
+            raise ValueError(
+                f"{listed_counts(asked)} atoms: the template model makes 1..{MAX_ATOMS}; take "
+                "frameworks known"
+            )
         seen = dict(enumerate(model.atom_count_histogram, start=1))
         weights = [float(seen.get(count, 0)) for count in counts]
         if not any(weights):
@@ -109,8 +122,9 @@ class GeneratedDrafting(DraftSource):
         classes = elements = None
         if self.constraints.is_complete:
             classes = tuple((atoms, number) for number, atoms in wanted.items())
-        elif wanted or self.with_elements:
-            open_ = self.constraints.open_elements(torch.ones(MAX_ATOMIC_NUMBER + 1).bool())
+        elif wanted:
+            every = torch.ones(MAX_ATOMIC_NUMBER + 1, dtype=torch.bool)
+            open_ = self.constraints.open_elements(every if self.seen is None else self.seen)
             elements = frozenset(open_.nonzero().flatten().tolist())
         return TemplateRequest(
             num_atoms=count,

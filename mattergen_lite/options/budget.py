@@ -101,10 +101,12 @@ class Budget:
             samples: list[Sample] = []
             now = perf_counter()
             last_start = now + SAMPLING_SHARE * (deadline - now)
-            while is_more and len(samples) < self.at_once:
+            while len(samples) < self.at_once and (not samples or perf_counter() < last_start):
                 batch = next(batches, None)
-                is_more = batch is not None and perf_counter() < last_start
-                samples += batch or []
+                if batch is None:
+                    is_more = False
+                    break
+                samples += batch
             if samples:
                 yield samples
 

@@ -221,6 +221,7 @@ class ShortlistOptions:
             "phonons": self.phonons,
             "bulk moduli": self.bulk_modulus,
             "dft-inputs": self.dft_inputs,
+            "verified candidates": self.verify > 0,
         }
         for name in (name for name, is_asked in asked.items() if is_asked and not judge.relax):
             raise ValueError(f"{name} need relaxed crystals: expected no --no-relax")

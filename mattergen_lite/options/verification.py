@@ -16,7 +16,8 @@ class VerifyOptions:
     Attributes:
         top: How many of the best to verify. Those that cannot be calculated get an error in their
             row, and the next best is taken.
-        names: Verify these instead, as in column name, joined by commas.
+        names: Verify these instead, as in column name, joined by commas; those that were not
+            relaxed are taken as they are.
         max_minutes: Estimated core minutes from which on a crystal is too dear.
         time_budget: Minutes after which no further crystal is begun.
         memory: GiB that a calculation may take.
@@ -34,6 +35,8 @@ class VerifyOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
+        if self.chosen == ():
+            raise ValueError(f"names {self.names!r}: expected names of the table, joined by commas")
 
     @property
     def chosen(self) -> tuple[str, ...] | None:

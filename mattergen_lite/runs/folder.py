@@ -286,6 +286,8 @@ class RunFolder:
             new = RunFolder(Path(folder))
             written = new.write(judged, pool, Stopwatch(dict(judged.seconds)))
             for name in (name for name in reversed(WRITTEN) if (new.path / name).exists()):
+                if name == DFT and (self.path / name).exists():
+                    continue  # calculations of the user's may lie there
                 if (self.path / name).is_dir():
                     remove(self.path, [name])
                 (new.path / name).replace(self.path / name)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from math import inf, isfinite
 from pathlib import Path
 from time import perf_counter
 
@@ -166,6 +166,12 @@ class JudgingRun:
             ProgressBar.write(passed.text(), file=sys.stderr)
         return candidates
 
+    def _minutes_left(self) -> float | None:
+        """Minutes until the deadline, at least a moment; None without one."""
+        if not isfinite(self.deadline):
+            return None
+        return max(self.deadline - perf_counter(), 1.0) / 60
+
     def deepen(self, candidates: Sequence[Candidate], journal: Journal) -> list[Candidate]:
         """The candidates with the deeper checks of the best, if any are asked for."""
         deeper = list(candidates)
@@ -180,7 +186,7 @@ class JudgingRun:
                 )
         if self.shortlist.verify:
             with self.watch.stage("first principles"):
-                options = VerifyOptions(top=self.shortlist.verify)
+                options = VerifyOptions(top=self.shortlist.verify, time_budget=self._minutes_left())
                 verified = VerifyingRun(options=options, pool=self.pool).verify(deeper)
                 deeper = ranked(verified, self.judge.required)
         return deeper

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -58,21 +58,24 @@ class VerifyingRun:
             candidates: Best first.
 
         Raises:
-            ValueError: If a named candidate does not exist.
+            ValueError: If a named candidate does not exist, or structures were predicted, whose
+                energies are compared with those that a potential has for known ones.
         """
+        if any(one.goal != "discover" for one in candidates):
+            raise ValueError("verify: expected a run of `generate` or `score`")
         deadline = self._deadline()
-        refusals, plans = self._planned(candidates)
+        results, plans = self._planned(candidates)
         self._announce(plans)
-        found = dict(refusals)
-        names = list(plans)
+        positions = list(plans)
         work = partial(_carry_out, self.verifier, deadline)
         with ProgressBar(total=len(plans), unit="verify", file=sys.stderr) as bar:
             for index, result in self.pool.stream(work, list(plans.values()), time_limit=DAY):
-                name = names[index]
-                found[name] = self._failure(result) if isinstance(result, Failure) else result
+                is_failure = isinstance(result, Failure)
+                results[positions[index]] = self._failure(result) if is_failure else result
                 bar.update()
         return [
-            _with(one, found[one.raw.name]) if one.raw.name in found else one for one in candidates
+            _with(one, results[position]) if position in results else one
+            for position, one in enumerate(candidates)
         ]
 
     def _deadline(self) -> float:
@@ -84,19 +87,19 @@ class VerifyingRun:
 
     def _planned(
         self, candidates: Sequence[Candidate]
-    ) -> tuple[dict[str, Verification], dict[str, Plan]]:
-        """Refusals and plans by name, until there are so many plans."""
+    ) -> tuple[dict[int, Verification], dict[int, Plan]]:
+        """Refusals and plans by position in the candidates, until there are so many plans."""
         chosen = self.options.chosen
         number = self.options.top if chosen is None else len(chosen)
-        refusals: dict[str, Verification] = {}
-        plans: dict[str, Plan] = {}
-        for one in _looked_at(candidates, chosen):
+        refusals: dict[int, Verification] = {}
+        plans: dict[int, Plan] = {}
+        for position in _looked_at(candidates, chosen):
             if len(plans) == number:
                 break
             try:
-                plans[one.raw.name] = self._plan(one)
+                plans[position] = self._plan(candidates[position])
             except ValueError as error:
-                refusals[one.raw.name] = self._failure(Failure(str(error)))
+                refusals[position] = self._failure(Failure(str(error)))
         return refusals, plans
 
     def _plan(self, candidate: Candidate) -> Plan:
@@ -104,6 +107,8 @@ class VerifyingRun:
         structure = candidate.final_structure
         if structure is None or not structure.is_ordered:
             raise ValueError("its sites are partly occupied: expected an ordered crystal")
+        if candidate.relaxed_structure is None and self.options.chosen is None:
+            raise ValueError("it is not relaxed; crystals named by --names are taken as they are")
         plan = self.verifier.plan(structure)
         minutes = plan.estimated_seconds / 60
         if minutes > self.options.max_minutes:
@@ -113,7 +118,7 @@ class VerifyingRun:
             )
         return plan
 
-    def _announce(self, plans: dict[str, Plan]) -> None:
+    def _announce(self, plans: dict[int, Plan]) -> None:
         """Print the estimate before the work."""
         total = sum(plan.estimated_seconds for plan in plans.values())
         each = ", ".join(
@@ -127,21 +132,22 @@ class VerifyingRun:
         )
 
 
-def _looked_at(
-    candidates: Sequence[Candidate], chosen: Sequence[str] | None
-) -> Iterator[Candidate]:
-    """Candidates in the order in which they are verified.
+def _looked_at(candidates: Sequence[Candidate], chosen: Sequence[str] | None) -> list[int]:
+    """Positions of candidates in the order in which they are verified.
 
     Raises:
-        ValueError: If a named one does not exist.
+        ValueError: If a named candidate does not exist, or several have the name.
     """
     if chosen is None:
-        yield from (one for one in candidates if one.raw.error is None)
-        return
-    by_name = {one.raw.name: one for one in candidates}
-    if unknown := [name for name in chosen if name not in by_name]:
-        raise ValueError(f"no candidate {unknown[0]!r}: expected a name of the table")
-    yield from (by_name[name] for name in chosen)
+        return [index for index, one in enumerate(candidates) if one.raw.error is None]
+    names = [one.raw.name for one in candidates]
+    for name in chosen:
+        if names.count(name) != 1:
+            number = names.count(name) or "no"
+            raise ValueError(
+                f"{number} candidate {name!r} in the table: expected the name of a single row"
+            )
+    return [names.index(name) for name in chosen]
 
 
 def _carry_out(verifier: Verifier, deadline: float, plan: Plan) -> Verification:
@@ -153,9 +159,10 @@ def _carry_out(verifier: Verifier, deadline: float, plan: Plan) -> Verification:
 
 def _with(candidate: Candidate, found: Verification) -> Candidate:
     """The candidate with what was calculated, which decides if it is an energy."""
-    columns = _columns(found)
+    columns, earlier = _columns(found), candidate.first_principles
     if found.error is not None:
-        return replace(candidate, first_principles=columns)
+        has_energy = earlier is not None and earlier.dft_error is None
+        return candidate if has_energy else replace(candidate, first_principles=columns)
     decided = decided_by(
         _by_potentials(candidate),
         found.formation_energy_per_atom,

@@ -64,7 +64,7 @@ def open_generator(
     """
     constraints = parse_constraints(request)
     if request.propose != "model":
-        _refuse_what_needs_a_model(request)
+        _refuse_what_needs_a_model(request, options)
         return Substitution(
             constraints=constraints,
             of_ions=request.propose == "ion-exchange",
@@ -97,7 +97,7 @@ def open_generator(
     )
 
 
-def _refuse_what_needs_a_model(request: Request) -> None:
+def _refuse_what_needs_a_model(request: Request, options: SamplerOptions) -> None:
     """Refuse what substitution into known crystals cannot do.
 
     Raises:
@@ -108,6 +108,7 @@ def _refuse_what_needs_a_model(request: Request) -> None:
         "probe": request.probe,
         "seed-structure": request.seed_structure,
         "space-group none": request.space_group == "none",
+        f"frameworks {options.frameworks}": options.frameworks != "known",
     }
     asked = [name for name, value in needed.items() if value]
     if asked:

@@ -143,8 +143,8 @@ def noise_levels(
     from_crystals = all(draft.is_crystal for draft in drafts)
     if not from_crystals and (options.strength or 1.0) < 1:
         raise ValueError(
-            f"strength {options.strength}: around a host and with space-group none there is no "
-            "known crystal to start from; leave it out"
+            f"strength {options.strength}: around a host, with space-group none and on generated "
+            "frameworks there is no known crystal to start from; leave it out"
         )
     strength = (options.strength or STRENGTH_FROM_CRYSTALS) if from_crystals else 1.0
     return levels[min(round((1 - strength) * options.steps), options.steps - 1) :]
@@ -169,7 +169,14 @@ def starting_points(
     model.allowed(target.constraints.named_elements())
     # A weight of 0 ignores a target.
     sought = tuple(one for one in target.properties if one.guidance != 0)
-    source = draft_source(target.constraints, model.config, template_bias, sought, frameworks)
+    source = draft_source(
+        target.constraints,
+        model.config,
+        template_bias,
+        sought,
+        frameworks,
+        model.diffusion.allowed_elements.cpu(),
+    )
     rngs = sample_rngs(seed, indices)
     return Starts(
         rngs=rngs,

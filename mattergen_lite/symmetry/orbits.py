@@ -72,7 +72,7 @@ def find_orbits(
         lattice: Rows in Å.
         symprec: Largest tolerance in Å.
     """
-    for tolerance in (t for t in TOLERANCES if t <= symprec):
+    for tolerance in (symprec, *(t for t in TOLERANCES if t < symprec)):
         try:
             return _orbits_within(atomic_numbers, frac_coords, lattice, tolerance)
         except ValueError:

@@ -56,8 +56,14 @@ def complete(
     """
     if request.seed_structure is None:
         raise ValueError("seed-structure: expected the host to complete, a structure file")
-    check_request(request)
-    check_judging(judge, best, has_targets=bool(request.condition), goal="complete")
+    constraints = check_request(request, out)
+    check_judging(
+        judge,
+        best,
+        has_targets=bool(request.condition),
+        has_symmetry=constraints.space_groups is not None,
+        goal="complete",
+    )
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.verbs.judging import open_prediction
         from mattergen_lite.workflows.completing import Completion

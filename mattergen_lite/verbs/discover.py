@@ -67,8 +67,12 @@ def discover(
     """
     if request.probe:
         raise ValueError("probe: it reads one model and discover makes others: expected none")
-    check_request(request)
-    check_judging(judge, has_targets=bool(request.condition))
+    constraints = check_request(request, out)
+    check_judging(
+        judge,
+        has_targets=bool(request.condition),
+        has_symmetry=constraints.space_groups is not None,
+    )
     from mattergen_lite.model import find_checkpoint
     from mattergen_lite.workflows.discovery import DiscoverOptions, Sampling, settings
     from mattergen_lite.workflows.discovery import discover as run

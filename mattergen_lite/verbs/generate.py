@@ -52,8 +52,13 @@ def generate(
     Raises:
         ValueError: If an argument does not make sense; nothing is written then.
     """
-    check_request(request)
-    check_judging(judge, best, has_targets=bool(request.condition))
+    constraints = check_request(request, out)
+    check_judging(
+        judge,
+        best,
+        has_targets=bool(request.condition),
+        has_symmetry=constraints.space_groups is not None,
+    )
     deadline = budget.deadline()
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.model import pick_device

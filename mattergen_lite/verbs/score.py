@@ -8,7 +8,7 @@ from mattergen_lite.options.checks import Count
 from mattergen_lite.options.flat import arguments_of, flat
 from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.options.machine import Machine
-from mattergen_lite.verbs.workspace import OutFolder, check_judging, judging_in
+from mattergen_lite.verbs.workspace import OutFolder, check_judging, check_source, judging_in
 
 if TYPE_CHECKING:
     from mattergen_lite.runs.judgements import Judgements
@@ -54,8 +54,7 @@ def score(
         ValueError: If the source holds no structures; nothing is written then.
     """
     check_judging(judge, best)
-    if not source.exists():
-        raise ValueError(f"{source} does not exist")
+    check_source(source, out)
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.model import pick_device
         from mattergen_lite.runs.judging import JudgingRun

@@ -13,6 +13,7 @@ from mattergen_lite.options.request import Request
 
 if TYPE_CHECKING:
     from mattergen_lite.processes import Pool
+    from mattergen_lite.request.protocol import Constraints
     from mattergen_lite.runs.folder import RunFolder
 
 JUDGE = "mattergen_lite.scoring.judge"  # what judging processes import while others still work
@@ -27,19 +28,32 @@ def cores(num_workers: int | None) -> int:
     return available_cores() if num_workers is None else num_workers
 
 
-def check_request(request: Request) -> None:
-    """Refuse texts of a request that cannot be read or that contradict each other.
+def check_source(source: Path, out: Path | None) -> None:
+    """Refuse a source that does not exist, unless the place of the results is taken.
+
+    Raises:
+        ValueError: If it does not exist, or another run writes to `out`.
+    """
+    with nullcontext() if out is None else claimed(out):
+        if not source.exists():
+            raise ValueError(f"{source} does not exist")
+
+
+def check_request(request: Request, out: Path | None = None) -> "Constraints":
+    """Read the constraints of a request; refuse texts that cannot be read or contradict each other.
 
     This needs no model. What only a model can tell, such as its properties, is refused later.
 
     Raises:
-        ValueError: If there is such a text, or the seed structure does not exist.
+        ValueError: If there is such a text, the seed structure does not exist, or another run
+            writes to `out`.
     """
     from mattergen_lite.request.constraints import check_texts
     from mattergen_lite.request.texts import parse_conditions, parse_guidance
 
-    check_texts(request)
-    parse_guidance(request.guidance, parse_conditions(request.condition))
+    with nullcontext() if out is None else claimed(out):
+        parse_guidance(request.guidance, parse_conditions(request.condition))
+        return check_texts(request)
 
 
 def check_judging(
@@ -47,6 +61,7 @@ def check_judging(
     best: ShortlistOptions | None = None,
     *,
     has_targets: bool = False,
+    has_symmetry: bool = False,
     goal: Goal = "discover",
 ) -> None:
     """Refuse options of the judge that contradict each other or name files that do not exist.
@@ -56,9 +71,11 @@ def check_judging(
     """
     from mattergen_lite.runs.recipes import parse_recipes
 
-    judge.checks(has_targets=has_targets, goal=goal)
+    judge.checks(has_targets=has_targets, has_symmetry=has_symmetry, goal=goal)
     if best is not None:
         best.check(judge)
+        if best.verify and goal != "discover":
+            raise ValueError("verify: expected `generate` or `score`, whose crystals it can rank")
         parse_recipes(best.dft_sets)
     named = {"reference": judge.reference, "calibration": (judge.calibration,)}
     for name, path in [(name, path) for name, paths in named.items() for path in paths if path]:

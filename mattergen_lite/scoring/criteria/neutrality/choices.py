@@ -14,7 +14,6 @@ from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
-from pymatgen.core import Element
 
 from mattergen_lite.oxidation import (
     HYDRIDE_METALS,
@@ -284,8 +283,3 @@ def _log_likelihoods(
     for q, penalty in penalties.items():
         logs[q] = logs[q] - np.minimum(penalty - least, MAX_VALENCE_PENALTY)
     return logs
-
-
-def is_transition_metal(symbol: str) -> bool:
-    """Whether an element has d or f electrons to share in a metallic solid."""
-    return Element(symbol).block in "df"
