@@ -54,11 +54,13 @@ def check_judging(
     Raises:
         ValueError: If there are such options.
     """
+    from mattergen_lite.runs.dft_codes import parse_codes
     from mattergen_lite.runs.recipes import parse_recipes
 
     judge.checks(has_targets=has_targets, goal=goal)
     if best is not None:
         best.check(judge)
+        parse_codes(best.dft_codes)
         parse_recipes(best.dft_sets)
     named = {"reference": judge.reference, "calibration": (judge.calibration,)}
     for name, path in [(name, path) for name, paths in named.items() for path in paths if path]:
