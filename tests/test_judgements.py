@@ -126,7 +126,7 @@ def test_requirements_come_first_in_the_ranks(judged):
 
 @pytest.mark.parametrize("nothing", [[], {}, 3, [nacl(), 3], [None]])
 def test_what_is_no_structure_is_refused(nothing):
-    with pytest.raises(ValueError, match="expected pymatgen Structures, ASE Atoms, paths"):
+    with pytest.raises(ValueError, match="expected pymatgen Structures or their as_dict"):
         judge(nothing, **QUICK)
 
 

@@ -37,6 +37,7 @@ REFUSED = [
     ("generate --num-candidates 2 --until 2", "ask for the same"),
     ("generate --reference nowhere.zip", "nowhere.zip does not exist"),
     ("generate --dft-inputs --dft-sets vasp", "unknown"),
+    ("generate --dft-inputs --dft-codes siesta", "unknown DFT code"),
     ("complete --seed-structure nowhere.cif", "nowhere.cif does not exist"),
     ("score nowhere", "nowhere does not exist"),
 ]

@@ -9,6 +9,7 @@ from ase.calculators.emt import EMT
 from crystals import nacl, quartz, rutile, single_atom, triclinic
 from pymatgen.core import Lattice, Structure
 
+from mattergen_lite import judge
 from mattergen_lite.scoring.energy.potentials import exam as exam_module
 from mattergen_lite.scoring.energy.potentials import sources
 from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
@@ -332,11 +333,51 @@ def test_wrong_units_and_signs_fail_the_exam(chgnet, fault, problem):
         exam.check()
 
 
-def test_a_potential_of_few_elements_cannot_be_examined():
+def test_a_calculator_of_a_few_elements_may_judge_those_that_it_describes():
+    """EMT is fitted to six metals; its aluminides and oxides are known to be wrong."""
     exam = examine(AsePotential("emt", EMT()))
-    assert exam.num_compounds < 16
-    with pytest.raises(ValueError, match=r"fails the entrance exam.*it can describe \d of 64"):
+    exam.check()
+    assert exam.references.keys() == {"Ag", "Au", "Cu", "Ni", "Pd", "Pt"}
+    assert exam.left_out.keys() == {"Al", "C", "H", "N", "O"}
+    assert exam.num_spread < 16 <= exam.num_compounds
+    assert exam.mean_error < exam.mean_formation
+
+
+class ScaledEmt(EMT):
+    """EMT in other units, with another sign, or without any energy."""
+
+    factor = 0.0
+
+    def calculate(self, *args):
+        super().calculate(*args)
+        self.results = {name: self.factor * value for name, value in self.results.items()}
+
+
+@pytest.mark.parametrize("factor", [23.06, -1.0, 0.0])
+def test_a_wrong_calculator_of_a_few_elements_is_refused(factor):
+    calculator = ScaledEmt()
+    calculator.factor = factor
+    metals = frozenset(["Ag", "Au", "Cu", "Ni", "Pd", "Pt"])
+    with pytest.raises(ValueError, match=r"(too few elements|no better than zero).*expected a pot"):
+        examine(AsePotential("scaled", calculator, metals)).check()
+
+
+def test_a_calculator_of_too_few_compounds_is_refused_with_their_number():
+    exam = examine(AsePotential("emt", EMT(), frozenset(["Cu", "Au"])))
+    with pytest.raises(ValueError, match=r"0 of 64 compounds, and \d of the compounds of") as error:
         exam.check()
+    assert "other weights" not in str(error.value)
+
+
+def test_a_few_elements_judge_their_crystals_and_no_others():
+    gold = Structure(Lattice.tetragonal(2.8, 3.7), ["Cu", "Au"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    emt = EMT()
+    potentials = {"potential": emt, "second_opinion": None, "relaxer": emt}
+    judged = judge({"alloy": gold, "salt": nacl()}, num_workers=0, **potentials)
+    alloy, salt = (one.stability for one in judged)
+    assert alloy.calibration == "uncalibrated"
+    assert abs(alloy.e_above_hull_raw) < 0.2
+    assert "Na unsupported by EMT: expected Ag, Au, Cu, Ni, Pd, Pt" in salt.stability_error
 
 
 def test_the_exam_finds_the_frame_and_a_pass_is_remembered(chgnet, tmp_path, monkeypatch):

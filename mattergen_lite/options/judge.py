@@ -195,9 +195,10 @@ class ShortlistOptions:
         bulk_modulus: Find the bulk modulus from the equation of state.
         verify: Verify so many of the best by DFT (PBE, with GPAW), which decides about them: some
             minutes a crystal. The verb `verify` has more options.
-        dft_inputs: Write VASP input sets into dft/, without pseudopotentials.
-        dft_sets: Which, of mp-relax,mp-static,matpes-pbe,matpes-r2scan,mp24-relax,mp24-static.
-        incar: Setting such as ENCUT=600 that wins over those of the sets; repeat for several.
+        dft_inputs: Write inputs of DFT into dft/, without pseudopotentials.
+        dft_codes: For which programs, some of vasp,espresso,abinit,cp2k,gpaw.
+        dft_sets: VASP's, of mp-relax,mp-static,matpes-pbe,matpes-r2scan,mp24-relax,mp24-static.
+        incar: VASP's, such as ENCUT=600, that wins over those of the sets; repeat for several.
     """
 
     shortlist: Length = 10
@@ -205,6 +206,7 @@ class ShortlistOptions:
     bulk_modulus: bool = False
     verify: Length = 0
     dft_inputs: bool = False
+    dft_codes: str = "vasp"
     dft_sets: str = "mp-relax,matpes-pbe"
     incar: tuple[str, ...] = ()
 

@@ -41,6 +41,7 @@ from mattergen_lite.runs.crystals import (
     best_structures,
     write_structures,
 )
+from mattergen_lite.runs.dft_codes import parse_codes
 from mattergen_lite.runs.recipes import parse_recipes
 from mattergen_lite.runs.report import FIGURES, REPORT, write_report
 from mattergen_lite.runs.tables import Row, read_json, read_table, write_json, write_table
@@ -257,6 +258,7 @@ class RunFolder:
                 write_shortlist_inputs(
                     best,
                     self.path / DFT,
+                    codes=parse_codes(judged.shortlist.dft_codes),
                     recipes=parse_recipes(judged.shortlist.dft_sets),
                     incar=parse_incar(judged.shortlist.incar),
                 )

@@ -15,6 +15,7 @@ from mattergen_lite.options.judge import ShortlistOptions
 from mattergen_lite.options.verification import VerifyOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.progress import ProgressBar
+from mattergen_lite.runs.dft_codes import parse_codes
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.recipes import parse_recipes
@@ -60,6 +61,7 @@ class JudgingRun:
 
     def __post_init__(self) -> None:
         if self.shortlist.dft_inputs:  # refused before the work, not after it
+            parse_codes(self.shortlist.dft_codes)
             parse_recipes(self.shortlist.dft_sets)
             parse_incar(self.shortlist.incar)
         if self.shortlist.verify:

@@ -1,4 +1,4 @@
-"""VASP inputs for the crystals that are worth a DFT calculation.
+"""Writes inputs for the crystals that are worth a DFT calculation: of VASP, or of other codes.
 
 What is calculated are the recipes of `runs.recipes`. Pseudopotentials are licensed: `POTCAR.spec`
 names them, and nothing here reads or writes any.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.write import file_names, write_text
+from mattergen_lite.runs.dft_codes import NOT_ON_THE_HULL, RUN, VASP, write_code_inputs
 from mattergen_lite.runs.recipes import DEFAULT_RECIPES, RECIPES, Recipe, recipe_of
 from mattergen_lite.scoring.criteria.symmetrization import symmetrized
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
@@ -29,7 +30,7 @@ JOBS, ARRAY, FLOW = "jobs.txt", "array.sbatch", "flow.json"
 
 
 _GUIDE = """\
-VASP inputs, one folder a crystal, one subfolder a calculation. Cells are primitive and symmetrised.
+DFT inputs, one folder a crystal, one subfolder a calculation. Cells are primitive and symmetrised.
 """
 
 _HOW_TO_RUN = f"""\
@@ -165,6 +166,35 @@ def _input_set(structure: "Structure", recipe: str, incar: Mapping[str, object])
     )
 
 
+def write_other_inputs(structure: "Structure", folder: Path, codes: Sequence[str]) -> None:
+    """Write relaxations for codes other than VASP, with the k points and moments of `mp-relax`.
+
+    Args:
+        structure: Ordered crystal.
+        folder: Gets one folder a code.
+        codes: Some of `dft_codes.CODES`; VASP is left out.
+
+    Raises:
+        ValueError: If `MPRelaxSet` cannot describe the crystal.
+    """
+    from pymatgen.io.vasp.inputs import Kpoints
+
+    others = [code for code in codes if code != VASP]
+    if not others:
+        return
+    with warnings.catch_warnings(action="ignore"):
+        inputs = _input_set(structure, "mp-relax", {})
+        ordered, moments = inputs.poscar.structure, inputs.incar["MAGMOM"]
+    density = inputs.CONFIG["KPOINTS"]["reciprocal_density"]
+    mesh = Kpoints.automatic_density_by_vol(ordered, density, force_gamma=True).kpts[0]
+    atoms = ordered.to_ase_atoms(msonable=False)
+    if atoms.cell.handedness < 0:  # ABINIT refuses it; POSCAR is turned in the same way
+        atoms.set_cell(-atoms.cell.array, scale_atoms=True)
+    atoms.set_initial_magnetic_moments([float(moment) for moment in moments])
+    for code in others:
+        write_code_inputs(atoms, mesh, folder / code, code)
+
+
 # Shortlists
 
 
@@ -172,17 +202,20 @@ def write_shortlist_inputs(
     structures: Mapping[str, "Structure"],
     folder: str | Path,
     *,
+    codes: Sequence[str] = (VASP,),
     recipes: Sequence[str] = DEFAULT_RECIPES,
     incar: Mapping[str, object] | None = None,
 ) -> list[DftInputs]:
     """Write the inputs of several crystals, in primitive symmetrised cells, and how to go on.
 
-    That is README.txt, a job array and, where atomate2 is installed, its flow as JSON.
+    That is README.txt and, for VASP, a job array and, where atomate2 is installed, its flow as
+    JSON.
 
     Args:
         structures: Ordered crystals by name.
-        folder: Gets one folder a crystal, in which there is one a recipe.
-        recipes: Calculations to prepare.
+        folder: Gets one folder a crystal, in which there is one a recipe and one a code but VASP.
+        codes: Some of `dft_codes.CODES`.
+        recipes: Calculations to prepare for VASP.
         incar: Settings that win over those of the sets.
 
     Returns:
@@ -190,15 +223,18 @@ def write_shortlist_inputs(
     """
     folder = Path(folder)
     places = file_names(structures, reserved=[README, JOBS, ARRAY, FLOW])
+    recipes = recipes if VASP in codes else ()
     exact = {name: _primitive(structure) for name, structure in structures.items()}
     written = [
-        _write_candidate(name, structure, folder / place, recipes, incar or {})
+        _write_candidate(name, structure, folder / place, codes, recipes, incar or {})
         for place, (name, structure) in zip(places, exact.items(), strict=True)
     ]
+    write_text(_readme(written, codes, recipes, incar or {}), folder / README)
+    if not recipes:
+        return written
     there = [one.folder.name for one in written if one.folder is not None]
-    steps = [f'run {one} "{_start_of(one, recipes)}"' for one in in_order(recipes)]
-    write_text(_readme(written, recipes, incar or {}), folder / README)
     write_text("".join(f"{place}\n" for place in there), folder / JOBS)
+    steps = [f'run {one} "{_start_of(one, recipes)}"' for one in in_order(recipes)]
     script = _ARRAY.format(count=max(len(there), 1), jobs=JOBS, steps="\n".join(steps))
     write_text(script, folder / ARRAY)
     done = {one.name: exact[one.name] for one in written if one.folder is not None}
@@ -232,6 +268,7 @@ def _write_candidate(
     name: str,
     structure: "Structure",
     folder: Path,
+    codes: Sequence[str],
     recipes: Sequence[str],
     incar: Mapping[str, object],
 ) -> DftInputs:
@@ -241,16 +278,23 @@ def _write_candidate(
             recipe: write_dft_inputs(structure, folder / recipe, recipe=recipe, incar=incar)
             for recipe in recipes
         }
+        write_other_inputs(structure, folder, codes)
     except ValueError as error:
         return DftInputs(name=name, error=str(error))
     return DftInputs(name=name, folder=folder, pseudopotentials=pseudopotentials)
 
 
 def _readme(
-    written: Sequence[DftInputs], recipes: Sequence[str], incar: Mapping[str, object]
+    written: Sequence[DftInputs],
+    codes: Sequence[str],
+    recipes: Sequence[str],
+    incar: Mapping[str, object],
 ) -> str:
     """What there is, what number belongs on which hull, and how to run it."""
     lines = [_GUIDE]
+    lines += [f"{code}/\n  {RUN[code]}\n" for code in codes if code != VASP]
+    if len(codes) > (VASP in codes):
+        lines.append(NOT_ON_THE_HULL)
     for name in recipes:
         recipe = RECIPES[name]
         needed = set().union(*(inputs.pseudopotentials.get(name, ()) for inputs in written))
@@ -261,13 +305,13 @@ def _readme(
             f"  {name}: {' '.join(sorted(needed)) or 'none'}",
             f"  To compare: {recipe.compare}\n",
         ]
-    if incar:
+    if recipes and incar:
         told = ", ".join(f"{tag} = {value}" for tag, value in incar.items())
         lines.append(
             f"INCAR settings of yours that win over the sets': {told}. What they change may"
         )
         lines.append("make the energies incomparable with those named above.\n")
-    lines += [_HOW_TO_RUN, "Crystals:"]
+    lines += [_HOW_TO_RUN] * bool(recipes) + ["Crystals:"]
     for inputs in written:
         state = f"{inputs.folder.name}/" if inputs.folder else f"not written: {inputs.error}"
         lines.append(f"  {inputs.name}: {state}")

@@ -69,6 +69,7 @@ def check_judging(
     Raises:
         ValueError: If there are such options.
     """
+    from mattergen_lite.runs.dft_codes import parse_codes
     from mattergen_lite.runs.recipes import parse_recipes
 
     judge.checks(has_targets=has_targets, has_symmetry=has_symmetry, goal=goal)
@@ -76,6 +77,7 @@ def check_judging(
         best.check(judge)
         if best.verify and goal != "discover":
             raise ValueError("verify: expected `generate` or `score`, whose crystals it can rank")
+        parse_codes(best.dft_codes)
         parse_recipes(best.dft_sets)
     named = {"reference": judge.reference, "calibration": (judge.calibration,)}
     for name, path in [(name, path) for name, paths in named.items() for path in paths if path]:

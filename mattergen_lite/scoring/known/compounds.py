@@ -5,6 +5,7 @@ geometries relaxed by PBE or PBE+U, formation energies on the MP2020 frame.
 """
 
 from collections import Counter
+from collections.abc import Set
 from dataclasses import dataclass
 from functools import cache
 
@@ -152,6 +153,31 @@ def _num_elements(formula: str) -> int:
     return sum(letter.isupper() for letter in formula)
 
 
+def _stable(max_atoms: int) -> tuple[pd.DataFrame, list[frozenset[str]]]:
+    """Small compounds within 0.02 eV/atom of the hull, and the elements of each."""
+    rows = _original(max_atoms)
+    rows = rows[rows.e_above_hull <= 0.02].sort_values("material_id")
+    elements = [
+        frozenset(Element.from_Z(int(number)).symbol for number in numbers)
+        for numbers in rows.atomic_numbers
+    ]
+    return rows, elements
+
+
+def compounds_within(symbols: Set[str], num: int, max_atoms: int = 8) -> list[KnownCompound]:
+    """Draw stable compounds that consist of some of the given elements, always the same ones.
+
+    Args:
+        symbols: Elements that the compounds may have.
+        num: How many; all if fewer exist.
+        max_atoms: Of their primitive cells.
+    """
+    rows, elements = _stable(max_atoms)
+    rows = rows[[own <= symbols for own in elements]]
+    drawn = rows.sample(min(num, len(rows)), random_state=0)
+    return [_compound(row) for row in drawn.to_dict("records")]
+
+
 @cache
 def spread_compounds(num: int, max_atoms: int = 8) -> tuple[KnownCompound, ...]:
     """Choose stable compounds that have the elements of the whole table as evenly as possible.
@@ -162,12 +188,7 @@ def spread_compounds(num: int, max_atoms: int = 8) -> tuple[KnownCompound, ...]:
         num: How many.
         max_atoms: Of their primitive cells.
     """
-    rows = _original(max_atoms)
-    rows = rows[rows.e_above_hull <= 0.02].sort_values("material_id")
-    elements = [
-        frozenset(Element.from_Z(int(number)).symbol for number in numbers)
-        for numbers in rows.atomic_numbers
-    ]
+    rows, elements = _stable(max_atoms)
     pure = elemental_crystals().keys()
     free = {index for index, symbols in enumerate(elements) if symbols <= pure}
     chosen: list[int] = []

@@ -108,9 +108,10 @@ def check_elements(potential: Potential, symbols: Iterable[str]) -> None:
     """
     unknown = sorted(set(symbols) - potential.supported_elements)
     if unknown:
+        known = sorted(potential.supported_elements)
+        expected = ", ".join(known) if len(known) < 20 else f"its {len(known)} elements"
         raise ValueError(
-            f"{', '.join(unknown)} unsupported by {potential.name}: "
-            f"expected its {len(potential.supported_elements)} elements"
+            f"{', '.join(unknown)} unsupported by {potential.name}: expected {expected}"
         )
 
 

@@ -1,0 +1,259 @@
+"""Writes inputs of Quantum ESPRESSO, ABINIT, CP2K and GPAW: PBE relaxations of atoms and cell.
+
+The mesh of k points and the initial moments are those of pymatgen's `MPRelaxSet`; there is no U.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mattergen_lite.io.write import write_text
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+Mesh = Sequence[int]  # numbers of k points along the reciprocal axes, around Γ
+
+VASP = "vasp"
+SMEARING = 0.05  # eV, as `MPRelaxSet` has it
+MAX_FORCE = 0.02  # eV/Å
+CUTOFF_RYDBERG = 80  # of norm-conserving pseudopotentials (PseudoDojo, SSSP)
+GPAW_CUTOFF = 700  # eV; the stress of a basis needs more than the energy
+
+_CP2K = """\
+&GLOBAL
+  PROJECT crystal
+  RUN_TYPE CELL_OPT
+&END GLOBAL
+&MOTION
+  &CELL_OPT
+    MAX_FORCE {max_force:.2e}
+    PRESSURE_TOLERANCE [bar] 1000
+  &END CELL_OPT
+&END MOTION
+&FORCE_EVAL
+  METHOD Quickstep
+  STRESS_TENSOR ANALYTICAL
+  &DFT
+    BASIS_SET_FILE_NAME BASIS_MOLOPT
+    POTENTIAL_FILE_NAME GTH_POTENTIALS
+    UKS
+    &MGRID
+      CUTOFF [Ry] 600
+      REL_CUTOFF [Ry] 60
+    &END MGRID
+    &KPOINTS
+      SCHEME MACDONALD {mesh} {shifts}
+    &END KPOINTS
+    &SCF
+      MAX_SCF 200
+      EPS_SCF 1.0E-6
+      ADDED_MOS 20 20
+      &SMEAR
+        METHOD FERMI_DIRAC
+        ELECTRONIC_TEMPERATURE [K] {temperature:.1f}
+      &END SMEAR
+      &MIXING
+        METHOD BROYDEN_MIXING
+      &END MIXING
+    &END SCF
+    &XC
+      &XC_FUNCTIONAL PBE
+      &END XC_FUNCTIONAL
+    &END XC
+  &END DFT
+  &SUBSYS
+    &CELL
+{cell}
+    &END CELL
+    &COORD
+{atoms}
+    &END COORD
+{kinds}
+  &END SUBSYS
+&END FORCE_EVAL
+"""
+
+_CP2K_KIND = """\
+    &KIND {symbol}
+      BASIS_SET DZVP-MOLOPT-SR-GTH
+      POTENTIAL GTH-PBE
+      MAGNETIZATION {moment:g}
+    &END KIND"""
+
+_GPAW = '''\
+"""Relaxes crystal.extxyz with PBE: `gpaw -P 16 python relax.py`."""
+
+from ase.filters import FrechetCellFilter
+from ase.io import read
+from ase.optimize import BFGS
+from gpaw import GPAW, PW, FermiDirac
+
+atoms = read("crystal.extxyz")  # with initial moments
+atoms.calc = GPAW(
+    mode=PW({cutoff}),  # eV
+    xc="PBE",
+    kpts={{"size": {mesh}, "gamma": True}},
+    occupations=FermiDirac({smearing}),  # eV
+    txt="gpaw.txt",
+)
+relaxation = BFGS(FrechetCellFilter(atoms), logfile="relax.log", trajectory="relax.traj")
+relaxation.run(fmax={max_force}, steps=200)
+atoms.write("relaxed.cif")
+print(f"{{atoms.get_potential_energy()}} eV, {{len(atoms)}} atoms")
+'''
+
+
+def _espresso(atoms: "Atoms", mesh: Mesh) -> dict[str, str]:
+    """`pw.in` of Quantum ESPRESSO; pseudopotentials are called Na.UPF."""
+    from ase.io.espresso import write_espresso_in
+    from ase.units import Bohr, Rydberg
+
+    settings = {
+        "calculation": "vc-relax",
+        "pseudo_dir": "..",
+        "outdir": "./out",
+        "ecutwfc": CUTOFF_RYDBERG,
+        "ecutrho": 4 * CUTOFF_RYDBERG,
+        "occupations": "smearing",
+        "smearing": "gaussian",
+        "degauss": round(SMEARING / Rydberg, 6),
+        "conv_thr": 1e-8,
+        "forc_conv_thr": round(MAX_FORCE / Rydberg * Bohr, 6),
+        "nspin": 2,
+    }
+    pseudopotentials = {symbol: f"{symbol}.UPF" for symbol in atoms.symbols.species()}
+    # Moments in µB become the shares of -1 to 1 that pw.x expects.
+    scaled = {"rescale_magmom_fac": 10.0}
+    text = StringIO()
+    write_espresso_in(
+        text,
+        atoms,
+        settings,
+        pseudopotentials,
+        kpts=tuple(mesh),
+        crystal_coordinates=True,
+        **scaled,
+    )
+    return {"pw.in": text.getvalue()}
+
+
+def _abinit(atoms: "Atoms", mesh: Mesh) -> dict[str, str]:
+    """`crystal.abi` of ABINIT; pseudopotentials are called Na.psp8."""
+    from ase.data import chemical_symbols
+    from ase.io.abinit import write_abinit_in
+    from ase.units import Bohr, Hartree, Rydberg
+
+    settings = {
+        "xc": "PBE",
+        "ecut": CUTOFF_RYDBERG * Rydberg,  # eV, as ASE wants it
+        "ecutsm": "0.5 Ha",
+        "dilatmx": 1.1,
+        "occopt": 7,
+        "tsmear": SMEARING,
+        "ngkpt": list(mesh),
+        "shiftk": [0, 0, 0],
+        "ionmov": 2,
+        "optcell": 2,
+        "ntime": 100,
+        "tolmxf": f"{MAX_FORCE / Hartree * Bohr:.2e}",
+        "tolvrs": "1e-8",  # symmetry may leave no forces to converge
+        "nstep": 100,
+    }
+    names = [f"{chemical_symbols[number]}.psp8" for number in sorted(set(atoms.numbers))]
+    text = StringIO()
+    write_abinit_in(text, atoms, settings, pseudos=names)
+    return {"crystal.abi": 'pp_dirpath ".."\n' + text.getvalue()}
+
+
+def _cp2k(atoms: "Atoms", mesh: Mesh) -> dict[str, str]:
+    """`crystal.inp` of CP2K, whose basis sets and potentials come with it; ASE writes none."""
+    from ase.units import Bohr, Hartree, kB
+
+    moments = dict(zip(atoms.symbols, atoms.get_initial_magnetic_moments(), strict=True))
+    shifts = [(number - 1) / (2 * number) for number in mesh]  # of MacDonald's scheme around Γ
+    text = _CP2K.format(
+        max_force=MAX_FORCE / Hartree * Bohr,
+        temperature=SMEARING / kB,
+        mesh=" ".join(map(str, mesh)),
+        shifts=" ".join(f"{shift:.10f}" for shift in shifts),
+        cell="\n".join(
+            f"      {axis} {_numbers(vector)}"
+            for axis, vector in zip("ABC", atoms.cell, strict=True)
+        ),
+        atoms="\n".join(
+            f"      {symbol} {_numbers(position)}"
+            for symbol, position in zip(atoms.symbols, atoms.positions, strict=True)
+        ),
+        kinds="\n".join(_CP2K_KIND.format(symbol=s, moment=m) for s, m in moments.items()),
+    )
+    return {"crystal.inp": text}
+
+
+def _numbers(vector: np.ndarray) -> str:
+    """Coordinates in Å as text."""
+    return " ".join(f"{number:.12f}" for number in vector)
+
+
+def _gpaw(atoms: "Atoms", mesh: Mesh) -> dict[str, str]:
+    """`relax.py` of GPAW, and the crystal that it reads."""
+    from ase.io import write
+
+    text = StringIO()
+    write(text, atoms, format="extxyz")
+    script = _GPAW.format(
+        cutoff=GPAW_CUTOFF, mesh=tuple(mesh), smearing=SMEARING, max_force=MAX_FORCE
+    )
+    return {"relax.py": script, "crystal.extxyz": text.getvalue()}
+
+
+_WRITERS: Mapping[str, Callable[["Atoms", Mesh], dict[str, str]]] = {
+    "espresso": _espresso,
+    "abinit": _abinit,
+    "cp2k": _cp2k,
+    "gpaw": _gpaw,
+}
+RUN = {  # by code, for people
+    "espresso": "pw.x -in pw.in, with pseudopotentials of PBE (SSSP, PseudoDojo) in the folder of "
+    "the crystal, called Na.UPF. Starting magnetizations are a tenth of the moments.",
+    "abinit": "abinit crystal.abi, with pseudopotentials of PBE (PseudoDojo) in the folder of the "
+    "crystal, called Na.psp8.",
+    "cp2k": "cp2k.psmp -i crystal.inp. Basis sets and potentials come with CP2K, not of every "
+    "lanthanide.",
+    "gpaw": "gpaw -P 16 python relax.py, with GPAW's PAW data sets.",
+}
+NOT_ON_THE_HULL = """\
+These relax atoms and cell by PBE without U, with the k points and moments of MPRelaxSet. Converge
+the cutoffs for your pseudopotentials. Energies belong beside competing phases calculated the same
+way, never on this program's hull, so --energies refuses them but as formation_energy_per_atom.
+"""
+CODES = (VASP, *_WRITERS)
+
+
+def parse_codes(text: str) -> tuple[str, ...]:
+    """Names of codes from text such as "vasp,espresso".
+
+    Raises:
+        ValueError: For an unknown one, or if there is none.
+    """
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names or ("",):
+        if name not in CODES:
+            raise ValueError(f"unknown DFT code {name!r}: expected some of {', '.join(CODES)}")
+    return names
+
+
+def write_code_inputs(atoms: "Atoms", mesh: Mesh, folder: Path, code: str) -> None:
+    """Write the files of one calculation.
+
+    Args:
+        atoms: The crystal, with initial magnetic moments in µB, the same for equal elements.
+        mesh: Numbers of k points, around Γ.
+        folder: Made if it does not exist.
+        code: One of `CODES` but VASP.
+    """
+    for name, text in _WRITERS[code](atoms, mesh).items():
+        write_text(text, folder / name)
