@@ -526,8 +526,9 @@ def test_screening_fit_and_yields_of_a_judged_run(run, tmp_path):
     assert row["passed"] * row["systems per passed"] <= 3
 
 
-def test_crystals_of_a_single_formula_are_told_apart(capsys):
+def test_crystals_of_a_single_formula_are_told_apart(monkeypatch, capsys):
     """Every tenth crystal is another one disguised."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
     importlib.import_module("comparing_speed").main(20, "SiO2")
     said = capsys.readouterr().out
     assert "20 SiO2: " in said

@@ -164,7 +164,7 @@ def test_a_run_remembers(tmp_path, monkeypatch):
         assert one.relaxed_structure == before.relaxed_structure
         assert one.stability.second_e_above_hull_raw == before.stability.e_above_hull_raw
         assert one.stability.e_above_hull != before.stability.e_above_hull
-    monkeypatch.setattr("mattergen_lite.scoring.measuring.energy_per_atom", fail)
+    monkeypatch.setattr("mattergen_lite.scoring.measuring.potential_energy", fail)
     monkeypatch.setattr("mattergen_lite.scoring.score.validity", fail)
     again = score(
         tmp_path / "other",
