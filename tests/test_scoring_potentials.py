@@ -151,7 +151,7 @@ CORRECTED = {
     "mp-19953": {"Si": 4},  # ZrCuSi2: Cu and Si tie
     "mp-1071625": {"Se": 4},  # CSe2: C and Se tie
     "mp-22885": {"F": 2},  # XeF2
-    "mp-1143773": {"oxide": 6},  # SiO2He, without an electronegativity of He
+    "mp-1143773": {"oxide": 8},  # SiO2He, without an electronegativity of He
 }
 PER_ATOM = {  # eV, Wang et al. 2021
     **{"oxide": -0.687, "peroxide": -0.465, "superoxide": -0.161, "S": -0.503, "F": -0.462},

@@ -19,7 +19,8 @@ class Viewer {
     this.sprites = new Map();
     this.options = { repeat: 1, bonds: true, filled: false, polyhedra: false };
     this.listen();
-    new ResizeObserver(() => this.draw()).observe(canvas);
+    // In the next frame: a drawing sets the size of the canvas, which would be observed at once.
+    new ResizeObserver(() => requestAnimationFrame(() => this.draw())).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
       this.sprites.clear();
       this.draw();
