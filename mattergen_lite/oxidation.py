@@ -8,8 +8,10 @@ the textbook states which the counts miss (`positive_states`, `negative_state`).
 import math
 from collections.abc import Mapping
 from functools import cache
+from typing import TYPE_CHECKING
 
-from pymatgen.core import Element
+if TYPE_CHECKING:
+    from pymatgen.core import Element
 
 MIN_ICSD_COUNT = 3  # smact's own default
 # Y+2 has 0.9% of the reports of Y, Zn+3 0.2%, B+1 0.6%, Cl+3 0.5%; Fe+4 and Ni+4 have 1.2%.
@@ -36,6 +38,7 @@ def icsd_shares() -> dict[str, dict[int, float]]:
 def electronegativity(symbol: str) -> float:
     """Pauling electronegativity as smact or else pymatgen has it; NaN where unknown."""
     import smact
+    from pymatgen.core import Element
 
     value = smact.Element(symbol).pauling_eneg
     element = Element(symbol)
@@ -56,6 +59,7 @@ def anion_rank(symbol: str) -> float:
 @cache
 def is_metal(symbol: str) -> bool:
     """True if smact or pymatgen call the element a metal: smact has Ge and Sb but forgets Pm."""
+    from pymatgen.core import Element
     from smact import metals
 
     return symbol in metals or Element(symbol).is_metal
@@ -75,6 +79,8 @@ def positive_states(symbol: str, hard: bool) -> Mapping[int, float]:
         symbol: Of the element.
         hard: Whether all anions are oxide and fluoride, which stabilise higher states.
     """
+    from pymatgen.core import Element
+
     shares = {q: share for q, share in icsd_shares().get(symbol, {}).items() if q > 0}
     common = {q: share for q, share in shares.items() if share >= MIN_SHARE}
     element, highest = Element(symbol), max(common, default=0)
@@ -88,7 +94,7 @@ def positive_states(symbol: str, hard: bool) -> Mapping[int, float]:
     return common
 
 
-def _is_oxidisable(element: Element) -> bool:
+def _is_oxidisable(element: "Element") -> bool:
     """Whether the element has d or f electrons to lose beyond its common states."""
     return element.symbol in HIGH_LANTHANIDES or (element.block == "d" and 5 <= element.group <= 11)
 
@@ -99,6 +105,8 @@ def negative_state(symbol: str) -> int | None:
 
     It fills the shell (N-3, Cl-1); Au-1 is the only other one with more than 1% of the reports.
     """
+    from pymatgen.core import Element
+
     element = Element(symbol)
     if symbol == "H":
         return -1
@@ -110,5 +118,7 @@ def negative_state(symbol: str) -> int | None:
 @cache
 def max_state(symbol: str) -> int:
     """Number of valence electrons of a main-group element."""
+    from pymatgen.core import Element
+
     group = Element(symbol).group
     return group - 10 if group > 12 else group
