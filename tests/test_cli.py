@@ -305,7 +305,7 @@ def test_interrupted_scoring_repeats_nothing(polymorphs, tmp_path, monkeypatch):
         with pytest.raises(OSError, match="disk"):
             score(polymorphs, out=out, potential="chgnet", num_workers=0)
     assert not (out / "run.json").exists()
-    for name in ("relax", "release", "energy_per_atom"):
+    for name in ("relax", "release", "find_energy"):
         monkeypatch.setattr(f"mattergen_lite.scoring.measuring.{name}", fail)
     resumed = score(polymorphs, out=out, potential="chgnet", num_workers=0)
     assert [one.row() for one in resumed.candidates] == [one.row() for one in whole.candidates]

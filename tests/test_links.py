@@ -52,7 +52,9 @@ def test_a_broken_link_would_be_noticed(tmp_path):
 def test_generated_pages_are_up_to_date():
     """`python scripts/docs_pages.py` writes what is in the repository."""
     program = (
-        "import docs_pages, sys\n"
+        "import sys\n"
+        "sys.path.insert(0, '.')\n"
+        "import docs_pages\n"
         "pages = docs_pages.reference_pages()\n"
         "old = [p.name for p, t in pages.items() if not p.exists() or p.read_text() != t]\n"
         "sys.exit(f'out of date: {old}: run scripts/docs_pages.py' if old else 0)\n"
