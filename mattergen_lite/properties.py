@@ -1,4 +1,4 @@
-"""What a crystal can be conditioned on: name, unit, kind and normalisation of each property."""
+"""Defines the properties that condition a model: name, unit, kind and normalisation."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

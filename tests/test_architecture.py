@@ -39,6 +39,21 @@ def test_files_and_functions_are_short():
     assert long_functions == []
 
 
+QUESTIONS = ("How", "That", "What", "When", "Where", "Whether", "Which", "Who", "Why")
+
+
+def test_modules_say_what_they_do():
+    """A module's docstring begins with a verb or a noun, and has at most 25 words a sentence."""
+    firsts = {
+        path.relative_to(PACKAGE).as_posix(): ast.get_docstring(ast.parse(path.read_text()))
+        for path in PACKAGE.rglob("*.py")
+        if path.read_text().strip()
+    }
+    assert [name for name, text in firsts.items() if text.split()[0] in QUESTIONS] == []
+    long = [name for name, text in firsts.items() if len(text.split("\n")[0].split()) > 25]
+    assert long == []
+
+
 def lines_of(function: ast.FunctionDef) -> int:
     """Lines of a function without its docstring."""
     first = function.body[0]

@@ -9,7 +9,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from mattergen_lite.config import DataConfig
 from mattergen_lite.data.canonical import row_structure, write_table
 from mattergen_lite.data.crystals import CrystalDataset
-from mattergen_lite.data.dataset import OrbitDataset, embedded_orbits
+from mattergen_lite.data.dataset import OrbitDataset, shipped_orbits
 from mattergen_lite.data.table import read_table, select_rows
 from mattergen_lite.data.views import view_columns
 from mattergen_lite.io.tensors import to_structures
@@ -55,7 +55,7 @@ def test_cells_of_up_to_52_atoms_are_embedded(table):
 
 
 def test_templates_leave_out_the_test_split(table):
-    near = embedded_orbits(max_orbits=20, max_atoms=52, max_e_above_hull=0.1)
+    near = shipped_orbits("embedded", max_orbits=20, max_atoms=52, max_e_above_hull=0.1)
     limits = DataConfig(max_e_above_hull=0.1)
     expected = select_rows(table, ["train", "val", "extra"], limits)
     assert len(near) == len(expected)

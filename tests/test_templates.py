@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from mattergen_lite.config import ModelConfig
+from mattergen_lite.data.table import NEW_FRAMEWORKS
 from mattergen_lite.drafting.drafting import draft_source
 from mattergen_lite.drafting.generated import GeneratedDrafting, template_model, template_orbits
+from mattergen_lite.drafting.library import template_library
 from mattergen_lite.options.request import Request
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.sampling.noise import sample_rngs
@@ -28,7 +30,7 @@ from mattergen_lite.templates.tokens import (
 from mattergen_lite.templates.training import losses
 
 
-def drafts(count: int = 16, frameworks: str = "generated", **request: str) -> list:
+def drafts(count: int = 16, frameworks: str = "drawn", **request: str) -> list:
     constraints = parse_constraints(Request(**request))
     source = draft_source(constraints, ModelConfig(), frameworks=frameworks)
     return source.draw_each(sample_rngs(0, range(count)))
@@ -84,7 +86,7 @@ def test_templates_are_legal_and_expand_to_the_protostructure_that_was_drawn():
 
 def test_samples_do_not_depend_on_their_batch():
     together = drafts(12)
-    source = draft_source(parse_constraints(Request()), ModelConfig(), frameworks="generated")
+    source = draft_source(parse_constraints(Request()), ModelConfig(), frameworks="drawn")
     for rng, draft in zip(sample_rngs(0, range(12)), together, strict=True):
         alone = source.draw(rng)
         assert alone.orbits.space_group == draft.orbits.space_group
@@ -113,20 +115,27 @@ def test_space_groups_and_numbers_of_atoms_are_kept():
 
 def test_new_templates_are_those_of_no_known_crystal():
     known = known_frameworks()
-    new = drafts(16, "new")
-    assert not any(protostructure(draft.orbits) in known for draft in new)
-    assert all(draft.orbits.space_group > 2 for draft in new)
-    mixed = drafts(48, "any")
-    assert {draft.is_crystal for draft in mixed} == {True, False}
-    assert all(protostructure(one.orbits) not in known for one in mixed if not one.is_crystal)
+    for draft in (*drafts(16, "drawn"), *drafts(32, "new")):
+        assert protostructure(draft.orbits) not in known
+        assert draft.orbits.space_group > 2
+    is_new = [protostructure(draft.orbits) not in known for draft in drafts(64, "any")]
+    assert 0 < sum(is_new) < 32
+
+
+def test_screened_crystals_have_frameworks_that_no_known_crystal_has():
+    known = known_frameworks()
+    library = template_library(20, 52, NEW_FRAMEWORKS)
+    labels = {protostructure(library.crystals.orbits(row)) for row in range(len(library.num_atoms))}
+    assert len(labels) == len(library.num_atoms) > 50
+    assert not any(label in known for label in labels)
 
 
 @pytest.mark.parametrize(
     ("request_", "frameworks", "message"),
     [
         ({"space_group": "none"}, "new", "takes no template"),
-        ({"space_group": "225", "num_atoms": "1"}, "new", "finds no new template"),
-        ({"space_group": "230", "num_atoms": "3"}, "generated", "finds no template"),
+        ({"space_group": "225", "num_atoms": "1"}, "drawn", "finds no new template"),
+        ({"space_group": "230", "num_atoms": "3"}, "drawn", "finds no new template"),
     ],
 )
 def test_what_no_template_can_be_is_refused_in_one_line(request_, frameworks, message):
@@ -168,7 +177,7 @@ def test_a_model_is_saved_and_read_again(tmp_path):
 
 
 def test_free_coordinates_are_drawn_and_those_of_the_site_are_kept():
-    source = draft_source(parse_constraints(Request()), ModelConfig(), frameworks="generated")
+    source = draft_source(parse_constraints(Request()), ModelConfig(), frameworks="drawn")
     assert isinstance(source, GeneratedDrafting)
     (draft,) = source.draw_each(sample_rngs(3, [0]))
     template = canonical_template(62, np.array([0, 2]), np.array([3, 8]))

@@ -10,7 +10,7 @@ from mattergen_lite.benchmarking.comparison import Line, Values
 from mattergen_lite.benchmarking.protocols import TRAINING, Protocol
 from mattergen_lite.benchmarking.sets import BenchmarkOptions, CrystalSet, judged
 from mattergen_lite.data.crystals import embedded_crystals
-from mattergen_lite.data.table import embedded_table
+from mattergen_lite.data.table import EMBEDDED, table_path
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.scoring.criteria.novelty import novelty
 from mattergen_lite.scoring.execution.journal import Journal
@@ -63,7 +63,7 @@ def known_structures(name: str | None) -> Reference | None:
         return None
     if name != TRAINING:
         return Reference.embedded()
-    table = pq.read_table(embedded_table(), filters=[("split", "==", "train")])
+    table = pq.read_table(table_path(EMBEDDED), filters=[("split", "==", "train")])
     return Reference.from_table(table, name=TRAINING)
 
 

@@ -1,4 +1,4 @@
-"""What a campaign consists of: units, each keyed by all that determines its result.
+"""Divides a campaign into units, each keyed by all that determines its result.
 
 A unit is a block of sample numbers, or of structures of a source. Its key is a digest of the
 model's weights, the requests, the way of judging, the seed and the block, so that the same unit is

@@ -1,4 +1,4 @@
-"""What a campaign ends with: its shortlist as the files of a run, its counts, what it gave up."""
+"""Writes the shortlist of a campaign as the files of a run, with counts and failures."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, replace

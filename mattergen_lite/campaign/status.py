@@ -1,4 +1,4 @@
-"""How far a campaign is: counts of the funnel, rates, time left, and what was given up and why."""
+"""Reports the progress of a campaign: counts of the funnel, rates, time left and failures."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""What a worker does with a unit: make it, judge it, store it. Knows nothing of who sent it.
+"""Makes, judges and stores the crystals of one unit, whoever sent it.
 
 The model, the known structures and the judging processes stay with the worker from unit to unit.
 Answers of the judge go to a journal of the unit, so that a unit whose worker died goes on where it

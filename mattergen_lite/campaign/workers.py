@@ -1,4 +1,4 @@
-"""Where the workers come from: this machine, a batch system, or a scheduler that is running.
+"""Starts workers on this machine or a batch system, or joins a running scheduler.
 
 Dask does the rest: it hands out units, starts workers again that died and gives their units to
 others. One GPU belongs to one worker.

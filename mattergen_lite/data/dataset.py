@@ -235,16 +235,22 @@ class OrbitDataset:
         )
 
 
-def embedded_orbits(*, max_orbits: int, max_atoms: int, max_e_above_hull: float) -> OrbitDataset:
-    """Crystals of the embedded table that may be trained on, near the hull, as orbits.
+def shipped_orbits(
+    name: str, *, max_orbits: int, max_atoms: int, max_e_above_hull: float
+) -> OrbitDataset:
+    """Crystals of a table in the package that may be trained on, near the hull, as orbits.
 
     Those are the splits train, val and extra; what is or may be in MP-20's test split is not there.
+
+    Raises:
+        ValueError: If no crystal is so small.
     """
     limits = DataConfig(
         max_orbits=max_orbits, max_atoms=max_atoms, max_e_above_hull=max_e_above_hull
     )
+    units = UNITS if name == EMBEDDED else ("e_above_hull",)
     table = select_rows(
-        read_table(EMBEDDED, ["split", "num_atoms", *UNITS, *ORBIT_TYPES]),
+        read_table(name, ["split", "num_atoms", *units, *ORBIT_TYPES]),
         ("train", "val", "extra"),
         limits,
     )

@@ -1,4 +1,4 @@
-"""What a crystal table holds, in words and as a figure."""
+"""Describes a crystal table in words and as a figure."""
 
 import math
 from collections.abc import Mapping

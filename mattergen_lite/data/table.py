@@ -13,6 +13,8 @@ from mattergen_lite.config import DataConfig
 from mattergen_lite.io.compressed import unpacking
 
 EMBEDDED = "embedded"
+NEW_FRAMEWORKS = "new-frameworks"  # crystals of this project whose frameworks no known one has
+_SHIPPED = {EMBEDDED: "mp.parquet", NEW_FRAMEWORKS: "new_frameworks.parquet"}
 UNITS = {  # of the properties of the embedded table
     "formation_energy_per_atom": "eV/atom",
     "e_above_hull": "eV/atom",
@@ -27,15 +29,12 @@ UNITS = {  # of the properties of the embedded table
 }
 
 
-def embedded_table() -> Path:
-    """Path of the Materials Project table inside the package."""
-    with as_file(files("mattergen_lite") / "assets" / "mp.parquet") as path:
-        return path
-
-
 def table_path(path: str | Path) -> Path:
-    """The file behind a table's name: the one in the package if it is "embedded"."""
-    return embedded_table() if str(path) == EMBEDDED else Path(path)
+    """The file behind a table's name: one in the package for "embedded" and "new-frameworks"."""
+    if str(path) not in _SHIPPED:
+        return Path(path)
+    with as_file(files("mattergen_lite") / "assets" / _SHIPPED[str(path)]) as shipped:
+        return shipped
 
 
 def table_hash(path: str | Path) -> str:

@@ -1,4 +1,4 @@
-"""What a verification is going to calculate, with the cost that is estimated before it starts."""
+"""Plans a verification and estimates its cost before it starts."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What is settled of each sample before any noise.
+"""Templates, elements and fixed sites of samples, chosen before any noise.
 
     draft_source(parse_constraints(Request(formula="LiFePO4")), model.config).draw(rng)
 

@@ -1,4 +1,4 @@
-"""How close known crystals are to what is asked of a property: samples start from close ones.
+"""Measures how close known crystals are to a target: samples start from close ones.
 
 Which elements and sites go together is half of what a property depends on, and that is what a
 template brings along: hardly any template of an alloy makes an insulator.

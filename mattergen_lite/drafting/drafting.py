@@ -1,10 +1,12 @@
-"""What the drafts of constraints are drawn from."""
+"""Chooses the sources of templates that constraints allow."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from torch import Tensor
 
 from mattergen_lite.config import ModelConfig
+from mattergen_lite.data.table import NEW_FRAMEWORKS
 from mattergen_lite.drafting.draft import DraftSource
 from mattergen_lite.drafting.free import FreeDrafting
 from mattergen_lite.drafting.generated import GeneratedDrafting, MixedDrafting
@@ -19,6 +21,14 @@ from mattergen_lite.shapes import Bool
 # Atoms of a sample of which nothing says how many: three quarters of the known stable crystals have
 # at most so many, and twice as many of their samples are near the hull as of larger ones.
 USUAL_ATOMS = 20
+# Shares of the samples by where their templates come from: known crystals, the crystals of this
+# project whose frameworks are new (`NEW_FRAMEWORKS`), and the template model.
+SHARES: Mapping[Frameworks, Mapping[str, float]] = {
+    "known": {"known": 1.0},
+    "drawn": {"drawn": 1.0},
+    "new": {"screened": 0.5, "drawn": 0.5},
+    "any": {"known": 0.8, "screened": 0.1, "drawn": 0.1},
+}
 
 
 def draft_source(
@@ -37,7 +47,7 @@ def draft_source(
         template_bias: Preference for templates that have yielded more (`SamplerOptions`).
         targets: Properties that are asked for: templates of known crystals which are close to them
             are preferred.
-        frameworks: Whose templates are taken, of those of known crystals and generated ones.
+        frameworks: Whose templates are taken (`SHARES`).
         seen: Elements that the model has learnt, which generated templates name; None = all.
 
     Raises:
@@ -49,20 +59,41 @@ def draft_source(
         (FreeDrafting, constraints.is_free),
     ):
         if is_asked:
-            if frameworks in ("new", "generated"):
+            if frameworks in ("new", "drawn"):
                 raise ValueError(
                     f"frameworks {frameworks}: {constraints} takes no template; leave one out"
                 )
             return kind.of(constraints, counts, model)
-    if frameworks in ("new", "generated"):
-        generated = GeneratedDrafting.of(constraints, counts, model)
-        return replace(generated, only_new=frameworks == "new", seen=seen)
-    known = TemplateDrafting.of(constraints, counts, model)
-    known = replace(known, bias=template_bias, targets=targets)
-    if frameworks == "known":
-        return known
-    new = replace(GeneratedDrafting.of(constraints, counts, model), only_new=True, seen=seen)
-    return MixedDrafting(known=known, new=new)
+
+    def known() -> DraftSource:
+        source = TemplateDrafting.of(constraints, counts, model)
+        return replace(source, bias=template_bias, targets=targets)
+
+    def screened() -> DraftSource:
+        return TemplateDrafting.of(constraints, counts, model, NEW_FRAMEWORKS)
+
+    def drawn() -> DraftSource:
+        return replace(GeneratedDrafting.of(constraints, counts, model), seen=seen)
+
+    sources = {"known": known, "screened": screened, "drawn": drawn}
+    return _mixture([(sources[name], share) for name, share in SHARES[frameworks].items()])
+
+
+def _mixture(parts: Sequence[tuple[Callable[[], DraftSource], float]]) -> DraftSource:
+    """Open the sources that can make what is asked for, and mix them by their shares.
+
+    Raises:
+        ValueError: If none can; the message is that of the first.
+    """
+    opened, refusals = [], []
+    for source, share in parts:
+        try:
+            opened.append((source(), share))
+        except ValueError as refusal:
+            refusals.append(refusal)
+    if not opened:
+        raise refusals[0]
+    return opened[0][0] if len(opened) == 1 else MixedDrafting(sources=tuple(opened))
 
 
 def _counts(constraints: Constraints, model: ModelConfig) -> list[int]:

@@ -27,7 +27,6 @@ FOLDER = "mp/templates"
 # Weight of the wish for templates of crystals on the convex hull. Of 200 new templates each, filled
 # by the diffusion, 4 to 7% lie within 0.1 eV/atom by raw energy, whatever the weight from 0 to 3.
 STABILITY_GUIDANCE = 0.0
-SHARE_NEW = 0.3  # of the samples of a mixture that take new templates
 VOLUME_PER_ATOM = 15.0  # Å³, of the cell that stands for one not drawn yet
 
 
@@ -39,7 +38,7 @@ class GeneratedDrafting(DraftSource):
     model: TemplateModel
     sizes: tuple[tuple[int, float], ...]  # numbers of atoms, and how often each is drawn
     max_orbits: int
-    only_new: bool  # templates of no known crystal
+    only_new: bool = True  # templates of no known crystal
     guidance: float = STABILITY_GUIDANCE
     seen: Bool[Tensor, "Z"] | None = None  # elements that the diffusion has learnt; None = all
 
@@ -67,7 +66,6 @@ class GeneratedDrafting(DraftSource):
             model=template_model(),
             sizes=tuple((n, w) for n, w in zip(counts, weights, strict=True) if w),
             max_orbits=model.max_orbits,
-            only_new=False,
         )
 
     def draw(self, rng: torch.Generator) -> Draft:
@@ -147,25 +145,25 @@ class GeneratedDrafting(DraftSource):
 
 @dataclass(frozen=True, kw_only=True)
 class MixedDrafting(DraftSource):
-    """Drafts of two sources: templates of known crystals, and new ones."""
+    """Drafts of several sources, each drawn from with its share."""
 
-    known: DraftSource
-    new: GeneratedDrafting
-    share_new: float = SHARE_NEW
+    sources: tuple[tuple[DraftSource, float], ...]
 
     def draw(self, rng: torch.Generator) -> Draft:
         """Draw one draft."""
         return self.draw_each([rng])[0]
 
     def draw_each(self, rngs: Sequence[torch.Generator]) -> list[Draft]:
-        """Draw drafts, each from a source that its generator chooses."""
-        is_new = [float(torch.rand((), generator=rng)) < self.share_new for rng in rngs]
-        chosen = [rng for rng, new in zip(rngs, is_new, strict=True) if new]
-        drafts = iter(self.new.draw_each(chosen) if chosen else ())
-        return [
-            next(drafts) if new else self.known.draw(rng)
-            for rng, new in zip(rngs, is_new, strict=True)
-        ]
+        """Draw drafts, each from the source that its generator chooses."""
+        shares = torch.tensor([share for _, share in self.sources], dtype=torch.float64)
+        chosen = [int(torch.multinomial(shares, 1, generator=rng)) for rng in rngs]
+        drafts: list[Draft] = [None] * len(rngs)
+        for number, (source, _) in enumerate(self.sources):
+            rows = [row for row, one in enumerate(chosen) if one == number]
+            drawn = source.draw_each([rngs[row] for row in rows]) if rows else ()
+            for row, draft in zip(rows, drawn, strict=True):
+                drafts[row] = draft
+        return drafts
 
 
 def template_orbits(template: Template, rng: torch.Generator) -> Orbits:

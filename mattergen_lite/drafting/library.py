@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mattergen_lite.data.dataset import OrbitDataset, embedded_orbits
+from mattergen_lite.data.dataset import OrbitDataset, shipped_orbits
+from mattergen_lite.data.table import EMBEDDED
 from mattergen_lite.drafting.closeness import closeness
 from mattergen_lite.drafting.placement import match_elements, place_on_orbits
 from mattergen_lite.drafting.yields import template_yields
@@ -33,11 +34,15 @@ class Candidate:
 
 
 @cache
-def template_library(max_orbits: int, max_atoms: int) -> "TemplateLibrary":
-    """Known crystals near the hull, outside MP-20's test split, with at most so many orbits."""
+def template_library(max_orbits: int, max_atoms: int, table: str = EMBEDDED) -> "TemplateLibrary":
+    """Crystals of a table near the hull, outside MP-20's test split, with at most so many orbits.
+
+    Raises:
+        ValueError: If none is so small.
+    """
     return TemplateLibrary(
-        embedded_orbits(
-            max_orbits=max_orbits, max_atoms=max_atoms, max_e_above_hull=MAX_TEMPLATE_ENERGY
+        shipped_orbits(
+            table, max_orbits=max_orbits, max_atoms=max_atoms, max_e_above_hull=MAX_TEMPLATE_ENERGY
         )
     )
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.config import ModelConfig
+from mattergen_lite.data.table import EMBEDDED
 from mattergen_lite.drafting.draft import Draft, DraftSource, listed_counts
 from mattergen_lite.drafting.library import Candidate, TemplateLibrary, template_library
 from mattergen_lite.elements import symbols
@@ -35,7 +36,7 @@ _TRIES = 300  # templates looked at before it is said that none has room for wha
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateDrafting(DraftSource):
-    """Samples on the templates of known crystals."""
+    """Samples on the templates of the crystals of a library."""
 
     library: TemplateLibrary
     constraints: Constraints
@@ -45,13 +46,19 @@ class TemplateDrafting(DraftSource):
     targets: tuple[PropertyTarget, ...] = ()  # known crystals close to them are drawn more often
 
     @classmethod
-    def of(cls, constraints: Constraints, counts: Sequence[int], model: ModelConfig) -> DraftSource:
-        """Templates that fit what is asked.
+    def of(
+        cls,
+        constraints: Constraints,
+        counts: Sequence[int],
+        model: ModelConfig,
+        table: str = EMBEDDED,
+    ) -> "TemplateDrafting":
+        """Templates of the crystals of a table in the package that fit what is asked.
 
         Raises:
             ValueError: If there is none; the message says what there is instead.
         """
-        library = template_library(model.max_orbits, model.max_atoms)
+        library = template_library(model.max_orbits, model.max_atoms, table)
         there = library.rows(constraints.space_groups)
         rows = there[np.isin(library.num_atoms[there], counts)]
         if not len(rows):

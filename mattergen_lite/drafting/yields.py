@@ -1,4 +1,4 @@
-"""How many samples on each template were worth having: what `template_bias` draws templates by.
+"""Reads the share of good samples on each template, which `template_bias` draws by.
 
 A template is known here by its space group and by how many atoms of the primitive cell each element
 has. The table in the package counts the samples of four rounds of `discover`

@@ -1,4 +1,4 @@
-"""What a file must not be: a pipe, another encoding, or more than there is memory for."""
+"""Refuses files that are pipes, in another encoding, or larger than memory."""
 
 import json
 from collections import Counter

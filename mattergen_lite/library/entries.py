@@ -1,4 +1,4 @@
-"""What a library holds: judged crystals of a campaign or a run, named once and for all."""
+"""Names the judged crystals of a campaign or a run for a library."""
 
 import math
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""How many crystals are made, and when to stop."""
+"""Options of the number of crystals, and of when to stop."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace

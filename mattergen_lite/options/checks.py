@@ -1,4 +1,4 @@
-"""What every option has to be, whichever verb it belongs to: finite, bounded, not empty.
+"""Checks every option, of whichever command: finite, within bounds, not empty.
 
 A number has its bounds in its annotation, `batch_size: BatchSize = 64`; all else holds for every
 option by its type, so that a new one is safe by default. `check` looks at values, `check_word` at

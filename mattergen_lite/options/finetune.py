@@ -1,4 +1,4 @@
-"""How a finished model is taught."""
+"""Options of fine-tuning a finished model."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""How crystals are judged."""
+"""Options of the judge."""
 
 from dataclasses import dataclass
 from pathlib import Path

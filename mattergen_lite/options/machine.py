@@ -1,4 +1,4 @@
-"""Where a run works."""
+"""Options of the machine that a run works on."""
 
 from dataclasses import dataclass
 

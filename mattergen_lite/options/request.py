@@ -1,4 +1,4 @@
-"""What is asked of every sample."""
+"""Options that say how samples have to be."""
 
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How samples are made."""
+"""Options of the sampler."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -7,7 +7,7 @@ from mattergen_lite.options.checks import IN_YAML, BatchSize, Bounds, check_fiel
 
 Solver = Literal["multistep", "heun"]
 Precision = Literal["auto", "bf16-mixed", "32-true"]
-Frameworks = Literal["any", "known", "new", "generated"]
+Frameworks = Literal["any", "known", "new", "drawn"]
 
 
 def is_mixed(precision: Precision, *, on_gpu: bool) -> bool:
@@ -34,9 +34,9 @@ class SamplerOptions:
         template_bias: Preference for templates on which more of the samples of earlier runs were
             credible, metastable, unique and novel: in proportion to that share to this power. 0
             draws known crystals alike. It is without effect where elements are asked for.
-        frameworks: Templates of samples: known takes those of known crystals, new those of the
-            template model that no known crystal has, generated all of the template model, any a
-            mixture of known and new.
+        frameworks: Templates of samples: known takes those of known crystals; drawn those of the
+            template model that no known crystal has; new these, and those of crystals that earlier
+            runs made of such; any a mixture of known and new.
         batch_size: Crystals denoised together.
         precision: Numbers that the network computes with. bf16-mixed is nearly twice as fast where
             the hardware computes in it, such as AVX512-BF16; a sample then depends a little on

@@ -1,4 +1,4 @@
-"""Which candidates are verified by first principles, and what that may cost."""
+"""Options of verification by first principles, and of its cost."""
 
 from dataclasses import dataclass
 from pathlib import Path

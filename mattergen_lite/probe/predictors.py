@@ -1,4 +1,4 @@
-"""What measures properties of finished crystals by learning: predictors and a user's probes."""
+"""Predicts properties of finished crystals: shipped regressions and a user's probes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

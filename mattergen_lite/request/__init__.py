@@ -1,1 +1,1 @@
-"""What a user asks of every sample, as objects."""
+"""Targets and constraints of a request, as objects."""

@@ -1,4 +1,4 @@
-"""What can be demanded of elements, composition and size, and how it is read.
+"""Reads constraints on elements, composition and size.
 
 parse_constraints(Request(chemical_system="Li-P-S", exclude="toxic", num_atoms="4..12"))
 """

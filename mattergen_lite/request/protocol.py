@@ -1,4 +1,4 @@
-"""What every exact demand on samples answers, and how demands combine, whatever they are.
+"""Defines the questions that every constraint answers, and combines constraints.
 
 Elements and space groups meet as sets, sizes as common numbers, atoms as the fewest that contain
 those of every demand. `drafting` puts these on orbits, and the posterior over the elements of such

@@ -1,4 +1,4 @@
-"""Which symmetry is asked for: parse_space_group("225"), ("cubic"), ("any"), ("none")."""
+"""Reads a demand on symmetry: parse_space_group("225"), ("cubic"), ("any"), ("none")."""
 
 from dataclasses import dataclass
 

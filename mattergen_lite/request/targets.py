@@ -1,4 +1,4 @@
-"""What is asked of the properties of every sample: a value, or a range to draw a value from.
+"""Reads targets of properties: a value, or a range to draw a value from.
 
     parse_targets(["band_gap=1.5..2.5", "bulk_modulus>300"], ["band_gap=3"], model.properties)
 

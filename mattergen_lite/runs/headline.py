@@ -1,4 +1,4 @@
-"""What came of a run, in six figures: for the top of the report and of the terminal's answer."""
+"""Sums up a run in six figures, for the report and the terminal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields

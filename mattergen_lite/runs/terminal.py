@@ -1,4 +1,4 @@
-"""What a run says in a terminal: the best candidates, the funnel and what to do next, ten lines."""
+"""Prints a run in ten lines: the best candidates, the funnel and the next step."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""How one crystal comes out of noise: its states after each solver step, as a strip and as a GIF.
+"""Draws how a crystal forms from noise, as a strip of states and as a GIF.
 
 matplotlib's `Figure` is used without pyplot: no window, no list of open figures.
 """

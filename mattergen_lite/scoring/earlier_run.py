@@ -1,4 +1,4 @@
-"""What an earlier run decided about its crystals."""
+"""Reads the decisions of an earlier run about its crystals."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What potentials say of crystals: relaxations, energies and releases, each found once.
+"""Runs potentials on crystals: relaxations, energies and releases, each calculated once.
 
 Each is a question of its own to the journal, keyed by the crystal and by the one potential that
 answers. A run with another deciding potential therefore asks for energies only, and one with other

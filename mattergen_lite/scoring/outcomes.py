@@ -1,4 +1,4 @@
-"""What every property was asked to be beside what it is."""
+"""Compares the properties of crystals with their targets."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,4 +1,4 @@
-"""What a property of a crystal was asked to be and what it is."""
+"""Holds the target of a property beside its value."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What happens around the steps: checkpoints, averaged weights, judging, early stop, time limit."""
+"""Acts between training steps: checkpoints, averaged weights, judging, early stop, time limit."""
 
 from collections.abc import Callable
 from datetime import timedelta

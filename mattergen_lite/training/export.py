@@ -1,4 +1,4 @@
-"""What a run leaves: the averaged weights as a model folder with its card, and learning curves."""
+"""Writes the averaged weights of a run as a model folder, with a card and learning curves."""
 
 import csv
 import platform

@@ -1,4 +1,4 @@
-"""What a run may select its weights by: a few of their samples, judged as candidates are."""
+"""Selects weights by a few of their samples, judged as candidates are."""
 
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.options.judge import JudgeOptions

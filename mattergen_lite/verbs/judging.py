@@ -1,4 +1,4 @@
-"""What the commands that judge have in common."""
+"""Opens a judge and writes its results, for the commands that judge."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What commands share: the folder they hold, the processes they use, the files they are given."""
+"""Opens what commands share: folders, processes and input files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext

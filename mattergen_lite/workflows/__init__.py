@@ -1,1 +1,1 @@
-"""What repeats generating, judging and training."""
+"""Repeats generating, judging and training."""

@@ -1,4 +1,4 @@
-"""Which cells the samples of a composition get: smallest first, as known crystals have them.
+"""Chooses the cells of the samples of a composition: smallest first, as in known crystals.
 
 A template is a known crystal near the hull with the same stoichiometry. Cells of Z formula units
 get of the samples

@@ -1,4 +1,4 @@
-"""What is missing in a host, and the request that puts it back."""
+"""Finds what is missing in a host, and writes the request that puts it back."""
 
 import math
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What judged crystals teach: the new ones with the energy that was found for each, good and bad.
+"""Writes judged crystals as training rows, good and bad, with their energies.
 
 A model that is conditioned on the energy above the hull learns from bad crystals what to avoid, and
 the good ones are shown twice, because they are few. Compositions that smact refuses are not taught.

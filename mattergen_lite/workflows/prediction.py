@@ -1,4 +1,4 @@
-"""What `predict` and `complete` hand back: the different structures found, by energy, in words."""
+"""Describes the structures that `predict` and `complete` found, by energy."""
 
 from dataclasses import asdict, dataclass
 

@@ -1,4 +1,4 @@
-"""What a CIF says of its crystal beside the atoms: formula, formula units, volume, modulation.
+"""Reads what a CIF declares beside its atoms: formula, formula units, volume, modulation.
 
 Said twice and differently, one of the two is a mistake, and nobody can tell which.
 """

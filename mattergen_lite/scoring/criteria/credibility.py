@@ -1,4 +1,4 @@
-"""Why an expert might not believe, or not want, a crystal: flags with a sentence each.
+"""Flags crystals that an expert might doubt or not want, with a sentence each.
 
 They are what reviewers said of large generated sets (Cheetham & Seshadri, Chem. Mater. 2024, 36,
 3490; Leeman et al., PRX Energy 2024, 3, 011002): ordered versions of disordered phases, dopants

@@ -1,4 +1,4 @@
-"""Which elements of a crystal could share a site, and what the crystal is if they do.
+"""Finds elements that could share a site, and the crystal that results if they do.
 
 Generators place elements on an ordered grid even where nature mixes them: TaCr2O6 came out of a
 generator as a new ordered compound, the sample made from it was rutile with Ta and Cr at random on

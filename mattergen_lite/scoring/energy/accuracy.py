@@ -1,4 +1,4 @@
-"""How right a calibrated potential is about crystals whose energies DFT knows."""
+"""Measures the accuracy of a calibrated potential on crystals with DFT energies."""
 
 import math
 from collections.abc import Sequence

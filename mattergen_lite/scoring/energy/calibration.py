@@ -1,4 +1,4 @@
-"""What is known about the errors of potentials: from energies to statements about DFT's.
+"""Models the errors of potentials: turns their energies into statements about DFT's.
 
 Three corrections stand between a potential's energy and DFT's energy above the hull:
 

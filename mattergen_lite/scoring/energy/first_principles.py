@@ -1,4 +1,4 @@
-"""What a calculation of first principles says of one crystal, as columns of the table."""
+"""Writes a first-principles calculation of a crystal as columns of the table."""
 
 import math
 from dataclasses import dataclass

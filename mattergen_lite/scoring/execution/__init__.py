@@ -1,1 +1,1 @@
-"""How judging is spread over processes and remembered."""
+"""Spreads judging over processes and stores its results."""

@@ -1,1 +1,1 @@
-"""What is known: structures and the convex hull."""
+"""Known structures and the convex hull."""

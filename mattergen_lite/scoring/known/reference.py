@@ -1,4 +1,4 @@
-"""What is already known: a set of structures that can be asked by composition without loading it.
+"""Looks up known structures by composition without loading all of them.
 
 Rows stay as flat arrays; one index, composition -> row numbers, is built once, and a pymatgen
 `Structure` exists only for rows that a query has to be compared with.

@@ -1,4 +1,4 @@
-"""How much of a set of known crystals a set of samples covers, and how much of it is like them.
+"""Measures how much of a set of known crystals a set of samples covers.
 
 COV-R and COV-P of CDVAE (Xie et al., arXiv 2110.06197, appendix B; `compute_cov` of its evaluation
 script). A crystal has two fingerprints, both by matminer:

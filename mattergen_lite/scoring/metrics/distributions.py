@@ -1,4 +1,4 @@
-"""How far a set of crystals is from known ones as a distribution, not crystal by crystal."""
+"""Measures distances between the distributions of two sets of crystals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How much samples can be expected to yield, from the probabilities that the judge gave them."""
+"""Estimates the yield of samples from the probabilities that the judge gave them."""
 
 import math
 from collections.abc import Sequence

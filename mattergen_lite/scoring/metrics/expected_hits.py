@@ -1,4 +1,4 @@
-"""How many samples of a model can be expected to be on target, before any is made.
+"""Estimates the share of samples on target before any is made.
 
 `benchmarks/design.py --ship` samples a model at several values of every property and puts what was
 measured of the samples into the model's folder. Any target is then held against the samples that

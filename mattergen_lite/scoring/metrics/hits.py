@@ -1,4 +1,4 @@
-"""How many samples are what was asked for, beside how many known crystals happen to be.
+"""Counts the samples on target, beside the share of known crystals that are.
 
 A hit rate means little by itself: a third of all known compounds are metals without a gap. The base
 rate is the share of training crystals with a known value that meets the very same demand.

@@ -1,4 +1,4 @@
-"""Which different structures samples relax into, and how complete that list is.
+"""Groups relaxed samples into different structures, and estimates how many are missing.
 
 Of n relaxed samples let f structures have been found exactly once. The chance that one more sample
 relaxes into a structure that has not been seen is about f / n (Good 1953, Biometrika 40, 237): low

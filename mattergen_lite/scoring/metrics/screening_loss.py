@@ -1,4 +1,4 @@
-"""What a screen kept and lost, by the crystals past the cut that were relaxed all the same."""
+"""Estimates what a screen lost, from rejected crystals that were relaxed as controls."""
 
 import math
 from collections.abc import Sequence

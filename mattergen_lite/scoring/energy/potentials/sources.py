@@ -1,4 +1,4 @@
-"""Where potentials come from: families by name, weights by path, calculators by import or as such.
+"""Opens potentials: families by name, weights by path, calculators by import or as objects.
 
 | what is given | what is loaded |
 |---|---|
