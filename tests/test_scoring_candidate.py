@@ -13,6 +13,7 @@ from mattergen_lite.scoring.candidate import Candidate, ranked
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.exact import is_possible
 from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.judge import worth_relaxing
 from mattergen_lite.scoring.known.values import known_value
 from mattergen_lite.scoring.property_outcome import Outcome
 from mattergen_lite.scoring.score import Score, score
@@ -210,6 +211,17 @@ def test_where_no_symmetry_was_asked_for_or_nothing_relaxed_none_is_checked(salt
         JudgeOptions(require="kept_symmetry").checks(has_targets=False)
     with pytest.raises(ValueError, match="kept_symmetry needs relaxed crystals"):
         JudgeOptions(require="kept_symmetry", relax=False)
+
+
+def test_a_known_framework_fails_only_where_a_new_one_is_required(salt):
+    candidate = Candidate(raw=salt, structure=nacl())
+    assert not candidate.has_new_framework
+    assert "new_framework" not in candidate.failed
+    assert candidate.misses("new_framework")
+    assert "new_framework" not in JudgeOptions().checks(has_targets=False)
+    assert JudgeOptions(require="new_framework").required == ("new_framework",)
+    assert worth_relaxing([salt], ["physical"]) == [0]
+    assert worth_relaxing([salt], ["physical", "new_framework"]) == []
 
 
 def test_what_was_not_compared_is_unknown_in_the_verdict_and_no_failure(salt):

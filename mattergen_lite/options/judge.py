@@ -19,13 +19,14 @@ class Check:
     Attributes:
         name: As `require` takes it.
         advice: What to do where nothing passes, in the options of `generate`.
-        needs: What a check that is not cheap needs; a cheap one is made before any relaxation.
+        needs: What a check that is not cheap needs; a cheap one is made before any relaxation. A
+            check that needs a request passes or fails only where `require` names it.
         discovery_only: Required by default of new materials only.
     """
 
     name: str
     advice: str
-    needs: Literal["screening", "relaxation", "targets", "symmetry"] | None = None
+    needs: Literal["screening", "relaxation", "targets", "symmetry", "request"] | None = None
     discovery_only: bool = False
 
 
@@ -50,6 +51,11 @@ CHECKS = (
         "`predict` or `complete`, or leave novel out of --require",
     ),
     Check(
+        name="new_framework",
+        needs="request",
+        advice="sample with --frameworks new, or leave new_framework out of --require",
+    ),
+    Check(
         name="on_target",
         needs="targets",
         advice="ask for a wider range, or insist with --guidance 5",
@@ -69,6 +75,7 @@ CHECKS = (
     ),
 )
 CHECK_NAMES = tuple(check.name for check in CHECKS)
+ON_REQUEST = tuple(check.name for check in CHECKS if check.needs == "request")
 CHEAP_CHECKS = tuple(check.name for check in CHECKS if check.needs is None)
 
 
@@ -91,9 +98,10 @@ class JudgeOptions:
         reference: Known structures to be novel against, beside the embedded Materials Project:
             any source that `score` reads; repeat for several.
         require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target; of relaxed
-            crystals, where --space-group is said, kept_symmetry; default all that are made. What
-            passes them comes first. Where a number of candidates is asked for, a crystal that fails
-            a cheap one, or cannot be on target, is not relaxed.
+            crystals, where --space-group is said, kept_symmetry; default all that are made. Only
+            where it is named, new_framework: no known crystal has it. What passes them comes first.
+            Where a number of candidates is asked for, a crystal that fails a cheap one, or cannot
+            be on target, is not relaxed.
         keep: Share of what passes the cheap checks to relax, the likeliest to be metastable by the
             energies of the raw crystals first; default all, 0.3 with --num-candidates.
         relax_at_most: Relax no more than so many, likewise, controls not counted.
@@ -169,6 +177,7 @@ class JudgeOptions:
                 "relaxation": self.relax,
                 "targets": has_targets,
                 "symmetry": has_symmetry and self.relax,
+                "request": False,
                 None: True,
             }
             return tuple(

@@ -15,7 +15,7 @@ from typing import Literal
 from pymatgen.core import Structure
 from pymatgen.symmetry.groups import PointGroup, SpaceGroup
 
-from mattergen_lite.options.judge import CHECKS, Goal
+from mattergen_lite.options.judge import CHECKS, ON_REQUEST, Goal
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.energy.accuracy import METASTABLE, WORTH_COMPUTING
 from mattergen_lite.scoring.energy.elasticity import Elasticity
@@ -137,6 +137,7 @@ class Candidate:
             "neutral": _is_neutral(self.raw),
             "unique": novelty and novelty.is_unique,
             "novel": novelty.is_novel if novelty and looks_for_news else None,
+            "new_framework": self.final.framework and self.has_new_framework,
             "on_target": self.on_target,
             "kept_symmetry": self.kept_symmetry,
             "screened": self.screening and self.screening.screening_decision != "reject",
@@ -159,8 +160,9 @@ class Candidate:
 
     @property
     def failed(self) -> list[str]:
-        """Names of the checks that were not passed."""
-        return [name for name, passed in self.checks.items() if not passed]
+        """Names of the checks that were not passed, without those that are made on request."""
+        made = self.checks.items()
+        return [name for name, passed in made if not passed and name not in ON_REQUEST]
 
     def misses(self, check: str) -> bool:
         """Tell whether a required check was failed or not made.

@@ -359,7 +359,7 @@ def worth_relaxing(scores: Sequence[Score], required: Collection[str] = ()) -> l
         for index, one in enumerate(scores)
         if one.validity is not None
         and one.validity.structure_valid
-        and not {*required}.intersection(Candidate(raw=one, structure=None).failed)
+        and False not in map(Candidate(raw=one, structure=None).checks.get, required)
     ]
 
 
