@@ -57,9 +57,9 @@ def test_files_come_back_as_they_were(tmp_path):
         ('{"potentials": {"a": {"references": {"Na": "x"}, "novel": null}}}', "is no calibration"),
         (
             '{"potentials": {}}',
-            "format 1, this version reads 2: give the command `calibrate` again",
+            "format 1, this version reads 3: give the command `calibrate` again",
         ),
-        ('{"format": 9, "potentials": {}}', "format 9, this version reads up to 2"),
+        ('{"format": 9, "potentials": {}}', "format 9, this version reads up to 3"),
         (
             '{"format": 2, "potentials": {"a": {"references": {}, "known": null, "novel": '
             '{"offset": 0, "scale": 0, "elements": {}, "element_prior": 0.1}}}}',
