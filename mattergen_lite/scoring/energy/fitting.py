@@ -123,9 +123,7 @@ def fit_error_models(
         models[name] = ErrorModel(
             offset=float(mean[0]),
             scale=max(math.exp(fit.log_scales[0]), MIN_SCALE),
-            elements={
-                symbol: ElementOffset(*row) for symbol, row in zip(symbols, rows, strict=True)
-            },
+            elements=dict(zip(symbols, offsets, strict=True)),
             element_prior=element_prior,
             trends=trends,
         )
