@@ -25,7 +25,7 @@ TREND_PRIOR = 0.03  # eV/atom a standard deviation of a trait
 LOG_SCALE_PRIORS = {"element": 1.0, "trend": 0.3}  # standard deviations of changes of log scales
 NUM_PASSES = 3  # of fits of offsets and scales in turn
 MAX_ITERATIONS = 100
-CONVERGED = 1e-5  # relative change of the variance
+CONVERGED = 1e-4  # relative change of the variance
 MIN_SCALE = 1e-3  # eV/atom: below the scatter of relaxations that end within their limits
 
 

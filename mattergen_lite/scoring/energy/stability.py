@@ -1,7 +1,7 @@
 """Stability of one crystal: energy above the hull, with a standard error and a probability.
 
 A cheap potential relaxes, an accurate one decides. What stands between a potential's energy and a
-statement about DFT's is in `calibration`; `benchmarks/stability_truth.py` fits and tests it.
+statement about DFT's is in `calibration`; `scripts/fit_calibration.py` fits and tests it.
 """
 
 import math
