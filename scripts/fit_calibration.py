@@ -10,6 +10,7 @@ what the calibration shipped today says of it. What is written is fitted to all.
 """
 
 import argparse
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -34,9 +35,9 @@ from mattergen_lite.workflows.calibration import ELEMENT_PRIORS
 ROOT = Path(__file__).resolve().parents[1]
 ASSET = ROOT / "mattergen_lite" / "assets" / "calibration.json"
 SOURCE = (
-    "scripts/fit_calibration.py: {crystals} crystals of generators and of WBM, relaxed with "
-    "CHGNet, the labels of generators' crystals and of WBM's with older corrections on frames of "
-    "their own; {known} embedded compounds as they are; energies in eV/atom"
+    "scripts/fit_calibration.py: crystals of generators and of WBM, relaxed with CHGNet, labels "
+    "of generators' crystals and of WBM's with older corrections on frames of their own; embedded "
+    "compounds as they are; energies in eV/atom"
 )
 MAX_ERROR = 1.5  # eV/atom; beyond it the hull or the label is wrong, not the potential
 MAX_FORCE = 5.0  # eV/Å; an embedded crystal with more is damaged
@@ -184,25 +185,22 @@ def fit(
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--generated", type=Path, nargs="+", required=True)
-    parser.add_argument("--wbm", type=Path, required=True)
+    parser.add_argument("--generated", type=Path, nargs="+", default=[])
+    parser.add_argument("--wbm", type=Path, help="without labels only known crystals are fitted")
     parser.add_argument("--out", type=Path, default=ASSET)
     options = parser.parse_args()
-    labels = read_labels(options.generated, options.wbm)
-    novel = pd.read_parquet(ROOT / "datasets" / "judge_energies.parquet").set_index("name")
-    novel = novel.join(labels, how="inner")
     known = pd.read_parquet(ROOT / "datasets" / "known_energies.parquet")
-    fitted, held_out = calibrations(), {}
-    for name in calibrations():
-        held_out[name] = {}
-        for kind, crystals in (
-            ("novel", novel_labels(novel, name, calibrations())),
-            ("known", known_labels(known, name, calibrations())),
-        ):
-            calibrated, figures = fit(name, kind, crystals, fitted[name])
-            fitted, held_out[name] = fitted | {name: calibrated}, held_out[name] | figures
-    source = SOURCE.format(crystals=len(novel), known=len(known))
-    options.out.write_text(calibrations_as_json(fitted, source, held_out), encoding="utf-8")
+    tables = {"known": (known, known_labels)}
+    if options.wbm:
+        novel = pd.read_parquet(ROOT / "datasets" / "judge_energies.parquet").set_index("name")
+        novel = novel.join(read_labels(options.generated, options.wbm), how="inner")
+        tables["novel"] = (novel, novel_labels)
+    fitted, held_out = dict(calibrations()), json.loads(ASSET.read_text())["held_out"]
+    for name in fitted:
+        for kind, (table, labels) in tables.items():
+            fitted[name], figures = fit(name, kind, labels(table, name, fitted), fitted[name])
+            held_out[name] = held_out.get(name, {}) | figures
+    options.out.write_text(calibrations_as_json(fitted, SOURCE, held_out), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def draw(num: int) -> pd.DataFrame:
     drawn = [table[table.formula.isin(REPORTED)].assign(stratum="reported")]
     for name, (low, high, share) in HULL_CLASSES.items():
         rows = small[(small.e_above_hull > low) & (small.e_above_hull <= high)]
-        sources = rows.groupby("formation_energy_source")
+        sources = rows.groupby("formation_energy_source", observed=True)
         each = round(num * share / sources.ngroups)
         chosen = [group.sample(min(each, len(group)), random_state=28) for _, group in sources]
         drawn.append(pd.concat(chosen).assign(stratum=name))

@@ -50,7 +50,7 @@ from mattergen_lite.scoring.known.hull import reference_hull
 from mattergen_lite.scoring.measuring import Laboratory
 from mattergen_lite.scoring.score import ordered_structure
 
-ELEMENT_PRIORS = {"novel": 0.06, "known": 0.02}  # eV/atom: how far elements may differ
+ELEMENT_PRIORS = {"novel": 0.03, "known": 0.02}  # eV/atom: how far elements may differ
 MIN_LABELS = 20  # crystals for an error model
 TIME_LIMIT = 600.0  # s a crystal
 # Columns in which labels are looked for, eV/atom; the first that a file has.

@@ -20,7 +20,7 @@ from mattergen_lite.shapes import Float, Int
 
 REFERENCE_PRIOR = 0.05  # eV/atom: how far a fitted element reference may go without evidence
 NUM_FOLDS = 5  # of crystals that predict each other
-SHIFT_PRIOR = 0.1  # eV/atom: how far labels of other settings may lie off, by element
+SHIFT_PRIOR = 0.3  # eV/atom: how far labels of other settings may lie off, by element
 TREND_PRIOR = 0.03  # eV/atom a standard deviation of a trait
 LOG_SCALE_PRIORS = {"element": 1.0, "trend": 0.3}  # standard deviations of changes of log scales
 NUM_PASSES = 3  # of fits of offsets and scales in turn
