@@ -187,6 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--generated", type=Path, nargs="+", default=[])
     parser.add_argument("--wbm", type=Path, help="without labels only known crystals are fitted")
+    parser.add_argument("--potential", nargs="+", default=[*calibrations()])
     parser.add_argument("--out", type=Path, default=ASSET)
     options = parser.parse_args()
     known = pd.read_parquet(ROOT / "datasets" / "known_energies.parquet")
@@ -196,7 +197,7 @@ def main() -> None:
         novel = novel.join(read_labels(options.generated, options.wbm), how="inner")
         tables["novel"] = (novel, novel_labels)
     fitted, held_out = dict(calibrations()), json.loads(ASSET.read_text())["held_out"]
-    for name in fitted:
+    for name in options.potential:
         for kind, (table, labels) in tables.items():
             fitted[name], figures = fit(name, kind, labels(table, name, fitted), fitted[name])
             held_out[name] = held_out.get(name, {}) | figures

@@ -254,8 +254,10 @@ def _parse(text: str, source: str) -> dict[str, Calibration]:
         )
     parsed = {name: replace(one, source=source) for name, one in content.potentials.items()}
     for name, one in parsed.items():
-        if any(model is not None and not model.scale > 0 for model in (one.novel, one.known)):
-            raise ValueError(f"{source}: a scale of {name!r} is not positive: expected eV/atom")
+        for model in filter(None, (one.novel, one.known)):
+            widths = [model.scale, *(trend.spread for trend in model.trends.values())]
+            if not min(widths) > 0:
+                raise ValueError(f"{source}: a scale of {name!r} is not positive: expected eV/atom")
     return parsed
 
 

@@ -26,6 +26,7 @@ LOG_SCALE_PRIORS = {"element": 1.0, "trend": 0.3}  # standard deviations of chan
 NUM_PASSES = 3  # of fits of offsets and scales in turn
 MAX_ITERATIONS = 100
 CONVERGED = 1e-4  # relative change of the variance
+MIN_SPREAD = 1e-4  # of a trait; below it is rounding
 MIN_SCALE = 1e-3  # eV/atom: below the scatter of relaxations that end within their limits
 
 
@@ -150,7 +151,7 @@ def _standardise(traits: Sequence[Mapping[str, float]], num_crystals: int) -> _S
     names, centres, spreads, columns = [], [], [], [np.empty((num_crystals, 0))]
     for name in traits[0] if traits else ():
         values = np.array([row[name] for row in traits])
-        if np.isfinite(values).sum() < 2 or not np.nanstd(values) > 0:
+        if np.isfinite(values).sum() < 2 or np.nanstd(values) < MIN_SPREAD:
             continue
         names.append(name)
         centres.append(float(np.nanmean(values)))
