@@ -104,7 +104,7 @@ def known_labels(
     energies: pd.DataFrame, name: str, calibrated: Mapping[str, Calibration]
 ) -> Labels:
     """Embedded compounds as they are, damaged ones left out."""
-    energies = energies[energies.max_force < MAX_FORCE]
+    energies = energies[~(energies.max_force > MAX_FORCE)]
     hull = (energies.formation_energy_per_atom - energies.e_above_hull).to_numpy()
     raw = formation_energies(energies, calibrated[name], name) - hull
     by_relaxer = formation_energies(energies, calibrated[RELAXER], RELAXER) - hull
