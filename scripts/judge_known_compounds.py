@@ -163,7 +163,8 @@ def page(table: pd.DataFrame) -> str:
         "<!-- written by scripts/judge_known_compounds.py -->",
         "",
         f"{len(table):,} embedded compounds, on the hull and within 0.1 eV/atom of it, from every",
-        "source of formation energies, judged as they are by `7net-l3i5` with the error model that is",
+        "source of formation energies, judged as they are by `7net-l3i5` with the error model that "
+        "is",
         f"fitted to them. Mean absolute error {table.error.abs().mean():.3f} eV/atom (median "
         f"{table.error.abs().median():.3f}); {within:.1%} lie",
         f"within two standard errors, and {len(outliers)} more than three off:",
