@@ -21,8 +21,9 @@ from mattergen_lite.elements import (
     parse_elements,
     symbols,
 )
+from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.tensors import to_structures
-from mattergen_lite.model import CrystalDiffusion, find_checkpoint
+from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints, parse_formula
