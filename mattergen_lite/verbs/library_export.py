@@ -9,7 +9,6 @@ from mattergen_lite.options.flat import flat
 from mattergen_lite.verbs.workspace import check_source
 
 if TYPE_CHECKING:
-    check_source(source)
     from mattergen_lite.library.exchange import Exchanged
 
 
