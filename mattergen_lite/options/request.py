@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from mattergen_lite.options.checks import IN_YAML, Bounds, check_fields
 
 EMBEDDED = "embedded"  # the crystal table in the package, where a file is expected
-NEW_FRAMEWORKS = "new-frameworks"  # likewise, crystals of ours whose frameworks no known one has
+NEW_FRAMEWORKS = "new-frameworks"  # that of our own crystals whose frameworks no known one has
 DEFAULT_CHECKPOINT = "mp"
 
 
