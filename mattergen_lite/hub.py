@@ -1,9 +1,10 @@
-"""Models of the Hugging Face Hub by name: one commit, and of it only the files of a model folder.
+"""Finds the folder of a model: on disk, shipped, or of the Hugging Face Hub.
 
 hf:org/name@0123456789abcdef0123456789abcdef01234567
 
-The commit is part of the name, so that a run can be repeated and nobody can exchange the model
-behind it. Files are YAML and safetensors, which hold no code; nothing else is fetched.
+Of a model of the Hub the commit is part of the name, so that a run can be repeated and nobody can
+exchange the model behind it. Files are YAML and safetensors, which hold no code; nothing else is
+fetched.
 """
 
 import re
