@@ -20,8 +20,9 @@ from pymatgen.core import Element
 from mattergen_lite import score
 from mattergen_lite.config import RunConfig
 from mattergen_lite.elements import atomic_number
+from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.write import write_extxyz
-from mattergen_lite.model import CrystalDiffusion, find_checkpoint, weights_hash
+from mattergen_lite.model import CrystalDiffusion, weights_hash
 from mattergen_lite.properties import Property
 from mattergen_lite.sampling.sampler import STRENGTH_FROM_CRYSTALS, Target, starting_points
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
