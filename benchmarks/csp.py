@@ -33,8 +33,9 @@ from pymatgen.core import Structure
 from mattergen_lite.config import DataConfig
 from mattergen_lite.data.crystals import CrystalDataset
 from mattergen_lite.data.table import read_table, select_rows
+from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.tensors import to_structures
-from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
+from mattergen_lite.model import CrystalDiffusion, pick_device
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT, Request
 from mattergen_lite.options.sampler import SamplerOptions

@@ -45,9 +45,10 @@ from mattergen_lite.data.crystals import CrystalDataset, embedded_crystals
 from mattergen_lite.data.dataset import element_sets
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.elements import symbols
+from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.io.tensors import to_structures
-from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
+from mattergen_lite.model import CrystalDiffusion, pick_device, weights_hash
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT, Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.probe.predictors import Predictor, load_predictors

@@ -34,7 +34,8 @@ from mattergen_lite.data.dataset import element_sets
 from mattergen_lite.data.labels import read_labelled
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.elements import atomic_masses, element_descriptors
-from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
+from mattergen_lite.hub import find_checkpoint
+from mattergen_lite.model import CrystalDiffusion, pick_device, weights_hash
 from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT
 from mattergen_lite.options.sampler import SamplerOptions
@@ -42,8 +43,9 @@ from mattergen_lite.probe.fit import Labels, fit, standardised
 from mattergen_lite.probe.guidance import steering
 from mattergen_lite.probe.probe import ModelIdentity, Probe
 from mattergen_lite.probe.regression import best_penalty, held_out_predictions, ridge
-from mattergen_lite.properties import Property, known_property
+from mattergen_lite.properties import Property
 from mattergen_lite.request.targets import PropertyTarget, parse_targets
+from mattergen_lite.request.values import known_property
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.training.finetuning import finetune
 

@@ -26,8 +26,9 @@ from tqdm import tqdm
 from mattergen_lite.config import DataConfig
 from mattergen_lite.data.crystals import CrystalDataset
 from mattergen_lite.data.table import read_table, select_rows
+from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.records import StructureRecord
-from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
+from mattergen_lite.model import CrystalDiffusion, pick_device
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions

@@ -32,7 +32,8 @@ from measuring import (
 )
 
 from mattergen_lite.crystal import Prediction
-from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
+from mattergen_lite.hub import find_checkpoint
+from mattergen_lite.model import CrystalDiffusion, pick_device
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.sampling.sampler import Target, sample

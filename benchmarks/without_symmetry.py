@@ -22,9 +22,10 @@ from tqdm import tqdm
 
 from mattergen_lite.data.views import without_symmetry
 from mattergen_lite.drafting.draft import Draft
+from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.io.write import write_extxyz
-from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device
+from mattergen_lite.model import CrystalDiffusion, pick_device
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.sampling.generator import stable

@@ -96,6 +96,7 @@ GROUP_MEANINGS = {
     "toxic": "As, Cd, Hg, Pb (WHO) and Be, Tl (fatal if inhaled, CLP); not every harmful element",
     "radioactive": "no stable isotope; uranium and thorium included, bismuth not",
     "scarce": f"below {SCARCE_ABUNDANCE:g} ppm of the crust, or not found there",
+    "rare-earth": "scandium, yttrium and the lanthanides (IUPAC)",
 }
 
 
@@ -108,6 +109,7 @@ def element_groups() -> dict[str, frozenset[str]]:
     entries of Annex VI of the EU's CLP Regulation 1272/2008.
     radioactive: no stable isotope (uranium and thorium included, bismuth not; pymatgen's table).
     scarce: below `SCARCE_ABUNDANCE` of the crust, or not found there (CRC Handbook, through smact).
+    rare-earth: scandium, yttrium and lanthanum to lutetium (IUPAC Red Book 2005, IR-3.5).
     """
 
     def group(belongs: Callable[[dict[str, str]], bool]) -> frozenset[str]:
@@ -117,6 +119,7 @@ def element_groups() -> dict[str, frozenset[str]]:
         "toxic": group(lambda row: row["toxic"] == "1"),
         "radioactive": group(lambda row: row["radioactive"] == "1"),
         "scarce": group(lambda row: (crustal_abundance(row["symbol"]) or 0) < SCARCE_ABUNDANCE),
+        "rare-earth": frozenset({"Sc", "Y", *symbols()[57:72]}),
     }
 
 

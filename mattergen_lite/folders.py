@@ -22,6 +22,16 @@ ROOM = 16 * 2**20  # bytes, without which a run is not begun
 MAX_STEM = 150  # characters of a name in that of its temporary file
 
 
+def check_finished(folder: Path) -> None:
+    """Refuse a folder that holds no finished run.
+
+    Raises:
+        ValueError: If it does not.
+    """
+    if not (folder / RECORD).exists():
+        raise ValueError(f"{folder} holds no finished run: expected the folder of one")
+
+
 def check_free(folder: Path | None, *, overwrite: bool) -> None:
     """Refuse to mix a new run with an old one.
 

@@ -1,18 +1,24 @@
-"""Models of the Hugging Face Hub by name: one commit, and of it only the files of a model folder.
+"""Finds the folder of a model: on disk, shipped, or of the Hugging Face Hub.
 
 hf:org/name@0123456789abcdef0123456789abcdef01234567
 
-The commit is part of the name, so that a run can be repeated and nobody can exchange the model
-behind it. Files are YAML and safetensors, which hold no code; nothing else is fetched.
+Of a model of the Hub the commit is part of the name, so that a run can be repeated and nobody can
+exchange the model behind it. Files are YAML and safetensors, which hold no code; nothing else is
+fetched.
 """
 
 import re
 from pathlib import Path
 
+from mattergen_lite.config import ModelConfig, read_yaml, shipped
+from mattergen_lite.folders import check_plain
+
+WEIGHTS = "weights.safetensors"
+CONFIG = "config.yaml"
 PREFIX = "hf:"
 FILES = (
-    "config.yaml",
-    "weights.safetensors",
+    CONFIG,
+    WEIGHTS,
     "model_card.md",
     "predictors/*/head.yaml",
     "predictors/*/probe.yaml",
@@ -59,3 +65,33 @@ def download(name: str) -> Path:
         reason = " ".join(str(error).split())[:300]
         raise ValueError(f"cannot fetch {name}: {type(error).__name__}: {reason}") from None
     return Path(folder)
+
+
+def find_checkpoint(name: str) -> Path:
+    """Folder of a model given by path, by the name of a shipped one or by one of the hub.
+
+    Raises:
+        ValueError: If there is none, or it holds a pipe; the message lists what is shipped.
+    """
+    if is_hub_name(name):
+        return download(name)
+    for folder in (Path(name), shipped("checkpoints") / name):
+        if (folder / CONFIG).exists():
+            check_plain(folder)
+            return folder
+    known = ", ".join(
+        sorted(path.parent.name for path in shipped("checkpoints").glob(f"*/{CONFIG}"))
+    )
+    raise ValueError(
+        f"no model {name!r}: expected a folder with {CONFIG} and {WEIGHTS}, one of {known}, or "
+        "hf:organisation/model@commit"
+    )
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Configuration of a model folder.
+
+    Raises:
+        ValueError: If it is missing or not a model's.
+    """
+    return ModelConfig.parse(read_yaml(folder / CONFIG))

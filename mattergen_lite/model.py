@@ -11,23 +11,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.config import ModelConfig, PropertyConfig, read_yaml, shipped, write_yaml
+from mattergen_lite.config import ModelConfig, PropertyConfig, write_yaml
 from mattergen_lite.crystal import Prediction
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.diffusion.joint import JointDiffusion, Losses, State, Step
 from mattergen_lite.diffusion.lattice import SIGMA_DATA
 from mattergen_lite.diffusion.schedule import NoiseSchedule, scalings
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, symbols
-from mattergen_lite.folders import check_plain
-from mattergen_lite.hub import download, is_hub_name
+from mattergen_lite.hub import CONFIG, WEIGHTS, read_config
 from mattergen_lite.network.denoiser import Denoiser, NoisyCrystals
 from mattergen_lite.network.pairs import pair_features
 from mattergen_lite.properties import Conditions, Property
 from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
-
-WEIGHTS = "weights.safetensors"
-CONFIG = "config.yaml"
 
 
 class CrystalDiffusion(nn.Module):
@@ -173,36 +169,6 @@ class CrystalDiffusion(nn.Module):
             raise ValueError(
                 f"weights in {folder} do not fit the configuration: {reason}"
             ) from None
-
-
-def find_checkpoint(name: str) -> Path:
-    """Folder of a model given by path, by the name of a shipped one or by one of the hub.
-
-    Raises:
-        ValueError: If there is none, or it holds a pipe; the message lists what is shipped.
-    """
-    if is_hub_name(name):
-        return download(name)
-    for folder in (Path(name), shipped("checkpoints") / name):
-        if (folder / CONFIG).exists():
-            check_plain(folder)
-            return folder
-    known = ", ".join(
-        sorted(path.parent.name for path in shipped("checkpoints").glob(f"*/{CONFIG}"))
-    )
-    raise ValueError(
-        f"no model {name!r}: expected a folder with {CONFIG} and {WEIGHTS}, one of {known}, or "
-        "hf:organisation/model@commit"
-    )
-
-
-def read_config(folder: Path) -> ModelConfig:
-    """Configuration of a model folder.
-
-    Raises:
-        ValueError: If it is missing or not a model's.
-    """
-    return ModelConfig.parse(read_yaml(folder / CONFIG))
 
 
 def pick_device(name: str) -> torch.device:

@@ -1,6 +1,6 @@
 """Defines the properties that condition a model: name, unit, kind and normalisation."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,16 +88,3 @@ def crystal_system(space_group: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
     """Crystal system 1..7 (triclinic to cubic) of a space group number 1..230."""
     last = torch.tensor(list(LAST_SPACE_GROUP.values())[:-1], device=space_group.device)
     return torch.bucketize(space_group, last) + 1
-
-
-def known_property(name: str, properties: Sequence[Property]) -> Property:
-    """Look a property up by name.
-
-    Raises:
-        ValueError: If no property has that name; the message lists those that exist.
-    """
-    for candidate in properties:
-        if candidate.name == name:
-            return candidate
-    known = ", ".join(p.name for p in properties) or "none"
-    raise ValueError(f"unknown property {name!r}: this model knows {known}")

@@ -22,7 +22,7 @@ from mattergen_lite.benchmarking.protocols import PROTOCOLS
 from mattergen_lite.cli import app
 from mattergen_lite.config import PropertyConfig, RunConfig, shipped
 from mattergen_lite.elements import GROUP_MEANINGS, ElementGroups
-from mattergen_lite.model import read_config
+from mattergen_lite.hub import read_config
 from mattergen_lite.options.judge import CHECK_NAMES
 from mattergen_lite.scoring import exact
 from mattergen_lite.scoring.candidate import Candidate

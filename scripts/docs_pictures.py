@@ -21,7 +21,8 @@ from mattergen_lite.diffusion import atom_types
 from mattergen_lite.diffusion.joint import draw_noise
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.geometry import wrapped_normal_displacement
-from mattergen_lite.model import CrystalDiffusion, find_checkpoint
+from mattergen_lite.hub import find_checkpoint
+from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.runs.phase_diagram import draw_phase_diagram
 from mattergen_lite.sampling.trajectory import Trajectory, draw_crystal, draw_settling, draw_strip
 from mattergen_lite.scoring.energy.accuracy import METASTABLE

@@ -1,6 +1,7 @@
 """Calibration of a potential: files, the command, and what an uncalibrated one says."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -57,9 +58,9 @@ def test_files_come_back_as_they_were(tmp_path):
         ('{"potentials": {"a": {"references": {"Na": "x"}, "novel": null}}}', "is no calibration"),
         (
             '{"potentials": {}}',
-            "format 1, this version reads 2: give the command `calibrate` again",
+            "format 1, this version reads 3: give the command `calibrate` again",
         ),
-        ('{"format": 9, "potentials": {}}', "format 9, this version reads up to 2"),
+        ('{"format": 9, "potentials": {}}', "format 9, this version reads up to 3"),
         (
             '{"format": 2, "potentials": {"a": {"references": {}, "known": null, "novel": '
             '{"offset": 0, "scale": 0, "elements": {}, "element_prior": 0.1}}}}',
@@ -76,6 +77,19 @@ def test_files_of_strangers_are_refused_with_a_reason(tmp_path, change, problem)
     path.write_text(change)
     with pytest.raises(ValueError, match=problem):
         read_calibrations(path)
+
+
+def test_files_of_the_version_before_are_read(tmp_path):
+    path = tmp_path / "older.json"
+    path.write_text(
+        '{"format": 2, "potentials": {"a": {"references": {"Na": -1.0}, "known": null, "novel": '
+        '{"offset": 0.1, "scale": 0.02, "elements": {"Na": [0.03, 0.01]}, "element_prior": 0.1}}}}'
+    )
+    model = read_calibrations(path)["a"].novel
+    assert not model.trends
+    error = model.at(Composition("Na"), {"disagreement": 0.5})
+    assert error.location == pytest.approx(0.13)
+    assert error.scale == pytest.approx(math.hypot(0.02, 0.01))
 
 
 def test_the_shipped_calibration_is_of_the_geometries_of_its_relaxer():

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from mattergen_lite.config import CampaignConfig, ClusterConfig, RunConfig, shipped
-from mattergen_lite.model import find_checkpoint
+from mattergen_lite.hub import find_checkpoint
 
 CONFIGS = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
 SECTIONS = {"campaign": CampaignConfig, "slurm": ClusterConfig}  # the others are training runs

@@ -21,8 +21,9 @@ from mattergen_lite.elements import (
     parse_elements,
     symbols,
 )
+from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.tensors import to_structures
-from mattergen_lite.model import CrystalDiffusion, find_checkpoint
+from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints, parse_formula
@@ -164,6 +165,9 @@ def test_groups_of_elements_agree_with_the_judge():
         assert symbol in groups["scarce"] or not scarce_elements(composition)
     assert groups["toxic"] == {"As", "Be", "Cd", "Hg", "Pb", "Tl"}
     assert {"Te", "Pt", "Au", "Tc"} <= groups["scarce"]
+    assert len(groups["rare-earth"]) == 17
+    assert {"Sc", "Y", "La", "Nd", "Lu"} <= groups["rare-earth"]
+    assert not groups["rare-earth"] & {"Ba", "Hf", "Th", "Fe"}
     assert not groups["scarce"] & {"Li", "O", "Fe", "Ag", "In", "Se"}
     assert parse_elements("Pb, toxic,Li") == groups["toxic"] | {"Li"}
 

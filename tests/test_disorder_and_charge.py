@@ -76,6 +76,23 @@ def _parts():
     return crystal.lattice, crystal.species, crystal.frac_coords
 
 
+@pytest.mark.parametrize(
+    ("charges", "expected"),
+    [
+        ([2, -2], None),
+        ([1.3, -1.28], None),
+        ([1, 0], "initial_charges"),
+        ([0, -2], "initial_charges"),
+    ],
+)
+def test_initial_charges_of_ase_leave_the_cell_neutral(charges, expected, tmp_path):
+    charged = atoms()
+    charged.set_initial_charges(charges)
+    write(tmp_path / "a.extxyz", charged)
+    assert verdict(records_of(charged)[0]) == expected
+    assert verdict(next(read_structures(tmp_path / "a.extxyz"))) == expected
+
+
 def test_oxidation_states_are_no_charge():
     crystal = baryte()
     crystal.add_oxidation_state_by_element({"Ba": 2, "Se": -2})

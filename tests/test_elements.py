@@ -11,7 +11,8 @@ from mattergen_lite.config import DataConfig
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.table import EMBEDDED, read_table, select_rows
 from mattergen_lite.diffusion import atom_types, joint
-from mattergen_lite.model import CrystalDiffusion, find_checkpoint
+from mattergen_lite.hub import find_checkpoint
+from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.symmetry.templates import OrbitCrystals
 from mattergen_lite.training.module import drawn_losses
 

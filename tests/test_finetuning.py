@@ -11,7 +11,8 @@ from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.labels import read_labelled
 from mattergen_lite.data.table import read_table
 from mattergen_lite.diffusion.joint import draw_noise
-from mattergen_lite.model import CrystalDiffusion, read_config
+from mattergen_lite.hub import read_config
+from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.properties import Conditions
 from mattergen_lite.request.targets import parse_targets

@@ -16,8 +16,8 @@ from mattergen_lite.campaign.plan import read_manifest
 from mattergen_lite.config import PropertyConfig, read_yaml
 from mattergen_lite.data.labels import read_labelled
 from mattergen_lite.data.table import read_table
+from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.read import read_structures
-from mattergen_lite.model import find_checkpoint
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.runs.folder import RunFolder
 

@@ -7,7 +7,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite.data.table import EMBEDDED, UNITS, read_table
 from mattergen_lite.elements import element_groups, parse_elements, parse_system
-from mattergen_lite.model import find_checkpoint, read_config
+from mattergen_lite.hub import find_checkpoint, read_config
 from mattergen_lite.options.request import Request
 from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints

@@ -8,7 +8,8 @@ from safetensors.torch import load_file, save_file
 from mattergen_lite.config import shipped
 from mattergen_lite.crystal import Share
 from mattergen_lite.elements import element_mask
-from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
+from mattergen_lite.hub import find_checkpoint
+from mattergen_lite.model import CrystalDiffusion, pick_device, weights_hash
 from mattergen_lite.training.module import drawn_losses
 
 

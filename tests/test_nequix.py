@@ -19,7 +19,7 @@ from mattergen_lite.scoring.energy.potentials.exam import exam_of, identified
 from mattergen_lite.scoring.energy.potentials.neighbors import neighbor_edges
 from mattergen_lite.scoring.energy.potentials.nequix_network import NequixConfig, leaf_shapes
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
-from mattergen_lite.scoring.known.compounds import _compound, _labelled
+from mattergen_lite.scoring.known.compounds import known_compound, labelled_compounds
 
 CONFIG = {
     "atomic_numbers": [8, 11, 14, 17, 22],
@@ -237,8 +237,8 @@ def test_nequix_oam_1_gives_the_energies_of_its_makers_code():
     source = identified(f"nequix:{NEQUIX_OAM}")
     assert source.name == "nequix-oam-1"
     known = load_potential(source)
-    table = _labelled().set_index("material_id", drop=False)
-    salt = _compound(table.loc["mp-22862"].to_dict()).structure.to_ase_atoms(msonable=False)
+    table = labelled_compounds().set_index("material_id", drop=False)
+    salt = known_compound(table.loc["mp-22862"].to_dict()).structure.to_ase_atoms(msonable=False)
     assert known.energy(salt) / len(salt) == pytest.approx(-3.3872, abs=2e-4)
     assert len(known.supported_elements) == 89
     exam = exam_of(source)

@@ -8,8 +8,8 @@ import pytest
 from crystals import nacl, nacl_primitive, perovskite, rutile
 from pymatgen.core import Lattice, Structure
 
+from mattergen_lite.hub import find_checkpoint, read_config
 from mattergen_lite.io.records import StructureRecord
-from mattergen_lite.model import find_checkpoint, read_config
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.request import Request
 from mattergen_lite.processes import Pool

@@ -13,7 +13,8 @@ from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.table import read_table
 from mattergen_lite.diffusion.joint import State, Step, draw_noise
-from mattergen_lite.model import CrystalDiffusion, find_checkpoint, weights_hash
+from mattergen_lite.hub import find_checkpoint
+from mattergen_lite.model import CrystalDiffusion, weights_hash
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.probe.fit import Labels, fit

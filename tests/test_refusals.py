@@ -38,17 +38,48 @@ REFUSED = [
     ("generate --reference nowhere.zip", "nowhere.zip does not exist"),
     ("generate --dft-inputs --dft-sets vasp", "unknown"),
     ("generate --dft-inputs --dft-codes siesta", "unknown DFT code"),
+    ("generate --condition band_gap=wide", "expected a number in eV"),
+    ("generate --condition hardness=3", "unknown property 'hardness'"),
+    ("generate --condition chemical_system>Li-O", "has no order"),
+    ("generate --checkpoint nowhere", "no model 'nowhere'"),
+    ("generate --num-atoms 900", "this model makes 1..52 atoms"),
+    ("predict --formula Mg60O60", "this model makes 1..52 atoms"),
+    ("finetune nowhere.csv --property mine", "nowhere.csv does not exist"),
+    ("finetune embedded --property mine --checkpoint nowhere", "no model 'nowhere'"),
+    ("probe fit nowhere.csv --property mine", "nowhere.csv does not exist"),
+    ("benchmark nowhere --protocol crystalite", "nowhere does not exist"),
     ("complete --seed-structure nowhere.cif", "nowhere.cif does not exist"),
     ("score nowhere", "nowhere does not exist"),
 ]
+WITHOUT_A_FOLDER = [
+    ("train nowhere.yaml", "expected a file, or one of"),
+    ("train mp_20.yaml data.pth=x", "data.pth"),
+    ("campaign run campaign.yaml num_samples=few", "num_samples"),
+    ("data prepare nowhere table.parquet", "nowhere does not exist"),
+    ("verify nowhere", "holds no finished run"),
+    ("library export nowhere library.db", "nowhere does not exist"),
+]
+
+
+def refuse(words, said, folder):
+    """Run a command that is refused before anything slow is loaded, and writes nothing."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=folder,
+    )
+    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert done.stdout.split() == ["loaded:"]
+    assert not list(folder.iterdir())
 
 
 @pytest.mark.parametrize(("command", "said"), REFUSED)
 def test_requests_are_refused_before_anything_is_loaded(command, said, tmp_path):
-    words = [*command.split(), "--out", str(tmp_path / "out")]
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *words], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
-    assert done.stdout.split() == ["loaded:"]
-    assert not (tmp_path / "out").exists()
+    refuse([*command.split(), "--out", "out"], said, tmp_path)
+
+
+@pytest.mark.parametrize(("command", "said"), WITHOUT_A_FOLDER)
+def test_sources_are_refused_before_anything_is_loaded(command, said, tmp_path):
+    refuse(command.split(), said, tmp_path)

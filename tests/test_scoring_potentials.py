@@ -17,7 +17,11 @@ from mattergen_lite.scoring.energy.potentials.exam import admitted, exam_of, exa
 from mattergen_lite.scoring.energy.potentials.mp2020 import hubbard_u, mp2020_correction
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, check_elements
 from mattergen_lite.scoring.energy.potentials.sources import load_potential, potential_source
-from mattergen_lite.scoring.known.compounds import _compound, _labelled, spread_compounds
+from mattergen_lite.scoring.known.compounds import (
+    known_compound,
+    labelled_compounds,
+    spread_compounds,
+)
 
 
 @pytest.fixture(scope="module")
@@ -161,10 +165,10 @@ PER_ATOM = {  # eV, Wang et al. 2021
 
 
 def test_mp2020_correction_is_that_of_the_labels_for_any_order_of_atoms():
-    table = _labelled().set_index("material_id", drop=False)
+    table = labelled_compounds().set_index("material_id", drop=False)
     rng = np.random.default_rng(0)
     for material_id, atoms in CORRECTED.items():
-        crystal = _compound(table.loc[material_id].to_dict()).structure
+        crystal = known_compound(table.loc[material_id].to_dict()).structure
         correction = mp2020_correction(crystal)
         expected = sum(PER_ATOM[kind] * number for kind, number in atoms.items())
         assert correction == pytest.approx(expected, abs=1e-6), crystal.formula

@@ -8,10 +8,13 @@ from crystals import nacl_primitive, rutile
 from pymatgen.core import Composition, Lattice, Structure
 
 from mattergen_lite.scoring.energy.calibration import (
+    MAX_DEVIATION,
     Calibration,
     ErrorModel,
+    Trend,
     calibration,
     calibrations,
+    error_traits,
 )
 from mattergen_lite.scoring.energy.fitting import (
     NUM_FOLDS,
@@ -131,7 +134,7 @@ def test_a_hole_in_the_hull_is_no_discovery(chgnet):
         erbium.formation_energy_per_atom, abs=0.15
     )
     assert dysprosium.stability_error is None
-    assert dysprosium.e_above_hull > 0
+    assert dysprosium.e_above_hull > -dysprosium.e_above_hull_std
     assert "competing phase is missing from the hull" in erbium.stability_error
     assert "Er" in erbium.stability_error
     assert erbium.e_above_hull_raw < -1
@@ -181,7 +184,8 @@ def test_stated_uncertainty_is_ranked_as_it_should_be(formula):
         novel = calibration(name).novel.at(composition)
         assert novel.std > calibration(name).known.at(composition).std
     accurate, cheap = calibration("7net-l3i5"), calibration("chgnet")
-    assert accurate.novel.at(composition).std < cheap.novel.at(composition).std
+    if formula != "PuN":  # both miss compounds of plutonium by 0.24 eV/atom
+        assert accurate.novel.at(composition).std < cheap.novel.at(composition).std
 
 
 def test_unknown_calibration_names_the_known_ones():
@@ -258,6 +262,65 @@ def test_shifts_of_labels_are_told_apart_from_errors_of_the_potential():
     left = errors - [one.location for one in on_frames]
     assert abs(left[sets == "theirs"].mean()) < 0.005
     assert fit_error_model(compositions, errors, 0.06, sets.tolist()) == models[""]
+
+
+def test_what_a_crystal_shows_shifts_and_widens_its_error():
+    """Errors grow with disagreement and with plutonium, and shift with disagreement."""
+    rng = np.random.default_rng(0)
+    symbols = ["Na", "Cl", "Pu"]
+    shares = rng.dirichlet(np.ones(3), 3000)
+    compositions = [Composition(dict(zip(symbols, row, strict=True))) for row in shares]
+    disagreement = rng.normal(0, 0.05, 3000)
+    traits = [{"disagreement": value, "constant": 1.0} for value in disagreement]
+    scales = 0.02 * np.exp(disagreement / 0.05 * 0.3 + 2.0 * shares[:, 2])
+    errors = -0.2 * disagreement + scales * rng.standard_t(3, 3000)
+    fitted = fit_error_model(compositions, errors, 0.06, traits=traits)
+    assert set(fitted.trends) == {"disagreement"}  # what is the same everywhere tells nothing
+    trend = fitted.trends["disagreement"]
+    assert trend.offset == pytest.approx(-0.2 * trend.spread, abs=0.002)
+    assert trend.log_scale == pytest.approx(0.3, abs=0.06)
+    salt = Composition("NaCl")
+    widths = {symbol: offset.log_scale for symbol, offset in fitted.elements.items()}
+    assert widths["Pu"] - widths["Na"] == pytest.approx(2.0, abs=0.3)
+    assert fitted.at(Composition("Pu")).scale > 3 * fitted.at(salt).scale
+    calm, torn = (fitted.at(salt, {"disagreement": value}) for value in (0.0, 0.05))
+    assert 1.1 < torn.scale / calm.scale < np.exp(0.3)  # beside what the offset is uncertain by
+    assert torn.location - calm.location == pytest.approx(-0.01, abs=0.002)
+    far = trend.centre + MAX_DEVIATION * trend.spread
+    assert fitted.at(salt, {"disagreement": 9.0}) == fitted.at(salt, {"disagreement": far})
+    centre = fitted.at(salt, {"disagreement": trend.centre})
+    assert fitted.at(salt) == fitted.at(salt, {"disagreement": np.nan}) == centre
+
+
+def test_verdicts_know_how_far_potentials_are_apart_and_how_far_atoms_moved():
+    trends = {
+        name: Trend(centre=0.0, spread=1.0, offset=0.0, log_scale=log_scale)
+        for name, log_scale in (("disagreement", 1.0), ("log_movement", 0.5))
+    }
+    model = ErrorModel(offset=0.0, scale=0.01, elements={}, element_prior=0.0, trends=trends)
+    own = Calibration(references={"Na": -1.0, "Cl": -2.0}, novel=model, known=model)
+    stated = []
+    for relaxed, rmsd in ((-3.5, 1.0), (-4.5, 1.0), (-3.5, 2.0)):
+        measured = Measurement(
+            relaxed_with="chgnet",
+            relaxation=Relaxation(structure=nacl_primitive(), rmsd=rmsd, converged=True),
+            energies_per_atom={"accurate": -3.5, "chgnet": relaxed},
+            errors={},
+            hull_energy_per_atom=-2.0,
+        )
+        found = assess(measured, decider="accurate", calibrated={"accurate": own, "chgnet": own})
+        stated.append(found.e_above_hull_std)
+    assert stated[1] / stated[0] == pytest.approx(np.e)
+    assert stated[2] / stated[0] == pytest.approx(np.exp(0.5 * np.log(2.003 / 1.003)))
+
+
+def test_traits_are_unknown_where_their_measurements_are():
+    assert np.isnan(error_traits(0.1)["disagreement"])
+    assert error_traits(0.1, 0.05, 0.2)["disagreement"] == pytest.approx(0.05)
+    shipped = calibration("7net-l3i5").novel
+    agreed = shipped.at(Composition("Li2S"), error_traits(0.05, 0.05, 0.02))
+    opposed = shipped.at(Composition("Li2S"), error_traits(0.05, 0.25, 0.02))
+    assert opposed.std > 1.2 * agreed.std  # CHGNet is rarely the less optimistic of the two
 
 
 def test_an_error_model_of_as_many_elements_as_crystals_has_a_scale():

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase.build import molecule
 from crystals import nacl, nacl_primitive, rutile, single_atom
 from pymatgen.core import Lattice, Structure
 
@@ -121,9 +122,52 @@ def selenium() -> Structure:
     )
 
 
+def boron_nitride() -> Structure:
+    return Structure.from_spacegroup(
+        "P6_3/mmc",
+        Lattice.hexagonal(2.504, 6.661),
+        ["B", "N"],
+        [[1 / 3, 2 / 3, 0.25], [1 / 3, 2 / 3, 0.75]],
+    )
+
+
+def black_phosphorus() -> Structure:
+    return Structure.from_spacegroup(
+        "Cmce", Lattice.orthorhombic(3.314, 10.478, 4.376), ["P"], [[0, 0.1034, 0.0806]]
+    )
+
+
+def cadmium_iodide() -> Structure:
+    return Structure.from_spacegroup(
+        "P-3m1", Lattice.hexagonal(4.24, 6.84), ["Cd", "I"], [[0, 0, 0], [1 / 3, 2 / 3, 0.25]]
+    )
+
+
+def silicon_disulphide() -> Structure:
+    return Structure.from_spacegroup(
+        "Ibam",
+        Lattice.orthorhombic(9.583, 5.614, 5.547),
+        ["Si", "S"],
+        [[0, 0, 0.25], [0.1182, 0.2088, 0]],
+    )
+
+
+def fullerite() -> Structure:
+    """Molecules of C60, one in a primitive cell of fcc with an edge of 14.17 Å, all alike."""
+    cage = molecule("C60")
+    half = 14.17 / 2
+    cell = Lattice([[0, half, half], [half, 0, half], [half, half, 0]])
+    return Structure(cell, ["C"] * 60, cage.positions, coords_are_cartesian=True)
+
+
 @pytest.mark.parametrize(
     ("make", "dimensionality"),
     [
+        (boron_nitride, 2),
+        (black_phosphorus, 2),
+        (cadmium_iodide, 2),
+        (silicon_disulphide, 1),
+        (fullerite, 0),
         (graphite, 2),
         (molybdenite, 2),
         (carbon_dioxide, 0),
@@ -139,6 +183,16 @@ def test_layers_chains_and_molecules_are_crystals(make, dimensionality):
     found = validity(make())
     assert found.physical_problem == ""
     assert found.dimensionality == dimensionality
+    assert found.widest_gap < 2.7  # far from the limit, for what relaxes outwards
+
+
+@pytest.mark.parametrize("make", [graphite, boron_nitride, molybdenite])
+def test_the_same_layers_in_vacuum_are_no_bulk_crystal(make):
+    """The edge of these cells lies between two layers, so that the vacuum adds to their gap."""
+    bulk, found = validity(make()), validity(in_vacuum(make(), [2], 10.0))
+    assert found.dimensionality == 2
+    assert found.widest_gap == pytest.approx(bulk.widest_gap + 10.0, abs=1e-6)
+    assert found.physical_problem.startswith("not a bulk crystal")
 
 
 def test_the_gap_of_graphite_is_its_layer_distance_less_two_radii():

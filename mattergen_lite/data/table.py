@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 
 from mattergen_lite.config import DataConfig
 from mattergen_lite.io.compressed import unpacking
+from mattergen_lite.options.request import EMBEDDED, NEW_FRAMEWORKS
 
-EMBEDDED = "embedded"
-NEW_FRAMEWORKS = "new-frameworks"  # crystals of this project whose frameworks no known one has
 _SHIPPED = {EMBEDDED: "mp.parquet", NEW_FRAMEWORKS: "new_frameworks.parquet"}
 UNITS = {  # of the properties of the embedded table
     "formation_energy_per_atom": "eV/atom",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mattergen_lite.io.formats.structures import (
     OCCUPANCIES,
     build_structure,
+    check_initial_charges,
     check_periodic,
     check_stated,
     ordered,
@@ -115,6 +116,7 @@ def _from_atoms(atoms: object) -> "Structure":
     """
     check_periodic(tuple(bool(flag) for flag in atoms.pbc))
     check_stated(atoms.info)
+    check_initial_charges(atoms.get_initial_charges().tolist())
     check_stated({name: atoms.arrays[name] for name in atoms.arrays.keys() & OCCUPANCIES})
     return build_structure(
         atoms.cell.array, atoms.numbers.tolist(), atoms.get_scaled_positions(wrap=False)

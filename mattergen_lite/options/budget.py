@@ -15,7 +15,11 @@ ROUND_SIZE = 64  # samples that are screened together when candidates are asked 
 # Share of them that is relaxed, unless another is asked for: of all shares the one that finds most
 # in a given time, since a relaxation costs some four times what a screened sample does.
 KEEP = 0.3
-WORKING_SHARE = 0.95  # of a time budget: writing takes the rest
+WORKING_SHARE = 0.95  # of a time budget, at most: writing takes the rest
+# What writing takes, on an idle machine and a busy one alike: the report, as a share of the seconds
+# that loading took, and the files of crystals, as a share of those that sampling took.
+REPORT_PER_LOADING = 0.7
+FILES_PER_SAMPLING = 0.5
 SAMPLING_SHARE = 0.3  # of the time left that the samples of a round may take
 NUM_UNTIL_A_LOOK = 16  # samples between two looks at the clock
 
@@ -77,11 +81,17 @@ class Budget:
         """Whether a search ends with this number of candidates."""
         return self.wanted is None or num_passed >= self.wanted
 
-    def deadline(self) -> float:
-        """Time of `perf_counter` at which a run that begins now stops working; inf without one."""
+    def deadline(self, started: float) -> float:
+        """Time of `perf_counter` at which a run that is loaded now stops working; inf without one.
+
+        Args:
+            started: Time of `perf_counter` at which the run began to load.
+        """
         if self.time_budget is None:
             return inf
-        return perf_counter() + 60 * WORKING_SHARE * self.time_budget
+        seconds = 60 * self.time_budget
+        report = REPORT_PER_LOADING * (perf_counter() - started)
+        return started + min(WORKING_SHARE * seconds, seconds - report)
 
     @property
     def num_sampled_together(self) -> int:

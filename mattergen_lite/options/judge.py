@@ -47,8 +47,9 @@ CHECKS = (
     Check(
         name="novel",
         discovery_only=True,
-        advice="all are known: column nearest_known names them; where that is a success, use "
-        "`predict` or `complete`, or leave novel out of --require",
+        advice="all are known, or their composition is: columns nearest_known and "
+        "known_composition name them; where that is a success, use `predict` or `complete`, or "
+        "leave novel out of --require",
     ),
     Check(
         name="new_framework",

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from mattergen_lite.options.checks import IN_YAML, Bounds, check_fields
 
+EMBEDDED = "embedded"  # the crystal table in the package, where a file is expected
+NEW_FRAMEWORKS = "new-frameworks"  # that of our own crystals whose frameworks no known one has
 DEFAULT_CHECKPOINT = "mp"
 
 
@@ -34,8 +36,8 @@ class Request:
         must_contain: Elements that every sample has, such as Li; others may occur as --elements and
             --exclude allow.
         chemical_system: Elements of which every sample has each and no other, such as Li-P-S.
-        exclude: Elements that must not occur, such as Pb,Cd or toxic,radioactive,scarce, which
-            `data elements` lists.
+        exclude: Elements that must not occur, such as Pb,Cd or toxic,radioactive,scarce,
+            rare-earth, which `data elements` lists.
         formula: Composition of every sample, such as LiFePO4 (crystal structure prediction).
         formula_units: How many formula units a cell has, such as 2 or 1..4; default what fits.
         num_atoms: Atoms per primitive cell, such as 8 or 4..12; default up to 20, or what a

@@ -17,16 +17,11 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.crystal_systems import CRYSTAL_SYSTEMS
-from mattergen_lite.elements import element_mask, parse_system, symbols
-from mattergen_lite.properties import Conditions, Property, known_property
-from mattergen_lite.request.texts import (
-    is_whole,
-    parse_conditions,
-    parse_guidance,
-    parse_number,
-)
+from mattergen_lite.elements import element_mask, symbols
+from mattergen_lite.properties import Conditions, Property
+from mattergen_lite.request.texts import parse_conditions, parse_guidance
+from mattergen_lite.request.values import known_property, parse_values
 from mattergen_lite.shapes import Float
-from mattergen_lite.symmetry.space_groups import space_group_number
 
 TargetValue = float | int | str
 
@@ -156,40 +151,5 @@ def parse_targets(
 
 def _parse_target(prop: Property, sign: str, text: str, guidance: float) -> PropertyTarget:
     """One target of any kind."""
-    if prop.kind != "real" and sign != "=":
-        raise ValueError(f"{prop.name}{sign}{text}: {prop.name} has no order, only = makes sense")
-    if prop.kind == "elements":
-        chosen = parse_system(text)
-        return PropertyTarget(definition=prop, elements=chosen, guidance=guidance)
-    low, high = (
-        _parse_category(prop, text) if prop.kind == "category" else _parse_real(prop, sign, text)
-    )
-    return PropertyTarget(definition=prop, low=low, high=high, guidance=guidance)
-
-
-def _parse_category(prop: Property, text: str) -> tuple[float, float]:
-    number = text
-    if prop.name == "crystal_system":
-        names = {system: str(i) for i, system in enumerate(CRYSTAL_SYSTEMS, start=1)}
-        number = names.get(text.casefold(), text)
-    elif prop.name == "space_group":
-        number = str(space_group_number(text))
-    if not is_whole(number) or not 1 <= int(number) <= prop.num_categories:
-        raise ValueError(
-            f"{prop.name}={text}: expected a whole number from 1 to {prop.num_categories}"
-        )
-    return float(number), float(number)
-
-
-def _parse_real(prop: Property, sign: str, text: str) -> tuple[float, float]:
-    """Lowest and highest value: equal for a single one, infinite on an open side."""
-    first, dots, last = text.partition("..")
-    low, high = parse_number(first), parse_number(last if dots else first)
-    if not (math.isfinite(low) and math.isfinite(high)) or (dots and sign != "="):
-        unit = f" in {prop.unit}" if prop.unit else ""
-        raise ValueError(
-            f"{prop.name}{sign}{text}: expected a number{unit}, or a range such as 1.5..2.5 after ="
-        )
-    if low > high:
-        raise ValueError(f"{prop.name}={text}: the range ends before it begins")
-    return (-math.inf if sign == "<" else low), (math.inf if sign == ">" else high)
+    values = parse_values(prop, sign, text)
+    return PropertyTarget(definition=prop, guidance=guidance, **values._asdict())

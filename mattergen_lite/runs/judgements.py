@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, overload
 from pydantic import TypeAdapter, ValidationError
 from pymatgen.core import Structure
 
-from mattergen_lite.folders import claimed
+from mattergen_lite.folders import check_finished, claimed
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.judge import ShortlistOptions, parse_checks
 from mattergen_lite.processes import Pool, available_cores
@@ -296,8 +296,7 @@ class Judgements(RunFacts, Sequence[Candidate]):
             ValueError: If the folder holds none, or is damaged.
         """
         place = RunFolder(Path(folder))
-        if not place.is_finished:
-            raise ValueError(f"{place} holds no finished run: expected the folder of one")
+        check_finished(place.path)
         facts, *candidates = place.stored()
         try:
             return cls(

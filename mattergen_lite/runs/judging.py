@@ -10,7 +10,7 @@ from time import perf_counter
 from mattergen_lite.data.crystals import embedded_crystals
 from mattergen_lite.dft.engine import Gpaw
 from mattergen_lite.io.records import StructureRecord
-from mattergen_lite.options.budget import Budget
+from mattergen_lite.options.budget import FILES_PER_SAMPLING, Budget
 from mattergen_lite.options.judge import ShortlistOptions
 from mattergen_lite.options.verification import VerifyOptions
 from mattergen_lite.processes import Pool
@@ -157,12 +157,16 @@ class JudgingRun:
                 batch = next(rounds, None)
             if batch is None:
                 break
+            files = FILES_PER_SAMPLING * self.watch.seconds["structures"]
+            journal.deadline = self.deadline - files
             records += batch
             ends.append(len(records))
             candidates = self.judge.judge(records, journal, self.watch, ends)
             passed = funnel(candidates, self.judge.checks)
             now = perf_counter()
-            is_late = now + (now - started) / 2 > self.deadline  # most of a round would be cut off
+            is_late = (
+                now + (now - started) / 2 > journal.deadline
+            )  # most of a round would be cut off
             if budget is None or budget.is_met(passed.num_passed) or is_late:
                 break
             ProgressBar.write(passed.text(), file=sys.stderr)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
+from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.records import StructureRecord
-from mattergen_lite.model import CrystalDiffusion, find_checkpoint, model_provenance, weights_hash
+from mattergen_lite.model import CrystalDiffusion, model_provenance, weights_hash
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions, is_mixed
 from mattergen_lite.probe.guidance import steering

@@ -18,6 +18,7 @@ from mattergen_lite.scoring.execution.journal import Journal, Question, structur
 
 TIME_LIMIT = 3600.0  # s per crystal
 HOPELESS = 0.2  # eV/atom above the hull beyond which curvatures are not worth computing
+HOPELESS_REASON = f"not computed: more than {HOPELESS} eV/atom above the hull"
 
 
 def find_phonons(structure: Structure, *, potential: PotentialSource) -> Phonons:
@@ -54,11 +55,9 @@ def deepen(
     """
     deeper = list(candidates)
     best = candidates[: options.shortlist]
-    chosen = [
-        i
-        for i, one in enumerate(best)
-        if one.relaxed_structure is not None and not (needs_stability and is_hopeless(one))
-    ]
+    relaxed = [i for i, one in enumerate(best) if one.relaxed_structure is not None]
+    hopeless = [i for i in relaxed if needs_stability and is_hopeless(best[i])]
+    chosen = [i for i in relaxed if i not in hopeless]
     structures = [candidates[i].relaxed_structure for i in chosen]
     checks = {  # field of a candidate: whether it is wanted, what finds it, where failures stand
         "phonons": (options.phonons, find_phonons, Phonons, "phonon_error"),
@@ -72,4 +71,6 @@ def deepen(
         for i, found in zip(chosen, journal.ask(question, structures), strict=True):
             result = kind(**{error: found.reason}) if isinstance(found, Failure) else found
             deeper[i] = replace(deeper[i], **{name: result})
+        for i in hopeless:
+            deeper[i] = replace(deeper[i], **{name: kind(**{error: HOPELESS_REASON})})
     return deeper

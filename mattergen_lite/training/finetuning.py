@@ -36,7 +36,8 @@ from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.labels import MIN_LABELS, LabelledCrystals
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.folders import atomic_path
-from mattergen_lite.model import CrystalDiffusion, pick_device, read_config
+from mattergen_lite.hub import read_config
+from mattergen_lite.model import CrystalDiffusion, pick_device
 from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.shapes import Bool
 from mattergen_lite.training.module import drawn_losses

@@ -9,7 +9,7 @@ from mattergen_lite.options.checks import Count
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.judge import JudgeOptions, PotentialChoice
 from mattergen_lite.options.machine import Machine
-from mattergen_lite.verbs.workspace import JUDGE, cores
+from mattergen_lite.verbs.workspace import JUDGE, check_source, cores
 
 if TYPE_CHECKING:
     from mattergen_lite.benchmarking.comparison import Benchmarked
@@ -56,6 +56,7 @@ def benchmark(
     Raises:
         ValueError: If a source or an option does not fit the protocol; nothing is written then.
     """
+    check_source(source, out)
     from mattergen_lite.processes import Pool
 
     with claimed(out), Pool(cores(machine.num_workers), preload=JUDGE) as pool:

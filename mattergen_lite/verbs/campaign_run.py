@@ -36,13 +36,14 @@ def campaign_run(
     Raises:
         ValueError: For a bad configuration, a folder that holds another campaign, or a full disk.
     """
-    from mattergen_lite.campaign.plan import Plan
-    from mattergen_lite.campaign.run import DryRun, run
-    from mattergen_lite.campaign.workers import connection
     from mattergen_lite.config import CampaignConfig
 
     files = [configuration(text) for text in settings if "=" not in text]
     config = CampaignConfig.load(files, [text for text in settings if "=" in text])
+    from mattergen_lite.campaign.plan import Plan
+    from mattergen_lite.campaign.run import DryRun, run
+    from mattergen_lite.campaign.workers import connection
+
     batch_system = None if cluster is None else configuration(str(cluster))
     if dry_run:
         return DryRun.of(Plan.of(config), batch_system)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from mattergen_lite.folders import claimed_file
 from mattergen_lite.options.checks import Atoms, Seed, ShareBelowOne, Workers
 from mattergen_lite.options.flat import flat
-from mattergen_lite.verbs.workspace import cores
+from mattergen_lite.verbs.workspace import check_source, cores
 
 if TYPE_CHECKING:
     from mattergen_lite.data.prepare import PrepareReport
@@ -45,6 +45,7 @@ def data_prepare(
     Raises:
         ValueError: If the source holds no usable structure; nothing is written then.
     """
+    check_source(source)
     from mattergen_lite.data.prepare import prepare
 
     with claimed_file(out):

@@ -73,7 +73,7 @@ def discover(
         has_targets=bool(request.condition),
         has_symmetry=constraints.space_groups is not None,
     )
-    from mattergen_lite.model import find_checkpoint
+    from mattergen_lite.hub import find_checkpoint
     from mattergen_lite.workflows.discovery import DiscoverOptions, Sampling, settings
     from mattergen_lite.workflows.discovery import discover as run
 

@@ -8,7 +8,7 @@ from mattergen_lite.options.checks import Workers
 from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT
-from mattergen_lite.verbs.workspace import cores
+from mattergen_lite.verbs.workspace import check_source, cores
 
 if TYPE_CHECKING:
     from mattergen_lite.training.finetuning import Finetuned
@@ -48,13 +48,15 @@ def finetune(
     Raises:
         ValueError: If the source, the column or an option is unusable; nothing is written then.
     """
+    from mattergen_lite.hub import find_checkpoint
+
+    check_source(Path(source), out)
+    base = find_checkpoint(checkpoint)
     from mattergen_lite.config import PropertyConfig
     from mattergen_lite.data.labels import read_labelled
-    from mattergen_lite.model import find_checkpoint
     from mattergen_lite.training.finetuning import finetune as run
 
     with claimed(out):
-        base = find_checkpoint(checkpoint)
         crystals = read_labelled(
             source,
             PropertyConfig(name=property, kind=kind, log=log, unit=unit),

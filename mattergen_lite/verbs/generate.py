@@ -1,6 +1,7 @@
 """The command `generate`."""
 
 import sys
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from mattergen_lite.options.budget import Budget
@@ -59,7 +60,7 @@ def generate(
         has_targets=bool(request.condition),
         has_symmetry=constraints.space_groups is not None,
     )
-    deadline = budget.deadline()
+    started = perf_counter()
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.model import pick_device
         from mattergen_lite.progress import ProgressBar
@@ -83,6 +84,7 @@ def generate(
                 device=str(chosen),
                 selective=budget.wanted is not None,
             )
+        deadline = budget.deadline(started)
         arguments = arguments_of(
             *(budget, request, sampler, judge, best, machine), out=out, overwrite=overwrite
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from mattergen_lite.folders import claimed_file
 from mattergen_lite.options.flat import flat
+from mattergen_lite.verbs.workspace import check_source
 
 if TYPE_CHECKING:
     from mattergen_lite.library.exchange import Exchanged
@@ -26,6 +27,7 @@ def library_export(source: Path, destination: str, /, *, passed_only: bool = Fal
     Raises:
         ValueError: If the source holds nothing or the destination is of an unknown kind.
     """
+    check_source(source)
     from mattergen_lite.library.exchange import export
 
     with nullcontext() if "://" in destination else claimed_file(Path(destination)):

@@ -7,7 +7,7 @@ from mattergen_lite.folders import claimed
 from mattergen_lite.options.checks import Seed, Workers
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT
-from mattergen_lite.verbs.workspace import cores
+from mattergen_lite.verbs.workspace import check_source, cores
 
 if TYPE_CHECKING:
     from mattergen_lite.probe.probe import Probe
@@ -51,9 +51,13 @@ def probe_fit(
         ValueError: If the source or the column is unusable, or the probe is no better than the mean
             of the labels; no probe is written then.
     """
+    from mattergen_lite.hub import find_checkpoint
+
+    check_source(Path(source), out)
+    folder = find_checkpoint(checkpoint)
     from mattergen_lite.config import PropertyConfig
     from mattergen_lite.data.labels import read_labelled
-    from mattergen_lite.model import CrystalDiffusion, find_checkpoint, pick_device, weights_hash
+    from mattergen_lite.model import CrystalDiffusion, pick_device, weights_hash
     from mattergen_lite.probe.fit import Labels, fit
     from mattergen_lite.probe.probe import CONFIG, ModelIdentity
     from mattergen_lite.training.finetuning import fits
@@ -61,7 +65,6 @@ def probe_fit(
     with claimed(out):
         if (out / CONFIG).exists() and not overwrite:
             raise ValueError(f"{out} holds a probe: choose another folder, or --overwrite it")
-        folder = find_checkpoint(checkpoint)
         model = CrystalDiffusion.load(folder, pick_device(device))
         crystals = read_labelled(
             source,

@@ -35,7 +35,6 @@ def train(
         ValueError: For an unknown key, a bad value or an unusable dataset.
     """
     from mattergen_lite.config import RunConfig
-    from mattergen_lite.training.trainer import train as run
 
     files = [configuration(text) for text in settings if "=" not in text]
     overrides = [text for text in settings if "=" in text]
@@ -44,6 +43,8 @@ def train(
     if select is not None:
         overrides.append(f"trainer.select={select}")
     config = RunConfig.load(files, overrides)
+    from mattergen_lite.training.trainer import train as run
+
     with claimed(config.run_dir) if is_first_process() else nullcontext():
         if config.trainer.select != "sun":
             return run(config)  # needs no more than a bare training node has

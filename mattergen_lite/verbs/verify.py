@@ -35,7 +35,10 @@ def verify(
     Raises:
         ValueError: If there is no finished run, or GPAW is not installed.
     """
-    from mattergen_lite.folders import claimed
+    from mattergen_lite.folders import check_finished, claimed
+
+    if isinstance(source, str | Path):
+        check_finished(Path(source))
     from mattergen_lite.processes import Pool
     from mattergen_lite.runs.folder import RunFolder
     from mattergen_lite.runs.judgements import Judgements

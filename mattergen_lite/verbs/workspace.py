@@ -1,6 +1,6 @@
 """Opens what commands share: folders, processes and input files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from mattergen_lite.folders import check_free, claimed
 from mattergen_lite.options.judge import Goal, JudgeOptions, ShortlistOptions
-from mattergen_lite.options.request import Request
+from mattergen_lite.options.request import EMBEDDED, NEW_FRAMEWORKS, Request
 
 if TYPE_CHECKING:
     from mattergen_lite.processes import Pool
@@ -28,32 +28,60 @@ def cores(num_workers: int | None) -> int:
     return available_cores() if num_workers is None else num_workers
 
 
-def check_source(source: Path, out: Path | None) -> None:
+def check_source(source: Path, out: Path | None = None) -> None:
     """Refuse a source that does not exist, unless the place of the results is taken.
+
+    This is quick; reading the source loads much first.
 
     Raises:
         ValueError: If it does not exist, or another run writes to `out`.
     """
     with nullcontext() if out is None else claimed(out):
-        if not source.exists():
+        if not source.exists() and str(source) not in (EMBEDDED, NEW_FRAMEWORKS):
             raise ValueError(f"{source} does not exist")
 
 
 def check_request(request: Request, out: Path | None = None) -> "Constraints":
     """Read the constraints of a request; refuse texts that cannot be read or contradict each other.
 
-    This needs no model. What only a model can tell, such as its properties, is refused later.
+    This loads no model. What only its weights can tell, such as elements, is refused later.
 
     Raises:
-        ValueError: If there is such a text, the seed structure does not exist, or another run
-            writes to `out`.
+        ValueError: If there is such a text, the seed structure or the model does not exist, or
+            another run writes to `out`.
     """
     from mattergen_lite.request.constraints import check_texts
     from mattergen_lite.request.texts import parse_conditions, parse_guidance
 
     with nullcontext() if out is None else claimed(out):
-        parse_guidance(request.guidance, parse_conditions(request.condition))
-        return check_texts(request)
+        conditions = parse_conditions(request.condition)
+        parse_guidance(request.guidance, conditions)
+        constraints = check_texts(request)
+        if request.propose == "model":
+            _check_model(request, constraints, conditions)
+        return constraints
+
+
+def _check_model(
+    request: Request, constraints: "Constraints", conditions: Mapping[str, tuple[str, str]]
+) -> None:
+    """Refuse a missing model, sizes that it does not make, values its properties cannot have.
+
+    Raises:
+        ValueError: If there are such.
+    """
+    from mattergen_lite.hub import find_checkpoint, is_hub_name, read_config
+    from mattergen_lite.request.values import known_property, parse_values
+
+    if is_hub_name(request.checkpoint):  # not fetched before the rest is right
+        return
+    config = read_config(find_checkpoint(request.checkpoint))
+    if request.seed_structure is None:  # which takes room, too
+        constraints.atom_counts(config.max_atoms)
+    properties = config.properties
+    for name, (sign, text) in conditions.items():
+        if not request.probe or name in {one.name for one in properties}:
+            parse_values(known_property(name, properties), sign, text)
 
 
 def check_judging(
@@ -79,10 +107,25 @@ def check_judging(
             raise ValueError("verify: expected `generate` or `score`, whose crystals it can rank")
         parse_codes(best.dft_codes)
         parse_recipes(best.dft_sets)
+    for given in (judge.potential, judge.second_opinion, judge.relaxer):
+        _check_potential(given)
     named = {"reference": judge.reference, "calibration": (judge.calibration,)}
     for name, path in [(name, path) for name, paths in named.items() for path in paths if path]:
         if not path.exists():
             raise ValueError(f"{name} {path} does not exist")
+
+
+def _check_potential(given: object) -> None:
+    """Refuse a potential by name that cannot be had; those by default can.
+
+    Raises:
+        ValueError: If the name is unknown or its package is not installed.
+    """
+    if not isinstance(given, str) or given in (JudgeOptions.potential, JudgeOptions.relaxer):
+        return
+    from mattergen_lite.scoring.energy.potentials.sources import check_potential
+
+    check_potential(given)
 
 
 @contextmanager
@@ -108,8 +151,16 @@ def judging_in(
 
 
 def configuration(text: str) -> Path:
-    """A configuration file on disk or, failing that, the shipped one of that name."""
+    """A configuration file on disk or, failing that, the shipped one of that name.
+
+    Raises:
+        ValueError: If there is neither.
+    """
     from mattergen_lite.config import shipped
 
     path = Path(text)
-    return path if path.exists() else shipped("configs") / path.name
+    chosen = path if path.exists() else shipped("configs") / path.name
+    if not chosen.exists():
+        known = ", ".join(sorted(one.name for one in shipped("configs").glob("*.yaml")))
+        raise ValueError(f"cannot read configuration {text}: expected a file, or one of {known}")
+    return chosen

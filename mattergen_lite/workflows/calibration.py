@@ -28,12 +28,18 @@ from mattergen_lite.scoring.energy.accuracy import Accuracy, accuracy
 from mattergen_lite.scoring.energy.calibration import (
     Calibration,
     calibrations_as_json,
+    error_traits,
+    uncalibrated,
 )
 from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.energy.fitting import cross_fitted, fit_error_model, fit_references
 from mattergen_lite.scoring.energy.potentials.exam import admitted
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource, potential_name
-from mattergen_lite.scoring.energy.stability import Measurement, energy_per_atom
+from mattergen_lite.scoring.energy.stability import (
+    Measurement,
+    energy_per_atom,
+    relaxer_e_above_hull,
+)
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
 from mattergen_lite.scoring.known.compounds import (
     KnownCompound,
@@ -44,7 +50,7 @@ from mattergen_lite.scoring.known.hull import reference_hull
 from mattergen_lite.scoring.measuring import Laboratory
 from mattergen_lite.scoring.score import ordered_structure
 
-ELEMENT_PRIORS = {"novel": 0.06, "known": 0.02}  # eV/atom: how far elements may differ
+ELEMENT_PRIORS = {"novel": 0.03, "known": 0.02}  # eV/atom: how far elements may differ
 MIN_LABELS = 20  # crystals for an error model
 TIME_LIMIT = 600.0  # s a crystal
 # Columns in which labels are looked for, eV/atom; the first that a file has.
@@ -183,15 +189,17 @@ def calibrate(
         measured, lost = measure_labelled(crystals, options, journal)
         sets[kind], failed = measured, failed | lost
     fitted, held_out = {}, {}
+    relaxer = potential_name(options.relaxer)
+    frames = {name: uncalibrated(one, relaxer) for name, one in references.items()}
     for name in options.names:
-        fitted[name], held_out[name] = _fit(name, references[name], sets, options)
+        fitted[name], held_out[name] = _fit(name, frames, sets)
     figures = {
         name: {kind: found and asdict(found) for kind, found in kinds.items()}
         for name, kinds in held_out.items()
     }
     source = (
         f"mattergen-lite calibrate: {len(sets['novel'])} novel and {len(sets['known'])} known "
-        f"crystals relaxed with {potential_name(options.relaxer)}; energies in eV/atom"
+        f"crystals relaxed with {relaxer}; energies in eV/atom"
     )
     with atomic_path(out) as temporary:
         temporary.write_text(calibrations_as_json(fitted, source, figures), encoding="utf-8")
@@ -268,6 +276,14 @@ class Measured:
         formation = calibrated.formation_energy(self.composition, energy)
         return formation - self.measurement.hull_energy_per_atom
 
+    def traits(self, potential: str, calibrated: Mapping[str, Calibration]) -> dict[str, float]:
+        """Traits that the error of a potential may depend on."""
+        return error_traits(
+            self.e_above_hull(potential, calibrated[potential]),
+            relaxer_e_above_hull(self.measurement, calibrated),
+            self.measurement.relaxation.rmsd,
+        )
+
 
 def measure_labelled(
     crystals: Sequence[Labelled], options: CalibrationOptions, journal: Journal
@@ -300,34 +316,37 @@ def _problem(answer: Measurement) -> str | None:
 
 
 def _fit(
-    name: str,
-    references: Mapping[str, float],
-    crystals: Mapping[str, Sequence[Measured]],
-    options: CalibrationOptions,
+    name: str, frames: Mapping[str, Calibration], crystals: Mapping[str, Sequence[Measured]]
 ) -> tuple[Calibration, dict[str, Accuracy | None]]:
-    """The calibration of one potential, and its figures on what was not fitted."""
-    whole = Calibration(
-        references=references,
-        novel=None,
-        known=None,
-        relaxer=potential_name(options.relaxer),
-        source=name,
-    )
+    """Fit the error models of one potential, and test them on what was not fitted.
+
+    Args:
+        name: Of the potential.
+        frames: Calibrations of all potentials without error models.
+        crystals: Known and novel ones.
+    """
+    whole = replace(frames[name], source=name)
     held_out: dict[str, Accuracy | None] = {}
     for kind, measured in crystals.items():
         usable = [
-            one for one in measured if set(one.crystal.structure.symbol_set) <= references.keys()
+            one
+            for one in measured
+            if set(one.crystal.structure.symbol_set) <= whole.references.keys()
         ]
         if len(usable) < MIN_LABELS:
             held_out[kind] = None
             continue
         raw = np.array([one.e_above_hull(name, whole) for one in usable])
         truth = np.array([one.crystal.e_above_hull for one in usable])
-        compositions = [one.composition for one in usable]
-        sets, prior = [one.crystal.label_set for one in usable], ELEMENT_PRIORS[kind]
-        predicted = cross_fitted(compositions, truth - raw, prior, sets)
-        held_out[kind] = accuracy(predicted, raw, truth)
-        whole = replace(whole, **{kind: fit_error_model(compositions, truth - raw, prior, sets)})
+        labels = (
+            [one.composition for one in usable],
+            truth - raw,
+            ELEMENT_PRIORS[kind],
+            [one.crystal.label_set for one in usable],
+            [one.traits(name, frames) for one in usable],
+        )
+        held_out[kind] = accuracy(cross_fitted(*labels), raw, truth)
+        whole = replace(whole, **{kind: fit_error_model(*labels)})
     return whole, held_out
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mattergen_lite.io.formats.structures import (
+    INITIAL_CHARGES,
     OCCUPANCIES,
     build_structure,
+    check_initial_charges,
     check_lattice,
     check_periodic,
     check_stated,
@@ -60,6 +62,8 @@ def parse_extxyz(frame: str) -> tuple["Structure", Mapping[str, str | bool]]:
     ).reshape(-1, 3)
     for name in columns.keys() & OCCUPANCIES:
         check_stated({name: [row[columns[name]] for row in rows]})
+    if INITIAL_CHARGES in columns:
+        check_initial_charges([one for row in rows for one in row[columns[INITIAL_CHARGES]]])
     structure = build_structure(lattice, numbers, positions @ np.linalg.inv(lattice))
     return structure, _other_values(values)
 

@@ -23,6 +23,8 @@ MIN_VOLUME_RATIO = 1e-4  # cell volume over a·b·c, below which the cell is fla
 FULL = 1e-3  # an occupancy within this of 1 is full
 OCCUPANCIES = frozenset({"occupancy", "occupancies"})  # names under which others state them
 CHARGES = frozenset({"charge", "total_charge", "net_charge"})  # of the cell, in e
+INITIAL_CHARGES = "initial_charges"  # ASE's name for those of single atoms
+MAX_INITIAL_CHARGE = 0.5  # e, of their sum
 MAX_CHARGE = 0.05  # e, of a neutral cell: sums of rounded oxidation states are not quite zero
 
 HYDROGEN_ISOTOPES = {"D": "deuterium", "T": "tritium"}
@@ -209,6 +211,19 @@ def check_stated(values: Mapping[str, object]) -> None:
                     f"{name} is {' '.join(str(value).split())[:80]}: only ordered structures are "
                     "accepted"
                 )
+
+
+def check_initial_charges(charges: Sequence[object]) -> None:
+    """Refuse charges of single atoms, as ASE gives them to calculators, that leave a net charge.
+
+    They may be any partial charges, whose sum is rounded.
+
+    Raises:
+        ValueError: If half an electron or more is missing or left.
+    """
+    total = sum(_number_or(charge, unread=0.0) for charge in charges)
+    if abs(total) >= MAX_INITIAL_CHARGE:
+        raise ValueError(f"initial_charges add up to {total:g}: only neutral cells are accepted")
 
 
 def _occupancies(value: object) -> Iterator[float]:

@@ -5,9 +5,9 @@ Three corrections stand between a potential's energy and DFT's energy above the 
 1. MP2020 corrections (`potentials.mp2020`), so that energies are on the frame of the hull.
 2. Element references fitted to the known formation energies of Materials Project compounds, so that
    the known compounds are right on average, element by element.
-3. An error model, the distribution of DFT minus potential: a Student t with an offset that depends
-   on the elements, because potentials trained near equilibrium find crystals they have not seen too
-   stable. Crystals that the potentials were trained on (known ones) have a model of their own.
+3. An error model, the distribution of DFT minus potential: a Student t whose offset and scale
+   depend on the elements and on traits of the measured crystal (`error_traits`). Crystals that the
+   potentials were trained on (known ones) have a model of their own.
 
 `assets/calibration.json` holds those of the shipped potentials; `mattergen-lite calibrate` fits
 others. A potential without one is judged with its own element references and an assumed error.
@@ -30,44 +30,99 @@ DEGREES_OF_FREEDOM = 3.0  # of the Student t: DFT and potentials both have outli
 SHIPPED = "shipped"  # where a calibration comes from: the package,
 UNCALIBRATED = "uncalibrated"  # nowhere, or a file by its name
 RELAXER = "chgnet"  # whose geometries the shipped calibrations are of
-FORMAT = 2  # of a file of calibrations; those of 1 have scales for tails of another weight
+FORMAT = 3  # of a file of calibrations
+OLDEST_FORMAT = 2  # that is read; those of 1 have scales for tails of another weight
 MAX_FILE = 2**22  # bytes
+MAX_DEVIATION = 2.5  # standard deviations of a trait beyond which its effect grows no more
 
 
 _FINITE = ConfigDict(allow_inf_nan=False)  # what files may hold
 
 
 class ElementOffset(NamedTuple):
-    """How an element shifts the error of a potential, in eV/atom of the pure element."""
+    """How an element shifts and widens the error of a potential, per share of the atoms."""
 
-    mean: float
-    std: float
+    mean: float  # eV/atom
+    std: float  # of the mean, eV/atom
+    log_scale: float = 0.0  # added to the logarithm of the scale
+
+
+class Trend(NamedTuple):
+    """How the error depends on a trait, counted in standard deviations from its centre."""
+
+    centre: float
+    spread: float  # standard deviation of the trait among the crystals of the fit
+    offset: float  # eV/atom per standard deviation
+    log_scale: float  # added to the logarithm of the scale per standard deviation
+
+
+def error_traits(
+    e_above_hull: float, relaxer_e_above_hull: float = math.nan, rmsd: float = math.nan
+) -> dict[str, float]:
+    """Traits of a measured crystal that tell how wrong a potential may be; NaN where unknown.
+
+    Args:
+        e_above_hull: By the potential, before its error model, eV/atom.
+        relaxer_e_above_hull: The same by the potential that relaxed the crystal.
+        rmsd: How far the atoms moved, Å.
+    """
+    disagreement = e_above_hull - relaxer_e_above_hull
+    return {
+        "disagreement": disagreement,
+        "log_disagreement": math.log(0.02 + abs(disagreement)),
+        "log_energy": math.log(0.1 + max(e_above_hull, 0.0)),
+        "log_movement": math.log(0.003 + rmsd),
+    }
+
+
+def standardise(value: float, centre: float, spread: float) -> float:
+    """Standard deviations from a centre, at most `MAX_DEVIATION`; 0 where the value is unknown."""
+    deviation = (value - centre) / spread
+    return 0.0 if math.isnan(deviation) else min(max(deviation, -MAX_DEVIATION), MAX_DEVIATION)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ErrorModel:
     """Distribution of DFT's energy above the hull minus a potential's, in eV/atom.
 
-    A Student t around a common offset plus those of the elements, weighted by their shares. An
-    element that the fit has hardly seen widens it.
+    A Student t. Its offset is a common one plus those of the elements, weighted by their shares,
+    plus those of the traits; the logarithm of its scale likewise. An element that the fit has
+    hardly seen widens it.
     """
 
     __pydantic_config__ = _FINITE
 
     offset: float
-    scale: float  # of the Student t
+    scale: float  # of the Student t, of elements and traits that do not change it
     elements: Mapping[str, ElementOffset]
     element_prior: float  # standard deviation of the offset of an element not in `elements`
+    trends: Mapping[str, Trend] = field(default_factory=dict)  # by trait
 
-    def at(self, composition: Composition) -> "ErrorDistribution":
-        """Distribution of the error for crystals of one composition."""
+    def at(
+        self, composition: Composition, traits: Mapping[str, float] | None = None
+    ) -> "ErrorDistribution":
+        """Distribution of the error for crystals of one composition.
+
+        Args:
+            composition: Of the crystal.
+            traits: From `error_traits`; what is missing counts as the centre of its trend.
+        """
         unseen = ElementOffset(mean=0.0, std=self.element_prior)
         shares = composition.fractional_composition.get_el_amt_dict()
-        offsets = [(share, self.elements.get(symbol, unseen)) for symbol, share in shares.items()]
-        variance = sum((share * offset.std) ** 2 for share, offset in offsets)
+        parts = [(share, self.elements.get(symbol, unseen)) for symbol, share in shares.items()]
+        known = traits or {}
+        deviations = [
+            (standardise(known.get(name, math.nan), trend.centre, trend.spread), trend)
+            for name, trend in self.trends.items()
+        ]
+        location = sum(share * part.mean for share, part in parts)
+        location += sum(deviation * trend.offset for deviation, trend in deviations)
+        log_scale = sum(share * part.log_scale for share, part in parts)
+        log_scale += sum(deviation * trend.log_scale for deviation, trend in deviations)
+        std = math.hypot(*(share * part.std for share, part in parts))
         return ErrorDistribution(
-            location=self.offset + sum(share * offset.mean for share, offset in offsets),
-            scale=math.sqrt(self.scale**2 + variance),
+            location=self.offset + location,
+            scale=math.hypot(self.scale * math.exp(log_scale), std),
         )
 
 
@@ -187,7 +242,7 @@ def _parse(text: str, source: str) -> dict[str, Calibration]:
         ValueError: If their format is another, or a scale is not positive.
     """
     content = _FILES.validate_json(text)
-    if content.format < FORMAT:
+    if content.format < OLDEST_FORMAT:
         raise ValueError(
             f"{source} has format {content.format}, this version reads {FORMAT}: give the command "
             "`calibrate` again, which keeps what it has measured"
@@ -199,8 +254,10 @@ def _parse(text: str, source: str) -> dict[str, Calibration]:
         )
     parsed = {name: replace(one, source=source) for name, one in content.potentials.items()}
     for name, one in parsed.items():
-        if any(model is not None and not model.scale > 0 for model in (one.novel, one.known)):
-            raise ValueError(f"{source}: a scale of {name!r} is not positive: expected eV/atom")
+        for model in filter(None, (one.novel, one.known)):
+            widths = [model.scale, *(trend.spread for trend in model.trends.values())]
+            if not min(widths) > 0:
+                raise ValueError(f"{source}: a scale of {name!r} is not positive: expected eV/atom")
     return parsed
 
 
@@ -231,8 +288,10 @@ def _plain(model: ErrorModel | None) -> dict | None:
     """An error model as files have it."""
     if model is None:
         return None
-    elements = {s: [round(o.mean, 4), round(o.std, 4)] for s, o in model.elements.items()}
-    return {**vars(model), "elements": elements}
+    elements = {s: [round(number, 4) for number in o] for s, o in model.elements.items()}
+    trends = {name: [round(number, 5) for number in trend] for name, trend in model.trends.items()}
+    rounded = {"offset": round(model.offset, 5), "scale": round(model.scale, 5)}
+    return {**vars(model), **rounded, "elements": elements, "trends": trends}
 
 
 def calibration(potential: str) -> Calibration:

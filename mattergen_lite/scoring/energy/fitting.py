@@ -2,23 +2,31 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from pymatgen.core import Composition
+from scipy.optimize import minimize
 
 from mattergen_lite.scoring.energy.calibration import (
     DEGREES_OF_FREEDOM,
+    MAX_DEVIATION,
     ElementOffset,
     ErrorDistribution,
     ErrorModel,
+    Trend,
 )
 from mattergen_lite.shapes import Float, Int
 
 REFERENCE_PRIOR = 0.05  # eV/atom: how far a fitted element reference may go without evidence
 NUM_FOLDS = 5  # of crystals that predict each other
-SHIFT_PRIOR = 0.1  # eV/atom: how far labels of other settings may lie off, by element
+SHIFT_PRIOR = 0.3  # eV/atom: how far labels of other settings may lie off, by element
+TREND_PRIOR = 0.03  # eV/atom a standard deviation of a trait
+LOG_SCALE_PRIORS = {"element": 1.0, "trend": 0.3}  # standard deviations of changes of log scales
+NUM_PASSES = 3  # of fits of offsets and scales in turn
 MAX_ITERATIONS = 100
-CONVERGED = 1e-5  # relative change of the variance
+CONVERGED = 1e-4  # relative change of the variance
+MIN_SPREAD = 1e-4  # of a trait; below it is rounding
 MIN_SCALE = 1e-3  # eV/atom: below the scatter of relaxations that end within their limits
 
 
@@ -52,12 +60,13 @@ def fit_error_model(
     errors: Float[np.ndarray, "C"],
     element_prior: float,
     sets: Sequence[str] = (),
+    traits: Sequence[Mapping[str, float]] = (),
 ) -> ErrorModel:
     """Fit the errors DFT minus potential of known outcomes, in eV/atom.
 
     See `fit_error_models`, of which this is the model on the frame of the hull.
     """
-    return fit_error_models(compositions, errors, element_prior, sets)[""]
+    return fit_error_models(compositions, errors, element_prior, sets, traits)[""]
 
 
 def fit_error_models(
@@ -65,14 +74,16 @@ def fit_error_models(
     errors: Float[np.ndarray, "C"],
     element_prior: float,
     sets: Sequence[str] = (),
+    traits: Sequence[Mapping[str, float]] = (),
 ) -> dict[str, ErrorModel]:
     """Fit the errors DFT minus potential of known outcomes, for every set of labels.
 
-    Maximum a posteriori by expectation maximisation: outliers lose weight as under a Student t, and
-    element offsets are drawn to zero as under a normal prior of width `element_prior`. Labels of
-    other settings than the hull's (pseudopotentials, corrections) are shifted by amounts that
-    depend on the elements, not on the crystal. Every set of such labels has shifts of its own,
-    which say nothing of crystals that are judged on the hull.
+    Maximum a posteriori: outliers lose weight as under a Student t, and the coefficients of
+    elements and traits are drawn to zero as under normal priors. Offsets and logarithms of scales
+    are linear in both, and are fitted in turn. Labels of other settings than the hull's
+    (pseudopotentials, corrections) are shifted by amounts that depend on the elements, not on the
+    crystal. Every set of such labels has shifts of its own, which say nothing of crystals that are
+    judged on the hull.
 
     Args:
         compositions: Of the crystals.
@@ -80,37 +91,115 @@ def fit_error_models(
         element_prior: Standard deviation of the elements' offsets, eV/atom.
         sets: Name of the set of each crystal's label; "" is on the frame of the hull. None are
             named if all labels are.
+        traits: Of each crystal, from `error_traits`; none if the errors depend on elements alone.
 
     Returns:
         Models by name of the set; "" for the frame of the hull.
     """
     symbols, shares = atomic_fractions(compositions)
+    standardised = _standardise(traits, len(errors))
     names = np.array(sets) if len(sets) else np.full(len(errors), "")
     shifted = sorted(set(names.tolist()) - {""})
     common = np.column_stack([np.ones(len(errors)), shares])
-    design = np.hstack([common, *[common * (names == name)[:, None] for name in shifted]])
+    masks = [(names == name)[:, None] for name in shifted]
+    design = np.hstack([common, *[common * mask for mask in masks], standardised.deviations])
+    width, num_traits = common.shape[1], standardised.deviations.shape[1]
     precisions = [0.0, *[element_prior**-2] * len(symbols)]
-    precisions += [SHIFT_PRIOR**-2] * (common.shape[1] * len(shifted))
-    coefficients, covariance, scale = _fit_offsets(design, errors, np.diag(precisions))
-    width, models = common.shape[1], {}
+    precisions += [SHIFT_PRIOR**-2] * (width * len(shifted)) + [TREND_PRIOR**-2] * num_traits
+    widths = [*["element"] * len(symbols), *["trend"] * num_traits]
+    scales = np.array([0.0, *[LOG_SCALE_PRIORS[kind] ** -2 for kind in widths]])
+    fit = _fit_errors(
+        design, np.hstack([common, standardised.deviations]), errors, np.array(precisions), scales
+    )
+    trends = standardised.trends(
+        fit.coefficients[len(fit.coefficients) - num_traits :], fit.log_scales[width:]
+    )
+    models = {}
     for number, name in enumerate(["", *shifted]):
-        parts = [0] if number == 0 else [0, number]
-        mean = sum(coefficients[part * width : (part + 1) * width] for part in parts)
-        variance = sum(np.diag(covariance)[part * width : (part + 1) * width] for part in parts)
-        offsets = zip(symbols, mean[1:].tolist(), np.sqrt(variance[1:]).tolist(), strict=True)
+        parts = [slice(part * width, (part + 1) * width) for part in {0, number}]
+        mean = sum(fit.coefficients[part] for part in parts)
+        std = np.sqrt(sum(fit.variances[part] for part in parts))
+        rows = np.column_stack([mean[1:], std[1:], fit.log_scales[1:width]]).tolist()
+        offsets = [ElementOffset(*row) for row in rows]
         models[name] = ErrorModel(
             offset=float(mean[0]),
-            scale=scale,
-            elements={symbol: ElementOffset(mean=at, std=std) for symbol, at, std in offsets},
+            scale=max(math.exp(fit.log_scales[0]), MIN_SCALE),
+            elements=dict(zip(symbols, offsets, strict=True)),
             element_prior=element_prior,
+            trends=trends,
         )
     return models
+
+
+@dataclass(frozen=True)
+class _Standardised:
+    """Traits of crystals in standard deviations from their centres, without constant ones."""
+
+    names: list[str]
+    centres: list[float]
+    spreads: list[float]
+    deviations: Float[np.ndarray, "C T"]
+
+    def trends(self, offsets: np.ndarray, log_scales: np.ndarray) -> dict[str, Trend]:
+        """Trends with the coefficients of a fit."""
+        rows = np.column_stack([self.centres, self.spreads, offsets, log_scales]).tolist()
+        return {name: Trend(*row) for name, row in zip(self.names, rows, strict=True)}
+
+
+def _standardise(traits: Sequence[Mapping[str, float]], num_crystals: int) -> _Standardised:
+    """Standardise the traits that differ between crystals; missing values become zero."""
+    names, centres, spreads, columns = [], [], [], [np.empty((num_crystals, 0))]
+    for name in traits[0] if traits else ():
+        values = np.array([row[name] for row in traits])
+        if np.isfinite(values).sum() < 2 or np.nanstd(values) < MIN_SPREAD:
+            continue
+        names.append(name)
+        centres.append(float(np.nanmean(values)))
+        spreads.append(float(np.nanstd(values)))
+        deviations = np.nan_to_num((values - centres[-1]) / spreads[-1])
+        columns.append(np.clip(deviations, -MAX_DEVIATION, MAX_DEVIATION)[:, None])
+    return _Standardised(names, centres, spreads, np.hstack(columns))
+
+
+@dataclass(frozen=True)
+class _ErrorFit:
+    """Coefficients of offsets, their variances, and coefficients of logarithms of scales."""
+
+    coefficients: Float[np.ndarray, "P"]
+    variances: Float[np.ndarray, "P"]
+    log_scales: Float[np.ndarray, "Q"]
+
+
+def _fit_errors(
+    design: Float[np.ndarray, "C P"],
+    scale_design: Float[np.ndarray, "C Q"],
+    errors: Float[np.ndarray, "C"],
+    precisions: Float[np.ndarray, "P"],
+    scale_precisions: Float[np.ndarray, "Q"],
+) -> _ErrorFit:
+    """Fit offsets and scales in turn."""
+    scales = np.ones(len(errors))
+    log_scales = np.zeros(scale_design.shape[1])
+    for _ in range(NUM_PASSES):
+        coefficients, covariance, share_used = _fit_offsets(
+            design / scales[:, None], errors / scales, np.diag(precisions)
+        )
+        residual = errors - design @ coefficients
+        log_scales = _fit_scales(scale_design, residual, scale_precisions, log_scales)
+        scales = np.exp(scale_design @ log_scales)
+    # Residuals of the crystals of the fit are smaller than errors of others.
+    log_scales[0] -= 0.5 * math.log(1 - share_used)
+    return _ErrorFit(coefficients, np.diag(covariance), log_scales)
 
 
 def _fit_offsets(
     design: Float[np.ndarray, "C P"], errors: Float[np.ndarray, "C"], prior: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Coefficients of a linear model with errors of a Student t, their covariance, its scale."""
+    """Fit a linear model with errors of a Student t.
+
+    Returns:
+        Coefficients, their covariance, and the share of the degrees of freedom that they use.
+    """
     weights, variance = np.ones(len(errors)), max(float(np.var(errors)), MIN_SCALE**2)
     for _ in range(MAX_ITERATIONS):
         before = variance
@@ -121,11 +210,32 @@ def _fit_offsets(
         weights = (DEGREES_OF_FREEDOM + 1) / (DEGREES_OF_FREEDOM + residual**2 / variance)
         # The coefficients have used up as many degrees of freedom as the evidence decides.
         # A few crystals of as many elements leave none: one, and a scale above zero, all the same.
-        num_free = max(len(errors) - float(np.trace(covariance @ evidence)), 1.0)
+        num_free = max(len(errors) - float((covariance * evidence).sum()), 1.0)
         variance = max(float((weights * residual**2).sum()) / num_free, MIN_SCALE**2)
         if abs(variance / before - 1) < CONVERGED:
             break
-    return coefficients, covariance, math.sqrt(variance)
+    return coefficients, covariance, 1 - num_free / len(errors)
+
+
+def _fit_scales(
+    design: Float[np.ndarray, "C Q"],
+    residual: Float[np.ndarray, "C"],
+    precisions: Float[np.ndarray, "Q"],
+    start: Float[np.ndarray, "Q"],
+) -> Float[np.ndarray, "Q"]:
+    """Coefficients of the logarithm of the scale of a Student t, from residuals in eV/atom."""
+    free = DEGREES_OF_FREEDOM
+    squares = residual**2 + MIN_SCALE**2
+
+    def loss(coefficients: np.ndarray) -> tuple[float, np.ndarray]:
+        logs = design @ coefficients
+        ratio = squares * np.exp(-2 * logs) / free
+        value = ((free + 1) / 2 * np.log1p(ratio) + logs).sum()
+        slope = design.T @ (1 - (free + 1) * ratio / (1 + ratio))
+        prior = precisions * coefficients
+        return float(value + prior @ coefficients / 2), slope + prior
+
+    return minimize(loss, start, jac=True, method="L-BFGS-B").x
 
 
 def atomic_fractions(
@@ -155,6 +265,7 @@ def cross_fitted(
     errors: Float[np.ndarray, "C"],
     element_prior: float,
     sets: Sequence[str] = (),
+    traits: Sequence[Mapping[str, float]] = (),
     *,
     share: float = 1.0,
 ) -> list[ErrorDistribution]:
@@ -165,10 +276,12 @@ def cross_fitted(
         errors: DFT minus potential, eV/atom.
         element_prior: As `fit_error_models` takes it, like the next.
         sets: Names of the sets of labels; each label is predicted on the frame of its set.
+        traits: As `fit_error_models` takes them.
         share: Of the crystals of other systems, how many a fit may see, at random.
     """
     folds = folds_by_system(compositions)
     names = list(sets) or [""] * len(compositions)
+    shown = list(traits) or [{}] * len(compositions)
     order = np.random.default_rng(0).permutation(len(folds))
     models = {}
     for fold in np.unique(folds):
@@ -179,8 +292,9 @@ def cross_fitted(
             errors[seen],
             element_prior,
             [names[index] for index in seen],
+            [shown[index] for index in seen],
         )
     return [
-        models[fold].get(name, models[fold][""]).at(one)
-        for fold, name, one in zip(folds, names, compositions, strict=True)
+        models[fold].get(name, models[fold][""]).at(one, own)
+        for fold, name, one, own in zip(folds, names, compositions, shown, strict=True)
     ]

@@ -1,7 +1,7 @@
 """Stability of one crystal: energy above the hull, with a standard error and a probability.
 
 A cheap potential relaxes, an accurate one decides. What stands between a potential's energy and a
-statement about DFT's is in `calibration`; `benchmarks/stability_truth.py` fits and tests it.
+statement about DFT's is in `calibration`; `scripts/fit_calibration.py` fits and tests it.
 """
 
 import math
@@ -11,7 +11,12 @@ from dataclasses import dataclass, field, replace
 from pymatgen.core import Composition, Structure
 
 from mattergen_lite.scoring.energy.accuracy import METASTABLE
-from mattergen_lite.scoring.energy.calibration import UNCALIBRATED, Calibration, calibrations
+from mattergen_lite.scoring.energy.calibration import (
+    UNCALIBRATED,
+    Calibration,
+    calibrations,
+    error_traits,
+)
 from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
 from mattergen_lite.scoring.energy.relaxation import Relaxation, evaluate
 from mattergen_lite.scoring.energy.release import Release
@@ -203,7 +208,7 @@ def assess(
     except ValueError as error:
         return Stability(stability_error=str(error))
     verdict = Stability(
-        **_verdict(opinions, known, measured.relaxed_with),
+        **_verdict(opinions, known, measured, calibrated),
         correction_per_atom=measured.corrections_per_atom.get(decider, math.nan),
         decomposition=measured.decomposition,
         relaxed_with=measured.relaxed_with,
@@ -253,6 +258,14 @@ class _Opinion:
     e_above_hull: float  # raw
 
 
+def relaxer_e_above_hull(measured: Measurement, calibrated: Mapping[str, Calibration]) -> float:
+    """Raw energy above the hull by the potential that relaxed, in eV/atom; NaN without one."""
+    try:
+        return _opinion(measured, measured.relaxed_with, calibrated).e_above_hull
+    except ValueError:
+        return math.nan
+
+
 def _opinion(
     measured: Measurement, potential: str, calibrated: Mapping[str, Calibration]
 ) -> _Opinion:
@@ -277,12 +290,17 @@ def _opinion(
 
 
 def _verdict(
-    opinions: Sequence[_Opinion], known: bool, relaxed_with: str
+    opinions: Sequence[_Opinion],
+    known: bool,
+    measured: Measurement,
+    calibrated: Mapping[str, Calibration],
 ) -> dict[str, float | str | bool]:
     """The columns of `Stability` that follow from the opinions; the first one decides."""
     first, second = opinions[0], opinions[1] if len(opinions) > 1 else None
-    model, source = first.calibration.error_model(known=known, relaxer=relaxed_with)
-    error, raw = model.at(first.composition), first.e_above_hull
+    model, source = first.calibration.error_model(known=known, relaxer=measured.relaxed_with)
+    raw = first.e_above_hull
+    traits = error_traits(raw, relaxer_e_above_hull(measured, calibrated), measured.relaxation.rmsd)
+    error = model.at(first.composition, traits)
     return {
         "e_above_hull": raw + error.location,
         "e_above_hull_std": error.std,

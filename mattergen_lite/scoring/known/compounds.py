@@ -5,9 +5,10 @@ geometries relaxed by PBE or PBE+U, formation energies on the MP2020 frame.
 """
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -56,13 +57,14 @@ class KnownCompound:
 
 
 @cache
-def _labelled() -> pd.DataFrame:
+def labelled_compounds() -> pd.DataFrame:
     """Rows of the embedded table that have an energy."""
     table = read_table(EMBEDDED, _COLUMNS).to_pandas()
     return table[table.formation_energy_per_atom.notna()]
 
 
-def _compound(row: dict) -> KnownCompound:
+def known_compound(row: Mapping[str, Any]) -> KnownCompound:
+    """Compound of a row of `labelled_compounds`."""
     structure = build_structure(
         np.reshape(row["lattice"], (3, 3)),
         [int(number) for number in row["atomic_numbers"]],
@@ -87,11 +89,11 @@ def elemental_crystals() -> dict[str, KnownCompound]:
 
     Of the four that it leaves out for their volume, those of experiment.
     """
-    rows = _labelled()
+    rows = labelled_compounds()
     pure = rows[rows.atomic_numbers.map(lambda numbers: len(set(numbers)) == 1)]
     best = pure.sort_values(["formation_energy_per_atom", "num_atoms"]).drop_duplicates("formula")
     compounds = [
-        *(_compound(row) for row in best.to_dict("records")),
+        *(known_compound(row) for row in best.to_dict("records")),
         *(_of_experiment(symbol) for symbol in _VOLUMINOUS),
     ]
     return {one.structure.elements[0].symbol: one for one in compounds}
@@ -136,12 +138,12 @@ def known_compounds(
     rows = _original(max_atoms)
     rows = rows[rows.split.isin(splits) & rows.e_above_hull.between(*e_above_hull)]
     drawn = rows.sample(min(num, len(rows)), random_state=seed)
-    return [_compound(row) for row in drawn.to_dict("records")]
+    return [known_compound(row) for row in drawn.to_dict("records")]
 
 
 def _original(max_atoms: int) -> pd.DataFrame:
     """Small compounds whose geometry and energy belong together."""
-    rows = _labelled()
+    rows = labelled_compounds()
     wanted = (rows.num_atoms <= max_atoms) & (rows.formula.map(_num_elements) > 1)
     for column, sources in _ORIGINAL.items():
         wanted &= rows[column].isin(sources)
@@ -175,7 +177,7 @@ def compounds_within(symbols: Set[str], num: int, max_atoms: int = 8) -> list[Kn
     rows, elements = _stable(max_atoms)
     rows = rows[[own <= symbols for own in elements]]
     drawn = rows.sample(min(num, len(rows)), random_state=0)
-    return [_compound(row) for row in drawn.to_dict("records")]
+    return [known_compound(row) for row in drawn.to_dict("records")]
 
 
 @cache
@@ -200,7 +202,7 @@ def spread_compounds(num: int, max_atoms: int = 8) -> tuple[KnownCompound, ...]:
         chosen.append(best)
         free.remove(best)
         used.update(elements[best])
-    return tuple(_compound(row) for row in rows.iloc[chosen].to_dict("records"))
+    return tuple(known_compound(row) for row in rows.iloc[chosen].to_dict("records"))
 
 
 def _has(elements: frozenset[str], anion: str | None) -> bool:
