@@ -122,8 +122,9 @@ class Candidate:
 
     @property
     def checks(self) -> dict[str, bool]:
-        """Outcome of every check that was made."""
-        return {name: passed for name, passed in self.all_checks.items() if passed is not None}
+        """Outcome of every check that was made, without those that only a request makes."""
+        made = {name: passed for name, passed in self.all_checks.items() if passed is not None}
+        return {name: passed for name, passed in made.items() if name not in ON_REQUEST}
 
     @property
     def all_checks(self) -> dict[str, bool | None]:
@@ -160,9 +161,8 @@ class Candidate:
 
     @property
     def failed(self) -> list[str]:
-        """Names of the checks that were not passed, without those that are made on request."""
-        made = self.checks.items()
-        return [name for name, passed in made if not passed and name not in ON_REQUEST]
+        """Names of the checks that were not passed."""
+        return [name for name, passed in self.checks.items() if not passed]
 
     def misses(self, check: str) -> bool:
         """Tell whether a required check was failed or not made.
@@ -171,7 +171,7 @@ class Candidate:
         crystal comes last.
         """
         unassigned = check == "neutral" and _is_unassigned(self.raw)
-        return not unassigned and not self.checks.get(check, False)
+        return not unassigned and not self.all_checks[check]
 
     @property
     def energy(self) -> float | None:

@@ -359,7 +359,7 @@ def worth_relaxing(scores: Sequence[Score], required: Collection[str] = ()) -> l
         for index, one in enumerate(scores)
         if one.validity is not None
         and one.validity.structure_valid
-        and False not in map(Candidate(raw=one, structure=None).checks.get, required)
+        and False not in map(Candidate(raw=one, structure=None).all_checks.get, required)
     ]
 
 
