@@ -84,7 +84,7 @@ def known_pairs(name: str, number: int, method: Callable[[Structure], float]) ->
     Where most labels are zero, half of the compounds have more than zero.
     """
     table = read_table(EMBEDDED, [*COLUMNS, name]).filter(pc.field("split") == "test")
-    rows = [row for row in table.filter(pc.is_valid(table[name])).to_pylist()]
+    rows = table.filter(pc.is_valid(table[name])).to_pylist()
     order = np.random.default_rng(0).permutation(len(rows))
     high = np.median([row[name] for row in rows])
     upper = [i for i in order if rows[i][name] > high][: number // 2]

@@ -9,9 +9,9 @@ labels are exactly zero, as band gaps of metals and magnetisations are, the firs
 value is above zero, and the second, fitted to those above zero, how much; elsewhere only the second
 is used.
 
-Its errors are those for generated crystals of such predictions, where these are measured, else those
-on MP-20's validation split, which it is not fitted to. A crystal is outside
-its domain if it holds an element with few labels, or if its features lie further from the mean of
+Its errors are those for generated crystals of such predictions, where these are measured, else
+those on MP-20's validation split, which it is not fitted to. A crystal is outside its domain if it
+holds an element with few labels, or if its features lie further from the mean of
 the labelled ones than all but one in a thousand of those do.
 
 On disk a folder: `head.safetensors`, weights in half precision, and `head.yaml`.
