@@ -6,7 +6,7 @@
 `known` compares the confirming methods with DFT on compounds of MP-20's test split, whose labels no
 method was fitted to (potentials saw some of their energies), and writes
 `assets/confirmation_errors.json`. `generated` compares the regressions of a checkpoint with the
-confirmed values of runs that asked for these properties, and writes the errors into its predictors.
+confirmed values of relaxed crystals of runs, and writes the errors into its predictors.
 """
 
 import argparse
@@ -19,18 +19,20 @@ import numpy as np
 import pyarrow.compute as pc
 from pymatgen.core import Structure
 
-from mattergen_lite import load
 from mattergen_lite.config import read_yaml, write_yaml
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.model import find_checkpoint
 from mattergen_lite.probe.head import CONFIG, GeneratedError, HeadConfig
+from mattergen_lite.probe.predictors import load_predictors
+from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.scoring.confirmation.errors import ERRORS
 from mattergen_lite.scoring.confirmation.gap_network import predict_band_gap
 from mattergen_lite.scoring.confirmation.moments import magnetic_density
 from mattergen_lite.scoring.energy.elasticity import bulk_modulus
 from mattergen_lite.scoring.energy.potentials.exam import admitted
-from mattergen_lite.scoring.exact import CONFIRMING
+from mattergen_lite.symmetry.orbits import Orbits, find_orbits
+from mattergen_lite.symmetry.templates import OrbitCrystals
 
 DECIDER = "7net-l3i5"
 # Upper ends of the bins, in the unit of the property; what is less is exactly zero.
@@ -131,18 +133,51 @@ def measure_known(number: int) -> None:
     ERRORS.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
 
 
-def measure_generated(folders: Sequence[Path], checkpoint: str) -> None:
+def guide_values(structures: Sequence[Structure], checkpoint: str) -> dict[str, np.ndarray]:
+    """What the regressions of a checkpoint read of crystals, by property; NaN outside a domain."""
+    folder = find_checkpoint(checkpoint)
+    crystals = OrbitCrystals.of([orbits_of(one) for one in structures])
+    return {
+        one.definition.name: np.array(
+            [read.value if read.is_inside else np.nan for read in one.read(crystals)]
+        )
+        for one in load_predictors(folder, None)
+        if one.definition.name in EDGES
+    }
+
+
+def orbits_of(structure: Structure) -> Orbits:
+    """Orbits of a relaxed crystal."""
+    numbers = np.array(structure.atomic_numbers)
+    return find_orbits(numbers, structure.frac_coords, structure.lattice.matrix)
+
+
+def spread_over(values: np.ndarray, number: int) -> np.ndarray:
+    """Rows with values evenly spread from the lowest to the highest."""
+    order = np.argsort(values)[: np.isfinite(values).sum()]
+    wanted = np.linspace(values[order[0]], values[order[-1]], number)
+    nearest = [int(np.abs(values[order] - one).argmin()) for one in wanted]
+    return order[np.unique(nearest)]
+
+
+def measure_generated(folders: Sequence[Path], checkpoint: str, number: int) -> None:
     """Write the errors of the regressions for generated crystals into the predictors."""
-    outcomes = [one for at in folders for c in load(at).candidates for one in c.outcomes]
-    for name, edges in EDGES.items():
-        both = [
-            (one.guide.value, one.value)
-            for one in outcomes
-            if one.property == name and one.guide and one.method in CONFIRMING
-        ]
-        if len(both) < 2 * FEWEST:
-            continue
-        pairs = Pairs(*np.array(both).T)
+    structures = [
+        record.structure for at in folders for record in RunFolder(at).relaxed() if record.structure
+    ]
+    potential = admitted(DECIDER)
+    methods = {
+        "band_gap": (len(structures), predict_band_gap),
+        "magnetic_density": (12 * number, magnetic_density),
+        "bulk_modulus": (number, lambda one: bulk_modulus(one, potential).bulk_modulus),
+    }
+    guides = guide_values(structures, checkpoint)
+    for name, (most, method) in methods.items():
+        guide = guides[name]
+        rows = spread_over(guide, most) if most < len(guide) else np.flatnonzero(guide == guide)
+        truth = np.array([method(structures[row]) for row in rows])
+        fine = np.isfinite(truth)
+        pairs = Pairs(guide[rows][fine], truth[fine])
         found = tuple(
             GeneratedError(
                 below=below,
@@ -150,12 +185,12 @@ def measure_generated(folders: Sequence[Path], checkpoint: str) -> None:
                 mae=rounded(part.mae),
                 expected=rounded(part.truth.mean()),
             )
-            for below, part in pairs.bins(edges)
+            for below, part in pairs.bins(EDGES[name])
         )
         path = find_checkpoint(checkpoint) / "predictors" / name / CONFIG
         config = HeadConfig.parse(read_yaml(path)).model_copy(update={"generated": found})
         write_yaml(config, path)
-        print(f"{name}: {len(both)} crystals, MAE {pairs.mae:.3g}")
+        print(f"{name}: {len(pairs.values)} crystals, MAE {pairs.mae:.3g}", flush=True)
         for one in found:
             print(f"  below {one.below}: {one.num_crystals}, MAE {one.mae}, mean {one.expected}")
 
@@ -169,11 +204,12 @@ def main() -> None:
     generated = kinds.add_parser("generated")
     generated.add_argument("folders", nargs="+", type=Path)
     generated.add_argument("--checkpoint", default="mp")
+    generated.add_argument("--num", type=int, default=60, help="crystals for equations of state")
     choice = parser.parse_args()
     if choice.kind == "known":
         measure_known(choice.num)
     else:
-        measure_generated(choice.folders, choice.checkpoint)
+        measure_generated(choice.folders, choice.checkpoint, choice.num)
 
 
 if __name__ == "__main__":
