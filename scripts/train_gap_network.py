@@ -134,6 +134,8 @@ elements and distances up to 5 Å (`mattergen_lite/scoring/confirmation/gap_netw
 Materials Project (CC BY 4.0) outside MP-20's validation and test splits, in {minutes:.0f} core
 minutes. It shares no features and no training with the generator and its regressions.
 
+## Errors
+
 | crystals | number | MAE, eV | MAE where a gap is | MAE of the median | gap or not, right |
 |---|---|---|---|---|---|
 {lines}
