@@ -60,7 +60,7 @@ def _confirm_quickly(
     """Compute one property of all relaxed crystals."""
     method, function = QUICK[name]
     question = Question(
-        function, structure_identity, TypeAdapter(float), f"{name} by {method}", TIME_LIMIT
+        function, structure_identity, TypeAdapter(float), f"{name} by {method}", TIME_LIMIT, None
     )
     chosen = [i for i, one in enumerate(candidates) if one.relaxed_structure is not None]
     answers = journal.ask(question, [candidates[i].relaxed_structure for i in chosen])
