@@ -207,7 +207,7 @@ def test_only_what_would_be_delivered_has_an_equation_of_state():
         decider = potential_source("chgnet")
         found = confirm([met, missed, raw, unread], decider, ("readable",), Journal(pool))
     assert [one.elasticity is not None for one in found] == [True, False, False, False]
-    assert found[0].elasticity.bulk_modulus == pytest.approx(160, rel=0.2)
+    assert found[0].elasticity.bulk_modulus == pytest.approx(160, rel=0.25)
     assert found[0].on_target is False
     assert found[1:] == [missed, raw, unread]
 
