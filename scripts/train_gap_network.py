@@ -168,6 +168,7 @@ def main() -> None:
     save_file(
         {name: value.half().contiguous() for name, value in network.state_dict().items()}, WEIGHTS
     )
+    WEIGHTS.chmod(0o644)  # safetensors makes it private to its owner
     card = CARD.format(epochs=choice.epochs, number=len(fitted), minutes=minutes, lines=lines)
     WEIGHTS.with_suffix(".md").write_text(card, encoding="utf-8")
     print(card)
