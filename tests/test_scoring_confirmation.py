@@ -175,6 +175,10 @@ def test_a_guide_alone_says_what_such_predictions_are_worth():
         "bulk_modulus 310 ± 20 GPa predicted, not confirmed "
         "(generated crystals of such predictions have 262 on average)"
     )
+    unmeasured = asked("bulk_modulus", guide=LearnedValue(310.0, 9.3), error=9.3).words
+    assert unmeasured == (
+        "bulk_modulus 310 ± 9.3 GPa predicted, not confirmed (the error is that for known crystals)"
+    )
 
 
 def test_dft_outranks_the_database_and_that_the_confirmation():

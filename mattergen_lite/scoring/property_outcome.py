@@ -70,7 +70,7 @@ class Outcome:
         if self.problem is not None:
             return f", not confirmed: {self.problem}"
         if self.guide.expected is None:
-            return ""
+            return ", not confirmed (the error is that for known crystals)"
         return (
             f", not confirmed (generated crystals of such predictions have "
             f"{self.guide.expected:.3g} on average)"
