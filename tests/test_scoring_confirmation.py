@@ -10,6 +10,7 @@ from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.io.records import LearnedValue
 from mattergen_lite.processes import Pool
+from mattergen_lite.runs.tables import deciding_value
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.confirmation.confirming import confirm
 from mattergen_lite.scoring.confirmation.errors import confirmation_error
@@ -236,3 +237,11 @@ def test_errors_of_confirmations_are_measured():
     assert 0 < confirmation_error("network", 3.0) < 1.5
     assert 0 < confirmation_error("moments", 0.12) < 0.1
     assert confirmation_error("equation of state, mine", 310.0) is None
+
+
+def test_one_value_of_a_row_decides():
+    row = {"measured_x": None, "confirmed_x": 0.0, "predicted_x": 3.0}
+    assert deciding_value(row, "x") == 0.0
+    assert deciding_value(row | {"measured_x": 2.0}, "x") == 2.0
+    assert deciding_value({"predicted_x": 3.0}, "x") == 3.0
+    assert deciding_value({}, "x") is None
