@@ -188,10 +188,20 @@ def columns() -> str:
         text += table(("column", "type", "what"), rows) + "\n"
     return text + (
         "\nOf targets, columns a property: `target_<name>`; `measured_<name>`, exact or of the "
-        "known crystal that this one equals; `predicted_<name>` by a regression, with its mean "
-        "absolute error in `predicted_<name>_error`; `method_<name>`, one of structure, potential, "
-        "known, regression and outside domain. `on_target` is one for all of them.\n"
+        "known crystal that this one equals, or by DFT; `predicted_<name>` by the regression that "
+        "guides; `confirmed_<name>` of the relaxed crystal by a method that does not guide; their "
+        "mean absolute errors in `predicted_<name>_error` and `confirmed_<name>_error`; "
+        "`method_<name>`, which says what decides: structure, potential, known, DFT, equation of "
+        "state, moments, network, regression or outside domain. `on_target` is one for all.\n"
     )
+
+
+# What confirms a property of a relaxed crystal, in words.
+CONFIRMED_BY = {
+    "band_gap": "an independent network",
+    "bulk_modulus": "the equation of state of the deciding potential",
+    "magnetic_density": "CHGNet's moments",
+}
 
 
 def properties() -> str:
@@ -213,6 +223,8 @@ def properties() -> str:
                 how = "by the potentials"
             elif (folder / "predictors" / prop.name).exists():
                 how = "predicted by a regression"
+                if prop.name in CONFIRMED_BY:
+                    how += f", confirmed by {CONFIRMED_BY[prop.name]}"
             rows.append(
                 (
                     code(prop.name),

@@ -6,7 +6,7 @@ import pytest
 from crystals import nacl, perovskite
 from pymatgen.core import Composition, Lattice, Structure
 
-from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.io.records import LearnedValue, StructureRecord
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.candidate import Candidate, ranked
@@ -135,7 +135,9 @@ def outcome(method, value):
 
 
 def test_measured_and_predicted_never_share_a_column():
-    known, predicted = outcome("known", 0.0).columns(), outcome("outside domain", 2.4).columns()
+    guide = LearnedValue(2.4, 0.5, False)
+    known = outcome("known", 0.0).columns()
+    predicted = replace(outcome("outside domain", 2.4), guide=guide).columns()
     assert (known["measured_band_gap"], known["predicted_band_gap"]) == (0.0, None)
     assert (predicted["measured_band_gap"], predicted["predicted_band_gap"]) == (None, 2.4)
 

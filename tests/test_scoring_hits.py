@@ -5,6 +5,7 @@ import pytest
 
 from mattergen_lite.data.crystals import embedded_crystals
 from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.io.records import LearnedValue
 from mattergen_lite.properties import Property
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.scoring.candidate import Candidate
@@ -91,3 +92,37 @@ def test_samples_count_where_they_are_measured(training, columns):
     known = columns.dropna(subset="band_gap")
     both = known["band_gap"].between(1, 2) & (known["space_group"] == 225)
     assert every.base_rate == pytest.approx(both.mean())
+
+
+def confirmed(guide, value, method="network", inside=True):
+    return Candidate(
+        raw=Score(name="x"),
+        structure=None,
+        outcomes=(
+            Outcome(
+                property="band_gap",
+                target=3.0,
+                value=value,
+                method=method,
+                error=None,
+                on_target=2.5 <= value <= 3.5,
+                bounds=(2.5, 3.5),
+                guide=LearnedValue(guide, 0.5, inside),
+            ),
+        ),
+    )
+
+
+def test_hits_of_guide_and_confirmation_are_counted_on_the_same_samples(training):
+    """The guide has the first two on target, the network the second and third; one is neither."""
+    samples = [
+        confirmed(3.1, 1.0),
+        confirmed(3.0, 2.9),
+        confirmed(1.0, 3.2, method="DFT"),
+        confirmed(3.0, 0.0, inside=False),
+        confirmed(3.0, 3.0, method="regression"),  # not relaxed: no confirmation
+    ]
+    (found,) = rates(training, "band_gap=2.5..3.5", candidates=samples)
+    assert (found.num_measured, found.num_hits) == (5, 3)
+    assert (found.num_confirmed, found.num_confirmed_hits, found.num_guide_hits) == (4, 2, 2)
+    assert "of 4 that are confirmed or refuted 2 are, by the guide alone 2" in found.text()

@@ -7,7 +7,7 @@ from pathlib import Path
 from mattergen_lite.benchmarking.comparison import Line
 from mattergen_lite.benchmarking.sets import BenchmarkOptions
 from mattergen_lite.runs.folder import RunFolder
-from mattergen_lite.runs.tables import Row
+from mattergen_lite.runs.tables import Row, deciding_value
 from mattergen_lite.scoring.execution.journal import Journal
 
 
@@ -33,7 +33,7 @@ def _target_lines(name: str, source: Path) -> list[Line]:
         Line(
             name=f"{name}: {one['target']}",
             num=one["num_measured"],
-            judged_by="regressions of the run",
+            judged_by="what decides in the run",
             values={
                 "rate": one["rate"],
                 "base_rate": one["base_rate"],
@@ -50,11 +50,7 @@ def _target_lines(name: str, source: Path) -> list[Line]:
 
 def mean_error(rows: Sequence[Row], name: str) -> float | None:
     """Mean absolute difference of numbers asked and found; None if they are no numbers."""
-    pairs = [
-        (row.get(f"target_{name}"), row.get(f"{how}_{name}"))
-        for row in rows
-        for how in ("measured", "predicted")
-    ]
+    pairs = [(row.get(f"target_{name}"), deciding_value(row, name)) for row in rows]
     errors = [
         abs(measured - asked)
         for asked, measured in pairs

@@ -34,7 +34,12 @@ CANDIDATES = "candidates"
 _PROVENANCE = b"mattergen_lite"
 _STORED = TypeAdapter(Candidate)
 _ARROW = {bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
-_ABOUT_TARGETS = ("target_", "measured_", "predicted_")  # what such columns begin with
+_ABOUT_TARGETS = (
+    "target_",
+    "measured_",
+    "predicted_",
+    "confirmed_",
+)  # what such columns begin with
 _CRYSTAL = {
     "merit": pa.list_(pa.float64()),  # orders candidates of all units, the best first
     "lattice": pa.list_(pa.float64()),
@@ -154,7 +159,8 @@ def schema(targets: Sequence[PropertyTarget] = ()) -> pa.Schema:
         kind = pa.float64() if one.definition.kind == "real" else pa.string()
         name = one.definition.name
         typed |= dict.fromkeys((f"{prefix}{name}" for prefix in _ABOUT_TARGETS), kind)
-        typed |= {f"predicted_{name}_error": pa.float64(), f"method_{name}": pa.string()}
+        errors = (f"predicted_{name}_error", f"confirmed_{name}_error")
+        typed |= dict.fromkeys(errors, pa.float64()) | {f"method_{name}": pa.string()}
     named = Candidate(
         raw=Score(name=""),
         structure=None,

@@ -26,8 +26,9 @@ class LearnedValue(NamedTuple):
     """A property as a regression reads it."""
 
     value: float
-    error: float  # mean absolute error of such readings on crystals held out of the training
+    error: float  # mean absolute error: of generated crystals of such values, where measured
     is_inside: bool = True  # whether the crystal is within the domain of the regression
+    expected: float | None = None  # mean of what other methods find where this value is read
 
 
 @dataclass(frozen=True)

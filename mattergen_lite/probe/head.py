@@ -9,8 +9,9 @@ labels are exactly zero, as band gaps of metals and magnetisations are, the firs
 value is above zero, and the second, fitted to those above zero, how much; elsewhere only the second
 is used.
 
-Its errors are those on MP-20's validation split, which it is not fitted to. A crystal is outside
-its domain if it holds an element with few labels, or if its features lie further from the mean of
+Its errors are those for generated crystals of such predictions, where these are measured, else
+those on MP-20's validation split, which it is not fitted to. A crystal is outside its domain if it
+holds an element with few labels, or if its features lie further from the mean of
 the labelled ones than all but one in a thousand of those do.
 
 On disk a folder: `head.safetensors`, weights in half precision, and `head.yaml`.
@@ -50,6 +51,19 @@ class HeadError(Section):
     r2: float
 
 
+class GeneratedError(Section):
+    """Errors of predictions below a value, and above the bin before, for generated crystals.
+
+    They are differences from the methods that confirm properties
+    (`scripts/measure_confirmations.py`).
+    """
+
+    below: float | None  # in the unit of the property; None in the last bin
+    num_crystals: int
+    mae: float
+    expected: float  # mean of the confirmed values
+
+
 class HeadConfig(Section):
     """What a head predicts, how well, and from which model's features."""
 
@@ -59,6 +73,7 @@ class HeadConfig(Section):
     num_labels: int
     held_out: HeadError
     max_distance: float  # of features from the mean of the labelled ones, beyond: outside domain
+    generated: tuple[GeneratedError, ...] = ()  # ascending; none if not measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,13 +129,20 @@ class Head:
     def read(self, model: CrystalDiffusion, crystals: OrbitCrystals) -> list[LearnedValue]:
         """The property of finished crystals, with the mean error of such predictions."""
         inputs = head_inputs(model, crystals)
-        error = self.config.held_out
         return [
-            LearnedValue(value, error.mae_positive if value else error.mae_zero, inside)
+            self._learned(value, inside)
             for value, inside in zip(
                 self.predict(inputs).tolist(), self.is_inside(inputs).tolist(), strict=True
             )
         ]
+
+    def _learned(self, value: float, is_inside: bool) -> LearnedValue:
+        """A prediction with its error: that for generated crystals, where it is measured."""
+        for one in self.config.generated:
+            if one.below is None or value < one.below:
+                return LearnedValue(value, one.mae, is_inside, one.expected)
+        error = self.config.held_out
+        return LearnedValue(value, error.mae_positive if value else error.mae_zero, is_inside)
 
     def save(self, folder: Path) -> None:
         """Write the two files."""

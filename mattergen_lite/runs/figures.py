@@ -21,6 +21,7 @@ from mattergen_lite.data.describe import draw_elements
 from mattergen_lite.elements import symbols
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.runs.phase_diagram import DRAWABLE, Placed, draw_phase_diagram
+from mattergen_lite.runs.tables import deciding_value
 from mattergen_lite.scoring.energy.accuracy import METASTABLE
 from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
 from mattergen_lite.scoring.score import Cell
@@ -281,8 +282,9 @@ def _targets(rows: Sequence[Row]) -> Figure | None:
     columns = dict.fromkeys(column for row in rows for column in row)
     names = [name.removeprefix("target_") for name in columns if name.startswith("target_")]
     asked = {
-        name: np.concatenate(
-            [numbers(rows, f"target_{name}", f"{how}_{name}") for how in ("measured", "predicted")]
+        name: numbers(
+            [{**row, "deciding": deciding_value(row, name)} for row in rows],
+            *(f"target_{name}", "deciding"),
         )
         for name in names
     }

@@ -63,3 +63,9 @@ def read_json(path: Path) -> dict[str, object]:
     if not isinstance(content, dict):
         raise ValueError(f"{path} is no record of a run: run it again")
     return content
+
+
+def deciding_value(row: Mapping[str, Cell], name: str) -> Cell:
+    """The value that decides about a target: measured, else confirmed, else predicted."""
+    values = (row.get(f"{how}_{name}") for how in ("measured", "confirmed", "predicted"))
+    return next((value for value in values if value not in (None, "")), None)

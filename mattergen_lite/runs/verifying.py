@@ -17,6 +17,7 @@ from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.dft_energies import decided_by
 from mattergen_lite.scoring.energy.first_principles import FirstPrinciples
 from mattergen_lite.scoring.energy.stability import Stability
+from mattergen_lite.scoring.outcomes import decide
 
 DAY = 86_400.0  # s; each calculation has a limit of its own
 SLACK = 10.0  # times the estimate that a calculation may take
@@ -170,7 +171,7 @@ def _with(candidate: Candidate, found: Verification) -> Candidate:
         candidate.final_structure.composition,
         found.method,
     )
-    return replace(candidate, first_principles=columns, stability=decided)
+    return decide(replace(candidate, first_principles=columns, stability=decided))
 
 
 def _by_potentials(candidate: Candidate) -> Stability:

@@ -8,7 +8,7 @@ the relaxed crystal where there is one.
 import hashlib
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal
 
@@ -24,7 +24,7 @@ from mattergen_lite.scoring.energy.phonons import Phonons
 from mattergen_lite.scoring.energy.relaxation import StoredStructure
 from mattergen_lite.scoring.energy.screening import Screening
 from mattergen_lite.scoring.energy.stability import Stability
-from mattergen_lite.scoring.property_outcome import Outcome
+from mattergen_lite.scoring.property_outcome import Confirmed, Outcome
 from mattergen_lite.scoring.score import Cell, Score, flatten
 
 # Columns of a `Score` that the table has of the relaxed crystal, too, as `relaxed_...`.
@@ -90,6 +90,7 @@ class Candidate:
     elasticity: Elasticity | None = None
     first_principles: FirstPrinciples | None = None  # None where nothing was calculated
     outcomes: tuple[Outcome, ...] = ()
+    confirmed: dict[str, Confirmed] = field(default_factory=dict)  # by property
     lookalike: Lookalike | None = None  # None where a potential can tell it from known crystals
     goal: Goal = "discover"  # what it was made for
     space_groups: frozenset[int] | None = None  # that were asked for; None where none were

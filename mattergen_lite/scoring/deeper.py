@@ -1,8 +1,9 @@
-"""Deeper checks, of the best candidates only: phonons and the bulk modulus."""
+"""Computes phonons and bulk moduli of a few candidates."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 from pydantic import TypeAdapter
 from pymatgen.core import Structure
@@ -15,6 +16,7 @@ from mattergen_lite.scoring.energy.phonons import Phonons, phonons
 from mattergen_lite.scoring.energy.potentials.exam import admitted
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
+from mattergen_lite.scoring.outcomes import decide
 
 TIME_LIMIT = 3600.0  # s per crystal
 HOPELESS = 0.2  # eV/atom above the hull beyond which curvatures are not worth computing
@@ -44,33 +46,55 @@ def deepen(
     journal: Journal,
     needs_stability: bool = False,
 ) -> list[Candidate]:
-    """Find phonons and elasticity of the best relaxed candidates; ranks stay as they are.
+    """Compute phonons and elasticity of the best relaxed candidates; ranks stay as they are.
 
     Args:
         candidates: Best first.
-        options: What is found, and of how many.
-        potential: Who is asked: the accurate one, for curvatures are harder than energies.
+        options: What is computed, and of how many.
+        potential: The accurate one, for curvatures are harder than energies.
         journal: Processes to work in, and what they have found before.
         needs_stability: Leave out crystals that lie more than `HOPELESS` above the hull.
     """
-    deeper = list(candidates)
     best = candidates[: options.shortlist]
     relaxed = [i for i, one in enumerate(best) if one.relaxed_structure is not None]
     hopeless = [i for i in relaxed if needs_stability and is_hopeless(best[i])]
     chosen = [i for i in relaxed if i not in hopeless]
-    structures = [candidates[i].relaxed_structure for i in chosen]
-    checks = {  # field of a candidate: whether it is wanted, what finds it, where failures stand
-        "phonons": (options.phonons, find_phonons, Phonons, "phonon_error"),
-        "elasticity": (options.bulk_modulus, find_elasticity, Elasticity, "elasticity_error"),
-    }
-    for name, (is_wanted, find, kind, error) in checks.items():
-        if not is_wanted:
-            continue
-        asked = partial(find, potential=potential)
-        question = Question(asked, structure_identity, TypeAdapter(kind), name, TIME_LIMIT)
-        for i, found in zip(chosen, journal.ask(question, structures), strict=True):
-            result = kind(**{error: found.reason}) if isinstance(found, Failure) else found
-            deeper[i] = replace(deeper[i], **{name: result})
+    deeper = list(candidates)
+    wanted = {"phonons": options.phonons, "elasticity": options.bulk_modulus}
+    for name in (name for name, is_wanted in wanted.items() if is_wanted):
+        deeper = with_curvatures(name, deeper, chosen, potential, journal)
+        _, kind, error = _CURVATURES[name]
         for i in hopeless:
             deeper[i] = replace(deeper[i], **{name: kind(**{error: HOPELESS_REASON})})
     return deeper
+
+
+def with_curvatures(
+    name: Literal["phonons", "elasticity"],
+    candidates: Sequence[Candidate],
+    chosen: Sequence[int],
+    potential: PotentialSource,
+    journal: Journal,
+) -> list[Candidate]:
+    """Compute phonons or elasticity of the chosen candidates, which then decide about targets."""
+    function, kind, error = _CURVATURES[name]
+    question = Question(
+        partial(function, potential=potential),
+        structure_identity,
+        TypeAdapter(kind),
+        name,
+        TIME_LIMIT,
+    )
+    answers = journal.ask(question, [candidates[i].relaxed_structure for i in chosen])
+    changed = list(candidates)
+    for i, answer in zip(chosen, answers, strict=True):
+        result = kind(**{error: answer.reason}) if isinstance(answer, Failure) else answer
+        changed[i] = decide(replace(changed[i], **{name: result}))
+    return changed
+
+
+# Field of a candidate: what computes it, its class, its field for failures.
+_CURVATURES = {
+    "phonons": (find_phonons, Phonons, "phonon_error"),
+    "elasticity": (find_elasticity, Elasticity, "elasticity_error"),
+}

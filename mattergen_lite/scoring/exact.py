@@ -18,8 +18,14 @@ from mattergen_lite.scoring.criteria.symmetry import crystal_system, space_group
 from mattergen_lite.scoring.energy.stability import Stability
 
 Value = float | int | str
-# How a value came about: exactly, from a database, or by a regression inside or outside its domain.
-Method = Literal["", "structure", "potential", "known", "regression", "outside domain"]
+# How a value came about: exactly, from a database, by the guiding regression inside or outside its
+# domain, or by a method that does not guide.
+Method = Literal[
+    *("", "structure", "potential", "known", "regression", "outside domain"),
+    *("equation of state", "moments", "network", "DFT"),
+]
+# What confirms a property of a relaxed crystal.
+CONFIRMING = ("equation of state", "moments", "network")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,19 +69,32 @@ def on_target(target: Value, measured: Value | None, tolerance: Tolerance) -> bo
     return abs(measured - target) <= allowed
 
 
+def bounds_of(target: PropertyTarget) -> tuple[float, float] | None:
+    """Lowest and highest value of a range; None of a single value or a category."""
+    is_range = target.definition.kind == "real" and target.low != target.high
+    return (target.low, target.high) if is_range else None
+
+
 def is_met(target: PropertyTarget, drawn: Value, measured: Value | None) -> bool | None:
     """Whether a range holds the value, or a value lies within the tolerance of a single target.
 
     Args:
         target: What was asked of every crystal.
         drawn: What this one was conditioned on.
-        measured: What it is; None, for which the answer is None too, where nobody can tell.
+        measured: What it is; None, for which the answer is None too, where nothing can tell.
     """
+    return is_within(target.definition.name, bounds_of(target), drawn, measured)
+
+
+def is_within(
+    name: str, bounds: tuple[float, float] | None, drawn: Value, measured: Value | None
+) -> bool | None:
+    """Whether bounds hold a value or, without any, whether it is what was drawn."""
     if measured is None:
         return None
-    if target.definition.kind == "real" and target.low != target.high:
-        return target.contains(measured)
-    return on_target(drawn, measured, tolerance(target.definition.name))
+    if bounds is not None:
+        return bounds[0] <= measured <= bounds[1]
+    return on_target(drawn, measured, tolerance(name))
 
 
 def is_possible(name: str, value: float, structure: Structure) -> bool:

@@ -1,4 +1,4 @@
-"""The judge: score, screen, relax, release, score again, assess, rank.
+"""The judge: score, screen, relax, release, score again, assess, confirm targets, rank.
 
 Every step asks its questions through a journal, which spreads them over processes of one thread
 each (what potentials want on a CPU) and remembers the answers of an interrupted or earlier run.
@@ -16,6 +16,7 @@ from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.judge import Goal, JudgeOptions, ShortlistOptions
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate, is_credible, ranked
+from mattergen_lite.scoring.confirmation.confirming import confirm
 from mattergen_lite.scoring.earlier_run import EarlierRun
 from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.energy.dft_energies import DftEnergies, read_energies
@@ -157,6 +158,9 @@ class Judge:
         if self.options.relax:
             found = self._relax(records, found, journal, watch)
         candidates = [self._assess(record, one) for record, one in zip(records, found, strict=True)]
+        if self.options.relax and self.targets:
+            with watch.stage("confirming"):
+                candidates = confirm(candidates, self.deciders.decider, self.checks, journal)
         return ranked(mark_lookalikes(candidates), self.required)
 
     def _score(

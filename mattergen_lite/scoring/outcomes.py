@@ -1,23 +1,33 @@
-"""Compares the properties of crystals with their targets."""
+"""Compares the properties of crystals with their targets.
 
+Each property has a guide, the regression of the generator, and a confirmation by another method.
+First precedence has DFT, then the database for a crystal that equals a known one, then the
+confirmation, then the guide.
+"""
+
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.confirmation.errors import confirmation_error
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.exact import (
     ENERGIES,
     Method,
     Value,
+    bounds_of,
     is_met,
     is_possible,
+    is_within,
     measure,
     measure_composition,
     measure_volume,
 )
 from mattergen_lite.scoring.known.values import known_value
-from mattergen_lite.scoring.property_outcome import Outcome
+from mattergen_lite.scoring.property_outcome import Confirmed, Outcome
 from mattergen_lite.scoring.score import Score
 
 # Of 302 samples that were likely metastable once relaxed, 98% changed their volume by less.
@@ -65,6 +75,57 @@ def _is_out_of_reach(target: PropertyTarget, record: StructureRecord) -> bool:
     return not is_met(target, record.targets[target.definition.name], nearest)
 
 
+def decide(candidate: Candidate) -> Candidate:
+    """The candidate with its targets judged by the best value that it has of each property."""
+    return replace(
+        candidate, outcomes=tuple(_decided(one, candidate) for one in candidate.outcomes)
+    )
+
+
+def _decided(outcome: Outcome, candidate: Candidate) -> Outcome:
+    """An outcome with the value by DFT or by a confirming method, where there is one."""
+    calculated = _by_first_principles(outcome.property, candidate)
+    if outcome.method in ("structure", "potential"):
+        return outcome
+    if calculated is None and outcome.method == "known":
+        return outcome
+    better = calculated or _confirmed(outcome.property, candidate)
+    if better is None:
+        return outcome
+    if better.value is None:
+        return replace(outcome, problem=better.problem, on_target=None)
+    return replace(
+        outcome,
+        value=better.value,
+        method=better.method,
+        error=better.error,
+        on_target=is_within(outcome.property, outcome.bounds, outcome.target, better.value),
+    )
+
+
+def _by_first_principles(name: str, candidate: Candidate) -> Confirmed | None:
+    """Band gap or magnetic density of a verified crystal."""
+    calculated, structure = candidate.first_principles, candidate.final_structure
+    if calculated is None or structure is None:
+        return None
+    moment = calculated.dft_moment_per_atom * len(structure) / structure.volume
+    values = {"band_gap": calculated.dft_band_gap, "magnetic_density": moment}
+    value = values.get(name, math.nan)
+    return Confirmed(value=value, method="DFT") if math.isfinite(value) else None
+
+
+def _confirmed(name: str, candidate: Candidate) -> Confirmed | None:
+    """The value of the confirming method, or why it has none."""
+    elasticity = candidate.elasticity
+    if name != "bulk_modulus" or elasticity is None:
+        return candidate.confirmed.get(name)
+    if elasticity.elasticity_error is not None:
+        return Confirmed(method="equation of state", problem=elasticity.elasticity_error)
+    value = elasticity.bulk_modulus
+    error = confirmation_error(f"equation of state, {elasticity.elasticity_potential}", value)
+    return Confirmed(value=value, method="equation of state", error=error)
+
+
 def _outcome(
     target: PropertyTarget,
     candidate: Candidate,
@@ -83,6 +144,8 @@ def _outcome(
         error=error,
         on_target=is_met(target, asked, trusted),
         unit=target.definition.unit,
+        bounds=bounds_of(target),
+        guide=record.learned.get(name),
     )
 
 

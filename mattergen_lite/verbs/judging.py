@@ -57,7 +57,12 @@ def hits_to_expect(generator: Generator | Substitution) -> list[str]:
         return []
     table = HitTable.load(generator.folder, weights_hash(generator.folder))
     found = [table.expected(target) for target in generator.asked] if table else []
-    return [one.text() for one in found if one]
+    lines = [one.text() for one in found if one]
+    if lines and generator.target.constraints.parts:
+        lines.append(
+            f"these rates are of samples without your constraints ({generator.target.constraints})"
+        )
+    return lines
 
 
 def answers_in(*folders: Path) -> Sequence[Path]:

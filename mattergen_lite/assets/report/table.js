@@ -5,7 +5,7 @@ const CHUNK = 80; // rows put on the page at a time
 const formPrefix = columnOf.has("relaxed_space_group_symbol") ? "relaxed_" : "";
 // What was asked for is looked for first: values that are there of properties that had a target.
 const ASKED = data.columns.filter((name) =>
-  /^(measured|predicted)_(?!.*_error$)/.test(name) && allRows.some((row) => cell(row, name) !== null));
+  /^(measured|confirmed|predicted)_(?!.*_error$)/.test(name) && allRows.some((row) => cell(row, name) !== null));
 const PREFERRED = [
   "rank", "formula", "e_above_hull", "probability_metastable", `${formPrefix}space_group_symbol`,
   ...ASKED, "verdict", "num_atoms", `${formPrefix}density`, "name", "error",

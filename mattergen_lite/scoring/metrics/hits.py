@@ -4,7 +4,8 @@ A hit rate means little by itself: a third of all known compounds are metals wit
 rate is the share of training crystals with a known value that meets the very same demand.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,13 +14,16 @@ from mattergen_lite.data.crystals import CrystalDataset
 from mattergen_lite.data.dataset import element_sets
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.exact import is_met
+from mattergen_lite.scoring.exact import CONFIRMING, is_met, is_within
+from mattergen_lite.scoring.property_outcome import Outcome
 
 EVERY = "all targets"  # at once
 HOW_UNCONDITIONAL = "for the rate of samples without targets: the same command with --guidance 0"
 PROTOCOL = {
     "rate": "share of the samples on which the property can be measured that are on target: "
     "within the range, of the category, or within the tolerance of `scoring.exact`",
+    "num_confirmed": "of these, relaxed samples whose value is by a method that does not guide",
+    "num_guide_hits": "of the confirmed samples, those that the guiding regression has on target",
     "base_rate": "share of MP-20's training split with a known value that meets the same demand",
 }
 
@@ -33,6 +37,9 @@ class HitRate:
     target: str  # name of the property, or `EVERY`
     num_measured: int  # samples on which it can be measured or predicted
     num_hits: int
+    num_confirmed: int  # samples whose value is by a method that does not guide
+    num_confirmed_hits: int
+    num_guide_hits: int  # of the confirmed samples, as the guide alone has it
     num_known: int  # training crystals with a known value
     num_known_hits: int
 
@@ -52,7 +59,17 @@ class HitRate:
         known = "no value in MP-20's training split to compare with"
         if self.num_known:
             known = f"{_percent(self.base_rate)} of {self.num_known:,} in MP-20's training split"
-        return f"{self.target} on target: {told} ({_percent(self.rate)}); {known}"
+        return f"{self.target} on target: {told} ({_percent(self.rate)}){self._check}; {known}"
+
+    @property
+    def _check(self) -> str:
+        """What confirmation makes of the guide's hits."""
+        if not self.num_confirmed:
+            return ""
+        return (
+            f"; of {self.num_confirmed} that are confirmed or refuted "
+            f"{self.num_confirmed_hits} are, by the guide alone {self.num_guide_hits}"
+        )
 
     def figures(self) -> dict[str, str | int | float | None]:
         """Fields as plain data."""
@@ -73,30 +90,59 @@ def hit_rates(
         targets: What was asked for.
         training: Crystals whose columns are the known values.
     """
-    sampled = [_sampled(candidates, target.definition.name) for target in targets]
-    known = [known_hits(target, training) for target in targets]
     names = [target.definition.name for target in targets]
+    sampled = [_column(candidates, name, lambda one: one.on_target) for name in names]
+    checked = [_column(candidates, name, _confirmed_hit) for name in names]
+    guided = [_column(candidates, name, _guide_hit) for name in names]
+    known = [known_hits(target, training) for target in targets]
+    columns = [sampled, checked, guided, known]
     if len(targets) > 1:
-        names, sampled, known = (
-            [*names, EVERY],
-            [*sampled, at_once(sampled)],
-            [*known, at_once(known)],
-        )
-    return tuple(
-        HitRate(
-            target=name,
-            num_measured=len(samples) - samples.count(None),
-            num_hits=samples.count(True),
-            num_known=len(crystals) - crystals.count(None),
-            num_known_hits=crystals.count(True),
-        )
-        for name, samples, crystals in zip(names, sampled, known, strict=True)
+        names = [*names, EVERY]
+        columns = [[*one, at_once(one)] for one in columns]
+    return tuple(_hit_rate(name, *row) for name, *row in zip(names, *columns, strict=True))
+
+
+def _hit_rate(
+    name: str,
+    sampled: Sequence[Met],
+    checked: Sequence[Met],
+    guided: Sequence[Met],
+    known: Sequence[Met],
+) -> HitRate:
+    """Counts of one target."""
+    return HitRate(
+        target=name,
+        num_measured=len(sampled) - sampled.count(None),
+        num_hits=sampled.count(True),
+        num_confirmed=len(checked) - checked.count(None),
+        num_confirmed_hits=checked.count(True),
+        num_guide_hits=guided.count(True),
+        num_known=len(known) - known.count(None),
+        num_known_hits=known.count(True),
     )
 
 
-def _sampled(candidates: Sequence[Candidate], name: str) -> list[Met]:
-    outcomes = [{one.property: one.on_target for one in c.outcomes} for c in candidates]
-    return [met.get(name) for met in outcomes]
+def _column(candidates: Sequence[Candidate], name: str, met: Callable[[Outcome], Met]) -> list[Met]:
+    """Whether each candidate meets a target; None where it has no such outcome."""
+    outcomes = [{one.property: met(one) for one in c.outcomes} for c in candidates]
+    return [by_name.get(name) for by_name in outcomes]
+
+
+def _is_confirmed(outcome: Outcome) -> bool:
+    """Whether a method that does not guide has the value, beside the guide's."""
+    return outcome.guide is not None and outcome.method in (*CONFIRMING, "DFT")
+
+
+def _confirmed_hit(outcome: Outcome) -> Met:
+    return outcome.on_target if _is_confirmed(outcome) else None
+
+
+def _guide_hit(outcome: Outcome) -> Met:
+    """Whether the guide has a confirmed sample on target; outside its domain it has not."""
+    if not _is_confirmed(outcome):
+        return None
+    said = outcome.guide.value if outcome.guide.is_inside else math.nan
+    return is_within(outcome.property, outcome.bounds, outcome.target, said)
 
 
 def known_hits(target: PropertyTarget, crystals: CrystalDataset) -> list[Met]:

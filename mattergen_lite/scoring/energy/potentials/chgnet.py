@@ -14,7 +14,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite.scoring.energy.potentials.neighbors import neighbor_edges
 from mattergen_lite.scoring.energy.potentials.protocol import COMMON_ELEMENTS, Family, SinglePoint
-from mattergen_lite.shapes import Int
+from mattergen_lite.shapes import Float, Int
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -135,6 +135,12 @@ class ChgnetPotential:
                 batch, totals.tolist(), arrays[: len(batch)], arrays[len(batch) :], strict=True
             )
         ]
+
+    def moments(self, atoms: "Atoms") -> Float[np.ndarray, "N"]:
+        """Magnitude of the magnetic moment of every atom in µB."""
+        with torch.no_grad():
+            (moments,) = self.model([self._crystal_graph(atoms)], task="em")["m"]
+        return moments.double().cpu().numpy()
 
     def correction(self, structure: Structure) -> float:
         """Zero: CHGNet was trained on corrected energies."""

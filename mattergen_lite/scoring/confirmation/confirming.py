@@ -1,0 +1,85 @@
+"""Confirms the properties that relaxed candidates were asked for.
+
+Band gaps and moments take milliseconds: those of every relaxed crystal are computed. An equation of
+state takes seconds: only what would be delivered as on target has one.
+"""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+from pydantic import TypeAdapter
+from pymatgen.core import Structure
+
+from mattergen_lite.processes import Failure
+from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.confirmation.errors import confirmation_error
+from mattergen_lite.scoring.confirmation.gap_network import predict_band_gap
+from mattergen_lite.scoring.confirmation.moments import magnetic_density
+from mattergen_lite.scoring.deeper import with_curvatures
+from mattergen_lite.scoring.energy.potentials.sources import PotentialSource
+from mattergen_lite.scoring.exact import Method
+from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
+from mattergen_lite.scoring.outcomes import decide
+from mattergen_lite.scoring.property_outcome import Confirmed
+
+TIME_LIMIT = 60.0  # s per crystal
+# Property -> its method and what computes it.
+QUICK: dict[str, tuple[Method, Callable[[Structure], float]]] = {
+    "band_gap": ("network", predict_band_gap),
+    "magnetic_density": ("moments", magnetic_density),
+}
+
+
+def confirm(
+    candidates: Sequence[Candidate],
+    decider: PotentialSource,
+    checks: Collection[str],
+    journal: Journal,
+) -> list[Candidate]:
+    """Compute what confirms the properties asked for; its values decide about targets.
+
+    Args:
+        candidates: Assessed, in any order.
+        decider: Potential of the equations of state.
+        checks: That a candidate has to pass.
+        journal: Processes to work in, and what they have found before.
+    """
+    asked = {one.property for candidate in candidates for one in candidate.outcomes}
+    confirmed = list(candidates)
+    for name in sorted(asked & QUICK.keys()):
+        confirmed = _confirm_quickly(name, confirmed, journal)
+    if "bulk_modulus" not in asked:
+        return confirmed
+    chosen = [i for i, one in enumerate(confirmed) if _is_deliverable(one, checks)]
+    return with_curvatures("elasticity", confirmed, chosen, decider, journal)
+
+
+def _confirm_quickly(
+    name: str, candidates: Sequence[Candidate], journal: Journal
+) -> list[Candidate]:
+    """Compute one property of all relaxed crystals."""
+    method, function = QUICK[name]
+    question = Question(
+        function, structure_identity, TypeAdapter(float), f"{name} by {method}", TIME_LIMIT, None
+    )
+    chosen = [i for i, one in enumerate(candidates) if one.relaxed_structure is not None]
+    answers = journal.ask(question, [candidates[i].relaxed_structure for i in chosen])
+    confirmed = list(candidates)
+    for i, answer in zip(chosen, answers, strict=True):
+        if isinstance(answer, Failure):
+            found = Confirmed(method=method, problem=answer.reason)
+        else:
+            found = Confirmed(method=method, value=answer, error=confirmation_error(method, answer))
+        known = {**candidates[i].confirmed, name: found}
+        confirmed[i] = decide(replace(candidates[i], confirmed=known))
+    return confirmed
+
+
+def _is_deliverable(candidate: Candidate, checks: Collection[str]) -> bool:
+    """Whether a crystal passes every check, as far as the guide can tell about its targets."""
+    others = [check for check in checks if check != "on_target"]
+    return (
+        candidate.relaxed_structure is not None
+        and candidate.on_target is not False
+        and not any(candidate.misses(check) for check in others)
+    )

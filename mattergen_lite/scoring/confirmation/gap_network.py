@@ -1,0 +1,173 @@
+"""Predicts band gaps from structure by a crystal graph network.
+
+The network shares neither features nor training with the generator: it reads elements and
+interatomic distances within `CUTOFF` only. Its convolutions are continuous filters (SchNet, Schütt
+et al. 2017, arXiv 1706.08566), expanded in Gaussians of the distance. Two outputs say whether a
+crystal has a gap and how wide it is, in eV, as PBE has it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from pymatgen.core import Structure
+from torch import Tensor, nn
+from torch.nn.functional import pad
+
+from mattergen_lite.scoring.energy.potentials.neighbors import neighbor_edges
+from mattergen_lite.shapes import Float, Int
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+CUTOFF = 6.0  # Å; messages vanish smoothly there
+CENTRES = np.linspace(1.0, CUTOFF, 12)  # Å, of the Gaussians
+SPREAD = 0.45  # Å, of each
+WIDTH = 64
+NUM_LAYERS = 3
+MAX_ELEMENT = 100
+WEIGHTS = Path(__file__).parents[2] / "assets" / "band_gap.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrystalGraphs:
+    """Graphs of B crystals with up to N nodes, seen through R Gaussians of the distance.
+
+    A node is an atom, or atoms that no message can tell apart.
+    """
+
+    elements: Int[Tensor, "B N"]  # atomic numbers; 0 = padding
+    weights: Float[Tensor, "B N"]  # share of the atoms of the crystal
+    radial: Float[Tensor, "B N R N"]  # of each neighbour kind around a node, summed over its atoms
+
+    @classmethod
+    def concatenate(cls, graphs: Sequence["CrystalGraphs"]) -> "CrystalGraphs":
+        """One batch of all graphs, padded to the largest."""
+        missing = [max(g.elements.shape[1] for g in graphs) - g.elements.shape[1] for g in graphs]
+        pairs = list(zip(graphs, missing, strict=True))
+        return cls(
+            elements=torch.cat([pad(one.elements, (0, more)) for one, more in pairs]),
+            weights=torch.cat([pad(one.weights, (0, more)) for one, more in pairs]),
+            radial=torch.cat(
+                [pad(one.radial, (0, more, 0, 0, 0, more)) for one, more in pairs]
+            ).float(),
+        )
+
+
+def crystal_graph(atoms: "Atoms", *, merge: bool = False) -> CrystalGraphs:
+    """Graph of one ordered crystal.
+
+    Args:
+        atoms: Any cell.
+        merge: Make one node of atoms that no message can tell apart, such as those that symmetry
+            makes equal: predictions are the same, training is cheaper.
+
+    Raises:
+        ValueError: If two atoms coincide, or one has no neighbour within `CUTOFF`.
+    """
+    edges, _, lengths = neighbor_edges(atoms, CUTOFF)
+    kinds = _environments(atoms.numbers, edges, lengths) if merge else np.arange(len(atoms))
+    _, first, node = np.unique(kinds, return_index=True, return_inverse=True)
+    is_kept = np.zeros(len(atoms), dtype=bool)
+    is_kept[first] = True
+    edges, lengths = (part[is_kept[edges[:, 0]]] for part in (edges, lengths))
+    fade = (np.cos(np.pi * lengths / CUTOFF) + 1) / 2
+    gaussians = np.exp(-(((lengths[:, None] - CENTRES) / SPREAD) ** 2) / 2) * fade[:, None]
+    radial = np.zeros((len(first), len(first), len(CENTRES)))
+    np.add.at(radial, (node[edges[:, 0]], node[edges[:, 1]]), gaussians)
+    return CrystalGraphs(
+        elements=torch.from_numpy(atoms.numbers[first].astype(np.int64))[None],
+        weights=torch.from_numpy(np.bincount(node) / len(atoms)).float()[None],
+        radial=torch.from_numpy(radial.transpose(0, 2, 1)).float()[None],
+    )
+
+
+def _environments(
+    numbers: Int[np.ndarray, "N"], edges: Int[np.ndarray, "E 2"], lengths: Float[np.ndarray, "E"]
+) -> Float[np.ndarray, "N"]:
+    """Number of every atom, equal for equal elements in equal environments (to some 1e-3 Å).
+
+    Colour refinement (Weisfeiler and Leman 1968) with sums of smooth functions of the lengths.
+    """
+    colours = np.sqrt(2.0 + numbers)
+    weights = np.cos(2.0 * lengths) * np.exp(-lengths / 2)
+    for _ in range(NUM_LAYERS):
+        sent = np.sin(colours[edges[:, 1]]) * weights
+        colours = colours + np.bincount(edges[:, 0], sent, minlength=len(numbers))
+    return np.round(colours, 2) + 1000.0 * numbers
+
+
+class GapNetwork(nn.Module):
+    """Crystal graph network with two outputs a crystal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(MAX_ELEMENT + 1, WIDTH, padding_idx=0)
+        self.layers = nn.ModuleList(_Convolution() for _ in range(NUM_LAYERS))
+        self.attention = nn.Linear(WIDTH, WIDTH)
+        self.head = nn.Sequential(nn.Linear(3 * WIDTH, WIDTH), nn.SiLU(), nn.Linear(WIDTH, 2))
+
+    def forward(self, graphs: CrystalGraphs) -> Float[Tensor, "B 2"]:
+        """Log-odds of a gap above zero, and the gap in eV where it is."""
+        hidden = self.embedding(graphs.elements)
+        for layer in self.layers:
+            hidden = layer(hidden, graphs.radial)
+        share = graphs.weights[:, :, None]
+        mean = (share * hidden).sum(1)
+        spread = (share * (hidden - mean[:, None]).square()).sum(1)
+        weight = share * self.attention(hidden).clamp(-15, 15).exp()
+        attended = (weight * hidden).sum(1) / weight.sum(1)
+        return self.head(torch.cat([mean, (spread + 1e-6).sqrt(), attended], dim=-1))
+
+    def predict(self, graphs: CrystalGraphs) -> Float[Tensor, "B"]:
+        """Band gaps in eV; exactly 0 of what is more likely a metal."""
+        with torch.no_grad():
+            logits, gaps = self(graphs).unbind(-1)
+        return torch.where(logits > 0, gaps.clamp(min=0), 0.0)
+
+
+class _Convolution(nn.Module):
+    """Sum of the filtered neighbours of every atom, and an update by it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(WIDTH)
+        self.own = nn.Linear(WIDTH, WIDTH)
+        self.filter = nn.Linear(len(CENTRES) * WIDTH, WIDTH, bias=False)
+        self.update = nn.Sequential(
+            nn.SiLU(), nn.Linear(WIDTH, 2 * WIDTH), nn.GLU(), nn.Linear(WIDTH, WIDTH)
+        )
+
+    def forward(
+        self, hidden: Float[Tensor, "B N D"], radial: Float[Tensor, "B N R N"]
+    ) -> Float[Tensor, "B N D"]:
+        """Hidden states after the messages."""
+        batch, nodes, width = hidden.shape
+        normed = self.norm(hidden)
+        summed = radial.reshape(batch, -1, nodes) @ normed
+        messages = self.filter(summed.reshape(batch, nodes, len(CENTRES) * width))
+        return hidden + self.update(self.own(normed) + messages)
+
+
+@cache
+def load_gap_network() -> GapNetwork:
+    """Read the shipped network."""
+    from safetensors.torch import load_file
+
+    network = GapNetwork()
+    network.load_state_dict({name: value.float() for name, value in load_file(WEIGHTS).items()})
+    return network.eval().requires_grad_(False)
+
+
+def predict_band_gap(structure: Structure) -> float:
+    """Band gap of an ordered crystal in eV, as PBE has it.
+
+    Raises:
+        ValueError: If two atoms coincide, or one has no neighbour within `CUTOFF`.
+    """
+    graph = crystal_graph(structure.to_ase_atoms(msonable=False))
+    return float(load_gap_network().predict(graph))

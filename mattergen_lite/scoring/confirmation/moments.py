@@ -1,0 +1,42 @@
+"""Reads magnetic moments from CHGNet, which was trained on those of DFT (magnetic charges)."""
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pymatgen.core import Structure
+
+from mattergen_lite.scoring.energy.potentials.protocol import check_elements
+from mattergen_lite.shapes import Float
+
+if TYPE_CHECKING:
+    from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
+
+
+def magnetic_moments(structure: Structure) -> Float[np.ndarray, "N"]:
+    """Magnitude of the moment of every atom in µB.
+
+    Raises:
+        ValueError: If CHGNet does not know an element, or an atom has no neighbour.
+    """
+    potential = _load()
+    check_elements(potential, structure.symbol_set)
+    return potential.moments(structure.to_ase_atoms(msonable=False))
+
+
+def magnetic_density(structure: Structure) -> float:
+    """Sum of the moments over the volume in µB/Å³: that of the ferromagnetic order.
+
+    The Materials Project's calculations start ferromagnetic, and so do the labels.
+
+    Raises:
+        ValueError: If CHGNet does not know an element, or an atom has no neighbour.
+    """
+    return float(magnetic_moments(structure).sum()) / structure.volume
+
+
+@cache
+def _load() -> "ChgnetPotential":
+    from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
+
+    return ChgnetPotential()
