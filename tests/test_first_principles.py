@@ -11,7 +11,7 @@ import spglib
 from crystals import nacl, nacl_primitive, perovskite, quartz, rutile
 from pymatgen.core import Composition, Lattice, Structure
 
-from mattergen_lite import judge, verify
+from mattergen_lite import judge, score, verify
 from mattergen_lite.dft import engine as engines
 from mattergen_lite.dft.cache import ResultFolder
 from mattergen_lite.dft.cells import choose_cell, count_irreducible, fourier_grid, kpoint_divisions
@@ -29,10 +29,12 @@ from mattergen_lite.dft.result import DftResult
 from mattergen_lite.dft.settings import Calculation, DftSettings
 from mattergen_lite.dft.spin import starting_moments
 from mattergen_lite.dft.verification import Verifier
+from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.verification import VerifyOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs import verifying
 from mattergen_lite.runs.verifying import VerifyingRun
+from mattergen_lite.scoring.earlier_run import EarlierRun
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
 from mattergen_lite.scoring.known.hull import reference_hull
 
@@ -444,6 +446,45 @@ def test_a_run_is_written_again(judged, tmp_path):
     again = by_name(load(folder))
     assert again["dense"].first_principles.dft_e_above_hull == pytest.approx(0.3, abs=2e-3)
     assert "dft_e_above_hull" in (folder / "candidates.csv").read_text().splitlines()[0]
+
+
+def test_a_run_that_is_scored_again_keeps_its_verifications(judged, tmp_path):
+    folder = tmp_path / "run"
+    verified(judged, tmp_path, names="dense").save(folder, num_workers=0)
+    again = by_name(score(folder, relax=False, num_workers=0, out=None))
+    assert again["dense"].first_principles.dft_e_above_hull == pytest.approx(0.3, abs=2e-3)
+    assert again["dense"].stability.potential.startswith("PBE, GPAW")
+    assert again["salt"].stability is None
+
+
+def test_an_energy_of_another_structure_is_not_kept(judged, tmp_path):
+    crystals = verified(judged, tmp_path, names="dense")
+    earlier = EarlierRun.of(crystals)
+    dense = by_name(judged)["dense"]
+    assert earlier.recall(dense).stability.e_above_hull == pytest.approx(0.3, abs=2e-3)
+    assert earlier.recall(replace(dense, relaxed_structure=nacl())).stability is None
+
+
+def test_a_failure_leaves_an_earlier_energy(judged, tmp_path):
+    once = verified(judged, tmp_path, names="dense")
+    again = by_name(verified(once, tmp_path, names="dense", time_budget=1e-9))["dense"]
+    assert again.first_principles == by_name(once)["dense"].first_principles
+    assert again.stability == by_name(once)["dense"].stability
+
+
+def test_required_checks_still_come_first_once_verified(tmp_path):
+    """Of a set of which `neutral` is required, a verified failure of it stays last."""
+    options = {"relax": False, "num_workers": 0}
+    charged = Structure(Lattice.cubic(3.4), ["Na", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    crystals = {"charged": charged, "dense": cscl_type()}
+    required = verified(judge(crystals, require="neutral", **options), tmp_path, names="charged")
+    assert [one.raw.name for one in required] == ["dense", "charged"]
+
+
+@pytest.mark.parametrize("goal", ["predict", "complete"])
+def test_energies_of_dft_and_of_a_potential_are_not_ranked_together(goal, tmp_path):
+    with pytest.raises(ValueError, match=f"energies: to {goal}, one potential has to decide"):
+        JudgeOptions(energies=tmp_path / "energies.csv").checks(has_targets=False, goal=goal)
 
 
 # Real calculations

@@ -44,7 +44,7 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
     with run.watch.stage("choosing"):
         required = plan.config.judge.required or ()
         candidates = best_candidates(run_dir, best.shortlist, pool, required)
-    candidates = run.deepen(candidates, journal)
+    candidates = run.deepen(candidates, journal, required)
     loss = stands.screened.loss()
     counts = {
         "num_wanted": stands.num_wanted,
@@ -57,7 +57,8 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
         "fingerprint": plan.fingerprint,
         "determinants": plan.determinants,
     }
-    provenance = {"verb": "campaign", "campaign": counts}
+    arguments = {"require": plan.config.judge.require}  # `verify` ranks the report again by them
+    provenance = {"verb": "campaign", "arguments": arguments, "campaign": counts}
     judged = run.finish(
         candidates,
         provenance,

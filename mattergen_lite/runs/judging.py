@@ -178,8 +178,19 @@ class JudgingRun:
             return None
         return max(self.deadline - perf_counter(), 1.0) / 60
 
-    def deepen(self, candidates: Sequence[Candidate], journal: Journal) -> list[Candidate]:
-        """The candidates with the deeper checks of the best, if any are asked for."""
+    def deepen(
+        self,
+        candidates: Sequence[Candidate],
+        journal: Journal,
+        required: Sequence[str] | None = None,
+    ) -> list[Candidate]:
+        """Add the deeper checks of the best candidates, if any are asked for.
+
+        Args:
+            candidates: Best first.
+            journal: Where results are kept.
+            required: Checks that come before all others; None: those of the judge.
+        """
         deeper = list(candidates)
         if self.shortlist.phonons or self.shortlist.bulk_modulus:
             with self.watch.stage("deeper checks"):
@@ -194,5 +205,5 @@ class JudgingRun:
             with self.watch.stage("first principles"):
                 options = VerifyOptions(top=self.shortlist.verify, time_budget=self._minutes_left())
                 verified = VerifyingRun(options=options, pool=self.pool).verify(deeper)
-                deeper = ranked(verified, self.judge.required)
+                deeper = ranked(verified, self.judge.required if required is None else required)
         return deeper

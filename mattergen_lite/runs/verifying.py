@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 
 from mattergen_lite.dft.cache import ResultFolder, default_folder
@@ -14,9 +14,8 @@ from mattergen_lite.options.verification import VerifyOptions
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.progress import ProgressBar
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.energy.dft_energies import decided_by
+from mattergen_lite.scoring.decided import decide
 from mattergen_lite.scoring.energy.first_principles import FirstPrinciples
-from mattergen_lite.scoring.energy.stability import Stability
 
 DAY = 86_400.0  # s; each calculation has a limit of its own
 SLACK = 10.0  # times the estimate that a calculation may take
@@ -74,7 +73,7 @@ class VerifyingRun:
                 results[positions[index]] = self._failure(result) if is_failure else result
                 bar.update()
         return [
-            _with(one, results[position]) if position in results else one
+            decide(one, _columns(results[position])) if position in results else one
             for position, one in enumerate(candidates)
         ]
 
@@ -155,35 +154,6 @@ def _carry_out(verifier: Verifier, deadline: float, plan: Plan) -> Verification:
         formula = plan.structure.composition.reduced_formula
         return Verification(formula=formula, method=verifier.method, error="no time left for it")
     return verifier.carry_out(plan)
-
-
-def _with(candidate: Candidate, found: Verification) -> Candidate:
-    """The candidate with what was calculated, which decides if it is an energy."""
-    columns, earlier = _columns(found), candidate.first_principles
-    if found.error is not None:
-        has_energy = earlier is not None and earlier.dft_error is None
-        return candidate if has_energy else replace(candidate, first_principles=columns)
-    decided = decided_by(
-        _by_potentials(candidate),
-        found.formation_energy_per_atom,
-        found.e_above_hull_std,
-        candidate.final_structure.composition,
-        found.method,
-    )
-    return replace(candidate, first_principles=columns, stability=decided)
-
-
-def _by_potentials(candidate: Candidate) -> Stability:
-    """What potentials say, also where first principles have decided before."""
-    stability = candidate.stability or Stability()
-    earlier = candidate.first_principles
-    if earlier is None or earlier.dft_error is not None:
-        return stability
-    return replace(
-        stability,
-        potential=stability.second_opinion,
-        e_above_hull_raw=stability.second_e_above_hull_raw,
-    )
 
 
 def _columns(found: Verification) -> FirstPrinciples:
