@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mattergen_lite.dft.cache import ResultFolder
-from mattergen_lite.dft.engine import Gpaw
+from mattergen_lite.dft.gpaw import Gpaw
 from mattergen_lite.dft.phases import phase_by_id
 from mattergen_lite.dft.reactions import energy_of_reaction
 from mattergen_lite.dft.settings import DftSettings

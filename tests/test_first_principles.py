@@ -13,10 +13,12 @@ from pymatgen.core import Composition, Lattice, Structure
 
 from mattergen_lite import judge, score, verify
 from mattergen_lite.dft import engine as engines
+from mattergen_lite.dft import gpaw as gpaw_engine
 from mattergen_lite.dft.cache import ResultFolder
 from mattergen_lite.dft.cells import choose_cell, count_irreducible, fourier_grid, kpoint_divisions
 from mattergen_lite.dft.cost import estimate_seconds
-from mattergen_lite.dft.engine import Gpaw, Limits
+from mattergen_lite.dft.engine import Limits
+from mattergen_lite.dft.gpaw import Gpaw
 from mattergen_lite.dft.labels import label_table, read_labels, reliability, split_of, structure_of
 from mattergen_lite.dft.phases import (
     MOLECULAR,
@@ -32,9 +34,10 @@ from mattergen_lite.dft.verification import Verifier
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.verification import VerifyOptions
 from mattergen_lite.processes import Pool
-from mattergen_lite.runs import verifying
 from mattergen_lite.runs.verifying import VerifyingRun
 from mattergen_lite.scoring.earlier_run import EarlierRun
+from mattergen_lite.scoring.energy.calibration import ElementOffset, ErrorModel
+from mattergen_lite.scoring.energy.fitting import update_error_model
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
 from mattergen_lite.scoring.known.hull import reference_hull
 
@@ -364,7 +367,7 @@ def test_a_program_that_hangs_or_dies_is_an_error(tmp_path):
 
 
 def test_without_gpaw_the_error_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    monkeypatch.setattr(gpaw_engine, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"conda-forge gpaw.*pip install gpaw gpaw-data"):
         verify(judge({"a": nacl()}, relax=False, num_workers=0), num_workers=0)
 
@@ -386,15 +389,11 @@ def by_name(judged):
     return {one.raw.name: one for one in judged}
 
 
-@pytest.fixture
-def table_engine(monkeypatch):
-    monkeypatch.setattr(verifying, "Gpaw", TableEngine)
-
-
 def verified(judged, tmp_path, **options):
-    options = VerifyOptions(cache=tmp_path / "cache", **options)
+    engine = f"{__name__}:TableEngine"
+    options = VerifyOptions(cache=tmp_path / "cache", engine=engine, **options)
     with Pool(0) as pool:
-        run = VerifyingRun(options=options, pool=pool, engine=TableEngine())
+        run = VerifyingRun(options=options, pool=pool)
         return judged.with_candidates(run.verify(judged.candidates))
 
 
@@ -576,3 +575,51 @@ def test_reliability_counts_what_holds():
 def test_splits_are_of_chemical_systems():
     splits = [split_of(f"{a}-{b}") for a in ELEMENTS for b in ELEMENTS]
     assert {*splits} == {"train", "val", "test"}
+
+
+# Error models that see a few labels more
+
+
+def error_model(**options):
+    elements = {"Na": ElementOffset(mean=0.02, std=0.05)}
+    given = {"offset": 0.05, "scale": 0.04, "elements": elements, "element_prior": 0.05}
+    return ErrorModel(**(given | options))
+
+
+def test_labels_move_an_error_model_towards_what_they_say():
+    """Far as a prior when there are few, all the way when there are many."""
+    model, salt = error_model(), Composition("NaCl")
+    errors = np.random.default_rng(0).normal(-0.1, 0.02, size=200)
+    places = [
+        update_error_model(model, [salt] * n, errors[:n]).at(salt).location for n in (0, 1, 5, 200)
+    ]
+    assert places[0] == pytest.approx(0.06)
+    assert places == sorted(places, reverse=True)
+    assert places[-1] == pytest.approx(-0.1, abs=0.01)
+    assert update_error_model(model, [salt] * 200, errors).scale < model.scale
+
+
+def test_labels_of_other_elements_move_only_what_is_common():
+    model = error_model()
+    updated = update_error_model(model, [Composition("LiF")] * 3, np.full(3, -0.1))
+    assert updated.elements["Na"] == model.elements["Na"]
+    assert updated.offset < model.offset
+    assert updated.elements["Li"].std < model.element_prior
+    order = update_error_model(
+        model,
+        [Composition("LiF"), Composition("KCl")],
+        np.array([-0.1, 0.2]),
+    )
+    same = update_error_model(
+        model, [Composition("KCl"), Composition("LiF")], np.array([0.2, -0.1])
+    )
+    assert order.offset == pytest.approx(same.offset, abs=1e-12)
+
+
+def test_an_outlier_moves_less_than_a_label_that_fits():
+    model, salt = error_model(), Composition("NaCl")
+
+    def moved(error):
+        return update_error_model(model, [salt], np.array([error])).offset - model.offset
+
+    assert 0 < moved(1.0) < moved(0.2)

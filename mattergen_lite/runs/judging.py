@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 from mattergen_lite.data.crystals import embedded_crystals
-from mattergen_lite.dft.engine import Gpaw
+from mattergen_lite.dft.engines import find_engine
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.budget import FILES_PER_SAMPLING, Budget
 from mattergen_lite.options.judge import ShortlistOptions
@@ -65,7 +65,7 @@ class JudgingRun:
             parse_recipes(self.shortlist.dft_sets)
             parse_incar(self.shortlist.incar)
         if self.shortlist.verify:
-            Gpaw().check_installed()
+            find_engine(VerifyOptions().engine).check_installed()
 
     def of(
         self,

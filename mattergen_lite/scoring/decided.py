@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+from pymatgen.core import Structure
+
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.dft_energies import decided_by
 from mattergen_lite.scoring.energy.first_principles import FirstPrinciples
@@ -14,7 +16,9 @@ def has_dft_energy(candidate: Candidate) -> bool:
     return calculated is not None and calculated.dft_error is None
 
 
-def decide(candidate: Candidate, calculated: FirstPrinciples) -> Candidate:
+def decide(
+    candidate: Candidate, calculated: FirstPrinciples, relaxed: Structure | None = None
+) -> Candidate:
     """Return a candidate with what was calculated; an energy decides about its stability.
 
     A failure changes nothing where an earlier calculation has given an energy.
@@ -22,6 +26,7 @@ def decide(candidate: Candidate, calculated: FirstPrinciples) -> Candidate:
     Args:
         candidate: With what potentials say, or an earlier calculation.
         calculated: Energy or reason of a failure, of the final structure.
+        relaxed: What it relaxed to by DFT.
     """
     if calculated.dft_error is not None:
         kept = candidate.first_principles if has_dft_energy(candidate) else calculated
@@ -33,7 +38,9 @@ def decide(candidate: Candidate, calculated: FirstPrinciples) -> Candidate:
         candidate.final_structure.composition,
         calculated.dft_method,
     )
-    return replace(candidate, first_principles=calculated, stability=stability)
+    return replace(
+        candidate, first_principles=calculated, stability=stability, dft_structure=relaxed
+    )
 
 
 def _by_potentials(candidate: Candidate) -> Stability:

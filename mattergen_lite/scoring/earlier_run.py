@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.decided import decide
-from mattergen_lite.scoring.energy.first_principles import FirstPrinciples
 from mattergen_lite.scoring.energy.screening import Screening
 from mattergen_lite.scoring.execution.journal import structure_identity
 
@@ -17,12 +16,12 @@ class EarlierRun:
     Args:
         screening: Decisions of its screen.
         not_relaxed: Crystals that it judged and did not relax; empty where it relaxed nothing.
-        first_principles: Of the crystals as they were calculated.
+        verified: Crystals that first principles have calculated, by their final structure.
     """
 
     screening: Mapping[str, Screening] = field(default_factory=dict)
     not_relaxed: Collection[str] = frozenset()
-    first_principles: Mapping[str, FirstPrinciples] = field(default_factory=dict)
+    verified: Mapping[str, Candidate] = field(default_factory=dict)
 
     @classmethod
     def of(cls, candidates: Sequence[Candidate]) -> "EarlierRun":
@@ -36,8 +35,8 @@ class EarlierRun:
         return cls(
             screening={key: one.screening for key, one in known.items() if one.screening},
             not_relaxed=known.keys() - relaxed if relaxed else frozenset(),
-            first_principles={
-                structure_identity(one.final_structure): one.first_principles
+            verified={
+                structure_identity(one.final_structure): one
                 for one in known.values()
                 if one.first_principles
             },
@@ -45,7 +44,9 @@ class EarlierRun:
 
     def recall(self, candidate: Candidate) -> Candidate:
         """Let what was calculated of the same final structure decide again."""
-        if not self.first_principles or candidate.raw.error is not None:
+        if not self.verified or candidate.raw.error is not None:
             return candidate
-        found = self.first_principles.get(structure_identity(candidate.final_structure))
-        return candidate if found is None else decide(candidate, found)
+        earlier = self.verified.get(structure_identity(candidate.final_structure))
+        if earlier is None:
+            return candidate
+        return decide(candidate, earlier.first_principles, earlier.dft_structure)

@@ -52,7 +52,7 @@ def read_source(
         for one in judged
         if one.raw.error is None
     ]
-    return final[:limit], EarlierRun(first_principles=earlier.first_principles)
+    return final[:limit], EarlierRun(verified=earlier.verified)
 
 
 def hits_to_expect(generator: Generator | Substitution) -> list[str]:
