@@ -73,7 +73,7 @@ def test_processes_share_a_run_and_a_kill_loses_nothing(run, tmp_path):
 def test_an_engine_is_one_file(tmp_path):
     """Its energies come out as its own, and a crystal relaxes where it is asked for."""
     crystal = phase_by_id("mp-522").structure  # CuAu
-    options = {"engine": ENGINE, "cache": tmp_path, "names": "0", "num_workers": 0}
+    options = {"engine": ENGINE, "cache": tmp_path, "names": "000000", "num_workers": 0}
     judged = judge([crystal.scale_lattice(crystal.volume * 1.1)], relax=False, num_workers=0)
     stretched, relaxed = (
         verify(judged, relax=is_relaxed, **options)[0] for is_relaxed in (False, True)

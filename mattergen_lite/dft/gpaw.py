@@ -2,7 +2,7 @@
 
 Only the program imports GPAW. Crystals are relaxed with the stress of plane waves, from which the
 Pulay stress of a small cutoff is taken (Francis & Payne, J. Phys. Condens. Matter 1990, 2, 4395):
-the stress of the first cell at the cutoff less that at twice the cutoff.
+the stress at the cutoff less that at twice the cutoff.
 """
 
 import json
@@ -127,33 +127,54 @@ def _calculator(job: dict, cutoff_factor: float = 1.0) -> object:
 def _relax(atoms: "Atoms", job: dict) -> dict[str, object]:
     """Relax cell and positions in the symmetry; each step is kept, and a killed job goes on.
 
+    The Pulay stress is taken anew until nothing moves: forces and the stress at the finer cutoff
+    are then small.
+
     Raises:
-        RuntimeError: If forces or stress stay too large.
+        RuntimeError: If they stay too large.
     """
     from ase.constraints import FixSymmetry
     from ase.filters import FrechetCellFilter
     from ase.optimize import BFGS
 
-    kept = Path(job["steps"])
+    kept, num_steps, calculator = Path(job["steps"]), 0, atoms.calc
     if kept.exists():
         step = json.loads(kept.read_text(encoding="utf-8"))
         atoms.set_cell(step["cell"])
         atoms.set_scaled_positions(step["frac_coords"])
-    pressure = _pulay_pressure(atoms, job)
     atoms.set_constraint(FixSymmetry(atoms, symprec=1e-4))
-    optimizer = BFGS(FrechetCellFilter(atoms, scalar_pressure=pressure), logfile=None)
-    optimizer.attach(lambda: write_whole(kept, _geometry(atoms)))
-    if not optimizer.run(fmax=MAX_FORCE, steps=MAX_STEPS):
-        raise RuntimeError(f"not relaxed within {MAX_STEPS} steps")
-    kept.unlink(missing_ok=True)
-    return _geometry(atoms) | {"relaxation_steps": optimizer.nsteps}
+    while num_steps < MAX_STEPS:
+        atoms.calc = _WithoutPulayStress(calculator, _pulay_stress(atoms, calculator, job))
+        optimizer = BFGS(FrechetCellFilter(atoms), logfile=None)
+        optimizer.attach(lambda: write_whole(kept, _geometry(atoms)))
+        is_relaxed = optimizer.run(fmax=MAX_FORCE, steps=MAX_STEPS - num_steps)
+        num_steps += optimizer.nsteps
+        if is_relaxed and optimizer.nsteps == 0:
+            kept.unlink(missing_ok=True)
+            atoms.calc = calculator
+            return _geometry(atoms) | {"relaxation_steps": num_steps}
+    raise RuntimeError(f"not relaxed within {MAX_STEPS} steps")
 
 
-def _pulay_pressure(atoms: "Atoms", job: dict) -> float:
-    """Pressure in eV/Å³ that balances the Pulay stress of the cutoff."""
+class _WithoutPulayStress:
+    """A calculator whose stress lacks a constant tensor."""
+
+    def __init__(self, calculator: object, pulay: object) -> None:
+        self.calculator, self.pulay = calculator, pulay
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.calculator, name)
+
+    def get_stress(self, atoms: "Atoms") -> object:
+        """Stress in eV/Å³, Voigt order."""
+        return self.calculator.get_stress(atoms) - self.pulay
+
+
+def _pulay_stress(atoms: "Atoms", calculator: object, job: dict) -> object:
+    """Stress at the cutoff less that at a finer one, eV/Å³, Voigt order."""
     finer = atoms.copy()
     finer.calc = _calculator(job, CONVERGED_CUTOFF)
-    return float(finer.get_stress()[:3].mean() - atoms.get_stress()[:3].mean())
+    return calculator.get_stress(atoms) - finer.get_stress(apply_constraint=False)
 
 
 def _geometry(atoms: "Atoms") -> dict[str, object]:

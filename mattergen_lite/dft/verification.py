@@ -378,6 +378,6 @@ def refusal(composition: Composition, engine: Engine) -> str | None:
     if with_u:
         return (
             f"the Materials Project adds U to {', '.join(sorted(with_u))} in oxides and fluorides: "
-            "not calculated here"
+            "not calculated here, see --energies"
         )
     return None

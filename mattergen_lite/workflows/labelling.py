@@ -17,7 +17,7 @@ from pymatgen.core import Composition
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
-from mattergen_lite.runs.tables import write_json
+from mattergen_lite.runs.tables import read_json, write_json
 from mattergen_lite.runs.verifying import VerifyingRun, decided
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.decided import has_dft_energy
@@ -108,7 +108,7 @@ def label_run(folder: RunFolder, run: VerifyingRun, path: Path) -> list[Label]:
         if has_dft_energy(one)
     ]
     folder.rewrite(verified, run.pool)
-    write_json([asdict(one) for one in labels], path)
+    write_json({"labels": [asdict(one) for one in labels]}, path)
     return labels
 
 
@@ -121,8 +121,8 @@ def read_labels(path: Path) -> list[Label]:
     if not path.exists():
         return []
     try:
-        return _LABELS.validate_json(path.read_bytes())
-    except ValueError:
+        return _LABELS.validate_python(read_json(path)["labels"])
+    except (ValueError, KeyError):
         raise ValueError(
             f"{path} is damaged: remove it, and the same command makes it again"
         ) from None
