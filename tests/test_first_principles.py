@@ -311,6 +311,26 @@ def test_a_failure_is_confirmed_by_other_phases(tmp_path):
     assert len(fine.reactions) == 1
 
 
+class SecondReactionFails(TableEngine):
+    """Fails for all but the crystal and the phases that it has calculated first."""
+
+    def calculate(self, calculation, result, limits):
+        if len(self.jobs) > self.allowed:
+            return DftResult(error="out of memory")
+        return super().calculate(calculation, result, limits)
+
+
+def test_a_second_reaction_that_fails_leaves_the_first(tmp_path):
+    engine = SecondReactionFails(above=0.3)
+    one = verifier(tmp_path, engine)
+    plan = one.plan(cscl_type())
+    engine.allowed = sum(len(work.starts) for work in plan.reactions[0].works)
+    found = one.carry_out(plan)
+    assert found.error is None
+    assert len(found.reactions) == 1
+    assert found.e_above_hull == pytest.approx(0.3, abs=2e-3)
+
+
 def test_nothing_is_calculated_twice(tmp_path):
     engine = TableEngine()
     one = verifier(tmp_path, engine)

@@ -23,7 +23,7 @@ from mattergen_lite.workflows.labelling import (
 )
 
 POTENTIAL = "7net-l3i5"
-PROBABILITIES = {"sure": 0.99, "likely": 0.7, "open": 0.5, "no": 0.01, "again": 0.65}
+PROBABILITIES = {"sure": 0.99, "likely": 0.7, "open": 0.5, "no": 0.01, "again": 0.3}
 PAIRS = {
     "sure": ("Na", "Mg"),
     "likely": ("Li", "Na"),

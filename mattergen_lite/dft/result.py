@@ -76,4 +76,5 @@ class DftResult:
         if not isinstance(data, dict) or not data.keys() & {"energy", "error"}:
             raise ValueError("expected a result with an energy or an error")
         kept = {name: value for name, value in data.items() if name in names}
-        return cls(**kept | {"grid": tuple(kept.get("grid", ()))})
+        rows = {name: tuple(map(tuple, kept.get(name, ()))) for name in ("cell", "frac_coords")}
+        return cls(**kept | rows | {"grid": tuple(kept.get("grid", ()))})

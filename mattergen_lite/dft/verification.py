@@ -7,6 +7,7 @@ formation energy and E_hull(MP) the height of the hull at the composition.
 
 import math
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -30,7 +31,7 @@ ERROR = 0.02  # eV/atom, standard error against the Materials Project's energies
 FAILED = 0.1  # eV/atom above the hull, from which on a second reaction has to confirm it
 ELEMENTS_COST = 15.0  # s; elements make errors of pseudopotentials cancel less than compounds do
 NUM_REACTIONS = 40  # among which the second one is looked for
-RELAXATION_COST = 12.0  # times the energy of the crystal as it is
+RELAXATION_COST = 15.0  # 3 (Si) to 18 (MgO) times the energy of the crystal as it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -248,13 +249,7 @@ class Verifier:
         before, structure = self.lowest(plan.candidate), plan.structure
         best, relaxed = self._relaxed(plan.candidate) if self.relax else (before, None)
         correction = mp2020_correction(structure) / len(structure)
-        first = self._by_reaction(plan.reactions[0], best.energy_per_atom + correction, structure)
-        energies, spent = [first[0]], first[1]
-        if first[0].e_above_hull > FAILED and len(plan.reactions) > 1:
-            second, more = self._by_reaction(
-                plan.reactions[1], best.energy_per_atom + correction, structure
-            )
-            energies, spent = [first[0], second], spent + more
+        energies, spent = self._by_reactions(plan, best.energy_per_atom + correction)
         place = reference_hull().decompose(structure.composition)
         above = float(np.mean([one.e_above_hull for one in energies]))
         return replace(
@@ -312,7 +307,7 @@ class Verifier:
         seconds = relaxed.cpu_seconds + after.cpu_seconds
         if after.energy_per_atom > before.energy_per_atom:
             return replace(before, cpu_seconds=seconds), None
-        geometry = {"cell": relaxed.cell, "frac_coords": relaxed.frac_coords}
+        geometry = {"cell": [*relaxed.cell], "frac_coords": [*relaxed.frac_coords]}
         return replace(after, cpu_seconds=seconds), geometry | {"atomic_numbers": numbers}
 
     def _result(self, calculation: Calculation) -> DftResult:
@@ -320,6 +315,20 @@ class Verifier:
             calculation.key(self.engine.scale),
             lambda path: self.engine.calculate(calculation, path, self.limits),
         )
+
+    def _by_reactions(self, plan: Plan, energy: float) -> tuple[list[ReactionEnergy], float]:
+        """Energies above the hull by one reaction, or two, and the core seconds of their phases.
+
+        Raises:
+            ValueError: If a phase of the first reaction has no energy; names the phase.
+        """
+        first, spent = self._by_reaction(plan.reactions[0], energy, plan.structure)
+        energies = [first]
+        if first.e_above_hull > FAILED and len(plan.reactions) > 1:
+            with suppress(ValueError):  # the first counts alone
+                second, more = self._by_reaction(plan.reactions[1], energy, plan.structure)
+                energies, spent = [first, second], spent + more
+        return energies, spent
 
     def _by_reaction(
         self, reaction: ReferenceReaction, energy: float, structure: Structure

@@ -18,7 +18,7 @@ class VerifyOptions:
             row, and the next best is taken.
         names: Verify these instead, as in column name, joined by commas; those that were not
             relaxed are taken as they are.
-        relax: Relax each by DFT, cell and positions within the symmetry; some ten times the cost.
+        relax: Relax each by DFT, cell and positions within the symmetry; 3 to 18 times the cost.
         engine: gpaw, or module:Class of an installed module that is an engine.
         max_minutes: Estimated core minutes from which on a crystal is too dear.
         time_budget: Minutes after which no further crystal is begun.
