@@ -549,6 +549,31 @@ def test_magnesia_lies_on_the_hull(gpaw):
     assert found.method == f"PBE, {gpaw.engine.label}, 400 eV"
 
 
+def cscl(first: str, second: str, length: float) -> Structure:
+    return Structure(Lattice.cubic(length), [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+@pytest.mark.dft
+def test_a_ferromagnet_has_moments_and_a_paired_crystal_has_none(gpaw):
+    """FeCo has 4.5 µB a cell by experiment; CoAl is paired, whatever the start."""
+    start, magnet = gpaw._lowest_start(gpaw.work(cscl("Fe", "Co", 2.84)))
+    assert start.moments is not None
+    assert magnet.moment == pytest.approx(4.6, abs=0.3)
+    work = gpaw.work(cscl("Co", "Al", 2.854))
+    paired, polarised = (gpaw._result(one) for one in work.starts)
+    assert polarised.energy == pytest.approx(paired.energy, abs=1e-3)
+    assert gpaw.lowest(work).moment == pytest.approx(0.0, abs=0.01)
+
+
+@pytest.mark.dft
+def test_stretched_silicon_relaxes_to_its_lattice_constant(gpaw):
+    stretched = Structure.from_spacegroup("Fd-3m", Lattice.cubic(5.55), ["Si"], [[0, 0, 0]])
+    energy, cell = gpaw._relaxed(gpaw.work(stretched))
+    volume = abs(np.linalg.det(np.array(cell["cell"])))
+    assert (4 * volume) ** (1 / 3) == pytest.approx(5.469, abs=0.02)  # PBE
+    assert energy.energy_per_atom < gpaw.lowest(gpaw.work(stretched)).energy_per_atom
+
+
 # Labels
 
 

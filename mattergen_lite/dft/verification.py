@@ -302,7 +302,7 @@ class Verifier:
         if relaxed.error is not None:
             raise ValueError(f"relaxation: {relaxed.error}")
         numbers = start.numbers.tolist()
-        structure = build_structure(relaxed.cell, numbers, relaxed.frac_coords)
+        structure = build_structure(np.array(relaxed.cell), numbers, np.array(relaxed.frac_coords))
         after = self.lowest(self.work(structure))
         seconds = relaxed.cpu_seconds + after.cpu_seconds
         if after.energy_per_atom > before.energy_per_atom:

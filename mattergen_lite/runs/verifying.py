@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
+import numpy as np
 from pymatgen.core import Structure
 
 from mattergen_lite.dft.cache import ResultFolder, default_folder
@@ -199,7 +200,10 @@ def _carry_out(verifier: Verifier, deadline: float, waits: bool, plan: Plan) -> 
 
 def _relaxed(result: Verification) -> Structure | None:
     cell = result.dft_structure
-    return cell and build_structure(cell["cell"], cell["atomic_numbers"], cell["frac_coords"])
+    if cell is None:
+        return None
+    numbers = cell["atomic_numbers"]
+    return build_structure(np.array(cell["cell"]), numbers, np.array(cell["frac_coords"]))
 
 
 def _columns(found: Verification) -> FirstPrinciples:
