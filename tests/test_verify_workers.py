@@ -81,7 +81,7 @@ def test_an_engine_is_one_file(tmp_path):
     gain = relaxed.first_principles.dft_relaxation_energy
     assert gain < -0.01
     assert relaxed.dft_structure.volume < stretched.final_structure.volume
-    energies = [one.first_principles.dft_e_above_hull for one in (stretched, relaxed)]
+    energies = [one.first_principles.dft_energy_per_atom for one in (stretched, relaxed)]
     assert energies[1] - energies[0] == pytest.approx(gain, abs=1e-6)
     assert stretched.dft_structure is None
 
