@@ -51,6 +51,8 @@ class TableEngine(Gpaw):
     Of crystals that the table lacks it says that they lie `above` the hull.
     """
 
+    scale = "energies of the table"  # not that of the energies that the package ships
+
     def __init__(self, above: float = 0.3) -> None:
         self.above = above
         self.jobs = []
