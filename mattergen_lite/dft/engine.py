@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from ase.data import chemical_symbols
+
 from mattergen_lite.dft.result import DftResult
 from mattergen_lite.dft.settings import Calculation, DftSettings
 from mattergen_lite.processes import module_path
@@ -82,6 +84,7 @@ class ProgramEngine:
 
     label: str
     scale: str
+    valence_electrons: Mapping[str, int]
 
     def method(self, settings: DftSettings) -> str:
         """Functional, program and cutoff."""
@@ -92,6 +95,8 @@ class ProgramEngine:
         steps = result.with_suffix(".steps").absolute()
         job = calculation.job() | {"engine": self.scale, "memory_limit": limits.memory}
         job["steps"] = str(steps)  # where a relaxation goes on
+        symbols = [chemical_symbols[number] for number in calculation.numbers]
+        job["num_electrons"] = sum(self.valence_electrons[symbol] for symbol in symbols)
         result.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "job.json"
