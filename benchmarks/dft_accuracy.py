@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from mattergen_lite.dft.cache import ResultFolder
-from mattergen_lite.dft.engine import Gpaw
+from mattergen_lite.dft.gpaw import Gpaw
 from mattergen_lite.dft.phases import Phase, metastable_phases
 from mattergen_lite.dft.verification import Verifier, refusal
 

@@ -43,16 +43,20 @@ def check_free(folder: Path | None, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path, timeout: float = 0.0) -> Iterator[None]:
     """Hold a folder: it exists, can be written and has room, and nobody else writes there.
 
     A folder that was made for this and is still empty is removed again.
+
+    Args:
+        folder: To hold.
+        timeout: Seconds to wait for another run that holds it.
 
     Raises:
         ValueError: If it cannot be made or written, is full, holds a pipe or a device, or another
             run holds it.
     """
-    with _held(folder, LOCK):
+    with _held(folder, LOCK, timeout):
         check_plain(folder)
         _remove_partial(folder)
         yield
@@ -92,11 +96,11 @@ def is_first_process() -> bool:
 
 
 @contextmanager
-def _held(folder: Path, lock: str) -> Iterator[None]:
+def _held(folder: Path, lock: str, timeout: float = 0.0) -> Iterator[None]:
     _check_name(folder / lock)
     new = _make(folder)
     try:
-        with _lock(folder, lock):
+        with _lock(folder, lock, timeout):
             _check_room(folder)
             yield
     finally:
@@ -128,9 +132,9 @@ def _make(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _lock(folder: Path, name: str) -> Iterator[None]:
+def _lock(folder: Path, name: str, timeout: float) -> Iterator[None]:
     path = folder / name
-    lock = FileLock(path, timeout=0)
+    lock = FileLock(path, timeout=timeout)
     with _refusing(folder):
         try:
             lock.acquire()

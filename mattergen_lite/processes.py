@@ -232,6 +232,17 @@ def module_path() -> list[str]:
     ]
 
 
+@contextmanager
+def without_current_folder() -> Iterator[None]:
+    """Leave the current folder out of Python's path."""
+    before = sys.path
+    sys.path = module_path()
+    try:
+        yield
+    finally:
+        sys.path = before
+
+
 def _start_process(preload: str | None) -> subprocess.Popen:
     """A fresh interpreter that serves; an interrupt from the keyboard is the caller's affair."""
     path = os.pathsep.join(module_path())

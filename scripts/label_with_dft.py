@@ -23,7 +23,8 @@ from pymatgen.core import Structure
 
 from mattergen_lite import load
 from mattergen_lite.dft.cache import ResultFolder
-from mattergen_lite.dft.engine import Gpaw, Limits
+from mattergen_lite.dft.engine import Limits
+from mattergen_lite.dft.gpaw import Gpaw
 from mattergen_lite.dft.verification import Verification, Verifier
 from mattergen_lite.scoring.candidate import Candidate
 

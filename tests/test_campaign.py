@@ -205,6 +205,7 @@ def test_a_screened_unit_that_is_interrupted_ends_as_if_it_had_not_been(
     assert "screened 5: 2 kept" in stands.text()
     report = campaign_report(broken.run_dir, shortlist=1, num_workers=0)
     assert report.figures()["screening"]["num_kept"] == 2
+    assert report.provenance["arguments"] == {"require": "readable,physical"}
 
 
 def test_status_counts_and_names_what_was_set_aside(campaign):

@@ -11,12 +11,14 @@ import spglib
 from crystals import nacl, nacl_primitive, perovskite, quartz, rutile
 from pymatgen.core import Composition, Lattice, Structure
 
-from mattergen_lite import judge, verify
+from mattergen_lite import judge, score, verify
 from mattergen_lite.dft import engine as engines
+from mattergen_lite.dft import gpaw as gpaw_engine
 from mattergen_lite.dft.cache import ResultFolder
 from mattergen_lite.dft.cells import choose_cell, count_irreducible, fourier_grid, kpoint_divisions
 from mattergen_lite.dft.cost import estimate_seconds
-from mattergen_lite.dft.engine import Gpaw, Limits
+from mattergen_lite.dft.engine import Limits
+from mattergen_lite.dft.gpaw import Gpaw
 from mattergen_lite.dft.labels import label_table, read_labels, reliability, split_of, structure_of
 from mattergen_lite.dft.phases import (
     MOLECULAR,
@@ -29,10 +31,13 @@ from mattergen_lite.dft.result import DftResult
 from mattergen_lite.dft.settings import Calculation, DftSettings
 from mattergen_lite.dft.spin import starting_moments
 from mattergen_lite.dft.verification import Verifier
+from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.verification import VerifyOptions
 from mattergen_lite.processes import Pool
-from mattergen_lite.runs import verifying
 from mattergen_lite.runs.verifying import VerifyingRun
+from mattergen_lite.scoring.earlier_run import EarlierRun
+from mattergen_lite.scoring.energy.calibration import ElementOffset, ErrorModel
+from mattergen_lite.scoring.energy.fitting import update_error_model
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
 from mattergen_lite.scoring.known.hull import reference_hull
 
@@ -45,6 +50,8 @@ class TableEngine(Gpaw):
 
     Of crystals that the table lacks it says that they lie `above` the hull.
     """
+
+    scale = "energies of the table"  # not that of the energies that the package ships
 
     def __init__(self, above: float = 0.3) -> None:
         self.above = above
@@ -306,6 +313,26 @@ def test_a_failure_is_confirmed_by_other_phases(tmp_path):
     assert len(fine.reactions) == 1
 
 
+class SecondReactionFails(TableEngine):
+    """Fails for all but the crystal and the phases that it has calculated first."""
+
+    def calculate(self, calculation, result, limits):
+        if len(self.jobs) > self.allowed:
+            return DftResult(error="out of memory")
+        return super().calculate(calculation, result, limits)
+
+
+def test_a_second_reaction_that_fails_leaves_the_first(tmp_path):
+    engine = SecondReactionFails(above=0.3)
+    one = verifier(tmp_path, engine)
+    plan = one.plan(cscl_type())
+    engine.allowed = sum(len(work.starts) for work in plan.reactions[0].works)
+    found = one.carry_out(plan)
+    assert found.error is None
+    assert len(found.reactions) == 1
+    assert found.e_above_hull == pytest.approx(0.3, abs=2e-3)
+
+
 def test_nothing_is_calculated_twice(tmp_path):
     engine = TableEngine()
     one = verifier(tmp_path, engine)
@@ -362,7 +389,7 @@ def test_a_program_that_hangs_or_dies_is_an_error(tmp_path):
 
 
 def test_without_gpaw_the_error_says_how_to_install_it(monkeypatch):
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    monkeypatch.setattr(gpaw_engine, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"conda-forge gpaw.*pip install gpaw gpaw-data"):
         verify(judge({"a": nacl()}, relax=False, num_workers=0), num_workers=0)
 
@@ -384,15 +411,11 @@ def by_name(judged):
     return {one.raw.name: one for one in judged}
 
 
-@pytest.fixture
-def table_engine(monkeypatch):
-    monkeypatch.setattr(verifying, "Gpaw", TableEngine)
-
-
 def verified(judged, tmp_path, **options):
-    options = VerifyOptions(cache=tmp_path / "cache", **options)
+    engine = f"{__name__}:TableEngine"
+    options = VerifyOptions(cache=tmp_path / "cache", engine=engine, **options)
     with Pool(0) as pool:
-        run = VerifyingRun(options=options, pool=pool, engine=TableEngine())
+        run = VerifyingRun(options=options, pool=pool)
         return judged.with_candidates(run.verify(judged.candidates))
 
 
@@ -446,6 +469,45 @@ def test_a_run_is_written_again(judged, tmp_path):
     assert "dft_e_above_hull" in (folder / "candidates.csv").read_text().splitlines()[0]
 
 
+def test_a_run_that_is_scored_again_keeps_its_verifications(judged, tmp_path):
+    folder = tmp_path / "run"
+    verified(judged, tmp_path, names="dense").save(folder, num_workers=0)
+    again = by_name(score(folder, relax=False, num_workers=0, out=None))
+    assert again["dense"].first_principles.dft_e_above_hull == pytest.approx(0.3, abs=2e-3)
+    assert again["dense"].stability.potential.startswith("PBE, GPAW")
+    assert again["salt"].stability is None
+
+
+def test_an_energy_of_another_structure_is_not_kept(judged, tmp_path):
+    crystals = verified(judged, tmp_path, names="dense")
+    earlier = EarlierRun.of(crystals)
+    dense = by_name(judged)["dense"]
+    assert earlier.recall(dense).stability.e_above_hull == pytest.approx(0.3, abs=2e-3)
+    assert earlier.recall(replace(dense, relaxed_structure=nacl())).stability is None
+
+
+def test_a_failure_leaves_an_earlier_energy(judged, tmp_path):
+    once = verified(judged, tmp_path, names="dense")
+    again = by_name(verified(once, tmp_path, names="dense", time_budget=1e-9))["dense"]
+    assert again.first_principles == by_name(once)["dense"].first_principles
+    assert again.stability == by_name(once)["dense"].stability
+
+
+def test_required_checks_still_come_first_once_verified(tmp_path):
+    """Of a set of which `neutral` is required, a verified failure of it stays last."""
+    options = {"relax": False, "num_workers": 0}
+    charged = Structure(Lattice.cubic(3.4), ["Na", "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    crystals = {"charged": charged, "dense": cscl_type()}
+    required = verified(judge(crystals, require="neutral", **options), tmp_path, names="charged")
+    assert [one.raw.name for one in required] == ["dense", "charged"]
+
+
+@pytest.mark.parametrize("goal", ["predict", "complete"])
+def test_energies_of_dft_and_of_a_potential_are_not_ranked_together(goal, tmp_path):
+    with pytest.raises(ValueError, match=f"energies: to {goal}, one potential has to decide"):
+        JudgeOptions(energies=tmp_path / "energies.csv").checks(has_targets=False, goal=goal)
+
+
 # Real calculations
 
 
@@ -487,6 +549,31 @@ def test_magnesia_lies_on_the_hull(gpaw):
     assert found.error is None
     assert found.e_above_hull == pytest.approx(0.0, abs=0.03)
     assert found.method == f"PBE, {gpaw.engine.label}, 400 eV"
+
+
+def cscl(first: str, second: str, length: float) -> Structure:
+    return Structure(Lattice.cubic(length), [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]])
+
+
+@pytest.mark.dft
+def test_a_ferromagnet_has_moments_and_a_paired_crystal_has_none(gpaw):
+    """FeCo has 4.5 µB a cell by experiment; CoAl is paired, whatever the start."""
+    start, magnet = gpaw._lowest_start(gpaw.work(cscl("Fe", "Co", 2.84)))
+    assert start.moments is not None
+    assert magnet.moment == pytest.approx(4.6, abs=0.3)
+    work = gpaw.work(cscl("Co", "Al", 2.854))
+    paired, polarised = (gpaw._result(one) for one in work.starts)
+    assert polarised.energy == pytest.approx(paired.energy, abs=1e-3)
+    assert gpaw.lowest(work).moment == pytest.approx(0.0, abs=0.01)
+
+
+@pytest.mark.dft
+def test_stretched_silicon_relaxes_to_its_lattice_constant(gpaw):
+    stretched = Structure.from_spacegroup("Fd-3m", Lattice.cubic(5.55), ["Si"], [[0, 0, 0]])
+    energy, cell = gpaw._relaxed(gpaw.work(stretched))
+    volume = abs(np.linalg.det(np.array(cell["cell"])))
+    assert (4 * volume) ** (1 / 3) == pytest.approx(5.469, abs=0.02)  # PBE
+    assert energy.energy_per_atom < gpaw.lowest(gpaw.work(stretched)).energy_per_atom
 
 
 # Labels
@@ -535,3 +622,51 @@ def test_reliability_counts_what_holds():
 def test_splits_are_of_chemical_systems():
     splits = [split_of(f"{a}-{b}") for a in ELEMENTS for b in ELEMENTS]
     assert {*splits} == {"train", "val", "test"}
+
+
+# Error models that see a few labels more
+
+
+def error_model(**options):
+    elements = {"Na": ElementOffset(mean=0.02, std=0.05)}
+    given = {"offset": 0.05, "scale": 0.04, "elements": elements, "element_prior": 0.05}
+    return ErrorModel(**(given | options))
+
+
+def test_labels_move_an_error_model_towards_what_they_say():
+    """Far as a prior when there are few, all the way when there are many."""
+    model, salt = error_model(), Composition("NaCl")
+    errors = np.random.default_rng(0).normal(-0.1, 0.02, size=200)
+    places = [
+        update_error_model(model, [salt] * n, errors[:n]).at(salt).location for n in (0, 1, 5, 200)
+    ]
+    assert places[0] == pytest.approx(0.06)
+    assert places == sorted(places, reverse=True)
+    assert places[-1] == pytest.approx(-0.1, abs=0.01)
+    assert update_error_model(model, [salt] * 200, errors).scale < model.scale
+
+
+def test_labels_of_other_elements_move_only_what_is_common():
+    model = error_model()
+    updated = update_error_model(model, [Composition("LiF")] * 3, np.full(3, -0.1))
+    assert updated.elements["Na"] == model.elements["Na"]
+    assert updated.offset < model.offset
+    assert updated.elements["Li"].std < model.element_prior
+    order = update_error_model(
+        model,
+        [Composition("LiF"), Composition("KCl")],
+        np.array([-0.1, 0.2]),
+    )
+    same = update_error_model(
+        model, [Composition("KCl"), Composition("LiF")], np.array([0.2, -0.1])
+    )
+    assert order.offset == pytest.approx(same.offset, abs=1e-12)
+
+
+def test_an_outlier_moves_less_than_a_label_that_fits():
+    model, salt = error_model(), Composition("NaCl")
+
+    def moved(error):
+        return update_error_model(model, [salt], np.array([error])).offset - model.offset
+
+    assert 0 < moved(1.0) < moved(0.2)

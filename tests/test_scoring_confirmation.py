@@ -25,7 +25,7 @@ from mattergen_lite.scoring.energy.elasticity import Elasticity, bulk_modulus
 from mattergen_lite.scoring.energy.first_principles import FirstPrinciples
 from mattergen_lite.scoring.energy.potentials.sources import load_potential, potential_source
 from mattergen_lite.scoring.execution.journal import Journal
-from mattergen_lite.scoring.outcomes import decide
+from mattergen_lite.scoring.outcomes import decide_targets
 from mattergen_lite.scoring.property_outcome import Confirmed, Outcome
 from mattergen_lite.scoring.score import Score
 
@@ -149,7 +149,7 @@ def candidate(outcome: Outcome, **changed: object) -> Candidate:
 
 def test_the_equation_of_state_decides_beside_the_guide():
     computed = Elasticity(bulk_modulus=254.0, elasticity_potential="7net-l3i5")
-    judged = decide(candidate(asked("bulk_modulus"), elasticity=computed))
+    judged = decide_targets(candidate(asked("bulk_modulus"), elasticity=computed))
     row = judged.outcomes[0].columns()
     assert judged.on_target is False
     assert row["confirmed_bulk_modulus"] == 254.0
@@ -159,12 +159,12 @@ def test_the_equation_of_state_decides_beside_the_guide():
     words = judged.outcomes[0].words
     assert words.startswith("bulk_modulus 254")
     assert words.endswith("by the equation of state (the guiding regression says 310)")
-    assert decide(judged) == judged
+    assert decide_targets(judged) == judged
 
 
 def test_without_an_equation_of_state_nothing_can_tell():
     failed = Elasticity(elasticity_error="7net-l3i5: no energy minimum")
-    judged = decide(candidate(asked("bulk_modulus"), elasticity=failed))
+    judged = decide_targets(candidate(asked("bulk_modulus"), elasticity=failed))
     assert judged.on_target is None
     assert judged.misses("on_target")
     assert "not confirmed: 7net-l3i5: no energy minimum" in judged.outcomes[0].words
@@ -186,20 +186,22 @@ def test_dft_outranks_the_database_and_that_the_confirmation():
     confirmed = {"band_gap": Confirmed(method="network", value=2.0, error=0.4)}
     calculated = FirstPrinciples(dft_band_gap=3.1, dft_moment_per_atom=0.0)
     gap = asked("band_gap", target=3.0, bounds=None, value=3.0, guide=LearnedValue(3.0, 0.5))
-    by_network = decide(candidate(gap, confirmed=confirmed))
+    by_network = decide_targets(candidate(gap, confirmed=confirmed))
     assert (by_network.outcomes[0].method, by_network.on_target) == ("network", False)
     known = replace(gap, method="known", value=2.9)
-    in_database = decide(candidate(known, confirmed=confirmed))
+    in_database = decide_targets(candidate(known, confirmed=confirmed))
     assert (in_database.outcomes[0].method, in_database.on_target) == ("known", True)
-    by_dft = decide(candidate(known, confirmed=confirmed, first_principles=calculated))
+    by_dft = decide_targets(candidate(known, confirmed=confirmed, first_principles=calculated))
     assert (by_dft.outcomes[0].method, by_dft.outcomes[0].value) == ("DFT", 3.1)
     unfinished = FirstPrinciples(dft_band_gap=nan)
-    assert decide(candidate(known, first_principles=unfinished)).outcomes[0].method == "known"
+    assert (
+        decide_targets(candidate(known, first_principles=unfinished)).outcomes[0].method == "known"
+    )
 
 
 def test_what_follows_from_the_structure_needs_no_confirmation():
     density = asked("density", method="structure", value=5.0, on_target=False, guide=None)
-    assert decide(candidate(density)).outcomes == (density,)
+    assert decide_targets(candidate(density)).outcomes == (density,)
 
 
 def test_only_what_would_be_delivered_has_an_equation_of_state():

@@ -17,6 +17,8 @@ from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.judging import JudgingRun
 from mattergen_lite.runs.tables import write_json
+from mattergen_lite.scoring.candidate import ranked
+from mattergen_lite.scoring.earlier_run import EarlierRun
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.judge import Judge
 
@@ -44,7 +46,10 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
     with run.watch.stage("choosing"):
         required = plan.config.judge.required or ()
         candidates = best_candidates(run_dir, best.shortlist, pool, required)
-    candidates = run.deepen(candidates, journal)
+    if place.is_finished and place.is_stored:  # what `verify` has calculated there
+        earlier = EarlierRun.of(Judgements.load(out))
+        candidates = ranked(map(earlier.recall, candidates), required)
+    candidates = run.deepen(candidates, journal, required)
     loss = stands.screened.loss()
     counts = {
         "num_wanted": stands.num_wanted,
@@ -57,7 +62,8 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
         "fingerprint": plan.fingerprint,
         "determinants": plan.determinants,
     }
-    provenance = {"verb": "campaign", "campaign": counts}
+    arguments = {"require": plan.config.judge.require}  # `verify` ranks the report again by them
+    provenance = {"verb": "campaign", "arguments": arguments, "campaign": counts}
     judged = run.finish(
         candidates,
         provenance,

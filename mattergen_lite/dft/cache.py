@@ -2,13 +2,14 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from mattergen_lite.dft.result import DftResult
 
@@ -71,3 +72,26 @@ class ResultFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         with FileLock(self.path / f".{key}.lock"):
             return self.lookup(key) or calculate(self.file(key))
+
+    @contextmanager
+    def claim(self, key: str, *, waits: bool) -> Iterator[bool]:
+        """Hold a crystal, so that processes of one run take different ones.
+
+        Args:
+            key: Of its first calculation.
+            waits: Wait for a process that holds it.
+
+        Yields:
+            Whether it is held.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / f".{key}.claim", timeout=-1 if waits else 0)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()

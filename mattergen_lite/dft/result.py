@@ -21,6 +21,9 @@ class DftResult:
         num_bands: Bands per k point.
         num_electrons: Valence electrons of the cell.
         grid: Points of the Fourier grid along the axes.
+        cell: Lattice vectors as rows, Å, of what was relaxed; else empty.
+        frac_coords: Fractional coordinates of what was relaxed; else empty.
+        relaxation_steps: Of cell and positions.
         iterations: Self-consistency steps.
         peak_memory: Bytes.
         engine: Name and versions.
@@ -37,6 +40,9 @@ class DftResult:
     num_bands: int = 0
     num_electrons: float = 0.0
     grid: tuple[int, ...] = ()
+    cell: tuple[tuple[float, ...], ...] = ()
+    frac_coords: tuple[tuple[float, ...], ...] = ()
+    relaxation_steps: int = 0
     iterations: int = 0
     peak_memory: int = 0
     engine: str = ""
@@ -70,4 +76,5 @@ class DftResult:
         if not isinstance(data, dict) or not data.keys() & {"energy", "error"}:
             raise ValueError("expected a result with an energy or an error")
         kept = {name: value for name, value in data.items() if name in names}
-        return cls(**kept | {"grid": tuple(kept.get("grid", ()))})
+        rows = {name: tuple(map(tuple, kept.get(name, ()))) for name in ("cell", "frac_coords")}
+        return cls(**kept | rows | {"grid": tuple(kept.get("grid", ()))})

@@ -42,15 +42,10 @@ class DftSettings:
     eigenstate_tolerance: float = 1e-6
     max_iterations: int = 120
 
-    @property
-    def text(self) -> str:
-        """Functional and cutoff, such as "PBE, 400 eV"."""
-        return f"{self.functional}, {self.cutoff:g} eV"
-
 
 @dataclass(frozen=True, kw_only=True)
 class Calculation:
-    """Energy of a cell as it is: the cell with its k points, settings and starting moments.
+    """Calculation of a cell: the cell with its k points, settings and starting moments.
 
     Attributes:
         numbers: Atomic numbers.
@@ -59,6 +54,7 @@ class Calculation:
         kpoints: Divisions of the reciprocal lattice vectors; the mesh contains gamma.
         moments: Starting moments in µB; None where spins are paired.
         settings: Numerical settings.
+        task: Energy of the cell as it is, or of what it relaxes to within its symmetry.
     """
 
     numbers: Int[np.ndarray, "N"]
@@ -67,6 +63,7 @@ class Calculation:
     kpoints: tuple[int, int, int]
     moments: tuple[float, ...] | None = None
     settings: DftSettings = DftSettings()
+    task: Literal["energy", "relax"] = "energy"
 
     def job(self) -> dict[str, object]:
         """Return what the program of an engine reads, as plain data."""
@@ -77,7 +74,7 @@ class Calculation:
             "kpoints": list(self.kpoints),
             "moments": None if self.moments is None else list(self.moments),
             "settings": asdict(self.settings),
-        }
+        } | ({} if self.task == "energy" else {"task": self.task})
 
     def key(self, engine: str) -> str:
         """Return the name of the result in the cache.

@@ -6,7 +6,8 @@ formation energy and E_hull(MP) the height of the hull at the composition.
 """
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -22,6 +23,7 @@ from mattergen_lite.dft.reactions import balanced_reactions, energy_of_reaction
 from mattergen_lite.dft.result import DftResult
 from mattergen_lite.dft.settings import Calculation, DftSettings
 from mattergen_lite.dft.spin import starting_moments
+from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.scoring.energy.potentials.mp2020 import hubbard_u, mp2020_correction
 from mattergen_lite.scoring.known.hull import reference_hull
 
@@ -29,6 +31,7 @@ ERROR = 0.02  # eV/atom, standard error against the Materials Project's energies
 FAILED = 0.1  # eV/atom above the hull, from which on a second reaction has to confirm it
 ELEMENTS_COST = 15.0  # s; elements make errors of pseudopotentials cancel less than compounds do
 NUM_REACTIONS = 40  # among which the second one is looked for
+RELAXATION_COST = 15.0  # 3 (Si) to 18 (MgO) times the energy of the crystal as it is
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +82,9 @@ class Verification:
         reference_seconds: Core seconds of its reference phases' calculations.
         estimated_seconds: As estimated before, of what was not cached.
         method: Functional, program and cutoff.
+        dft_structure: What it relaxed to, as cell, atomic_numbers and frac_coords; None where its
+            energy was not lower, or it was not relaxed.
+        relaxation_energy: Change of the energy, eV/atom; NaN where it was not relaxed.
         error: Reason of a failure.
     """
 
@@ -96,6 +102,8 @@ class Verification:
     reference_seconds: float = 0.0
     estimated_seconds: float = 0.0
     method: str = ""
+    dft_structure: Mapping[str, list] | None = None
+    relaxation_energy: float = math.nan
     error: str | None = None
 
 
@@ -109,6 +117,7 @@ class Verifier:
         settings: Of all calculations.
         limits: Of each calculation.
         exclude: Identifiers of phases that are no references.
+        relax: Relax crystals, cell and positions within the symmetry; phases stay as they are.
     """
 
     engine: Engine
@@ -116,12 +125,12 @@ class Verifier:
     settings: DftSettings = field(default_factory=DftSettings)
     limits: Limits = field(default_factory=Limits)
     exclude: Collection[str] = ()
+    relax: bool = False
 
     @property
     def method(self) -> str:
         """Such as "PBE, GPAW 26.7, 400 eV"."""
-        functional, cutoff = self.settings.text.split(", ")
-        return f"{functional}, {self.engine.label}, {cutoff}"
+        return self.engine.method(self.settings)
 
     def plan(self, structure: Structure) -> Plan:
         """Choose cells and reactions of a crystal, and estimate their cost.
@@ -138,7 +147,8 @@ class Verifier:
             structure=structure,
             candidate=candidate,
             reactions=reactions,
-            estimated_seconds=sum(self.seconds_left(work) for work in works),
+            estimated_seconds=sum(self.seconds_left(work) for work in works)
+            + RELAXATION_COST * self.relax * max(candidate.estimated_seconds),
         )
 
     def work(self, structure: Structure) -> Work:
@@ -236,15 +246,10 @@ class Verifier:
 
     def _verified(self, plan: Plan, known: Verification) -> Verification:
         """Raise ValueError where a calculation has failed."""
-        best, structure = self.lowest(plan.candidate), plan.structure
+        before, structure = self.lowest(plan.candidate), plan.structure
+        best, relaxed = self._relaxed(plan.candidate) if self.relax else (before, None)
         correction = mp2020_correction(structure) / len(structure)
-        first = self._by_reaction(plan.reactions[0], best.energy_per_atom + correction, structure)
-        energies, spent = [first[0]], first[1]
-        if first[0].e_above_hull > FAILED and len(plan.reactions) > 1:
-            second, more = self._by_reaction(
-                plan.reactions[1], best.energy_per_atom + correction, structure
-            )
-            energies, spent = [first[0], second], spent + more
+        energies, spent = self._by_reactions(plan, best.energy_per_atom + correction)
         place = reference_hull().decompose(structure.composition)
         above = float(np.mean([one.e_above_hull for one in energies]))
         return replace(
@@ -258,7 +263,11 @@ class Verifier:
             band_gap=best.band_gap,
             moment_per_atom=best.moment / best.num_atoms,
             reactions=tuple(energies),
-            seconds=best.cpu_seconds,
+            seconds=before.cpu_seconds + (best.cpu_seconds if self.relax else 0.0),
+            dft_structure=relaxed,
+            relaxation_energy=best.energy_per_atom - before.energy_per_atom
+            if self.relax
+            else math.nan,
             reference_seconds=spent,
         )
 
@@ -268,18 +277,58 @@ class Verifier:
         Raises:
             ValueError: If no start has an energy; says why.
         """
+        return self._lowest_start(work)[1]
+
+    def _lowest_start(self, work: Work) -> tuple[Calculation, DftResult]:
         results = [self._result(start) for start in work.starts]
-        good = [one for one in results if one.error is None]
+        good = [pair for pair in zip(work.starts, results, strict=True) if pair[1].error is None]
         if not good:
             raise ValueError(results[0].error)
-        best = min(good, key=lambda one: one.energy)
-        return replace(best, cpu_seconds=sum(one.cpu_seconds for one in results))
+        start, best = min(good, key=lambda pair: pair[1].energy)
+        return start, replace(best, cpu_seconds=sum(one.cpu_seconds for one in results))
+
+    def _relaxed(self, work: Work) -> tuple[DftResult, Mapping[str, list] | None]:
+        """Relax from the start of lowest energy; the crystal stays as it is if that is lower.
+
+        Returns:
+            The lower energy with the time of relaxing, and the crystal of which it is: None for the
+            one that was not relaxed.
+
+        Raises:
+            ValueError: If it does not relax.
+        """
+        start, before = self._lowest_start(work)
+        relaxed = self._result(replace(start, task="relax"))
+        if relaxed.error is not None:
+            raise ValueError(f"relaxation: {relaxed.error}")
+        numbers = start.numbers.tolist()
+        structure = build_structure(np.array(relaxed.cell), numbers, np.array(relaxed.frac_coords))
+        after = self.lowest(self.work(structure))
+        seconds = relaxed.cpu_seconds + after.cpu_seconds
+        if after.energy_per_atom > before.energy_per_atom:
+            return replace(before, cpu_seconds=seconds), None
+        geometry = {"cell": [*relaxed.cell], "frac_coords": [*relaxed.frac_coords]}
+        return replace(after, cpu_seconds=seconds), geometry | {"atomic_numbers": numbers}
 
     def _result(self, calculation: Calculation) -> DftResult:
         return self.results.obtain(
             calculation.key(self.engine.scale),
             lambda path: self.engine.calculate(calculation, path, self.limits),
         )
+
+    def _by_reactions(self, plan: Plan, energy: float) -> tuple[list[ReactionEnergy], float]:
+        """Energies above the hull by one reaction, or two, and the core seconds of their phases.
+
+        Raises:
+            ValueError: If a phase of the first reaction has no energy; names the phase.
+        """
+        first, spent = self._by_reaction(plan.reactions[0], energy, plan.structure)
+        energies = [first]
+        if first.e_above_hull > FAILED and len(plan.reactions) > 1:
+            with suppress(ValueError):  # the first counts alone
+                second, more = self._by_reaction(plan.reactions[1], energy, plan.structure)
+                energies, spent = [first, second], spent + more
+        return energies, spent
 
     def _by_reaction(
         self, reaction: ReferenceReaction, energy: float, structure: Structure
@@ -338,6 +387,6 @@ def refusal(composition: Composition, engine: Engine) -> str | None:
     if with_u:
         return (
             f"the Materials Project adds U to {', '.join(sorted(with_u))} in oxides and fluorides: "
-            "not calculated here"
+            "not calculated here, see --energies"
         )
     return None

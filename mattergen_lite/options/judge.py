@@ -169,9 +169,11 @@ class JudgeOptions:
 
         Raises:
             ValueError: If `on_target` or `kept_symmetry` is required where nothing was asked for,
-                or `novel` where a known crystal is a success.
+                or `novel` or energies of DFT are given where crystals of one composition compete.
         """
         required, is_discovery = self.required, goal == "discover"
+        if self.energies is not None and not is_discovery:
+            raise ValueError(f"energies: to {goal}, one potential has to decide: expected none")
         if required is None:
             there_is = {
                 "screening": self.is_screened if is_screened is None else is_screened,

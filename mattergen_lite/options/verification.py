@@ -18,6 +18,8 @@ class VerifyOptions:
             row, and the next best is taken.
         names: Verify these instead, as in column name, joined by commas; those that were not
             relaxed are taken as they are.
+        relax: Relax each by DFT, cell and positions within the symmetry; 3 to 18 times the cost.
+        engine: gpaw, or module:Class of an installed module that is an engine.
         max_minutes: Estimated core minutes from which on a crystal is too dear.
         time_budget: Minutes after which no further crystal is begun.
         memory: GiB that a calculation may take.
@@ -28,6 +30,8 @@ class VerifyOptions:
 
     top: Count = 4
     names: str | None = None
+    relax: bool = False
+    engine: str = "gpaw"
     max_minutes: Minutes = 60.0
     time_budget: Minutes | None = None
     memory: Annotated[float, Bounds(0.5, 4096)] = 8.0

@@ -14,6 +14,7 @@ from mattergen_lite.symmetry.detection import SYMPREC_GENERATED, SYMPREC_RELAXED
 
 FRAMES = "structures.extxyz"
 RELAXED_FRAMES = "relaxed.extxyz"
+DFT_RELAXED = "dft_relaxed"  # folder of CIFs
 CIF_TIME_LIMIT = 60.0  # s
 
 
@@ -28,6 +29,8 @@ def write_structures(folder: Path, candidates: Sequence[Candidate], pool: Pool) 
     names = file_names([one.raw.name for one in candidates])
     cifs = _write_cifs(raw, names, folder / "cifs", SYMPREC_GENERATED, pool)
     relaxed_cifs = _write_cifs(relaxed, names, folder / "relaxed", SYMPREC_RELAXED, pool)
+    by_dft = [one.dft_structure for one in candidates]
+    _write_cifs(by_dft, names, folder / DFT_RELAXED, SYMPREC_RELAXED, pool)
     _write_frames(raw, candidates, folder / FRAMES)
     if any(relaxed):
         _write_frames(relaxed, candidates, folder / RELAXED_FRAMES)

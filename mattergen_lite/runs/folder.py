@@ -4,6 +4,7 @@ candidates.csv, .parquet  one row a crystal, best first
 structures.extxyz         the crystals as they came, each with its rank
 relaxed.extxyz            what they relaxed to
 cifs/, relaxed/           the same, symmetrised, one file a crystal
+dft_relaxed/              what was relaxed by first principles, likewise
 summary.json              shares, funnel, protocol
 judgements.jsonl.gz       everything, to the last bit: for `load`
 answers.jsonl.gz          what was worked out, for runs that judge the same crystals again
@@ -36,6 +37,7 @@ from mattergen_lite.io.compressed import text_lines
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs.crystals import (
+    DFT_RELAXED,
     FRAMES,
     RELAXED_FRAMES,
     best_structures,
@@ -75,6 +77,7 @@ WRITTEN = (
     RELAXED_FRAMES,
     "cifs",
     "relaxed",
+    DFT_RELAXED,
     "audit.json",
     AUDIT,
     DFT,

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 from mattergen_lite.data.crystals import embedded_crystals
-from mattergen_lite.dft.engine import Gpaw
+from mattergen_lite.dft.engines import find_engine
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.budget import FILES_PER_SAMPLING, Budget
 from mattergen_lite.options.judge import ShortlistOptions
@@ -65,7 +65,7 @@ class JudgingRun:
             parse_recipes(self.shortlist.dft_sets)
             parse_incar(self.shortlist.incar)
         if self.shortlist.verify:
-            Gpaw().check_installed()
+            find_engine(VerifyOptions().engine).check_installed()
 
     def of(
         self,
@@ -178,8 +178,19 @@ class JudgingRun:
             return None
         return max(self.deadline - perf_counter(), 1.0) / 60
 
-    def deepen(self, candidates: Sequence[Candidate], journal: Journal) -> list[Candidate]:
-        """The candidates with the deeper checks of the best, if any are asked for."""
+    def deepen(
+        self,
+        candidates: Sequence[Candidate],
+        journal: Journal,
+        required: Sequence[str] | None = None,
+    ) -> list[Candidate]:
+        """Add the deeper checks of the best candidates, if any are asked for.
+
+        Args:
+            candidates: Best first.
+            journal: Where results are kept.
+            required: Checks that come before all others; None: those of the judge.
+        """
         deeper = list(candidates)
         if self.shortlist.phonons or self.shortlist.bulk_modulus:
             with self.watch.stage("deeper checks"):
@@ -194,5 +205,5 @@ class JudgingRun:
             with self.watch.stage("first principles"):
                 options = VerifyOptions(top=self.shortlist.verify, time_budget=self._minutes_left())
                 verified = VerifyingRun(options=options, pool=self.pool).verify(deeper)
-                deeper = ranked(verified, self.judge.required)
+                deeper = ranked(verified, self.judge.required if required is None else required)
         return deeper

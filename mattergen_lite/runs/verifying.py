@@ -2,25 +2,33 @@
 
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import numpy as np
+from pymatgen.core import Structure
 
 from mattergen_lite.dft.cache import ResultFolder, default_folder
-from mattergen_lite.dft.engine import Engine, Gpaw, Limits
+from mattergen_lite.dft.engine import Limits
+from mattergen_lite.dft.engines import find_engine
 from mattergen_lite.dft.plan import Plan
 from mattergen_lite.dft.verification import Verification, Verifier
+from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.options.verification import VerifyOptions
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.progress import ProgressBar
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.energy.dft_energies import decided_by
+from mattergen_lite.scoring.decided import decide
 from mattergen_lite.scoring.energy.first_principles import FirstPrinciples
-from mattergen_lite.scoring.energy.stability import Stability
-from mattergen_lite.scoring.outcomes import decide
+from mattergen_lite.scoring.execution.journal import structure_identity
 
 DAY = 86_400.0  # s; each calculation has a limit of its own
 SLACK = 10.0  # times the estimate that a calculation may take
+
+
+# Name and raw structure of a candidate, whatever its rank.
+Identity = tuple[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,32 +36,45 @@ class VerifyingRun:
     """Verifier, options and processes.
 
     Args:
-        options: What is verified, and at which cost.
+        options: What is verified, by which engine, and at which cost.
         pool: Processes; each runs the program of the engine.
-        engine: Program of first principles.
     """
 
     options: VerifyOptions
     pool: Pool
-    engine: Engine = field(default_factory=Gpaw)
 
-    def __post_init__(self) -> None:
-        self.engine.check_installed()
-
-    @property
+    @cached_property
     def verifier(self) -> Verifier:
-        """Verifier with the limits of the options."""
+        """Verifier with the limits of the options.
+
+        Raises:
+            ValueError: If there is no such engine, or it is not installed.
+        """
+        engine = find_engine(self.options.engine)
+        engine.check_installed()
         return Verifier(
-            engine=self.engine,
+            engine=engine,
             results=ResultFolder(self.options.cache or default_folder()),
             limits=Limits(
                 seconds=max(600.0, SLACK * 60 * self.options.max_minutes),
                 memory=int(self.options.memory * 2**30),
             ),
+            relax=self.options.relax,
         )
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Candidate]:
         """Verify candidates; the others stay as they are, and so does the order.
+
+        Args:
+            candidates: Best first.
+
+        Raises:
+            ValueError: As `calculate`.
+        """
+        return decided(candidates, self.calculate(candidates))
+
+    def calculate(self, candidates: Sequence[Candidate]) -> dict[Identity, Verification]:
+        """Verify candidates; of several processes on one run each takes what no other has begun.
 
         Args:
             candidates: Best first.
@@ -67,17 +88,17 @@ class VerifyingRun:
         deadline = self._deadline()
         results, plans = self._planned(candidates)
         self._announce(plans)
-        positions = list(plans)
-        work = partial(_carry_out, self.verifier, deadline)
         with ProgressBar(total=len(plans), unit="verify", file=sys.stderr) as bar:
-            for index, result in self.pool.stream(work, list(plans.values()), time_limit=DAY):
-                is_failure = isinstance(result, Failure)
-                results[positions[index]] = self._failure(result) if is_failure else result
-                bar.update()
-        return [
-            _with(one, results[position]) if position in results else one
-            for position, one in enumerate(candidates)
-        ]
+            for waits in (False, True):
+                left = [position for position in plans if position not in results]
+                work = partial(_carry_out, self.verifier, deadline, waits)
+                tasks = [plans[position] for position in left]
+                for index, result in self.pool.stream(work, tasks, time_limit=DAY):
+                    if result is not None:
+                        is_failure = isinstance(result, Failure)
+                        results[left[index]] = self._failure(result) if is_failure else result
+                        bar.update()
+        return {_identity(candidates[position]): one for position, one in results.items()}
 
     def _deadline(self) -> float:
         budget = self.options.time_budget
@@ -151,40 +172,38 @@ def _looked_at(candidates: Sequence[Candidate], chosen: Sequence[str] | None) ->
     return [names.index(name) for name in chosen]
 
 
-def _carry_out(verifier: Verifier, deadline: float, plan: Plan) -> Verification:
+def decided(
+    candidates: Sequence[Candidate], results: Mapping[Identity, Verification]
+) -> list[Candidate]:
+    """Candidates of which those with a result have it; an energy decides."""
+    found = [results.get(_identity(one)) for one in candidates]
+    return [
+        one if result is None else decide(one, _columns(result), _relaxed(result))
+        for one, result in zip(candidates, found, strict=True)
+    ]
+
+
+def _identity(candidate: Candidate) -> Identity:
+    structure = candidate.structure
+    return candidate.raw.name, "" if structure is None else structure_identity(structure)
+
+
+def _carry_out(verifier: Verifier, deadline: float, waits: bool, plan: Plan) -> Verification | None:
+    """Calculate a crystal; None where another process does and this one does not wait."""
     if time.time() > deadline:
         formula = plan.structure.composition.reduced_formula
         return Verification(formula=formula, method=verifier.method, error="no time left for it")
-    return verifier.carry_out(plan)
+    key = plan.candidate.starts[0].key(verifier.engine.scale)
+    with verifier.results.claim(key, waits=waits) as is_held:
+        return verifier.carry_out(plan) if is_held else None
 
 
-def _with(candidate: Candidate, found: Verification) -> Candidate:
-    """The candidate with what was calculated, which decides if it is an energy."""
-    columns, earlier = _columns(found), candidate.first_principles
-    if found.error is not None:
-        has_energy = earlier is not None and earlier.dft_error is None
-        return candidate if has_energy else replace(candidate, first_principles=columns)
-    decided = decided_by(
-        _by_potentials(candidate),
-        found.formation_energy_per_atom,
-        found.e_above_hull_std,
-        candidate.final_structure.composition,
-        found.method,
-    )
-    return decide(replace(candidate, first_principles=columns, stability=decided))
-
-
-def _by_potentials(candidate: Candidate) -> Stability:
-    """What potentials say, also where first principles have decided before."""
-    stability = candidate.stability or Stability()
-    earlier = candidate.first_principles
-    if earlier is None or earlier.dft_error is not None:
-        return stability
-    return replace(
-        stability,
-        potential=stability.second_opinion,
-        e_above_hull_raw=stability.second_e_above_hull_raw,
-    )
+def _relaxed(result: Verification) -> Structure | None:
+    cell = result.dft_structure
+    if cell is None:
+        return None
+    numbers = cell["atomic_numbers"]
+    return build_structure(np.array(cell["cell"]), numbers, np.array(cell["frac_coords"]))
 
 
 def _columns(found: Verification) -> FirstPrinciples:
@@ -196,6 +215,7 @@ def _columns(found: Verification) -> FirstPrinciples:
         dft_band_gap=found.band_gap,
         dft_moment_per_atom=found.moment_per_atom,
         dft_reactions=tuple(one.text for one in found.reactions),
+        dft_relaxation_energy=found.relaxation_energy,
         dft_core_seconds=found.seconds,
         dft_reference_core_seconds=found.reference_seconds,
         dft_method=found.method,

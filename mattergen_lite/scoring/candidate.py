@@ -7,7 +7,7 @@ the relaxed crystal where there is one.
 
 import hashlib
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Literal
@@ -89,6 +89,7 @@ class Candidate:
     phonons: Phonons | None = None
     elasticity: Elasticity | None = None
     first_principles: FirstPrinciples | None = None  # None where nothing was calculated
+    dft_structure: StoredStructure | None = None  # relaxed by first principles
     outcomes: tuple[Outcome, ...] = ()
     confirmed: dict[str, Confirmed] = field(default_factory=dict)  # by property
     lookalike: Lookalike | None = None  # None where a potential can tell it from known crystals
@@ -374,7 +375,7 @@ def _words_on_stability(stability: Stability | None) -> str | None:
     )
 
 
-def ranked(candidates: Sequence[Candidate], required: Collection[str] = ()) -> list[Candidate]:
+def ranked(candidates: Iterable[Candidate], required: Collection[str] = ()) -> list[Candidate]:
     """The candidates with their ranks, best first; equals by what they are, not as they came.
 
     Args:

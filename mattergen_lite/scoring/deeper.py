@@ -16,7 +16,7 @@ from mattergen_lite.scoring.energy.phonons import Phonons, phonons
 from mattergen_lite.scoring.energy.potentials.exam import admitted
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
-from mattergen_lite.scoring.outcomes import decide
+from mattergen_lite.scoring.outcomes import decide_targets
 
 TIME_LIMIT = 3600.0  # s per crystal
 HOPELESS = 0.2  # eV/atom above the hull beyond which curvatures are not worth computing
@@ -89,7 +89,7 @@ def with_curvatures(
     changed = list(candidates)
     for i, answer in zip(chosen, answers, strict=True):
         result = kind(**{error: answer.reason}) if isinstance(answer, Failure) else answer
-        changed[i] = decide(replace(changed[i], **{name: result}))
+        changed[i] = decide_targets(replace(changed[i], **{name: result}))
     return changed
 
 

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.decided import decide
 from mattergen_lite.scoring.energy.screening import Screening
 from mattergen_lite.scoring.execution.journal import structure_identity
 
@@ -15,10 +16,12 @@ class EarlierRun:
     Args:
         screening: Decisions of its screen.
         not_relaxed: Crystals that it judged and did not relax; empty where it relaxed nothing.
+        verified: Crystals that first principles have calculated, by their final structure.
     """
 
     screening: Mapping[str, Screening] = field(default_factory=dict)
     not_relaxed: Collection[str] = frozenset()
+    verified: Mapping[str, Candidate] = field(default_factory=dict)
 
     @classmethod
     def of(cls, candidates: Sequence[Candidate]) -> "EarlierRun":
@@ -32,4 +35,18 @@ class EarlierRun:
         return cls(
             screening={key: one.screening for key, one in known.items() if one.screening},
             not_relaxed=known.keys() - relaxed if relaxed else frozenset(),
+            verified={
+                structure_identity(one.final_structure): one
+                for one in known.values()
+                if one.first_principles
+            },
         )
+
+    def recall(self, candidate: Candidate) -> Candidate:
+        """Let what was calculated of the same final structure decide again."""
+        if not self.verified or candidate.raw.error is not None:
+            return candidate
+        earlier = self.verified.get(structure_identity(candidate.final_structure))
+        if earlier is None:
+            return candidate
+        return decide(candidate, earlier.first_principles, earlier.dft_structure)

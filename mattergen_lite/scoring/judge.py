@@ -326,6 +326,7 @@ class Judge:
                     known=novelty is not None and novelty.nearest_known in embedded_ids(),
                 ),
             )
+        candidate = self.earlier.recall(candidate)
         if self.energies is not None and candidate.raw.error is None:
             structure = ordered_structure(candidate.final_structure)
             decided = self.energies.stability(record.name, structure, candidate.stability)

@@ -75,7 +75,7 @@ def _is_out_of_reach(target: PropertyTarget, record: StructureRecord) -> bool:
     return not is_met(target, record.targets[target.definition.name], nearest)
 
 
-def decide(candidate: Candidate) -> Candidate:
+def decide_targets(candidate: Candidate) -> Candidate:
     """The candidate with its targets judged by the best value that it has of each property."""
     return replace(
         candidate, outcomes=tuple(_decided(one, candidate) for one in candidate.outcomes)

@@ -8,21 +8,25 @@ from mattergen_lite.folders import claimed
 from mattergen_lite.options.checks import (
     Count,
     LearningRate,
+    Length,
+    Minutes,
     OptimizerSteps,
     Seed,
     ShareBelowOne,
 )
 from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.options.flat import arguments_of, flat
-from mattergen_lite.options.judge import JudgeOptions
+from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.options.verification import VerifyOptions
 from mattergen_lite.verbs.generate import generate
-from mattergen_lite.verbs.workspace import check_judging, check_request
+from mattergen_lite.verbs.workspace import check_judging, check_request, cores
 
 if TYPE_CHECKING:
     from mattergen_lite.workflows.discovery import Discovered
+    from mattergen_lite.workflows.labelling import Labelling
 
 
 @flat
@@ -32,6 +36,8 @@ def discover(
     rounds: Count = 5,
     patience: Count = 2,
     num_samples: Count = 64,
+    verify: Length = 0,
+    verify_minutes: Minutes = 5.0,
     request: Request,
     sampler: SamplerOptions,
     judge: JudgeOptions,
@@ -53,6 +59,9 @@ def discover(
         rounds: At most so many.
         patience: Stop after so many rounds without a higher pass rate.
         num_samples: Crystals a round.
+        verify: Verify so many new crystals of each round by DFT (PBE, with GPAW), uncertain and
+            promising ones. Their energies decide, and calibrate the judge of later rounds.
+        verify_minutes: Estimated core minutes from which on a crystal is too dear to verify.
         request: What is asked of them.
         sampler: How they are made.
         judge: How they are judged; what passes is learnt from.
@@ -89,7 +98,11 @@ def discover(
                 measured_by=request.measured_by or request.checkpoint,
             ),
             sampler=sampler,
-            judge=replace(judge, reference=(*judge.reference, *sampling.found)),
+            judge=replace(
+                judge,
+                reference=(*judge.reference, *sampling.found),
+                calibration=sampling.calibration or judge.calibration,
+            ),
             machine=machine,
         )
 
@@ -100,6 +113,7 @@ def discover(
     decisive = arguments_of(
         *(request, sampler, judge),
         **{"num_samples": num_samples, "finetune_steps": finetune_steps, **learning},
+        **({"verify": verify} if verify else {}),  # settings of older loops have none
     )
     options = DiscoverOptions(
         rounds=rounds,
@@ -107,6 +121,35 @@ def discover(
         num_samples=num_samples,
         settings=settings(decisive),
         tuning=tuning,
+        labelling=_labelling(judge, machine, verify, verify_minutes) if verify else None,
     )
     with claimed(out):
         return run(find_checkpoint(request.checkpoint), out, judged, options)
+
+
+def _labelling(
+    judge: JudgeOptions, machine: Machine, number: int, max_minutes: float
+) -> "Labelling":
+    """How each round is labelled.
+
+    Raises:
+        ValueError: If nothing is relaxed, GPAW is not installed or the potential not calibrated.
+    """
+    ShortlistOptions(verify=number).check(judge)
+    from mattergen_lite.dft.engines import find_engine
+    from mattergen_lite.processes import Pool
+    from mattergen_lite.runs.folder import RunFolder
+    from mattergen_lite.runs.verifying import VerifyingRun
+    from mattergen_lite.scoring.energy.potentials.sources import potential_name, potential_source
+    from mattergen_lite.workflows.labelling import Label, Labelling, find_calibration, label_run
+
+    options = VerifyOptions(top=number, max_minutes=max_minutes)
+
+    def label(folder: RunFolder, path: Path) -> list[Label]:
+        with Pool(cores(machine.num_workers)) as pool:
+            return label_run(folder, VerifyingRun(options=options, pool=pool), path)
+
+    find_engine(options.engine).check_installed()
+    potential = potential_name(potential_source(judge.potential))
+    base = find_calibration(potential, judge.calibration)
+    return Labelling(label=label, potential=potential, base=base)

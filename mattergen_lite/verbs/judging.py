@@ -40,11 +40,19 @@ def read_source(
     run = RunFolder(source)
     if not run.is_finished:
         return read_records(source, limit, pool, without=out), EarlierRun()
-    if run.is_stored and not (relaxed and run.has_relaxed):
-        judged = Judgements.load(source)  # to the last bit: answers are found again
-        return judged.records()[:limit], EarlierRun.of(judged)
-    ranked = run.relaxed() if relaxed else run.raw()
-    return [StructureRecord(one.name, one.structure) for one in ranked[:limit]], EarlierRun()
+    if not run.is_stored:
+        ranked = run.relaxed() if relaxed else run.raw()
+        return [StructureRecord(one.name, one.structure) for one in ranked[:limit]], EarlierRun()
+    judged = Judgements.load(source)  # to the last bit: answers are found again
+    earlier = EarlierRun.of(judged)
+    if not relaxed:
+        return judged.records()[:limit], earlier
+    final = [
+        StructureRecord(one.raw.name, one.final_structure)
+        for one in judged
+        if one.raw.error is None
+    ]
+    return final[:limit], EarlierRun(verified=earlier.verified)
 
 
 def hits_to_expect(generator: Generator | Substitution) -> list[str]:

@@ -75,7 +75,7 @@ def score(
             overwrite=overwrite,
         )
         run = JudgingRun(
-            judge=replace(who, earlier=earlier) if judge.relax else who,
+            judge=replace(who, earlier=earlier),
             pool=pool,
             place=place,
             shortlist=best,

@@ -1,6 +1,5 @@
 """The command `verify`."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,9 @@ from mattergen_lite.options.verification import RunSource, VerifyOptions
 
 if TYPE_CHECKING:
     from mattergen_lite.runs.judgements import Judgements
+
+
+WRITING = 600.0  # s, to wait for another process that writes the folder
 
 
 @flat
@@ -25,7 +27,8 @@ def verify(
     Each candidate and the cheapest known phases that balance it are calculated; a candidate above
     0.1 eV/atom is confirmed by a second reaction. The energy above the hull, band gap and moment
     fill columns dft_* of the table, and the energy decides in verdict, ranking and report. The cost
-    is shown before the work. Results are cached: the same command goes on after an interrupt.
+    is shown before the work. Results are cached: the same command goes on after an interrupt, and
+    several processes on one run, or on the report of a campaign, share its crystals.
 
     Args:
         source: Folder of the run, which is written again. In Python also judgements.
@@ -42,13 +45,16 @@ def verify(
     from mattergen_lite.processes import Pool
     from mattergen_lite.runs.folder import RunFolder
     from mattergen_lite.runs.judgements import Judgements
-    from mattergen_lite.runs.verifying import VerifyingRun
+    from mattergen_lite.runs.verifying import VerifyingRun, decided
     from mattergen_lite.verbs.workspace import cores
 
     is_folder = not isinstance(source, Judgements)
-    held = claimed(Path(source)) if is_folder else nullcontext()
     judged = Judgements.load(source) if is_folder else source
-    with held, Pool(cores(machine.num_workers)) as pool:
-        run = VerifyingRun(options=verification, pool=pool)
-        verified = judged.with_candidates(run.verify(judged.candidates))
-        return RunFolder(Path(source)).rewrite(verified, pool) if is_folder else verified
+    with Pool(cores(machine.num_workers)) as pool:
+        results = VerifyingRun(options=verification, pool=pool).calculate(judged.candidates)
+        if not is_folder:
+            return judged.with_candidates(decided(judged.candidates, results))
+        with claimed(Path(source), timeout=WRITING):
+            judged = Judgements.load(source)  # another process may have verified others
+            verified = judged.with_candidates(decided(judged.candidates, results))
+            return RunFolder(Path(source)).rewrite(verified, pool)

@@ -11,6 +11,8 @@ has been found is known to later rounds, so that a pass rate counts new crystals
     out/rounds/00/found.parquet what passed every required check, as a crystal table
     out/rounds/00/judged.parquet every new crystal with an energy: a model that knows energies above
                                the hull is taught all of them, any other what has been found
+    out/rounds/00/labels.json  crystals that were verified by first principles
+    out/rounds/00/calibration.json what the judge of the round had learnt of earlier labels
     out/rounds/00/round.json   statistics, written last: the round is over
     out/rounds.csv, rounds.json, rounds.png
 """
@@ -38,12 +40,20 @@ from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.tables import write_json, write_table
 from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.energy.accuracy import Accuracy
 from mattergen_lite.training.finetuning import base_loss, reinforce
+from mattergen_lite.workflows.labelling import (
+    Labelling,
+    before_and_after,
+    read_labels,
+    write_calibration,
+)
 from mattergen_lite.workflows.learning import E_ABOVE_HULL, judged_crystals, lesson, worth_teaching
 
 SETTINGS, STATISTICS = "settings.json", "round.json"
 EARLIER = re.compile(r"\d\d-")  # begins the name of what an earlier round has found
 FOUND, JUDGED = "found.parquet", "judged.parquet"
+LABELS, CALIBRATION = "labels.json", "calibration.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +64,7 @@ class Sampling:
     checkpoint: Path
     first_sample: int  # every round has samples of its own
     found: Sequence[Path]  # crystal tables of what earlier rounds have found
+    calibration: Path | None = None  # that has seen the labels of earlier rounds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +76,7 @@ class DiscoverOptions:
     num_samples: int  # a round
     settings: Mapping[str, object]  # all that decides what is found, for a later launch to compare
     tuning: FinetuneOptions
+    labelling: Labelling | None = None  # None: nothing is verified
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +90,7 @@ class Round:
     num_passed: int
     num_found: int  # by this round and all before it
     base_loss: float  # of MP-20 validation crystals: what the model has forgotten
+    num_verified: int = 0  # by first principles
     num_found_again: int = 0  # samples equal to what an earlier round found: not among the passed
     expected_msun: float | None = None  # number; None where nothing was relaxed
     expected_credible_msun: float | None = None
@@ -100,6 +113,7 @@ class Round:
             "passed": self.num_passed,
             "pass_rate": self.pass_rate,
             "found": self.num_found,
+            "verified": self.num_verified,
             "found_again": self.num_found_again,
             "expected_msun": self.expected_msun,
             "expected_credible_msun": self.expected_credible_msun,
@@ -120,6 +134,9 @@ class Discovered:
     table: Path
     rounds: tuple[Round, ...]
     reason: str  # why it ended
+    judged: tuple[Accuracy, Accuracy] | None = (
+        None  # on labels: before, and by other rounds' labels
+    )
 
     @property
     def best(self) -> Round:
@@ -135,6 +152,14 @@ class Discovered:
             for one in self.rounds
         ]
         best = f"highest pass rate: round {self.best.number}, model {self.best.checkpoint}"
+        if self.judged is not None:
+            before, after = self.judged
+            lines.append(
+                f"judge on {before.num_crystals} verified crystals, calibrated as before / on the "
+                f"labels of other rounds: MAE {before.mean_error:.3f} / {after.mean_error:.3f}, "
+                f"bias {before.bias:+.3f} / {after.bias:+.3f} eV/atom, "
+                f"Brier {before.brier:.3f} / {after.brier:.3f}"
+            )
         return "\n".join([*lines, f"ended: {self.reason}", best, f"-> {self.table}"])
 
 
@@ -162,7 +187,14 @@ def discover(
     while (reason := end_of(rounds, options)) is None:
         rounds.append(_run_round(len(rounds), base, out, generate, options))
         _write_rounds(out, rounds)
-    return Discovered(table=out / "rounds.csv", rounds=tuple(rounds), reason=reason)
+    labelling = options.labelling
+    labels = [read_labels(_round_folder(out, one.number) / LABELS) for one in rounds]
+    return Discovered(
+        table=out / "rounds.csv",
+        rounds=tuple(rounds),
+        reason=reason,
+        judged=labelling and before_and_after(labelling.base, labels),
+    )
 
 
 def _check_settings(out: Path, asked: Mapping[str, object]) -> None:
@@ -221,9 +253,11 @@ def _run_round(
                 checkpoint=model,
                 first_sample=first,
                 found=tuple(finds.values()),
+                calibration=_calibration(out, number, options.labelling),
             )
         )
     write_json(options.settings, out / SETTINGS)
+    labels = options.labelling.label(generated, folder / LABELS) if options.labelling else []
     judged = Judgements.load(generated.path)
     passed = judged.passed
     as_table = partial(judged_crystals, prefix=f"{number:02d}", split="train")
@@ -239,11 +273,24 @@ def _run_round(
         num_passed=len(passed),
         num_found=len(found) + sum(pq.read_metadata(path).num_rows for path in finds.values()),
         base_loss=base_loss(model, options.tuning.device),
+        num_verified=len(labels),
         **_yields(judged),
         **drift(passed),
     )
     write_json(asdict(statistics), folder / STATISTICS)
     return statistics
+
+
+def _calibration(out: Path, number: int, labelling: Labelling | None) -> Path | None:
+    """Calibration that has seen the labels of all earlier rounds; None where there are none."""
+    if labelling is None:
+        return None
+    earlier = [read_labels(_round_folder(out, one) / LABELS) for one in range(number)]
+    labels = [label for some in earlier for label in some]
+    if not labels:
+        return None
+    path = _round_folder(out, number) / CALIBRATION
+    return write_calibration(labelling.potential, labelling.base, labels, path)
 
 
 def _yields(judged: Judgements) -> dict[str, int | float | None]:

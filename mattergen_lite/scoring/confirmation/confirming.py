@@ -19,7 +19,7 @@ from mattergen_lite.scoring.deeper import with_curvatures
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource
 from mattergen_lite.scoring.exact import Method
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
-from mattergen_lite.scoring.outcomes import decide
+from mattergen_lite.scoring.outcomes import decide_targets
 from mattergen_lite.scoring.property_outcome import Confirmed
 
 TIME_LIMIT = 60.0  # s per crystal
@@ -71,7 +71,7 @@ def _confirm_quickly(
         else:
             found = Confirmed(method=method, value=answer, error=confirmation_error(method, answer))
         known = {**candidates[i].confirmed, name: found}
-        confirmed[i] = decide(replace(candidates[i], confirmed=known))
+        confirmed[i] = decide_targets(replace(candidates[i], confirmed=known))
     return confirmed
 
 

@@ -14,6 +14,7 @@ class FirstPrinciples:
     dft_energy_per_atom: float = math.nan  # eV/atom, total, without corrections
     dft_band_gap: float = math.nan  # eV; PBE's are too small
     dft_moment_per_atom: float = math.nan  # µB
+    dft_relaxation_energy: float = math.nan  # eV/atom, change on relaxing by DFT
     dft_reactions: tuple[str, ...] = ()  # phases that balance the crystal, in shares of the atoms
     dft_core_seconds: float = math.nan  # of the crystal's own calculations
     dft_reference_core_seconds: float = math.nan  # of those of the phases

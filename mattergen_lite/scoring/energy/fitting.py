@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pymatgen.core import Composition
@@ -24,6 +24,8 @@ SHIFT_PRIOR = 0.3  # eV/atom: how far labels of other settings may lie off, by e
 TREND_PRIOR = 0.03  # eV/atom a standard deviation of a trait
 LOG_SCALE_PRIORS = {"element": 1.0, "trend": 0.3}  # standard deviations of changes of log scales
 NUM_PASSES = 3  # of fits of offsets and scales in turn
+OFFSET_PRIOR = 0.05  # eV/atom: how far crystals of a kind may lie off those of a calibration
+SCALE_PRIOR = 20.0  # labels
 MAX_ITERATIONS = 100
 CONVERGED = 1e-4  # relative change of the variance
 MIN_SPREAD = 1e-4  # of a trait; below it is rounding
@@ -236,6 +238,50 @@ def _fit_scales(
         return float(value + prior @ coefficients / 2), slope + prior
 
     return minimize(loss, start, jac=True, method="L-BFGS-B").x
+
+
+def update_error_model(
+    model: ErrorModel,
+    compositions: Sequence[Composition],
+    errors: Float[np.ndarray, "C"],
+) -> ErrorModel:
+    """Update an error model by a few more labels.
+
+    The model is the prior: its common offset may move by `OFFSET_PRIOR`, that of an element by its
+    standard error, the scale as if `SCALE_PRIOR` labels had given it. Outliers lose weight as under
+    a Student t. Without labels the model stays as it is.
+
+    Args:
+        model: Fitted to other labels.
+        compositions: Of the crystals.
+        errors: DFT minus potential, eV/atom.
+    """
+    if len(errors) == 0:
+        return model
+    symbols, shares = atomic_fractions(compositions)
+    unseen = ElementOffset(mean=0.0, std=model.element_prior)
+    offsets = [model.elements.get(symbol, unseen) for symbol in symbols]
+    residual = errors - np.array([model.at(one).location for one in compositions])
+    design = np.column_stack([np.ones(len(errors)), shares])
+    prior = np.array([OFFSET_PRIOR, *[max(one.std, MIN_SCALE) for one in offsets]]) ** -2.0
+    variance, shift = model.scale**2, np.zeros(design.shape[1])
+    for _ in range(MAX_ITERATIONS):
+        left = residual - design @ shift
+        weights = (DEGREES_OF_FREEDOM + 1) / (DEGREES_OF_FREEDOM + left**2 / variance)
+        covariance = np.linalg.inv((design.T * weights) @ design / variance + np.diag(prior))
+        shift = covariance @ design.T @ (weights * residual) / variance
+    spread = np.sqrt(np.diag(covariance))
+    moved = {
+        symbol: before._replace(mean=before.mean + float(step), std=float(std))
+        for symbol, before, step, std in zip(symbols, offsets, shift[1:], spread[1:], strict=True)
+    }
+    squares = float((weights * (residual - design @ shift) ** 2).sum())
+    return replace(
+        model,
+        offset=model.offset + float(shift[0]),
+        scale=math.sqrt((SCALE_PRIOR * variance + squares) / (SCALE_PRIOR + len(errors))),
+        elements={**model.elements, **moved},
+    )
 
 
 def atomic_fractions(

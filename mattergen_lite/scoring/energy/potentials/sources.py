@@ -12,9 +12,8 @@ Families are those of this package and those that others publish as entry points
 `Potential`. Nothing is imported from the current folder.
 """
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from importlib import import_module
@@ -26,7 +25,7 @@ from pkgutil import iter_modules
 from typing import Protocol, runtime_checkable
 from uuid import uuid4
 
-from mattergen_lite.processes import module_path
+from mattergen_lite.processes import without_current_folder
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Family, Load, Potential
 
 GROUP = "mattergen_lite.potentials"
@@ -116,7 +115,7 @@ def potential_name(source: PotentialSource) -> str:
 def _load(name: str, device: str) -> Potential:
     load, model = _loader(name)
     try:
-        with _safe_path():
+        with without_current_folder():
             potential = load(model, device)
     except ValueError:
         raise
@@ -181,7 +180,7 @@ def _installed(family: Family) -> Family:
     Raises:
         ValueError: If its package is not installed.
     """
-    with _safe_path():
+    with without_current_folder():
         is_there = find_spec(family.package) is not None
     if not is_there:
         raise ValueError(f"{family.package} is not installed: expected {family.install}")
@@ -189,17 +188,6 @@ def _installed(family: Family) -> Family:
 
 
 # What others have installed
-
-
-@contextmanager
-def _safe_path() -> Iterator[None]:
-    """Leave the current folder out of Python's path."""
-    before = sys.path
-    sys.path = module_path()
-    try:
-        yield
-    finally:
-        sys.path = before
 
 
 @runtime_checkable
@@ -214,7 +202,7 @@ class Published(Protocol):
 
 def _published() -> dict[str, Published]:
     """Families that other packages bring, by name."""
-    with _safe_path():
+    with without_current_folder():
         return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
@@ -225,7 +213,7 @@ def _import(load: Callable[[], object], name: str) -> object:
         ValueError: If it breaks on the way.
     """
     try:
-        with _safe_path():
+        with without_current_folder():
             return load()
     except Exception as error:
         raise ValueError(
@@ -239,7 +227,7 @@ def _factory(module: str, attribute: str) -> Load:
     Raises:
         ValueError: If the module is not installed or lacks the function.
     """
-    with _safe_path():
+    with without_current_folder():
         found = module.partition(".")[0] != "__main__" and find_spec(module.partition(".")[0])
     if not found:
         raise ValueError(

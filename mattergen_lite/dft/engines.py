@@ -1,0 +1,31 @@
+"""Finds engines by name: GPAW, or a class of an installed module."""
+
+from importlib import import_module
+
+from mattergen_lite.dft.engine import Engine
+from mattergen_lite.dft.gpaw import Gpaw
+from mattergen_lite.processes import without_current_folder
+
+
+def find_engine(name: str) -> Engine:
+    """Return the engine of a name.
+
+    Args:
+        name: "gpaw", or module:Class of an installed module, whose class is an `Engine`.
+
+    Raises:
+        ValueError: If there is no such class, or it is no engine.
+    """
+    if name == "gpaw":
+        return Gpaw()
+    module, _, attribute = name.partition(":")
+    try:
+        with without_current_folder():
+            engine = getattr(import_module(module), attribute)()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"engine {name!r}: expected gpaw, or module:Class of an installed module ({error})"
+        ) from None
+    if not isinstance(engine, Engine):
+        raise ValueError(f"engine {name!r} is no engine: expected what dft.engine.Engine has")
+    return engine

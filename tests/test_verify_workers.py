@@ -1,0 +1,92 @@
+"""Several processes verify one run: each crystal once, and a kill loses nothing.
+
+The engine is `emt_engine`: real energies of alloys in a fraction of a second, from one file.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from mattergen_lite import judge, load, verify
+from mattergen_lite.dft.engines import find_engine
+from mattergen_lite.dft.phases import phase_by_id
+
+ENGINE = "emt_engine:Emt"
+
+
+def alloy(first: str, second: str) -> Structure:
+    """A crystal of the type of sodium thallide, which none of these alloys has."""
+    return Structure.from_spacegroup(
+        "Fd-3m", Lattice.cubic(6.4), [first, second], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+
+
+@pytest.fixture
+def run(tmp_path):
+    pairs = [("Cu", "Au"), ("Ag", "Au"), ("Ag", "Pd"), ("Cu", "Pt"), ("Al", "Cu")]
+    crystals = {first + second: alloy(first, second) for first, second in pairs}
+    return judge(crystals, relax=False, num_workers=0).save(tmp_path / "run", num_workers=0)
+
+
+def start(run, tmp_path: Path) -> subprocess.Popen:
+    names = ",".join(sorted(one.raw.name for one in run))
+    command = [sys.executable, "-m", "mattergen_lite.cli", "verify", str(run.folder)]
+    options = ["--names", names, "--engine", ENGINE, "--num-workers", "0"]
+    paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    environment = {"EMT_SECONDS": "0.3", "EMT_LOG": str(tmp_path / "log"), "PYTHONPATH": paths}
+    return subprocess.Popen(
+        [*command, *options, "--cache", str(tmp_path / "cache")],
+        env=os.environ | environment,
+        cwd=tmp_path,
+        stderr=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+    )
+
+
+def calculations(tmp_path: Path) -> list[str]:
+    log = tmp_path / "log"
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def test_processes_share_a_run_and_a_kill_loses_nothing(run, tmp_path):
+    killed, other = start(run, tmp_path), start(run, tmp_path)
+    while not list((tmp_path / "cache").glob("*.json")):
+        time.sleep(0.05)
+        assert killed.poll() is None
+    killed.send_signal(signal.SIGKILL)
+    assert other.wait(300) == 0
+    assert start(run, tmp_path).wait(300) == 0
+    done = {one.raw.name: one.first_principles for one in load(run.folder)}
+    assert {name for name, one in done.items() if one.dft_error is None} == {*done}
+    jobs = calculations(tmp_path)
+    assert len({*jobs}) <= len(jobs) <= len({*jobs}) + 1  # but for what was killed on its way
+    assert len([*(tmp_path / "cache").glob("*.json")]) == len({*jobs})
+    assert {one.dft_method for one in done.values()} == {"EMT"}
+
+
+def test_an_engine_is_one_file(tmp_path):
+    """Its energies come out as its own, and a crystal relaxes where it is asked for."""
+    crystal = phase_by_id("mp-522").structure  # CuAu
+    options = {"engine": ENGINE, "cache": tmp_path, "names": "000000", "num_workers": 0}
+    judged = judge([crystal.scale_lattice(crystal.volume * 1.1)], relax=False, num_workers=0)
+    stretched, relaxed = (
+        verify(judged, relax=is_relaxed, **options)[0] for is_relaxed in (False, True)
+    )
+    gain = relaxed.first_principles.dft_relaxation_energy
+    assert gain < -0.01
+    assert relaxed.dft_structure.volume < stretched.final_structure.volume
+    energies = [one.first_principles.dft_energy_per_atom for one in (stretched, relaxed)]
+    assert energies[1] - energies[0] == pytest.approx(gain, abs=1e-6)
+    assert stretched.dft_structure is None
+
+
+@pytest.mark.parametrize("name", ["vasp", "no_module:Engine", "json:JSONDecoder", "emt_engine:No"])
+def test_what_is_no_engine_is_refused(name):
+    with pytest.raises(ValueError, match=f"engine {name!r}"):
+        find_engine(name)
