@@ -1,4 +1,4 @@
-"""Options of fine-tuning a finished model."""
+"""Options of fine-tuning."""
 
 from dataclasses import dataclass
 

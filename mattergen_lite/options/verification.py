@@ -18,8 +18,8 @@ class VerifyOptions:
             row, and the next best is taken.
         names: Verify these instead, as in column name, joined by commas; those that were not
             relaxed are taken as they are.
-        max_minutes: Estimated core minutes from which on a crystal is too dear.
-        time_budget: Minutes after which no further crystal is begun.
+        max_minutes: Largest estimate of a crystal, in core minutes.
+        time_budget: Minutes after which no further crystal is started.
         memory: GiB that a calculation may take.
         cache: Folder of results that runs share; default ~/.cache/mattergen_lite/dft.
     """

@@ -1,4 +1,4 @@
-"""Opens a judge and writes its results, for the commands that judge."""
+"""Parts that the judging commands share: sources, expectations, earlier answers."""
 
 from collections.abc import Sequence
 from pathlib import Path
