@@ -65,7 +65,9 @@ function drawPictures() {
       el("span", { className: "quiet" }, said.filter(Boolean).join(", ")));
     document.getElementById("pictures").append(link);
     const { relaxed, raw } = structuresOf(row);
-    new Viewer(canvas, () => {}).show(cellOf(relaxed ?? raw));
+    const picture = new Viewer(canvas, () => {});
+    picture.options.axes = false; // small: they would cover atoms
+    picture.show(cellOf(relaxed ?? raw));
   }
 }
 
