@@ -1,4 +1,4 @@
-"""Shows the progress of a campaign: funnel, rates, time left, crystals given up and why."""
+"""Reports the progress of a campaign: counts of the funnel, rates, time left and failures."""
 
 import json
 import time

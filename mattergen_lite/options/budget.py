@@ -1,4 +1,4 @@
-"""Budgets: numbers of samples and candidates, limits of time."""
+"""Options of the number of crystals, and of when to stop."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace

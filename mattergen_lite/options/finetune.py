@@ -1,4 +1,4 @@
-"""Options of fine-tuning."""
+"""Options of fine-tuning a finished model."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Options of the judge: potentials, checks, screening, and work on the shortlist."""
+"""Options of the judge."""
 
 from dataclasses import dataclass
 from pathlib import Path

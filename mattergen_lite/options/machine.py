@@ -1,4 +1,4 @@
-"""Device and processes of a run."""
+"""Options of the machine that a run works on."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Requests: targets, constraints and hosts of the samples, as text."""
+"""Options that say how samples have to be."""
 
 from dataclasses import dataclass
 from pathlib import Path

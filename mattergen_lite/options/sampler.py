@@ -1,4 +1,4 @@
-"""Options of the sampler: solver, noise, templates, precision."""
+"""Options of the sampler."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -34,9 +34,9 @@ class SamplerOptions:
         template_bias: Preference for templates on which samples of earlier runs were credible,
             metastable, unique and novel: their share to this power. 0 draws all known crystals
             alike. Without effect where elements are asked for.
-        frameworks: Templates of the samples: known, of known crystals; new, of the template model,
-            if no known crystal has them; generated, all of the template model; any, a mixture of
-            known and new.
+        frameworks: Templates of the samples: known, of known crystals; drawn, of the template
+            model, if no known crystal has them; new, these and those of crystals with new
+            frameworks that earlier runs made; any, a mixture of known and new.
         batch_size: Crystals denoised together.
         precision: Floating-point numbers of the network. bf16-mixed is nearly twice as fast on
             hardware that supports it, such as AVX512-BF16; a sample then depends slightly on its

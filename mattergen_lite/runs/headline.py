@@ -1,4 +1,4 @@
-"""Sums a run up in six figures, for the top of the report and the answer in the terminal."""
+"""Sums up a run in six figures, for the report and the terminal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields

@@ -1,4 +1,4 @@
-"""Prints the best candidates of a run, the funnel and what to do next, in some ten lines."""
+"""Prints a run in ten lines: the best candidates, the funnel and the next step."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Parts that the judging commands share: sources, expectations, earlier answers."""
+"""Opens a judge and writes its results, for the commands that judge."""
 
 from collections.abc import Sequence
 from pathlib import Path
