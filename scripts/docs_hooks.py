@@ -5,9 +5,9 @@ import re
 
 from docs_pages import (
     NOTEBOOKS,
+    for_site,
     notebook_index,
     notebook_page,
-    with_includes,
 )
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
@@ -32,8 +32,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
-    """Put in the sections of other files that a page includes."""
-    return with_includes(markdown)
+    """Put in what only the site shows."""
+    return for_site(markdown)
 
 
 def on_page_content(content: str, **_: object) -> str:

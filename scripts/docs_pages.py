@@ -33,7 +33,6 @@ from mattergen_lite.verbs import IN_MEMORY, VERBS
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
-_INCLUDE = re.compile(r'<!-- include (?P<file>\S+) "(?P<section>[^"]+)" -->')
 
 
 @dataclass(frozen=True)
@@ -302,31 +301,16 @@ def verbs() -> str:
     return "\n\n".join(entries)
 
 
-# Parts of other files
+# Pages of the site
 
 
-def with_includes(markdown: str) -> str:
-    """Sections of other files, and the verbs, put where a page asks for them by a comment."""
-    markdown = markdown.replace("<!-- verbs -->", verbs())
-    # On a checkout pages link to the notebooks themselves, on the site to their pages.
-    markdown = re.sub(r"\(\.\./\.\./notebooks/(\w+)\.ipynb", r"(../notebooks/\1.md", markdown)
-    return _INCLUDE.sub(lambda match: section_of(ROOT / match["file"], match["section"]), markdown)
+def for_site(markdown: str) -> str:
+    """A page as the site shows it: the verbs where it asks for them, notebooks as pages.
 
-
-def section_of(path: Path, heading: str) -> str:
-    """The text below a heading of a Markdown file, for a page one folder deep.
-
-    Links from the repository's root to pages and model cards become the site's own.
-
-    Raises:
-        ValueError: If the file has no such heading.
+    On a checkout, pages link to the notebooks themselves.
     """
-    _, found, rest = path.read_text().partition(f"\n## {heading}\n")
-    if not found:
-        raise ValueError(f"{path} has no section {heading!r}")
-    body = re.split(r"^## ", rest, maxsplit=1, flags=re.MULTILINE)[0].strip()
-    body = re.sub(r"\(checkpoints/\w+/model_card\.md", "(../reference/models.md", body)
-    return body.replace("](docs/", "](../")
+    markdown = markdown.replace("<!-- verbs -->", verbs())
+    return re.sub(r"\(\.\./\.\./notebooks/(\w+)\.ipynb", r"(../notebooks/\1.md", markdown)
 
 
 # Notebooks

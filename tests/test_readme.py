@@ -1,4 +1,4 @@
-"""Every command of the README runs, in its order, in an empty folder."""
+"""Every command of the README and of its page of requests runs, in order, in an empty folder."""
 
 import json
 import re
@@ -10,17 +10,21 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-MODULES = re.findall(r"^  (\w+\.py|\w+/) ", README, re.MULTILINE)  # at the top level
+REQUESTS = (ROOT / "docs" / "howto" / "requests.md").read_text()
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+PACKAGE = CONTRIBUTING.partition("\n## The package\n")[2].partition("\n## ")[0]
+MODULES = re.findall(r"^  (\w+\.py|\w+/) ", PACKAGE, re.MULTILINE)  # at the top level
 
 
-def bash_lines() -> list[str]:
-    blocks = re.findall(r"```bash\n(.*?)```", README, re.DOTALL)
+def bash_lines(page: str = README) -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", page, re.DOTALL)
     return [line for block in blocks for line in block.splitlines()]
 
 
 def test_commands_run_and_leave_their_files(tmp_path):
-    commands = [shlex.split(line)[1:] for line in bash_lines() if line.startswith("mattergen-lite")]
-    assert len(commands) >= 8
+    lines = [*bash_lines(README), *bash_lines(REQUESTS)]
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("mattergen-lite")]
+    assert len(commands) >= 19
     for arguments in commands:
         done = subprocess.run(
             [sys.executable, "-m", "mattergen_lite.cli", *arguments],
@@ -43,8 +47,9 @@ def test_ci_runs_the_test_command_of_the_readme():
 
 
 def test_every_file_the_readme_names_exists():
-    for path in re.findall(r"\]\(([^)#]+)\)", README):
+    for path in re.findall(r"\]\((?!https:)([^)#]+)\)", README):
         assert (ROOT / path).exists(), path
+    assert len(README.split()) < 900  # everything else has a page
     for module in MODULES:
         assert (ROOT / "mattergen_lite" / module).exists(), module
 

@@ -122,7 +122,7 @@ def test_six_figures(eight):
     assert found.asked == "8 samples, condition density=4, elements Li,P,S"
     assert figures[0]["more"] == "62% of all pass every required check"
     asked = headline(eight, num_candidates=4).figures()
-    assert (asked[0]["value"], asked[0]["more"][:9]) == ("5", "4 asked; ")
+    assert (asked[0]["label"], asked[0]["value"]) == ("Delivered (4 asked)", "5")
 
 
 def test_no_zero_has_a_sign():

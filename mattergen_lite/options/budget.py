@@ -26,21 +26,20 @@ NUM_UNTIL_A_LOOK = 16  # samples between two looks at the clock
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Numbers of samples: so many, or until so many candidates pass.
+    """A number of samples, or of candidates that have to pass.
 
     Attributes:
-        num_samples: How many crystals; with --until, how many at a time.
+        num_samples: Number of crystals; with --until, of a round.
         seed: Same seed, same crystals, whatever the batch size.
         first_sample: Number of the first sample; with num_samples 1, makes one sample again.
-        num_candidates: Deliver so many finished candidates instead of judging a number of samples:
-            rounds of 64 samples, each screened by the energy of the raw crystal, of which the
-            likeliest three in ten (--keep) are relaxed, until so many pass every required check.
-        until: Sample on until so many candidates pass every required check.
-        max_samples: Where --num-candidates and --until give up.
-        time_budget: Minutes that the run takes, loading and writing included. Sampling, screening,
-            relaxing and deeper checks stop in time, and what they have not come to is said in
-            each row. A run that it ends depends on the machine; without one the same seed gives
-            the same candidates.
+        num_candidates: Number of finished candidates to deliver, in place of a number of samples.
+            Rounds of 64 samples are screened by the energies of the raw crystals, and the likeliest
+            three in ten (--keep) are relaxed, until enough pass every required check.
+        until: Number of candidates that have to pass every required check; samples until then.
+        max_samples: Number of samples after which --num-candidates and --until stop.
+        time_budget: Minutes that the run may take, loading and writing included. Every stage stops
+            in time, and each row says what was not reached. A run that this ends depends on the
+            machine; without it the same seed gives the same candidates.
     """
 
     num_samples: Count = 16

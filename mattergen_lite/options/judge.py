@@ -32,7 +32,7 @@ class Check:
 
 # In the order of what they cost.
 CHECKS = (
-    Check(name="readable", advice="column error of the table says what is wrong with each"),
+    Check(name="readable", advice="column error of the table has the reason of each"),
     Check(
         name="physical",
         advice="sample with more --steps, or let templates decide with --space-group any",
@@ -85,29 +85,29 @@ class JudgeOptions:
     """Relaxation, potentials, known structures, required checks and which crystals are relaxed.
 
     Attributes:
-        relax: Relax every crystal and judge its stability; seconds a crystal.
-        potential: Decides about the energy above the hull of what relaxed: chgnet, 7net-0,
+        relax: Relax every crystal and judge its stability; takes seconds a crystal.
+        potential: Gives the energy above the hull of relaxed crystals: chgnet, 7net-0,
             7net-l3i5, 7net-mf-0, mace:NAME, orb:NAME, mattersim:NAME, matgl:NAME, uma:NAME, a path
             to weights, or module:factory, which makes an ASE calculator.
-        second_opinion: Is compared with it, likewise; a disagreement is flagged.
-        relaxer: The potential that relaxes, likewise. The shipped calibrations are of chgnet's
-            geometries.
-        energies: csv table of your own DFT energies by name of a crystal, which decide where they
-            exist: formation_energy_per_atom, or energy_per_atom with functional and hubbards.
-        calibration: File that `calibrate` wrote: the errors of potentials. One without any is
-            "uncalibrated" in every verdict.
-        reference: Known structures to be novel against, beside the embedded Materials Project:
-            any source that `score` reads; repeat for several.
-        require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target; of relaxed
-            crystals, where --space-group is said, kept_symmetry; default all that are made. Only
-            where it is named, new_framework: no known crystal has it. What passes them comes first.
-            Where a number of candidates is asked for, a crystal that fails a cheap one, or cannot
-            be on target, is not relaxed.
-        keep: Share of what passes the cheap checks to relax, the likeliest to be metastable by the
-            energies of the raw crystals first; default all, 0.3 with --num-candidates.
-        relax_at_most: Relax no more than so many, likewise, controls not counted.
-        control: Share of the others that is relaxed all the same, to measure what the screen loses.
-        time_limit: Seconds that a crystal may take in a step of the judge before it is given up.
+        second_opinion: Potential to compare with, named in the same way; a disagreement is flagged.
+        relaxer: Potential that relaxes, named in the same way. The shipped calibrations hold for
+            geometries of chgnet.
+        energies: csv table of your own DFT energies by name of a crystal. They replace those of the
+            potential: formation_energy_per_atom, or energy_per_atom with functional and hubbards.
+        calibration: File of `calibrate` with the errors of potentials. Without one, verdicts by
+            another than the shipped potentials say "uncalibrated".
+        reference: Known structures to compare with, beside the embedded Materials Project: any
+            source that `score` reads; repeat for several.
+        require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target and, with
+            --space-group, kept_symmetry; default all that apply. new_framework (no known crystal
+            has it) counts only where it is named. Crystals that pass them come first. With
+            --num-candidates, a crystal that fails a cheap check, or cannot be on target, is not
+            relaxed.
+        keep: Share of the crystals that pass the cheap checks to relax, those first whose raw
+            energies make them likeliest to be metastable; default all, 0.3 with --num-candidates.
+        relax_at_most: Largest number of crystals to relax, chosen as for --keep, without controls.
+        control: Share of the rejected crystals to relax all the same, to measure the loss.
+        time_limit: Seconds that a crystal may take in one step of the judge.
     """
 
     __pydantic_config__ = IN_YAML
@@ -199,18 +199,19 @@ class JudgeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ShortlistOptions:
-    """What is done for the best candidates only.
+    """Work on the best candidates only.
 
     Attributes:
-        shortlist: How many of the best get the deeper checks and the DFT inputs.
-        phonons: Look for imaginary modes by finite displacements; minutes a crystal.
-        bulk_modulus: Find the bulk modulus from the equation of state.
-        verify: Verify so many of the best by DFT (PBE, with GPAW), which decides about them: some
-            minutes a crystal. The verb `verify` has more options.
+        shortlist: Number of the best candidates that get deeper checks and DFT inputs.
+        phonons: Calculate phonons by finite displacements; takes minutes a crystal.
+        bulk_modulus: Calculate the bulk modulus from the equation of state.
+        verify: Number of the best candidates to calculate by DFT (PBE, with GPAW), which then
+            decides; takes minutes a crystal. The command `verify` has more options.
         dft_inputs: Write inputs of DFT into dft/, without pseudopotentials.
-        dft_codes: For which programs, some of vasp,espresso,abinit,cp2k,gpaw.
-        dft_sets: VASP's, of mp-relax,mp-static,matpes-pbe,matpes-r2scan,mp24-relax,mp24-static.
-        incar: VASP's, such as ENCUT=600, that wins over those of the sets; repeat for several.
+        dft_codes: Programs to write inputs for, of vasp,espresso,abinit,cp2k,gpaw.
+        dft_sets: Calculations of VASP, of mp-relax,mp-static,matpes-pbe,matpes-r2scan,mp24-relax,
+            mp24-static.
+        incar: Setting of VASP, such as ENCUT=600, that overrides the sets; repeat for several.
     """
 
     shortlist: Length = 10

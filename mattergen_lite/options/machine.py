@@ -10,8 +10,8 @@ class Machine:
     """Device and processes of a run.
 
     Attributes:
-        device: Of the model and the potentials: cpu, cuda, cuda:1, or auto.
-        num_workers: Processes that judge; default one a core, 0 judges in this process.
+        device: Device of the model and the potentials: cpu, cuda, cuda:1, or auto.
+        num_workers: Processes that judge; default one for each core, 0 judges in this process.
     """
 
     device: str = "auto"

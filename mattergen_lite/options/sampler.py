@@ -17,30 +17,30 @@ def is_mixed(precision: Precision, *, on_gpu: bool) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerOptions:
-    """How the reverse process is solved.
+    """Settings of the reverse process.
 
     Attributes:
-        steps: Solver steps; more is slower and better.
+        steps: Solver steps; more are slower and better.
         solver: multistep takes one network call a step, heun two.
         eta: Noise that multistep puts back at each step: 0 is deterministic, 1 the plain reverse
             diffusion.
-        s_churn: Noise that heun adds before its steps, in all: 0 is deterministic; a step adds
-            at most a share of sqrt(2) - 1 to the noise level (EDM).
-        s_noise: Scale of that noise in coordinates and cell: 1 is the reverse diffusion's, less
-            gives likelier and less varied geometries.
-        strength: Noise to start from: 1 is all noise; less starts from the known crystal whose
-            template a sample takes, so noised, and keeps something of it. Default 0.6, and 1 where
-            there is no such crystal: around a host, and with `space-group none`.
-        template_bias: Preference for templates on which more of the samples of earlier runs were
-            credible, metastable, unique and novel: in proportion to that share to this power. 0
-            draws known crystals alike. It is without effect where elements are asked for.
-        frameworks: Templates of samples: known takes those of known crystals; drawn those of the
-            template model that no known crystal has; new these, and those of crystals that earlier
-            runs made of such; any a mixture of known and new.
+        s_churn: Total noise that heun adds before its steps: 0 is deterministic; a step adds at
+            most a share of sqrt(2) - 1 to the noise level (EDM).
+        s_noise: Scale of that noise in coordinates and cell: 1 is that of the reverse diffusion,
+            less gives likelier and less varied geometries.
+        strength: Noise to start from: 1 is noise alone; less starts from the known crystal of the
+            template, with noise of this strength. Default 0.6, and 1 without such a crystal:
+            around a host, and with `space-group none`.
+        template_bias: Preference for templates on which samples of earlier runs were credible,
+            metastable, unique and novel: their share to this power. 0 draws all known crystals
+            alike. Without effect where elements are asked for.
+        frameworks: Templates of the samples: known, of known crystals; drawn, of the template
+            model, if no known crystal has them; new, these and those of crystals with new
+            frameworks that earlier runs made; any, a mixture of known and new.
         batch_size: Crystals denoised together.
-        precision: Numbers that the network computes with. bf16-mixed is nearly twice as fast where
-            the hardware computes in it, such as AVX512-BF16; a sample then depends a little on
-            those of its batch, by rounding. Default bf16-mixed on GPUs, 32-true on CPUs.
+        precision: Floating-point numbers of the network. bf16-mixed is nearly twice as fast on
+            hardware that supports it, such as AVX512-BF16; a sample then depends slightly on its
+            batch, by rounding. Default bf16-mixed on GPUs, 32-true on CPUs.
     """
 
     __pydantic_config__ = IN_YAML

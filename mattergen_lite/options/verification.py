@@ -20,8 +20,8 @@ class VerifyOptions:
             relaxed are taken as they are.
         relax: Relax each by DFT, cell and positions within the symmetry; 3 to 18 times the cost.
         engine: gpaw, or module:Class of an installed module that is an engine.
-        max_minutes: Estimated core minutes from which on a crystal is too dear.
-        time_budget: Minutes after which no further crystal is begun.
+        max_minutes: Largest estimate of a crystal, in core minutes.
+        time_budget: Minutes after which no further crystal is started.
         memory: GiB that a calculation may take.
         cache: Folder of results that runs share; default ~/.cache/mattergen_lite/dft.
     """

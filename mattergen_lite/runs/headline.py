@@ -45,6 +45,11 @@ class Headline:
         """Crystals before any check."""
         return next(iter(self.left.values()))
 
+    @property
+    def wanted(self) -> str:
+        """How many candidates were asked for, in brackets; empty if a number of samples was."""
+        return "" if self.num_wanted is None else f" ({self.num_wanted} asked)"
+
     @classmethod
     def of(
         cls,
@@ -84,14 +89,13 @@ class Headline:
         """Label, value and remark of each, as text."""
         first, *others = self.left.items()
         share = self.num_delivered / self.num_all if self.num_all else 0
-        wanted = "" if self.num_wanted is None else f"{self.num_wanted} asked; "
         doubt = "" if self.is_calibrated else f"; {UNCALIBRATED}"
         name, energy = self.best.partition(", ")[::2]
         return [
             {
-                "label": "Delivered",
+                "label": f"Delivered{self.wanted}",
                 "value": str(self.num_delivered),
-                "more": f"{wanted}{share:.0%} of all pass every required check",
+                "more": f"{share:.0%} of all pass every required check",
             },
             {"label": first[0].capitalize(), "value": str(first[1]), "more": _left(first, others)},
             {

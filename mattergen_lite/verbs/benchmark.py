@@ -34,9 +34,8 @@ def benchmark(
     """Evaluate crystals under one of the field's protocols, beside others and published figures.
 
     Writes benchmark.md and .png (the table, what its columns mean, how it differs from the papers)
-    and benchmark.json. What is not the folder of an earlier run is judged first, into
-    judged/ beside them; a run's own judgements and relaxations are used as they are. An interrupted
-    benchmark is continued by the same command.
+    and benchmark.json. Structures are judged first, into judged/ beside them; the folder of an
+    earlier run is used as it is. The same command continues an interrupted benchmark.
 
     Args:
         source: Anything that `score` reads, or the folder of an earlier run.
@@ -48,8 +47,8 @@ def benchmark(
         beside: Another set as name=path; repeat for several.
         truth: Known structures for csp, in any readable format: in the order of the samples, or to
             be found by their formula.
-        limit: Take only so many structures of each set, the first ones.
-        potential: Decides about the energy above the hull of what CHGNet relaxed.
+        limit: Largest number of structures of each set, from the first.
+        potential: Gives the energy above the hull of crystals that CHGNet relaxed.
         machine: Where it works.
         overwrite: Replace an earlier benchmark in the same folder.
 

@@ -32,9 +32,9 @@ def calibrate(
 ) -> "Calibrated":
     """Fit the element references and the errors of a potential; the same command continues.
 
-    Measures known compounds of the embedded table and your crystals with DFT energies, and prints
-    how right the potential is about crystals not used for fitting. `--calibration <out>` then takes
-    the file, for this potential on crystals relaxed with that relaxer.
+    Compares the potential with known compounds of the embedded table and with your crystals that
+    have DFT energies. Prints its errors on crystals not used for fitting. `--calibration <out>`
+    then takes the file, for this potential on crystals relaxed with that relaxer.
 
     Args:
         potential: As of `score`: a name, a path to weights or module:factory.
@@ -43,13 +43,13 @@ def calibrate(
             samples of a generator, in any format that `score` reads and that has numbers: csv or
             parquet with a cif column, extxyz; repeat for several. Without any, novel crystals stay
             uncalibrated.
-        shifted_labels: Likewise, of other DFT settings than the Materials Project's. Shifts by
-            element are fitted to every file and kept out of the calibration.
+        shifted_labels: Crystals with energies of other DFT settings than the Materials Project's.
+            Shifts by element are fitted to every file and kept out of the calibration.
         relaxer: The potential that relaxes; its own errors are fitted as well.
         label: Column of the DFT energies in eV/atom: above the hull or, if its name has "formation"
             in it, of formation; default decomposition_energy_dft, e_above_hull_dft, e_above_hull,
             formation_energy_per_atom_dft or formation_energy_per_atom, whichever there is.
-        limit: Take only so many crystals of every file of labels, the first ones.
+        limit: Largest number of crystals of every file of labels, from the first.
         num_references: Known compounds for the element references, as they are.
         num_known: Known compounds to relax.
         max_atoms: Of known compounds.

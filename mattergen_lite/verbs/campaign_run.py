@@ -22,8 +22,8 @@ def campaign_run(
     """Generate or read, judge and store any number of crystals, on any number of machines.
 
     Work is cut into units. A finished unit is a parquet file in `<run_dir>/candidates`, which
-    appears at once; what is finished is never done again. After a kill of anything, the same
-    command goes on. Workers and this command need to see the same run_dir.
+    appears at once and is never made again. After a kill of any process, the same command
+    continues. Workers and this command need to see the same run_dir.
 
     Args:
         settings: Configuration files, merged left to right, then overrides such as num_samples=4096

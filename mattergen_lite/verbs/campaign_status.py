@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @flat
 def campaign_status(run_dir: Path, /) -> "Progress":
-    """How far a campaign is: counts of the funnel, rate, time left, what was given up and why.
+    """Show the progress of a campaign: funnel, rate, time left, crystals given up and why.
 
     Args:
         run_dir: Folder of the campaign, running or not.

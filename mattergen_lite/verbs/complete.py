@@ -34,11 +34,11 @@ def complete(
 ) -> "Prediction":
     """Complete a host: --seed-structure LiFePO4.cif --fix-sites Fe,P,O puts the Li back.
 
-    The sites that do not stay are left out, and as many atoms of the same elements are placed
-    anew, unless --insert, --elements or --formula say otherwise. Samples are relaxed and ranked
-    by energy. To recover the seed structure, or another known one, is a success and is said. Writes
+    The sites that do not stay are removed, and as many atoms of the same elements are placed anew,
+    unless --insert, --elements or --formula say otherwise. Samples are relaxed and ranked by
+    energy. A seed structure or another known one that is recovered is named. Writes
     what `generate` writes, and structures.csv (and .parquet; one row a different structure, lowest
-    energy first) and prediction.json. An interrupted run is continued by the same command.
+    energy first) and prediction.json. The same command continues an interrupted run.
 
     Args:
         out: Folder for the results. In Python, None writes nothing.

@@ -38,7 +38,7 @@ def data_prepare(
         out: The parquet table to write.
         max_atoms: Largest primitive cell to keep.
         val_fraction: Share of crystals for validation, unless the source has a split column.
-        test_fraction: Share of crystals for testing, likewise.
+        test_fraction: Share of crystals for testing, unless the source has a split column.
         seed: Seed of the random split.
         num_workers: Processes; default all cores.
 

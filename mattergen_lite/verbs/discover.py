@@ -49,15 +49,15 @@ def discover(
 ) -> "Discovered":
     """Generate, judge, learn from what passed, and again; the same command continues after a kill.
 
-    Each round starts from the checkpoint, taught all that earlier rounds have found together with
-    crystals of the embedded table, so that it does not forget them. What has been found counts as
-    known from then on. Writes `<out>/rounds/<number>` (generated/, as `generate` writes it;
+    Each round fine-tunes the checkpoint on all crystals that passed in earlier rounds, together
+    with crystals of the embedded table, so that it does not forget them. Crystals of earlier
+    rounds count as known. Writes `<out>/rounds/<number>` (generated/, as `generate` writes it;
     tuning/, as `finetune`; found.parquet), and rounds.csv, rounds.json and rounds.png.
 
     Args:
         out: Folder of the loop.
-        rounds: At most so many.
-        patience: Stop after so many rounds without a higher pass rate.
+        rounds: Largest number of rounds.
+        patience: Number of rounds without a higher pass rate after which to stop.
         num_samples: Crystals a round.
         verify: Verify so many new crystals of each round by DFT (PBE, with GPAW), uncertain and
             promising ones. Their energies decide, and calibrate the judge of later rounds.

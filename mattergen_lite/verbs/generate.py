@@ -37,8 +37,8 @@ def generate(
 
     Writes candidates.csv (and .parquet; one row a sample, best first), report.html (the same in
     any browser), figures/, cifs/ and relaxed/ (symmetrised), structures.extxyz and relaxed.extxyz,
-    summary.json (shares and their protocol) and run.json, which has all it takes to make any one
-    sample again. An interrupted run is continued by the same command.
+    summary.json (shares and their protocol) and run.json (all that is needed to repeat any sample).
+    The same command continues an interrupted run.
 
     Args:
         out: Folder for the results. In Python, None writes nothing.

@@ -23,8 +23,8 @@ def judge(
 ) -> "Judgements":
     """Judge structures in memory: geometry, symmetry, charge, stability, novelty, credibility.
 
-    Writes nothing; the judgements can be saved. Judgements that are judged again, with other
-    options, keep what was worked out: only what the options change is done again.
+    Writes nothing; the judgements can be saved. Judgements that are judged again keep
+    their results: only what the other options change is calculated again.
 
     Args:
         structures: A pymatgen Structure, ASE Atoms or a path, a mapping of names to them, an

@@ -33,7 +33,7 @@ def library_import(
         chemical_system: Exactly these elements, such as Li-P-S.
         field: Numeric property to take along, such as _alexandria_hull_distance; repeat for
             several.
-        limit: At most so many structures.
+        limit: Largest number of structures.
 
     Raises:
         ValueError: If the request makes no sense, the provider fails or finds nothing.

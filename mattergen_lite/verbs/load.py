@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def load(folder: Path | str, /) -> "Judgements":
-    """Bring back the judgements of a finished run of `generate`, `score` or `Judgements.save`.
+    """Read the judgements of a finished run of `generate`, `score` or `Judgements.save`.
 
     Args:
         folder: Of the run.

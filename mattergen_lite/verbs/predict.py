@@ -37,10 +37,10 @@ def predict(
     """Predict the structure of a composition: --formula K2PdCl4.
 
     Samples cells of few formula units first, on templates of known crystals, relaxes those of
-    lowest raw energy and ranks them by energy. To recover the known structure is a success: it is
-    named, with its distance and its energy relative to the best. Writes what `generate` writes, and
+    lowest raw energy and ranks them by energy. A known structure that is recovered is named, with
+    its distance and its energy relative to the best. Writes what `generate` writes, and
     structures.csv (and .parquet; one row a different structure, lowest energy first) and
-    prediction.json. An interrupted run is continued by the same command.
+    prediction.json. The same command continues an interrupted run.
 
     Args:
         out: Folder for the results. In Python, None writes nothing.

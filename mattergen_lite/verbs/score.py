@@ -31,18 +31,17 @@ def score(
 
     Writes candidates.csv (and .parquet; one row a crystal, best first, or its error), report.html
     (the same in any browser), figures/, cifs/ and relaxed/ (symmetrised), structures.extxyz and
-    relaxed.extxyz, summary.json (shares and their protocol) and run.json. An interrupted run is
-    continued by the same command. Crystals of an earlier run keep what was worked out there: other
-    options only redo what they change. What that run screened out or did not relax for another
-    reason is not relaxed here, unless --keep or --relax-at-most ask for it (--keep 1: everything
-    that passes the cheap checks).
+    relaxed.extxyz, summary.json (shares and their protocol) and run.json. The same command
+    continues an interrupted run. Crystals of an earlier run keep their results: other options only
+    redo what they change. A crystal that the earlier run did not relax stays unrelaxed, unless
+    --keep or --relax-at-most ask for it (--keep 1: all that pass the cheap checks).
 
     Args:
         source: Folder or zip of CIF/POSCAR files, extxyz, csv or parquet with a cif column,
             pymatgen JSON, or the folder of an earlier run: its crystals as they came or, with
             --no-relax, as they relaxed there.
         out: Folder for the results. In Python, None writes nothing.
-        limit: Judge only so many structures, the first ones.
+        limit: Largest number of structures to judge, from the first.
         judge: How they are judged.
         best: What is done for the best.
         audit: Compare the whole set with the known materials as a reviewer would: elements,

@@ -99,26 +99,12 @@ function detailHead(row) {
 function verdictNodes(row) {
   const nodes = [];
   if (cell(row, "verdict")) nodes.push(el("p", { className: "lead" }, String(cell(row, "verdict"))));
-  const sentence = stabilitySentence(row);
-  if (sentence) nodes.push(el("p", {}, sentence));
   const problems = { error: "Error", physical_problem: "Physical problem", stability_error: "Stability not judged" };
   for (const [name, label] of Object.entries(problems)) {
     if (cell(row, name)) nodes.push(el("p", { className: "warning" }, el("strong", {}, `${label}: `), String(cell(row, name))));
   }
   if (cell(row, "flags")) nodes.push(flagList(row));
   return nodes;
-}
-
-function stabilitySentence(row) {
-  const energy = cell(row, "e_above_hull");
-  if (energy === null) return "";
-  const error = cell(row, "e_above_hull_std");
-  const probability = cell(row, "probability_metastable");
-  const place = energy < 0 ? "below" : "above";
-  const spread = error === null ? "" : ` ± ${error.toFixed(3)}`;
-  const chance = probability === null ? "" : `; ${formatShare(probability)} likely to lie within ${data.metastable} eV/atom of it`;
-  const doubt = cell(row, "calibration") === "uncalibrated" ? " (uncalibrated)" : "";
-  return `${Math.abs(energy).toFixed(3)}${spread} eV/atom${doubt} ${place} the hull of known compounds${chance}.`;
 }
 
 function flagList(row) {

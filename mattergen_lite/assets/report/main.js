@@ -59,13 +59,15 @@ function drawPictures() {
     const canvas = el("canvas", { "aria-hidden": "true" });
     const energy = cell(row, "e_above_hull");
     const chance = cell(row, "probability_metastable");
-    const said = [energy === null ? "" : `${fixed(energy, 3)} eV/atom`, chance === null ? "" : `P ${formatShare(chance)}`];
+    const said = [energy === null ? "" : `${fixed(energy, 3)} eV/atom`, chance === null ? "" : `P\u00a0${formatShare(chance)}`];
     const link = el("a", { href: addressOf(row), className: "picture card", title: String(cell(row, "verdict") ?? "") }, canvas,
       el("span", { className: "formula" }, ...formulaNodes(cell(row, "formula") ?? keys[row])),
       el("span", { className: "quiet" }, said.filter(Boolean).join(", ")));
     document.getElementById("pictures").append(link);
     const { relaxed, raw } = structuresOf(row);
-    new Viewer(canvas, () => {}).show(cellOf(relaxed ?? raw));
+    const picture = new Viewer(canvas, () => {});
+    picture.options.axes = false; // small: they would cover atoms
+    picture.show(cellOf(relaxed ?? raw));
   }
 }
 

@@ -17,7 +17,7 @@ class Viewer {
     this.context = canvas.getContext("2d");
     this.onHover = onHover;
     this.sprites = new Map();
-    this.options = { repeat: 1, bonds: true, filled: false, polyhedra: false };
+    this.options = { repeat: 1, bonds: true, filled: false, polyhedra: false, axes: true };
     this.listen();
     // In the next frame: a drawing sets the size of the canvas, which would be observed at once.
     new ResizeObserver(() => requestAnimationFrame(() => this.draw())).observe(canvas);
@@ -35,7 +35,7 @@ class Viewer {
     this.draw();
   }
 
-  /** Change what is drawn: repeat, bonds, filled or polyhedra. */
+  /** Change what is drawn: repeat, bonds, filled, polyhedra or axes. */
   set(options) {
     Object.assign(this.options, options);
     this.build();
@@ -121,7 +121,7 @@ class Viewer {
     this.placed = this.atoms.map((atom) => ({ atom, at: this.project(atom.position) }));
     const shapes = [...this.balls(), ...this.edgePieces(), ...this.sticks(), ...this.faces()];
     for (const shape of shapes.sort((a, b) => a.depth - b.depth)) shape.paint();
-    this.drawAxes();
+    if (this.options.axes) this.drawAxes();
     this.canvas.dataset.atoms = String(this.atoms.length); // read by automatic checks
     this.canvas.dataset.bonds = String(this.bonds.length);
     this.canvas.dataset.polyhedra = String(this.polyhedra.length);
