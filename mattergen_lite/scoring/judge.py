@@ -59,8 +59,7 @@ class Judge:
 
     Args:
         options: How.
-        reference: Known structures.
-        deciders: Potentials; None where nothing is relaxed.
+        reference, deciders: Known structures, and potentials; None where nothing is relaxed.
         energies: Of DFT, which decide where they exist.
         targets: What every crystal was asked to be.
         space_groups: Those that crystals may have; None where no symmetry was asked for.
