@@ -86,23 +86,19 @@ def discover(
     from mattergen_lite.workflows.discovery import DiscoverOptions, Sampling, settings
     from mattergen_lite.workflows.discovery import discover as run
 
+    measured_by = request.measured_by or request.checkpoint
+
     def judged(sampling: Sampling) -> None:
+        known = (*judge.reference, *sampling.found)
+        calibration = sampling.calibration or judge.calibration
         generate(
             out=sampling.out,
             num_samples=num_samples,
             first_sample=sampling.first_sample,
             seed=seed,
-            request=replace(
-                request,
-                checkpoint=str(sampling.checkpoint),
-                measured_by=request.measured_by or request.checkpoint,
-            ),
+            request=replace(request, checkpoint=str(sampling.checkpoint), measured_by=measured_by),
             sampler=sampler,
-            judge=replace(
-                judge,
-                reference=(*judge.reference, *sampling.found),
-                calibration=sampling.calibration or judge.calibration,
-            ),
+            judge=replace(judge, reference=known, calibration=calibration),
             machine=machine,
         )
 
