@@ -74,14 +74,7 @@ def discover(
     Raises:
         ValueError: If an argument does not make sense, or `out` holds a loop of other settings.
     """
-    if request.probe:
-        raise ValueError("probe: it reads one model and discover makes others: expected none")
-    constraints = check_request(request, out)
-    check_judging(
-        judge,
-        has_targets=bool(request.condition),
-        has_symmetry=constraints.space_groups is not None,
-    )
+    _check(request, judge, out)
     from mattergen_lite.hub import find_checkpoint
     from mattergen_lite.workflows.discovery import DiscoverOptions, Sampling, settings
     from mattergen_lite.workflows.discovery import discover as run
@@ -121,6 +114,18 @@ def discover(
     )
     with claimed(out):
         return run(find_checkpoint(request.checkpoint), out, judged, options)
+
+
+def _check(request: Request, judge: JudgeOptions, out: Path) -> None:
+    """Refuse what cannot be done, with a ValueError, before anything is done."""
+    if request.probe:
+        raise ValueError("probe: it reads one model and discover makes others: expected none")
+    constraints = check_request(request, out)
+    check_judging(
+        judge,
+        has_targets=bool(request.condition),
+        has_symmetry=constraints.space_groups is not None,
+    )
 
 
 def _labelling(
