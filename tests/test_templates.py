@@ -119,7 +119,7 @@ def test_new_templates_are_those_of_no_known_crystal():
         assert protostructure(draft.orbits) not in known
         assert draft.orbits.space_group > 2
     is_new = [protostructure(draft.orbits) not in known for draft in drafts(64, "any")]
-    assert 0 < sum(is_new) < 32
+    assert 12 < sum(is_new) < 40
 
 
 def test_screened_crystals_have_frameworks_that_no_known_crystal_has():

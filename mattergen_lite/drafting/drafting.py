@@ -27,7 +27,7 @@ SHARES: Mapping[Frameworks, Mapping[str, float]] = {
     "known": {"known": 1.0},
     "drawn": {"drawn": 1.0},
     "new": {"screened": 0.5, "drawn": 0.5},
-    "any": {"known": 0.8, "screened": 0.1, "drawn": 0.1},
+    "any": {"known": 0.6, "screened": 0.35, "drawn": 0.05},
 }
 
 
