@@ -21,8 +21,8 @@ from pymatgen.core import Structure
 
 from mattergen_lite.config import read_yaml, write_yaml
 from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.formats.structures import build_structure
-from mattergen_lite.model import find_checkpoint
 from mattergen_lite.probe.head import CONFIG, GeneratedError, HeadConfig
 from mattergen_lite.probe.predictors import load_predictors
 from mattergen_lite.runs.folder import RunFolder

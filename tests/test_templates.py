@@ -185,3 +185,14 @@ def test_free_coordinates_are_drawn_and_those_of_the_site_are_kept():
     assert draft.prescribed
     assert np.array_equal(first.frac_coords[0], second.frac_coords[0])
     assert not np.array_equal(first.frac_coords[1], second.frac_coords[1])
+
+
+def test_a_source_that_cannot_make_a_sample_leaves_it_to_the_others():
+    """No collected framework takes these formulas on whole classes of atoms."""
+    known = known_frameworks()
+    for formula in ("Li6PS5Cl", "LiFePO4"):
+        for draft in drafts(6, "new", formula=formula):
+            assert protostructure(draft.orbits) not in known
+    assert len(drafts(24, "any", space_group="2")) == 24
+    with pytest.raises(ValueError, match="beyond P-1 is new"):
+        drafts(1, "drawn", space_group="2")

@@ -26,7 +26,7 @@ USUAL_ATOMS = 20
 SHARES: Mapping[Frameworks, Mapping[str, float]] = {
     "known": {"known": 1.0},
     "drawn": {"drawn": 1.0},
-    "new": {"screened": 0.5, "drawn": 0.5},
+    "new": {"drawn": 0.5, "screened": 0.5},
     "any": {"known": 0.6, "screened": 0.35, "drawn": 0.05},
 }
 
@@ -70,7 +70,10 @@ def draft_source(
         return replace(source, bias=template_bias, targets=targets)
 
     def screened() -> DraftSource:
-        return TemplateDrafting.of(constraints, counts, model, NEW_FRAMEWORKS)
+        source = TemplateDrafting.of(constraints, counts, model, NEW_FRAMEWORKS)
+        if not source.prescribed:  # elements on single orbits would make another framework
+            raise ValueError(f"{constraints}: no collected new framework has room for that")
+        return source
 
     def drawn() -> DraftSource:
         return replace(GeneratedDrafting.of(constraints, counts, model), seen=seen)

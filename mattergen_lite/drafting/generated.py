@@ -51,6 +51,9 @@ class GeneratedDrafting(DraftSource):
         Raises:
             ValueError: If all sizes are beyond those of the template model.
         """
+        groups = constraints.space_groups
+        if groups is not None and max(groups) <= LEAST_SYMMETRY:
+            raise ValueError(f"{constraints}: no framework without symmetry beyond P-1 is new")
         asked, counts = counts, [count for count in counts if count <= MAX_ATOMS]
         if not counts:
             raise ValueError(
@@ -158,12 +161,32 @@ class MixedDrafting(DraftSource):
         shares = torch.tensor([share for _, share in self.sources], dtype=torch.float64)
         chosen = [int(torch.multinomial(shares, 1, generator=rng)) for rng in rngs]
         drafts: list[Draft] = [None] * len(rngs)
-        for number, (source, _) in enumerate(self.sources):
+        for number in range(len(self.sources)):
             rows = [row for row, one in enumerate(chosen) if one == number]
-            drawn = source.draw_each([rngs[row] for row in rows]) if rows else ()
+            drawn = self._draw_from(number, [rngs[row] for row in rows])
             for row, draft in zip(rows, drawn, strict=True):
                 drafts[row] = draft
         return drafts
+
+    def _draw_from(self, number: int, rngs: Sequence[torch.Generator]) -> list[Draft]:
+        """Draw drafts from a source; those that it cannot make come from another."""
+        states = [rng.get_state() for rng in rngs]
+        try:
+            return self.sources[number][0].draw_each(rngs) if rngs else []
+        except ValueError:
+            others = [index for index in range(len(self.sources)) if index != number]
+            pairs = zip(rngs, states, strict=True)
+            return [self._draw_alone((number, *others), *pair) for pair in pairs]
+
+    def _draw_alone(self, order: Sequence[int], rng: torch.Generator, state: Tensor) -> Draft:
+        """Draw one draft from the first source that can make it."""
+        for index in order:
+            rng.set_state(state)
+            try:
+                return self.sources[index][0].draw(rng)
+            except ValueError as error:
+                refusal = error
+        raise refusal
 
 
 def template_orbits(template: Template, rng: torch.Generator) -> Orbits:

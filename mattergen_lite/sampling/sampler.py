@@ -244,6 +244,7 @@ def sample(
             crystals to start from are missing; nothing has been sampled then.
     """
     starts = _starts(model, indices, seed, options, target)
+    noise_levels(model, starts.drafts, options)  # refuses a strength that some cannot start from
     # Crystals of similar size share a batch, which saves padding; all start from the same noise.
     size = torch.tensor([draft.size for draft in starts.drafts])
     from_crystals = torch.tensor([draft.is_crystal for draft in starts.drafts])

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.decided import decide
+from mattergen_lite.scoring.decided import decide, has_dft_energy
 from mattergen_lite.scoring.energy.screening import Screening
 from mattergen_lite.scoring.execution.journal import structure_identity
 
@@ -37,8 +37,8 @@ class EarlierRun:
             not_relaxed=known.keys() - relaxed if relaxed else frozenset(),
             verified={
                 structure_identity(one.final_structure): one
-                for one in known.values()
-                if one.first_principles
+                for one in sorted(candidates, key=has_dft_energy)
+                if one.structure is not None and one.first_principles
             },
         )
 

@@ -85,9 +85,9 @@ def decide_targets(candidate: Candidate) -> Candidate:
 def _decided(outcome: Outcome, candidate: Candidate) -> Outcome:
     """An outcome with the value by DFT or by a confirming method, where there is one."""
     calculated = _by_first_principles(outcome.property, candidate)
-    if outcome.method in ("structure", "potential"):
+    if outcome.method == "structure":
         return outcome
-    if calculated is None and outcome.method == "known":
+    if calculated is None and outcome.method in ("potential", "known"):
         return outcome
     better = calculated or _confirmed(outcome.property, candidate)
     if better is None:
@@ -104,12 +104,17 @@ def _decided(outcome: Outcome, candidate: Candidate) -> Outcome:
 
 
 def _by_first_principles(name: str, candidate: Candidate) -> Confirmed | None:
-    """Band gap or magnetic density of a verified crystal."""
+    """Band gap, magnetic density or energy of a verified crystal."""
     calculated, structure = candidate.first_principles, candidate.final_structure
     if calculated is None or structure is None:
         return None
     moment = calculated.dft_moment_per_atom * len(structure) / structure.volume
-    values = {"band_gap": calculated.dft_band_gap, "magnetic_density": moment}
+    values = {
+        "band_gap": calculated.dft_band_gap,
+        "magnetic_density": moment,
+        "e_above_hull": calculated.dft_e_above_hull,
+        "formation_energy_per_atom": calculated.dft_formation_energy_per_atom,
+    }
     value = values.get(name, math.nan)
     return Confirmed(value=value, method="DFT") if math.isfinite(value) else None
 

@@ -141,6 +141,7 @@ def _labelling(
     from mattergen_lite.processes import Pool
     from mattergen_lite.runs.folder import RunFolder
     from mattergen_lite.runs.verifying import VerifyingRun
+    from mattergen_lite.scoring.energy.potentials.exam import identified
     from mattergen_lite.scoring.energy.potentials.sources import potential_name, potential_source
     from mattergen_lite.workflows.labelling import Label, Labelling, find_calibration, label_run
 
@@ -151,6 +152,6 @@ def _labelling(
             return label_run(folder, VerifyingRun(options=options, pool=pool), path)
 
     find_engine(options.engine).check_installed()
-    potential = potential_name(potential_source(judge.potential))
+    potential = potential_name(identified(potential_source(judge.potential)))
     base = find_calibration(potential, judge.calibration)
     return Labelling(label=label, potential=potential, base=base)

@@ -37,11 +37,11 @@ class HitRate:
     target: str  # name of the property, or `EVERY`
     num_measured: int  # samples on which it can be measured or predicted
     num_hits: int
-    num_confirmed: int  # samples whose value is by a method that does not guide
-    num_confirmed_hits: int
-    num_guide_hits: int  # of the confirmed samples, as the guide alone has it
     num_known: int  # training crystals with a known value
     num_known_hits: int
+    num_confirmed: int = 0  # samples whose value is by a method that does not guide
+    num_confirmed_hits: int = 0
+    num_guide_hits: int = 0  # of the confirmed samples, as the guide alone has it
 
     @property
     def rate(self) -> float | None:
