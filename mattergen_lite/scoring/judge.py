@@ -58,8 +58,8 @@ class Judge:
     """How crystals are judged, with all that is needed for it at hand.
 
     Args:
-        options: How.
-        reference, deciders: Known structures, and potentials; None where nothing is relaxed.
+        reference: Known structures.
+        deciders: Potentials; None where nothing is relaxed.
         energies: Of DFT, which decide where they exist.
         targets: What every crystal was asked to be.
         space_groups: Those that crystals may have; None where no symmetry was asked for.
