@@ -45,7 +45,7 @@ def read_source(
         return [StructureRecord(one.name, one.structure) for one in ranked[:limit]], EarlierRun()
     judged = Judgements.load(source)  # to the last bit: answers are found again
     earlier = EarlierRun.of(judged)
-    if not relaxed:
+    if not (relaxed and run.has_relaxed):
         return judged.records()[:limit], earlier
     final = [
         StructureRecord(one.raw.name, one.final_structure)
