@@ -54,12 +54,12 @@ probe fit nowhere --property gap --out
 campaign report nowhere --out
 campaign run source=nowhere.cif run_dir=
 train data.path=nowhere.parquet run_dir=
-data prepare nowhere out.parquet
+data prepare . out.parquet
 data info nowhere.parquet --png out.parquet
 data show NaCl --out out.cif
 calibrate --potential chgnet --labels nowhere --out out.parquet
 library import http://127.0.0.1:9 out.parquet
-library export nowhere out.jsonl
+library export . out.jsonl
 """.strip().splitlines()
 
 
@@ -67,6 +67,7 @@ library export nowhere out.jsonl
 def test_every_verb_holds_its_place_before_any_work(monkeypatch, capsys, tmp_path, line):
     """What is asked for is not even there: whoever looked at it first would say that."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "run.json").write_text("{}")  # a missing source would be refused before
     if line.endswith(("--out", "run_dir=")):
         place, held = Path("out"), claimed(Path("out"))
         line += " out" if line.endswith("--out") else "out"
