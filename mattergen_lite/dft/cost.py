@@ -30,11 +30,16 @@ def estimate_seconds(
         is_polarised: Whether spins are not paired.
     """
     electrons = count_electrons(cell.numbers.tolist(), valence)
-    bands = ceil(0.6 * electrons) + 4
+    bands = count_bands(electrons)
     points = float(np.prod(cell.grid))
     transforms = cell.num_irreducible * bands * points
     seconds = START + PER_TRANSFORM * transforms + PER_BAND_PAIR * transforms * bands
     return seconds * (SPIN if is_polarised else 1.0)
+
+
+def count_bands(electrons: int | float) -> int:
+    """Bands with room for smearing; GPAW's default is too few for alkali and alkaline earths."""
+    return ceil(0.6 * electrons) + 4
 
 
 def count_electrons(numbers: Iterable[int], valence: Mapping[str, int]) -> int:

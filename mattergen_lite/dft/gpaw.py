@@ -6,7 +6,6 @@ the stress at the cutoff less that at twice the cutoff.
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping
 from functools import cached_property
@@ -15,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mattergen_lite.dft.cost import count_bands
 from mattergen_lite.dft.engine import ProgramEngine
 from mattergen_lite.dft.program import run_job, write_whole
 
@@ -113,7 +113,7 @@ def _calculator(job: dict, cutoff_factor: float = 1.0) -> object:
         xc=settings["functional"],
         kpts={"size": job["kpoints"], "gamma": True},
         occupations={"name": "fermi-dirac", "width": settings["smearing"]},
-        nbands=_num_bands(job),
+        nbands=count_bands(job["num_electrons"] + sum(map(abs, job["moments"] or ()))),
         spinpol=job["moments"] is not None,
         symmetry={"tolerance": 1e-4},
         convergence={
@@ -124,12 +124,6 @@ def _calculator(job: dict, cutoff_factor: float = 1.0) -> object:
         maxiter=settings["max_iterations"],
         txt=job.get("log"),
     )
-
-
-def _num_bands(job: dict) -> int:
-    """Bands with room for smearing; GPAW's default is too few for alkali and alkaline earths."""
-    electrons = job["num_electrons"] + sum(map(abs, job["moments"] or ()))
-    return math.ceil(0.6 * electrons) + 4
 
 
 def _relax(atoms: "Atoms", job: dict) -> dict[str, object]:

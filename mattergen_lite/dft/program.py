@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 
+from mattergen_lite.folders import atomic_path
 from mattergen_lite.processes import limit_memory, peak_memory
 
 
@@ -43,9 +44,8 @@ def run_job(calculate: Callable[[dict], dict[str, object]]) -> None:
 
 def write_whole(path: Path, data: dict[str, object]) -> None:
     """Write JSON in one step: a reader sees the old file or the new one."""
-    partial = Path(f"{path}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(data), encoding="utf-8")
-    partial.replace(path)
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(data), encoding="utf-8")
 
 
 def _reason(error: BaseException) -> str:

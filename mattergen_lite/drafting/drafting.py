@@ -26,8 +26,8 @@ USUAL_ATOMS = 20
 SHARES: Mapping[Frameworks, Mapping[str, float]] = {
     "known": {"known": 1.0},
     "drawn": {"drawn": 1.0},
-    "new": {"drawn": 0.5, "screened": 0.5},
-    "any": {"known": 0.6, "screened": 0.35, "drawn": 0.05},
+    "new": {"drawn": 0.5, "collected": 0.5},
+    "any": {"known": 0.6, "collected": 0.35, "drawn": 0.05},
 }
 
 
@@ -69,7 +69,7 @@ def draft_source(
         source = TemplateDrafting.of(constraints, counts, model)
         return replace(source, bias=template_bias, targets=targets)
 
-    def screened() -> DraftSource:
+    def collected() -> DraftSource:
         source = TemplateDrafting.of(constraints, counts, model, NEW_FRAMEWORKS)
         if not source.prescribed:  # elements on single orbits would make another framework
             raise ValueError(f"{constraints}: no collected new framework has room for that")
@@ -78,7 +78,7 @@ def draft_source(
     def drawn() -> DraftSource:
         return replace(GeneratedDrafting.of(constraints, counts, model), seen=seen)
 
-    sources = {"known": known, "screened": screened, "drawn": drawn}
+    sources = {"known": known, "collected": collected, "drawn": drawn}
     return _mixture([(sources[name], share) for name, share in SHARES[frameworks].items()])
 
 

@@ -1,4 +1,4 @@
-"""Samples on templates that a model of templates draws, known or new."""
+"""Samples on templates that a model of templates draws, and mixtures of sources."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,13 +32,12 @@ VOLUME_PER_ATOM = 15.0  # Å³, of the cell that stands for one not drawn yet
 
 @dataclass(frozen=True, kw_only=True)
 class GeneratedDrafting(DraftSource):
-    """Drafts on templates of the template model."""
+    """Drafts on templates of the template model that no known crystal has."""
 
     constraints: Constraints
     model: TemplateModel
     sizes: tuple[tuple[int, float], ...]  # numbers of atoms, and how often each is drawn
     max_orbits: int
-    only_new: bool = True  # templates of no known crystal
     guidance: float = STABILITY_GUIDANCE
     seen: Bool[Tensor, "Z"] | None = None  # elements that the diffusion has learnt; None = all
 
@@ -86,11 +85,10 @@ class GeneratedDrafting(DraftSource):
         others = iter(self._draw(left, self._accepts) if left else ())
         drawn = [template or next(others) for template in drawn]
         if None in drawn:
-            kind = "new template" if self.only_new else "template"
             raise ValueError(
-                f"{self.constraints or 'this request'}: the template model finds no {kind} with "
-                f"{listed_counts([count for count, _ in self.sizes])} atoms; allow other numbers "
-                "of atoms or space groups, or take frameworks known"
+                f"{self.constraints or 'this request'}: the template model finds no new template "
+                f"with {listed_counts([count for count, _ in self.sizes])} atoms; allow other "
+                "numbers of atoms or space groups, or take frameworks known"
             )
         return [self._draft(template, rng) for template, rng in zip(drawn, rngs, strict=True)]
 
@@ -110,8 +108,6 @@ class GeneratedDrafting(DraftSource):
 
     def _accepts(self, template: Template) -> bool:
         """Whether a template may be used; without symmetry beyond P-1 none is new."""
-        if not self.only_new:
-            return True
         is_known = template.protostructure in known_frameworks()
         return template.space_group > LEAST_SYMMETRY and not is_known
 

@@ -10,8 +10,7 @@ from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.verbs.workspace import (
     OutFolder,
-    check_judging,
-    check_request,
+    check_design,
     judging_in,
 )
 
@@ -56,14 +55,7 @@ def complete(
     """
     if request.seed_structure is None:
         raise ValueError("seed-structure: expected the host to complete, a structure file")
-    constraints = check_request(request, out)
-    check_judging(
-        judge,
-        best,
-        has_targets=bool(request.condition),
-        has_symmetry=constraints.space_groups is not None,
-        goal="complete",
-    )
+    check_design(request, judge, best, out=out, goal="complete")
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.verbs.judging import open_prediction
         from mattergen_lite.workflows.completing import Completion

@@ -22,7 +22,7 @@ from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.options.verification import VerifyOptions
 from mattergen_lite.verbs.generate import generate
-from mattergen_lite.verbs.workspace import check_judging, check_request, cores
+from mattergen_lite.verbs.workspace import check_design, cores
 
 if TYPE_CHECKING:
     from mattergen_lite.workflows.discovery import Discovered
@@ -74,7 +74,9 @@ def discover(
     Raises:
         ValueError: If an argument does not make sense, or `out` holds a loop of other settings.
     """
-    _check(request, judge, out)
+    if request.probe:
+        raise ValueError("probe: it reads one model and discover makes others: expected none")
+    check_design(request, judge, out=out)
     from mattergen_lite.hub import find_checkpoint
     from mattergen_lite.workflows.discovery import DiscoverOptions, Sampling, settings
     from mattergen_lite.workflows.discovery import discover as run
@@ -114,18 +116,6 @@ def discover(
     )
     with claimed(out):
         return run(find_checkpoint(request.checkpoint), out, judged, options)
-
-
-def _check(request: Request, judge: JudgeOptions, out: Path) -> None:
-    """Refuse what cannot be done, with a ValueError, before anything is done."""
-    if request.probe:
-        raise ValueError("probe: it reads one model and discover makes others: expected none")
-    constraints = check_request(request, out)
-    check_judging(
-        judge,
-        has_targets=bool(request.condition),
-        has_symmetry=constraints.space_groups is not None,
-    )
 
 
 def _labelling(

@@ -12,8 +12,7 @@ from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.verbs.workspace import (
     OutFolder,
-    check_judging,
-    check_request,
+    check_design,
     judging_in,
 )
 
@@ -53,13 +52,7 @@ def generate(
     Raises:
         ValueError: If an argument does not make sense; nothing is written then.
     """
-    constraints = check_request(request, out)
-    check_judging(
-        judge,
-        best,
-        has_targets=bool(request.condition),
-        has_symmetry=constraints.space_groups is not None,
-    )
+    check_design(request, judge, best, out=out)
     started = perf_counter()
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.model import pick_device

@@ -11,8 +11,7 @@ from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.verbs.workspace import (
     OutFolder,
-    check_judging,
-    check_request,
+    check_design,
     judging_in,
 )
 
@@ -61,14 +60,7 @@ def predict(
         raise ValueError("formula: expected the composition to predict, such as --formula LiFePO4")
     if request.seed_structure is not None:
         raise ValueError("seed-structure: `complete` fills a host, `predict` takes a formula only")
-    constraints = check_request(request, out)
-    check_judging(
-        judge,
-        best,
-        has_targets=bool(request.condition),
-        has_symmetry=constraints.space_groups is not None,
-        goal="predict",
-    )
+    check_design(request, judge, best, out=out, goal="predict")
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.verbs.judging import open_prediction
         from mattergen_lite.workflows.predicting import (

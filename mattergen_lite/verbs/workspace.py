@@ -62,6 +62,29 @@ def check_request(request: Request, out: Path | None = None) -> "Constraints":
         return constraints
 
 
+def check_design(
+    request: Request,
+    judge: JudgeOptions,
+    best: ShortlistOptions | None = None,
+    *,
+    out: Path | None,
+    goal: Goal = "discover",
+) -> None:
+    """Refuse a request, and options of the judge of its samples, that make no sense.
+
+    Raises:
+        ValueError: As `check_request` and `check_judging`.
+    """
+    constraints = check_request(request, out)
+    check_judging(
+        judge,
+        best,
+        has_targets=bool(request.condition),
+        has_symmetry=constraints.space_groups is not None,
+        goal=goal,
+    )
+
+
 def _check_model(
     request: Request, constraints: "Constraints", conditions: Mapping[str, tuple[str, str]]
 ) -> None:

@@ -1,16 +1,11 @@
 """Reads magnetic moments from CHGNet, which was trained on those of DFT (magnetic charges)."""
 
-from functools import cache
-from typing import TYPE_CHECKING
-
 import numpy as np
 from pymatgen.core import Structure
 
 from mattergen_lite.scoring.energy.potentials.protocol import check_elements
+from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.shapes import Float
-
-if TYPE_CHECKING:
-    from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
 
 
 def magnetic_moments(structure: Structure) -> Float[np.ndarray, "N"]:
@@ -19,7 +14,7 @@ def magnetic_moments(structure: Structure) -> Float[np.ndarray, "N"]:
     Raises:
         ValueError: If CHGNet does not know an element, or an atom has no neighbour.
     """
-    potential = _load()
+    potential = load_potential("chgnet")  # that of the relaxer, loaded once a process
     check_elements(potential, structure.symbol_set)
     return potential.moments(structure.to_ase_atoms(msonable=False))
 
@@ -33,10 +28,3 @@ def magnetic_density(structure: Structure) -> float:
         ValueError: If CHGNet does not know an element, or an atom has no neighbour.
     """
     return float(magnetic_moments(structure).sum()) / structure.volume
-
-
-@cache
-def _load() -> "ChgnetPotential":
-    from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
-
-    return ChgnetPotential()
