@@ -75,7 +75,7 @@ def tiny():
 
 def drawn_gaps(targets, constraints=None, count=400):
     limits = ModelConfig()
-    source = draft_source(constraints or Constraints(), limits, targets=targets)
+    source = draft_source(constraints or Constraints(), limits, targets=targets, frameworks="known")
     library = template_library(limits.max_orbits, limits.max_atoms)
     gap_of = {}
     for row in source.rows:

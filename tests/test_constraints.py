@@ -319,7 +319,7 @@ def test_a_new_kind_of_constraint_holds_whatever_drafts_are_drawn_from(
         arguments |= {"seed_structure": host_file, "fix_sites": "P,S"}
     given = parse_constraints(Request(**arguments))
     constraints = Constraints(parts=(*given.parts, EvenWithIron()))
-    source = draft_source(constraints, tiny.config)
+    source = draft_source(constraints, tiny.config, frameworks="known")
     assert type(source) is kind
     assert isinstance(source, DraftSource)
     options, target = SamplerOptions(steps=3), Target(constraints=constraints)

@@ -64,7 +64,10 @@ def test_a_proposal_is_a_function_of_its_number():
 
 
 def test_proposals_are_known_frameworks_with_other_elements_and_scaled_cells():
-    source, rngs = draft_source(Constraints(), ModelConfig()), sample_rngs(0, range(8))
+    source, rngs = (
+        draft_source(Constraints(), ModelConfig(), frameworks="known"),
+        sample_rngs(0, range(8)),
+    )
     for rng in rngs:
         draft = source.draw(rng)
         elements = replaced_elements(draft, EVERY_ELEMENT, rng)
@@ -112,7 +115,10 @@ def test_radii_and_states_are_those_of_shannon_and_the_icsd():
 
 
 def test_an_ion_exchange_keeps_every_charge():
-    source, rngs = draft_source(Constraints(), ModelConfig()), sample_rngs(0, range(40))
+    source, rngs = (
+        draft_source(Constraints(), ModelConfig(), frameworks="known"),
+        sample_rngs(0, range(40)),
+    )
     num_exchanged = 0
     for rng in rngs:
         draft = source.draw(rng)

@@ -12,7 +12,9 @@ from mattergen_lite.drafting.drafting import draft_source
 from mattergen_lite.drafting.generated import GeneratedDrafting, template_model, template_orbits
 from mattergen_lite.drafting.library import template_library
 from mattergen_lite.options.request import Request
+from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints
+from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.symmetry.frameworks import known_frameworks
 from mattergen_lite.symmetry.protostructures import positions_of, protostructure
@@ -82,6 +84,19 @@ def test_templates_are_legal_and_expand_to_the_protostructure_that_was_drawn():
         assert orbits.multiplicities.tolist() == table.multiplicity[positions].tolist()
         numbers, coords = orbits.expand()
         assert len(coords) == len(numbers) == orbits.multiplicities.sum() <= 20
+
+
+def test_by_default_some_templates_are_new_and_a_formula_takes_known_ones():
+    names = known_frameworks()
+    new = [protostructure(draft.orbits) not in names for draft in drafts(200, None)]
+    assert 0.25 < np.mean(new) < 0.55, "35% collected, 5% drawn"
+    formula = drafts(20, None, formula="MgAl2O4")
+    assert all(protostructure(draft.orbits) in names for draft in formula)
+    gap = Property(name="band_gap", unit="eV", mean=0.6, std=1.3, minimum=0.0, maximum=18.0)
+    target = parse_targets(["band_gap=3"], (), [gap])
+    source = draft_source(parse_constraints(Request()), ModelConfig(), targets=target)
+    chosen = source.draw_each(sample_rngs(0, range(20)))
+    assert all(protostructure(draft.orbits) in names for draft in chosen)
 
 
 def test_samples_do_not_depend_on_their_batch():

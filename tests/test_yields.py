@@ -43,7 +43,7 @@ def test_shipped_yields_are_shares_and_tell_templates_apart() -> None:
 def test_draws_are_in_proportion_to_yield_to_the_bias(bias: float) -> None:
     limits = ModelConfig()
     constraints = parse_constraints(Request(num_atoms="2..5", space_group="cubic"))
-    source = draft_source(constraints, limits, bias)
+    source = draft_source(constraints, limits, bias, frameworks="known")
     library = template_library(limits.max_orbits, limits.max_atoms)
     weights = library.yields[source.rows] ** bias
     is_rock_salt = np.array(
@@ -63,7 +63,7 @@ def test_draws_are_in_proportion_to_yield_to_the_bias(bias: float) -> None:
 
 
 def test_without_a_bias_known_crystals_are_drawn_alike() -> None:
-    source = draft_source(Constraints(), ModelConfig())
+    source = draft_source(Constraints(), ModelConfig(), frameworks="known")
     drawn = [source.draw(rng).orbits for rng in sample_rngs(0, range(200))]
     rows = [
         int(torch.randint(len(source.rows), (1,), generator=rng))
@@ -75,6 +75,8 @@ def test_without_a_bias_known_crystals_are_drawn_alike() -> None:
 
 def test_elements_that_are_asked_for_leave_the_bias_out() -> None:
     constraints = parse_constraints(Request(chemical_system="Na-Cl"))
-    plain, biased = (draft_source(constraints, ModelConfig(), bias) for bias in (0.0, 2.0))
+    plain, biased = (
+        draft_source(constraints, ModelConfig(), bias, frameworks="known") for bias in (0.0, 2.0)
+    )
     for one, other in zip(sample_rngs(0, range(20)), sample_rngs(0, range(20)), strict=True):
         assert plain.draw(one).orbits.space_group == biased.draw(other).orbits.space_group

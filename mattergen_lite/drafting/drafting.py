@@ -36,7 +36,7 @@ def draft_source(
     model: ModelConfig,
     template_bias: float = 0.0,
     targets: tuple[PropertyTarget, ...] = (),
-    frameworks: Frameworks = "known",
+    frameworks: Frameworks | None = None,
     seen: Bool[Tensor, "Z"] | None = None,
 ) -> DraftSource:
     """Find what drafts of constraints can be drawn from, within the sizes that a model makes.
@@ -47,13 +47,15 @@ def draft_source(
         template_bias: Preference for templates that have yielded more (`SamplerOptions`).
         targets: Properties that are asked for: templates of known crystals which are close to them
             are preferred.
-        frameworks: Whose templates are taken (`SHARES`).
+        frameworks: Whose templates are taken (`SHARES`); None is any, and known where a formula or
+            a property is asked for, which choose among the templates of known crystals.
         seen: Elements that the model has learnt, which generated templates name; None = all.
 
     Raises:
         ValueError: If nothing that the model can make is what is asked for.
     """
     counts = _counts(constraints, model)
+    frameworks = frameworks or ("known" if constraints.is_complete or targets else "any")
     for kind, is_asked in (
         (HostDrafting, constraints.find(Host)),
         (FreeDrafting, constraints.is_free),
@@ -96,7 +98,9 @@ def _mixture(parts: Sequence[tuple[Callable[[], DraftSource], float]]) -> DraftS
             refusals.append(refusal)
     if not opened:
         raise refusals[0]
-    return opened[0][0] if len(opened) == 1 else MixedDrafting(sources=tuple(opened))
+    if len(parts) == 1:
+        return opened[0][0]
+    return MixedDrafting(sources=tuple(opened), refusal=next(iter(refusals), None))
 
 
 def _counts(constraints: Constraints, model: ModelConfig) -> list[int]:

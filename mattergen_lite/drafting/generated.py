@@ -88,7 +88,7 @@ class GeneratedDrafting(DraftSource):
             raise ValueError(
                 f"{self.constraints or 'this request'}: the template model finds no new template "
                 f"with {listed_counts([count for count, _ in self.sizes])} atoms; allow other "
-                "numbers of atoms or space groups, or take frameworks known"
+                "numbers of atoms or space groups, or frameworks known"
             )
         return [self._draft(template, rng) for template, rng in zip(drawn, rngs, strict=True)]
 
@@ -147,6 +147,7 @@ class MixedDrafting(DraftSource):
     """Drafts of several sources, each drawn from with its share."""
 
     sources: tuple[tuple[DraftSource, float], ...]
+    refusal: ValueError | None = None  # of the first source that cannot make what is asked for
 
     def draw(self, rng: torch.Generator) -> Draft:
         """Draw one draft."""
@@ -182,7 +183,7 @@ class MixedDrafting(DraftSource):
                 return self.sources[index][0].draw(rng)
             except ValueError as error:
                 refusal = error
-        raise refusal
+        raise self.refusal or refusal
 
 
 def template_orbits(template: Template, rng: torch.Generator) -> Orbits:

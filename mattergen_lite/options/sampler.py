@@ -29,14 +29,15 @@ class SamplerOptions:
         s_noise: Scale of that noise in coordinates and cell: 1 is that of the reverse diffusion,
             less gives likelier and less varied geometries.
         strength: Noise to start from: 1 is noise alone; less starts from the known crystal of the
-            template, with noise of this strength. Default 0.6, and 1 without such a crystal:
-            around a host, and with `space-group none`.
+            template, with noise of this strength. Default 0.6. It is 1 without such a crystal:
+            around a host, with `space-group none`, and on templates of the template model.
         template_bias: Preference for templates on which samples of earlier runs were credible,
             metastable, unique and novel: their share to this power. 0 draws all known crystals
             alike. Without effect where elements are asked for.
         frameworks: Templates of the samples: known, of known crystals; drawn, of the template
             model, if no known crystal has them; new, these and those of crystals with new
-            frameworks that earlier runs made; any, a mixture of known and new.
+            frameworks that earlier runs made; any, a mixture of known and new. Default any, and
+            known where a formula or a property is asked for.
         batch_size: Crystals denoised together.
         precision: Floating-point numbers of the network. bf16-mixed is nearly twice as fast on
             hardware that supports it, such as AVX512-BF16; a sample then depends slightly on its
@@ -52,7 +53,7 @@ class SamplerOptions:
     s_noise: Annotated[float, Bounds(0, 10)] = 0.5
     strength: Annotated[float, Bounds(1e-6, 1)] | None = None
     template_bias: Annotated[float, Bounds(0, 10)] = 3.0
-    frameworks: Frameworks = "known"
+    frameworks: Frameworks | None = None
     batch_size: BatchSize = 64
     precision: Precision = "auto"
 

@@ -109,7 +109,7 @@ def _refuse_what_needs_a_model(request: Request, options: SamplerOptions) -> Non
         "probe": request.probe,
         "seed-structure": request.seed_structure,
         "space-group none": request.space_group == "none",
-        f"frameworks {options.frameworks}": options.frameworks != "known",
+        f"frameworks {options.frameworks}": options.frameworks not in (None, "known"),
     }
     asked = [name for name, value in needed.items() if value]
     if asked:

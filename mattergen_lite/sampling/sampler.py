@@ -21,6 +21,7 @@ from mattergen_lite.options.sampler import Frameworks, SamplerOptions
 from mattergen_lite.probe.predictors import Predictor
 from mattergen_lite.progress import ProgressBar
 from mattergen_lite.properties import Conditions
+from mattergen_lite.request.host import Host
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.targets import (
     PropertyTarget,
@@ -134,18 +135,9 @@ def sample_batch(
 def noise_levels(
     model: CrystalDiffusion, drafts: Sequence[Draft], options: SamplerOptions
 ) -> list[float]:
-    """Find the noise levels between the solver's steps, from where samples start down to 0.
-
-    Raises:
-        ValueError: If samples are to start from known crystals, and there are none.
-    """
+    """Find the noise levels between the solver's steps, from where samples start down to 0."""
     levels = model.schedule.grid(options.steps).tolist()
     from_crystals = all(draft.is_crystal for draft in drafts)
-    if not from_crystals and (options.strength or 1.0) < 1:
-        raise ValueError(
-            f"strength {options.strength}: around a host, with space-group none and on generated "
-            "frameworks there is no known crystal to start from; leave it out"
-        )
     strength = (options.strength or STRENGTH_FROM_CRYSTALS) if from_crystals else 1.0
     return levels[min(round((1 - strength) * options.steps), options.steps - 1) :]
 
@@ -157,7 +149,7 @@ def starting_points(
     seed: int,
     target: Target,
     template_bias: float = 0.0,
-    frameworks: Frameworks = "known",
+    frameworks: Frameworks | None = None,
 ) -> Starts:
     """What each sample draws before any noise: its template, and its targets.
 
@@ -192,6 +184,14 @@ def _starts(
     options: SamplerOptions,
     target: Target,
 ) -> Starts:
+    no_crystal = (
+        target.constraints.is_free or target.constraints.find(Host) or options.frameworks == "drawn"
+    )
+    if no_crystal and (options.strength or 1.0) < 1:
+        raise ValueError(
+            f"strength {options.strength}: around a host, with space-group none and on generated "
+            "frameworks there is no known crystal to start from; leave it out"
+        )
     return starting_points(
         model,
         indices,
@@ -244,7 +244,6 @@ def sample(
             crystals to start from are missing; nothing has been sampled then.
     """
     starts = _starts(model, indices, seed, options, target)
-    noise_levels(model, starts.drafts, options)  # refuses a strength that some cannot start from
     # Crystals of similar size share a batch, which saves padding; all start from the same noise.
     size = torch.tensor([draft.size for draft in starts.drafts])
     from_crystals = torch.tensor([draft.is_crystal for draft in starts.drafts])

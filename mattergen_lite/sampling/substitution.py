@@ -64,7 +64,7 @@ class Substitution:
             ValueError: If no known crystal has room for what is asked.
         """
         limits = ModelConfig()
-        source = draft_source(self.constraints, limits, self.template_bias)
+        source = draft_source(self.constraints, limits, self.template_bias, frameworks="known")
         if not source.prescribed:
             raise ValueError(
                 f"propose {self.name}: no known crystal has the stoichiometry that is asked for; "
