@@ -22,13 +22,21 @@ def run(*command: str, **options) -> str:
     return done.stdout
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dist")
+def build_wheel(folder: Path) -> Path:
     pip = [sys.executable, "-m", "pip"]
     run(*pip, "wheel", "--no-deps", "--no-build-isolation", "-w", str(folder), str(ROOT))
     (path,) = folder.glob("*.whl")
     return path
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    return build_wheel(tmp_path_factory.mktemp("dist"))
+
+
+def test_the_wheel_builds_reproducibly(wheel, tmp_path):
+    again = build_wheel(tmp_path)
+    assert hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(wheel.read_bytes()).digest()
 
 
 def test_the_wheel_has_model_data_and_licences(wheel):
