@@ -172,6 +172,14 @@ def test_a_conventional_cell_is_made_primitive():
     assert len(choose_cell(nacl(), SETTINGS).numbers) == 2
 
 
+def test_crystals_of_metals_alone_take_denser_meshes():
+    lithium = Structure(Lattice.cubic(3.44), ["Li", "Li"], [[0, 0, 0], [0.5, 0.5, 0.5]])
+    chosen = choose_cell(lithium, SETTINGS)
+    assert chosen.kpoints == kpoint_divisions(chosen.cell, 1.6 * SETTINGS.kpoint_density)
+    salt = choose_cell(nacl(), SETTINGS)
+    assert salt.kpoints == kpoint_divisions(salt.cell, SETTINGS.kpoint_density)
+
+
 def test_an_oblique_primitive_cell_is_turned():
     """A rhombohedral layer with an angle of 11 degrees needs no grid along three long vectors."""
     layer = Structure(

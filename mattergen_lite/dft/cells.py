@@ -10,14 +10,18 @@ from itertools import count
 
 import numpy as np
 import spglib
-from pymatgen.core import Structure
+from pymatgen.core import Element, Structure
 from scipy.constants import physical_constants
 
 from mattergen_lite.dft.settings import DftSettings
+from mattergen_lite.oxidation import is_metal
 from mattergen_lite.shapes import Float, Int
 
 SYMPREC = 0.01  # Å, of standardisation
 SYMPREC_OF_OPERATIONS = 1e-4  # relative, as the engine finds them
+# Denser k points of crystals of metals alone: at the density of the others energies of SbPb and
+# LiMg3 were 0.02 to 0.03 eV/atom off (docs/explanation/first-principles.md).
+METALLIC_DENSITY = 1.6
 HARTREE, BOHR = (
     physical_constants["Hartree energy in eV"][0],
     physical_constants["Bohr radius"][0] * 1e10,
@@ -86,7 +90,9 @@ def _settings_of(given: Spglib) -> Iterator[Spglib]:
 
 def _planned(setting: Spglib, settings: DftSettings) -> PlaneWaveCell:
     cell, frac_coords, numbers = setting
-    kpoints = kpoint_divisions(cell, settings.kpoint_density)
+    is_metallic = all(is_metal(Element.from_Z(number).symbol) for number in numbers)
+    density = settings.kpoint_density * (METALLIC_DENSITY if is_metallic else 1.0)
+    kpoints = kpoint_divisions(cell, density)
     rotations = _symmorphic_rotations(setting)
     return PlaneWaveCell(
         numbers=np.asarray(numbers, dtype=int),

@@ -25,7 +25,8 @@ class DftSettings:
     Attributes:
         functional: PBE, which alone belongs on the hull.
         cutoff: Kinetic energy of the plane waves, eV.
-        kpoint_density: k points per Å⁻¹ of reciprocal lattice vectors (2 pi included).
+        kpoint_density: k points per Å⁻¹ of reciprocal lattice vectors (2 pi included); crystals of
+            metals alone take 1.6 times as many along each vector.
         smearing: Width of the Fermi-Dirac distribution, eV.
         energy_tolerance: Change of the energy at convergence, eV per valence electron.
         density_tolerance: Change of the density, electrons per valence electron.
