@@ -81,19 +81,13 @@ def rounded(value: float) -> float:
 
 
 def known_pairs(name: str, number: int, method: Callable[[Structure], float]) -> Pairs:
-    """Values by a method and by DFT of random test compounds; half of them above the median.
-
-    Where most labels are zero, half of the compounds have more than zero.
-    """
+    """Values by a method and by DFT of test compounds: half random, half spread over the values."""
     table = read_table(EMBEDDED, [*COLUMNS, name]).filter(pc.field("split") == "test")
     rows = table.filter(pc.is_valid(table[name])).to_pylist()
-    order = np.random.default_rng(0).permutation(len(rows))
-    high = np.median([row[name] for row in rows])
-    upper = [i for i in order if rows[i][name] > high][: number // 2]
-    lower = [i for i in order if rows[i][name] <= high][: number - len(upper)]
+    at_random = np.random.default_rng(0).permutation(len(rows))[: number // 2]
+    spread = spread_over(np.array([row[name] for row in rows]), number - len(at_random))
     values, truth = [], []
-    for i in (*upper, *lower):
-        row = rows[i]
+    for row in (rows[i] for i in np.union1d(at_random, spread)):
         structure = build_structure(row["lattice"], row["atomic_numbers"], row["frac_coords"])
         try:
             value = method(structure)
