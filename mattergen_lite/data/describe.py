@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import starmap
 from pathlib import Path
 
 import numpy as np
@@ -48,13 +47,13 @@ class DatasetInfo:
                 "atoms     " + ", ".join(f"{size}: {n}" for size, n in self.sizes.items()),
                 f"elements  {elements}, ...",
                 header,
-                *starmap(self._property_line, self.properties.items()),
+                *(
+                    f"{name:28}{found.count:>10}{found.count / self.num_crystals:>8.1%}"
+                    f"{found.minimum:>12.4g}{found.median:>12.4g}{found.maximum:>12.4g}"
+                    for name, found in self.properties.items()
+                ),
             ]
         )
-
-    def _property_line(self, name: str, found: PropertySummary) -> str:
-        spread = f"{found.minimum:>12.4g}{found.median:>12.4g}{found.maximum:>12.4g}"
-        return f"{name:28}{found.count:>10}{found.count / self.num_crystals:>8.1%}{spread}"
 
     def write_png(self, path: str | Path) -> None:
         """Write the figure, all at once."""
@@ -144,12 +143,10 @@ def _is_like(found: pa.DataType, expected: pa.DataType) -> bool:
         return lists and _is_like(found.value_type, expected.value_type)
     if pa.types.is_dictionary(found):
         found = found.value_type
-    kinds = (pa.types.is_integer, pa.types.is_floating, _is_text)
+    if pa.types.is_large_string(found):
+        found = pa.string()
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_string)
     return any(kind(found) and kind(expected) for kind in kinds)
-
-
-def _is_text(found: pa.DataType) -> bool:
-    return pa.types.is_string(found) or pa.types.is_large_string(found)
 
 
 def _value_counts(column: pa.ChunkedArray) -> dict:
