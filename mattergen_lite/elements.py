@@ -5,8 +5,7 @@ close, so a small error of the denoiser exchanges an element for its neighbour, 
 """
 
 import csv
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
@@ -117,25 +116,15 @@ def element_groups() -> dict[str, frozenset[str]]:
     }
 
 
-@dataclass(frozen=True, kw_only=True)
 class ElementGroups:
     """The groups of elements that a request may name, and what each is."""
 
-    members: Mapping[str, tuple[str, ...]]  # by rising atomic number
-
-    @classmethod
-    def all(cls) -> "ElementGroups":
-        """All groups."""
-        order = symbols().index
-        return cls(
-            members={name: tuple(sorted(g, key=order)) for name, g in element_groups().items()}
-        )
-
     def text(self) -> str:
-        """One paragraph a group."""
+        """One paragraph a group, its elements by rising atomic number."""
+        groups = {name: sorted(g, key=atomic_number) for name, g in element_groups().items()}
         return "\n".join(
             f"{name:<12} {GROUP_MEANINGS[name]}\n{'':13}{' '.join(found)}"
-            for name, found in self.members.items()
+            for name, found in groups.items()
         )
 
 

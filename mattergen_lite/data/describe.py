@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mattergen_lite.data.canonical import CORE_SCHEMA
+from mattergen_lite.data.table import read_table
 from mattergen_lite.elements import periodic_table_position, symbols
 from mattergen_lite.folders import atomic_path
 
@@ -109,9 +110,6 @@ def describe(path: str | Path) -> DatasetInfo:
     Raises:
         ValueError: If the file is missing or is not a crystal table.
     """
-    # Here, not above: workers of `prepare` import this module and need no Lightning.
-    from mattergen_lite.data.table import read_table
-
     table = read_table(path)
     missing = set(CORE_SCHEMA.names) - set(table.column_names)
     if missing:

@@ -37,9 +37,6 @@ class Templates(Batch):
     element_class: Int[Tensor, "B O"]  # orbits of one class hold one element
     classes_known: Bool[Tensor, "B"]  # whether that is prescribed; if not, each is its own class
 
-    def __len__(self) -> int:
-        return len(self.space_group)
-
     @cached_property
     def mask(self) -> Bool[Tensor, "B O"]:
         """True = real orbit."""
@@ -170,9 +167,6 @@ class OrbitCrystals(Batch):
     templates: Templates
     atomic_numbers: Int[Tensor, "B O"]  # 0 = padding
     lattice: Float[Tensor, "B 3 3"]  # rows in Å, lower triangular: primitive cell
-
-    def __len__(self) -> int:
-        return len(self.templates)
 
     @classmethod
     def of(cls, crystals: Sequence[Orbits]) -> "OrbitCrystals":

@@ -117,9 +117,6 @@ class TokenBatch(Batch):
     next_position: Int[Tensor, "B T"]  # -1 = not predicted
     possible: Bool[Tensor, "B T W"]  # positions that may come next
 
-    def __len__(self) -> int:
-        return len(self.kind)
-
 
 class SequenceWriter:
     """Writes the tokens of one template; `possible` holds what the rules of templates allow."""
