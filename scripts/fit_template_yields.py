@@ -24,7 +24,7 @@ from pymatgen.core import Composition
 
 from mattergen_lite import load
 from mattergen_lite.drafting.library import template_library
-from mattergen_lite.drafting.yields import Template, TemplateYields
+from mattergen_lite.drafting.yields import TemplateKey, TemplateYields
 from mattergen_lite.scoring.candidate import Candidate, is_credible
 from mattergen_lite.scoring.metrics.expectation import chance
 
@@ -37,7 +37,7 @@ MAX_ORBITS, MAX_ATOMS = 20, 52  # of the templates of the list
 class Outcome:
     """What came of one sample."""
 
-    template: Template
+    template: TemplateKey
     hit: float  # probability
 
 
@@ -71,7 +71,7 @@ def main() -> None:
         print(f"{bias:4}  {rate:13.1%}  {used:16.0f}")
 
 
-def template_of(candidate: Candidate) -> Template:
+def template_of(candidate: Candidate) -> TemplateKey:
     """The template that a sample is on, as its raw crystal shows it."""
     symmetry = candidate.raw.symmetry
     composition = Composition(candidate.raw.formula)
@@ -80,9 +80,9 @@ def template_of(candidate: Candidate) -> Template:
     return symmetry.space_group, tuple(sizes)
 
 
-def counts(outcomes: Iterable[Outcome]) -> Mapping[Template, tuple[int, float]]:
+def counts(outcomes: Iterable[Outcome]) -> Mapping[TemplateKey, tuple[int, float]]:
     """Samples of each template and the expected number of hits among them."""
-    found: dict[Template, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
+    found: dict[TemplateKey, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
     for one in outcomes:
         samples, hits = found[one.template]
         found[one.template] = samples + 1, hits + one.hit
@@ -98,7 +98,7 @@ def forecast(outcomes: Sequence[Outcome], bias: float) -> tuple[float, float]:
         yields = TemplateYields.from_counts(counts(seen))
         weights = np.array([yields.of(*one.template) for one in others]) ** bias
         weights /= weights.sum()
-        shares: dict[Template, float] = defaultdict(float)
+        shares: dict[TemplateKey, float] = defaultdict(float)
         for one, weight in zip(others, weights, strict=True):
             shares[one.template] += weight
         hits = float(weights @ np.array([one.hit for one in others]))

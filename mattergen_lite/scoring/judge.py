@@ -12,6 +12,8 @@ from math import inf
 import numpy as np
 from pymatgen.core import Structure
 
+from mattergen_lite.data.materials import row_numbers
+from mattergen_lite.io.formats.structures import ordered
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.judge import Goal, JudgeOptions, ShortlistOptions
 from mattergen_lite.request.targets import PropertyTarget
@@ -26,19 +28,11 @@ from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Cut, Screen
 from mattergen_lite.scoring.energy.stability import Measurement
 from mattergen_lite.scoring.execution.journal import Journal, structure_identity
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
-from mattergen_lite.scoring.known.all_known import known_structures
-from mattergen_lite.scoring.known.reference import Reference, embedded_ids
+from mattergen_lite.scoring.known.reference import Reference, known_structures
 from mattergen_lite.scoring.lookalikes import mark_lookalikes
 from mattergen_lite.scoring.measuring import Laboratory
 from mattergen_lite.scoring.outcomes import cannot_be_on_target, outcomes
-from mattergen_lite.scoring.score import (
-    TIME_LIMIT,
-    Score,
-    compare,
-    ordered_structure,
-    score,
-    score_each,
-)
+from mattergen_lite.scoring.score import TIME_LIMIT, Score, compare, score, score_each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +215,7 @@ class Judge:
         passing = sorted([*worth, *(i for i, one in enumerate(found) if one.is_off_target)])
         keep = 1.0 if options.keep is None else options.keep
         screened = screen(
-            [ordered_structure(records[index].structure) for index in worth],
+            [ordered(records[index].structure) for index in worth],
             [bisect_left(worth, end) for end in ends],
             [self._weight(found[index]) for index in worth],
             Cut(keep=keep, at_most=options.relax_at_most, control=options.control),
@@ -268,7 +262,7 @@ class Judge:
         )
         chosen = [index for index in self._worth_relaxing(found) if passes_screen(found[index])]
         chosen.sort(key=lambda index: _likelihood(found[index]), reverse=True)
-        structures = [ordered_structure(records[index].structure) for index in chosen]
+        structures = [ordered(records[index].structure) for index in chosen]
         with watch.stage("relaxing"):
             measured = laboratory.measure(structures)
         with watch.stage("releasing"):
@@ -322,12 +316,12 @@ class Judge:
                 # Crystals of a reference of one's own are not novel, but new to the potentials.
                 stability=self.deciders.assess(
                     found.measured,
-                    known=novelty is not None and novelty.nearest_known in embedded_ids(),
+                    known=novelty is not None and novelty.nearest_known in row_numbers(),
                 ),
             )
         candidate = self.earlier.recall(candidate)
         if self.energies is not None and candidate.raw.error is None:
-            structure = ordered_structure(candidate.final_structure)
+            structure = ordered(candidate.final_structure)
             decided = self.energies.stability(record.name, structure, candidate.stability)
             candidate = replace(candidate, stability=decided)
         return replace(candidate, outcomes=outcomes(candidate, record, self.targets))
