@@ -74,7 +74,7 @@ def draft_source(
         source = TemplateDrafting.of(constraints, counts, model, NEW_FRAMEWORKS)
         if not source.prescribed:  # elements on single orbits would make another framework
             raise ValueError(f"{constraints}: no collected new framework has room for that")
-        return source
+        return replace(source, bias=template_bias)
 
     def drawn() -> DraftSource:
         return replace(GeneratedDrafting.of(constraints, counts, model), seen=seen)

@@ -15,7 +15,7 @@ from mattergen_lite.data.dataset import OrbitDataset, shipped_orbits
 from mattergen_lite.data.table import EMBEDDED
 from mattergen_lite.drafting.closeness import closeness
 from mattergen_lite.drafting.placement import match_elements, place_on_orbits
-from mattergen_lite.drafting.yields import template_yields
+from mattergen_lite.drafting.yields import TemplateYields, template_yields
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.targets import PropertyTarget
@@ -43,15 +43,17 @@ def template_library(max_orbits: int, max_atoms: int, table: str = EMBEDDED) -> 
     return TemplateLibrary(
         shipped_orbits(
             table, max_orbits=max_orbits, max_atoms=max_atoms, max_e_above_hull=MAX_TEMPLATE_ENERGY
-        )
+        ),
+        template_yields(table),
     )
 
 
 class TemplateLibrary:
     """Known crystals whose templates samples take."""
 
-    def __init__(self, crystals: OrbitDataset) -> None:
+    def __init__(self, crystals: OrbitDataset, yields: TemplateYields) -> None:
         self.crystals = crystals
+        self.template_yields = yields
         self.num_atoms = crystals.num_atoms.numpy()
         self.space_groups = crystals.space_group.numpy()
 
@@ -75,9 +77,8 @@ class TemplateLibrary:
     @cached_property
     def yields(self) -> Float[np.ndarray, "R"]:
         """For each crystal what share of earlier samples on its template was worth having."""
-        table = template_yields()
         pairs = zip(self.space_groups.tolist(), self.class_sizes, strict=True)
-        return np.array([table.of(group, sizes) for group, sizes in pairs])
+        return np.array([self.template_yields.of(group, sizes) for group, sizes in pairs])
 
     def closeness(self, targets: Sequence[PropertyTarget]) -> Float[np.ndarray, "R"]:
         """For each crystal how close it is to all that is asked of properties, 1 if to nothing."""

@@ -1,7 +1,8 @@
 """Reads the share of good samples on each template, which `template_bias` draws by.
 
 A template is known here by its space group and by how many atoms of the primitive cell each element
-has. The table in the package counts the samples of four rounds of `discover`
+has. The package counts samples of four rounds of `discover` on templates of known crystals, and of
+`generate --frameworks new` on those of the list of new frameworks
 (`scripts/fit_template_yields.py`).
 """
 
@@ -11,6 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from mattergen_lite.options.request import EMBEDDED, NEW_FRAMEWORKS
+
+_FILES = {EMBEDDED: "template_yields.csv", NEW_FRAMEWORKS: "new_template_yields.csv"}
 # Samples of the usual yield that every template begins with.
 PRIOR_SAMPLES = 5
 
@@ -40,9 +44,9 @@ class TemplateYields:
 
 
 @cache
-def template_yields() -> TemplateYields:
-    """The yields of the shipped model's samples."""
-    text = (files("mattergen_lite") / "assets" / "template_yields.csv").read_text()
+def template_yields(table: str = EMBEDDED) -> TemplateYields:
+    """The yields of the shipped model's samples on templates of a table."""
+    text = (files("mattergen_lite") / "assets" / _FILES[table]).read_text()
     rows = csv.DictReader(text.splitlines())
     return TemplateYields.from_counts(
         {
