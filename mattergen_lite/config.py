@@ -7,7 +7,7 @@ A key that does not exist is an error naming its dotted path and the nearest key
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from mattergen_lite.folders import atomic_path
+from mattergen_lite.options.checks import LearningRate, Seed, Share, ShareBelowOne, options
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.renamed import OPTIONS
 from mattergen_lite.options.request import Request
@@ -39,9 +40,6 @@ MAX_PARAMETERS = 2_000_000_000  # of a network; more is a mistake or an attack
 MAX_SHOWN = 80  # characters of a value in a message
 
 AnyText = Annotated[str, StringConstraints(min_length=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Duration = Annotated[str, StringConstraints(pattern=r"^\d{1,4}:\d{1,2}:\d{1,2}:\d{1,2}$")]
 
 
@@ -183,7 +181,7 @@ class OptimizerConfig(Section):
     A run goes on from any checkpoint before the decay: raise `max_steps` to train for longer.
     """
 
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    learning_rate: LearningRate = 1e-3
     weight_decay: NonNegativeFloat = 0.01
     betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.99)
     warmup_steps: NonNegativeInt = 500
@@ -231,7 +229,7 @@ class RunConfig(Section):
     trainer: TrainerConfig = TrainerConfig()
 
 
-@dataclass(frozen=True, kw_only=True)
+@options
 class GenerateConfig(SamplerOptions, Request):
     """What is asked of every sample and how it is made; texts as on the command line."""
 

@@ -103,9 +103,9 @@ CONTRADICTIONS = """
 --require metastable
 --require a,b
 --require ,
---until 1 --num-candidates 1
+--until 1
 --keep 0.5
---until 1 --max-samples 1
+--num-candidates 1 --max-samples 1
 --probe good.cif
 --probe .
 --measured-by none

@@ -34,7 +34,7 @@ REFUSED = [
     ("generate --require on_target", "expected a condition"),
     ("generate --require prety", "unknown check"),
     ("generate --no-relax --bulk-modulus", "need relaxed crystals"),
-    ("generate --num-candidates 2 --until 2", "ask for the same"),
+    ("generate --until 2", "--until is now called --num-candidates"),
     ("generate --reference nowhere.zip", "nowhere.zip does not exist"),
     ("generate --dft-inputs --dft-sets vasp", "unknown"),
     ("generate --dft-inputs --dft-codes siesta", "unknown DFT code"),

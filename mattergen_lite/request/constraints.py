@@ -12,7 +12,6 @@ from mattergen_lite.elements import atomic_number, parse_elements, parse_system
 from mattergen_lite.options.request import Request
 from mattergen_lite.request.protocol import EVERY_ELEMENT, Constraint, Constraints, listed
 from mattergen_lite.request.space_groups import parse_space_group
-from mattergen_lite.request.texts import parse_range
 
 if TYPE_CHECKING:
     from mattergen_lite.request.host import Host
@@ -142,9 +141,9 @@ def check_texts(request: Request) -> Constraints:
             f"{symmetry} with a seed-structure: a host brings its own; only none can be said, to "
             "ignore it"
         )
-    units, size = parse_range(request.formula_units), parse_range(request.num_atoms)
+    units, size = request.formula_units, request.num_atoms
     if units and request.formula is None:
-        raise ValueError(f"formula-units {request.formula_units!r} without a formula")
+        raise ValueError(f"formula-units {str(units)!r} without a formula")
     must = parse_elements(request.must_contain) if request.must_contain else frozenset()
     parts = (
         must and MustContain(needed=must),

@@ -26,4 +26,5 @@ VERBS = (
     "library_export",
     "library_import",
 )
+JUDGING = ("generate", "score", "verify", "campaign_report")  # give judged crystals
 IN_MEMORY = ("judge", "load", "sample")  # functions of Python that are no commands

@@ -75,7 +75,7 @@ def generate(
                 targets=generator.asked,
                 space_groups=generator.space_groups,
                 device=str(chosen),
-                selective=budget.wanted is not None,
+                selective=budget.num_candidates is not None,
             )
         deadline = budget.deadline(started)
         arguments = arguments_of(

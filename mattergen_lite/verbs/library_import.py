@@ -1,11 +1,10 @@
 """The command `library import`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mattergen_lite.folders import claimed_file
-from mattergen_lite.options.checks import Count
+from mattergen_lite.options.checks import Count, Texts
 from mattergen_lite.options.flat import flat
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ def library_import(
     *,
     filter: str | None = None,
     chemical_system: str | None = None,
-    field: Sequence[str] = (),
+    field: Texts = (),
     limit: Count | None = None,
 ) -> "Exchanged":
     """Fetch structures from a public database into a table for score, --reference and data prepare.

@@ -1,6 +1,6 @@
 """Opens what commands share: folders, processes and input files."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,14 +51,11 @@ def check_request(request: Request, out: Path | None = None) -> "Constraints":
             another run writes to `out`.
     """
     from mattergen_lite.request.constraints import check_texts
-    from mattergen_lite.request.texts import parse_conditions, parse_guidance
 
     with nullcontext() if out is None else claimed(out):
-        conditions = parse_conditions(request.condition)
-        parse_guidance(request.guidance, conditions)
         constraints = check_texts(request)
         if request.propose == "model":
-            _check_model(request, constraints, conditions)
+            _check_model(request, constraints)
         return constraints
 
 
@@ -85,9 +82,7 @@ def check_design(
     )
 
 
-def _check_model(
-    request: Request, constraints: "Constraints", conditions: Mapping[str, tuple[str, str]]
-) -> None:
+def _check_model(request: Request, constraints: "Constraints") -> None:
     """Refuse a missing model, sizes that it does not make, values its properties cannot have.
 
     Raises:
@@ -102,9 +97,9 @@ def _check_model(
     if request.seed_structure is None:  # which takes room, too
         constraints.atom_counts(config.max_atoms)
     properties = config.properties
-    for name, (sign, text) in conditions.items():
-        if not request.probe or name in {one.name for one in properties}:
-            parse_values(known_property(name, properties), sign, text)
+    for asked in request.condition:
+        if not request.probe or asked.name in {one.name for one in properties}:
+            parse_values(known_property(asked.name, properties), asked)
 
 
 def check_judging(
