@@ -23,7 +23,7 @@ from mattergen_lite.options.checks import check_text, checked_value
 from mattergen_lite.options.groups import HELP_GROUPS
 from mattergen_lite.options.renamed import check_words
 from mattergen_lite.processes import module_path
-from mattergen_lite.verbs import JUDGING, VERBS
+from mattergen_lite.verbs import JUDGING, VERBS, module_of
 
 BAD_INPUT = 2
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -74,7 +74,10 @@ def _option(parameter: inspect.Parameter, plain: object, *, in_groups: bool) -> 
     """A parameter as an option in its group of the help, whose words are checked."""
     more = {"negative_iterable": ()}
     if plain is not bool:
-        more |= {"converter": _reader(parameter), "show_default": parameter.default != ()}
+        more |= {
+            "converter": _reader(parameter),
+            "show_default": parameter.default not in ((), None),
+        }
     if in_groups and parameter.name in GROUP_OF:
         more["group"] = GROUP_OF[parameter.name]
     own = [one for one in get_args(parameter.annotation)[1:] if isinstance(one, Parameter)]
@@ -118,7 +121,7 @@ def assembled() -> App:
     whole = _app("mattergen-lite", "Design inorganic crystals: sample, judge, train.")
     groups = {name: _app(name, text) for name, text in GROUPS.items()}
     for name in VERBS:
-        verb = getattr(import_module(f"mattergen_lite.verbs.{name}"), name)
+        verb = getattr(import_module(module_of(name)), name)
         group, _, rest = name.partition("_")
         (groups[group] if rest else whole).command(printed(name, verb), name=rest or name)
     for group in groups.values():

@@ -14,8 +14,7 @@ from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.symmetry.space_groups import space_group_number
-from mattergen_lite.verbs.data_elements import data_elements
-from mattergen_lite.verbs.data_show import data_show
+from mattergen_lite.verbs.data import data_elements, data_show
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ REFUSED = [
     ("benchmark nowhere --protocol crystalite", "nowhere does not exist"),
     ("complete --seed-structure nowhere.cif", "nowhere.cif does not exist"),
     ("score nowhere", "nowhere does not exist"),
+    ("score embedded", "embedded does not exist"),
+    ("benchmark new-frameworks --protocol crystalite", "new-frameworks does not exist"),
 ]
 WITHOUT_A_FOLDER = [
     ("train nowhere.yaml", "expected a file, or one of"),

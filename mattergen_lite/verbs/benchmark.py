@@ -48,7 +48,6 @@ def benchmark(
             be found by their formula.
         limit: Largest number of structures of each set, from the first.
         potential: Gives the energy above the hull of crystals that CHGNet relaxed.
-        machine: Where it works.
         overwrite: Replace an earlier benchmark in the same folder.
 
     Raises:

@@ -62,14 +62,10 @@ def discover(
         verify: Verify so many new crystals of each round by DFT (PBE, with GPAW), uncertain and
             promising ones. Their energies decide, and calibrate the judge of later rounds.
         verify_minutes: Estimated core minutes from which on a crystal is too dear to verify.
-        request: What is asked of them.
-        sampler: How they are made.
-        judge: How they are judged; what passes is learnt from.
         finetune_steps: Optimiser steps before every round but the first.
         learning_rate: Highest learning rate.
         base_share: Share of each batch that comes from the embedded table.
         seed: Of samples and training.
-        machine: Where it works.
 
     Raises:
         ValueError: If an argument does not make sense, or `out` holds a loop of other settings.
@@ -133,7 +129,7 @@ def _labelling(
     from mattergen_lite.runs.verifying import VerifyingRun
     from mattergen_lite.scoring.energy.potentials.exam import identified
     from mattergen_lite.scoring.energy.potentials.sources import potential_name, potential_source
-    from mattergen_lite.workflows.labelling import Label, Labelling, find_calibration, label_run
+    from mattergen_lite.workflows.labelling import Label, Labelling, find_calibrations, label_run
 
     options = VerifyOptions(top=number, max_minutes=max_minutes)
 
@@ -143,5 +139,5 @@ def _labelling(
 
     find_engine(options.engine).check_installed()
     potential = potential_name(identified(potential_source(judge.potential)))
-    base = find_calibration(potential, judge.calibration)
-    return Labelling(label=label, potential=potential, base=base)
+    known = find_calibrations(potential, judge.calibration)
+    return Labelling(label=label, potential=potential, known=known)

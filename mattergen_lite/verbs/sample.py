@@ -34,8 +34,6 @@ def sample(
         num_samples: How many crystals.
         seed: Same seed, same crystals, whatever the batch size.
         first_sample: Number of the first sample.
-        request: What is asked of them.
-        sampler: How they are made.
         device: cpu, cuda, cuda:1, or auto.
 
     Returns:

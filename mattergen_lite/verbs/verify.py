@@ -32,8 +32,6 @@ def verify(
 
     Args:
         source: Folder of the run, which is written again. In Python also judgements.
-        verification: What is verified.
-        machine: Where it works.
 
     Raises:
         ValueError: If there is no finished run, or GPAW is not installed.

@@ -1,6 +1,6 @@
 """Opens what commands share: folders, processes and input files."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mattergen_lite.request.protocol import Constraints
     from mattergen_lite.runs.folder import RunFolder
 
+TABLES = (EMBEDDED, NEW_FRAMEWORKS)  # in the package, which may stand in place of a file
 JUDGE = "mattergen_lite.scoring.judge"  # what judging processes import while others still work
 
 OutFolder = Annotated[Path | None, Parameter(required=True)]  # by the command line only
@@ -28,16 +29,19 @@ def cores(num_workers: int | None) -> int:
     return available_cores() if num_workers is None else num_workers
 
 
-def check_source(source: Path, out: Path | None = None) -> None:
-    """Refuse a source that does not exist, unless the place of the results is taken.
+def check_source(source: Path, out: Path | None = None, *, tables: Sequence[str] = ()) -> None:
+    """Refuse a source that does not exist before much is loaded to read it.
 
-    This is quick; reading the source loads much first.
+    Args:
+        source: Given by the user.
+        out: Folder of the results.
+        tables: Names of tables in the package that may stand in place of a file.
 
     Raises:
         ValueError: If it does not exist, or another run writes to `out`.
     """
     with nullcontext() if out is None else claimed(out):
-        if not source.exists() and str(source) not in (EMBEDDED, NEW_FRAMEWORKS):
+        if not source.exists() and str(source) not in tables:
             raise ValueError(f"{source} does not exist")
 
 

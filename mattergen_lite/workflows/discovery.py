@@ -46,7 +46,7 @@ from mattergen_lite.workflows.labelling import (
     Labelling,
     before_and_after,
     read_labels,
-    write_calibration,
+    write_calibrations,
 )
 from mattergen_lite.workflows.learning import E_ABOVE_HULL, judged_crystals, lesson, worth_teaching
 
@@ -211,11 +211,12 @@ def _check_settings(out: Path, asked: Mapping[str, object]) -> None:
         held = None
     if not isinstance(held, dict):
         raise ValueError(f"{out / SETTINGS} is damaged: choose another folder")
-    changed = [name for name, value in asked.items() if held.get(name) != value]
+    # Of both: an option that is left out now, such as --verify, counts as well.
+    changed = [name for name in {**asked, **held} if held.get(name) != asked.get(name)]
     if changed:
         name = changed[0]
         raise ValueError(
-            f"{out} holds a loop with {name} {held.get(name)!r}, not {asked[name]!r}: "
+            f"{out} holds a loop with {name} {held.get(name)!r}, not {asked.get(name)!r}: "
             "choose another folder or the same settings"
         )
 
@@ -290,7 +291,7 @@ def _calibration(out: Path, number: int, labelling: Labelling | None) -> Path | 
     if not labels:
         return None
     path = _round_folder(out, number) / CALIBRATION
-    return write_calibration(labelling.potential, labelling.base, labels, path)
+    return write_calibrations(labelling, labels, path)
 
 
 def _yields(judged: Judgements) -> dict[str, int | float | None]:
