@@ -173,11 +173,7 @@ def _have_streams() -> None:
 
 @contextmanager
 def _printed_to_the_end() -> Iterator[None]:
-    """Fail here if output is a full disk or a closed pipe: Python would at its end, with code 120.
-
-    Raises:
-        OSError: If it is.
-    """
+    """Raise OSError if output is a full disk or a closed pipe; Python would exit with 120."""
     try:
         yield
     except SystemExit as ended:

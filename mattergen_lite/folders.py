@@ -110,11 +110,7 @@ def _held(folder: Path, lock: str, timeout: float = 0.0) -> Iterator[None]:
 
 
 def _check_name(path: Path) -> None:
-    """Refuse a name that is no text: it can be made, but not every library writes below it.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """Refuse a name that is no text: it can be made, but not every library writes below it."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

@@ -37,13 +37,9 @@ def packaged_results() -> dict[str, DftResult]:
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """Results by key, in a folder that several processes may use at once.
+    """Results by key, in a folder that several processes may use at once."""
 
-    Args:
-        path: Made when the first result is written.
-    """
-
-    path: Path
+    path: Path  # made when the first result is written
 
     def lookup(self, key: str) -> DftResult | None:
         """Return a result that exists already; None without one, or where it is damaged."""

@@ -33,23 +33,14 @@ Spglib = tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "N 3"], Int[np.ndarra
 
 @dataclass(frozen=True, kw_only=True)
 class PlaneWaveCell:
-    """A cell with what its cost depends on.
+    """A cell with what its cost depends on."""
 
-    Attributes:
-        numbers: Atomic numbers.
-        cell: Lattice vectors as rows, Å.
-        frac_coords: Fractional coordinates.
-        kpoints: Divisions of the reciprocal lattice vectors.
-        num_irreducible: k points that symmetry leaves.
-        grid: Points of the Fourier grid along the axes.
-    """
-
-    numbers: Int[np.ndarray, "N"]
-    cell: Float[np.ndarray, "3 3"]
-    frac_coords: Float[np.ndarray, "N 3"]
-    kpoints: tuple[int, int, int]
-    num_irreducible: int
-    grid: tuple[int, int, int]
+    numbers: Int[np.ndarray, "N"]  # atomic numbers
+    cell: Float[np.ndarray, "3 3"]  # lattice vectors as rows, Å
+    frac_coords: Float[np.ndarray, "N 3"]  # fractional coordinates
+    kpoints: tuple[int, int, int]  # divisions of the reciprocal lattice vectors
+    num_irreducible: int  # k points that symmetry leaves
+    grid: tuple[int, int, int]  # points of the Fourier grid along the axes
 
     @property
     def volume(self) -> float:

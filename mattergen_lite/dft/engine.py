@@ -26,15 +26,10 @@ TIME_LIMIT = 3600.0  # s
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one calculation may take.
+    """What one calculation may take."""
 
-    Attributes:
-        seconds: Elapsed time after which it is ended.
-        memory: Bytes that it may allocate.
-    """
-
-    seconds: float = TIME_LIMIT
-    memory: int = MEMORY_LIMIT
+    seconds: float = TIME_LIMIT  # elapsed time after which it is ended
+    memory: int = MEMORY_LIMIT  # bytes that it may allocate
 
 
 @runtime_checkable

@@ -36,21 +36,13 @@ _COLUMNS = [
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """A known crystal with its formation energy.
+    """A known crystal with its formation energy."""
 
-    Attributes:
-        material_id: Of the Materials Project.
-        formula: Reduced formula.
-        structure: Its cell.
-        formation_energy_per_atom: eV/atom, MP2020 frame.
-        e_above_hull: eV/atom.
-    """
-
-    material_id: str
-    formula: str
-    structure: Structure
-    formation_energy_per_atom: float
-    e_above_hull: float
+    material_id: str  # of the Materials Project
+    formula: str  # reduced formula
+    structure: Structure  # its cell
+    formation_energy_per_atom: float  # eV/atom, MP2020 frame
+    e_above_hull: float  # eV/atom
 
     def fractions(self, symbols: Collection[str]) -> list[float]:
         """Atomic fraction of each element."""

@@ -159,11 +159,7 @@ def check_texts(request: Request) -> Constraints:
 
 
 def _read_host(request: Request) -> "Host | None":
-    """Read the seed structure; None without one.
-
-    Raises:
-        ValueError: If it cannot be read, or there is none of what options speak about.
-    """
+    """Read the seed structure; None without one."""
     host = request.seed_structure, request.fix_sites, request.fix_lattice, request.insert
     if not any(host):  # the module loads slowly
         return None

@@ -154,11 +154,7 @@ def reinforce(base: Path, found: pa.Table, run_dir: Path, options: FinetuneOptio
 
 
 def _store_table(table: pa.Table, config: RunConfig) -> None:
-    """Write the table of a run, unless its folder holds a run of another model.
-
-    Raises:
-        ValueError: If it does; the table there stays as it is.
-    """
+    """Write the table of a run, unless its folder holds a run of another model."""
     with atomic_path(config.run_dir / TABLE) as temporary:
         write_table(table, temporary)
         data = config.data.model_copy(update={"path": str(temporary)})
@@ -267,11 +263,7 @@ def fits(table: pa.Table, model: ModelConfig) -> pa.ChunkedArray:
 def _base_rows(
     seen: Bool[Tensor, "Z"], split: str, model: ModelConfig, name: str | None = None
 ) -> pa.Table:
-    """Crystals like those the base was trained on, in random order.
-
-    Their values of a property to be taught, should the embedded table have them, are hidden: only
-    the user's labels count.
-    """
+    """Crystals like those the base was trained on, in random order."""
     table = read_table(EMBEDDED)
     inside = pc.and_(
         pc.equal(table["split"].cast(pa.string()), split),

@@ -87,11 +87,7 @@ def check_design(
 
 
 def _check_model(request: Request, constraints: "Constraints") -> None:
-    """Refuse a missing model, sizes that it does not make, values its properties cannot have.
-
-    Raises:
-        ValueError: If there are such.
-    """
+    """Refuse a missing model, sizes that it does not make, values its properties cannot have."""
     from mattergen_lite.hub import find_checkpoint, is_hub_name, read_config
     from mattergen_lite.request.values import known_property, parse_values
 
@@ -138,11 +134,7 @@ def check_judging(
 
 
 def _check_potential(given: object) -> None:
-    """Refuse a potential by name that cannot be had; those by default can.
-
-    Raises:
-        ValueError: If the name is unknown or its package is not installed.
-    """
+    """Refuse a potential by name that cannot be had; those by default can."""
     if not isinstance(given, str) or given in (JudgeOptions.potential, JudgeOptions.relaxer):
         return
     from mattergen_lite.scoring.energy.potentials.sources import check_potential

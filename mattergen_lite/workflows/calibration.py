@@ -318,13 +318,7 @@ def _problem(answer: Measurement) -> str | None:
 def _fit(
     name: str, frames: Mapping[str, Calibration], crystals: Mapping[str, Sequence[Measured]]
 ) -> tuple[Calibration, dict[str, Accuracy | None]]:
-    """Fit the error models of one potential, and test them on what was not fitted.
-
-    Args:
-        name: Of the potential.
-        frames: Calibrations of all potentials without error models.
-        crystals: Known and novel ones.
-    """
+    """Fit the error models of one potential, and test them on what was not fitted."""
     whole = replace(frames[name], source=name)
     held_out: dict[str, Accuracy | None] = {}
     for kind, measured in crystals.items():

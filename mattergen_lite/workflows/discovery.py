@@ -198,11 +198,7 @@ def discover(
 
 
 def _check_settings(out: Path, asked: Mapping[str, object]) -> None:
-    """Refuse to mix two loops.
-
-    Raises:
-        ValueError: If the folder holds a loop of other settings; names one that differs.
-    """
+    """Refuse to mix two loops."""
     if not (out / SETTINGS).exists():
         return
     try:
@@ -319,11 +315,7 @@ def drift(passed: Sequence[Candidate]) -> dict[str, int | float | None]:
 
 
 def _read_round(path: Path) -> Round:
-    """Statistics of a round that is over.
-
-    Raises:
-        ValueError: If they are damaged.
-    """
+    """Statistics of a round that is over."""
     try:
         return _ROUND.validate_json(path.read_bytes())
     except (OSError, ValueError):

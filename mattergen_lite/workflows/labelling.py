@@ -54,16 +54,12 @@ class Label:
 
 @dataclass(frozen=True, kw_only=True)
 class Labelling:
-    """How a loop labels crystals of each round by first principles.
+    """How a loop labels crystals of each round by first principles."""
 
-    Attributes:
-        label: Verifies crystals of a run and keeps their labels in a file.
-        potential: Decides about energies; its error model is what is calibrated.
-        known: Calibrations before the loop, by name of the potential: the user's, and its own.
-    """
-
+    # verifies crystals of a run and keeps their labels in a file
     label: Callable[[RunFolder, Path], list[Label]]
-    potential: str
+    potential: str  # decides about energies; its error model is what is calibrated
+    # calibrations before the loop, by name of the potential: the user's, and its own
     known: Mapping[str, Calibration]
 
     @property

@@ -312,10 +312,7 @@ def _recovered(
     targets: Sequence[Target],
     judged: dict[str, Candidate],
 ) -> list[Recovery]:
-    """What became of each target: the nearest of the different structures that is one with it.
-
-    A structure that matches and has another space group is another polymorph: it is only named.
-    """
+    """What became of each target: the nearest of the different structures that is one with it."""
     lowest = seen.basins[0].best.energy if seen.basins else None
     same = _same_polymorph(seen, distances, judged)
     found = []
