@@ -106,12 +106,9 @@ GROUP_MEANINGS = {
 def element_groups() -> dict[str, frozenset[str]]:
     """Symbols of elements that many designs do without, by the name of the group.
 
-    toxic: a short list, not every harmful element. As, Cd, Hg and Pb are among WHO's ten chemicals
-    of major public health concern; all compounds of Be and Tl are fatal if inhaled under group
-    entries of Annex VI of the EU's CLP Regulation 1272/2008.
-    radioactive: no stable isotope (uranium and thorium included, bismuth not; pymatgen's table).
-    scarce: below `SCARCE_ABUNDANCE` of the crust, or not found there (CRC Handbook, through smact).
-    rare-earth: scandium, yttrium and lanthanum to lutetium (IUPAC Red Book 2005, IR-3.5).
+    Sources: WHO's ten chemicals of major public health concern and Annex VI of the EU's CLP
+    Regulation 1272/2008; pymatgen (isotopes); the CRC Handbook, through smact (crust); IUPAC Red
+    Book 2005, IR-3.5.
     """
 
     def group(belongs: Callable[[dict[str, str]], bool]) -> frozenset[str]:

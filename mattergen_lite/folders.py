@@ -48,10 +48,6 @@ def claimed(folder: Path, timeout: float = 0.0) -> Iterator[None]:
 
     A folder that was made for this and is still empty is removed again.
 
-    Args:
-        folder: To hold.
-        timeout: Seconds to wait for another run that holds it.
-
     Raises:
         ValueError: If it cannot be made or written, is full, holds a pipe or a device, or another
             run holds it.

@@ -79,12 +79,6 @@ def attempt_within(
 
     Compiled code that never returns cannot be stopped here, nor anything outside the main thread:
     for that there are processes of their own.
-
-    Args:
-        function: What to apply.
-        item: To what.
-        time_limit: Seconds after which it is stopped.
-        memory_limit: Bytes that it may allocate beside what this process holds.
     """
     try:
         with alarm(time_limit), room_for(memory_limit):
@@ -347,13 +341,8 @@ class Pool:
     ) -> Iterator[tuple[int, Result | Failure]]:
         """Like `map`, but each result as soon as it is there, with the position of its item.
 
-        Args:
-            function: As of `map`.
-            items: As of `map`.
-            time_limit: As of `map`.
-            memory_limit: As of `map`.
-            last_start: Time of `perf_counter` after which no item is begun.
-            deadline: Time of `perf_counter` at which what is unfinished is given up.
+        No item begins after `last_start`; what is unfinished at the `deadline` is given up. Both
+        are times of `perf_counter`.
         """
         clock = _Clock(time_limit, last_start, deadline)
         if not self._workers:

@@ -96,12 +96,7 @@ def _planned(setting: Spglib, settings: DftSettings) -> PlaneWaveCell:
 
 
 def kpoint_divisions(cell: Float[np.ndarray, "3 3"], density: float) -> tuple[int, int, int]:
-    """Divisions of the reciprocal lattice vectors, at least one each.
-
-    Args:
-        cell: Lattice vectors as rows, Å.
-        density: k points per Å⁻¹.
-    """
+    """Divisions of the reciprocal lattice vectors of a cell in Å, for k points per Å⁻¹."""
     lengths = 2 * np.pi * np.linalg.norm(np.linalg.inv(cell).T, axis=1)
     first, second, third = np.maximum(np.ceil(lengths * density - 1e-6), 1).astype(int).tolist()
     return first, second, third
@@ -117,12 +112,7 @@ def _symmorphic_rotations(setting: Spglib) -> Int[np.ndarray, "R 3 3"]:
 
 
 def count_irreducible(divisions: tuple[int, int, int], rotations: Int[np.ndarray, "R 3 3"]) -> int:
-    """Number of k points that rotations and time reversal leave of a mesh that contains gamma.
-
-    Args:
-        divisions: Of the reciprocal lattice vectors.
-        rotations: Integer matrices that act on fractional coordinates of real space.
-    """
+    """Number of k points that rotations and time reversal leave of a mesh that contains gamma."""
     size = np.array(divisions)
     points = np.stack(np.meshgrid(*map(np.arange, divisions), indexing="ij"), -1).reshape(-1, 3)
     lowest = np.arange(len(points))
@@ -138,13 +128,7 @@ def count_irreducible(divisions: tuple[int, int, int], rotations: Int[np.ndarray
 def fourier_grid(
     cell: Float[np.ndarray, "3 3"], cutoff: float, rotations: Int[np.ndarray, "R 3 3"]
 ) -> tuple[int, int, int]:
-    """Smallest quick grid that resolves the density and maps onto itself.
-
-    Args:
-        cell: Lattice vectors as rows, Å.
-        cutoff: Of the plane waves, eV; the density has twice their wave vectors.
-        rotations: Integer matrices that act on fractional coordinates of real space.
-    """
+    """Smallest quick grid that resolves the density of a cutoff in eV and maps onto itself."""
     spacing = np.pi / np.sqrt(4 * cutoff / HARTREE) * BOHR
     least = np.ceil(np.linalg.norm(cell, axis=1) / spacing)
     size = np.array([_quick(one) for one in least])

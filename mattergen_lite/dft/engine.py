@@ -64,13 +64,7 @@ class Engine(Protocol):
         ...
 
     def calculate(self, calculation: Calculation, result: Path, limits: Limits) -> DftResult:
-        """Run the program and write its result to a file, failures included.
-
-        Args:
-            calculation: What to calculate.
-            result: File to write.
-            limits: Time and memory.
-        """
+        """Run the program and write its result to a file, failures included."""
         ...
 
 

@@ -54,10 +54,6 @@ def known_phases(composition: Composition, *, exclude: Collection[str] = ()) -> 
     """Small phases of nothing but the elements of a composition that reactions may contain.
 
     Magnetic phases, molecular elements and what lies far above the hull are left out.
-
-    Args:
-        composition: Of the crystal to balance.
-        exclude: Identifiers of phases that are not used.
     """
     present = frozenset(element.symbol for element in composition.elements)
     table = _table()
@@ -87,14 +83,7 @@ def phase_by_id(material_id: str) -> Phase:
 
 
 def metastable_phases(low: float, high: float, *, max_atoms: int, seed: int) -> list[Phase]:
-    """Compounds between two energies above the hull in eV/atom, in a random order.
-
-    Args:
-        low: Lowest energy.
-        high: Highest energy; none above 0.1 eV/atom is among the phases.
-        max_atoms: Of their cells.
-        seed: Of the order.
-    """
+    """Compounds between two energies above the hull in eV/atom, in a random order; at most 0.1."""
     rows = _table()
     kept = rows.e_above_hull.between(low, high) & (rows.num_atoms <= max_atoms)
     return [_phase(row) for row in rows[kept].sample(frac=1, random_state=seed).to_dict("records")]

@@ -38,12 +38,6 @@ def balanced_reactions(
 ) -> list[Reaction]:
     """Mixtures of phases with the composition of a target, cheapest first.
 
-    Args:
-        target: Atomic fraction of each element; they add up to 1.
-        fractions: Atomic fraction of each element in every phase.
-        costs: Of every phase.
-        num: Number of reactions, at most.
-
     Returns:
         Each set of phases once. No reaction contains another: its shares are unique.
     """

@@ -59,11 +59,7 @@ class Calculation:
         } | ({} if self.task == "energy" else {"task": self.task})
 
     def key(self, engine: str) -> str:
-        """Return the name of the result in the cache.
-
-        Args:
-            engine: Name and versions, whose energies are on one scale.
-        """
+        """Name the result in the cache; an engine with its versions has one scale."""
         wrapped = np.round(self.frac_coords, ROUNDED) % 1.0
         rounded: Mapping[str, object] = self.job() | {
             "cell": (np.round(self.cell, ROUNDED) + 0.0).tolist(),

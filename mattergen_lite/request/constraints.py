@@ -108,10 +108,6 @@ class NumAtoms(Constraint):
 def parse_constraints(request: Request, host: "Host | None" = None) -> Constraints:
     """Read the exact constraints of a request.
 
-    Args:
-        request: Its texts are read as `Request` explains them.
-        host: What `parse_host` made of the seed structure, if it has been read.
-
     Raises:
         ValueError: If a text cannot be read or two of them contradict each other.
     """

@@ -73,11 +73,6 @@ class Host(Constraint):
 
         Fixed sites come first and are exactly those of the file, and so is a fixed lattice. A free
         lattice is turned like the host's: a along its a, b in the plane of its a and b.
-
-        Args:
-            crystal: A batch of one, in the cell that it was sampled in.
-            known: Which of its atoms are the fixed sites.
-            change: How the host's cell became that one.
         """
         placed = crystal.mask[0] & ~known
         coords = change.back(crystal.frac_coords[0][placed].double())  # [P, copies, 3]

@@ -130,11 +130,6 @@ def parse_targets(
 ) -> tuple[PropertyTarget, ...]:
     """Targets of properties that a model knows.
 
-    Args:
-        conditions: As `Request` has or takes them, such as ["band_gap=1.5..2.5"].
-        guidance: Likewise, such as ["2"].
-        properties: What the model can be conditioned on.
-
     Raises:
         ValueError: For an unknown property, a value of the wrong kind, an empty range, a property
             given twice, or guidance of a property without a condition.

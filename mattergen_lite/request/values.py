@@ -50,10 +50,6 @@ def known_property(name: str, properties: Sequence[AnyDefinition]) -> AnyDefinit
 def parse_values(prop: Definition, asked: Condition) -> Values:
     """Values of any kind of property.
 
-    Args:
-        prop: The property.
-        asked: Such as band_gap=1.5..2.5, crystal_system=cubic or chemical_system=Li-P-S.
-
     Raises:
         ValueError: If the condition does not fit the kind, or the range is empty.
     """

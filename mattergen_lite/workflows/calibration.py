@@ -165,12 +165,6 @@ def calibrate(
 ) -> Calibrated:
     """Measure, fit, test on what was not fitted, and write.
 
-    Args:
-        options: Which potential, on how much.
-        novel: Crystals with energies of DFT that no potential was trained on; may be none.
-        out: The file to write.
-        pool: Processes to work in.
-
     Raises:
         ValueError: If a potential cannot be loaded or fails its exam.
     """

@@ -43,11 +43,6 @@ def plan_cells(
 ) -> tuple[CellSize, ...]:
     """Share samples out to numbers of formula units, smallest first.
 
-    Args:
-        constraints: With a formula, and maybe with numbers of formula units or atoms.
-        model: How large a cell it makes.
-        num_samples: To share out.
-
     Raises:
         ValueError: If no number of formula units is possible.
     """

@@ -27,9 +27,6 @@ class Completion:
         for: what was taken out and nothing else. Where a number of atoms is said but no elements,
         they are of the elements that were taken out.
 
-        Args:
-            request: With a seed structure.
-
         Raises:
             ValueError: If the seed structure cannot be read, or nothing is left to place.
         """

@@ -173,12 +173,6 @@ def discover(
 ) -> Discovered:
     """Run a loop, or continue the one that `out` holds.
 
-    Args:
-        base: Folder of the model that every round starts from.
-        out: Folder of the loop.
-        generate: Samples and judges a round into its folder; goes on where it was interrupted.
-        options: How.
-
     Raises:
         ValueError: If `out` holds a loop of other settings, or whatever `generate` raises.
     """

@@ -72,11 +72,7 @@ _LABELS = TypeAdapter(list[Label])
 
 
 def find_calibrations(potential: str, path: Path | None) -> dict[str, Calibration]:
-    """The calibrations of a user's file, and that of a potential with a model of new crystals.
-
-    Args:
-        potential: Its name.
-        path: File of calibrations that come before the shipped ones; None without one.
+    """The calibrations of a user's file, and that of a potential, the shipped one if need be.
 
     Raises:
         ValueError: If there is none of the potential: labels of a few crystals cannot replace it.
@@ -95,11 +91,6 @@ def label_run(folder: RunFolder, run: VerifyingRun, path: Path) -> list[Label]:
 
     Labels come first: they remember what the judge had said. After a kill between the two, the run
     is written from results that are kept, and no other crystals are verified.
-
-    Args:
-        folder: Of a finished run.
-        run: How crystals are verified, and how many.
-        path: Where labels are kept; those that are there are not made again.
     """
     before = Judgements.load(folder.path)
     decided_names = {one.raw.name for one in before if has_dft_energy(one)}

@@ -175,14 +175,6 @@ def predict(
 ) -> Prediction:
     """Judge samples of a composition, rank them by energy and compare them with what is known.
 
-    Args:
-        run: Of a judge whose goal is `predict` or `complete`.
-        records: The samples.
-        targets: Known structures, those that were given first; they are relaxed too.
-        title: What is done, for people.
-        cells: Sizes of the samples' cells.
-        provenance: What the record says of where the samples come from.
-
     Raises:
         ValueError: If there is no sample.
     """
