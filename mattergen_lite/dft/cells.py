@@ -55,11 +55,7 @@ class PlaneWaveCell:
 
 def choose_cell(structure: Structure, settings: DftSettings) -> PlaneWaveCell:
     """Return the setting of an ordered crystal that costs least."""
-    given = (
-        structure.lattice.matrix,
-        structure.frac_coords,
-        np.array(structure.atomic_numbers),
-    )
+    given = (structure.lattice.matrix, structure.frac_coords, np.array(structure.atomic_numbers))
     return min((_planned(one, settings) for one in _settings_of(given)), key=lambda one: one.work)
 
 

@@ -124,9 +124,7 @@ class Verifier:
             starts=tuple(self._calculation(cell, start) for start in moments),
             estimated_seconds=tuple(
                 estimate_seconds(
-                    cell,
-                    self.engine.valence_electrons,
-                    is_polarised=start is not None,
+                    cell, self.engine.valence_electrons, is_polarised=start is not None
                 )
                 for start in moments
             ),

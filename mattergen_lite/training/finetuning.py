@@ -265,10 +265,7 @@ def _base_rows(
 ) -> pa.Table:
     """Crystals like those the base was trained on, in random order."""
     table = read_table(EMBEDDED)
-    inside = pc.and_(
-        pc.equal(table["split"].cast(pa.string()), split),
-        fits(table, model),
-    )
+    inside = pc.and_(pc.equal(table["split"].cast(pa.string()), split), fits(table, model))
     table = known_elements(table.filter(inside), seen)
     if name in table.column_names and name not in CORE_SCHEMA.names:
         table = table.drop_columns([name])

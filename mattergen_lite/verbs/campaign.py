@@ -17,10 +17,7 @@ if TYPE_CHECKING:
 
 @flat
 def campaign_run(
-    *settings: str,
-    scheduler: str | None = None,
-    cluster: Path | None = None,
-    dry_run: bool = False,
+    *settings: str, scheduler: str | None = None, cluster: Path | None = None, dry_run: bool = False
 ) -> "Progress | DryRun":
     """Generate or read, judge and store any number of crystals, on any number of machines.
 

@@ -8,11 +8,7 @@ from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
-from mattergen_lite.verbs.workspace import (
-    OutFolder,
-    check_design,
-    judging_in,
-)
+from mattergen_lite.verbs.workspace import OutFolder, check_design, judging_in
 
 if TYPE_CHECKING:
     from mattergen_lite.workflows.prediction import Prediction

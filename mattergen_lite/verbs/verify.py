@@ -15,13 +15,7 @@ WRITING = 600.0  # s, to wait for another process that writes the folder
 
 
 @flat
-def verify(
-    source: RunSource,
-    /,
-    *,
-    verification: VerifyOptions,
-    machine: Machine,
-) -> "Judgements":
+def verify(source: RunSource, /, *, verification: VerifyOptions, machine: Machine) -> "Judgements":
     """Verify candidates of a finished run by DFT (PBE, with GPAW), and rank the run again.
 
     Each candidate and the cheapest known phases that balance it are calculated; a candidate above
