@@ -36,20 +36,9 @@ class Limits:
 class Engine(Protocol):
     """A program of first principles."""
 
-    @property
-    def label(self) -> str:
-        """Name and version, as reports show it, such as "GPAW 26.7"."""
-        ...
-
-    @property
-    def scale(self) -> str:
-        """Name and versions of program and pseudopotentials: energies of one scale are compared."""
-        ...
-
-    @property
-    def valence_electrons(self) -> Mapping[str, int]:
-        """Valence electrons of every element that has a pseudopotential."""
-        ...
+    label: str  # name and version, as reports show it, such as "GPAW 26.7"
+    scale: str  # name and versions of program and pseudopotentials, whose energies are compared
+    valence_electrons: Mapping[str, int]  # of every element that has a pseudopotential
 
     def method(self, settings: DftSettings) -> str:
         """How energies are calculated, such as "PBE, GPAW 26.7, 400 eV"."""

@@ -97,16 +97,13 @@ def discover(
     tuning = FinetuneOptions(
         steps=finetune_steps, batch_size=sampler.batch_size, device=machine.device, **learning
     )
-    decisive = arguments_of(
-        *(request, sampler, judge),
-        **{"num_samples": num_samples, "finetune_steps": finetune_steps, **learning},
-        **({"verify": verify} if verify else {}),  # settings of older loops have none
-    )
+    decisive = {"num_samples": num_samples, "finetune_steps": finetune_steps, **learning}
+    decisive |= {"verify": verify} if verify else {}  # settings of older loops have none
     options = DiscoverOptions(
         rounds=rounds,
         patience=patience,
         num_samples=num_samples,
-        settings=settings(decisive),
+        settings=settings(arguments_of(request, sampler, judge) | decisive),
         tuning=tuning,
         labelling=_labelling(judge, machine, verify, verify_minutes) if verify else None,
     )

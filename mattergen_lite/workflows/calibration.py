@@ -107,18 +107,11 @@ class Calibrated:
         return "\n".join([*lines, f"-> {self.path}, for --calibration"])
 
 
-@dataclass(frozen=True)
-class _Energies:
-    """Energies of one crystal as it is, by potential, eV/atom on the MP2020 frame."""
-
-    by_potential: Mapping[str, float]
-
-
-def find_energies(structure: Structure, *, potentials: tuple[PotentialSource, ...]) -> _Energies:
-    """Ask potentials for the energy of a crystal as it is."""
-    return _Energies(
-        {potential_name(one): energy_per_atom(structure, admitted(one)) for one in potentials}
-    )
+def find_energies(
+    structure: Structure, *, potentials: tuple[PotentialSource, ...]
+) -> dict[str, float]:
+    """Energies of a crystal as it is, by potential, eV/atom on the MP2020 frame."""
+    return {potential_name(one): energy_per_atom(structure, admitted(one)) for one in potentials}
 
 
 def labelled(
@@ -146,14 +139,8 @@ def labelled(
         label, structure = record.properties[present[0]], ordered_structure(record.structure)
         if "formation" in present[0]:
             label -= _hull_energy(structure.composition.reduced_formula)
-        found.append(
-            Labelled(
-                name=record.name,
-                structure=structure,
-                e_above_hull=float(label),
-                label_set=label_set,
-            )
-        )
+        known = {"structure": structure, "e_above_hull": float(label)}
+        found.append(Labelled(name=record.name, label_set=label_set, **known))
     if not found:
         expected = column or ", ".join([*ABOVE_HULL_LABELS, *FORMATION_LABELS])
         raise ValueError(f"no crystal has a label: expected numbers in a column {expected}")
@@ -209,12 +196,11 @@ def _references(
     compounds = known_compounds(
         "train", max_atoms=options.max_atoms, num=options.num_references, seed=options.seed
     )
+    potentials = tuple(dict.fromkeys([options.potential, options.relaxer]))
     question = Question(
-        partial(
-            find_energies, potentials=tuple(dict.fromkeys([options.potential, options.relaxer]))
-        ),
+        partial(find_energies, potentials=potentials),
         structure_identity,
-        TypeAdapter(_Energies),
+        TypeAdapter(dict[str, float]),
         "references",
         TIME_LIMIT,
     )
@@ -226,7 +212,7 @@ def _references(
         if isinstance(answer, Failure):
             failed[one.material_id] = answer.reason
         else:
-            found.append((one, answer.by_potential))
+            found.append((one, answer))
     return {name: _fit_references(name, found) for name in options.names}, failed
 
 

@@ -105,23 +105,11 @@ class Round:
 
     def row(self) -> dict[str, str | int | float]:
         """One row of the table."""
-        return {
-            "round": self.number,
-            "checkpoint": self.checkpoint,
-            "sampled": self.num_sampled,
-            **{f"passed_{name}": count for name, count in self.left.items()},
-            "passed": self.num_passed,
-            "pass_rate": self.pass_rate,
-            "found": self.num_found,
-            "verified": self.num_verified,
-            "found_again": self.num_found_again,
-            "expected_msun": self.expected_msun,
-            "expected_credible_msun": self.expected_credible_msun,
-            "systems": self.num_systems,
-            "rare_earth_share": self.rare_earth_share,
-            "mean_hhi": self.mean_hhi,
-            "base_loss": self.base_loss,
-        }
+        plain = asdict(self)
+        left = {f"passed_{name}": count for name, count in plain.pop("left").items()}
+        number = plain.pop("number")
+        figures = {name.removeprefix("num_"): value for name, value in plain.items()}
+        return {"round": number, **figures, "pass_rate": self.pass_rate, **left}
 
 
 _ROUND = TypeAdapter(Round)
@@ -237,16 +225,14 @@ def _run_round(
     model = taught(base, out, number, options.tuning)
     generated = RunFolder(folder / "generated")
     if not generated.is_finished:
-        first = number * options.num_samples
-        generate(
-            Sampling(
-                out=generated.path,
-                checkpoint=model,
-                first_sample=first,
-                found=tuple(finds.values()),
-                calibration=_calibration(out, number, options.labelling),
-            )
+        sampling = Sampling(
+            out=generated.path,
+            checkpoint=model,
+            first_sample=number * options.num_samples,
+            found=tuple(finds.values()),
+            calibration=_calibration(out, number, options.labelling),
         )
+        generate(sampling)
     write_json(options.settings, out / SETTINGS)
     labels = options.labelling.label(generated, folder / LABELS) if options.labelling else []
     judged = Judgements.load(generated.path)
@@ -319,7 +305,6 @@ def _read_round(path: Path) -> Round:
 
 
 def _round_folder(out: Path, number: int) -> Path:
-    """Folder of a round."""
     return out / "rounds" / f"{number:02d}"
 
 

@@ -194,16 +194,10 @@ def predict(
         expected=expectation(judgements.candidates),
     )
     if run.place is not None:
-        write_prediction(prediction, run)
+        if structures:
+            write_table([asdict(one) for one in structures], run.place.path / DISTINCT)
+        write_json(prediction.figures(), run.place.path / PREDICTION)
     return prediction
-
-
-def write_prediction(prediction: Prediction, run: JudgingRun) -> None:
-    """Write what is particular of a prediction into the folder of its run."""
-    folder = run.place.path
-    if prediction.structures:
-        write_table([asdict(one) for one in prediction.structures], folder / DISTINCT)
-    write_json(prediction.figures(), folder / PREDICTION)
 
 
 def judge_targets(run: JudgingRun, targets: Sequence[Target]) -> dict[str, Candidate]:
