@@ -1,8 +1,5 @@
 """Folders of results: made, checked for room and held by one run at a time, before any work.
 
-    with claimed(out):
-        ...  # no other run writes here meanwhile
-
 What a killed run has left half written is removed when the next one claims the folder.
 """
 

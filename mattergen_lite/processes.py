@@ -1,14 +1,10 @@
 """Apply a function to many items in disposable processes: a crash or a hang costs one item.
 
-`concurrent.futures` loses every pending item when a worker dies and cannot stop one that hangs.
-Here each slot owns one worker process, kills it when an item exceeds the time limit and starts
-another; an item whose process dies gets a second one. Workers are fresh interpreters (nothing is
-forked, the caller's `__main__` is not imported again) and use one thread each, so that
-`num_workers` is the number of cores in use. Those that `preload` a module start at once and import
-it while the caller does something else.
-
-Workers import nothing from the current folder, in which a data set of a stranger may lie, and may
-take only so much memory, where the system can limit it (Windows cannot, macOS does not).
+Each slot owns one worker process, kills it when an item exceeds the time limit and starts another;
+an item whose process dies gets a second one. `concurrent.futures` can do neither. Workers are fresh
+interpreters of one thread, so that `num_workers` is the number of cores in use. They import nothing
+from the current folder, in which a stranger's data may lie, and may take only so much memory, where
+the system can limit it (Windows cannot, macOS does not).
 """
 
 import os

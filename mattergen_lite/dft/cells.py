@@ -13,7 +13,7 @@ import spglib
 from pymatgen.core import Element, Structure
 from scipy.constants import physical_constants
 
-from mattergen_lite.dft.settings import DftSettings
+from mattergen_lite.dft.settings import DftSettings, SampledCell
 from mattergen_lite.oxidation import is_metal
 from mattergen_lite.shapes import Float, Int
 
@@ -32,13 +32,9 @@ Spglib = tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "N 3"], Int[np.ndarra
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlaneWaveCell:
+class PlaneWaveCell(SampledCell):
     """A cell with what its cost depends on."""
 
-    numbers: Int[np.ndarray, "N"]  # atomic numbers
-    cell: Float[np.ndarray, "3 3"]  # lattice vectors as rows, Å
-    frac_coords: Float[np.ndarray, "N 3"]  # fractional coordinates
-    kpoints: tuple[int, int, int]  # divisions of the reciprocal lattice vectors
     num_irreducible: int  # k points that symmetry leaves
     grid: tuple[int, int, int]  # points of the Fourier grid along the axes
 

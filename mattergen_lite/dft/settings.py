@@ -34,14 +34,19 @@ class DftSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calculation:
-    """Calculation of a cell: the cell with its k points, settings and starting moments."""
+class SampledCell:
+    """A cell with its k points."""
 
     numbers: Int[np.ndarray, "N"]  # atomic numbers
     cell: Float[np.ndarray, "3 3"]  # lattice vectors as rows, Å
-    frac_coords: Float[np.ndarray, "N 3"]  # fractional coordinates
-    # divisions of the reciprocal lattice vectors; the mesh contains gamma
-    kpoints: tuple[int, int, int]
+    frac_coords: Float[np.ndarray, "N 3"]
+    kpoints: tuple[int, int, int]  # along the reciprocal lattice vectors; gamma is among them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calculation(SampledCell):
+    """Calculation of a cell: settings and starting moments."""
+
     moments: tuple[float, ...] | None = None  # starting moments in µB; None where spins are paired
     settings: DftSettings = DftSettings()  # numerical settings
     # energy of the cell as it is, or of what it relaxes to within its symmetry

@@ -1,11 +1,8 @@
 """Reads targets of properties: a value, or a range to draw a value from.
 
-    parse_targets(["band_gap=1.5..2.5", "bulk_modulus>300"], ["band_gap=3"], model.properties)
-
 A range gives every sample a value of its own, out of the sample's own generator: uniform between
-two bounds; beyond a single bound, as in the training set beyond it, which is taken as normal with
-the mean and standard deviation of the model's configuration. Both on the property's standardised
-scale, that is the logarithm of properties that span decades.
+two bounds; beyond a single bound a normal one with the mean and standard deviation of the model's
+configuration. Both on the property's standardised scale (the logarithm, where it spans decades).
 """
 
 import math

@@ -1,11 +1,8 @@
-"""Teach a finished model a property of your own, by the trainer that every model is trained with.
+"""Teaches a finished model a property of your own (`finetune`), or more crystals (`reinforce`).
 
-`finetune` teaches a property, `reinforce` only more crystals of a kind.
-
-The model gets a zero-initialised embedding of the property, so that training starts from exactly
-the model as it was. Half of each batch is the base's own kind of crystals, without the new label,
-so that it does not forget them; the rest are the labelled ones, each as often as it takes. Training
-stops when the loss of held-out labelled crystals, shown their label, no longer falls.
+The embedding of the property starts at zero, so that training starts from the model as it was. Half
+of each batch is the base's own kind of crystals, so that it does not forget them. Training stops
+when the loss of held-out labelled crystals, shown their label, no longer falls.
 
     run_dir/data/            the user's crystals in canonical cells, and which were rejected
     run_dir/training.parquet what is trained on; everything else as in `training`

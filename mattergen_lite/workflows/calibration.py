@@ -1,15 +1,11 @@
-"""Calibration of a potential: its element references and its errors, from energies of DFT.
+"""Calibrates a potential: its element references and its errors, from energies of DFT.
 
-Three sets are measured, each crystal once; an interrupted calibration goes on where it was.
-
-1. The elements and compounds of MP-20's training split, as they are: element references.
+1. Elements and compounds of MP-20's training split, as they are: element references.
 2. Compounds of MP-20's test split, relaxed: the error model of known crystals.
-3. Crystals that a user brings with energies of DFT, such as published samples of a generator,
-   relaxed: the error model of novel crystals, which is the one that matters. Without them novel
-   crystals stay uncalibrated.
+3. Crystals that a user brings with energies of DFT, relaxed: the error model of novel crystals.
 
-The figures are of crystals not used for fitting: each is predicted by a fit that has seen none of
-its chemical system. What is written is fitted to all.
+Each crystal is measured once; an interrupted calibration goes on where it was. The figures are of
+crystals not used for fitting: each is predicted by a fit that has seen none of its chemical system.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,12 +1,8 @@
 """Chooses the cells of the samples of a composition: smallest first, as in known crystals.
 
-A template is a known crystal near the hull with the same stoichiometry. Cells of Z formula units
-get of the samples
-
-    share(Z) ~ sqrt(number of templates with Z) / Z
-
-because small cells are more often right than large ones and cost less, and how many formula
-units a structure type has depends on its stoichiometry.
+Cells of Z formula units get a share of the samples ~ sqrt(number of templates with Z) / Z, where a
+template is a known crystal near the hull with the same stoichiometry: small cells are more often
+right and cost less.
 """
 
 import math

@@ -1,16 +1,14 @@
-"""Rounds of generating, judging and learning from what passed, after GNoME's active learning.
+"""Repeats generating, judging and learning from what passed, after GNoME's active learning.
 
 Merchant et al. (2023), Nature 624, 80, with this generator in the place of substitutions. Every
 round starts from the base model, taught all that has been found so far among crystals of the
-embedded table: no round builds on the errors of the one before, and the model does not forget. What
-has been found is known to later rounds, so that a pass rate counts new crystals only.
+embedded table. What has been found is known to later rounds: a pass rate counts new crystals only.
 
     out/settings.json          what the loop was asked; another one does not continue it
     out/rounds/00/tuning/      the run that taught the model; absent while nothing had been found
     out/rounds/00/generated/   what `generate` wrote
     out/rounds/00/found.parquet what passed every required check, as a crystal table
-    out/rounds/00/judged.parquet every new crystal with an energy: a model that knows energies above
-                               the hull is taught all of them, any other what has been found
+    out/rounds/00/judged.parquet every new crystal with an energy, good and bad
     out/rounds/00/labels.json  crystals that were verified by first principles
     out/rounds/00/calibration.json what the judge of the round had learnt of earlier labels
     out/rounds/00/round.json   statistics, written last: the round is over

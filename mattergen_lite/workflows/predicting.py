@@ -1,12 +1,8 @@
-"""The structure of a composition, or of the missing part of a host: what samples relax into.
+"""Ranks what samples of a composition relax into, and compares it with known structures.
 
-All samples are judged at once: equal ones are found, raw energies say which are worth relaxing, and
-what relaxed is ranked by energy. The known structures of the composition are relaxed with the same
-potential, so that "0.02 eV/atom above the best" means the same for all. To recover a known crystal
-is a success.
-
-Beside what every run writes, the folder has prediction.json and structures.csv (and .parquet), one
-row a different structure.
+All samples are judged at once, and raw energies say which are worth relaxing. Known structures of
+the composition are relaxed with the same potential, so that energies compare. The folder of a run
+gets prediction.json and structures.csv (and .parquet), one row a different structure.
 """
 
 from collections import Counter
