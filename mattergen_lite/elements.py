@@ -5,8 +5,7 @@ close, so a small error of the denoiser exchanges an element for its neighbour, 
 """
 
 import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
@@ -122,26 +121,12 @@ def element_groups() -> dict[str, frozenset[str]]:
     }
 
 
-@dataclass(frozen=True, kw_only=True)
-class ElementGroups:
-    """The groups of elements that a request may name, and what each is."""
-
-    members: Mapping[str, tuple[str, ...]]  # by rising atomic number
-
-    @classmethod
-    def all(cls) -> "ElementGroups":
-        """All groups."""
-        order = symbols().index
-        return cls(
-            members={name: tuple(sorted(g, key=order)) for name, g in element_groups().items()}
-        )
-
-    def text(self) -> str:
-        """One paragraph a group."""
-        return "\n".join(
-            f"{name:<12} {GROUP_MEANINGS[name]}\n{'':13}{' '.join(found)}"
-            for name, found in self.members.items()
-        )
+def element_groups_text() -> str:
+    """The groups of elements that a request may name, and what each is; one paragraph a group."""
+    return "\n".join(
+        f"{name:<12} {GROUP_MEANINGS[name]}\n{'':13}{' '.join(sorted(group, key=symbols().index))}"
+        for name, group in element_groups().items()
+    )
 
 
 def crustal_abundance(symbol: str) -> float | None:

@@ -21,7 +21,7 @@ from pymatgen.core import Lattice, Structure
 from mattergen_lite.benchmarking.protocols import PROTOCOLS
 from mattergen_lite.cli import app
 from mattergen_lite.config import PropertyConfig, RunConfig, shipped
-from mattergen_lite.elements import GROUP_MEANINGS, ElementGroups
+from mattergen_lite.elements import GROUP_MEANINGS, element_groups, symbols
 from mattergen_lite.hub import read_config
 from mattergen_lite.options.judge import CHECK_NAMES
 from mattergen_lite.scoring import exact
@@ -237,8 +237,8 @@ def properties() -> str:
         text += f"\n## {folder.name}\n\n"
         text += table(("property", "unit", "kind", "seen", "measured", "on target"), rows) + "\n"
     groups = [
-        (code(name), GROUP_MEANINGS[name], " ".join(members))
-        for name, members in ElementGroups.all().members.items()
+        (code(name), GROUP_MEANINGS[name], " ".join(sorted(members, key=symbols().index)))
+        for name, members in element_groups().items()
     ]
     return (
         text + "\n## Groups of elements\n\n" + table(("group", "what", "elements"), groups) + "\n"

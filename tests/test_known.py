@@ -65,7 +65,7 @@ def test_systems_and_elements_in_any_case():
 
 
 def test_groups_of_elements_are_listed():
-    text = data_elements().text()
+    text = data_elements()
     for name, members in element_groups().items():
         assert name in text
         assert all(symbol in text for symbol in members)

@@ -5,25 +5,13 @@ Needs no model: the definitions stand in its configuration, too.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple
 
+from mattergen_lite.config import PropertyConfig
 from mattergen_lite.crystal_systems import CRYSTAL_SYSTEMS
 from mattergen_lite.elements import parse_system
 from mattergen_lite.options.texts import Condition, is_whole
 from mattergen_lite.symmetry.space_groups import space_group_number
-
-
-@runtime_checkable
-class Definition(Protocol):
-    """A property as a model or its configuration defines it."""
-
-    name: str
-    unit: str
-    kind: str
-    num_categories: int
-
-
-AnyDefinition = TypeVar("AnyDefinition", bound=Definition)
 
 
 class Values(NamedTuple):
@@ -34,7 +22,7 @@ class Values(NamedTuple):
     elements: tuple[str, ...] = ()
 
 
-def known_property(name: str, properties: Sequence[AnyDefinition]) -> AnyDefinition:
+def known_property(name: str, properties: Sequence[PropertyConfig]) -> PropertyConfig:
     """Look a property up by name.
 
     Raises:
@@ -47,7 +35,7 @@ def known_property(name: str, properties: Sequence[AnyDefinition]) -> AnyDefinit
     raise ValueError(f"unknown property {name!r}: this model knows {known}")
 
 
-def parse_values(prop: Definition, asked: Condition) -> Values:
+def parse_values(prop: PropertyConfig, asked: Condition) -> Values:
     """Values of any kind of property.
 
     Raises:
@@ -68,7 +56,7 @@ def parse_values(prop: Definition, asked: Condition) -> Values:
     return Values(asked.low, asked.high)
 
 
-def _category(prop: Definition, text: str) -> float:
+def _category(prop: PropertyConfig, text: str) -> float:
     number = text
     if prop.name == "crystal_system":
         names = {system: str(i) for i, system in enumerate(CRYSTAL_SYSTEMS, start=1)}

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from mattergen_lite.data.describe import DatasetInfo
     from mattergen_lite.data.known import KnownCrystal
     from mattergen_lite.data.prepare import PrepareReport
-    from mattergen_lite.elements import ElementGroups
 
 
 @flat
@@ -118,8 +117,8 @@ def data_show(
 
 
 @flat
-def data_elements() -> "ElementGroups":
+def data_elements() -> str:
     """List the groups of elements that --elements and --exclude take, such as toxic or scarce."""
-    from mattergen_lite.elements import ElementGroups
+    from mattergen_lite.elements import element_groups_text
 
-    return ElementGroups.all()
+    return element_groups_text()
