@@ -40,8 +40,10 @@ def check_free(folder: Path | None, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def claimed(folder: Path, timeout: float = 0.0) -> Iterator[None]:
+def claimed(folder: Path | None, timeout: float = 0.0) -> Iterator[None]:
     """Hold a folder: it exists, can be written and has room, and nobody else writes there.
+
+    Without a folder there is nothing to hold.
 
     A folder that was made for this and is still empty is removed again.
 
@@ -49,6 +51,9 @@ def claimed(folder: Path, timeout: float = 0.0) -> Iterator[None]:
         ValueError: If it cannot be made or written, is full, holds a pipe or a device, or another
             run holds it.
     """
+    if folder is None:
+        yield
+        return
     with _held(folder, LOCK, timeout):
         check_plain(folder)
         _remove_partial(folder)
@@ -56,12 +61,15 @@ def claimed(folder: Path, timeout: float = 0.0) -> Iterator[None]:
 
 
 @contextmanager
-def claimed_file(path: Path) -> Iterator[None]:
+def claimed_file(path: Path | None) -> Iterator[None]:
     """Hold a file that is to be written, likewise.
 
     Raises:
         ValueError: If it is a folder, or its own folder cannot be written.
     """
+    if path is None:
+        yield
+        return
     with _refusing(path):
         if path.is_dir():
             raise ValueError(f"{path} is a folder: expected a file to write")

@@ -237,6 +237,7 @@ def test_weights_are_numbers_texts_or_by_property():
     assert Request(guidance=2, **gap) == Request(guidance="2", **gap)
     assert Request(guidance={"band_gap": 2}, **gap) == Request(guidance=["band_gap=2"], **gap)
     assert Request(probe="a").probe == (Path("a"),)
+    assert Request(checkpoint=Path("a")).checkpoint == "a"
 
 
 def test_samples_are_structures_that_the_judge_knows_by_name(tmp_path):

@@ -15,6 +15,7 @@ import mattergen_lite
 from mattergen_lite import cli
 from mattergen_lite.config import CampaignConfig
 from mattergen_lite.options.checks import Share, Texts, checked_value
+from mattergen_lite.options.groups import HELP_GROUPS
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.texts import parse_range
 from mattergen_lite.properties import Property
@@ -71,6 +72,18 @@ def test_help_loses_no_placeholder(command, capsys):
     text = " ".join(capsys.readouterr().out.split())
     for named in re.findall(r"<\w+>", inspect.getdoc(VERBS[command]).partition("Args:")[0]):
         assert named in text
+
+
+def test_help_lists_what_is_asked_before_how_it_is_done(capsys):
+    with pytest.raises(SystemExit):
+        cli.app(["generate", "--help"])
+    text = capsys.readouterr().out
+    places = [text.index(f"─ {title} ─") for title in HELP_GROUPS]
+    assert places == sorted(places)
+    listed = [name for names in HELP_GROUPS.values() for name in names]
+    assert len(listed) == len({*listed})
+    known = {name for verb in VERBS.values() for name in inspect.signature(verb).parameters}
+    assert {*listed} - {"verbose"} <= known
 
 
 NEEDED = {

@@ -44,6 +44,11 @@ _EXPECTED = {
 }
 
 
+def _as_text(value: object) -> object:
+    """A path as text."""
+    return str(value) if isinstance(value, Path) else value
+
+
 def _one_or_more(value: object) -> object:
     """A single text or path as several."""
     return (value,) if isinstance(value, str | Path) else value
@@ -61,6 +66,7 @@ Minutes = Annotated[float, Field(ge=1e-9, le=10**6)]
 LearningRate = Annotated[float, Field(ge=1e-12, le=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
+NameOrPath = Annotated[str, BeforeValidator(_as_text)]
 Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
 Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_or_more)]
 

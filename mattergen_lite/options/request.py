@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from mattergen_lite.options.checks import Paths, options
+from mattergen_lite.options.checks import NameOrPath, Paths, options
 from mattergen_lite.options.texts import (
     Conditions,
     Guidance,
@@ -65,12 +65,12 @@ class Request:
     """
 
     propose: Literal["model", "substitution", "ion-exchange"] = "model"
-    checkpoint: str = DEFAULT_CHECKPOINT
+    checkpoint: NameOrPath = DEFAULT_CHECKPOINT
     condition: Conditions = ()
     guidance: Guidance = ()
     stability_guidance: Annotated[float, Field(ge=0, le=100)] = 3.0
     probe: Paths = ()
-    measured_by: str | None = None
+    measured_by: NameOrPath | None = None
     elements: Words | None = None
     must_contain: Words | None = None
     chemical_system: System | None = None

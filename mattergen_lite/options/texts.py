@@ -114,7 +114,7 @@ def parse_conditions(value: object) -> tuple[Condition, ...]:
     if isinstance(value, Mapping):
         conditions = [_condition(name, "=", one) for name, one in value.items()]
     else:
-        texts = [value] if isinstance(value, str) else value
+        texts = value if type(value) in (list, tuple) else [value]
         conditions = [one if isinstance(one, Condition) else _split(one) for one in texts]
     names = [one.name for one in conditions]
     for name in (name for name in names if names.count(name) > 1):
@@ -155,7 +155,7 @@ def parse_guidance(value: object) -> tuple[Weight, ...]:
     if isinstance(value, Mapping):
         weights = [Weight(name, parse_number(one)) for name, one in value.items()]
     else:
-        weights = [_weight(one) for one in (value if isinstance(value, list | tuple) else [value])]
+        weights = [_weight(one) for one in (value if type(value) in (list, tuple) else [value])]
     names = [one.name for one in weights]
     for one in weights:
         if names.count(one.name) > 1:

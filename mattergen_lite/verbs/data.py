@@ -1,11 +1,10 @@
 """The commands of the group `data`."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mattergen_lite.folders import claimed_file
-from mattergen_lite.options.checks import Atoms, Seed, ShareBelowOne, Workers
+from mattergen_lite.options.checks import Atoms, NameOrPath, Seed, ShareBelowOne, Workers
 from mattergen_lite.options.flat import flat
 from mattergen_lite.verbs.workspace import check_source, cores
 
@@ -64,7 +63,7 @@ def data_prepare(
 
 
 @flat
-def data_info(table: str = "embedded", /, *, png: Path | None = None) -> "DatasetInfo":
+def data_info(table: NameOrPath = "embedded", /, *, png: Path | None = None) -> "DatasetInfo":
     """Summarise a crystal table: counts, sizes, elements, property coverage.
 
     Args:
@@ -76,7 +75,7 @@ def data_info(table: str = "embedded", /, *, png: Path | None = None) -> "Datase
     """
     from mattergen_lite.data.describe import describe
 
-    with nullcontext() if png is None else claimed_file(png):
+    with claimed_file(png):
         info = describe(table)
         if png is not None:
             info.write_png(png)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mattergen_lite.folders import claimed
-from mattergen_lite.options.checks import Workers
+from mattergen_lite.options.checks import NameOrPath, Workers
 from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @flat
 def finetune(
-    source: str,
+    source: NameOrPath,
     /,
     *,
     property: str,
     out: Path,
-    checkpoint: str = DEFAULT_CHECKPOINT,
+    checkpoint: NameOrPath = DEFAULT_CHECKPOINT,
     kind: Literal["real", "category"] = "real",
     log: bool = False,
     unit: str = "",

@@ -97,18 +97,9 @@ def open_design(
     """Open a generator and the run that judges its samples, with what a record says of both.
 
     Args:
-        verb: The command.
-        pool: Processes that judge.
-        place: Folder of the results.
-        request: What is asked of the samples.
-        sampler: How they are made.
-        judge: How they are judged, as it was asked for.
-        best: What is done for the best.
-        machine: Where it works.
-        relaxing: Says how many are relaxed, if nothing else is asked for.
+        relaxing: Says how many crystals are relaxed, if nothing else is asked for.
         selective: Whether only crystals that can pass are relaxed.
-        goal: What crystals are made for.
-        others: Arguments of the command, for the record.
+        others: Further arguments of the command, for the record.
 
     Raises:
         ValueError: If an option does not make sense.

@@ -1,11 +1,10 @@
 """The commands of the group `library`."""
 
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mattergen_lite.folders import claimed_file
-from mattergen_lite.options.checks import Count, Texts
+from mattergen_lite.options.checks import Count, NameOrPath, Texts
 from mattergen_lite.options.flat import flat
 from mattergen_lite.verbs.workspace import check_source
 
@@ -14,7 +13,9 @@ if TYPE_CHECKING:
 
 
 @flat
-def library_export(source: Path, destination: str, /, *, passed_only: bool = False) -> "Exchanged":
+def library_export(
+    source: Path, destination: NameOrPath, /, *, passed_only: bool = False
+) -> "Exchanged":
     """Write judged crystals as a database that others can search.
 
     Every crystal keeps its name: exporting again adds what is new.
@@ -31,7 +32,7 @@ def library_export(source: Path, destination: str, /, *, passed_only: bool = Fal
     check_source(source)
     from mattergen_lite.library.exchange import export
 
-    with nullcontext() if "://" in destination else claimed_file(Path(destination)):
+    with claimed_file(None if "://" in destination else Path(destination)):
         return export(source, destination, passed_only=passed_only)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mattergen_lite.folders import claimed
-from mattergen_lite.options.checks import Seed, Workers
+from mattergen_lite.options.checks import NameOrPath, Seed, Workers
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT
 from mattergen_lite.verbs.workspace import TABLES, check_source, cores
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @flat
 def probe_fit(
-    source: str,
+    source: NameOrPath,
     /,
     *,
     property: str,
     out: Path,
-    checkpoint: str = DEFAULT_CHECKPOINT,
+    checkpoint: NameOrPath = DEFAULT_CHECKPOINT,
     log: bool = False,
     unit: str = "",
     seed: Seed = 0,

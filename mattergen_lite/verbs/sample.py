@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mattergen_lite.options.checks import Count, Number, Seed
+from mattergen_lite.options.checks import Count, NameOrPath, Number, Seed
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT, Request
 from mattergen_lite.options.sampler import SamplerOptions
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @flat
 def sample(
-    model: str = DEFAULT_CHECKPOINT,
+    model: NameOrPath = DEFAULT_CHECKPOINT,
     /,
     *,
     num_samples: Count = 16,

@@ -1,7 +1,7 @@
 """Opens what commands share: folders, processes and input files."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +40,7 @@ def check_source(source: Path, out: Path | None = None, *, tables: Sequence[str]
     Raises:
         ValueError: If it does not exist, or another run writes to `out`.
     """
-    with nullcontext() if out is None else claimed(out):
+    with claimed(out):
         if not source.exists() and str(source) not in tables:
             raise ValueError(f"{source} does not exist")
 
@@ -56,7 +56,7 @@ def check_request(request: Request, out: Path | None = None) -> "Constraints":
     """
     from mattergen_lite.request.constraints import check_texts
 
-    with nullcontext() if out is None else claimed(out):
+    with claimed(out):
         constraints = check_texts(request)
         if request.propose == "model":
             _check_model(request, constraints)
@@ -154,8 +154,7 @@ def judging_in(
     from mattergen_lite.processes import Pool
 
     check_free(out, overwrite=overwrite)  # before anything slow is loaded
-    held = nullcontext() if out is None else claimed(out)
-    with held, Pool(cores(num_workers), preload=JUDGE) as pool:
+    with claimed(out), Pool(cores(num_workers), preload=JUDGE) as pool:
         from mattergen_lite.runs.folder import RunFolder
 
         place = None if out is None else RunFolder(out)
