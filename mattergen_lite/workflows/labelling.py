@@ -44,7 +44,7 @@ class Label:
     raw: float  # of the potential, without calibration
     judged: float  # by the judge before
     probability: float  # of being metastable, by the judge before
-    traits: Mapping[str, float]  # on which the potential's error may depend
+    traits: Mapping[str, float]  # known ones of `error_traits`
 
     @property
     def composition(self) -> Composition:
@@ -115,6 +115,7 @@ def _label(candidate: Candidate, e_above_hull: float) -> Label:
     stated = candidate.stability
     raw, second = stated.e_above_hull_raw, stated.second_e_above_hull_raw
     relaxer = {stated.second_opinion: second, stated.potential: raw}.get(stated.relaxed_with)
+    traits = error_traits(raw, math.nan if relaxer is None else relaxer, stated.rmsd)
     return Label(
         name=candidate.raw.name,
         formula=candidate.raw.formula,
@@ -122,7 +123,7 @@ def _label(candidate: Candidate, e_above_hull: float) -> Label:
         raw=raw,
         judged=stated.e_above_hull,
         probability=stated.probability_metastable,
-        traits=error_traits(raw, math.nan if relaxer is None else relaxer, stated.rmsd),
+        traits={name: trait for name, trait in traits.items() if math.isfinite(trait)},
     )
 
 
