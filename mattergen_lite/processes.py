@@ -233,14 +233,18 @@ def without_current_folder() -> Iterator[None]:
         sys.path = before
 
 
+def worker_environment() -> dict[str, str]:
+    """Variables of a process of one thread that imports from where this one does."""
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in module_path())
+    return {**os.environ, **_ONE_THREAD, **_QUIET, "PYTHONPATH": path}
+
+
 def _start_process(preload: str | None) -> subprocess.Popen:
     """A fresh interpreter that serves; an interrupt from the keyboard is the caller's affair."""
-    path = os.pathsep.join(module_path())
-    environment = {**os.environ, **_ONE_THREAD, **_QUIET, "PYTHONPATH": path}
     command = [sys.executable, "-P", "-c", _SERVE, *([preload] if preload else [])]
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True
+        command, stdin=pipe, stdout=pipe, env=worker_environment(), start_new_session=True
     )
 
 

@@ -5,7 +5,6 @@ An engine is a program of its own that reads a job and writes a result, see `pro
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from ase.data import chemical_symbols
 
 from mattergen_lite.dft.result import DftResult
 from mattergen_lite.dft.settings import Calculation, DftSettings
-from mattergen_lite.processes import module_path
+from mattergen_lite.processes import worker_environment
 
 MEMORY_LIMIT = 8 * 2**30  # bytes
 TIME_LIMIT = 3600.0  # s
@@ -89,13 +88,9 @@ class ProgramEngine:
 
 def _run(command: list[str], folder: str, seconds: float) -> str | None:
     """Run a program of one thread in a folder; returns why it has failed."""
-    path = os.pathsep.join(str(Path(entry).absolute()) for entry in module_path())
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    environment = {**os.environ, **threads, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    streams = {"stderr": subprocess.STDOUT, "env": worker_environment()}
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, cwd=folder, stdout=output, **streams)
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:
