@@ -29,7 +29,7 @@ from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.metrics import summary
 from mattergen_lite.scoring.property_outcome import Outcome
 from mattergen_lite.scoring.score import Score, criteria_of
-from mattergen_lite.verbs import IN_MEMORY, VERBS
+from mattergen_lite.verbs import IN_MEMORY, VERBS, module_of
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -294,7 +294,7 @@ def reference_pages() -> dict[Path, str]:
 def verbs() -> str:
     """Entries of the Python reference for all functions of the package."""
     entries = [
-        f"::: mattergen_lite.verbs.{name}\n    options: "
+        f"::: {module_of(name)}\n    options: "
         f"{{ members: [{name}], show_root_toc_entry: false, show_root_heading: false }}"
         for name in (*VERBS, *IN_MEMORY)
     ]
