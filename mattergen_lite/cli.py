@@ -15,19 +15,25 @@ from functools import wraps
 from importlib import import_module
 from io import TextIOWrapper
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, get_args, get_type_hints
 
-from cyclopts import App, CycloptsError, Parameter, Token, convert
+from cyclopts import App, CycloptsError, Group, Parameter, Token, convert
 
-from mattergen_lite.options.checks import check_word
+from mattergen_lite.options.checks import check_text, checked_value
+from mattergen_lite.options.groups import HELP_GROUPS
 from mattergen_lite.options.renamed import check_words
 from mattergen_lite.processes import module_path
-from mattergen_lite.verbs import VERBS
+from mattergen_lite.verbs import JUDGING, VERBS, module_of
 
 BAD_INPUT = 2
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
 TRACEBACK = "MATTERGEN_LITE_TRACEBACK"  # variable that asks for the whole of an unexpected error
-
+FEW = 20  # options, which the help of a command lists without groups
+GROUP_OF = {
+    name: Group(title, sort_key=place)
+    for place, (title, names) in enumerate(HELP_GROUPS.items(), start=1)
+    for name in names
+}
 
 VERBOSE = inspect.Parameter(
     "verbose",
@@ -39,33 +45,24 @@ VERBOSE = inspect.Parameter(
 )
 
 
-def _checked_words(annotation: object, tokens: Sequence[Token]) -> object:
-    """Convert the words of an option, refusing those whose meaning conversion would change."""
-    for token in tokens:
-        check_word(token.value, annotation)
-    return convert(annotation, tokens)
-
-
-def printed(verb: Callable[..., object]) -> Callable[..., None]:
+def printed(name: str, verb: Callable[..., object]) -> Callable[..., None]:
     """The verb as a command: same arguments, its outcome printed instead of returned.
 
     Dropping the return type matters: cyclopts evaluates annotations, and importing the classes that
     verbs return would cost `--help` the seconds that torch takes to load.
     """
+    extra = [VERBOSE] if name in JUDGING else []
 
     @wraps(verb)
     def command(*args: object, **kwargs: object) -> None:
-        more = {"verbose": kwargs.pop("verbose", False)} if has_more else {}
+        more = {one.name: kwargs.pop(one.name, one.default) for one in extra}
         outcome = verb(*args, **kwargs)
         print(outcome.text(**more) if hasattr(outcome, "text") else outcome)
 
     signature = inspect.signature(verb)
-    has_more = signature.return_annotation == "Judgements"
-    parameters = [
-        one.replace(annotation=_word_checked(one.annotation))
-        for one in signature.parameters.values()
-    ]
-    parameters += [VERBOSE] if has_more else []
+    given = [*signature.parameters.values(), *extra]
+    plain = get_type_hints(verb) | {"verbose": bool}  # without bounds, which `flat` checks
+    parameters = [_option(one, plain[one.name], in_groups=len(given) > FEW) for one in given]
     command.__signature__ = signature.replace(
         parameters=parameters, return_annotation=inspect.Signature.empty
     )
@@ -73,11 +70,31 @@ def printed(verb: Callable[..., object]) -> Callable[..., None]:
     return command
 
 
-def _word_checked(annotation: object) -> object:
-    """The type of an option, its words checked before they are converted; flags have no words."""
-    if annotation is bool:
-        return annotation
-    return Annotated[annotation, Parameter(converter=_checked_words)]
+def _option(parameter: inspect.Parameter, plain: object, *, in_groups: bool) -> inspect.Parameter:
+    """A parameter as an option in its group of the help, whose words are checked."""
+    more = {"negative_iterable": ()}
+    if plain is not bool:
+        more |= {
+            "converter": _reader(parameter),
+            "show_default": parameter.default not in ((), None),
+        }
+    if in_groups and parameter.name in GROUP_OF:
+        more["group"] = GROUP_OF[parameter.name]
+    own = [one for one in get_args(parameter.annotation)[1:] if isinstance(one, Parameter)]
+    return parameter.replace(annotation=Annotated[plain, *own, Parameter(**more)])
+
+
+def _reader(parameter: inspect.Parameter) -> Callable[[object, Sequence[Token]], object]:
+    """The function that reads the words of an option; cyclopts would round numbers."""
+
+    def read(plain: object, tokens: Sequence[Token]) -> object:
+        for token in tokens:
+            check_text("it", token.value)
+        if {int, float} & {plain, *get_args(plain)}:
+            return checked_value("it", tokens[0].value, parameter.annotation)
+        return convert(plain, tokens)
+
+    return read
 
 
 def _app(name: str, help: str) -> App:
@@ -104,9 +121,9 @@ def assembled() -> App:
     whole = _app("mattergen-lite", "Design inorganic crystals: sample, judge, train.")
     groups = {name: _app(name, text) for name, text in GROUPS.items()}
     for name in VERBS:
-        verb = getattr(import_module(f"mattergen_lite.verbs.{name}"), name)
+        verb = getattr(import_module(module_of(name)), name)
         group, _, rest = name.partition("_")
-        (groups[group] if rest else whole).command(printed(verb), name=rest or name)
+        (groups[group] if rest else whole).command(printed(name, verb), name=rest or name)
     for group in groups.values():
         whole.command(group)
     return whole
@@ -156,11 +173,7 @@ def _have_streams() -> None:
 
 @contextmanager
 def _printed_to_the_end() -> Iterator[None]:
-    """Fail here if output is a full disk or a closed pipe: Python would at its end, with code 120.
-
-    Raises:
-        OSError: If it is.
-    """
+    """Raise OSError if output is a full disk or a closed pipe; Python would exit with 120."""
     try:
         yield
     except SystemExit as ended:

@@ -7,9 +7,9 @@ A key that does not exist is an error naming its dotted path and the nearest key
 
 import difflib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import (
@@ -26,22 +26,24 @@ from pydantic import (
 )
 
 from mattergen_lite.folders import atomic_path
+from mattergen_lite.options.checks import LearningRate, Seed, Share, ShareBelowOne, options
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.renamed import OPTIONS
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import Precision, SamplerOptions
 from mattergen_lite.plain_yaml import parse_yaml, read_yaml
 
+if TYPE_CHECKING:  # torch is slow to load
+    from torch import Tensor
+
 S = TypeVar("S", bound="Section")
 
 FORMAT = 2  # of model folders; raised when older programs would misread them
 MAX_PARAMETERS = 2_000_000_000  # of a network; more is a mistake or an attack
+LOG_FLOOR = 1e-30  # keeps logarithms finite; targets and labels are checked to be positive
 MAX_SHOWN = 80  # characters of a value in a message
 
 AnyText = Annotated[str, StringConstraints(min_length=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Duration = Annotated[str, StringConstraints(pattern=r"^\d{1,4}:\d{1,2}:\d{1,2}:\d{1,2}$")]
 
 
@@ -100,7 +102,11 @@ class DataConfig(Section):
 
 
 class PropertyConfig(Section):
-    """One property the model can be conditioned on."""
+    """One property the model can be conditioned on.
+
+    A "real" value is standardised with `mean` and `std`, after log10 if `log`; a "category" is an
+    integer from 1 to `num_categories`; "elements" is the set of elements present.
+    """
 
     name: str
     unit: AnyText = ""
@@ -108,9 +114,24 @@ class PropertyConfig(Section):
     log: bool = False  # standardise the logarithm (positive properties that span decades)
     mean: float = 0.0  # mean 0 and std 1: filled in from the training data
     std: PositiveFloat = 1.0
-    minimum: float | None = None
+    minimum: float | None = None  # smallest and largest value seen in training, if known
     maximum: float | None = None
     num_categories: Annotated[int, Field(ge=0, le=10_000)] = 0
+
+    def normalise(self, value: "Tensor") -> "Tensor":
+        """Physical values to standardised ones."""
+        raw = value.clamp(min=LOG_FLOOR).log10() if self.log else value
+        return (raw - self.mean) / self.std
+
+    def denormalise(self, standard: "Tensor") -> "Tensor":
+        """Standardised values to physical ones."""
+        raw = standard * self.std + self.mean
+        return 10**raw if self.log else raw
+
+    def within_reason(self, value: "Tensor") -> "Tensor":
+        """Predicted values, none below zero of what was never seen below: a gap, a density."""
+        never_negative = self.minimum is not None and self.minimum >= 0
+        return value.clamp(min=0) if never_negative else value
 
 
 class NetworkConfig(Section):
@@ -183,7 +204,7 @@ class OptimizerConfig(Section):
     A run goes on from any checkpoint before the decay: raise `max_steps` to train for longer.
     """
 
-    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    learning_rate: LearningRate = 1e-3
     weight_decay: NonNegativeFloat = 0.01
     betas: tuple[ShareBelowOne, ShareBelowOne] = (0.9, 0.99)
     warmup_steps: NonNegativeInt = 500
@@ -231,7 +252,7 @@ class RunConfig(Section):
     trainer: TrainerConfig = TrainerConfig()
 
 
-@dataclass(frozen=True, kw_only=True)
+@options
 class GenerateConfig(SamplerOptions, Request):
     """What is asked of every sample and how it is made; texts as on the command line."""
 

@@ -5,13 +5,15 @@ close, so a small error of the denoiser exchanges an element for its neighbour, 
 """
 
 import csv
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from mattergen_lite.options.texts import parse_words, split_system
 
 if TYPE_CHECKING:  # torch is slow to load, and requests are read before it is
     from torch import Tensor
@@ -55,13 +57,13 @@ def parse_symbol(text: str) -> str:
     return symbol
 
 
-def parse_system(text: str) -> tuple[str, ...]:
+def parse_system(system: str | Sequence[str]) -> tuple[str, ...]:
     """Symbols of a chemical system such as "Li-P-S", in any case.
 
     Raises:
         ValueError: If a part is not an element.
     """
-    return tuple(map(parse_symbol, text.split("-")))
+    return tuple(map(parse_symbol, split_system(system)))
 
 
 def atomic_number(symbol: str) -> int:
@@ -116,16 +118,12 @@ def element_groups() -> dict[str, frozenset[str]]:
     }
 
 
-class ElementGroups:
-    """The groups of elements that a request may name, and what each is."""
-
-    def text(self) -> str:
-        """One paragraph a group, its elements by rising atomic number."""
-        groups = {name: sorted(g, key=atomic_number) for name, g in element_groups().items()}
-        return "\n".join(
-            f"{name:<12} {GROUP_MEANINGS[name]}\n{'':13}{' '.join(found)}"
-            for name, found in groups.items()
-        )
+def element_groups_text() -> str:
+    """The groups of elements that a request may name, and what each is; one paragraph a group."""
+    return "\n".join(
+        f"{name:<12} {GROUP_MEANINGS[name]}\n{'':13}{' '.join(sorted(group, key=symbols().index))}"
+        for name, group in element_groups().items()
+    )
 
 
 def crustal_abundance(symbol: str) -> float | None:
@@ -134,20 +132,20 @@ def crustal_abundance(symbol: str) -> float | None:
     return float(text) if text else None
 
 
-def parse_elements(text: str) -> frozenset[str]:
+def parse_elements(value: str | Sequence[str]) -> frozenset[str]:
     """Symbols out of symbols and groups of elements, in any case: "Pb,Cd,radioactive".
 
     Raises:
         ValueError: If a part is neither an element nor a group.
     """
     groups = element_groups()
-    words = [part.strip() for part in text.split(",")]
+    words = parse_words(value)
     parts = [w.lower() if w.lower() in groups else w.capitalize() for w in words]
     known = {*groups, *symbols()[1:]}
     unknown = [word for word, part in zip(words, parts, strict=True) if part not in known]
     if unknown:
         raise ValueError(
-            f"unknown element {unknown[0]!r} in {text!r}: expected symbols of H to Fm, "
+            f"unknown element {unknown[0]!r} in {','.join(words)!r}: expected symbols of H to Fm, "
             f"or {', '.join(groups)}"
         )
     return frozenset().union(*(groups.get(part, {part}) for part in parts))

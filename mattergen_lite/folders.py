@@ -1,8 +1,5 @@
 """Folders of results: made, checked for room and held by one run at a time, before any work.
 
-    with claimed(out):
-        ...  # no other run writes here meanwhile
-
 What a killed run has left half written is removed when the next one claims the folder.
 """
 
@@ -43,19 +40,20 @@ def check_free(folder: Path | None, *, overwrite: bool) -> None:
 
 
 @contextmanager
-def claimed(folder: Path, timeout: float = 0.0) -> Iterator[None]:
+def claimed(folder: Path | None, timeout: float = 0.0) -> Iterator[None]:
     """Hold a folder: it exists, can be written and has room, and nobody else writes there.
 
-    A folder that was made for this and is still empty is removed again.
+    Without a folder there is nothing to hold.
 
-    Args:
-        folder: To hold.
-        timeout: Seconds to wait for another run that holds it.
+    A folder that was made for this and is still empty is removed again.
 
     Raises:
         ValueError: If it cannot be made or written, is full, holds a pipe or a device, or another
             run holds it.
     """
+    if folder is None:
+        yield
+        return
     with _held(folder, LOCK, timeout):
         check_plain(folder)
         _remove_partial(folder)
@@ -63,12 +61,15 @@ def claimed(folder: Path, timeout: float = 0.0) -> Iterator[None]:
 
 
 @contextmanager
-def claimed_file(path: Path) -> Iterator[None]:
+def claimed_file(path: Path | None) -> Iterator[None]:
     """Hold a file that is to be written, likewise.
 
     Raises:
         ValueError: If it is a folder, or its own folder cannot be written.
     """
+    if path is None:
+        yield
+        return
     with _refusing(path):
         if path.is_dir():
             raise ValueError(f"{path} is a folder: expected a file to write")
@@ -110,11 +111,7 @@ def _held(folder: Path, lock: str, timeout: float = 0.0) -> Iterator[None]:
 
 
 def _check_name(path: Path) -> None:
-    """Refuse a name that is no text: it can be made, but not every library writes below it.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """Refuse a name that is no text: it can be made, but not every library writes below it."""
     try:
         str(path).encode()
     except UnicodeEncodeError:

@@ -1,10 +1,7 @@
-"""Finds the folder of a model: on disk, shipped, or of the Hugging Face Hub.
+"""Finds the folder of a model: on disk, shipped, or hf:org/name@COMMIT of the Hugging Face Hub.
 
-hf:org/name@0123456789abcdef0123456789abcdef01234567
-
-Of a model of the Hub the commit is part of the name, so that a run can be repeated and nobody can
-exchange the model behind it. Files are YAML and safetensors, which hold no code; nothing else is
-fetched.
+The commit is part of the name, so that nobody can exchange the model behind it. Files are YAML and
+safetensors, which hold no code; nothing else is fetched.
 """
 
 import re

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.config import ModelConfig, PropertyConfig, write_yaml
+from mattergen_lite.config import ModelConfig, write_yaml
 from mattergen_lite.crystal import Prediction
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.diffusion.joint import JointDiffusion, Losses, State, Step
@@ -21,7 +21,7 @@ from mattergen_lite.elements import MAX_ATOMIC_NUMBER, symbols
 from mattergen_lite.hub import CONFIG, WEIGHTS, read_config
 from mattergen_lite.network.denoiser import Denoiser, NoisyCrystals
 from mattergen_lite.network.pairs import pair_features
-from mattergen_lite.properties import Conditions, Property
+from mattergen_lite.properties import Conditions
 from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
 
@@ -33,7 +33,7 @@ class CrystalDiffusion(nn.Module):
         super().__init__()
         self.config = config
         self.mixed_precision = False  # run the network, and only the network, in bfloat16
-        self.properties = tuple(_property(p) for p in config.properties)
+        self.properties = config.properties
         self.schedule = NoiseSchedule(**config.noise.model_dump())
         self.diffusion = JointDiffusion()
         self.denoiser = Denoiser(**config.network.model_dump(), properties=self.properties)
@@ -225,10 +225,6 @@ def write_weights(tensors: Mapping[str, Tensor], path: Path) -> None:
 def weights_hash(folder: Path) -> str:
     """SHA-256 of the weights file: the model's identity in provenance records."""
     return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()
-
-
-def _property(config: PropertyConfig) -> Property:
-    return Property(**config.model_dump())
 
 
 def model_provenance(model: CrystalDiffusion, folder: Path) -> dict[str, object]:

@@ -1,14 +1,10 @@
 """Apply a function to many items in disposable processes: a crash or a hang costs one item.
 
-`concurrent.futures` loses every pending item when a worker dies and cannot stop one that hangs.
-Here each slot owns one worker process, kills it when an item exceeds the time limit and starts
-another; an item whose process dies gets a second one. Workers are fresh interpreters (nothing is
-forked, the caller's `__main__` is not imported again) and use one thread each, so that
-`num_workers` is the number of cores in use. Those that `preload` a module start at once and import
-it while the caller does something else.
-
-Workers import nothing from the current folder, in which a data set of a stranger may lie, and may
-take only so much memory, where the system can limit it (Windows cannot, macOS does not).
+Each slot owns one worker process, kills it when an item exceeds the time limit and starts another;
+an item whose process dies gets a second one. `concurrent.futures` can do neither. Workers are fresh
+interpreters of one thread, so that `num_workers` is the number of cores in use. They import nothing
+from the current folder, in which a stranger's data may lie, and may take only so much memory, where
+the system can limit it (Windows cannot, macOS does not).
 """
 
 import os
@@ -79,12 +75,6 @@ def attempt_within(
 
     Compiled code that never returns cannot be stopped here, nor anything outside the main thread:
     for that there are processes of their own.
-
-    Args:
-        function: What to apply.
-        item: To what.
-        time_limit: Seconds after which it is stopped.
-        memory_limit: Bytes that it may allocate beside what this process holds.
     """
     try:
         with alarm(time_limit), room_for(memory_limit):
@@ -243,14 +233,18 @@ def without_current_folder() -> Iterator[None]:
         sys.path = before
 
 
+def worker_environment() -> dict[str, str]:
+    """Variables of a process of one thread that imports from where this one does."""
+    path = os.pathsep.join(str(Path(entry).absolute()) for entry in module_path())
+    return {**os.environ, **_ONE_THREAD, **_QUIET, "PYTHONPATH": path}
+
+
 def _start_process(preload: str | None) -> subprocess.Popen:
     """A fresh interpreter that serves; an interrupt from the keyboard is the caller's affair."""
-    path = os.pathsep.join(module_path())
-    environment = {**os.environ, **_ONE_THREAD, **_QUIET, "PYTHONPATH": path}
     command = [sys.executable, "-P", "-c", _SERVE, *([preload] if preload else [])]
     pipe = subprocess.PIPE
     return subprocess.Popen(
-        command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True
+        command, stdin=pipe, stdout=pipe, env=worker_environment(), start_new_session=True
     )
 
 
@@ -347,13 +341,8 @@ class Pool:
     ) -> Iterator[tuple[int, Result | Failure]]:
         """Like `map`, but each result as soon as it is there, with the position of its item.
 
-        Args:
-            function: As of `map`.
-            items: As of `map`.
-            time_limit: As of `map`.
-            memory_limit: As of `map`.
-            last_start: Time of `perf_counter` after which no item is begun.
-            deadline: Time of `perf_counter` at which what is unfinished is given up.
+        No item begins after `last_start`; what is unfinished at the `deadline` is given up. Both
+        are times of `perf_counter`.
         """
         clock = _Clock(time_limit, last_start, deadline)
         if not self._workers:

@@ -2,50 +2,15 @@
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from mattergen_lite.config import PropertyConfig
 from mattergen_lite.crystal_systems import LAST_SPACE_GROUP
-from mattergen_lite.shapes import Bool, Float, Int
+from mattergen_lite.shapes import Bool, Int
 
-Kind = Literal["real", "category", "elements"]
-LOG_FLOOR = 1e-30  # keeps the logarithm finite; targets and labels are checked to be positive
-
-
-@dataclass(frozen=True, kw_only=True)
-class Property:
-    """One conditionable property.
-
-    A "real" value is standardised with `mean` and `std`, after log10 if `log`; a "category" is an
-    integer from 1 to `num_categories`; "elements" is the set of elements present.
-    """
-
-    name: str
-    unit: str = ""
-    kind: Kind = "real"
-    mean: float = 0.0
-    std: float = 1.0
-    log: bool = False
-    num_categories: int = 0
-    minimum: float | None = None  # smallest and largest value seen in training, if known
-    maximum: float | None = None
-
-    def normalise(self, value: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-        """Physical value to standardised value."""
-        raw = value.clamp(min=LOG_FLOOR).log10() if self.log else value
-        return (raw - self.mean) / self.std
-
-    def denormalise(self, standard: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-        """Standardised value to physical value."""
-        raw = standard * self.std + self.mean
-        return 10**raw if self.log else raw
-
-    def within_reason(self, value: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
-        """Predicted values, none below zero of what was never seen below: a gap, a density."""
-        never_negative = self.minimum is not None and self.minimum >= 0
-        return value.clamp(min=0) if never_negative else value
+Property = PropertyConfig  # defined once, in the configuration of a model
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
+from dft_labels import label_table, read_labels, reliability
 
 from mattergen_lite.dft.cache import PACKAGED, ResultFolder
 from mattergen_lite.dft.gpaw import Gpaw
-from mattergen_lite.dft.labels import label_table, read_labels, reliability
 from mattergen_lite.dft.phases import phase_by_id
 from mattergen_lite.dft.verification import Verifier
 

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from ase import Atoms
 from ase.io import write
+from dft_labels import read_labels
 from pymatgen.io.ase import AseAtomsAdaptor
 
 from mattergen_lite import load
-from mattergen_lite.dft.labels import read_labels
 from mattergen_lite.scoring.candidate import Candidate
 
 DATASETS = Path(__file__).parents[1] / "datasets"

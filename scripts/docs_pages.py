@@ -21,7 +21,7 @@ from pymatgen.core import Lattice, Structure
 from mattergen_lite.benchmarking.protocols import PROTOCOLS
 from mattergen_lite.cli import app
 from mattergen_lite.config import PropertyConfig, RunConfig, shipped
-from mattergen_lite.elements import GROUP_MEANINGS, ElementGroups
+from mattergen_lite.elements import GROUP_MEANINGS, element_groups, symbols
 from mattergen_lite.hub import read_config
 from mattergen_lite.options.judge import CHECK_NAMES
 from mattergen_lite.scoring import exact
@@ -29,7 +29,7 @@ from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.metrics import summary
 from mattergen_lite.scoring.property_outcome import Outcome
 from mattergen_lite.scoring.score import Score, criteria_of
-from mattergen_lite.verbs import IN_MEMORY, VERBS
+from mattergen_lite.verbs import IN_MEMORY, VERBS, module_of
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -237,8 +237,8 @@ def properties() -> str:
         text += f"\n## {folder.name}\n\n"
         text += table(("property", "unit", "kind", "seen", "measured", "on target"), rows) + "\n"
     groups = [
-        (code(name), GROUP_MEANINGS[name], " ".join(members))
-        for name, members in ElementGroups.all().members.items()
+        (code(name), GROUP_MEANINGS[name], " ".join(sorted(members, key=symbols().index)))
+        for name, members in element_groups().items()
     ]
     return (
         text + "\n## Groups of elements\n\n" + table(("group", "what", "elements"), groups) + "\n"
@@ -294,7 +294,7 @@ def reference_pages() -> dict[Path, str]:
 def verbs() -> str:
     """Entries of the Python reference for all functions of the package."""
     entries = [
-        f"::: mattergen_lite.verbs.{name}\n    options: "
+        f"::: {module_of(name)}\n    options: "
         f"{{ members: [{name}], show_root_toc_entry: false, show_root_heading: false }}"
         for name in (*VERBS, *IN_MEMORY)
     ]

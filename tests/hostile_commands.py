@@ -4,11 +4,12 @@ import inspect
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from itertools import product
 from pathlib import Path
 
 from hostile_files import cif, poscar, table, xyz, zipped
+
+import mattergen_lite
 
 QUICK = ("--num-workers", "0", "--no-relax")
 CANARY = "EXECUTED"  # file that planted code would leave
@@ -103,9 +104,9 @@ CONTRADICTIONS = """
 --require metastable
 --require a,b
 --require ,
---until 1 --num-candidates 1
+--until 1
 --keep 0.5
---until 1 --max-samples 1
+--num-candidates 1 --max-samples 1
 --probe good.cif
 --probe .
 --measured-by none
@@ -172,8 +173,7 @@ def option_words(each: int = 5) -> Iterator[list[str]]:
 
 def options(verb: str) -> Iterator[tuple[str, tuple[str, ...]]]:
     """Options of a verb that take a value, with the nonsense for their kind."""
-    name = verb.replace(" ", "_")
-    function = getattr(import_module(f"mattergen_lite.verbs.{name}"), name)
+    function = getattr(mattergen_lite, verb.replace(" ", "_"))
     for one in inspect.signature(function).parameters.values():
         if one.kind is one.KEYWORD_ONLY and one.annotation is not bool:
             text = "str" in str(one.annotation) or "Path" in str(one.annotation)

@@ -34,10 +34,8 @@ from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.measuring import Laboratory
-from mattergen_lite.verbs.campaign_report import campaign_report
-from mattergen_lite.verbs.campaign_run import campaign_run
-from mattergen_lite.verbs.campaign_status import campaign_status
-from mattergen_lite.verbs.library_export import library_export
+from mattergen_lite.verbs.campaign import campaign_report, campaign_run, campaign_status
+from mattergen_lite.verbs.library import library_export
 
 
 @pytest.fixture(scope="module")

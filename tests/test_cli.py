@@ -366,18 +366,18 @@ def test_contradictory_options_are_refused(tmp_path):
         score(tmp_path, out=tmp_path / "out", phonons=True, **QUICK)
 
 
-def test_until_enough_candidates_pass(checkpoint, tmp_path):
+def test_until_enough_candidates_pass(checkpoint, tmp_path, monkeypatch):
     """Batches follow each other until two crystals are physical and unique, or samples run out."""
-    asked = {"checkpoint": str(checkpoint), "steps": 6, "num_atoms": "2..4", "num_samples": 2}
-    judged = generate(
-        out=tmp_path / "a", until=2, max_samples=20, require="physical,unique", **asked, **QUICK
-    )
+    monkeypatch.setattr("mattergen_lite.options.budget.ROUND_SIZE", 2)
+    asked = {"checkpoint": str(checkpoint), "steps": 6, "num_atoms": "2..4"}
+    wanted = {"num_candidates": 2, "max_samples": 20, "require": "physical,unique"}
+    judged = generate(out=tmp_path / "a", **wanted, **asked, **QUICK)
     assert judged.funnel.num_passed >= 2 or judged.funnel.num_sampled == 20
     assert judged.funnel.num_sampled % 2 == 0
     assert list(judged.funnel.left) == ["physical", "unique"]
     written = json.loads((tmp_path / "a" / "summary.json").read_text())["funnel"]
     assert written["num_sampled"] == judged.funnel.num_sampled == len(judged.candidates)
-    with_none = generate(out=tmp_path / "b", until=50, max_samples=5, **asked, **QUICK)
+    with_none = generate(out=tmp_path / "b", num_candidates=50, max_samples=5, **asked, **QUICK)
     assert with_none.funnel.num_sampled == 5
 
 
@@ -509,18 +509,17 @@ def test_targets_stand_beside_measurements(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"until": 0}, "until is 0"),
         ({"require": "shiny"}, "unknown check 'shiny'"),
         ({"require": "metastable"}, "needs relaxed crystals"),
         ({"num_candidates": 0}, "num_candidates is 0: expected 1 to"),
         ({"num_candidates": -3}, "num_candidates is -3"),
-        ({"num_candidates": 2, "until": 2}, "ask for the same"),
+        ({"until": 2}, "until is now called num_candidates"),
         ({"num_candidates": 2, "max_samples": 0}, "max_samples is 0"),
         ({"num_samples": 0}, "num_samples is 0"),
-        ({"until": 2, "time_budget": 0.0}, "time_budget is 0.0"),
-        ({"until": 2, "time_budget": math.nan}, "time_budget is nan"),
-        ({"until": 2, "time_budget": math.inf}, "time_budget is inf"),
-        ({"until": 2, "time_budget": -1.0}, "time_budget is -1.0"),
+        ({"num_candidates": 2, "time_budget": 0.0}, "time_budget is 0.0"),
+        ({"num_candidates": 2, "time_budget": math.nan}, "time_budget is nan"),
+        ({"num_candidates": 2, "time_budget": math.inf}, "time_budget is inf"),
+        ({"num_candidates": 2, "time_budget": -1.0}, "time_budget is -1.0"),
         ({"keep": 0.5}, "expected no --no-relax"),
         ({"keep": math.nan, "relax": True}, "keep is nan"),
         ({"keep": 0.0, "relax": True}, "keep is 0.0"),

@@ -10,7 +10,7 @@ from models import tiny_model
 from mattergen_lite import discover
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.options.finetune import FinetuneOptions
-from mattergen_lite.workflows.discovery import DiscoverOptions, Round, end_of
+from mattergen_lite.workflows.discovery import DiscoverOptions, Round, _check_settings, end_of
 
 QUICK = {
     "num_samples": 4,
@@ -89,6 +89,13 @@ def test_a_loop_that_finds_nothing_ends_and_teaches_nothing(base, tmp_path):
     assert [one.num_passed for one in found.rounds] == [0, 0]
     assert {one.checkpoint for one in found.rounds} == {base}
     assert not list(tmp_path.glob("rounds/*/tuning"))
+
+
+def test_a_loop_that_verifies_is_not_resumed_without(tmp_path):
+    (tmp_path / "settings.json").write_text(json.dumps({"verify": 2}))
+    with pytest.raises(ValueError, match="holds a loop with"):
+        _check_settings(tmp_path, {})
+    _check_settings(tmp_path, {"verify": 2})
 
 
 def rounds(*passed):

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +20,6 @@ from mattergen_lite.dft.cells import choose_cell, count_irreducible, fourier_gri
 from mattergen_lite.dft.cost import estimate_seconds
 from mattergen_lite.dft.engine import Limits
 from mattergen_lite.dft.gpaw import Gpaw
-from mattergen_lite.dft.labels import label_table, read_labels, reliability, split_of, structure_of
 from mattergen_lite.dft.phases import (
     MOLECULAR,
     known_phases,
@@ -40,6 +40,10 @@ from mattergen_lite.scoring.energy.calibration import ElementOffset, ErrorModel
 from mattergen_lite.scoring.energy.fitting import update_error_model
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
 from mattergen_lite.scoring.known.hull import reference_hull
+
+sys.path.append(str(Path(__file__).parents[1] / "scripts"))
+
+from dft_labels import label_table, read_labels, reliability, split_of, structure_of
 
 SETTINGS = DftSettings()
 ELEMENTS = {"Na": -1.3, "Cl": -1.9, "Mg": -1.6, "O": -4.9, "Ti": -7.8, "Li": -1.9, "Sr": -1.7}

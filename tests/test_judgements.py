@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,9 @@ from pymatgen.core import Lattice, Structure
 import mattergen_lite
 from mattergen_lite import judge, load, sample, score
 from mattergen_lite.io.write import write_text
+from mattergen_lite.options.flat import arguments_of
 from mattergen_lite.options.judge import JudgeOptions
-from mattergen_lite.options.objects import as_option
+from mattergen_lite.options.request import Request
 from mattergen_lite.runs.view import svg
 
 QUICK = {"relax": False, "num_workers": 0}
@@ -206,27 +206,38 @@ def test_tab_completion_lists_the_public_names_without_torch():
 
 
 @pytest.mark.parametrize(
-    ("value", "annotation", "taken"),
+    ("name", "value", "text"),
     [
-        (["Li", "O"], str | None, "Li,O"),
-        (range(4, 9), str | None, "4..8"),
-        (225, str | None, "225"),
+        ("elements", ["Li", "O"], "Li,O"),
+        ("chemical_system", ("Li", "O"), "Li-O"),
+        ("num_atoms", range(4, 9), "4..8"),
+        ("num_atoms", (4, 8), "4..8"),
+        ("num_atoms", 4, "4"),
+        ("space_group", 225, "225"),
+        ("space_group", range(195, 231), "195..230"),
+        ("fix_sites", [0, range(4, 8), "O"], "0,4..7,O"),
         (
-            {"band_gap": (1.5, 2.5), "density": 3},
-            tuple[str, ...],
-            ("band_gap=1.5..2.5", "density=3"),
+            "condition",
+            {"band_gap": (1.5, 2.5), "crystal_system": "cubic"},
+            ["band_gap=1.5..2.5", "crystal_system=cubic"],
         ),
-        ("band_gap=2", tuple[str, ...], ("band_gap=2",)),
-        (2.0, tuple[str, ...], ("2.0",)),
-        (["a=b", "c=d"], Sequence[str], ("a=b", "c=d")),
-        (["a", "b"], tuple[Path, ...], (Path("a"), Path("b"))),
-        ("a", Path | None, Path("a")),
-        (True, bool, True),
-        (None, str | None, None),
+        ("condition", "band_gap<2", ["band_gap<2"]),
     ],
 )
-def test_options_take_objects_of_python(value, annotation, taken):
-    assert as_option(value, annotation) == taken
+def test_requests_take_objects_of_python(name, value, text):
+    """The object, its text and what a record has of it ask for the same."""
+    asked = Request(**{name: value})
+    written = arguments_of(asked)[name]
+    assert written == text
+    assert Request(**{name: text}) == Request(**{name: getattr(asked, name)}) == asked
+
+
+def test_weights_are_numbers_texts_or_by_property():
+    gap = {"condition": {"band_gap": 2}}
+    assert Request(guidance=2, **gap) == Request(guidance="2", **gap)
+    assert Request(guidance={"band_gap": 2}, **gap) == Request(guidance=["band_gap=2"], **gap)
+    assert Request(probe="a").probe == (Path("a"),)
+    assert Request(checkpoint=Path("a")).checkpoint == "a"
 
 
 def test_samples_are_structures_that_the_judge_knows_by_name(tmp_path):

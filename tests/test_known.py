@@ -14,8 +14,7 @@ from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.symmetry.space_groups import space_group_number
-from mattergen_lite.verbs.data_elements import data_elements
-from mattergen_lite.verbs.data_show import data_show
+from mattergen_lite.verbs.data import data_elements, data_show
 
 
 @pytest.mark.parametrize(
@@ -66,7 +65,7 @@ def test_systems_and_elements_in_any_case():
 
 
 def test_groups_of_elements_are_listed():
-    text = data_elements().text()
+    text = data_elements()
     for name, members in element_groups().items():
         assert name in text
         assert all(symbol in text for symbol in members)

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Composition, Lattice, Structure
 from test_first_principles import TableEngine
 
 from mattergen_lite import judge, load
@@ -11,15 +11,22 @@ from mattergen_lite.options.verification import VerifyOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.verifying import VerifyingRun
-from mattergen_lite.scoring.energy.calibration import calibration, read_calibrations
+from mattergen_lite.scoring.energy.calibration import (
+    calibration,
+    calibrations_as_json,
+    error_traits,
+    read_calibrations,
+)
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.workflows.labelling import (
     Label,
+    Labelling,
     before_and_after,
-    find_calibration,
+    find_calibrations,
     label_run,
     most_instructive,
-    write_calibration,
+    recalibrated,
+    write_calibrations,
 )
 
 POTENTIAL = "7net-l3i5"
@@ -86,7 +93,7 @@ def test_a_run_is_labelled_once_and_its_energies_decide(judged, tmp_path):
     assert (folder.path / "run.json").stat().st_mtime_ns == written
 
 
-def label(formula, error):
+def label(formula, error, traits=None):
     return Label(
         name=formula,
         formula=formula,
@@ -94,6 +101,7 @@ def label(formula, error):
         raw=0.1,
         judged=0.1,
         probability=0.5,
+        traits=traits or error_traits(0.1),
     )
 
 
@@ -105,8 +113,9 @@ def test_the_judge_is_compared_on_labels_of_other_rounds(tmp_path):
     assert abs(after.bias) < abs(before.bias)
     assert before.num_crystals == after.num_crystals == 3
     assert before_and_after(base, rounds[:1]) is None
-    path = write_calibration(POTENTIAL, base, rounds[0], tmp_path / "calibration.json")
-    seen = find_calibration(POTENTIAL, path)
+    labelling = Labelling(label=None, potential=POTENTIAL, known={POTENTIAL: base})
+    path = write_calibrations(labelling, rounds[0], tmp_path / "calibration.json")
+    seen = find_calibrations(POTENTIAL, path)[POTENTIAL]
     assert seen.novel.offset < base.novel.offset
     assert seen.known == base.known
     assert seen.references == base.references
@@ -115,4 +124,46 @@ def test_the_judge_is_compared_on_labels_of_other_rounds(tmp_path):
 
 def test_a_potential_without_calibration_cannot_be_recalibrated():
     with pytest.raises(ValueError, match="uncalibrated"):
-        find_calibration("orb:new", None)
+        find_calibrations("orb:new", None)
+
+
+def test_the_users_other_calibrations_stay(tmp_path):
+    own = {"mine": calibration("chgnet"), POTENTIAL: calibration(POTENTIAL)}
+    path = tmp_path / "own.json"
+    path.write_text(calibrations_as_json(own, "mine", {}))
+    labelling = Labelling(label=None, potential=POTENTIAL, known=find_calibrations(POTENTIAL, path))
+    seen = read_calibrations(write_calibrations(labelling, [label("NaMg", -0.15)], path))
+    assert seen["mine"].novel == calibration("chgnet").novel
+    assert seen[POTENTIAL].novel.offset < calibration(POTENTIAL).novel.offset
+
+
+def test_what_traits_explain_moves_no_offset():
+    """Labels that err just as the trends say teach nothing new."""
+    base = calibration(POTENTIAL)
+    assert base.novel.trends
+    apart = error_traits(0.1, -0.3, 1.0)
+    error = base.novel.at(Composition("NaMg"), apart).location
+    after = recalibrated(base, [label("NaMg", error, apart)] * 5).novel
+    assert after.offset == pytest.approx(base.novel.offset, abs=1e-9)
+
+
+def test_a_kill_between_labels_and_run_verifies_no_others(judged, tmp_path, monkeypatch):
+    folder = RunFolder(judged.save(tmp_path / "run", num_workers=0).folder)
+    engine = f"{TableEngine.__module__}:TableEngine"
+    options = VerifyOptions(top=2, engine=engine, cache=tmp_path / "cache")
+    path = tmp_path / "labels.json"
+    with Pool(0) as pool:
+        run = VerifyingRun(options=options, pool=pool)
+        with monkeypatch.context() as patch:
+            patch.setattr(RunFolder, "rewrite", _killed)
+            with pytest.raises(RuntimeError, match="killed"):
+                label_run(folder, run, path)
+        labels = label_run(folder, run, path)
+    assert {one.name for one in labels} == {"likely", "open"}
+    assert {one.judged for one in labels} == {0.1}
+    verified = [one.raw.name for one in load(folder.path) if one.first_principles is not None]
+    assert {*verified} == {"likely", "open"}
+
+
+def _killed(*arguments):
+    raise RuntimeError("killed")

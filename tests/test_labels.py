@@ -12,7 +12,7 @@ from mattergen_lite import finetune
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.canonical import write_table
 from mattergen_lite.data.labels import read_labelled
-from mattergen_lite.verbs.probe_fit import probe_fit
+from mattergen_lite.verbs.probe import probe_fit
 
 
 def read(source, keep, name="mine", **options):

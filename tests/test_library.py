@@ -31,8 +31,7 @@ from mattergen_lite.library import optimade
 from mattergen_lite.library.entries import Entry
 from mattergen_lite.library.exchange import system_filter
 from mattergen_lite.library.optimade import from_optimade, to_optimade
-from mattergen_lite.verbs.library_export import library_export
-from mattergen_lite.verbs.library_import import library_import
+from mattergen_lite.verbs.library import library_export, library_import
 
 NAMES = ("salt", "titania", "sto", "lps", "skewed")
 

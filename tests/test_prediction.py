@@ -25,7 +25,7 @@ from mattergen_lite.scoring.metrics.expectation import expectation
 from mattergen_lite.scoring.metrics.landscape import landscape, num_needed
 from mattergen_lite.scoring.score import score
 from mattergen_lite.verbs.complete import complete
-from mattergen_lite.verbs.data_show import data_show
+from mattergen_lite.verbs.data import data_show
 from mattergen_lite.verbs.predict import predict
 from mattergen_lite.workflows.cells import plan_cells, share_out
 from mattergen_lite.workflows.predicting import Target

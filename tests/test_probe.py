@@ -25,7 +25,7 @@ from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.verbs.generate import generate
-from mattergen_lite.verbs.probe_fit import probe_fit
+from mattergen_lite.verbs.probe import probe_fit
 
 IDENTITY = ModelIdentity(checkpoint="mp", weights_sha256="0" * 64)
 

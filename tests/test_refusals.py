@@ -34,7 +34,7 @@ REFUSED = [
     ("generate --require on_target", "expected a condition"),
     ("generate --require prety", "unknown check"),
     ("generate --no-relax --bulk-modulus", "need relaxed crystals"),
-    ("generate --num-candidates 2 --until 2", "ask for the same"),
+    ("generate --until 2", "--until is now called --num-candidates"),
     ("generate --reference nowhere.zip", "nowhere.zip does not exist"),
     ("generate --dft-inputs --dft-sets vasp", "unknown"),
     ("generate --dft-inputs --dft-codes siesta", "unknown DFT code"),
@@ -50,6 +50,8 @@ REFUSED = [
     ("benchmark nowhere --protocol crystalite", "nowhere does not exist"),
     ("complete --seed-structure nowhere.cif", "nowhere.cif does not exist"),
     ("score nowhere", "nowhere does not exist"),
+    ("score embedded", "embedded does not exist"),
+    ("benchmark new-frameworks --protocol crystalite", "new-frameworks does not exist"),
 ]
 WITHOUT_A_FOLDER = [
     ("train nowhere.yaml", "expected a file, or one of"),

@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
+from mattergen_lite.options.texts import DEFAULT_GUIDANCE, parse_range
 from mattergen_lite.properties import Property
 from mattergen_lite.request.targets import (
     draw_conditions,
@@ -14,7 +15,6 @@ from mattergen_lite.request.targets import (
     target_cells,
     truncated_normal,
 )
-from mattergen_lite.request.texts import DEFAULT_GUIDANCE, parse_range
 from mattergen_lite.sampling.noise import sample_rngs
 
 PROPERTIES = (
@@ -157,11 +157,11 @@ def test_mistakes_name_the_value(text, message):
 @pytest.mark.parametrize(
     ("guidance", "message"),
     [
-        (["much"], "guidance 'much': expected a weight"),
+        (["much"], "guidance 'nan': expected a weight"),
         (["band_gap=-1"], "guidance 'band_gap=-1': expected a weight of 0 to 100"),
         (["nan"], "expected a weight"),
         (["space_group=2"], "guidance of 'space_group' without a condition"),
-        (["2", "3"], "guidance '3' is given twice"),
+        (["2", "3"], "guidance '2' is given twice"),
     ],
 )
 def test_mistaken_guidance_names_the_value(guidance, message):

@@ -99,7 +99,7 @@ def commit(
     Raises:
         OSError: If there is no room, or the folder cannot be written; nothing is stored then.
     """
-    required = judge.options.required or ()
+    required = judge.options.require or ()
     named = sorted(candidates, key=lambda one: one.raw.name)
     rows = [_row(one, unit.key, required) for one in named]
     note = json.dumps(asdict(receipt))

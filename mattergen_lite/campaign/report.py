@@ -44,7 +44,7 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
     run = JudgingRun(judge=Judge.of(cheap, best), pool=pool, place=place, shortlist=best)
     journal = Journal(pool, place.journal, earlier=[place.answers])
     with run.watch.stage("choosing"):
-        required = plan.config.judge.required or ()
+        required = plan.config.judge.require or ()
         candidates = best_candidates(run_dir, best.shortlist, pool, required)
     if place.is_finished and place.is_stored:  # what `verify` has calculated there
         earlier = EarlierRun.of(Judgements.load(out))
@@ -62,7 +62,7 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
         "fingerprint": plan.fingerprint,
         "determinants": plan.determinants,
     }
-    arguments = {"require": plan.config.judge.require}  # `verify` ranks the report again by them
+    arguments = {"require": ",".join(required) or None}  # `verify` ranks the report again by them
     provenance = {"verb": "campaign", "arguments": arguments, "campaign": counts}
     judged = run.finish(
         candidates,

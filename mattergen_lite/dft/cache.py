@@ -37,13 +37,9 @@ def packaged_results() -> dict[str, DftResult]:
 
 @dataclass(frozen=True)
 class ResultFolder:
-    """Results by key, in a folder that several processes may use at once.
+    """Results by key, in a folder that several processes may use at once."""
 
-    Args:
-        path: Made when the first result is written.
-    """
-
-    path: Path
+    path: Path  # made when the first result is written
 
     def lookup(self, key: str) -> DftResult | None:
         """Return a result that exists already; None without one, or where it is damaged."""
@@ -61,12 +57,7 @@ class ResultFolder:
         return self.path / f"{key}.json"
 
     def obtain(self, key: str, calculate: Callable[[Path], DftResult]) -> DftResult:
-        """Look a result up or calculate it; processes that want the same one wait.
-
-        Args:
-            key: Of the calculation.
-            calculate: Writes a result to the file that it is given.
-        """
+        """Look a result up or calculate it; processes that want the same one wait."""
         if (known := self.lookup(key)) is not None:
             return known
         self.path.mkdir(parents=True, exist_ok=True)
@@ -75,15 +66,7 @@ class ResultFolder:
 
     @contextmanager
     def claim(self, key: str, *, waits: bool) -> Iterator[bool]:
-        """Hold a crystal, so that processes of one run take different ones.
-
-        Args:
-            key: Of its first calculation.
-            waits: Wait for a process that holds it.
-
-        Yields:
-            Whether it is held.
-        """
+        """Hold a crystal, so that processes of one run take different ones; yields whether."""
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / f".{key}.claim", timeout=-1 if waits else 0)
         try:

@@ -13,7 +13,7 @@ import spglib
 from pymatgen.core import Element, Structure
 from scipy.constants import physical_constants
 
-from mattergen_lite.dft.settings import DftSettings
+from mattergen_lite.dft.settings import DftSettings, SampledCell
 from mattergen_lite.oxidation import is_metal
 from mattergen_lite.shapes import Float, Int
 
@@ -32,24 +32,11 @@ Spglib = tuple[Float[np.ndarray, "3 3"], Float[np.ndarray, "N 3"], Int[np.ndarra
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlaneWaveCell:
-    """A cell with what its cost depends on.
+class PlaneWaveCell(SampledCell):
+    """A cell with what its cost depends on."""
 
-    Attributes:
-        numbers: Atomic numbers.
-        cell: Lattice vectors as rows, Å.
-        frac_coords: Fractional coordinates.
-        kpoints: Divisions of the reciprocal lattice vectors.
-        num_irreducible: k points that symmetry leaves.
-        grid: Points of the Fourier grid along the axes.
-    """
-
-    numbers: Int[np.ndarray, "N"]
-    cell: Float[np.ndarray, "3 3"]
-    frac_coords: Float[np.ndarray, "N 3"]
-    kpoints: tuple[int, int, int]
-    num_irreducible: int
-    grid: tuple[int, int, int]
+    num_irreducible: int  # k points that symmetry leaves
+    grid: tuple[int, int, int]  # points of the Fourier grid along the axes
 
     @property
     def volume(self) -> float:
@@ -64,11 +51,7 @@ class PlaneWaveCell:
 
 def choose_cell(structure: Structure, settings: DftSettings) -> PlaneWaveCell:
     """Return the setting of an ordered crystal that costs least."""
-    given = (
-        structure.lattice.matrix,
-        structure.frac_coords,
-        np.array(structure.atomic_numbers),
-    )
+    given = (structure.lattice.matrix, structure.frac_coords, np.array(structure.atomic_numbers))
     return min((_planned(one, settings) for one in _settings_of(given)), key=lambda one: one.work)
 
 
@@ -105,12 +88,7 @@ def _planned(setting: Spglib, settings: DftSettings) -> PlaneWaveCell:
 
 
 def kpoint_divisions(cell: Float[np.ndarray, "3 3"], density: float) -> tuple[int, int, int]:
-    """Divisions of the reciprocal lattice vectors, at least one each.
-
-    Args:
-        cell: Lattice vectors as rows, Å.
-        density: k points per Å⁻¹.
-    """
+    """Divisions of the reciprocal lattice vectors of a cell in Å, for k points per Å⁻¹."""
     lengths = 2 * np.pi * np.linalg.norm(np.linalg.inv(cell).T, axis=1)
     first, second, third = np.maximum(np.ceil(lengths * density - 1e-6), 1).astype(int).tolist()
     return first, second, third
@@ -126,12 +104,7 @@ def _symmorphic_rotations(setting: Spglib) -> Int[np.ndarray, "R 3 3"]:
 
 
 def count_irreducible(divisions: tuple[int, int, int], rotations: Int[np.ndarray, "R 3 3"]) -> int:
-    """Number of k points that rotations and time reversal leave of a mesh that contains gamma.
-
-    Args:
-        divisions: Of the reciprocal lattice vectors.
-        rotations: Integer matrices that act on fractional coordinates of real space.
-    """
+    """Number of k points that rotations and time reversal leave of a mesh that contains gamma."""
     size = np.array(divisions)
     points = np.stack(np.meshgrid(*map(np.arange, divisions), indexing="ij"), -1).reshape(-1, 3)
     lowest = np.arange(len(points))
@@ -147,13 +120,7 @@ def count_irreducible(divisions: tuple[int, int, int], rotations: Int[np.ndarray
 def fourier_grid(
     cell: Float[np.ndarray, "3 3"], cutoff: float, rotations: Int[np.ndarray, "R 3 3"]
 ) -> tuple[int, int, int]:
-    """Smallest quick grid that resolves the density and maps onto itself.
-
-    Args:
-        cell: Lattice vectors as rows, Å.
-        cutoff: Of the plane waves, eV; the density has twice their wave vectors.
-        rotations: Integer matrices that act on fractional coordinates of real space.
-    """
+    """Smallest quick grid that resolves the density of a cutoff in eV and maps onto itself."""
     spacing = np.pi / np.sqrt(4 * cutoff / HARTREE) * BOHR
     least = np.ceil(np.linalg.norm(cell, axis=1) / spacing)
     size = np.array([_quick(one) for one in least])

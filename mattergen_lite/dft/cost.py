@@ -22,13 +22,7 @@ SPIN = 3.0  # two densities, and more iterations; 2.7 to 4 times the paired star
 def estimate_seconds(
     cell: PlaneWaveCell, valence: Mapping[str, int], *, is_polarised: bool
 ) -> float:
-    """Core seconds of a calculation.
-
-    Args:
-        cell: With its k points and grid.
-        valence: Valence electrons of every element.
-        is_polarised: Whether spins are not paired.
-    """
+    """Core seconds of a calculation, from the valence electrons of every element."""
     electrons = count_electrons(cell.numbers.tolist(), valence)
     bands = count_bands(electrons)
     points = float(np.prod(cell.grid))

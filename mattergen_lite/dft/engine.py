@@ -5,7 +5,6 @@ An engine is a program of its own that reads a job and writes a result, see `pro
 """
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from ase.data import chemical_symbols
 
 from mattergen_lite.dft.result import DftResult
 from mattergen_lite.dft.settings import Calculation, DftSettings
-from mattergen_lite.processes import module_path
+from mattergen_lite.processes import worker_environment
 
 MEMORY_LIMIT = 8 * 2**30  # bytes
 TIME_LIMIT = 3600.0  # s
@@ -26,35 +25,19 @@ TIME_LIMIT = 3600.0  # s
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one calculation may take.
+    """What one calculation may take."""
 
-    Attributes:
-        seconds: Elapsed time after which it is ended.
-        memory: Bytes that it may allocate.
-    """
-
-    seconds: float = TIME_LIMIT
-    memory: int = MEMORY_LIMIT
+    seconds: float = TIME_LIMIT  # elapsed time after which it is ended
+    memory: int = MEMORY_LIMIT  # bytes that it may allocate
 
 
 @runtime_checkable
 class Engine(Protocol):
     """A program of first principles."""
 
-    @property
-    def label(self) -> str:
-        """Name and version, as reports show it, such as "GPAW 26.7"."""
-        ...
-
-    @property
-    def scale(self) -> str:
-        """Name and versions of program and pseudopotentials: energies of one scale are compared."""
-        ...
-
-    @property
-    def valence_electrons(self) -> Mapping[str, int]:
-        """Valence electrons of every element that has a pseudopotential."""
-        ...
+    label: str  # name and version, as reports show it, such as "GPAW 26.7"
+    scale: str  # name and versions of program and pseudopotentials, whose energies are compared
+    valence_electrons: Mapping[str, int]  # of every element that has a pseudopotential
 
     def method(self, settings: DftSettings) -> str:
         """How energies are calculated, such as "PBE, GPAW 26.7, 400 eV"."""
@@ -69,13 +52,7 @@ class Engine(Protocol):
         ...
 
     def calculate(self, calculation: Calculation, result: Path, limits: Limits) -> DftResult:
-        """Run the program and write its result to a file, failures included.
-
-        Args:
-            calculation: What to calculate.
-            result: File to write.
-            limits: Time and memory.
-        """
+        """Run the program and write its result to a file, failures included."""
         ...
 
 
@@ -111,13 +88,9 @@ class ProgramEngine:
 
 def _run(command: list[str], folder: str, seconds: float) -> str | None:
     """Run a program of one thread in a folder; returns why it has failed."""
-    path = os.pathsep.join(str(Path(entry).absolute()) for entry in module_path())
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-    environment = {**os.environ, **threads, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    streams = {"stderr": subprocess.STDOUT, "env": worker_environment()}
     with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=output, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen(command, cwd=folder, stdout=output, **streams)
         try:
             code = process.wait(seconds)
         except subprocess.TimeoutExpired:

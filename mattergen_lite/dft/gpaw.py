@@ -127,14 +127,7 @@ def _calculator(job: dict, cutoff_factor: float = 1.0) -> object:
 
 
 def _relax(atoms: "Atoms", job: dict) -> dict[str, object]:
-    """Relax cell and positions in the symmetry; each step is kept, and a killed job goes on.
-
-    The Pulay stress is taken anew until nothing moves: forces and the stress at the finer cutoff
-    are then small.
-
-    Raises:
-        RuntimeError: If they stay too large.
-    """
+    """Relax cell and positions in the symmetry; each step is kept, and a killed job goes on."""
     from ase.constraints import FixSymmetry
     from ase.filters import FrechetCellFilter
     from ase.optimize import BFGS

@@ -32,15 +32,10 @@ class ReferenceReaction:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All that a verification may have to calculate.
-
-    Attributes:
-        candidate: Calculations of the crystal.
-        reactions: The cheapest, and one that confirms a failure if there is another.
-        estimated_seconds: Core seconds of crystal and first reaction, less what is cached.
-    """
+    """All that a verification may have to calculate."""
 
     structure: Structure
-    candidate: Work
+    candidate: Work  # calculations of the crystal
+    # the cheapest, and one that confirms a failure if there is another
     reactions: tuple[ReferenceReaction, ...]
-    estimated_seconds: float
+    estimated_seconds: float  # core seconds of crystal and first reaction, less what is cached

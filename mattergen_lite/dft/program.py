@@ -19,10 +19,8 @@ from mattergen_lite.processes import limit_memory, peak_memory
 def run_job(calculate: Callable[[dict], dict[str, object]]) -> None:
     """Read the job that the command line names, calculate it and write its result in one step.
 
-    Failures are results. The program ends when the one that started it has ended.
-
-    Args:
-        calculate: Returns fields of `DftResult`; may raise anything.
+    The function returns fields of `DftResult`. Failures are results. The program ends when the one
+    that started it has ended.
     """
     job_path, result_path = sys.argv[1:]
     Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()

@@ -22,17 +22,11 @@ LEAST_SHARE = 1e-6  # of a phase
 
 @dataclass(frozen=True, kw_only=True)
 class Reaction:
-    """Phases that balance a composition.
+    """Phases that balance a composition."""
 
-    Attributes:
-        phases: Positions of the phases.
-        shares: Of the atoms that each phase has; they add up to 1.
-        cost: Of all phases together.
-    """
-
-    phases: tuple[int, ...]
-    shares: tuple[float, ...]
-    cost: float
+    phases: tuple[int, ...]  # positions of the phases
+    shares: tuple[float, ...]  # of the atoms that each phase has; they add up to 1
+    cost: float  # of all phases together
 
 
 def balanced_reactions(
@@ -43,12 +37,6 @@ def balanced_reactions(
     num: int = 3,
 ) -> list[Reaction]:
     """Mixtures of phases with the composition of a target, cheapest first.
-
-    Args:
-        target: Atomic fraction of each element; they add up to 1.
-        fractions: Atomic fraction of each element in every phase.
-        costs: Of every phase.
-        num: Number of reactions, at most.
 
     Returns:
         Each set of phases once. No reaction contains another: its shares are unique.

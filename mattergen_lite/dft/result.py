@@ -8,45 +8,27 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class DftResult:
-    """Energy and electronic structure of one cell, or the reason why they are missing.
+    """Energy and electronic structure of one cell, or the reason why they are missing."""
 
-    Attributes:
-        energy: Of the cell at zero smearing width, eV.
-        num_atoms: In the cell.
-        band_gap: eV; 0 for a metal.
-        moment: Total, µB per cell.
-        cpu_seconds: Processor time of the program.
-        wall_seconds: Elapsed time of the program.
-        num_kpoints: Irreducible k points.
-        num_bands: Bands per k point.
-        num_electrons: Valence electrons of the cell.
-        grid: Points of the Fourier grid along the axes.
-        cell: Lattice vectors as rows, Å, of what was relaxed; else empty.
-        frac_coords: Fractional coordinates of what was relaxed; else empty.
-        relaxation_steps: Of cell and positions.
-        iterations: Self-consistency steps.
-        peak_memory: Bytes.
-        engine: Name and versions.
-        error: Reason of a failure; None for a result.
-    """
-
-    energy: float = math.nan
-    num_atoms: int = 0
-    band_gap: float = math.nan
-    moment: float = math.nan
-    cpu_seconds: float = 0.0
-    wall_seconds: float = 0.0
-    num_kpoints: int = 0
-    num_bands: int = 0
-    num_electrons: float = 0.0
-    grid: tuple[int, ...] = ()
+    energy: float = math.nan  # of the cell at zero smearing width, eV
+    num_atoms: int = 0  # in the cell
+    band_gap: float = math.nan  # eV; 0 for a metal
+    moment: float = math.nan  # total, µB per cell
+    cpu_seconds: float = 0.0  # processor time of the program
+    wall_seconds: float = 0.0  # elapsed time of the program
+    num_kpoints: int = 0  # irreducible k points
+    num_bands: int = 0  # bands per k point
+    num_electrons: float = 0.0  # valence electrons of the cell
+    grid: tuple[int, ...] = ()  # points of the Fourier grid along the axes
+    # lattice vectors as rows, Å, of what was relaxed; else empty
     cell: tuple[tuple[float, ...], ...] = ()
+    # fractional coordinates of what was relaxed; else empty
     frac_coords: tuple[tuple[float, ...], ...] = ()
-    relaxation_steps: int = 0
-    iterations: int = 0
-    peak_memory: int = 0
-    engine: str = ""
-    error: str | None = None
+    relaxation_steps: int = 0  # of cell and positions
+    iterations: int = 0  # self-consistency steps
+    peak_memory: int = 0  # bytes
+    engine: str = ""  # name and versions
+    error: str | None = None  # reason of a failure; None for a result
 
     @property
     def energy_per_atom(self) -> float:

@@ -20,50 +20,36 @@ ROUNDED = 4  # decimals of lattice vectors (Å) and fractional coordinates in a 
 
 @dataclass(frozen=True, kw_only=True)
 class DftSettings:
-    """Settings of plane-wave calculations.
+    """Settings of plane-wave calculations."""
 
-    Attributes:
-        functional: PBE, which alone belongs on the hull.
-        cutoff: Kinetic energy of the plane waves, eV.
-        kpoint_density: k points per Å⁻¹ of reciprocal lattice vectors (2 pi included); crystals of
-            metals alone take 1.6 times as many along each vector.
-        smearing: Width of the Fermi-Dirac distribution, eV.
-        energy_tolerance: Change of the energy at convergence, eV per valence electron.
-        density_tolerance: Change of the density, electrons per valence electron.
-        eigenstate_tolerance: Residuals squared, eV² per valence electron.
-        max_iterations: Self-consistency steps before a calculation is given up.
-    """
-
-    functional: Literal["PBE"] = "PBE"
-    cutoff: float = 400.0
+    functional: Literal["PBE"] = "PBE"  # PBE, which alone belongs on the hull
+    cutoff: float = 400.0  # kinetic energy of the plane waves, eV
+    # k points per Å⁻¹ of reciprocal lattice vectors (2 pi included); 1.6 times as many in metals
     kpoint_density: float = 2.5
-    smearing: float = 0.1
-    energy_tolerance: float = 1e-4
-    density_tolerance: float = 5e-4
-    eigenstate_tolerance: float = 1e-6
-    max_iterations: int = 120
+    smearing: float = 0.1  # width of the Fermi-Dirac distribution, eV
+    energy_tolerance: float = 1e-4  # change of the energy at convergence, eV per valence electron
+    density_tolerance: float = 5e-4  # change of the density, electrons per valence electron
+    eigenstate_tolerance: float = 1e-6  # residuals squared, eV² per valence electron
+    max_iterations: int = 120  # self-consistency steps before a calculation is given up
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calculation:
-    """Calculation of a cell: the cell with its k points, settings and starting moments.
+class SampledCell:
+    """A cell with its k points."""
 
-    Attributes:
-        numbers: Atomic numbers.
-        cell: Lattice vectors as rows, Å.
-        frac_coords: Fractional coordinates.
-        kpoints: Divisions of the reciprocal lattice vectors; the mesh contains gamma.
-        moments: Starting moments in µB; None where spins are paired.
-        settings: Numerical settings.
-        task: Energy of the cell as it is, or of what it relaxes to within its symmetry.
-    """
-
-    numbers: Int[np.ndarray, "N"]
-    cell: Float[np.ndarray, "3 3"]
+    numbers: Int[np.ndarray, "N"]  # atomic numbers
+    cell: Float[np.ndarray, "3 3"]  # lattice vectors as rows, Å
     frac_coords: Float[np.ndarray, "N 3"]
-    kpoints: tuple[int, int, int]
-    moments: tuple[float, ...] | None = None
-    settings: DftSettings = DftSettings()
+    kpoints: tuple[int, int, int]  # along the reciprocal lattice vectors; gamma is among them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calculation(SampledCell):
+    """Calculation of a cell: settings and starting moments."""
+
+    moments: tuple[float, ...] | None = None  # starting moments in µB; None where spins are paired
+    settings: DftSettings = DftSettings()  # numerical settings
+    # energy of the cell as it is, or of what it relaxes to within its symmetry
     task: Literal["energy", "relax"] = "energy"
 
     def job(self) -> dict[str, object]:
@@ -78,11 +64,7 @@ class Calculation:
         } | ({} if self.task == "energy" else {"task": self.task})
 
     def key(self, engine: str) -> str:
-        """Return the name of the result in the cache.
-
-        Args:
-            engine: Name and versions, whose energies are on one scale.
-        """
+        """Name the result in the cache; an engine with its versions has one scale."""
         wrapped = np.round(self.frac_coords, ROUNDED) % 1.0
         rounded: Mapping[str, object] = self.job() | {
             "cell": (np.round(self.cell, ROUNDED) + 0.0).tolist(),

@@ -10,10 +10,6 @@ HIGH_SPIN = {"V": 2.0, "Cr": 3.0, "Mn": 4.0, "Fe": 3.0, "Co": 2.0, "Ni": 1.0}
 
 
 def starting_moments(numbers: Sequence[int]) -> list[tuple[float, ...] | None]:
-    """Starts to try, of which the lowest energy counts: paired spins, then ferromagnetic.
-
-    Args:
-        numbers: Atomic numbers of a cell.
-    """
+    """Starts to try, of which the lowest energy counts: paired spins, then ferromagnetic."""
     moments = tuple(HIGH_SPIN.get(chemical_symbols[number], 0.0) for number in numbers)
     return [None, moments] if any(moments) else [None]

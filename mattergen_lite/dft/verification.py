@@ -37,25 +37,15 @@ RELAXATION_COST = 15.0  # 3 (Si) to 18 (MgO) times the energy of the crystal as 
 
 @dataclass(frozen=True, kw_only=True)
 class ReactionEnergy:
-    """Energy above the hull by one reaction.
+    """Energy above the hull by one reaction."""
 
-    Attributes:
-        e_above_hull: eV/atom.
-        material_ids: Of the phases.
-        formulas: Reduced formulas of the phases.
-        shares: Of the atoms that each phase has.
-        energies_per_atom: By DFT, eV/atom, without corrections.
-        corrections_per_atom: MP2020, eV/atom.
-        formation_energies_per_atom: Of the Materials Project, eV/atom.
-    """
-
-    e_above_hull: float
-    material_ids: tuple[str, ...]
-    formulas: tuple[str, ...]
-    shares: tuple[float, ...]
-    energies_per_atom: tuple[float, ...]
-    corrections_per_atom: tuple[float, ...]
-    formation_energies_per_atom: tuple[float, ...]
+    e_above_hull: float  # eV/atom
+    material_ids: tuple[str, ...]  # of the phases
+    formulas: tuple[str, ...]  # reduced formulas of the phases
+    shares: tuple[float, ...]  # of the atoms that each phase has
+    energies_per_atom: tuple[float, ...]  # by DFT, eV/atom, without corrections
+    corrections_per_atom: tuple[float, ...]  # MP2020, eV/atom
+    formation_energies_per_atom: tuple[float, ...]  # of the Materials Project, eV/atom
 
     @property
     def text(self) -> str:
@@ -66,66 +56,41 @@ class ReactionEnergy:
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """What first principles say of one crystal, or why they say nothing.
+    """What first principles say of one crystal, or why they say nothing."""
 
-    Attributes:
-        formula: Reduced formula.
-        e_above_hull: eV/atom, mean of the reactions.
-        e_above_hull_std: Standard error, eV/atom.
-        formation_energy_per_atom: eV/atom, MP2020 frame.
-        decomposition: Phases of the hull at the composition.
-        energy_per_atom: Of the crystal, eV/atom, without corrections.
-        correction_per_atom: MP2020, eV/atom.
-        band_gap: eV.
-        moment_per_atom: µB per atom.
-        reactions: One, or two where the first put the crystal above 0.1 eV/atom.
-        seconds: Core seconds of the crystal's own calculations.
-        reference_seconds: Core seconds of its reference phases' calculations.
-        estimated_seconds: As estimated before, of what was not cached.
-        method: Functional, program and cutoff.
-        dft_structure: What it relaxed to, as cell, atomic_numbers and frac_coords; None where its
-            energy was not lower, or it was not relaxed.
-        relaxation_energy: Change of the energy, eV/atom; NaN where it was not relaxed.
-        error: Reason of a failure.
-    """
-
-    formula: str
-    e_above_hull: float = math.nan
-    e_above_hull_std: float = math.nan
-    formation_energy_per_atom: float = math.nan
-    decomposition: str = ""
-    energy_per_atom: float = math.nan
-    correction_per_atom: float = math.nan
-    band_gap: float = math.nan
-    moment_per_atom: float = math.nan
+    formula: str  # reduced formula
+    e_above_hull: float = math.nan  # eV/atom, mean of the reactions
+    e_above_hull_std: float = math.nan  # standard error, eV/atom
+    formation_energy_per_atom: float = math.nan  # eV/atom, MP2020 frame
+    decomposition: str = ""  # phases of the hull at the composition
+    energy_per_atom: float = math.nan  # of the crystal, eV/atom, without corrections
+    correction_per_atom: float = math.nan  # MP2020, eV/atom
+    band_gap: float = math.nan  # eV
+    moment_per_atom: float = math.nan  # µB per atom
+    # one, or two where the first put the crystal above 0.1 eV/atom
     reactions: tuple[ReactionEnergy, ...] = ()
-    seconds: float = 0.0
-    reference_seconds: float = 0.0
-    estimated_seconds: float = 0.0
-    method: str = ""
+    seconds: float = 0.0  # core seconds of the crystal's own calculations
+    reference_seconds: float = 0.0  # core seconds of its reference phases' calculations
+    estimated_seconds: float = 0.0  # as estimated before, of what was not cached
+    method: str = ""  # functional, program and cutoff
+    # what it relaxed to, as cell, atomic_numbers and frac_coords; None where its energy was
+    # not lower, or it was not relaxed
     dft_structure: Mapping[str, list] | None = None
+    # change of the energy, eV/atom; NaN where it was not relaxed
     relaxation_energy: float = math.nan
-    error: str | None = None
+    error: str | None = None  # reason of a failure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verifier:
-    """Engine, settings and kept results.
+    """Engine, settings and kept results."""
 
-    Attributes:
-        engine: Program of first principles.
-        results: Where results are kept.
-        settings: Of all calculations.
-        limits: Of each calculation.
-        exclude: Identifiers of phases that are no references.
-        relax: Relax crystals, cell and positions within the symmetry; phases stay as they are.
-    """
-
-    engine: Engine
-    results: ResultFolder
-    settings: DftSettings = field(default_factory=DftSettings)
-    limits: Limits = field(default_factory=Limits)
-    exclude: Collection[str] = ()
+    engine: Engine  # program of first principles
+    results: ResultFolder  # where results are kept
+    settings: DftSettings = field(default_factory=DftSettings)  # of all calculations
+    limits: Limits = field(default_factory=Limits)  # of each calculation
+    exclude: Collection[str] = ()  # identifiers of phases that are no references
+    # relax crystals, cell and positions within the symmetry; phases stay as they are
     relax: bool = False
 
     @property
@@ -160,9 +125,7 @@ class Verifier:
             starts=tuple(self._calculation(cell, start) for start in moments),
             estimated_seconds=tuple(
                 estimate_seconds(
-                    cell,
-                    self.engine.valence_electrons,
-                    is_polarised=start is not None,
+                    cell, self.engine.valence_electrons, is_polarised=start is not None
                 )
                 for start in moments
             ),
@@ -189,11 +152,7 @@ class Verifier:
         return sum(left, start=0.0)
 
     def _reactions(self, composition: Composition) -> tuple[ReferenceReaction, ...]:
-        """The cheapest reaction, and the cheapest with other phases.
-
-        Raises:
-            ValueError: If no known phases balance the composition.
-        """
+        """The cheapest reaction, and the cheapest with other phases."""
         phases = [
             phase
             for phase in known_phases(composition, exclude=self.exclude)
@@ -289,15 +248,7 @@ class Verifier:
         return start, replace(best, cpu_seconds=sum(one.cpu_seconds for one in results))
 
     def _relaxed(self, work: Work) -> tuple[DftResult, Mapping[str, list] | None]:
-        """Relax from the start of lowest energy; the crystal stays as it is if that is lower.
-
-        Returns:
-            The lower energy with the time of relaxing, and the crystal of which it is: None for the
-            one that was not relaxed.
-
-        Raises:
-            ValueError: If it does not relax.
-        """
+        """Relax from the start of lowest energy; the crystal stays as it is if that is lower."""
         start, before = self._lowest_start(work)
         relaxed = self._result(replace(start, task="relax"))
         if relaxed.error is not None:
@@ -318,11 +269,7 @@ class Verifier:
         )
 
     def _by_reactions(self, plan: Plan, energy: float) -> tuple[list[ReactionEnergy], float]:
-        """Energies above the hull by one reaction, or two, and the core seconds of their phases.
-
-        Raises:
-            ValueError: If a phase of the first reaction has no energy; names the phase.
-        """
+        """Energies above the hull by one reaction, or two, and the core seconds of their phases."""
         first, spent = self._by_reaction(plan.reactions[0], energy, plan.structure)
         energies = [first]
         if first.e_above_hull > FAILED and len(plan.reactions) > 1:
@@ -334,11 +281,7 @@ class Verifier:
     def _by_reaction(
         self, reaction: ReferenceReaction, energy: float, structure: Structure
     ) -> tuple[ReactionEnergy, float]:
-        """Energy above the hull by a reaction, and the core seconds of its phases.
-
-        Raises:
-            ValueError: If the energy of a phase is missing; names the phase.
-        """
+        """Energy above the hull by a reaction, and the core seconds of its phases."""
         results = [
             self._of_phase(*pair) for pair in zip(reaction.phases, reaction.works, strict=True)
         ]

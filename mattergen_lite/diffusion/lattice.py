@@ -101,10 +101,7 @@ class LatticeChannel(nn.Module):
         return scaled.to(lattice) * free_numbers(space_group)
 
     def decode(
-        self,
-        cell: Float[Tensor, "B 6"],
-        space_group: Int[Tensor, "B"],
-        num_atoms: Int[Tensor, "B"],
+        self, cell: Float[Tensor, "B 6"], space_group: Int[Tensor, "B"], num_atoms: Int[Tensor, "B"]
     ) -> Float[Tensor, "B 3 3"]:
         """Lower-triangular row lattice of the primitive cell in Å."""
         system = crystal_system(space_group)

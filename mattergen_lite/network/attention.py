@@ -47,9 +47,7 @@ class Block(nn.Module):
         self.norm = nn.LayerNorm(dim, elementwise_affine=False)
         self.attention = PairAttention(dim, num_heads, pair_dim)
         self.mlp = nn.Sequential(
-            nn.Linear(dim, mlp_ratio * dim),
-            nn.GELU(),
-            nn.Linear(mlp_ratio * dim, dim),
+            nn.Linear(dim, mlp_ratio * dim), nn.GELU(), nn.Linear(mlp_ratio * dim, dim)
         )
         self.modulation = nn.Linear(dim, 6 * dim)
         nn.init.zeros_(self.modulation.weight)

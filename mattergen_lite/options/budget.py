@@ -1,12 +1,12 @@
 """Options of the number of crystals, and of when to stop."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from time import perf_counter
 from typing import TypeVar
 
-from mattergen_lite.options.checks import Count, Minutes, Number, Seed, check_fields
+from mattergen_lite.options.checks import Count, Minutes, Number, Seed, options
 from mattergen_lite.options.judge import JudgeOptions
 
 Sample = TypeVar("Sample")
@@ -24,19 +24,18 @@ SAMPLING_SHARE = 0.3  # of the time left that the samples of a round may take
 NUM_UNTIL_A_LOOK = 16  # samples between two looks at the clock
 
 
-@dataclass(frozen=True, kw_only=True)
+@options
 class Budget:
     """A number of samples, or of candidates that have to pass.
 
     Attributes:
-        num_samples: Number of crystals; with --until, of a round.
+        num_samples: Number of crystals.
         seed: Same seed, same crystals, whatever the batch size.
         first_sample: Number of the first sample; with num_samples 1, makes one sample again.
         num_candidates: Number of finished candidates to deliver, in place of a number of samples.
             Rounds of 64 samples are screened by the energies of the raw crystals, and the likeliest
             three in ten (--keep) are relaxed, until enough pass every required check.
-        until: Number of candidates that have to pass every required check; samples until then.
-        max_samples: Number of samples after which --num-candidates and --until stop.
+        max_samples: Number of samples after which --num-candidates stops.
         time_budget: Minutes that the run may take, loading and writing included. Every stage stops
             in time, and each row says what was not reached. A run that this ends depends on the
             machine; without it the same seed gives the same candidates.
@@ -46,19 +45,8 @@ class Budget:
     seed: Seed = 0
     first_sample: Number = 0
     num_candidates: Count | None = None
-    until: Count | None = None
     max_samples: Count = 1000
     time_budget: Minutes | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.num_candidates is not None and self.until is not None:
-            raise ValueError("num-candidates and until ask for the same: expected one of them")
-
-    @property
-    def wanted(self) -> int | None:
-        """How many candidates have to pass; None if a number of samples was asked for."""
-        return self.until if self.num_candidates is None else self.num_candidates
 
     @property
     def at_once(self) -> int:
@@ -68,17 +56,12 @@ class Budget:
     @property
     def numbers(self) -> range:
         """Numbers of the samples that may be made."""
-        if self.num_candidates is not None:
-            most = self.max_samples
-        elif self.until is not None:
-            most = max(self.num_samples, self.max_samples)
-        else:
-            most = self.num_samples
+        most = self.num_samples if self.num_candidates is None else self.max_samples
         return range(self.first_sample, self.first_sample + most)
 
     def is_met(self, num_passed: int) -> bool:
         """Whether a search ends with this number of candidates."""
-        return self.wanted is None or num_passed >= self.wanted
+        return self.num_candidates is None or num_passed >= self.num_candidates
 
     def deadline(self, started: float) -> float:
         """Time of `perf_counter` at which a run that is loaded now stops working; inf without one.

@@ -1,142 +1,140 @@
-"""Checks every option, of whichever command: finite, within bounds, not empty.
+"""Types of options with their bounds, and the decorator that makes a class of options of them."""
 
-A number has its bounds in its annotation, `batch_size: BatchSize = 64`; all else holds for every
-option by its type, so that a new one is safe by default. `check` looks at values, `check_word` at
-the words of a command line, which conversion might change.
-"""
-
-import math
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, TypeVar, dataclass_transform
 
-# How pydantic reads options from YAML; numbers may stand for texts, as on a command line.
-IN_YAML = {"extra": "forbid", "coerce_numbers_to_str": True}
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic.dataclasses import dataclass
+from pydantic_core import ArgsKwargs
+
+Options = TypeVar("Options")
+
 MAX_TEXT = 10_000  # characters
-LARGEST = 2**63 - 1
+CONFIG = ConfigDict(
+    extra="forbid",
+    allow_inf_nan=False,
+    coerce_numbers_to_str=True,
+    str_min_length=1,
+    str_max_length=MAX_TEXT,
+)
 
-_WHOLE = re.compile(r"[-+]?[0-9]{1,19}")
-
-
-@dataclass(frozen=True)
-class Bounds:
-    """Lowest and highest value of a number."""
-
-    low: int | float
-    high: int | float
-    below: bool = False  # the highest value itself is not allowed
-
-    def check(self, name: str, value: int | float) -> None:
-        """Refuse what is outside.
-
-        Raises:
-            ValueError: If it is.
-        """
-        if not self.low <= value <= self.high or (self.below and value == self.high):
-            end = "below" if self.below else "to"
-            raise ValueError(f"{name} is {value}: expected {self.low} {end} {self.high}")
-
-
-Count = Annotated[int, Bounds(1, 10**9)]
-Length = Annotated[int, Bounds(0, 10**6)]  # of a list that may be empty
-Seed = Annotated[int, Bounds(0, 2**63 - 1)]
-Number = Annotated[int, Bounds(0, 2**53)]  # of a sample
-Workers = Annotated[int, Bounds(0, 4096)]
-OptimizerSteps = Annotated[int, Bounds(1, 10**8)]
-BatchSize = Annotated[int, Bounds(1, 65_536)]
-Atoms = Annotated[int, Bounds(1, 10_000)]
-Minutes = Annotated[float, Bounds(1e-9, 10**6)]
-LearningRate = Annotated[float, Bounds(1e-12, 1)]
-Share = Annotated[float, Bounds(0, 1)]
-ShareBelowOne = Annotated[float, Bounds(0, 1, below=True)]
+# What an option has to be, by the kind of pydantic's error.
+_EXPECTED = {
+    "greater_than_equal": "{ge} or more",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "{le} or less",
+    "less_than": "less than {lt}",
+    "finite_number": "a finite number",
+    "int_from_float": "a whole number",
+    "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number",
+    "int_type": "a whole number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "path_type": "a path",
+    "literal_error": "{expected}",
+}
 
 
-def check_fields(options: object) -> None:
-    """Refuse options of a frozen dataclass that no option may have; defaults may be empty.
-
-    Raises:
-        ValueError: If there is one; names the field.
-    """
-    hints = get_type_hints(type(options), include_extras=True)
-    for field in fields(options):
-        value = getattr(options, field.name)
-        if value is not field.default:
-            check(field.name, value, hints[field.name])
+def _as_text(value: object) -> object:
+    """A path as text."""
+    return str(value) if isinstance(value, Path) else value
 
 
-def check(name: str, value: object, annotation: object) -> None:
-    """Refuse a value that no option may have.
+def _one_or_more(value: object) -> object:
+    """A single text or path as several."""
+    return (value,) if isinstance(value, str | Path) else value
 
-    Args:
-        name: Of the option.
-        value: To be checked; parts of a sequence one by one.
-        annotation: Of the option.
+
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Length = Annotated[int, Field(ge=0, le=10**6)]  # of a list that may be empty
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Number = Annotated[int, Field(ge=0, le=2**53)]  # of a sample
+Workers = Annotated[int, Field(ge=0, le=4096)]
+OptimizerSteps = Annotated[int, Field(ge=1, le=10**8)]
+BatchSize = Annotated[int, Field(ge=1, le=65_536)]
+Atoms = Annotated[int, Field(ge=1, le=10_000)]
+Minutes = Annotated[float, Field(ge=1e-9, le=10**6)]
+LearningRate = Annotated[float, Field(ge=1e-12, le=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+ShareBelowOne = Annotated[float, Field(ge=0, lt=1)]
+NameOrPath = Annotated[str, BeforeValidator(_as_text)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_one_or_more)]
+Paths = Annotated[tuple[Path, ...], BeforeValidator(_one_or_more)]
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def options(cls: type[Options]) -> type[Options]:
+    """Make a frozen class of options, whose values are checked and converted once.
 
     Raises:
-        ValueError: If it is empty, not finite, out of bounds or no whole number where one is due.
+        ValueError: When an object is made of a value that does not fit; one line.
     """
-    if _is_path(annotation) and not isinstance(value, Path | str | None):
-        raise ValueError(f"{name} is of type {type(value).__name__}: expected a path")
-    if isinstance(value, str):
-        _check_text(name, value)
-    elif isinstance(value, Path):
-        _check_text(name, str(value))
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        _check_number(name, value, annotation)
-    elif isinstance(value, Sequence):
-        for part in value:
-            check(name, part, annotation)
+    cls._check_texts = model_validator(mode="before")(classmethod(_check_texts))
+    checked = dataclass(frozen=True, kw_only=True, config=CONFIG)(cls)
+    init = checked.__init__
+
+    @wraps(init)
+    def __init__(self: Options, **values: object) -> None:  # noqa: N807
+        try:
+            init(self, **values)
+        except ValidationError as error:
+            raise ValueError(one_line(error)) from None
+
+    checked.__init__ = __init__
+    return checked
 
 
-def _is_path(annotation: object) -> bool:
-    """Whether a type is a path, or a path or None; several paths are another type."""
-    return annotation is Path or {Path, type(None)} == {*get_args(annotation)}
+def _check_texts(cls: type, given: object) -> object:
+    """Refuse empty texts among what an object of options is made of."""
+    values = given.kwargs if isinstance(given, ArgsKwargs) else given
+    for name, value in values.items() if isinstance(values, dict) else ():
+        check_text(name, value)
+    return given
 
 
-def _check_text(name: str, text: str) -> None:
+def checked_value(name: str, value: object, annotation: object) -> Any:  # noqa: ANN401
+    """The value of an option as its type has it.
+
+    Raises:
+        ValueError: If it does not fit; names the option.
+    """
+    check_text(name, value)
+    try:
+        return TypeAdapter(annotation).validate_python(value)
+    except ValidationError as error:
+        raise ValueError(one_line(error, name)) from None
+
+
+def check_text(name: str, value: object) -> None:
     """Refuse a text that is empty, as that of a shell variable that is not set, or is no text.
 
     Raises:
-        ValueError: If it is.
+        ValueError: If a text, or one of several, is so.
     """
-    if not text.strip():
-        raise ValueError(f"{name} is empty: expected a value, or leave the option out")
-    if len(text) > MAX_TEXT or "\0" in text:
-        raise ValueError(f"{name} has {len(text)} characters: expected at most {MAX_TEXT} of text")
+    for text in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(text, str) and not text.strip():
+            raise ValueError(f"{name} is empty: expected a value, or leave the option out")
+        if isinstance(text, str) and (len(text) > MAX_TEXT or "\0" in text):
+            count = len(text)
+            raise ValueError(f"{name} has {count} characters: expected at most {MAX_TEXT} of text")
 
 
-def _check_number(name: str, value: int | float, annotation: object) -> None:
-    if not math.isfinite(value) or abs(value) > LARGEST:
-        raise ValueError(f"{name} is {value:g}: expected a finite number")
-    if isinstance(value, float) and _mentions(annotation, int):
-        raise ValueError(f"{name} is {value:g}: expected a whole number")
-    for bounds in _bounds(annotation):
-        bounds.check(name, value)
-
-
-def _mentions(annotation: object, kind: type) -> bool:
-    """Whether a type is, or has among its alternatives or parts, another one."""
-    return annotation is kind or any(_mentions(part, kind) for part in get_args(annotation))
-
-
-def _bounds(annotation: object) -> list[Bounds]:
-    """All bounds in an annotation, those of its parts included."""
-    if get_origin(annotation) is Annotated:
-        return [one for one in annotation.__metadata__ if isinstance(one, Bounds)]
-    return [one for part in get_args(annotation) for one in _bounds(part)]
-
-
-def check_word(word: str, annotation: object) -> None:
-    """Refuse a word of a command line before it is converted, which might change its meaning.
-
-    Raises:
-        ValueError: If it is empty, or no whole number where one is due.
-    """
-    if not word.strip():
-        raise ValueError("it is empty: expected a value, or leave the option out")
-    if len(word) > MAX_TEXT:
-        raise ValueError(f"it has {len(word)} characters: expected at most {MAX_TEXT}")
-    if _mentions(annotation, int) and not _WHOLE.fullmatch(word):
-        raise ValueError(f"it is {word[:60]!r}: expected a whole number")
+def one_line(error: ValidationError, name: str = "") -> str:
+    """The first complaint of pydantic, such as "seed is 1.5: expected a whole number"."""
+    first = error.errors()[0]
+    context = first.get("ctx", {})
+    if "error" in context:
+        return str(context["error"])
+    name = name or ".".join(map(str, first["loc"]))
+    shown = " ".join(str(first["input"]).split())[:60]
+    expected = _EXPECTED.get(first["type"], first["msg"][:1].lower() + first["msg"][1:])
+    return f"{name} is {shown}: expected {expected.format(**context)}"

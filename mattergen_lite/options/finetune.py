@@ -1,7 +1,5 @@
 """Options of fine-tuning a finished model."""
 
-from dataclasses import dataclass
-
 from mattergen_lite.options.checks import (
     BatchSize,
     Count,
@@ -9,11 +7,11 @@ from mattergen_lite.options.checks import (
     OptimizerSteps,
     Seed,
     ShareBelowOne,
-    check_fields,
+    options,
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@options
 class FinetuneOptions:
     """Steps, rates and data of a fine-tuning run.
 
@@ -37,6 +35,3 @@ class FinetuneOptions:
     max_time: str | None = None
     seed: Seed = 0
     device: str = "auto"
-
-    def __post_init__(self) -> None:
-        check_fields(self)

@@ -3,26 +3,23 @@
     @flat
     def generate(*, out: Path, sampler: SamplerOptions, seed: Seed = 0) -> None: ...
 
-takes `out`, `seed` and every field of `SamplerOptions` by name, or `sampler` as a whole, and its
-docstring has them all. Fields that are texts for the command line take objects too, see
-`as_option`. The command line and `help` see the flat signature.
+takes `out`, `seed` and every field of `SamplerOptions` by name, or `sampler` as a whole. The
+command line and `help` see the flat signature, and all docstrings in one.
 """
 
 import inspect
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass, replace
 from functools import wraps
-from typing import ParamSpec, TypeVar, get_type_hints
+from typing import Annotated, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
-from mattergen_lite.options.checks import check
-from mattergen_lite.options.objects import as_option
+from pydantic import PlainValidator, TypeAdapter
+
+from mattergen_lite.options.checks import check_text, checked_value
 from mattergen_lite.options.renamed import check_names
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
 def flat(function: Callable[P, R]) -> Callable[..., R]:
@@ -34,30 +31,34 @@ def flat(function: Callable[P, R]) -> Callable[..., R]:
         if is_dataclass(one.annotation)
     }
     flattened = _flattened(signature, groups)
-    types = [one.annotation for one in flattened.parameters.values() if one.kind in _POSITIONAL]
 
     @wraps(function)
     def call(*args: object, **keywords: object) -> R:
         check_names(keywords)
-        args = (*map(as_option, args, types), *args[len(types) :])
-        for name in flattened.parameters.keys() & keywords.keys():
-            keywords[name] = as_option(keywords[name], flattened.parameters[name].annotation)
         whole = {name: keywords.pop(name, default) for name, default in groups.items()}
-        _check_arguments(flattened.bind(*args, **keywords))
+        bound = flattened.bind(*args, **keywords)
         for name, options in whole.items():
-            given = [field.name for field in fields(options) if field.name in keywords]
-            whole[name] = replace(options, **{one: keywords.pop(one) for one in given})
-        return function(*args, **keywords, **whole)
+            given = [one.name for one in fields(options) if one.name in bound.arguments]
+            whole[name] = replace(options, **{one: bound.arguments.pop(one) for one in given})
+        for name, value in bound.arguments.items():
+            parameter = flattened.parameters[name]
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                check_text(name, value)
+            elif value is not parameter.default:  # which may be empty: nobody says it by accident
+                bound.arguments[name] = checked_value(name, value, parameter.annotation)
+        return function(*bound.args, **bound.kwargs, **whole)
 
     call.__signature__ = flattened
     call.__annotations__ = {name: one.annotation for name, one in flattened.parameters.items()}
-    call.__doc__ = _with_attributes(inspect.getdoc(function) or "", groups)
+    head, args, rest = (inspect.getdoc(function) or "").partition("Args:\n")
+    call.__doc__ = head + args + "".join(map(_attributes, groups.values())) + rest
     return call
 
 
 def arguments_of(*options: object, **others: object) -> dict[str, object]:
-    """Fields of options and other arguments as one flat mapping, for the record of a run."""
-    return {name: value for one in options for name, value in asdict(one).items()} | others
+    """Fields of options as records have them, and other arguments, as one flat mapping."""
+    written = [TypeAdapter(type(one)).dump_python(one) for one in options]
+    return {name: value for one in written for name, value in one.items()} | others
 
 
 def _flattened(signature: inspect.Signature, groups: Mapping[str, object]) -> inspect.Signature:
@@ -72,29 +73,25 @@ def _parameters_of(options: object) -> list[inspect.Parameter]:
     hints = get_type_hints(type(options), include_extras=True)
     return [
         inspect.Parameter(
-            field.name,
+            one.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=getattr(options, field.name),
-            annotation=hints[field.name],
+            default=getattr(options, one.name),
+            annotation=_given(hints[one.name]),
         )
-        for field in fields(options)
+        for one in fields(options)
     ]
 
 
-def _check_arguments(bound: inspect.BoundArguments) -> None:
-    for name, value in bound.arguments.items():
-        parameter = bound.signature.parameters[name]
-        if value is not parameter.default:  # which may be empty: nobody says it by accident
-            check(name, value, parameter.annotation)
+def _given(annotation: object) -> object:
+    """The type that a person gives: text, for what is read from text."""
+    if get_origin(annotation) is Annotated:
+        readers = [one for one in annotation.__metadata__ if isinstance(one, PlainValidator)]
+        return readers[0].json_schema_input_type if readers else annotation
+    optional = [one for one in get_args(annotation) if get_origin(one) is Annotated]
+    return _given(optional[0]) | None if optional else annotation
 
 
-def _with_attributes(text: str, groups: Mapping[str, object]) -> str:
-    """The docstring with the attributes of options in the place of their names."""
-    for name, options in groups.items():
-        attributes = inspect.getdoc(type(options)).partition("Attributes:\n")[2].rstrip()
-        text, replaced = re.subn(
-            rf"^    {name}: .*$", lambda _, attributes=attributes: attributes, text, flags=re.M
-        )
-        if replaced != 1:
-            raise TypeError(f"docstring: expected one line on {name}")
-    return text
+def _attributes(options: object) -> str:
+    """The lines of a docstring on the fields of options."""
+    lines = inspect.getdoc(type(options)).partition("Attributes:\n")[2].rstrip()
+    return f"{lines}\n"

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from mattergen_lite.options.checks import IN_YAML, Bounds, Count, Length, Share, check_fields
+from pydantic import Field
+
+from mattergen_lite.options.checks import Count, Length, Paths, Share, Texts, options
+from mattergen_lite.options.texts import parse_words, written
 
 # A name, a path to weights or module:factory; in Python also an ASE calculator or a `Potential`.
 PotentialChoice = Any
@@ -80,7 +83,22 @@ ON_REQUEST = tuple(check.name for check in CHECKS if check.needs == "request")
 CHEAP_CHECKS = tuple(check.name for check in CHECKS if check.needs is None)
 
 
-@dataclass(frozen=True, kw_only=True)
+def parse_checks(value: object) -> tuple[str, ...]:
+    """Read names of checks such as "neutral,novel".
+
+    Raises:
+        ValueError: For an unknown check.
+    """
+    names = tuple(name for name in parse_words(value) if name)
+    if unknown := [name for name in names if name not in CHECK_NAMES]:
+        raise ValueError(f"unknown check {unknown[0]!r}: expected some of {', '.join(CHECK_NAMES)}")
+    return names
+
+
+Checks = written(tuple[str, ...], parse_checks, ",".join)
+
+
+@options
 class JudgeOptions:
     """Relaxation, potentials, known structures, required checks and which crystals are relaxed.
 
@@ -110,40 +128,27 @@ class JudgeOptions:
         time_limit: Seconds that a crystal may take in one step of the judge.
     """
 
-    __pydantic_config__ = IN_YAML
-
     relax: bool = True
     potential: PotentialChoice = "7net-l3i5"
     second_opinion: PotentialChoice | None = "chgnet"
     relaxer: PotentialChoice = "chgnet"
     calibration: Path | None = None
     energies: Path | None = None
-    reference: tuple[Path, ...] = ()
-    require: str | None = None
+    reference: Paths = ()
+    require: Checks | None = None
     keep: Share | None = None
     relax_at_most: Count | None = None
     control: Share = 0.1
-    time_limit: Annotated[float, Bounds(1e-3, 10**6)] = 600.0
+    time_limit: Annotated[float, Field(ge=1e-3, le=10**6)] = 600.0
 
     def __post_init__(self) -> None:
-        check_fields(self)
-        required = self.required or ()
         if self.keep == 0:
             raise ValueError("keep is 0.0: expected a share above 0 and at most 1")
         if not self.relax and self.is_screened:
             raise ValueError("screening decides about relaxation: expected no --no-relax")
-        for name in {"metastable", "kept_symmetry"}.intersection(required):
+        for name in {"metastable", "kept_symmetry"}.intersection(self.require or ()):
             if not self.relax:
                 raise ValueError(f"{name} needs relaxed crystals: expected no --no-relax")
-
-    @property
-    def required(self) -> tuple[str, ...] | None:
-        """Names of the required checks; None if every check that is made is required.
-
-        Raises:
-            ValueError: For an unknown check.
-        """
-        return None if self.require is None else parse_checks(self.require)
 
     @property
     def is_screened(self) -> bool:
@@ -171,7 +176,7 @@ class JudgeOptions:
             ValueError: If `on_target` or `kept_symmetry` is required where nothing was asked for,
                 or `novel` or energies of DFT are given where crystals of one composition compete.
         """
-        required, is_discovery = self.required, goal == "discover"
+        required, is_discovery = self.require, goal == "discover"
         if self.energies is not None and not is_discovery:
             raise ValueError(f"energies: to {goal}, one potential has to decide: expected none")
         if required is None:
@@ -197,7 +202,7 @@ class JudgeOptions:
         return required
 
 
-@dataclass(frozen=True, kw_only=True)
+@options
 class ShortlistOptions:
     """Work on the best candidates only.
 
@@ -221,10 +226,7 @@ class ShortlistOptions:
     dft_inputs: bool = False
     dft_codes: str = "vasp"
     dft_sets: str = "mp-relax,matpes-pbe"
-    incar: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_fields(self)
+    incar: Texts = ()
 
     def check(self, judge: JudgeOptions) -> None:
         """Refuse what needs relaxed crystals where none are.
@@ -240,16 +242,3 @@ class ShortlistOptions:
         }
         for name in (name for name, is_asked in asked.items() if is_asked and not judge.relax):
             raise ValueError(f"{name} need relaxed crystals: expected no --no-relax")
-
-
-def parse_checks(text: str) -> tuple[str, ...]:
-    """Names of checks from text such as "neutral,novel".
-
-    Raises:
-        ValueError: For an unknown check.
-    """
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if unknown := [name for name in names if name not in CHECK_NAMES]:
-        expected = ", ".join(CHECK_NAMES)
-        raise ValueError(f"unknown check {unknown[0]!r}: expected some of {expected}")
-    return tuple(names)

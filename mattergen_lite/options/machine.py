@@ -1,11 +1,9 @@
 """Options of the machine that a run works on."""
 
-from dataclasses import dataclass
-
-from mattergen_lite.options.checks import Workers, check_fields
+from mattergen_lite.options.checks import Workers, options
 
 
-@dataclass(frozen=True, kw_only=True)
+@options
 class Machine:
     """Device and processes of a run.
 
@@ -16,6 +14,3 @@ class Machine:
 
     device: str = "auto"
     num_workers: Workers | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)

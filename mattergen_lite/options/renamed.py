@@ -7,6 +7,7 @@ OPTIONS = {
     "elastic": "bulk_modulus",
     "churn": "eta",
     "temperature": "s_noise",
+    "until": "num_candidates",
 }
 COMMANDS = {"steer": "probe fit"}
 

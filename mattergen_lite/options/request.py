@@ -1,19 +1,30 @@
 """Options that say how samples have to be."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from mattergen_lite.options.checks import IN_YAML, Bounds, check_fields
+from pydantic import Field
+
+from mattergen_lite.options.checks import NameOrPath, Paths, options
+from mattergen_lite.options.texts import (
+    Conditions,
+    Guidance,
+    Range,
+    RangeOrName,
+    Sites,
+    System,
+    Words,
+    weights_of,
+)
 
 EMBEDDED = "embedded"  # the crystal table in the package, where a file is expected
 NEW_FRAMEWORKS = "new-frameworks"  # that of our own crystals whose frameworks no known one has
 DEFAULT_CHECKPOINT = "mp"
 
 
-@dataclass(frozen=True, kw_only=True)
+@options
 class Request:
-    """Properties, elements, sizes, symmetry and known sites of the samples, as text.
+    """Properties, elements, sizes, symmetry and known sites of the samples.
 
     Attributes:
         propose: Source of the crystals: the model of the checkpoint; substitution, which puts
@@ -53,27 +64,25 @@ class Request:
             removed. --elements says of which elements.
     """
 
-    __pydantic_config__ = IN_YAML
-
     propose: Literal["model", "substitution", "ion-exchange"] = "model"
-    checkpoint: str = DEFAULT_CHECKPOINT
-    condition: tuple[str, ...] = ()
-    guidance: tuple[str, ...] = ()
-    stability_guidance: Annotated[float, Bounds(0, 100)] = 3.0
-    probe: tuple[Path, ...] = ()
-    measured_by: str | None = None
-    elements: str | None = None
-    must_contain: str | None = None
-    chemical_system: str | None = None
-    exclude: str | None = None
+    checkpoint: NameOrPath = DEFAULT_CHECKPOINT
+    condition: Conditions = ()
+    guidance: Guidance = ()
+    stability_guidance: Annotated[float, Field(ge=0, le=100)] = 3.0
+    probe: Paths = ()
+    measured_by: NameOrPath | None = None
+    elements: Words | None = None
+    must_contain: Words | None = None
+    chemical_system: System | None = None
+    exclude: Words | None = None
     formula: str | None = None
-    formula_units: str | None = None
-    num_atoms: str | None = None
-    space_group: str | None = None
+    formula_units: Range | None = None
+    num_atoms: Range | None = None
+    space_group: RangeOrName | None = None
     seed_structure: Path | None = None
-    fix_sites: str | None = None
+    fix_sites: Sites | None = None
     fix_lattice: bool = False
-    insert: str | None = None
+    insert: Range | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        weights_of(self.guidance, [one.name for one in self.condition])

@@ -1,9 +1,10 @@
 """Options of the sampler."""
 
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from mattergen_lite.options.checks import IN_YAML, BatchSize, Bounds, check_fields
+from pydantic import Field
+
+from mattergen_lite.options.checks import BatchSize, options
 
 Solver = Literal["multistep", "heun"]
 Precision = Literal["auto", "bf16-mixed", "32-true"]
@@ -15,7 +16,7 @@ def is_mixed(precision: Precision, *, on_gpu: bool) -> bool:
     return precision == "bf16-mixed" or (precision == "auto" and on_gpu)
 
 
-@dataclass(frozen=True, kw_only=True)
+@options
 class SamplerOptions:
     """Settings of the reverse process.
 
@@ -44,18 +45,13 @@ class SamplerOptions:
             batch, by rounding. Default bf16-mixed on GPUs, 32-true on CPUs.
     """
 
-    __pydantic_config__ = IN_YAML
-
-    steps: Annotated[int, Bounds(2, 10_000)] = 35
+    steps: Annotated[int, Field(ge=2, le=10_000)] = 35
     solver: Solver = "multistep"
-    eta: Annotated[float, Bounds(0, 1000)] = 8.0
-    s_churn: Annotated[float, Bounds(0, 1000)] = 40.0
-    s_noise: Annotated[float, Bounds(0, 10)] = 0.5
-    strength: Annotated[float, Bounds(1e-6, 1)] | None = None
-    template_bias: Annotated[float, Bounds(0, 10)] = 3.0
+    eta: Annotated[float, Field(ge=0, le=1000)] = 8.0
+    s_churn: Annotated[float, Field(ge=0, le=1000)] = 40.0
+    s_noise: Annotated[float, Field(ge=0, le=10)] = 0.5
+    strength: Annotated[float, Field(ge=1e-6, le=1)] | None = None
+    template_bias: Annotated[float, Field(ge=0, le=10)] = 3.0
     frameworks: Frameworks | None = None
     batch_size: BatchSize = 64
     precision: Precision = "auto"
-
-    def __post_init__(self) -> None:
-        check_fields(self)

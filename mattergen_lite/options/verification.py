@@ -1,15 +1,17 @@
 """Options of verification by first principles, and of its cost."""
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from mattergen_lite.options.checks import IN_YAML, Bounds, Count, Minutes, check_fields
+from pydantic import Field
+
+from mattergen_lite.options.checks import Count, Minutes, options
+from mattergen_lite.options.texts import Words
 
 RunSource = Any  # folder of a run; in Python also judgements
 
 
-@dataclass(frozen=True, kw_only=True)
+@options
 class VerifyOptions:
     """Number, cost and cache of verifications.
 
@@ -26,25 +28,11 @@ class VerifyOptions:
         cache: Folder of results that runs share; default ~/.cache/mattergen_lite/dft.
     """
 
-    __pydantic_config__ = IN_YAML
-
     top: Count = 4
-    names: str | None = None
+    names: Words | None = None
     relax: bool = False
     engine: str = "gpaw"
     max_minutes: Minutes = 60.0
     time_budget: Minutes | None = None
-    memory: Annotated[float, Bounds(0.5, 4096)] = 8.0
+    memory: Annotated[float, Field(ge=0.5, le=4096)] = 8.0
     cache: Path | None = None
-
-    def __post_init__(self) -> None:
-        check_fields(self)
-        if self.chosen == ():
-            raise ValueError(f"names {self.names!r}: expected names of the table, joined by commas")
-
-    @property
-    def chosen(self) -> tuple[str, ...] | None:
-        """Names of the crystals to verify; None for the best."""
-        if self.names is None:
-            return None
-        return tuple(name.strip() for name in self.names.split(",") if name.strip())

@@ -71,7 +71,7 @@ def fit(
         ValueError: If the probe is no better than predicting the mean.
     """
     prop = standardised(prop, labels.values)
-    values = Property(**prop.model_dump()).normalise(labels.values)
+    values = prop.normalise(labels.values)
     num_draws = max(1, min(MAX_DRAWS, MAX_PASSES // (len(SIGMAS) * len(values))))
     groups = _group_numbers(labels.formulas).repeat(num_draws)
     rng = torch.Generator(model.device).manual_seed(seed)
@@ -81,7 +81,7 @@ def fit(
         features = _noisy_features(model, labels.crystals, sigma, num_draws, rng)
         repeated = values.repeat(num_draws)
         predicted = held_out_predictions(features, repeated, groups)
-        errors.append(_level_error(sigma, repeated, predicted, Property(**prop.model_dump())))
+        errors.append(_level_error(sigma, repeated, predicted, prop))
         levels.append(ridge(features, repeated, best_penalty(features, repeated, groups)))
     _refuse_the_useless(prop.name, errors[0], len(values))
     weights, biases = zip(*levels, strict=True)

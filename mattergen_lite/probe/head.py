@@ -111,7 +111,7 @@ class Head:
     @property
     def definition(self) -> Property:
         """Name, unit and normalisation of the property."""
-        return Property(**self.config.prop.model_dump())
+        return self.config.prop
 
     def predict(self, inputs: Float[Tensor, "B I"]) -> Float[Tensor, "B"]:
         """The property in its unit; exactly 0 where the classifier says so."""

@@ -101,7 +101,7 @@ class Probe:
     @property
     def definition(self) -> Property:
         """Name, unit and normalisation of the property."""
-        return Property(**self.config.prop.model_dump())
+        return self.config.prop
 
     def predict(self, model: CrystalDiffusion, crystals: OrbitCrystals) -> Float[Tensor, "B"]:
         """The property of finished crystals, in its unit; `held_out` says how far to trust it."""

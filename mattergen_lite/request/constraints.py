@@ -5,6 +5,7 @@ parse_constraints(Request(chemical_system="Li-P-S", exclude="toxic", num_atoms="
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,6 @@ from mattergen_lite.elements import atomic_number, parse_elements, parse_system
 from mattergen_lite.options.request import Request
 from mattergen_lite.request.protocol import EVERY_ELEMENT, Constraint, Constraints, listed
 from mattergen_lite.request.space_groups import parse_space_group
-from mattergen_lite.request.texts import parse_range
 
 if TYPE_CHECKING:
     from mattergen_lite.request.host import Host
@@ -23,34 +23,16 @@ _MAX_FORMULA_ATOMS = 10_000  # more is a slip of the keyboard, and would only fi
 
 @dataclass(frozen=True, kw_only=True)
 class Elements(Constraint):
-    """Elements that may occur, fixed sites aside."""
+    """Elements that occur, or that may, as an option says it."""
 
-    named: frozenset[str]
-    allowed = property(lambda self: self.named)
-    spares_fixed = True
-
-    def __str__(self) -> str:
-        return f"elements {listed(self.named)}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class MustContain(Constraint):
-    """Elements that every sample has; others may occur."""
-
-    needed: frozenset[str]
+    text: str
+    needed: frozenset[str] = frozenset()
+    allowed: frozenset[str] = EVERY_ELEMENT
+    named: frozenset[str] = frozenset()
+    spares_fixed: bool = False
 
     def __str__(self) -> str:
-        return f"must-contain {listed(self.needed)}"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Exclusion(Constraint):
-    """All elements but some."""
-
-    allowed: frozenset[str]
-
-    def __str__(self) -> str:
-        return f"exclude {listed(EVERY_ELEMENT - self.allowed)}"
+        return self.text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +91,6 @@ class NumAtoms(Constraint):
 def parse_constraints(request: Request, host: "Host | None" = None) -> Constraints:
     """Read the exact constraints of a request.
 
-    Args:
-        request: Its texts are read as `Request` explains them.
-        host: What `parse_host` made of the seed structure, if it has been read.
-
     Raises:
         ValueError: If a text cannot be read or two of them contradict each other.
     """
@@ -142,29 +120,35 @@ def check_texts(request: Request) -> Constraints:
             f"{symmetry} with a seed-structure: a host brings its own; only none can be said, to "
             "ignore it"
         )
-    units, size = parse_range(request.formula_units), parse_range(request.num_atoms)
+    units, size = request.formula_units, request.num_atoms
     if units and request.formula is None:
-        raise ValueError(f"formula-units {request.formula_units!r} without a formula")
-    must = parse_elements(request.must_contain) if request.must_contain else frozenset()
+        raise ValueError(f"formula-units {str(units)!r} without a formula")
+    system = request.chemical_system and frozenset(parse_system(request.chemical_system))
     parts = (
-        must and MustContain(needed=must),
+        *_element_demands(request),
         request.formula and Formula(atoms=parse_formula(request.formula), units=units),
-        request.chemical_system
-        and ChemicalSystem(needed=frozenset(parse_system(request.chemical_system))),
-        request.elements and Elements(named=parse_elements(request.elements) | must),
-        request.exclude and Exclusion(allowed=EVERY_ELEMENT - parse_elements(request.exclude)),
-        size and NumAtoms(fewest=size[0], most=size[1]),
+        system and ChemicalSystem(needed=system),
+        size and NumAtoms(fewest=size.low, most=size.high),
         symmetry,
     )
     return Constraints(parts=tuple(filter(None, parts)))
 
 
-def _read_host(request: Request) -> "Host | None":
-    """Read the seed structure; None without one.
+def _element_demands(request: Request) -> Iterator[Elements]:
+    """Which elements have to occur, which may and which may not."""
+    must = parse_elements(request.must_contain or ())
+    may = parse_elements(request.elements or ()) | must
+    out = parse_elements(request.exclude or ())
+    if must:
+        yield Elements(text=f"must-contain {listed(must)}", needed=must)
+    if request.elements:
+        yield Elements(text=f"elements {listed(may)}", allowed=may, named=may, spares_fixed=True)
+    if out:
+        yield Elements(text=f"exclude {listed(out)}", allowed=EVERY_ELEMENT - out)
 
-    Raises:
-        ValueError: If it cannot be read, or there is none of what options speak about.
-    """
+
+def _read_host(request: Request) -> "Host | None":
+    """Read the seed structure; None without one."""
     host = request.seed_structure, request.fix_sites, request.fix_lattice, request.insert
     if not any(host):  # the module loads slowly
         return None

@@ -4,6 +4,7 @@ The host keeps its own cell. Samples are made in the primitive cell of the fixed
 and come back; fixed sites are then the very numbers of the file.
 """
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -18,8 +19,8 @@ from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.elements import symbols
 from mattergen_lite.geometry import canonical_orientation, wrap
 from mattergen_lite.io.read import read_structures
+from mattergen_lite.options.texts import Interval, parse_range, parse_sites
 from mattergen_lite.request.protocol import Constraint
-from mattergen_lite.request.texts import parse_range
 from mattergen_lite.shapes import Bool, Float, Int
 
 if TYPE_CHECKING:
@@ -72,11 +73,6 @@ class Host(Constraint):
 
         Fixed sites come first and are exactly those of the file, and so is a fixed lattice. A free
         lattice is turned like the host's: a along its a, b in the plane of its a and b.
-
-        Args:
-            crystal: A batch of one, in the cell that it was sampled in.
-            known: Which of its atoms are the fixed sites.
-            change: How the host's cell became that one.
         """
         placed = crystal.mask[0] & ~known
         coords = change.back(crystal.frac_coords[0][placed].double())  # [P, copies, 3]
@@ -120,17 +116,20 @@ class CellChange:
 
 
 def parse_host(
-    path: Path | None, fix_sites: str | None, fix_lattice: bool, insert: str | None
+    path: Path | None,
+    fix_sites: Sequence[Interval | str] | str | None,
+    fix_lattice: bool,
+    insert: Interval | str | None,
 ) -> Host | None:
     """A host from a structure file and what is to stay of it; None without a file.
 
     Args:
         path: One ordered structure in any readable format.
-        fix_sites: "all" (also if None), "none", sites by number from 0 such as "0,1,4..7", or by
-            element such as "Fe,O".
+        fix_sites: all (also if None), none, sites by number from 0 such as 0,1,4..7, or by element
+            such as Fe,O.
         fix_lattice: Keep the cell.
-        insert: How many atoms to add beside the fixed sites, such as "2" or "1..4"; by default
-            as many as the host has other sites.
+        insert: How many atoms to add beside the fixed sites, such as 2 or 1..4; by default as many
+            as the host has other sites.
 
     Raises:
         ValueError: If there is something to fix but no file, the file does not hold one ordered
@@ -141,7 +140,7 @@ def parse_host(
             raise ValueError("fix-sites, fix-lattice and insert need a seed-structure")
         return None
     structure = read_one(path)
-    sites = _chosen_sites(fix_sites or "all", structure, path.name)
+    sites = _chosen_sites(parse_sites(fix_sites or "all"), structure, path.name)
     lattice = torch.tensor(structure.lattice.matrix)
     return Host(
         name=path.name,
@@ -169,31 +168,27 @@ def read_one(path: Path) -> "Structure":
     return records[0].structure
 
 
-def _chosen_sites(text: str, structure: "Structure", name: str) -> list[int]:
+def _chosen_sites(parts: Sequence[Interval | str], structure: "Structure", name: str) -> list[int]:
     """Numbers of the sites to fix, ascending, each once."""
-    if text in ("all", "none"):
-        return list(range(len(structure))) if text == "all" else []
+    if parts in (("all",), ("none",)):
+        return list(range(len(structure))) if parts == ("all",) else []
     chosen: set[int] = set()
-    for part in (part.strip() for part in text.split(",")):
-        found = _sites_of(part, structure)
-        if not found:
+    for part in parts:
+        sites = _sites_of(part, structure)
+        if not sites:
             raise ValueError(
-                f"fix-sites {part!r}: {name} has {len(structure)} sites, numbered 0 to "
+                f"fix-sites {str(part)!r}: {name} has {len(structure)} sites, numbered 0 to "
                 f"{len(structure) - 1}, of {', '.join(structure.symbol_set)}; or say all or none"
             )
-        chosen |= found
+        chosen |= sites
     return sorted(chosen)
 
 
-def _sites_of(part: str, structure: "Structure") -> set[int]:
-    """Sites of one element, one number or one range of numbers; empty if it is none of these."""
-    if part in structure.symbol_set:
-        return {i for i, site in enumerate(structure) if site.specie.symbol == part}
-    try:
-        low, high = parse_range(part)
-    except ValueError:
-        return set()
-    return set(range(low, high + 1)) if high < len(structure) else set()
+def _sites_of(part: Interval | str, structure: "Structure") -> set[int]:
+    """Sites of one element or of numbers that the structure has; empty if it is neither."""
+    if isinstance(part, Interval):
+        return set(range(part.low, part.high + 1)) if part.high < len(structure) else set()
+    return {i for i, site in enumerate(structure) if site.specie.symbol == part}
 
 
 def _niggli_reduction(lattice: Float[Tensor, "3 3"]) -> Float[Tensor, "3 3"]:

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from mattergen_lite.crystal_systems import CRYSTAL_SYSTEMS, space_groups_of
+from mattergen_lite.options.texts import Interval, parse_range_or_name
 from mattergen_lite.request.protocol import Constraint
-from mattergen_lite.request.texts import parse_range
 from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS, space_group_number
 
 
@@ -20,18 +20,19 @@ class Symmetry(Constraint):
         return f"space-group {self.text}"
 
 
-def parse_space_group(text: str | None) -> Symmetry | None:
+def parse_space_group(value: Interval | str | None) -> Symmetry | None:
     """Which symmetry samples take; None where it is that of known crystals.
 
     Args:
-        text: A number such as "225", a symbol such as "Fm-3m", a range such as "195..230", a
-            crystal system, "any" (also if None: as known crystals have it) or "none" (no symmetry
-            is prescribed); in any case.
+        value: Numbers such as "225" or "195..230", a symbol such as "Fm-3m", a crystal system,
+            "any" (also if None: as known crystals have it) or "none" (no symmetry is prescribed);
+            in any case.
 
     Raises:
         ValueError: If it is none of these.
     """
-    word = "any" if text is None else text.strip().casefold()
+    asked = parse_range_or_name("any" if value is None else value)
+    word = str(asked).strip().casefold()
     if word == "any":
         return None
     if word == "none":
@@ -39,19 +40,19 @@ def parse_space_group(text: str | None) -> Symmetry | None:
     if word in CRYSTAL_SYSTEMS:
         numbers = space_groups_of(word)
     else:
-        low, high = _parse_numbers(text)
+        low, high = asked if isinstance(asked, Interval) else _numbers_of(asked)
+        if not 1 <= low <= high <= NUM_SPACE_GROUPS:
+            raise ValueError(
+                f"space-group {str(asked)!r}: expected any, none, a number from 1 to 230, a symbol "
+                f"such as Fm-3m, a range such as 195..230 or one of {', '.join(CRYSTAL_SYSTEMS)}"
+            )
         numbers = range(low, high + 1)
-    return Symmetry(text=text, space_groups=frozenset(numbers))
+    return Symmetry(text=str(asked), space_groups=frozenset(numbers))
 
 
-def _parse_numbers(text: str) -> tuple[int, int]:
+def _numbers_of(symbol: str) -> tuple[int, int]:
+    """Lowest and highest number of a group; zeros where there is none of that symbol."""
     try:
-        low, high = parse_range(text) if ".." in text else [space_group_number(text)] * 2
+        return (space_group_number(symbol),) * 2
     except ValueError:
-        low, high = 0, 0
-    if not 1 <= low <= high <= NUM_SPACE_GROUPS:
-        raise ValueError(
-            f"space-group {text!r}: expected any, none, a number from 1 to 230, a symbol such as "
-            f"Fm-3m, a range such as 195..230 or one of {', '.join(CRYSTAL_SYSTEMS)}"
-        )
-    return low, high
+        return 0, 0

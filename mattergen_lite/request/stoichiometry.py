@@ -10,9 +10,6 @@ def can_be_neutral(counts: Mapping[str, int]) -> bool:
 
     Metals are cations. Of the other elements those above some electronegativity are anions, and
     those below it cations. All metals, and single elements, have no charges to balance.
-
-    Args:
-        counts: Atoms of each element.
     """
     if len(counts) == 1 or all(map(is_metal, counts)):
         return True

@@ -1,15 +1,12 @@
 """Reads targets of properties: a value, or a range to draw a value from.
 
-    parse_targets(["band_gap=1.5..2.5", "bulk_modulus>300"], ["band_gap=3"], model.properties)
-
 A range gives every sample a value of its own, out of the sample's own generator: uniform between
-two bounds; beyond a single bound, as in the training set beyond it, which is taken as normal with
-the mean and standard deviation of the model's configuration. Both on the property's standardised
-scale, that is the logarithm of properties that span decades.
+two bounds; beyond a single bound a normal one with the mean and standard deviation of the model's
+configuration. Both on the property's standardised scale (the logarithm, where it spans decades).
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -18,8 +15,8 @@ from torch import Tensor
 
 from mattergen_lite.crystal_systems import CRYSTAL_SYSTEMS
 from mattergen_lite.elements import element_mask, symbols
+from mattergen_lite.options.texts import parse_conditions, parse_guidance, weights_of
 from mattergen_lite.properties import Conditions, Property
-from mattergen_lite.request.texts import parse_conditions, parse_guidance
 from mattergen_lite.request.values import known_property, parse_values
 from mattergen_lite.shapes import Float
 
@@ -125,31 +122,21 @@ def target_cells(
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-# Text -> targets
-
-
 def parse_targets(
-    conditions: Iterable[str], guidance: Iterable[str], properties: Sequence[Property]
+    conditions: object, guidance: object, properties: Sequence[Property]
 ) -> tuple[PropertyTarget, ...]:
-    """Targets from text.
-
-    Args:
-        conditions: "band_gap=2.0", "band_gap=1.5..2.5", "bulk_modulus>300", "crystal_system=cubic",
-            "chemical_system=Li-P-S"; each property once.
-        guidance: "2" for all properties, "band_gap=3" for one, which outranks the first.
-        properties: What the model can be conditioned on.
+    """Targets of properties that a model knows.
 
     Raises:
         ValueError: For an unknown property, a value of the wrong kind, an empty range, a property
             given twice, or guidance of a property without a condition.
     """
     asked = parse_conditions(conditions)
-    known = {name: known_property(name, properties) for name in asked}
-    weights = parse_guidance(guidance, asked)
-    return tuple(_parse_target(known[name], *parts, weights[name]) for name, parts in asked.items())
-
-
-def _parse_target(prop: Property, sign: str, text: str, guidance: float) -> PropertyTarget:
-    """One target of any kind."""
-    values = parse_values(prop, sign, text)
-    return PropertyTarget(definition=prop, guidance=guidance, **values._asdict())
+    known = [known_property(one.name, properties) for one in asked]
+    weights = weights_of(parse_guidance(guidance), [one.name for one in asked])
+    return tuple(
+        PropertyTarget(
+            definition=prop, guidance=weights[prop.name], **parse_values(prop, one)._asdict()
+        )
+        for prop, one in zip(known, asked, strict=True)
+    )

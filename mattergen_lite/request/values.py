@@ -5,25 +5,13 @@ Needs no model: the definitions stand in its configuration, too.
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple
 
+from mattergen_lite.config import PropertyConfig
 from mattergen_lite.crystal_systems import CRYSTAL_SYSTEMS
 from mattergen_lite.elements import parse_system
-from mattergen_lite.request.texts import is_whole, parse_number
+from mattergen_lite.options.texts import Condition, is_whole
 from mattergen_lite.symmetry.space_groups import space_group_number
-
-
-@runtime_checkable
-class Definition(Protocol):
-    """A property as a model or its configuration defines it."""
-
-    name: str
-    unit: str
-    kind: str
-    num_categories: int
-
-
-AnyDefinition = TypeVar("AnyDefinition", bound=Definition)
 
 
 class Values(NamedTuple):
@@ -34,7 +22,7 @@ class Values(NamedTuple):
     elements: tuple[str, ...] = ()
 
 
-def known_property(name: str, properties: Sequence[AnyDefinition]) -> AnyDefinition:
+def known_property(name: str, properties: Sequence[PropertyConfig]) -> PropertyConfig:
     """Look a property up by name.
 
     Raises:
@@ -47,27 +35,28 @@ def known_property(name: str, properties: Sequence[AnyDefinition]) -> AnyDefinit
     raise ValueError(f"unknown property {name!r}: this model knows {known}")
 
 
-def parse_values(prop: Definition, sign: str, text: str) -> Values:
+def parse_values(prop: PropertyConfig, asked: Condition) -> Values:
     """Values of any kind of property.
 
-    Args:
-        prop: The property.
-        sign: "=", "<" or ">".
-        text: "2.0", "1.5..2.5", "cubic", "Li-P-S".
-
     Raises:
-        ValueError: If the text does not fit the kind, or the range is empty.
+        ValueError: If the condition does not fit the kind, or the range is empty.
     """
-    if prop.kind != "real" and sign != "=":
-        raise ValueError(f"{prop.name}{sign}{text}: {prop.name} has no order, only = makes sense")
+    if prop.kind != "real" and asked.sign != "=":
+        raise ValueError(f"{asked}: {prop.name} has no order, only = makes sense")
     if prop.kind == "elements":
-        return Values(elements=parse_system(text))
+        return Values(elements=parse_system(asked.text))
     if prop.kind == "category":
-        return Values(*_parse_category(prop, text))
-    return Values(*_parse_real(prop, sign, text))
+        number = _category(prop, asked.text)
+        return Values(number, number)
+    if math.isnan(asked.low) or math.isnan(asked.high):
+        unit = f" in {prop.unit}" if prop.unit else ""
+        raise ValueError(f"{asked}: expected a number{unit}, or a range such as 1.5..2.5 after =")
+    if asked.low > asked.high:
+        raise ValueError(f"{asked}: the range ends before it begins")
+    return Values(asked.low, asked.high)
 
 
-def _parse_category(prop: Definition, text: str) -> tuple[float, float]:
+def _category(prop: PropertyConfig, text: str) -> float:
     number = text
     if prop.name == "crystal_system":
         names = {system: str(i) for i, system in enumerate(CRYSTAL_SYSTEMS, start=1)}
@@ -78,18 +67,4 @@ def _parse_category(prop: Definition, text: str) -> tuple[float, float]:
         raise ValueError(
             f"{prop.name}={text}: expected a whole number from 1 to {prop.num_categories}"
         )
-    return float(number), float(number)
-
-
-def _parse_real(prop: Definition, sign: str, text: str) -> tuple[float, float]:
-    """Lowest and highest value: equal for a single one, infinite on an open side."""
-    first, dots, last = text.partition("..")
-    low, high = parse_number(first), parse_number(last if dots else first)
-    if not (math.isfinite(low) and math.isfinite(high)) or (dots and sign != "="):
-        unit = f" in {prop.unit}" if prop.unit else ""
-        raise ValueError(
-            f"{prop.name}{sign}{text}: expected a number{unit}, or a range such as 1.5..2.5 after ="
-        )
-    if low > high:
-        raise ValueError(f"{prop.name}={text}: the range ends before it begins")
-    return (-math.inf if sign == "<" else low), (math.inf if sign == ">" else high)
+    return float(number)

@@ -9,7 +9,7 @@ from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
 from mattergen_lite.scoring.metrics.funnel import Funnel
 from mattergen_lite.scoring.metrics.summary import is_unique_and_novel
 
-_NUMBERS = ("num_candidates", "until", "num_samples", "source")
+_NUMBERS = ("num_candidates", "num_samples", "source")
 _NOT_ASKED = ("checkpoint", "stability_guidance")  # how, rather than what
 
 
@@ -147,7 +147,7 @@ def _asked(arguments: Mapping[str, object]) -> str:
 def _option(name: str, value: object) -> str:
     if name == "num_samples":
         return f"{value} samples"
-    if name in ("num_candidates", "until"):
+    if name == "num_candidates":
         return f"{value} candidates"
     if name == "source":
         return f"the crystals of {value}"

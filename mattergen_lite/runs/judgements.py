@@ -254,7 +254,7 @@ class Judgements(RunFacts, Sequence[Candidate]):
         arguments = self.provenance.get("arguments") or {}
         text = arguments.get("require") if isinstance(arguments, Mapping) else None
         is_discovery = all(one.goal == "discover" for one in candidates)
-        required = (parse_checks(text) if text else ()) if is_discovery else self.checks
+        required = parse_checks(text or ()) if is_discovery else self.checks
         return replace(self, candidates=tuple(ranked(candidates, required)), folder=None)
 
     # On disk

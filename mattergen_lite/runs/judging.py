@@ -127,7 +127,7 @@ class JudgingRun:
             shortlist=self.shortlist,
             hits=() if training is None else hit_rates(candidates, judge.targets, training),
             audit=audit(compositions, judge.reference) if self.audit and readable else None,
-            asked_for=None if budget is None else budget.wanted,
+            asked_for=None if budget is None else budget.num_candidates,
             screened=screened,
             journal=journal,
         )

@@ -111,7 +111,7 @@ class VerifyingRun:
         self, candidates: Sequence[Candidate]
     ) -> tuple[dict[int, Verification], dict[int, Plan]]:
         """Refusals and plans by position in the candidates, until there are so many plans."""
-        chosen = self.options.chosen
+        chosen = self.options.names
         number = self.options.top if chosen is None else len(chosen)
         refusals: dict[int, Verification] = {}
         plans: dict[int, Plan] = {}
@@ -129,7 +129,7 @@ class VerifyingRun:
         structure = candidate.final_structure
         if structure is None or not structure.is_ordered:
             raise ValueError("its sites are partly occupied: expected an ordered crystal")
-        if candidate.relaxed_structure is None and self.options.chosen is None:
+        if candidate.relaxed_structure is None and self.options.names is None:
             raise ValueError("it is not relaxed; crystals named by --names are taken as they are")
         plan = self.verifier.plan(structure)
         minutes = plan.estimated_seconds / 60

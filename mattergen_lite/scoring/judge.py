@@ -124,7 +124,7 @@ class Judge:
     @property
     def required(self) -> tuple[str, ...]:
         """Checks that come before all others where candidates are ranked."""
-        return self.options.required or () if self.goal == "discover" else self.checks
+        return self.options.require or () if self.goal == "discover" else self.checks
 
     def judge(
         self,

@@ -1,11 +1,8 @@
-"""Teach a finished model a property of your own, by the trainer that every model is trained with.
+"""Teaches a finished model a property of your own (`finetune`), or more crystals (`reinforce`).
 
-`finetune` teaches a property, `reinforce` only more crystals of a kind.
-
-The model gets a zero-initialised embedding of the property, so that training starts from exactly
-the model as it was. Half of each batch is the base's own kind of crystals, without the new label,
-so that it does not forget them; the rest are the labelled ones, each as often as it takes. Training
-stops when the loss of held-out labelled crystals, shown their label, no longer falls.
+The embedding of the property starts at zero, so that training starts from the model as it was. Half
+of each batch is the base's own kind of crystals, so that it does not forget them. Training stops
+when the loss of held-out labelled crystals, shown their label, no longer falls.
 
     run_dir/data/            the user's crystals in canonical cells, and which were rejected
     run_dir/training.parquet what is trained on; everything else as in `training`
@@ -154,11 +151,7 @@ def reinforce(base: Path, found: pa.Table, run_dir: Path, options: FinetuneOptio
 
 
 def _store_table(table: pa.Table, config: RunConfig) -> None:
-    """Write the table of a run, unless its folder holds a run of another model.
-
-    Raises:
-        ValueError: If it does; the table there stays as it is.
-    """
+    """Write the table of a run, unless its folder holds a run of another model."""
     with atomic_path(config.run_dir / TABLE) as temporary:
         write_table(table, temporary)
         data = config.data.model_copy(update={"path": str(temporary)})
@@ -267,11 +260,7 @@ def fits(table: pa.Table, model: ModelConfig) -> pa.ChunkedArray:
 def _base_rows(
     seen: Bool[Tensor, "Z"], split: str, model: ModelConfig, name: str | None = None
 ) -> pa.Table:
-    """Crystals like those the base was trained on, in random order.
-
-    Their values of a property to be taught, should the embedded table have them, are hidden: only
-    the user's labels count.
-    """
+    """Crystals like those the base was trained on, in random order."""
     table = known_rows(split)
     table = known_elements(table.filter(fits(table, model)), seen)
     if name in table.column_names and name not in CORE_SCHEMA.names:

@@ -21,10 +21,6 @@ def expected_credible_msun(model: CrystalDiffusion, *, num_samples: int = 64) ->
 
     A sum of probabilities, because a hard count of so few samples would select by luck; metastable,
     because strictly stable ones are rare. CHGNet relaxes and decides, for speed.
-
-    Args:
-        model: On the device to sample and relax on.
-        num_samples: How many to judge.
     """
     device = str(next(model.parameters()).device)
     judge = Judge.of(JudgeOptions(potential="chgnet", second_opinion=None), device=device)

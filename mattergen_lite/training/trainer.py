@@ -103,11 +103,7 @@ def fit_statistics(config: RunConfig) -> ModelConfig:
 def _known_properties(
     config: RunConfig, columns: Mapping[str, Float[Tensor, "M"]]
 ) -> list[PropertyConfig]:
-    """Properties of which some training crystal has a value.
-
-    Raises:
-        ValueError: If the model to start from has others.
-    """
+    """Properties of which some training crystal has a value."""
     properties = config.model.properties
     is_new = config.init_from is None
     known = [

@@ -1,4 +1,4 @@
-"""The commands, one a file: a function's signature and docstring are its help text.
+"""The commands, one a file or group: a function's signature and docstring are its help text.
 
 Slow imports happen inside the functions, so that `--help` stays instant.
 """
@@ -26,4 +26,10 @@ VERBS = (
     "library_export",
     "library_import",
 )
+JUDGING = ("generate", "score", "verify", "campaign_report")  # give judged crystals
 IN_MEMORY = ("judge", "load", "sample")  # functions of Python that are no commands
+
+
+def module_of(name: str) -> str:
+    """Module of a command: that of its group, if it has one."""
+    return f"{__name__}.{name.partition('_')[0]}"

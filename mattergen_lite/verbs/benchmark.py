@@ -1,11 +1,10 @@
 """The command `benchmark`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mattergen_lite.folders import claimed
-from mattergen_lite.options.checks import Count
+from mattergen_lite.options.checks import Count, Texts
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.judge import JudgeOptions, PotentialChoice
 from mattergen_lite.options.machine import Machine
@@ -24,7 +23,7 @@ def benchmark(
     *,
     protocol: ProtocolName,
     out: Path,
-    beside: Sequence[str] = (),
+    beside: Texts = (),
     truth: Path | None = None,
     limit: Count | None = None,
     potential: PotentialChoice = JudgeOptions.potential,
@@ -49,7 +48,6 @@ def benchmark(
             be found by their formula.
         limit: Largest number of structures of each set, from the first.
         potential: Gives the energy above the hull of crystals that CHGNet relaxed.
-        machine: Where it works.
         overwrite: Replace an earlier benchmark in the same folder.
 
     Raises:

@@ -1,11 +1,10 @@
 """The command `calibrate`."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mattergen_lite.folders import claimed_file
-from mattergen_lite.options.checks import Atoms, Count, Seed, Workers
+from mattergen_lite.options.checks import Atoms, Count, Paths, Seed, Workers
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.judge import PotentialChoice
 from mattergen_lite.verbs.workspace import JUDGE, cores
@@ -19,8 +18,8 @@ def calibrate(
     *,
     potential: PotentialChoice,
     out: Path,
-    labels: Sequence[Path] = (),
-    shifted_labels: Sequence[Path] = (),
+    labels: Paths = (),
+    shifted_labels: Paths = (),
     relaxer: PotentialChoice = "chgnet",
     label: str | None = None,
     limit: Count | None = None,

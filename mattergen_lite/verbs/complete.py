@@ -8,11 +8,7 @@ from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
-from mattergen_lite.verbs.workspace import (
-    OutFolder,
-    check_design,
-    judging_in,
-)
+from mattergen_lite.verbs.workspace import OutFolder, check_design, judging_in
 
 if TYPE_CHECKING:
     from mattergen_lite.workflows.prediction import Prediction
@@ -34,20 +30,16 @@ def complete(
     """Complete a host: --seed-structure LiFePO4.cif --fix-sites Fe,P,O puts the Li back.
 
     The sites that do not stay are removed, and as many atoms of the same elements are placed anew,
-    unless --insert, --elements or --formula say otherwise. Samples are relaxed and ranked by
-    energy. A seed structure or another known one that is recovered is named. Writes
-    what `generate` writes, and structures.csv (and .parquet; one row a different structure, lowest
-    energy first) and prediction.json. The same command continues an interrupted run.
+    unless --insert, --elements or --formula say otherwise. The 16 samples of lowest raw energy,
+    unless another number is asked for, are relaxed and ranked by energy. A seed structure or
+    another known one that is recovered is named. Writes what `generate` writes, and structures.csv
+    (and .parquet; one row a different structure, lowest energy first) and prediction.json. The same
+    command continues an interrupted run.
 
     Args:
         out: Folder for the results. In Python, None writes nothing.
         num_samples: How many completions are sampled.
-        request: What is asked of them; a seed structure at least.
-        sampler: How they are made.
-        judge: How they are judged; if nothing is said, 16 of the different samples are relaxed.
-        best: What is done for the best.
         seed: Same seed, same crystals, whatever the batch size.
-        machine: Where it works.
         overwrite: Replace an earlier run in the same folder.
 
     Raises:
@@ -57,32 +49,29 @@ def complete(
         raise ValueError("seed-structure: expected the host to complete, a structure file")
     check_design(request, judge, best, out=out, goal="complete")
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
-        from mattergen_lite.verbs.judging import open_prediction
+        from mattergen_lite.verbs.judging import open_design
         from mattergen_lite.workflows.completing import Completion
-        from mattergen_lite.workflows.predicting import known_forms, predict
+        from mattergen_lite.workflows.predicting import known_forms, predict, relaxing_few
 
         completion = Completion.of(request)
-        generator, run = open_prediction(
-            "complete",
-            pool,
-            place,
-            request=completion.request,
-            sampler=sampler,
-            judge=judge,
-            best=best,
-            device=machine.device,
+        asked = {"request": completion.request, "sampler": sampler, "judge": judge, "best": best}
+        record = {"out": out, "num_samples": num_samples, "seed": seed, "overwrite": overwrite}
+        generator, run, provenance = open_design(
+            *("complete", pool, place),
+            **asked,
+            machine=machine,
+            relaxing=relaxing_few,
+            goal="complete",
+            **arguments_of(request),
+            **record,
         )
         with run.watch.stage("structures"):
             batches = generator.records(range(num_samples), num_samples, seed=seed)
             records = [record for batch in batches for record in batch]
-        arguments = arguments_of(
-            *(request, sampler, judge, best, machine),
-            **{"out": out, "num_samples": num_samples, "seed": seed, "overwrite": overwrite},
-        )
         return predict(
             run,
             records,
             known_forms(records, run.judge.reference, completion.whole),
             title=f"{completion.text()}: {num_samples} samples",
-            provenance={"verb": "complete", "arguments": arguments} | generator.provenance(),
+            provenance=provenance,
         )

@@ -62,14 +62,10 @@ def discover(
         verify: Verify so many new crystals of each round by DFT (PBE, with GPAW), uncertain and
             promising ones. Their energies decide, and calibrate the judge of later rounds.
         verify_minutes: Estimated core minutes from which on a crystal is too dear to verify.
-        request: What is asked of them.
-        sampler: How they are made.
-        judge: How they are judged; what passes is learnt from.
         finetune_steps: Optimiser steps before every round but the first.
         learning_rate: Highest learning rate.
         base_share: Share of each batch that comes from the embedded table.
         seed: Of samples and training.
-        machine: Where it works.
 
     Raises:
         ValueError: If an argument does not make sense, or `out` holds a loop of other settings.
@@ -101,16 +97,13 @@ def discover(
     tuning = FinetuneOptions(
         steps=finetune_steps, batch_size=sampler.batch_size, device=machine.device, **learning
     )
-    decisive = arguments_of(
-        *(request, sampler, judge),
-        **{"num_samples": num_samples, "finetune_steps": finetune_steps, **learning},
-        **({"verify": verify} if verify else {}),  # settings of older loops have none
-    )
+    decisive = {"num_samples": num_samples, "finetune_steps": finetune_steps, **learning}
+    decisive |= {"verify": verify} if verify else {}  # settings of older loops have none
     options = DiscoverOptions(
         rounds=rounds,
         patience=patience,
         num_samples=num_samples,
-        settings=settings(decisive),
+        settings=settings(arguments_of(request, sampler, judge) | decisive),
         tuning=tuning,
         labelling=_labelling(judge, machine, verify, verify_minutes) if verify else None,
     )
@@ -121,11 +114,7 @@ def discover(
 def _labelling(
     judge: JudgeOptions, machine: Machine, number: int, max_minutes: float
 ) -> "Labelling":
-    """How each round is labelled.
-
-    Raises:
-        ValueError: If nothing is relaxed, GPAW is not installed or the potential not calibrated.
-    """
+    """How each round is labelled."""
     ShortlistOptions(verify=number).check(judge)
     from mattergen_lite.dft.engines import find_engine
     from mattergen_lite.processes import Pool
@@ -133,7 +122,7 @@ def _labelling(
     from mattergen_lite.runs.verifying import VerifyingRun
     from mattergen_lite.scoring.energy.potentials.exam import identified
     from mattergen_lite.scoring.energy.potentials.sources import potential_name, potential_source
-    from mattergen_lite.workflows.labelling import Label, Labelling, find_calibration, label_run
+    from mattergen_lite.workflows.labelling import Label, Labelling, find_calibrations, label_run
 
     options = VerifyOptions(top=number, max_minutes=max_minutes)
 
@@ -143,5 +132,5 @@ def _labelling(
 
     find_engine(options.engine).check_installed()
     potential = potential_name(identified(potential_source(judge.potential)))
-    base = find_calibration(potential, judge.calibration)
-    return Labelling(label=label, potential=potential, base=base)
+    known = find_calibrations(potential, judge.calibration)
+    return Labelling(label=label, potential=potential, known=known)

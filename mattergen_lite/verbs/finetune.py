@@ -4,11 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mattergen_lite.folders import claimed
-from mattergen_lite.options.checks import Workers
+from mattergen_lite.options.checks import NameOrPath, Workers
 from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT
-from mattergen_lite.verbs.workspace import check_source, cores
+from mattergen_lite.verbs.workspace import TABLES, check_source, cores
 
 if TYPE_CHECKING:
     from mattergen_lite.training.finetuning import Finetuned
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 @flat
 def finetune(
-    source: str,
+    source: NameOrPath,
     /,
     *,
     property: str,
     out: Path,
-    checkpoint: str = DEFAULT_CHECKPOINT,
+    checkpoint: NameOrPath = DEFAULT_CHECKPOINT,
     kind: Literal["real", "category"] = "real",
     log: bool = False,
     unit: str = "",
@@ -42,7 +42,6 @@ def finetune(
         kind: real numbers, or categories numbered from 1.
         log: Learn the logarithm: for positive values that span decades.
         unit: Of the values, for messages only.
-        options: How it is taught.
         num_workers: Processes that read structures; default all cores.
 
     Raises:
@@ -50,7 +49,7 @@ def finetune(
     """
     from mattergen_lite.hub import find_checkpoint
 
-    check_source(Path(source), out)
+    check_source(Path(source), out, tables=TABLES)
     base = find_checkpoint(checkpoint)
     from mattergen_lite.config import PropertyConfig
     from mattergen_lite.data.labels import read_labelled

@@ -29,10 +29,7 @@ def judge(
     Args:
         structures: A pymatgen Structure, ASE Atoms or a path, a mapping of names to them, an
             iterable of them, or judgements.
-        options: How they are judged.
-        best: What is done for the best.
         audit: Compare the whole set with the known materials as a reviewer would.
-        machine: Where it works.
 
     Returns:
         The candidates, best first; a structure that cannot be judged is one with an error.

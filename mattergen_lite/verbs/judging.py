@@ -1,12 +1,14 @@
 """Opens a judge and writes its results, for the commands that judge."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mattergen_lite.io.parallel import read_records
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import pick_device, weights_hash
+from mattergen_lite.options.flat import arguments_of
 from mattergen_lite.options.judge import Goal, JudgeOptions, ShortlistOptions
+from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool
@@ -19,7 +21,6 @@ from mattergen_lite.scoring.earlier_run import EarlierRun
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.metrics.expected_hits import HitTable
-from mattergen_lite.workflows.predicting import relaxing_few
 
 
 def read_source(
@@ -78,8 +79,8 @@ def answers_in(*folders: Path) -> Sequence[Path]:
     return [one.answers for one in map(RunFolder, folders) if one.answers.exists()]
 
 
-def open_prediction(
-    goal: Goal,
+def open_design(
+    verb: str,
     pool: Pool,
     place: RunFolder | None,
     *,
@@ -87,24 +88,35 @@ def open_prediction(
     sampler: SamplerOptions,
     judge: JudgeOptions,
     best: ShortlistOptions,
-    device: str,
-) -> tuple[Generator | Substitution, JudgingRun]:
-    """The generator of the samples, and the run that judges them.
+    machine: Machine,
+    relaxing: Callable[[JudgeOptions], JudgeOptions],
+    selective: bool = True,
+    goal: Goal = "discover",
+    **others: object,
+) -> tuple[Generator | Substitution, JudgingRun, dict[str, object]]:
+    """Open a generator and the run that judges its samples, with what a record says of both.
+
+    Args:
+        relaxing: Says how many crystals are relaxed, if nothing else is asked for.
+        selective: Whether only crystals that can pass are relaxed.
+        others: Further arguments of the command, for the record.
 
     Raises:
         ValueError: If an option does not make sense.
     """
-    watch, chosen = Stopwatch(), pick_device(device)
+    watch, device = Stopwatch(), pick_device(machine.device)
     with watch.stage("loading"):
-        generator = open_generator(request, sampler, chosen)
+        generator = open_generator(request, sampler, device)
     with watch.stage("reference"):
         who = Judge.of(
-            relaxing_few(judge),
+            relaxing(judge),
             best,
             targets=generator.asked,
             space_groups=generator.space_groups,
             goal=goal,
-            device=str(chosen),
-            selective=True,
+            device=str(device),
+            selective=selective,
         )
-    return generator, JudgingRun(judge=who, pool=pool, place=place, shortlist=best, watch=watch)
+    run = JudgingRun(judge=who, pool=pool, place=place, shortlist=best, watch=watch)
+    arguments = arguments_of(request, sampler, judge, best, machine) | others
+    return generator, run, {"verb": verb, "arguments": arguments} | generator.provenance()

@@ -4,16 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mattergen_lite.options.checks import Count, Seed
-from mattergen_lite.options.flat import arguments_of, flat
+from mattergen_lite.options.flat import flat
 from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
-from mattergen_lite.verbs.workspace import (
-    OutFolder,
-    check_design,
-    judging_in,
-)
+from mattergen_lite.verbs.workspace import OutFolder, check_design, judging_in
 
 if TYPE_CHECKING:
     from mattergen_lite.workflows.prediction import Prediction
@@ -35,22 +31,17 @@ def predict(
 ) -> "Prediction":
     """Predict the structure of a composition: --formula K2PdCl4.
 
-    Samples cells of few formula units first, on templates of known crystals, relaxes those of
-    lowest raw energy and ranks them by energy. A known structure that is recovered is named, with
-    its distance and its energy relative to the best. Writes what `generate` writes, and
-    structures.csv (and .parquet; one row a different structure, lowest energy first) and
-    prediction.json. The same command continues an interrupted run.
+    Samples cells of few formula units first, on templates of known crystals, relaxes the 16 of
+    lowest raw energy, unless another number is asked for, and ranks them by energy. A known
+    structure that is recovered is named, with its distance and its energy relative to the best.
+    Writes what `generate` writes, and structures.csv (and .parquet; one row a different structure,
+    lowest energy first) and prediction.json. The same command continues an interrupted run.
 
     Args:
         out: Folder for the results. In Python, None writes nothing.
         num_samples: How many crystals are sampled, in cells of all sizes together.
         truth: Structure to compare with, one in any readable format.
-        request: What is asked of them; a formula at least.
-        sampler: How they are made.
-        judge: How they are judged; if nothing is said, 16 of the different samples are relaxed.
-        best: What is done for the best.
         seed: Same seed, same crystals, whatever the batch size.
-        machine: Where it works.
         overwrite: Replace an earlier run in the same folder.
 
     Raises:
@@ -62,37 +53,28 @@ def predict(
         raise ValueError("seed-structure: `complete` fills a host, `predict` takes a formula only")
     check_design(request, judge, best, out=out, goal="predict")
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
-        from mattergen_lite.verbs.judging import open_prediction
-        from mattergen_lite.workflows.predicting import (
-            known_polymorphs,
-            predict,
-            read_truth,
-            sample_cells,
-        )
+        from mattergen_lite.verbs.judging import open_design
+        from mattergen_lite.workflows import predicting
 
-        given = [] if truth is None else [read_truth(truth, request.formula)]
-        generator, run = open_prediction(
-            "predict",
-            pool,
-            place,
-            request=request,
-            sampler=sampler,
-            judge=judge,
-            best=best,
-            device=machine.device,
-        )
-        with run.watch.stage("structures"):
-            cells, records = sample_cells(generator, num_samples, seed)
-        arguments = arguments_of(
-            *(request, sampler, judge, best, machine),
-            **{"out": out, "num_samples": num_samples, "truth": truth, "seed": seed},
+        given = [] if truth is None else [predicting.read_truth(truth, request.formula)]
+        asked = {"request": request, "sampler": sampler, "judge": judge, "best": best}
+        record = {"out": out, "num_samples": num_samples, "truth": truth, "seed": seed}
+        generator, run, provenance = open_design(
+            *("predict", pool, place),
+            **asked,
+            machine=machine,
+            relaxing=predicting.relaxing_few,
+            goal="predict",
+            **record,
             overwrite=overwrite,
         )
-        return predict(
+        with run.watch.stage("structures"):
+            cells, records = predicting.sample_cells(generator, num_samples, seed)
+        return predicting.predict(
             run,
             records,
-            known_polymorphs(request.formula, run.judge.reference, given),
+            predicting.known_polymorphs(request.formula, run.judge.reference, given),
             title=f"structure of {request.formula}: {num_samples} samples",
             cells=cells,
-            provenance={"verb": "predict", "arguments": arguments} | generator.provenance(),
+            provenance=provenance,
         )

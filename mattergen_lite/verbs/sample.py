@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mattergen_lite.options.checks import Count, Number, Seed
+from mattergen_lite.options.checks import Count, NameOrPath, Number, Seed
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT, Request
 from mattergen_lite.options.sampler import SamplerOptions
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @flat
 def sample(
-    model: str = DEFAULT_CHECKPOINT,
+    model: NameOrPath = DEFAULT_CHECKPOINT,
     /,
     *,
     num_samples: Count = 16,
@@ -34,8 +34,6 @@ def sample(
         num_samples: How many crystals.
         seed: Same seed, same crystals, whatever the batch size.
         first_sample: Number of the first sample.
-        request: What is asked of them.
-        sampler: How they are made.
         device: cpu, cuda, cuda:1, or auto.
 
     Returns:

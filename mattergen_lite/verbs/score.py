@@ -42,11 +42,8 @@ def score(
             --no-relax, as they relaxed there.
         out: Folder for the results. In Python, None writes nothing.
         limit: Largest number of structures to judge, from the first.
-        judge: How they are judged.
-        best: What is done for the best.
         audit: Compare the whole set with the known materials as a reviewer would: elements,
             intermetallics, dopant-like compositions, unseen chemical systems; audit.json and .png.
-        machine: Where it works.
         overwrite: Replace an earlier run in the same folder.
 
     Raises:

@@ -1,6 +1,5 @@
 """The command `train`."""
 
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -45,7 +44,7 @@ def train(
     config = RunConfig.load(files, overrides)
     from mattergen_lite.training.trainer import train as run
 
-    with claimed(config.run_dir) if is_first_process() else nullcontext():
+    with claimed(config.run_dir if is_first_process() else None):
         if config.trainer.select != "sun":
             return run(config)  # needs no more than a bare training node has
         from mattergen_lite.training.selection import expected_credible_msun

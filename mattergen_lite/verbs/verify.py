@@ -15,13 +15,7 @@ WRITING = 600.0  # s, to wait for another process that writes the folder
 
 
 @flat
-def verify(
-    source: RunSource,
-    /,
-    *,
-    verification: VerifyOptions,
-    machine: Machine,
-) -> "Judgements":
+def verify(source: RunSource, /, *, verification: VerifyOptions, machine: Machine) -> "Judgements":
     """Verify candidates of a finished run by DFT (PBE, with GPAW), and rank the run again.
 
     Each candidate and the cheapest known phases that balance it are calculated; a candidate above
@@ -32,8 +26,6 @@ def verify(
 
     Args:
         source: Folder of the run, which is written again. In Python also judgements.
-        verification: What is verified.
-        machine: Where it works.
 
     Raises:
         ValueError: If there is no finished run, or GPAW is not installed.

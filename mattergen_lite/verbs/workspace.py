@@ -1,7 +1,7 @@
 """Opens what commands share: folders, processes and input files."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from mattergen_lite.request.protocol import Constraints
     from mattergen_lite.runs.folder import RunFolder
 
+TABLES = (EMBEDDED, NEW_FRAMEWORKS)  # in the package, which may stand in place of a file
 JUDGE = "mattergen_lite.scoring.judge"  # what judging processes import while others still work
 
 OutFolder = Annotated[Path | None, Parameter(required=True)]  # by the command line only
@@ -28,16 +29,19 @@ def cores(num_workers: int | None) -> int:
     return available_cores() if num_workers is None else num_workers
 
 
-def check_source(source: Path, out: Path | None = None) -> None:
-    """Refuse a source that does not exist, unless the place of the results is taken.
+def check_source(source: Path, out: Path | None = None, *, tables: Sequence[str] = ()) -> None:
+    """Refuse a source that does not exist before much is loaded to read it.
 
-    This is quick; reading the source loads much first.
+    Args:
+        source: Given by the user.
+        out: Folder of the results.
+        tables: Names of tables in the package that may stand in place of a file.
 
     Raises:
         ValueError: If it does not exist, or another run writes to `out`.
     """
-    with nullcontext() if out is None else claimed(out):
-        if not source.exists() and str(source) not in (EMBEDDED, NEW_FRAMEWORKS):
+    with claimed(out):
+        if not source.exists() and str(source) not in tables:
             raise ValueError(f"{source} does not exist")
 
 
@@ -51,14 +55,11 @@ def check_request(request: Request, out: Path | None = None) -> "Constraints":
             another run writes to `out`.
     """
     from mattergen_lite.request.constraints import check_texts
-    from mattergen_lite.request.texts import parse_conditions, parse_guidance
 
-    with nullcontext() if out is None else claimed(out):
-        conditions = parse_conditions(request.condition)
-        parse_guidance(request.guidance, conditions)
+    with claimed(out):
         constraints = check_texts(request)
         if request.propose == "model":
-            _check_model(request, constraints, conditions)
+            _check_model(request, constraints)
         return constraints
 
 
@@ -85,14 +86,8 @@ def check_design(
     )
 
 
-def _check_model(
-    request: Request, constraints: "Constraints", conditions: Mapping[str, tuple[str, str]]
-) -> None:
-    """Refuse a missing model, sizes that it does not make, values its properties cannot have.
-
-    Raises:
-        ValueError: If there are such.
-    """
+def _check_model(request: Request, constraints: "Constraints") -> None:
+    """Refuse a missing model, sizes that it does not make, values its properties cannot have."""
     from mattergen_lite.hub import find_checkpoint, is_hub_name, read_config
     from mattergen_lite.request.values import known_property, parse_values
 
@@ -102,9 +97,9 @@ def _check_model(
     if request.seed_structure is None:  # which takes room, too
         constraints.atom_counts(config.max_atoms)
     properties = config.properties
-    for name, (sign, text) in conditions.items():
-        if not request.probe or name in {one.name for one in properties}:
-            parse_values(known_property(name, properties), sign, text)
+    for asked in request.condition:
+        if not request.probe or asked.name in {one.name for one in properties}:
+            parse_values(known_property(asked.name, properties), asked)
 
 
 def check_judging(
@@ -139,11 +134,7 @@ def check_judging(
 
 
 def _check_potential(given: object) -> None:
-    """Refuse a potential by name that cannot be had; those by default can.
-
-    Raises:
-        ValueError: If the name is unknown or its package is not installed.
-    """
+    """Refuse a potential by name that cannot be had; those by default can."""
     if not isinstance(given, str) or given in (JudgeOptions.potential, JudgeOptions.relaxer):
         return
     from mattergen_lite.scoring.energy.potentials.sources import check_potential
@@ -163,8 +154,7 @@ def judging_in(
     from mattergen_lite.processes import Pool
 
     check_free(out, overwrite=overwrite)  # before anything slow is loaded
-    held = nullcontext() if out is None else claimed(out)
-    with held, Pool(cores(num_workers), preload=JUDGE) as pool:
+    with claimed(out), Pool(cores(num_workers), preload=JUDGE) as pool:
         from mattergen_lite.runs.folder import RunFolder
 
         place = None if out is None else RunFolder(out)

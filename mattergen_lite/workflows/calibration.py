@@ -1,15 +1,11 @@
-"""Calibration of a potential: its element references and its errors, from energies of DFT.
+"""Calibrates a potential: its element references and its errors, from energies of DFT.
 
-Three sets are measured, each crystal once; an interrupted calibration goes on where it was.
-
-1. The elements and compounds of MP-20's training split, as they are: element references.
+1. Elements and compounds of MP-20's training split, as they are: element references.
 2. Compounds of MP-20's test split, relaxed: the error model of known crystals.
-3. Crystals that a user brings with energies of DFT, such as published samples of a generator,
-   relaxed: the error model of novel crystals, which is the one that matters. Without them novel
-   crystals stay uncalibrated.
+3. Crystals that a user brings with energies of DFT, relaxed: the error model of novel crystals.
 
-The figures are of crystals not used for fitting: each is predicted by a fit that has seen none of
-its chemical system. What is written is fitted to all.
+Each crystal is measured once; an interrupted calibration goes on where it was. The figures are of
+crystals not used for fitting: each is predicted by a fit that has seen none of its chemical system.
 """
 
 from collections.abc import Mapping, Sequence
@@ -104,18 +100,11 @@ class Calibrated:
         return "\n".join([*lines, f"-> {self.path}, for --calibration"])
 
 
-@dataclass(frozen=True)
-class _Energies:
-    """Energies of one crystal as it is, by potential, eV/atom on the MP2020 frame."""
-
-    by_potential: Mapping[str, float]
-
-
-def find_energies(structure: Structure, *, potentials: tuple[PotentialSource, ...]) -> _Energies:
-    """Ask potentials for the energy of a crystal as it is."""
-    return _Energies(
-        {potential_name(one): energy_per_atom(structure, admitted(one)) for one in potentials}
-    )
+def find_energies(
+    structure: Structure, *, potentials: tuple[PotentialSource, ...]
+) -> dict[str, float]:
+    """Energies of a crystal as it is, by potential, eV/atom on the MP2020 frame."""
+    return {potential_name(one): energy_per_atom(structure, admitted(one)) for one in potentials}
 
 
 def labelled(
@@ -143,14 +132,8 @@ def labelled(
         label, structure = record.properties[present[0]], ordered(record.structure)
         if "formation" in present[0]:
             label -= _hull_energy(structure.composition.reduced_formula)
-        found.append(
-            Labelled(
-                name=record.name,
-                structure=structure,
-                e_above_hull=float(label),
-                label_set=label_set,
-            )
-        )
+        known = {"structure": structure, "e_above_hull": float(label)}
+        found.append(Labelled(name=record.name, label_set=label_set, **known))
     if not found:
         expected = column or ", ".join([*ABOVE_HULL_LABELS, *FORMATION_LABELS])
         raise ValueError(f"no crystal has a label: expected numbers in a column {expected}")
@@ -161,12 +144,6 @@ def calibrate(
     options: CalibrationOptions, novel: Sequence[Labelled], out: Path, pool: Pool
 ) -> Calibrated:
     """Measure, fit, test on what was not fitted, and write.
-
-    Args:
-        options: Which potential, on how much.
-        novel: Crystals with energies of DFT that no potential was trained on; may be none.
-        out: The file to write.
-        pool: Processes to work in.
 
     Raises:
         ValueError: If a potential cannot be loaded or fails its exam.
@@ -212,12 +189,11 @@ def _references(
     compounds = known_compounds(
         "train", max_atoms=options.max_atoms, num=options.num_references, seed=options.seed
     )
+    potentials = tuple(dict.fromkeys([options.potential, options.relaxer]))
     question = Question(
-        partial(
-            find_energies, potentials=tuple(dict.fromkeys([options.potential, options.relaxer]))
-        ),
+        partial(find_energies, potentials=potentials),
         structure_identity,
-        TypeAdapter(_Energies),
+        TypeAdapter(dict[str, float]),
         "references",
         TIME_LIMIT,
     )
@@ -229,7 +205,7 @@ def _references(
         if isinstance(answer, Failure):
             failed[one.material_id] = answer.reason
         else:
-            found.append((one, answer.by_potential))
+            found.append((one, answer))
     return {name: _fit_references(name, found) for name in options.names}, failed
 
 
@@ -315,13 +291,7 @@ def _problem(answer: Measurement) -> str | None:
 def _fit(
     name: str, frames: Mapping[str, Calibration], crystals: Mapping[str, Sequence[Measured]]
 ) -> tuple[Calibration, dict[str, Accuracy | None]]:
-    """Fit the error models of one potential, and test them on what was not fitted.
-
-    Args:
-        name: Of the potential.
-        frames: Calibrations of all potentials without error models.
-        crystals: Known and novel ones.
-    """
+    """Fit the error models of one potential, and test them on what was not fitted."""
     whole = replace(frames[name], source=name)
     held_out: dict[str, Accuracy | None] = {}
     for kind, measured in crystals.items():

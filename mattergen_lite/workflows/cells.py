@@ -1,12 +1,8 @@
 """Chooses the cells of the samples of a composition: smallest first, as in known crystals.
 
-A template is a known crystal near the hull with the same stoichiometry. Cells of Z formula units
-get of the samples
-
-    share(Z) ~ sqrt(number of templates with Z) / Z
-
-because small cells are more often right than large ones and cost less, and how many formula
-units a structure type has depends on its stoichiometry.
+Cells of Z formula units get a share of the samples ~ sqrt(number of templates with Z) / Z, where a
+template is a known crystal near the hull with the same stoichiometry: small cells are more often
+right and cost less.
 """
 
 import math
@@ -42,11 +38,6 @@ def plan_cells(
     constraints: Constraints, model: ModelConfig, num_samples: int
 ) -> tuple[CellSize, ...]:
     """Share samples out to numbers of formula units, smallest first.
-
-    Args:
-        constraints: With a formula, and maybe with numbers of formula units or atoms.
-        model: How large a cell it makes.
-        num_samples: To share out.
 
     Raises:
         ValueError: If no number of formula units is possible.

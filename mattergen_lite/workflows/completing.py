@@ -27,9 +27,6 @@ class Completion:
         for: what was taken out and nothing else. Where a number of atoms is said but no elements,
         they are of the elements that were taken out.
 
-        Args:
-            request: With a seed structure.
-
         Raises:
             ValueError: If the seed structure cannot be read, or nothing is left to place.
         """
@@ -55,7 +52,8 @@ class Completion:
         """One line such as "LiFePO4.cif without Li4 completed to LiFePO4"."""
         name, request = self.whole.name, self.request
         out = _formula(self.removed)
-        placed = request.formula or request.chemical_system or request.elements or "any element"
+        placed = request.formula or "-".join(request.chemical_system or ())
+        placed = placed or ",".join(request.elements or ["any element"])
         without = f" without {out}" if out else ""
         if request.formula is not None:
             return f"{name}{without} completed to {placed}"
@@ -68,10 +66,10 @@ def _asking(request: Request, elements: Counter[str], removed: Counter[str]) -> 
     if request.formula or request.chemical_system or request.elements or not removed:
         return request
     if request.insert is not None or request.num_atoms is not None:
-        return replace(request, elements=",".join(removed))
+        return replace(request, elements=tuple(removed))
     units = math.gcd(*elements.values())
     unit = Counter({symbol: number // units for symbol, number in elements.items()})
-    return replace(request, formula=_formula(unit), formula_units=str(units))
+    return replace(request, formula=_formula(unit), formula_units=units)
 
 
 def _formula(counts: Counter[str]) -> str:

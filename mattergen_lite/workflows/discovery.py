@@ -1,16 +1,14 @@
-"""Rounds of generating, judging and learning from what passed, after GNoME's active learning.
+"""Repeats generating, judging and learning from what passed, after GNoME's active learning.
 
 Merchant et al. (2023), Nature 624, 80, with this generator in the place of substitutions. Every
 round starts from the base model, taught all that has been found so far among crystals of the
-embedded table: no round builds on the errors of the one before, and the model does not forget. What
-has been found is known to later rounds, so that a pass rate counts new crystals only.
+embedded table. What has been found is known to later rounds: a pass rate counts new crystals only.
 
     out/settings.json          what the loop was asked; another one does not continue it
     out/rounds/00/tuning/      the run that taught the model; absent while nothing had been found
     out/rounds/00/generated/   what `generate` wrote
     out/rounds/00/found.parquet what passed every required check, as a crystal table
-    out/rounds/00/judged.parquet every new crystal with an energy: a model that knows energies above
-                               the hull is taught all of them, any other what has been found
+    out/rounds/00/judged.parquet every new crystal with an energy, good and bad
     out/rounds/00/labels.json  crystals that were verified by first principles
     out/rounds/00/calibration.json what the judge of the round had learnt of earlier labels
     out/rounds/00/round.json   statistics, written last: the round is over
@@ -46,7 +44,7 @@ from mattergen_lite.workflows.labelling import (
     Labelling,
     before_and_after,
     read_labels,
-    write_calibration,
+    write_calibrations,
 )
 from mattergen_lite.workflows.learning import E_ABOVE_HULL, judged_crystals, lesson, worth_teaching
 
@@ -105,23 +103,11 @@ class Round:
 
     def row(self) -> dict[str, str | int | float]:
         """One row of the table."""
-        return {
-            "round": self.number,
-            "checkpoint": self.checkpoint,
-            "sampled": self.num_sampled,
-            **{f"passed_{name}": count for name, count in self.left.items()},
-            "passed": self.num_passed,
-            "pass_rate": self.pass_rate,
-            "found": self.num_found,
-            "verified": self.num_verified,
-            "found_again": self.num_found_again,
-            "expected_msun": self.expected_msun,
-            "expected_credible_msun": self.expected_credible_msun,
-            "systems": self.num_systems,
-            "rare_earth_share": self.rare_earth_share,
-            "mean_hhi": self.mean_hhi,
-            "base_loss": self.base_loss,
-        }
+        plain = asdict(self)
+        left = {f"passed_{name}": count for name, count in plain.pop("left").items()}
+        number = plain.pop("number")
+        figures = {name.removeprefix("num_"): value for name, value in plain.items()}
+        return {"round": number, **figures, "pass_rate": self.pass_rate, **left}
 
 
 _ROUND = TypeAdapter(Round)
@@ -173,12 +159,6 @@ def discover(
 ) -> Discovered:
     """Run a loop, or continue the one that `out` holds.
 
-    Args:
-        base: Folder of the model that every round starts from.
-        out: Folder of the loop.
-        generate: Samples and judges a round into its folder; goes on where it was interrupted.
-        options: How.
-
     Raises:
         ValueError: If `out` holds a loop of other settings, or whatever `generate` raises.
     """
@@ -198,11 +178,7 @@ def discover(
 
 
 def _check_settings(out: Path, asked: Mapping[str, object]) -> None:
-    """Refuse to mix two loops.
-
-    Raises:
-        ValueError: If the folder holds a loop of other settings; names one that differs.
-    """
+    """Refuse to mix two loops."""
     if not (out / SETTINGS).exists():
         return
     try:
@@ -211,11 +187,12 @@ def _check_settings(out: Path, asked: Mapping[str, object]) -> None:
         held = None
     if not isinstance(held, dict):
         raise ValueError(f"{out / SETTINGS} is damaged: choose another folder")
-    changed = [name for name, value in asked.items() if held.get(name) != value]
+    # Of both: an option that is left out now, such as --verify, counts as well.
+    changed = [name for name in {**asked, **held} if held.get(name) != asked.get(name)]
     if changed:
         name = changed[0]
         raise ValueError(
-            f"{out} holds a loop with {name} {held.get(name)!r}, not {asked[name]!r}: "
+            f"{out} holds a loop with {name} {held.get(name)!r}, not {asked.get(name)!r}: "
             "choose another folder or the same settings"
         )
 
@@ -246,16 +223,14 @@ def _run_round(
     model = taught(base, out, number, options.tuning)
     generated = RunFolder(folder / "generated")
     if not generated.is_finished:
-        first = number * options.num_samples
-        generate(
-            Sampling(
-                out=generated.path,
-                checkpoint=model,
-                first_sample=first,
-                found=tuple(finds.values()),
-                calibration=_calibration(out, number, options.labelling),
-            )
+        sampling = Sampling(
+            out=generated.path,
+            checkpoint=model,
+            first_sample=number * options.num_samples,
+            found=tuple(finds.values()),
+            calibration=_calibration(out, number, options.labelling),
         )
+        generate(sampling)
     write_json(options.settings, out / SETTINGS)
     labels = options.labelling.label(generated, folder / LABELS) if options.labelling else []
     judged = Judgements.load(generated.path)
@@ -290,7 +265,7 @@ def _calibration(out: Path, number: int, labelling: Labelling | None) -> Path | 
     if not labels:
         return None
     path = _round_folder(out, number) / CALIBRATION
-    return write_calibration(labelling.potential, labelling.base, labels, path)
+    return write_calibrations(labelling, labels, path)
 
 
 def _yields(judged: Judgements) -> dict[str, int | float | None]:
@@ -318,11 +293,7 @@ def drift(passed: Sequence[Candidate]) -> dict[str, int | float | None]:
 
 
 def _read_round(path: Path) -> Round:
-    """Statistics of a round that is over.
-
-    Raises:
-        ValueError: If they are damaged.
-    """
+    """Statistics of a round that is over."""
     try:
         return _ROUND.validate_json(path.read_bytes())
     except (OSError, ValueError):
@@ -332,7 +303,6 @@ def _read_round(path: Path) -> Round:
 
 
 def _round_folder(out: Path, number: int) -> Path:
-    """Folder of a round."""
     return out / "rounds" / f"{number:02d}"
 
 

@@ -5,8 +5,9 @@ p² (1 - p), the variance p (1 - p) of the verdict times its probability p, one 
 The labels update the error model of the potential that decides, see `fitting.update_error_model`.
 """
 
+import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from mattergen_lite.scoring.energy.calibration import (
     Calibration,
     calibrations,
     calibrations_as_json,
+    error_traits,
     read_calibrations,
 )
 from mattergen_lite.scoring.energy.fitting import update_error_model
@@ -42,74 +44,87 @@ class Label:
     raw: float  # of the potential, without calibration
     judged: float  # by the judge before
     probability: float  # of being metastable, by the judge before
+    traits: Mapping[str, float]  # known ones of `error_traits`
+
+    @property
+    def composition(self) -> Composition:
+        """Its composition."""
+        return Composition(self.formula)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labelling:
-    """How a loop labels crystals of each round by first principles.
+    """How a loop labels crystals of each round by first principles."""
 
-    Attributes:
-        label: Verifies crystals of a run and keeps their labels in a file.
-        potential: Decides about energies; its error model is what is calibrated.
-        base: Its calibration before the loop.
-    """
-
+    # verifies crystals of a run and keeps their labels in a file
     label: Callable[[RunFolder, Path], list[Label]]
-    potential: str
-    base: Calibration
+    potential: str  # decides about energies; its error model is what is calibrated
+    # calibrations before the loop, by name of the potential: the user's, and its own
+    known: Mapping[str, Calibration]
+
+    @property
+    def base(self) -> Calibration:
+        """The calibration before the loop of the potential that decides."""
+        return self.known[self.potential]
 
 
 _LABELS = TypeAdapter(list[Label])
 
 
-def find_calibration(potential: str, path: Path | None) -> Calibration:
-    """The calibration of a potential with an error model of new crystals.
-
-    Args:
-        potential: Its name.
-        path: File of calibrations that come before the shipped ones; None without one.
+def find_calibrations(potential: str, path: Path | None) -> dict[str, Calibration]:
+    """The calibrations of a user's file, and that of a potential, the shipped one if need be.
 
     Raises:
-        ValueError: If there is none: labels of a few crystals cannot replace it.
+        ValueError: If there is none of the potential: labels of a few crystals cannot replace it.
     """
-    known = calibrations() | ({} if path is None else read_calibrations(path))
-    found = known.get(potential)
-    if found is None or found.novel is None:
+    own = {} if path is None else read_calibrations(path)
+    calibrated = (calibrations() | own).get(potential)
+    if calibrated is None or calibrated.novel is None:
         raise ValueError(
             f"verify: {potential} is uncalibrated: expected a calibrated potential, see `calibrate`"
         )
-    return found
+    return own | {potential: calibrated}
 
 
 def label_run(folder: RunFolder, run: VerifyingRun, path: Path) -> list[Label]:
-    """Verify crystals of a run where that teaches most; write the run again, and the labels.
+    """Verify crystals of a run where that teaches most; write their labels, and the run again.
 
-    Args:
-        folder: Of a finished run.
-        run: How crystals are verified, and how many.
-        path: Where labels are kept; those that are there are not made again.
+    Labels come first: they remember what the judge had said. After a kill between the two, the run
+    is written from results that are kept, and no other crystals are verified.
     """
-    if path.exists():
-        return read_labels(path)
     before = Judgements.load(folder.path)
+    decided_names = {one.raw.name for one in before if has_dft_energy(one)}
+    if path.exists() and {one.name for one in read_labels(path)} <= decided_names:
+        return read_labels(path)
     results = run.calculate(most_instructive(before.candidates))
     verified = before.with_candidates(decided(before.candidates, results))
-    stated = {one.raw.name: one.stability for one in before}
-    labels = [
-        Label(
-            name=one.raw.name,
-            formula=one.raw.formula,
-            e_above_hull=one.first_principles.dft_e_above_hull,
-            raw=one.stability.second_e_above_hull_raw,
-            judged=stated[one.raw.name].e_above_hull,
-            probability=stated[one.raw.name].probability_metastable,
-        )
-        for one in verified
-        if has_dft_energy(one)
-    ]
+    if not path.exists():
+        energies = {
+            one.raw.name: one.first_principles.dft_e_above_hull
+            for one in verified
+            if has_dft_energy(one)
+        }
+        labels = [_label(one, energies[one.raw.name]) for one in before if one.raw.name in energies]
+        write_json({"labels": [asdict(one) for one in labels]}, path)
     folder.rewrite(verified, run.pool)
-    write_json({"labels": [asdict(one) for one in labels]}, path)
-    return labels
+    return read_labels(path)
+
+
+def _label(candidate: Candidate, e_above_hull: float) -> Label:
+    """The label of a candidate as it was before first principles decided."""
+    stated = candidate.stability
+    raw, second = stated.e_above_hull_raw, stated.second_e_above_hull_raw
+    relaxer = {stated.second_opinion: second, stated.potential: raw}.get(stated.relaxed_with)
+    traits = error_traits(raw, math.nan if relaxer is None else relaxer, stated.rmsd)
+    return Label(
+        name=candidate.raw.name,
+        formula=candidate.raw.formula,
+        e_above_hull=e_above_hull,
+        raw=raw,
+        judged=stated.e_above_hull,
+        probability=stated.probability_metastable,
+        traits={name: trait for name, trait in traits.items() if math.isfinite(trait)},
+    )
 
 
 def read_labels(path: Path) -> list[Label]:
@@ -148,18 +163,19 @@ def _value(candidate: Candidate) -> float:
 
 def recalibrated(base: Calibration, labels: Sequence[Label]) -> Calibration:
     """A calibration whose error model of new crystals has seen labels."""
+    compositions = [one.composition for one in labels]
     errors = np.array([one.e_above_hull - one.raw for one in labels])
-    return replace(base, novel=update_error_model(base.novel, _compositions(labels), errors))
+    traits = [one.traits for one in labels]
+    return replace(base, novel=update_error_model(base.novel, compositions, errors, traits))
 
 
-def write_calibration(
-    potential: str, base: Calibration, labels: Sequence[Label], path: Path
-) -> Path:
-    """Write a calibration that has seen labels, as `--calibration` takes it."""
+def write_calibrations(labelling: Labelling, labels: Sequence[Label], path: Path) -> Path:
+    """Write the calibrations of a loop, one of which has seen labels, for `--calibration`."""
+    base, potential = labelling.base, labelling.potential
     source = f"{base.source}, and {len(labels)} crystals verified by `discover`"
-    text = calibrations_as_json({potential: recalibrated(base, labels)}, source, {})
+    known = {**labelling.known, potential: recalibrated(base, labels)}
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(calibrations_as_json(known, source, {}), encoding="utf-8")
     return path
 
 
@@ -180,10 +196,6 @@ def before_and_after(
     for number, some in enumerate(rounds):
         others = [one for k, other in enumerate(rounds) if k != number for one in other]
         model = recalibrated(base, others).novel
-        after += [model.at(composition) for composition in _compositions(some)]
-    before = [base.novel.at(composition) for composition in _compositions(labels)]
+        after += [model.at(one.composition, one.traits) for one in some]
+    before = [base.novel.at(one.composition, one.traits) for one in labels]
     return accuracy(before, raw, truth), accuracy(after, raw, truth)
-
-
-def _compositions(labels: Sequence[Label]) -> list[Composition]:
-    return [Composition(one.formula) for one in labels]

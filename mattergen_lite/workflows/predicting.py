@@ -1,12 +1,8 @@
-"""The structure of a composition, or of the missing part of a host: what samples relax into.
+"""Ranks what samples of a composition relax into, and compares it with known structures.
 
-All samples are judged at once: equal ones are found, raw energies say which are worth relaxing, and
-what relaxed is ranked by energy. The known structures of the composition are relaxed with the same
-potential, so that "0.02 eV/atom above the best" means the same for all. To recover a known crystal
-is a success.
-
-Beside what every run writes, the folder has prediction.json and structures.csv (and .parquet), one
-row a different structure.
+All samples are judged at once, and raw energies say which are worth relaxing. Known structures of
+the composition are relaxed with the same potential, so that energies compare. The folder of a run
+gets prediction.json and structures.csv (and .parquet), one row a different structure.
 """
 
 from collections import Counter
@@ -175,14 +171,6 @@ def predict(
 ) -> Prediction:
     """Judge samples of a composition, rank them by energy and compare them with what is known.
 
-    Args:
-        run: Of a judge whose goal is `predict` or `complete`.
-        records: The samples.
-        targets: Known structures, those that were given first; they are relaxed too.
-        title: What is done, for people.
-        cells: Sizes of the samples' cells.
-        provenance: What the record says of where the samples come from.
-
     Raises:
         ValueError: If there is no sample.
     """
@@ -202,16 +190,10 @@ def predict(
         expected=expectation(judgements.candidates),
     )
     if run.place is not None:
-        write_prediction(prediction, run)
+        if structures:
+            write_table([asdict(one) for one in structures], run.place.path / DISTINCT)
+        write_json(prediction.figures(), run.place.path / PREDICTION)
     return prediction
-
-
-def write_prediction(prediction: Prediction, run: JudgingRun) -> None:
-    """Write what is particular of a prediction into the folder of its run."""
-    folder = run.place.path
-    if prediction.structures:
-        write_table([asdict(one) for one in prediction.structures], folder / DISTINCT)
-    write_json(prediction.figures(), folder / PREDICTION)
 
 
 def judge_targets(run: JudgingRun, targets: Sequence[Target]) -> dict[str, Candidate]:
@@ -312,10 +294,7 @@ def _recovered(
     targets: Sequence[Target],
     judged: dict[str, Candidate],
 ) -> list[Recovery]:
-    """What became of each target: the nearest of the different structures that is one with it.
-
-    A structure that matches and has another space group is another polymorph: it is only named.
-    """
+    """What became of each target: the nearest of the different structures that is one with it."""
     lowest = seen.basins[0].best.energy if seen.basins else None
     same = _same_polymorph(seen, distances, judged)
     found = []

@@ -244,6 +244,7 @@ def update_error_model(
     model: ErrorModel,
     compositions: Sequence[Composition],
     errors: Float[np.ndarray, "C"],
+    traits: Sequence[Mapping[str, float]] = (),
 ) -> ErrorModel:
     """Update an error model by a few more labels.
 
@@ -255,13 +256,18 @@ def update_error_model(
         model: Fitted to other labels.
         compositions: Of the crystals.
         errors: DFT minus potential, eV/atom.
+        traits: Of each crystal, from `error_traits`; their trends stay as they are.
     """
     if len(errors) == 0:
         return model
     symbols, shares = atomic_fractions(compositions)
     unseen = ElementOffset(mean=0.0, std=model.element_prior)
     offsets = [model.elements.get(symbol, unseen) for symbol in symbols]
-    residual = errors - np.array([model.at(one).location for one in compositions])
+    expected = [
+        model.at(*pair).location
+        for pair in zip(compositions, traits or [{}] * len(errors), strict=True)
+    ]
+    residual = errors - np.array(expected)
     design = np.column_stack([np.ones(len(errors)), shares])
     prior = np.array([OFFSET_PRIOR, *[max(one.std, MIN_SCALE) for one in offsets]]) ** -2.0
     variance, shift = model.scale**2, np.zeros(design.shape[1])

@@ -56,7 +56,9 @@ class ExpectedHits:
         if self.better is not None:
             line += f"; {self.better}"
         if self.rate < FEW:
-            line += "; few will be: ask for a wider range, or take many samples with --until"
+            line += (
+                "; few will be: ask for a wider range, or take many samples with --num-candidates"
+            )
         return line
 
 

@@ -1,23 +1,23 @@
-"""The command `campaign run`."""
+"""The commands of the group `campaign`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mattergen_lite.folders import claimed
+from mattergen_lite.options.checks import Workers
 from mattergen_lite.options.flat import flat
-from mattergen_lite.verbs.workspace import configuration
+from mattergen_lite.options.judge import ShortlistOptions
+from mattergen_lite.verbs.workspace import configuration, cores
 
 if TYPE_CHECKING:
     from mattergen_lite.campaign.run import DryRun
     from mattergen_lite.campaign.status import Progress
+    from mattergen_lite.runs.judgements import Judgements
 
 
 @flat
 def campaign_run(
-    *settings: str,
-    scheduler: str | None = None,
-    cluster: Path | None = None,
-    dry_run: bool = False,
+    *settings: str, scheduler: str | None = None, cluster: Path | None = None, dry_run: bool = False
 ) -> "Progress | DryRun":
     """Generate or read, judge and store any number of crystals, on any number of machines.
 
@@ -50,3 +50,55 @@ def campaign_run(
     with claimed(config.run_dir):
         connect = connection(config.workers, config.run_dir, scheduler, batch_system)
         return run(Plan.of(config), connect)
+
+
+@flat
+def campaign_status(run_dir: Path, /) -> "Progress":
+    """Show the progress of a campaign: funnel, rate, time left, crystals given up and why.
+
+    Args:
+        run_dir: Folder of the campaign, running or not.
+
+    Raises:
+        ValueError: If it holds no campaign.
+    """
+    from mattergen_lite.campaign.status import progress
+
+    return progress(run_dir)
+
+
+REPORTED = ShortlistOptions(shortlist=100)
+
+
+@flat
+def campaign_report(
+    run_dir: Path,
+    /,
+    *,
+    out: Path | None = None,
+    best: ShortlistOptions = REPORTED,
+    num_workers: Workers | None = None,
+) -> "Judgements":
+    """Write the shortlist of a campaign, running or not: the best of all units, each kind once.
+
+    Writes the files of `generate`, of the shortlist only, campaign.json (counts of the whole
+    campaign) and quarantine.csv (crystals that were given up, with the reason).
+
+    Args:
+        run_dir: Folder of the campaign.
+        out: Folder for the report; default `<run_dir>/report`, which is replaced.
+        num_workers: Processes; default one a core, 0 works in this process.
+
+    Raises:
+        ValueError: If there is no campaign or nothing finished yet.
+    """
+    from mattergen_lite.campaign.plan import Plan
+    from mattergen_lite.campaign.report import report
+    from mattergen_lite.processes import Pool
+
+    folder = out
+    if folder is None:
+        Plan.read(run_dir)  # before a folder is made in what may be no campaign
+        folder = run_dir / "report"
+    with claimed(folder), Pool(cores(num_workers)) as pool:
+        return report(run_dir, folder, best, pool)

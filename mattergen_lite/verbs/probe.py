@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mattergen_lite.folders import claimed
-from mattergen_lite.options.checks import Seed, Workers
+from mattergen_lite.options.checks import NameOrPath, Seed, Workers
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT
-from mattergen_lite.verbs.workspace import check_source, cores
+from mattergen_lite.verbs.workspace import TABLES, check_source, cores
 
 if TYPE_CHECKING:
     from mattergen_lite.probe.probe import Probe
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @flat
 def probe_fit(
-    source: str,
+    source: NameOrPath,
     /,
     *,
     property: str,
     out: Path,
-    checkpoint: str = DEFAULT_CHECKPOINT,
+    checkpoint: NameOrPath = DEFAULT_CHECKPOINT,
     log: bool = False,
     unit: str = "",
     seed: Seed = 0,
@@ -53,7 +53,7 @@ def probe_fit(
     """
     from mattergen_lite.hub import find_checkpoint
 
-    check_source(Path(source), out)
+    check_source(Path(source), out, tables=TABLES)
     folder = find_checkpoint(checkpoint)
     from mattergen_lite.config import PropertyConfig
     from mattergen_lite.data.labels import read_labelled
