@@ -1,9 +1,9 @@
 """Computes phonons and bulk moduli of a few candidates."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import TypeAdapter
 from pymatgen.core import Structure
@@ -17,6 +17,8 @@ from mattergen_lite.scoring.energy.potentials.exam import admitted
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
 from mattergen_lite.scoring.outcomes import decide_targets
+
+Answer = TypeVar("Answer")
 
 TIME_LIMIT = 3600.0  # s per crystal
 HOPELESS = 0.2  # eV/atom above the hull beyond which curvatures are not worth computing
@@ -76,7 +78,7 @@ def with_curvatures(
     potential: PotentialSource,
     journal: Journal,
 ) -> list[Candidate]:
-    """Compute phonons or elasticity of the chosen candidates, which then decide about targets."""
+    """Compute phonons or elasticity of the chosen candidates."""
     function, kind, error = _CURVATURES[name]
     question = Question(
         partial(function, potential=potential),
@@ -85,11 +87,34 @@ def with_curvatures(
         name,
         TIME_LIMIT,
     )
+
+    def add(candidate: Candidate, answer: Phonons | Elasticity | Failure) -> Candidate:
+        result = kind(**{error: answer.reason}) if isinstance(answer, Failure) else answer
+        return replace(candidate, **{name: result})
+
+    return computed(question, candidates, chosen, journal, add)
+
+
+def computed(
+    question: Question[Structure, Answer],
+    candidates: Sequence[Candidate],
+    chosen: Sequence[int],
+    journal: Journal,
+    add: Callable[[Candidate, Answer | Failure], Candidate],
+) -> list[Candidate]:
+    """Compute a property of the chosen relaxed candidates, which then decides about targets.
+
+    Args:
+        question: What is computed of a relaxed structure.
+        candidates: In any order.
+        chosen: Positions of those whose property is computed.
+        journal: Processes to work in, and what they have found before.
+        add: Returns a candidate with the result, or with the reason of a failure.
+    """
     answers = journal.ask(question, [candidates[i].relaxed_structure for i in chosen])
     changed = list(candidates)
     for i, answer in zip(chosen, answers, strict=True):
-        result = kind(**{error: answer.reason}) if isinstance(answer, Failure) else answer
-        changed[i] = decide_targets(replace(changed[i], **{name: result}))
+        changed[i] = decide_targets(add(candidates[i], answer))
     return changed
 
 

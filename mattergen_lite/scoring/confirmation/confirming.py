@@ -15,11 +15,10 @@ from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.confirmation.errors import confirmation_error
 from mattergen_lite.scoring.confirmation.gap_network import predict_band_gap
 from mattergen_lite.scoring.confirmation.moments import magnetic_density
-from mattergen_lite.scoring.deeper import with_curvatures
+from mattergen_lite.scoring.deeper import computed, with_curvatures
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource
 from mattergen_lite.scoring.exact import Method
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
-from mattergen_lite.scoring.outcomes import decide_targets
 from mattergen_lite.scoring.property_outcome import Confirmed
 
 TIME_LIMIT = 60.0  # s per crystal
@@ -62,17 +61,17 @@ def _confirm_quickly(
     question = Question(
         function, structure_identity, TypeAdapter(float), f"{name} by {method}", TIME_LIMIT, None
     )
-    chosen = [i for i, one in enumerate(candidates) if one.relaxed_structure is not None]
-    answers = journal.ask(question, [candidates[i].relaxed_structure for i in chosen])
-    confirmed = list(candidates)
-    for i, answer in zip(chosen, answers, strict=True):
+
+    def add(candidate: Candidate, answer: float | Failure) -> Candidate:
         if isinstance(answer, Failure):
-            found = Confirmed(method=method, problem=answer.reason)
+            result = Confirmed(method=method, problem=answer.reason)
         else:
-            found = Confirmed(method=method, value=answer, error=confirmation_error(method, answer))
-        known = {**candidates[i].confirmed, name: found}
-        confirmed[i] = decide_targets(replace(candidates[i], confirmed=known))
-    return confirmed
+            error = confirmation_error(method, answer)
+            result = Confirmed(method=method, value=answer, error=error)
+        return replace(candidate, confirmed={**candidate.confirmed, name: result})
+
+    chosen = [i for i, one in enumerate(candidates) if one.relaxed_structure is not None]
+    return computed(question, candidates, chosen, journal, add)
 
 
 def _is_deliverable(candidate: Candidate, checks: Collection[str]) -> bool:

@@ -15,12 +15,12 @@ SevenNet 7net-l3i5 finds 3 of the 6 unstable too, at 15 s of one core a crystal 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pymatgen.core import Structure
 
+from mattergen_lite.scoring.checking import require_phonopy
 from mattergen_lite.scoring.criteria.symmetry import conventional_structure, primitive_structure
 from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
 from mattergen_lite.scoring.energy.relaxation import Limits, relax
@@ -55,18 +55,6 @@ class Phonons:
     num_displacements: int = 0
     phonon_potential: str = ""
     phonon_error: str | None = None
-
-
-def require_phonopy() -> None:
-    """Check that phonons can be computed at all.
-
-    Raises:
-        ValueError: If phonopy is not installed.
-    """
-    if find_spec("phonopy") is None:
-        raise ValueError(
-            "phonopy is not installed, expected `pip install '.[phonons]'` in the source folder"
-        )
 
 
 def phonons(
@@ -112,11 +100,7 @@ def phonons(
 
 
 def _minimum(structure: Structure, potential: Potential, limits: Limits) -> Structure:
-    """The relaxed crystal.
-
-    Raises:
-        ValueError: If it does not get there.
-    """
+    """The relaxed crystal."""
     relaxation = relax(structure, potential, limits)
     if relaxation.structure is None:
         raise ValueError(relaxation.error)

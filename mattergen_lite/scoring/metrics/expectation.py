@@ -64,9 +64,8 @@ def expectation(candidates: Sequence[Candidate]) -> Expectation | None:
     if all(one is None for one in chances):
         return None
     known = [one or 0.0 for one in chances]
-    is_open = not candidates or candidates[0].goal == "discover"
     return Expectation(
-        what="metastable, unique and novel" if is_open else "metastable and unique",
+        what=candidates[0].ranking.success,
         num_samples=len(candidates),
         expected=math.fsum(known),
         std=math.sqrt(math.fsum(one * (1 - one) for one in known)),
@@ -103,4 +102,4 @@ def _may_be_known(candidate: Candidate) -> bool:
     """Whether a crystal is not known to be new, where that is wanted."""
     novelty = candidate.final.novelty
     is_open = novelty is not None and bool(novelty.known_composition or novelty.is_unknown)
-    return is_open and candidate.goal == "discover"
+    return is_open and candidate.ranking.wants_new
