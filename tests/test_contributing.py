@@ -16,7 +16,7 @@ from mattergen_lite import cli
 from mattergen_lite.campaign.parts import schema
 from mattergen_lite.options.judge import CHECK_NAMES
 from mattergen_lite.scoring.candidate import RELAXED_COLUMNS, Candidate
-from mattergen_lite.scoring.energy.potentials.sources import families
+from mattergen_lite.scoring.energy.potentials.families import FAMILIES
 from mattergen_lite.scoring.score import Score, criteria_of
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
@@ -65,7 +65,7 @@ def test_every_check_has_an_outcome():
 
 def test_what_runs_a_family_is_installed_by_the_package_or_an_extra():
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    for family in families().values():
+    for family in FAMILIES.values():
         extras = project["optional-dependencies"]
         wanted = extras[family.extra] if family.extra else project["dependencies"]
         assert any(re.split("[<>=]", one)[0] == family.distribution for one in wanted), family

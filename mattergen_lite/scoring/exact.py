@@ -107,10 +107,7 @@ def is_possible(name: str, value: float, structure: Structure) -> bool:
 
 
 def _mean_herfindahl_index(structure: Structure) -> float:
-    """Herfindahl-Hirschman index of production, 0..10,000, averaged over mass.
-
-    Every element counts, those without a market as fully concentrated, as in the training data.
-    """
+    """Herfindahl-Hirschman index of production, 0..10,000, averaged over mass."""
     numbers = list(structure.atomic_numbers)
     masses = atomic_masses()[numbers]
     return float((masses * herfindahl_indices()[numbers]).sum() / masses.sum())

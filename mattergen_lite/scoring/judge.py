@@ -193,10 +193,8 @@ class Judge:
     def _leave_out(
         self, records: Sequence[StructureRecord], scores: Sequence[Score]
     ) -> list[Progress]:
-        """Leave out what is no crystal and, if selective, what fails a cheap check or target.
-
-        A structure that is predicted may miss a target: the lowest in energy is wanted.
-        """
+        """Leave out what is no crystal and, if selective, what fails a cheap check or target."""
+        # What is predicted may miss a target: the lowest in energy is wanted.
         is_selective = self.selective or self.options.is_screened
         required = self.checks if is_selective else ()
         needs_target = self.ranking.wants_new and "on_target" in required
@@ -219,10 +217,7 @@ class Judge:
         ends: Sequence[int],
         journal: Journal,
     ) -> list[Progress]:
-        """Screen the crystals that are worth relaxing by their raw energies.
-
-        The share kept is one of all that pass the cheap checks, on target or not.
-        """
+        """Screen by raw energies; the cut is a share of all that pass the cheap checks."""
         options = self.options
         worth = [i for i, one in enumerate(progress) if one.left_out is None]
         passing = [i for i, one in enumerate(progress) if one.left_out in (None, "target")]
@@ -294,10 +289,7 @@ class Judge:
     def _score_relaxed(
         self, names: Sequence[str], measured: Sequence[Measurement], journal: Journal
     ) -> list[Score | None]:
-        """Scores of what crystals relaxed to, at the tolerance of raw crystals.
-
-        Where the lowest energy is wanted, of equal crystals the lowest is the one that counts.
-        """
+        """Scores of what crystals relaxed to; of equal ones the lowest counts, where it matters."""
         order = [i for i, one in enumerate(measured) if one.judged.structure is not None]
         if not self.ranking.wants_new:
             decider = potential_name(self.deciders.decider)

@@ -132,10 +132,7 @@ def score_record(record: StructureRecord, *, symprec: float, relaxed: bool = Fal
 
 
 def _errors(judged: Mapping[str, object], symprec: float) -> list[str]:
-    """Reasons of the criteria that failed.
-
-    Atoms in one place have no symmetry. That is no error: the crystal is read, and not physical.
-    """
+    """Reasons of the criteria that failed; atoms in one place have no symmetry, as is known."""
     shape = judged["validity"]
     if isinstance(shape, Validity) and shape.min_distance < symprec:
         judged = {name: result for name, result in judged.items() if name not in NEED_SYMMETRY}

@@ -89,10 +89,7 @@ def crystal_graph(atoms: "Atoms", *, merge: bool = False) -> CrystalGraphs:
 def _environments(
     numbers: Int[np.ndarray, "N"], edges: Int[np.ndarray, "E 2"], lengths: Float[np.ndarray, "E"]
 ) -> Float[np.ndarray, "N"]:
-    """Number of every atom, equal for equal elements in equal environments (to some 1e-3 Å).
-
-    Colour refinement (Weisfeiler and Leman 1968) with sums of smooth functions of the lengths.
-    """
+    """Equal numbers of atoms in equal environments, by Weisfeiler and Leman's refinement (1968)."""
     colours = np.sqrt(2.0 + numbers)
     weights = np.cos(2.0 * lengths) * np.exp(-lengths / 2)
     for _ in range(NUM_LAYERS):

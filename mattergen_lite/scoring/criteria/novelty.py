@@ -170,15 +170,7 @@ def _known_structures(
     reference: Reference,
     comparer: Comparer,
 ) -> list[Known]:
-    """The closest equal structure of the reference, for each crystal.
-
-    Args:
-        reduced: The crystals.
-        keys: Their compositions.
-        groups: Space groups that an equal structure must have; 0 for any.
-        reference: Known structures.
-        comparer: Compares.
-    """
+    """The closest equal structure of the reference, for each crystal."""
     listed = [i for i, key in enumerate(keys) if key in reference.rows_of_composition]
     buckets = []
     for key, indices in _by_key(keys, listed).items():

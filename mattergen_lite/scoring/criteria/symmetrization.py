@@ -114,11 +114,7 @@ def unsymmetrized(structure: Structure) -> Symmetrized:
 
 
 def _symmetrized_at(structure: Structure, symprec: float) -> Symmetrized:
-    """The symmetrised crystal at one tolerance.
-
-    Raises:
-        ValueError: If spglib finds nothing, or its group does not fit the atoms.
-    """
+    """The symmetrised crystal at one tolerance."""
     found = symmetry_dataset(structure, symprec)
     to_primitive = np.linalg.inv(_PRIMITIVE[found.international[0]])
     lattice = np.linalg.inv(to_primitive).T @ found.std_lattice
@@ -180,11 +176,7 @@ def _sources(
     frac_coords: np.ndarray,
     lattice: np.ndarray,
 ) -> np.ndarray:
-    """Which atom every operation maps onto each atom, [G, N].
-
-    Raises:
-        ValueError: If an operation maps an atom onto none of its element.
-    """
+    """Which atom every operation maps onto each atom, [G, N]."""
     images = frac_coords @ rotations.swapaxes(1, 2) + translations[:, None]
     difference = images[:, None] - frac_coords[:, None]  # [G, onto, from, 3]
     distances = np.linalg.norm((difference - np.round(difference)) @ lattice, axis=-1)
@@ -220,11 +212,7 @@ def _check_same_crystal(
     shift: np.ndarray,
     max_shift: float,
 ) -> None:
-    """Refuse a symmetrised crystal that is another one.
-
-    Raises:
-        ValueError: If atoms were lost, went too far, or the volume changed too much.
-    """
+    """Refuse a symmetrised crystal that is another one."""
     counts = np.bincount(atom_of, minlength=len(exact))
     change = (exact.volume / len(exact)) / (structure.volume / len(structure)) - 1
     if len(set(counts.tolist())) > 1 or abs(change) > _MAX_VOLUME_CHANGE:

@@ -153,16 +153,7 @@ def _problem(
     aspect: float,
     gap: float,
 ) -> str:
-    """Everything that is physically wrong, in words.
-
-    Args:
-        contact: Tightest contact over the sum of the covalent radii.
-        pair: Its elements.
-        packings: Of spheres of the covalent and about the van der Waals radius.
-        density: g/cm³.
-        aspect: Longest over shortest vector.
-        gap: Å.
-    """
+    """Everything that is physically wrong, in words."""
     packing, loose_packing = packings
     is_empty = packing < MIN_PACKING_FRACTION and loose_packing < MIN_VAN_DER_WAALS_PACKING
     checks = (

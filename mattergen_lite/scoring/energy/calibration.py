@@ -236,11 +236,7 @@ def read_calibrations(path: Path) -> dict[str, Calibration]:
 
 
 def _parse(text: str, source: str) -> dict[str, Calibration]:
-    """Calibrations from JSON.
-
-    Raises:
-        ValueError: If their format is another, or a scale is not positive.
-    """
+    """Calibrations from JSON."""
     content = _FILES.validate_json(text)
     if content.format < OLDEST_FORMAT:
         raise ValueError(

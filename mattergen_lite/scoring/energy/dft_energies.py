@@ -75,11 +75,7 @@ class DftEnergies:
             return replace(before, stability_error=f"{METHOD} energy: {error}")
 
     def _formation_energy(self, row: DftEnergy, structure: Structure) -> tuple[float, float]:
-        """Formation energy on the MP2020 frame and its scatter, eV/atom.
-
-        Raises:
-            ValueError: If the energy does not belong on the hull, or to another composition.
-        """
+        """Formation energy on the MP2020 frame and its scatter, eV/atom."""
         composition = structure.composition
         own_formula = Composition(row.formula).reduced_formula if row.formula else ""
         if own_formula not in ("", composition.reduced_formula):
@@ -101,11 +97,7 @@ class DftEnergies:
 
 
 def _check_settings(row: DftEnergy, composition: Composition) -> None:
-    """Refuse what corrections do not fit.
-
-    Raises:
-        ValueError: Naming the functional or the U.
-    """
+    """Refuse what corrections do not fit."""
     if row.functional.upper() not in _FUNCTIONALS:
         raise ValueError(
             f"functional {row.functional!r} is not on this hull: expected PBE or PBE+U, or a "
@@ -198,11 +190,7 @@ def read_energies(path: Path) -> DftEnergies:
 
 
 def _row(where: str, row: Mapping[str, str | None]) -> DftEnergy:
-    """One row as numbers.
-
-    Raises:
-        ValueError: If a number is none, or the row has no energy.
-    """
+    """One row as numbers."""
     energy, count = _number(where, row, "energy"), _number(where, row, "num_atoms")
     per_atom = _number(where, row, "energy_per_atom")
     if math.isnan(per_atom) and math.isfinite(energy):
@@ -223,11 +211,7 @@ def _row(where: str, row: Mapping[str, str | None]) -> DftEnergy:
 
 
 def _formula(where: str, text: str) -> str:
-    """The formula; empty where there is none.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """The formula; empty where there is none."""
     try:
         is_one = not text or Composition(text).valid
     except ValueError:
@@ -238,11 +222,7 @@ def _formula(where: str, text: str) -> str:
 
 
 def _number(where: str, row: Mapping[str, str | None], column: str) -> float:
-    """A number, NaN where the cell is empty.
-
-    Raises:
-        ValueError: If it is text, or not finite.
-    """
+    """A number, NaN where the cell is empty."""
     text = (row.get(column) or "").strip()
     if not text:
         return math.nan
@@ -256,11 +236,7 @@ def _number(where: str, row: Mapping[str, str | None], column: str) -> float:
 
 
 def _hubbards(where: str, text: str) -> dict[str, float]:
-    """U in eV by element from "Fe:5.3;Co:3.32".
-
-    Raises:
-        ValueError: If it is not of that form.
-    """
+    """U in eV by element from "Fe:5.3;Co:3.32"."""
     found = {}
     for part in (one.strip() for one in text.split(";")):
         symbol, _, number = part.partition(":")

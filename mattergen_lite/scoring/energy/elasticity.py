@@ -121,11 +121,7 @@ def _fit(
     num_atoms: int,
     potential: str,
 ) -> Elasticity:
-    """The equation of state through energies in eV at volumes in Å³, both of the whole cell.
-
-    Raises:
-        ValueError: If the energies have no minimum among the volumes or do not follow the equation.
-    """
+    """The equation of state through energies in eV at volumes in Å³, both of the whole cell."""
     fitted = _birch_murnaghan(volumes, energies)
     residual = float(np.sqrt(np.mean((fitted(volumes) - energies) ** 2)))
     if residual > MAX_RESIDUAL * np.ptp(energies):
@@ -145,11 +141,7 @@ def _fit(
 def _birch_murnaghan(
     volumes: Float[np.ndarray, "V"], energies: Float[np.ndarray, "V"]
 ) -> "EOSBase":
-    """Fit of the equation of state.
-
-    Raises:
-        ValueError: If there is no minimum among the volumes.
-    """
+    """Fit of the equation of state."""
     from pymatgen.analysis.eos import BirchMurnaghan, EOSError
 
     if not np.isfinite(energies).all():

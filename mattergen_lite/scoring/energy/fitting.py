@@ -197,11 +197,7 @@ def _fit_errors(
 def _fit_offsets(
     design: Float[np.ndarray, "C P"], errors: Float[np.ndarray, "C"], prior: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Fit a linear model with errors of a Student t.
-
-    Returns:
-        Coefficients, their covariance, and the share of the degrees of freedom that they use.
-    """
+    """Coefficients of a linear fit under a Student t, covariance, share of freedom used up."""
     weights, variance = np.ones(len(errors)), max(float(np.var(errors)), MIN_SCALE**2)
     for _ in range(MAX_ITERATIONS):
         before = variance

@@ -116,13 +116,8 @@ def _minimum(structure: Structure, potential: Potential, limits: Limits) -> Stru
 
 
 def _supercell(crystal: Structure) -> tuple[Structure, tuple[int, int, int]]:
-    """The standard cell, atoms on symmetric positions, and how often to repeat it.
-
-    Even multiples where they fit: the commonest instabilities, tilts and dimers, double the cell.
-
-    Raises:
-        ValueError: If a supercell would have too many atoms.
-    """
+    """The standard cell, atoms on symmetric positions, and how often to repeat it."""
+    # Even multiples where they fit: the commonest instabilities, tilts and dimers, double the cell.
     cells = [
         standard(crystal, symprec=SYMPREC_RELAXED)
         for standard in (primitive_structure, conventional_structure)
@@ -151,11 +146,7 @@ def _multiples(cell: Structure, step: int) -> tuple[int, int, int]:
 def _force_constants(
     cell: Structure, multiples: tuple[int, int, int], potential: Potential, displacement: float
 ) -> "Phonopy":
-    """Phonopy with force constants that let all atoms together move freely.
-
-    Raises:
-        ValueError: If forces are not finite, or by the potential.
-    """
+    """Phonopy with force constants that let all atoms together move freely."""
     from phonopy import Phonopy
     from phonopy.structure.atoms import PhonopyAtoms
 

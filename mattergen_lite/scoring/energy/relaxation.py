@@ -91,11 +91,7 @@ def _is_converged(point: SinglePoint, limits: Limits) -> bool:
 
 
 def _refuse_hopeless(point: SinglePoint, volume_ratio: float) -> None:
-    """Refuse what no further step can mend.
-
-    Raises:
-        ValueError: If numbers are not finite, or the cell grows or shrinks without end.
-    """
+    """Refuse what no further step can mend."""
     numbers = (point.energy, point.forces, point.stress)
     if not all(np.isfinite(number).all() for number in numbers):
         raise ValueError("energy, forces or stress are not finite")
@@ -116,11 +112,7 @@ def _projected(point: SinglePoint, atoms: "Atoms", kept: SymmetryProjection) -> 
 def _descend(
     atoms: "Atoms", limits: Limits, kept: SymmetryProjection
 ) -> Generator["Atoms", SinglePoint, tuple[SinglePoint, int]]:
-    """Move `atoms` downhill; yields them to be evaluated, returns the last point and the steps.
-
-    Raises:
-        ValueError: If the relaxation is hopeless.
-    """
+    """Move `atoms` downhill; yields them to be evaluated, returns the last point and the steps."""
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.filters import FrechetCellFilter
 

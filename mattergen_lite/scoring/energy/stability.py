@@ -227,11 +227,8 @@ def assess(
 
 
 def _doubted(verdict: Stability) -> Stability:
-    """The verdict; without probabilities where the hull, not the crystal, must be what is unusual.
-
-    A hull that lacks a compound makes everything of its elements look stable beyond doubt: where
-    ErBr3 is missing, any bromide of erbium lies an electronvolt below "all that is known".
-    """
+    """The verdict, without probabilities where it lies too far below the hull to be true."""
+    # A hull that lacks ErBr3 puts any bromide of erbium an electronvolt below all that is known.
     if not verdict.e_above_hull < LOWEST:
         return verdict
     return replace(
@@ -269,11 +266,7 @@ def relaxer_e_above_hull(measured: Measurement, calibrated: Mapping[str, Calibra
 def _opinion(
     measured: Measurement, potential: str, calibrated: Mapping[str, Calibration]
 ) -> _Opinion:
-    """The opinion of a potential that has an energy.
-
-    Raises:
-        ValueError: If its energy of an element is not known.
-    """
+    """The opinion of a potential that has an energy."""
     if potential not in calibrated:
         raise ValueError(f"no element references of {potential!r}: expected a calibration")
     composition = measured.judged.structure.composition

@@ -194,11 +194,7 @@ class Journal:
         return known
 
     def _lines(self) -> Iterator[tuple[str, object]]:
-        """Whole lines; one that a kill has cut short is left out.
-
-        Raises:
-            ValueError: If a newer version of this program has written the file.
-        """
+        """Whole lines; one that a kill has cut short is left out."""
         for line in self.texts():
             try:
                 entry = json.loads(line)

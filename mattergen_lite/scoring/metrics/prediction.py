@@ -136,11 +136,7 @@ def predicted(
 def _all_comparisons(
     known: Sequence[Crystal], made: Sequence[Crystal | None], pool: Pool
 ) -> list[dict[int, Comparison]]:
-    """For every known structure: comparisons of the samples of its composition, by position.
-
-    Raises:
-        ValueError: If no sample has the composition of a known structure.
-    """
+    """For every known structure: comparisons of the samples of its composition, by position."""
     positions = _positions(made)
     fitting = [positions.get(_key(one), []) for one in known]
     if not any(fitting):

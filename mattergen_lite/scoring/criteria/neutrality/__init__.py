@@ -166,10 +166,7 @@ def _metallic_reason(symbols: Sequence[str], bonds: Bonds, parts: Sequence[Part]
 
 
 def _soft_anions(bonds: Bonds, metals: set[str]) -> set[str]:
-    """Non-metals that bear no definite charge: bonded to their like, or to metals of block d to p.
-
-    They are those in `SOFT_ANIONS` that have no more electronegative neighbour.
-    """
+    """Members of `SOFT_ANIONS` bonded to their like or to metals, and to no stronger anion."""
     sites = zip(bonds.symbols, bonds.num_unlike, bonds.num_like, strict=True)
     return {
         symbol

@@ -161,17 +161,9 @@ def _within(compounds: Sequence[KnownCompound], symbols: Container[str]) -> list
 
 
 def _examine_few(potential: Potential, references: Mapping[str, float], num_spread: int) -> Exam:
-    """Examine a potential of a few elements on the compounds of these.
-
-    The element with the largest mean error of its compounds is left out, until that of every
-    element is at most `MAX_MEAN_ERROR`. An element without a compound is not examined, so it is
-    left out, too.
-
-    Args:
-        potential: To examine.
-        references: Its energies in eV/atom of the elements.
-        num_spread: Of the 64 compounds, those that it covers.
-    """
+    """Examine a potential of a few elements on the compounds of these."""
+    # Elements whose compounds have the largest mean errors are left out, one after the other, and
+    # so are elements without a compound.
     kept, left_out = dict(references), {}
     compounds = compounds_within(kept.keys(), MAX_COMPOUNDS_WITHIN)
     energies, _, _ = _single_points(potential, compounds)

@@ -301,11 +301,7 @@ def read_network(path: Path, device: str = "cpu") -> NequixNetwork:
 
 
 def _read_leaves(file: IO[bytes], shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-    """Arrays of expected shapes; what follows in the file are single numbers, left unread.
-
-    Raises:
-        ValueError: If an array is missing, has another shape, is not finite, or more follow.
-    """
+    """Arrays of expected shapes; what follows in the file are single numbers, left unread."""
     leaves = []
     for number, shape in enumerate(shapes):
         try:

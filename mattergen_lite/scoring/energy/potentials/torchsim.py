@@ -8,8 +8,9 @@ fairchem's first version: neither is used.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -61,20 +62,21 @@ class TorchSimBatches:
 
 
 def torchsim_batches(
-    wrap: Callable[[torch.nn.Module, torch.device], "ModelInterface"],
-    network: torch.nn.Module,
-    device: str,
+    model: str, network: torch.nn.Module, device: str, **settings: str | None
 ) -> TorchSimBatches | None:
     """How TorchSim evaluates batches; None if it is not installed, or for one crystal at a time.
 
     Args:
-        wrap: Makes TorchSim's model of a network, which it may change.
+        model: Class that TorchSim has for such networks, as "mace.MaceModel".
         network: Of a potential; a copy is wrapped.
         device: "cpu" works on one crystal at a time, like the judge; "cpu:0" on batches.
+        **settings: Of the class.
     """
     if device == "cpu" or find_spec("torch_sim") is None:
         return None
-    return TorchSimBatches(wrap(copy.deepcopy(network), torch.device(device)))
+    module, _, name = model.partition(".")
+    wrap = getattr(import_module(f"torch_sim.models.{module}"), name)
+    return TorchSimBatches(wrap(copy.deepcopy(network), device=torch.device(device), **settings))
 
 
 def _right_handed(atoms: "Atoms") -> "Atoms":
