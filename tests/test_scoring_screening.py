@@ -178,7 +178,7 @@ def test_energies_are_asked_once(tmp_path, monkeypatch):
     with Pool(0) as pool:
         journal = Journal(pool, tmp_path / "journal.jsonl")
         first = ask_raw_energies(salts, journal)
-        monkeypatch.setattr("mattergen_lite.scoring.energy.screening.raw_energies", None)
+        monkeypatch.setattr("mattergen_lite.scoring.energy.screening.load_potential", None)
         assert ask_raw_energies(salts, journal) == first
 
 

@@ -1,8 +1,6 @@
-"""One candidate: a crystal as it came and as it relaxed, what was judged of both, and its rank.
+"""Holds one candidate: a crystal as it came and as it relaxed, its checks and its verdict.
 
-A candidate is ranked by the checks it fails, those that are required first, then by the probability
-that DFT would find it metastable, then by its flags. Uniqueness, novelty and geometry are those of
-the relaxed crystal where there is one.
+Uniqueness, novelty and geometry are those of the relaxed crystal where it is relaxed.
 """
 
 import hashlib
@@ -369,12 +367,7 @@ def _words_on_stability(stability: Stability | None) -> str | None:
 
 
 def ranked(candidates: Iterable[Candidate], required: Collection[str] = ()) -> list[Candidate]:
-    """The candidates with their ranks, best first; equals by what they are, not as they came.
-
-    Args:
-        candidates: In any order.
-        required: Checks that come before all others.
-    """
+    """The candidates with their ranks, best first; equals by what they are, not as they came."""
     order = sorted(candidates, key=lambda one: (one.sort_key(required), _content(one)))
     return [replace(candidate, rank=place) for place, candidate in enumerate(order, start=1)]
 

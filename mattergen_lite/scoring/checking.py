@@ -15,13 +15,6 @@ def check_judging(
 ) -> None:
     """Refuse options of the judge that contradict each other or name what does not exist.
 
-    Args:
-        judge: How crystals are judged.
-        best: What is done for the best.
-        has_targets: Properties are asked for.
-        has_symmetry: A space group or crystal system is asked for.
-        goal: What crystals are made for.
-
     Raises:
         ValueError: If there are such options.
     """

@@ -102,15 +102,7 @@ def computed(
     journal: Journal,
     add: Callable[[Candidate, Answer | Failure], Candidate],
 ) -> list[Candidate]:
-    """Compute a property of the chosen relaxed candidates, which then decides about targets.
-
-    Args:
-        question: What is computed of a relaxed structure.
-        candidates: In any order.
-        chosen: Positions of those whose property is computed.
-        journal: Processes to work in, and what they have found before.
-        add: Returns a candidate with the result, or with the reason of a failure.
-    """
+    """Compute a property of the chosen relaxed candidates and add it; it decides about targets."""
     answers = journal.ask(question, [candidates[i].relaxed_structure for i in chosen])
     changed = list(candidates)
     for i, answer in zip(chosen, answers, strict=True):

@@ -1,9 +1,4 @@
-"""Properties that a structure has exactly, and whether a value is what was asked for.
-
-What follows from the structure itself is exact, by the definitions that models are trained with.
-Energies are the stability stage's. What nothing here can tell, such as a band gap, is absent rather
-than guessed.
-"""
+"""Computes properties that follow from a structure, and whether a value meets its target."""
 
 import math
 from dataclasses import dataclass

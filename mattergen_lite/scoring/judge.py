@@ -1,7 +1,7 @@
-"""The judge: score, screen, relax, release, score again, assess, confirm targets, rank.
+"""Judges crystals: score, screen, relax, release, score again, assess, confirm targets, rank.
 
-Every step asks its questions through a journal, which spreads them over processes of one thread
-each (what potentials want on a CPU) and remembers the answers of an interrupted or earlier run.
+Every step works through a journal, which spreads it over processes of one thread each and remembers
+the results of an interrupted or earlier run.
 """
 
 from bisect import bisect_left

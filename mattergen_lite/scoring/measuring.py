@@ -1,8 +1,6 @@
 """Runs potentials on crystals: relaxations, energies and releases, each calculated once.
 
-Each is a question of its own to the journal, keyed by the crystal and by the one potential that
-answers. A run with another deciding potential therefore asks for energies only, and one with other
-requirements for nothing.
+Results are kept by crystal and potential: another deciding potential asks for energies only.
 """
 
 import math
@@ -71,9 +69,6 @@ class Laboratory:
         """Rattle and release crystals that kept a space group and may well be metastable.
 
         Those are the ones with a probability of being metastable of at least `RELEASE_FROM`.
-
-        Args:
-            measured: From `measure`.
 
         Returns:
             The measurements in the same order; a release that fails leaves its crystal as it is.

@@ -1,8 +1,7 @@
 """Compares the properties of crystals with their targets.
 
-Each property has a guide, the regression of the generator, and a confirmation by another method.
-First precedence has DFT, then the database for a crystal that equals a known one, then the
-confirmation, then the guide.
+The value that decides is DFT's, else that of a known crystal, else that of a confirming method,
+else that of the guiding regression.
 """
 
 import math

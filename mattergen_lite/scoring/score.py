@@ -1,8 +1,7 @@
-"""One row a crystal: every criterion over many structures, and the summary of the whole set.
+"""Scores crystals by every criterion that needs no potential, one row a crystal.
 
-Criteria of a single structure run in isolated processes; criteria of the set (uniqueness, novelty)
-follow. A structure that cannot be read, breaks a criterion, hangs or crashes gets a row with an
-`error` and loses no other.
+A structure that cannot be read, breaks a criterion, hangs or crashes gets a row with an `error` and
+loses no other.
 """
 
 import re

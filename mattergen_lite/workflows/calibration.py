@@ -32,12 +32,12 @@ from mattergen_lite.scoring.energy.calibration import (
     uncalibrated,
 )
 from mattergen_lite.scoring.energy.deciders import Deciders
-from mattergen_lite.scoring.energy.fitting import cross_fitted, fit_error_model, fit_references
+from mattergen_lite.scoring.energy.fitting import cross_fitted, fit_error_models, fit_references
 from mattergen_lite.scoring.energy.potentials.exam import admitted
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource, potential_name
 from mattergen_lite.scoring.energy.stability import (
     Measurement,
-    energy_per_atom,
+    potential_energy,
     relaxer_e_above_hull,
 )
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
@@ -117,7 +117,10 @@ class _Energies:
 def find_energies(structure: Structure, *, potentials: tuple[PotentialSource, ...]) -> _Energies:
     """Ask potentials for the energy of a crystal as it is."""
     return _Energies(
-        {potential_name(one): energy_per_atom(structure, admitted(one)) for one in potentials}
+        {
+            potential_name(one): potential_energy(structure, admitted(one)).energy_per_atom
+            for one in potentials
+        }
     )
 
 
@@ -346,7 +349,7 @@ def _fit(
             [one.traits(name, frames) for one in usable],
         )
         held_out[kind] = accuracy(cross_fitted(*labels), raw, truth)
-        whole = replace(whole, **{kind: fit_error_model(*labels)})
+        whole = replace(whole, **{kind: fit_error_models(*labels)[""]})
     return whole, held_out
 
 

@@ -35,14 +35,7 @@ def confirm(
     checks: Collection[str],
     journal: Journal,
 ) -> list[Candidate]:
-    """Compute what confirms the properties asked for; its values decide about targets.
-
-    Args:
-        candidates: Assessed, in any order.
-        decider: Potential of the equations of state.
-        checks: That a candidate has to pass.
-        journal: Processes to work in, and what they have found before.
-    """
+    """Compute what confirms the properties asked for; its values decide about targets."""
     asked = {one.property for candidate in candidates for one in candidate.outcomes}
     confirmed = list(candidates)
     for name in sorted(asked & QUICK.keys()):

@@ -17,8 +17,7 @@ from typing import Literal
 import numpy as np
 from pymatgen.core import Structure
 
-from mattergen_lite.io.formats.structures import build_structure
-from mattergen_lite.scoring.known.reference import Crystal, Reference
+from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED, SYMPREC_RELAXED
 from mattergen_lite.symmetry.frameworks import (
     LEAST_SYMMETRY,
@@ -79,13 +78,9 @@ def _fitting_crystal(structure: Structure) -> str | None:
     embedded = _embedded()
     for row in known_frameworks().nearest(sizes, fingerprint, NUM_COMPARED):
         crystal = embedded.crystal(row)
-        if matcher.fit(structure, _structure(crystal)):
+        if matcher.fit(structure, crystal.structure()):
             return embedded.material_ids[row]
     return None
-
-
-def _structure(crystal: Crystal) -> Structure:
-    return build_structure(crystal.lattice, crystal.atomic_numbers, crystal.frac_coords)
 
 
 @cache

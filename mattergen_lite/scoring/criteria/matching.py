@@ -1,9 +1,7 @@
-"""Compares reduced crystals: pymatgen's `StructureMatcher` at the tolerances of the field.
+"""Compares reduced crystals by pymatgen's `StructureMatcher` at the tolerances of the field.
 
-Choice of cell, origin, orientation and volume do not count. A crystal is reduced once; what cannot
-match is then ruled out by the conditions that `StructureMatcher` itself makes: a cell of the first
-crystal has edges and angles like those of the second, and every atom of the second lies in a box
-around one of the first. What is left is decided by `StructureMatcher`.
+What cannot match is first ruled out by the matcher's own conditions: a cell with edges and angles
+like the other's, and every atom of the other in a box around one of its own.
 """
 
 import time

@@ -1,18 +1,14 @@
-"""Exact symmetry: a crystal moved onto its space group, and what the group leaves of a gradient.
+"""Moves a crystal onto its space group, and projects forces and stress onto the symmetric ones.
 
-`symmetrized` moves a crystal that has a space group only within a tolerance onto exact positions,
-in its primitive cell. `SymmetryProjection` holds the group there: an operation g maps fractional
-coordinates x to W_g x + w_g and atom i onto atom g(i). With lattice vectors in the rows of L, a
-Cartesian row vector r turns into r Q_g, Q_g = L⁻¹ W_gᵀ L. Forces and stress of a symmetric crystal
-obey
+`SymmetryProjection` holds the group: an operation g maps fractional coordinates x to W_g x + w_g
+and atom i onto atom g(i). With lattice vectors in the rows of L, a Cartesian row vector r turns
+into r Q_g, Q_g = L⁻¹ W_gᵀ L. Forces and stress of a symmetric crystal obey, as in ASE's
+`FixSymmetry`,
 
-    F_j = 1/|G| Σ_g F_{g⁻¹(j)} Q_g,        σ = 1/|G| Σ_g Q_gᵀ σ Q_g,
+    F_j = 1/|G| Σ_g F_{g⁻¹(j)} Q_g,        σ = 1/|G| Σ_g Q_gᵀ σ Q_g.
 
-and the right-hand sides project any forces and stress onto the symmetric ones (as ASE's
-`FixSymmetry`). A relaxation that follows them never leaves the group.
-
-Operations come from spglib's table of Hall symbols, so they are a group by construction; what can
-fail is that the atoms found at a loose tolerance do not map onto each other under all of them.
+Operations come from spglib's table of Hall symbols, so they are a group. Atoms that are found at a
+loose tolerance may not map onto each other under all of them.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,7 @@
-"""Is it a crystal at all: distances, volume, density and the shape of the cell.
+"""Judges distances, volume, density and cell shape of a crystal.
 
-`structure_valid` is the benchmark's boolean (CDVAE, arXiv 2110.06197, appendix B): it lets almost
-everything through. `physical_problem` is stricter; its limits were set on the Materials Project
-structures of the embedded reference, see the constants.
+`structure_valid` is the benchmark's boolean (CDVAE, arXiv 2110.06197, appendix B).
+`physical_problem` is stricter; its limits were set on structures of the Materials Project.
 """
 
 from dataclasses import dataclass
@@ -91,10 +90,6 @@ def widest_gap(structure: Structure, radii: np.ndarray) -> float:
 
     Atoms are spheres. Of every family of planes that is far enough apart, each sphere covers an
     interval of the spacing; the widest interval that none covers is the gap.
-
-    Args:
-        structure: An ordered crystal.
-        radii: Of its atoms, Å, [N].
     """
     normals = _plane_normals(structure.lattice, MIN_GAP + 2 * float(radii.min()))  # 1/Å
     if not len(normals):
@@ -126,10 +121,6 @@ def dimensionality(structure: Structure, radii: np.ndarray) -> int:
     """In how many directions the bonded units of a crystal extend: the highest of all units.
 
     Larsen et al., Phys. Rev. Materials 2019, 3, 034003; ranks of components by ASE.
-
-    Args:
-        structure: An ordered crystal without overlapping atoms.
-        radii: Of its atoms, Å, [N].
     """
     first, second, images, distances = structure.get_neighbor_list(2 * BOND * float(radii.max()))
     bonded = (first <= second) & (distances <= BOND * (radii[first] + radii[second]))

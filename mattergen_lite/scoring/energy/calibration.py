@@ -2,12 +2,10 @@
 
 Three corrections stand between a potential's energy and DFT's energy above the hull:
 
-1. MP2020 corrections (`potentials.mp2020`), so that energies are on the frame of the hull.
-2. Element references fitted to the known formation energies of Materials Project compounds, so that
-   the known compounds are right on average, element by element.
-3. An error model, the distribution of DFT minus potential: a Student t whose offset and scale
-   depend on the elements and on traits of the measured crystal (`error_traits`). Crystals that the
-   potentials were trained on (known ones) have a model of their own.
+1. MP2020 corrections (`potentials.mp2020`), which put energies on the frame of the hull.
+2. Element references, fitted to known formation energies.
+3. An error model: the distribution of DFT minus potential, a Student t that depends on the elements
+   and on traits of the crystal. Crystals that potentials were trained on have another one.
 
 `assets/calibration.json` holds those of the shipped potentials; `mattergen-lite calibrate` fits
 others. A potential without one is judged with its own element references and an assumed error.
@@ -260,13 +258,7 @@ def _parse(text: str, source: str) -> dict[str, Calibration]:
 def calibrations_as_json(
     fitted: Mapping[str, Calibration], source: str, held_out: Mapping[str, object]
 ) -> str:
-    """Calibrations as the text of a file, energies rounded to 0.1 meV/atom.
-
-    Args:
-        fitted: By name of the potential.
-        source: How they were made, in words.
-        held_out: Figures on crystals not used for fitting.
-    """
+    """Calibrations as the text of a file, energies rounded to 0.1 meV/atom."""
     potentials = {
         name: {
             "relaxer": one.relaxer,

@@ -1,15 +1,13 @@
-"""Energies of a user's own DFT calculations: where there is one, it decides.
+"""Reads energies of a user's own DFT calculations, which decide where they exist.
 
-A csv table with a column `name` (of a crystal in the run) and one of
+A csv table has a column `name` (of a crystal in the run) and one of
 
 - `formation_energy_per_atom`: eV/atom on the MP2020 frame, with the elements at zero;
 - `energy_per_atom`, or `energy` with `num_atoms`: total energy in eV as VASP gives it, with
   `functional` "PBE" or "PBE+U" and, for the latter, `hubbards` such as "Fe:5.3;Co:3.32".
 
-Total energies must be made with the Materials Project's settings (`MPRelaxSet`, `MPStaticSet`);
-MP2020 corrections then put them on the frame of the hull. Energies of the elements are those of
-7net-l3i5, which has learnt the Materials Project's, unless the table has rows whose `formula` is an
-element. Energies of other functionals do not belong on this hull and are refused.
+Total energies need the Materials Project's settings; MP2020 corrections put them on the hull.
+Energies of elements are those of 7net-l3i5, unless the table has rows whose `formula` is one.
 """
 
 import csv
@@ -58,13 +56,7 @@ class DftEnergies:
     def stability(
         self, name: str, structure: Structure, by_potentials: Stability | None
     ) -> Stability | None:
-        """The verdict on a crystal by its own energy; that of potentials where it has none.
-
-        Args:
-            name: Of the crystal.
-            structure: The crystal: what MP2020's corrections depend on.
-            by_potentials: What potentials say of it; None where it was not relaxed.
-        """
+        """The verdict on a crystal by its own energy; that of potentials where it has none."""
         if name not in self.crystals:
             return by_potentials
         before = by_potentials or Stability()
@@ -119,14 +111,7 @@ def decided_by(
     composition: Composition,
     method: str = METHOD,
 ) -> Stability:
-    """Return the verdict of a formation energy by DFT; that of potentials becomes the second.
-
-    Args:
-        before: Verdict of potentials.
-        formation: Formation energy on the MP2020 frame, eV/atom.
-        error: Its standard error, eV/atom.
-        composition: Of the crystal.
-        method: How the energy was calculated.
+    """Return the verdict of a formation energy by DFT in eV/atom; that of potentials comes second.
 
     Raises:
         ValueError: If the hull lacks an element.

@@ -57,20 +57,6 @@ def fit_references(
     return dict(zip(symbols, (own + shift).tolist(), strict=True))
 
 
-def fit_error_model(
-    compositions: Sequence[Composition],
-    errors: Float[np.ndarray, "C"],
-    element_prior: float,
-    sets: Sequence[str] = (),
-    traits: Sequence[Mapping[str, float]] = (),
-) -> ErrorModel:
-    """Fit the errors DFT minus potential of known outcomes, in eV/atom.
-
-    See `fit_error_models`, of which this is the model on the frame of the hull.
-    """
-    return fit_error_models(compositions, errors, element_prior, sets, traits)[""]
-
-
 def fit_error_models(
     compositions: Sequence[Composition],
     errors: Float[np.ndarray, "C"],
@@ -241,16 +227,11 @@ def update_error_model(
     compositions: Sequence[Composition],
     errors: Float[np.ndarray, "C"],
 ) -> ErrorModel:
-    """Update an error model by a few more labels.
+    """Update an error model by a few more errors, DFT minus potential in eV/atom.
 
     The model is the prior: its common offset may move by `OFFSET_PRIOR`, that of an element by its
     standard error, the scale as if `SCALE_PRIOR` labels had given it. Outliers lose weight as under
     a Student t. Without labels the model stays as it is.
-
-    Args:
-        model: Fitted to other labels.
-        compositions: Of the crystals.
-        errors: DFT minus potential, eV/atom.
     """
     if len(errors) == 0:
         return model

@@ -1,14 +1,12 @@
-"""Screening by energy: which crystals are worth a relaxation, from a single point of the raw one.
+"""Screens raw crystals by energy: which are worth a relaxation?
 
-CHGNet's energy of a crystal as it came, on its exact positions in the primitive cell, costs about a
-thirtieth of a relaxation. Against the reference hull it gives E, eV/atom, and with it
+CHGNet's energy of a crystal as it came costs a thirtieth of a relaxation. Against the hull it gives
+E in eV/atom, and with it, for N atoms in the primitive cell and atomic fractions xᵢ,
 
-    P(metastable after relaxing) = 1 / (1 + exp(-(a + b·asinh(E / E₀) + c·ln N + Σ wᵢ·xᵢ)))
+    P(metastable after relaxing) = 1 / (1 + exp(-(a + b·asinh(E / E₀) + c·ln N + Σ wᵢ·xᵢ))).
 
-for N atoms in the primitive cell and the atomic fraction xᵢ of each element, since CHGNet's errors
-depend on the elements, and the judge corrects them. The coefficients are in
-`assets/screening.json`; `benchmarks/screening.py` fits them to the probabilities that the whole
-judge gave to relaxed crystals of ours and of others, and tests them on other chemical systems.
+`benchmarks/screening.py` fits the coefficients in `assets/screening.json` to probabilities that the
+judge gave to relaxed crystals, and tests them on other chemical systems.
 """
 
 import hashlib
@@ -98,27 +96,29 @@ def screening_model() -> ScreeningModel:
 # Energies
 
 
-def raw_energies(structures: Sequence[Structure]) -> list[RawEnergy]:
+def raw_energies(structures: Sequence[Structure]) -> tuple[RawEnergy, ...]:
     """Energies above the hull of ordered crystals as they came, on exact symmetric positions."""
     potential = load_potential(POTENTIAL)
     exact = [symmetrized(structure).structure for structure in structures]
-    supported = [_unsupported(potential, one) is None for one in exact]
-    known = [one for one, is_known in zip(exact, supported, strict=True) if is_known]
-    atoms = [one.to_ase_atoms(msonable=False) for one in known]
-    energies = iter(evaluate(potential.energies, atoms))
-    return [
-        _against_hull(one, next(energies) if is_known else _unsupported(potential, one))
-        for one, is_known in zip(exact, supported, strict=True)
+    problems = [_unsupported(potential, one) for one in exact]
+    atoms = [
+        one.to_ase_atoms(msonable=False)
+        for one, problem in zip(exact, problems, strict=True)
+        if problem is None
     ]
+    energies = iter(evaluate(potential.energies, atoms))
+    return tuple(
+        _against_hull(one, problem or next(energies))
+        for one, problem in zip(exact, problems, strict=True)
+    )
 
 
 def _unsupported(potential: ChgnetPotential, structure: Structure) -> ValueError | None:
     """Why the potential does not know an element; None if it knows all."""
     try:
-        check_elements(potential, structure.symbol_set)
+        return check_elements(potential, structure.symbol_set)
     except ValueError as error:
         return error
-    return None
 
 
 def _against_hull(structure: Structure, energy: float | Exception) -> RawEnergy:
@@ -136,11 +136,6 @@ def _against_hull(structure: Structure, energy: float | Exception) -> RawEnergy:
     return RawEnergy(e_above_hull=formation - hull, num_atoms=num_atoms)
 
 
-def find_raw_energies(batch: tuple[Structure, ...]) -> tuple[RawEnergy, ...]:
-    """Compute `raw_energies` of a batch in another process."""
-    return tuple(raw_energies(batch))
-
-
 def _identity(batch: tuple[Structure, ...]) -> str:
     return " ".join(structure_identity(structure) for structure in batch)
 
@@ -148,7 +143,7 @@ def _identity(batch: tuple[Structure, ...]) -> str:
 def ask_raw_energies(structures: Sequence[Structure], journal: Journal) -> list[RawEnergy]:
     """Energies of crystals in batches, found again in the journal when asked a second time."""
     question = Question(
-        find_raw_energies, _identity, TypeAdapter(tuple[RawEnergy, ...]), "screen", TIME_LIMIT
+        raw_energies, _identity, TypeAdapter(tuple[RawEnergy, ...]), "screen", TIME_LIMIT
     )
     starts = range(0, len(structures), BATCH_SIZE)
     batches = [tuple(structures[start : start + BATCH_SIZE]) for start in starts]

@@ -1,7 +1,6 @@
-"""Stability of one crystal: energy above the hull, with a standard error and a probability.
+"""Assesses the stability of one crystal: energy above the hull, standard error and probability.
 
-A cheap potential relaxes, an accurate one decides. What stands between a potential's energy and a
-statement about DFT's is in `calibration`; `scripts/fit_calibration.py` fits and tests it.
+A cheap potential relaxes, an accurate one decides; `calibration` models the errors.
 """
 
 import math
@@ -134,15 +133,6 @@ def potential_energy(structure: Structure, potential: Potential) -> PotentialEne
     check_elements(potential, structure.symbol_set)
     energy = potential.energy(structure.to_ase_atoms(msonable=False))
     return _corrected(energy, structure, potential)
-
-
-def energy_per_atom(structure: Structure, potential: Potential) -> float:
-    """Energy of a crystal as it is, in eV/atom on the MP2020 frame.
-
-    Raises:
-        ValueError: If the potential cannot describe the crystal.
-    """
-    return potential_energy(structure, potential).energy_per_atom
 
 
 def potential_energies(

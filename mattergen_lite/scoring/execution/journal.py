@@ -1,8 +1,7 @@
-"""Answers on disk as they come, so that neither an interrupted run nor a later one repeats them.
+"""Keeps results on disk as they come, so that no run repeats them.
 
-One line of JSON an answer, found again by what was asked: the function with its settings, and the
-content of the item. Failures are not kept: what crashed or timed out is tried again. A line that is
-damaged or does not fit is worked out again. A finished run keeps its answers compressed.
+A line of JSON holds a result, found by a digest of function, settings and item. Failures are tried
+again, and so is what stands in a damaged line. A finished run keeps its results compressed.
 """
 
 import gzip

@@ -1,8 +1,7 @@
 """Estimates the share of samples on target before any is made.
 
-`benchmarks/design.py --ship` samples a model at several values of every property and puts what was
-measured of the samples into the model's folder. Any target is then held against the samples that
-were asked for the nearest value, at the nearest guidance; nothing is interpolated.
+`benchmarks/design.py --ship` samples a model at several values of every property. A target is held
+against the samples of the nearest value and guidance; nothing is interpolated.
 """
 
 import json

@@ -1,9 +1,8 @@
-"""Crystal structure prediction: do samples of a composition have its known structure.
+"""Compares predicted structures with known ones of their composition.
 
-The protocol of CDVAE and DiffCSP (arXiv 2309.04475): pymatgen's `StructureMatcher` with loose
-tolerances. METRe and cRMSE follow Martirossyan et al. (arXiv 2509.12178): every known structure is
-compared with every sample of its composition, so that finding another known polymorph than the one
-that was next in the file counts.
+The protocol of CDVAE and DiffCSP (arXiv 2309.04475): `StructureMatcher` with loose tolerances.
+METRe and cRMSE (Martirossyan et al., arXiv 2509.12178) compare every known structure with every
+sample of its composition, so that any known polymorph counts.
 """
 
 from collections import defaultdict

@@ -1,10 +1,9 @@
 """Judges whether the charges of a crystal balance, and assigns oxidation states.
 
-Elements and all-metal alloys carry no formal charges and are verdicts of their own, not failures.
-For everything else the likeliest states that balance are chosen by bonds between like atoms, bond
-valence sums and the ICSD's counts (smact's 2024 set). States that hardly occur, and anions that
-lack the bond which they need (O-1 without an O-O bond), are no balance. Where metallic bonds or
-networks hold the electrons, formal charges say nothing: the verdict is "unassigned".
+The likeliest states that balance are chosen by bonds between like atoms, bond valence sums and the
+ICSD's counts (smact's 2024 set). States that hardly occur, and anions without the bond that they
+need (O-1 without an O-O bond), are no balance. Elements, alloys and compounds whose electrons are
+held by metallic bonds or networks have verdicts of their own.
 """
 
 from collections import Counter

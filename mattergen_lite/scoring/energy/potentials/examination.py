@@ -1,16 +1,14 @@
-"""The entrance exam: compares a potential with DFT on known compounds before it may judge.
+"""Examines a potential on known compounds before it may judge.
 
-Weights that load without complaint may still be wrong: made for another version of their package,
-in other units, on another energy scale. So every potential is asked about the elements and 64
-stable compounds that have the whole periodic table in them:
+Weights that load may still be wrong: of another version, in other units, on another energy scale.
+So a potential is asked about the elements and 64 stable compounds with the whole periodic table:
 
-- **formation energies**, from its own energies of the elements, against the Materials Project's.
-  Whether its energies are raw or corrected already is what makes the smaller error, unless it says;
+- **formation energies**, from its own energies of the elements, against the Materials Project's,
+  raw or corrected, whatever makes the smaller error unless it says;
 - **forces** on the geometries that DFT has relaxed, which should be small;
 - whether forces and stress are the **gradients** of the energy, on rattled crystals.
 
-A potential of a few elements is examined on the compounds of these instead. It may judge crystals
-of those elements whose compounds it describes.
+A potential of a few elements is examined on the compounds of these instead.
 """
 
 import math
@@ -117,17 +115,6 @@ class Exam:
             f"{self.num_compounds} of the compounds of {', '.join(self.references) or 'none'} "
             f"(at least {MIN_COMPOUNDS})"
             + (f"; elements left out for their errors in eV/atom: {wrong}" if wrong else "")
-        )
-
-    def text(self) -> str:
-        """The figures in one line."""
-        return (
-            f"{self.potential}: {self.num_compounds} known compounds, formation energies off by "
-            f"{self.mean_error:.3f} eV/atom (median {self.median_error:.3f}, "
-            f"bias {self.bias:+.3f}, worst {self.worst} {self.worst_error:+.2f}), "
-            f"forces {self.force:.3f} eV/Å, gradients "
-            f"within {self.force_gradient_error:.1%} and {self.stress_gradient_error:.1%}, "
-            f"{self.frame} energies"
         )
 
     def check(self) -> None:

@@ -35,13 +35,7 @@ def load(model: str, device: str) -> "NequixPotential":
 
 
 class NequixPotential:
-    """A Nequix model of PBE and PBE+U energies, with MP2020 corrections.
-
-    Args:
-        network: Gives energies of atoms.
-        name: Of the model.
-        digest: SHA-256 of its file.
-    """
+    """A Nequix model of PBE and PBE+U energies, with MP2020 corrections."""
 
     def __init__(self, network: NequixNetwork, name: str, digest: str) -> None:
         self.network, self.name, self.digest = network, name, digest

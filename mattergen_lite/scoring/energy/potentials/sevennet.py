@@ -30,11 +30,6 @@ class SevennetPotential:
     """A SevenNet model of PBE and PBE+U energies, with MP2020 corrections.
 
     7net-l3i5 is slower than CHGNet by 7, and more accurate.
-
-    Args:
-        name: Of the model, as SevenNet has it, or the path of a checkpoint.
-        device: To run on.
-        task: Which of its training sets a model of several is asked for.
     """
 
     def __init__(

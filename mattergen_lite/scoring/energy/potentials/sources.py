@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any
 from uuid import uuid4
 
 from mattergen_lite.processes import as_value_error, import_object, without_current_folder
@@ -77,10 +77,6 @@ def check_potential(source: PotentialSource) -> None:
 
 def load_potential(source: PotentialSource, device: str = "cpu") -> Potential:
     """Load a potential as it is, without an exam; by name only once a process.
-
-    Args:
-        source: See the module.
-        device: To run on, for what is not loaded yet.
 
     Raises:
         ValueError: If it is unknown, its package is not installed or its weights cannot be had.
@@ -161,17 +157,7 @@ def _installed(family: Family) -> Family:
 # What others have installed
 
 
-@runtime_checkable
-class Published(Protocol):
-    """An entry point, of the standard library or of the backport that may stand in for it."""
-
-    value: str
-
-    def load(self) -> object:
-        """Import what it names."""
-
-
-def _published() -> dict[str, Published]:
+def _published() -> dict[str, Any]:
     """Families that other packages bring, by name."""
     with without_current_folder():
         return {entry.name: entry for entry in entry_points(group=GROUP)}

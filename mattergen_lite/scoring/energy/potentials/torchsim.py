@@ -1,10 +1,8 @@
-"""Many crystals at once through TorchSim (Cohen et al., arXiv:2508.06628), for a GPU.
+"""Evaluates many crystals at once through TorchSim (Cohen et al., arXiv:2508.06628), on a GPU.
 
-TorchSim has models of SevenNet, MACE and Orb that take a batch of crystals, and divides a list of
-crystals into batches that fit into the GPU's memory. ASE's calculators, which know one crystal, do
-the same work where it is not installed, and on a CPU, where batches gain nothing. Its model of
-MatterSim moves batches to CUDA's default device, whatever the device, and that of fairchem is of
-fairchem's first version: neither is used.
+TorchSim has models of SevenNet, MACE and Orb and fills the GPU's memory. Where it is not installed,
+and on a CPU, ASE's calculators take one crystal after the other. Its models of MatterSim and
+fairchem are not used: one ignores the device, the other is of fairchem's first version.
 """
 
 import copy
