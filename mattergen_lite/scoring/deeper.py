@@ -48,14 +48,9 @@ def deepen(
     journal: Journal,
     needs_stability: bool = False,
 ) -> list[Candidate]:
-    """Compute phonons and elasticity of the best relaxed candidates; ranks stay as they are.
+    """Compute phonons and elasticity of the best candidates that relaxed; ranks stay as they are.
 
-    Args:
-        candidates: Best first.
-        options: What is computed, and of how many.
-        potential: The accurate one, for curvatures are harder than energies.
-        journal: Processes to work in, and what they have found before.
-        needs_stability: Leave out crystals that lie more than `HOPELESS` above the hull.
+    With `needs_stability` crystals more than `HOPELESS` above the hull are left out.
     """
     best = candidates[: options.shortlist]
     relaxed = [i for i, one in enumerate(best) if one.relaxed_structure is not None]

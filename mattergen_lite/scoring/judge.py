@@ -22,7 +22,7 @@ from mattergen_lite.scoring.earlier_run import EarlierRun
 from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.energy.dft_energies import DftEnergies, read_energies
 from mattergen_lite.scoring.energy.potentials.sources import potential_name
-from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Cut, Screening, screen
+from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Screening, screen
 from mattergen_lite.scoring.energy.stability import Measurement
 from mattergen_lite.scoring.execution.journal import Journal, structure_identity
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
@@ -218,18 +218,13 @@ class Judge:
         journal: Journal,
     ) -> list[Progress]:
         """Screen by raw energies; the cut is a share of all that pass the cheap checks."""
-        options = self.options
         worth = [i for i, one in enumerate(progress) if one.left_out is None]
         passing = [i for i, one in enumerate(progress) if one.left_out in (None, "target")]
         screened = screen(
             [ordered_structure(records[index].structure) for index in worth],
             [bisect_left(worth, end) for end in ends],
             [self._weight(progress[index].raw) for index in worth],
-            Cut(
-                keep=1.0 if options.keep is None else options.keep,
-                at_most=options.relax_at_most,
-                control=options.control,
-            ),
+            self.options,
             journal,
             num_passing=np.diff([bisect_left(passing, end) for end in [0, *ends]]).tolist(),
         )

@@ -15,18 +15,14 @@ if TYPE_CHECKING:
 class Ranking:
     """What counts as a success, and the order of candidates.
 
-    Attributes:
-        success: In words.
-        checks: Names of the checks that every relaxed candidate passes or fails.
-        wants_new: Known crystals are no success. If not, samples of one composition compete: the
-            lowest energy is the best, and crystals of different space groups are different.
-        merit: Sorts candidates of equally many failed required checks, best first.
+    Where new crystals are not wanted, samples of one composition compete: the lowest energy is the
+    best, and crystals of different space groups are different.
     """
 
-    success: str
-    checks: tuple[str, ...]
+    success: str  # in words
+    checks: tuple[str, ...]  # that every relaxed candidate passes or fails
     wants_new: bool
-    merit: Callable[["Candidate"], tuple[float | int, ...]]
+    merit: Callable[["Candidate"], tuple[float | int, ...]]  # sorts the best first
 
 
 def _likeliest(candidate: "Candidate") -> tuple[float | int, ...]:

@@ -35,7 +35,11 @@ def confirm(
     checks: Collection[str],
     journal: Journal,
 ) -> list[Candidate]:
-    """Compute what confirms the properties asked for; its values decide about targets."""
+    """Compute what confirms the properties asked for; its values decide about targets.
+
+    Band gaps and moments of every relaxed crystal; equations of state, by the deciding potential,
+    of what passes the checks.
+    """
     asked = {one.property for candidate in candidates for one in candidate.outcomes}
     confirmed = list(candidates)
     for name in sorted(asked & QUICK.keys()):

@@ -120,9 +120,8 @@ class Comparer:
     def group(self, reduced: Sequence[Reduced], keys: Sequence[Hashable]) -> list[BatchPlace]:
         """Find equal crystals of a batch among those with equal keys, such as the composition.
 
-        Crystals are taken in an order that follows from what they are. Each joins the first group
-        whose first crystal equals it. Neither their order nor their names decide how many groups
-        that makes. Of each group the crystal that comes first in the batch counts as the first.
+        Crystals are taken in an order that follows from what they are, and join the first group
+        whose first crystal they equal: neither order nor names decide how many groups that makes.
         """
         buckets: dict[tuple[Hashable, int], list[int]] = defaultdict(list)
         for index, crystal in enumerate(reduced):

@@ -173,8 +173,7 @@ def _timed_distance(one: "_Cell", other: "_Cell", *, rms: bool) -> float | None:
 class Matcher(StructureMatcher):
     """pymatgen's matcher without its memory of reduced cells, also of cells reduced before.
 
-    There structures that agree to 1e-8 are the same, so that a distance would depend on what was
-    compared before in this process, and not be equal in another one.
+    With the memory a distance would depend on what was compared before in this process.
     """
 
     @classmethod

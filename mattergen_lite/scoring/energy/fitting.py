@@ -64,22 +64,13 @@ def fit_error_models(
     sets: Sequence[str] = (),
     traits: Sequence[Mapping[str, float]] = (),
 ) -> dict[str, ErrorModel]:
-    """Fit the errors DFT minus potential of known outcomes, for every set of labels.
+    """Fit the errors DFT minus potential of known outcomes in eV/atom, for every set of labels.
 
-    Maximum a posteriori: outliers lose weight as under a Student t, and the coefficients of
-    elements and traits are drawn to zero as under normal priors. Offsets and logarithms of scales
-    are linear in both, and are fitted in turn. Labels of other settings than the hull's
-    (pseudopotentials, corrections) are shifted by amounts that depend on the elements, not on the
-    crystal. Every set of such labels has shifts of its own, which say nothing of crystals that are
-    judged on the hull.
-
-    Args:
-        compositions: Of the crystals.
-        errors: DFT minus potential, eV/atom.
-        element_prior: Standard deviation of the elements' offsets, eV/atom.
-        sets: Name of the set of each crystal's label; "" is on the frame of the hull. None are
-            named if all labels are.
-        traits: Of each crystal, from `error_traits`; none if the errors depend on elements alone.
+    Maximum a posteriori: outliers lose weight as under a Student t; coefficients of elements (with
+    the standard deviation `element_prior`, eV/atom) and of `error_traits` are drawn to zero.
+    Offsets and logarithms of scales are linear in both, and are fitted in turn. Labels of other
+    settings than the hull's belong to sets with names other than "", each with shifts of its own by
+    element.
 
     Returns:
         Models by name of the set; "" for the frame of the hull.
@@ -229,9 +220,8 @@ def update_error_model(
 ) -> ErrorModel:
     """Update an error model by a few more errors, DFT minus potential in eV/atom.
 
-    The model is the prior: its common offset may move by `OFFSET_PRIOR`, that of an element by its
-    standard error, the scale as if `SCALE_PRIOR` labels had given it. Outliers lose weight as under
-    a Student t. Without labels the model stays as it is.
+    The common offset may move by `OFFSET_PRIOR`, that of an element by its standard error, the
+    scale as if `SCALE_PRIOR` labels had given it. Outliers lose weight as under a Student t.
     """
     if len(errors) == 0:
         return model
@@ -294,13 +284,8 @@ def cross_fitted(
 ) -> list[ErrorDistribution]:
     """Predict the error of every label by a fit that has seen none of its chemical system.
 
-    Args:
-        compositions: Of at least two crystals.
-        errors: DFT minus potential, eV/atom.
-        element_prior: As `fit_error_models` takes it, like the next.
-        sets: Names of the sets of labels; each label is predicted on the frame of its set.
-        traits: As `fit_error_models` takes them.
-        share: Of the crystals of other systems, how many a fit may see, at random.
+    Labels, sets and traits are those of `fit_error_models`; each label is predicted on the frame of
+    its set. A fit may see a `share` of the crystals of other systems.
     """
     folds = folds_by_system(compositions)
     names = list(sets) or [""] * len(compositions)

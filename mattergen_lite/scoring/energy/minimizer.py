@@ -25,9 +25,8 @@ MAX_RISE = 1e-3  # eV per row; less is the scatter of single precision
 def cell_scale(num_atoms: int) -> float:
     """Å by which the logarithm of the deformation is multiplied to stand beside positions.
 
-    An elastic constant of 100 GPa times 15 Å³ an atom is 10 eV an atom, so a cell of N atoms has
-    the curvature 10·N/s² eV/Å² in coordinates that are scaled by s: s = sqrt(N) Å makes it that
-    of an atom's position, whatever N.
+    An elastic constant of 100 GPa is about 10 eV an atom: sqrt(N) Å gives the cell of N atoms the
+    curvature of an atom's position.
     """
     return num_atoms**0.5
 

@@ -71,11 +71,10 @@ def release(
     *,
     symprec: float = SYMPREC_GENERATED,
 ) -> Release:
-    """Rattle and relax without symmetry what was relaxed with it.
+    """Rattle a relaxed crystal, relax it without symmetry and symmetrise what it became.
 
-    The published check of symmetric relaxations, which end on saddle points: one that falls by
-    more than `MIN_ENERGY_FALL` was no minimum. What it became is symmetrised again, at the loosest
-    tolerance at which its energy stays, and accepted if it `is_worth_releasing`.
+    One that falls by more than `MIN_ENERGY_FALL` was no minimum. The loosest tolerance at which the
+    energy stays is used (Å), and the result is accepted if it `is_worth_releasing`.
     """
     free = relax(rattled(constrained.structure), potential, limits)
     change = free.energy_per_atom - constrained.energy_per_atom

@@ -22,6 +22,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 from pymatgen.core import Composition, Structure
 
+from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Failure
 from mattergen_lite.scoring.criteria.symmetrization import symmetrized
 from mattergen_lite.scoring.energy.calibration import calibration
@@ -36,7 +37,6 @@ POTENTIAL = ChgnetPotential.name
 BATCH_SIZE = 8  # crystals a forward pass; more gain nothing on a CPU
 TIME_LIMIT = 120.0  # s per batch
 DOUBTFUL_WEIGHT = 0.5  # of the probability of a crystal that would not be credible if stable
-CONTROL = 0.1  # share of what is past the cut that is relaxed all the same
 
 Decision = Literal["keep", "control", "reject"]
 
@@ -157,45 +157,31 @@ def ask_raw_energies(structures: Sequence[Structure], journal: Journal) -> list[
 # The cut
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cut:
-    """How many of the screened crystals are relaxed."""
-
-    keep: float = 1.0  # share, the likeliest of each round first
-    at_most: int | None = None  # in all rounds together
-    control: float = CONTROL  # share of the rest that is relaxed all the same, to measure the loss
-
-
 def screen(
     structures: Sequence[Structure],
     ends: Collection[int],
     weights: Sequence[float],
-    cut: Cut,
+    options: JudgeOptions,
     journal: Journal,
     *,
     num_passing: Sequence[int],
 ) -> list[Screening]:
-    """Probabilities of crystals and what becomes of each.
+    """Decide for every crystal that passed the cheaper checks whether it is relaxed, and why.
 
-    Rounds are decided one by one, so that a later one changes nothing about an earlier one.
-
-    Args:
-        structures: Ordered crystals that passed the cheaper checks.
-        ends: Where each round ends among them.
-        weights: What each would be worth if it were metastable; probabilities are ranked so.
-        cut: How many go on.
-        journal: Processes to work in, and what they have found before.
-        num_passing: How many crystals of each round pass the cheap checks, on target or not; the
-            cut keeps a share of these.
+    Rounds, which end at `ends`, are decided one by one, so that a later one changes nothing about
+    an earlier one. Of each the cut keeps a share of `num_passing`, those first whose probability of
+    being metastable times their weight is largest.
     """
     screened: list[Screening] = []
+    share = 1.0 if options.keep is None else options.keep
     for (start, end), size in zip(pairwise([0, *ends]), num_passing, strict=True):
         energies = ask_raw_energies(structures[start:end], journal)
         kept = sum(one.screening_decision == "keep" for one in screened)
-        number = math.ceil(cut.keep * size)
-        if cut.at_most is not None:
-            number = min(number, cut.at_most - kept)
-        screened += _decide(energies, structures[start:end], weights[start:end], number, cut)
+        number = math.ceil(share * size)
+        if options.relax_at_most is not None:
+            number = min(number, options.relax_at_most - kept)
+        part = slice(start, end)
+        screened += _decide(energies, structures[part], weights[part], number, options.control)
     return screened
 
 
@@ -204,7 +190,7 @@ def _decide(
     structures: Sequence[Structure],
     weights: Sequence[float],
     number: int,
-    cut: Cut,
+    control: float,
 ) -> list[Screening]:
     """Keep so many of the most promising of one round, and some of the others at random."""
     model = screening_model()
@@ -220,20 +206,14 @@ def _decide(
     ]
     possible = [index for index, one in enumerate(found) if one.screening_error is None]
     order = sorted(possible, key=lambda i: -weights[i] * found[i].screening_probability)
-    kept = set(order[:number])
+    decisions: dict[int, Decision] = {
+        **{i: "control" for i in order[number:] if content_draw(structures[i]) < control},
+        **dict.fromkeys(order[:number], "keep"),
+    }
     return [
-        replace(one, screening_decision=_decision(index, kept, one, structures[index], cut))
+        replace(one, screening_decision=decisions.get(index, "reject"))
         for index, one in enumerate(found)
     ]
-
-
-def _decision(
-    index: int, kept: set[int], found: Screening, structure: Structure, cut: Cut
-) -> Decision:
-    if index in kept:
-        return "keep"
-    drawn = found.screening_error is None and content_draw(structure) < cut.control
-    return "control" if drawn else "reject"
 
 
 def content_draw(structure: Structure) -> float:

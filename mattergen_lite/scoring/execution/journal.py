@@ -35,23 +35,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Question(Generic[Item, Result]):
-    """What is asked of every item, and how its answers are written down.
+    """What is asked of every item, and how its answers are written down."""
 
-    Args:
-        function: A function importable by name, or a `functools.partial` of one.
-        identity: Text that is equal for two items if and only if their answers are.
-        answers: How to write an answer as JSON and how to read it.
-        label: Of the progress bar.
-        time_limit: Seconds an item may take.
-        share: Of the time that is left, in which items are begun; None: asked at any time.
-    """
-
-    function: Callable[[Item], Result]
-    identity: Callable[[Item], str]
+    function: Callable[[Item], Result]  # importable by name, or a `functools.partial` of such
+    identity: Callable[[Item], str]  # equal for two items if and only if their answers are
     answers: TypeAdapter  # of the results; beartype cannot look inside it
-    label: str
-    time_limit: float
-    share: float | None = 1.0
+    label: str  # of the progress bar
+    time_limit: float  # s an item may take
+    share: float | None = 1.0  # of the time left, in which items are begun; None: at any time
 
     def key(self, item: Item) -> str:
         """Digest of the whole question: program, function, settings and item."""

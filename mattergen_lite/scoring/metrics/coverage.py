@@ -201,16 +201,10 @@ def coverage(
     structure_cutoff: float = STRUCTURE_CUTOFF,
     composition_cutoff: float = COMPOSITION_CUTOFF,
 ) -> Coverage:
-    """COV-R and COV-P.
+    """COV-R and COV-P of the fingerprints of samples, None where there is none.
 
-    All samples count, valid or not, as in CDVAE. One without a fingerprint covers nothing and is
-    not covered, but is one of those that COV-P is a share of.
-
-    Args:
-        fingerprints: Of the samples; None where there is none.
-        known: What they are compared with.
-        structure_cutoff: Largest Euclidean distance of structures.
-        composition_cutoff: Largest Euclidean distance of compositions, in standard deviations.
+    All samples count, valid or not, as in CDVAE: one without a fingerprint covers nothing. Cutoffs
+    are Euclidean distances, of compositions in standard deviations.
 
     Raises:
         ValueError: If there is no sample or no known crystal.

@@ -51,14 +51,10 @@ class Expectation:
 
 
 def expectation(candidates: Sequence[Candidate]) -> Expectation | None:
-    """Expected number of metastable crystals, new ones where those are wanted.
+    """Expected number of successes; None where no energy is known.
 
     Relaxed crystals count with the probability after relaxing, what the screen left out with the
-    screen's, and what failed a cheaper check, or could not meet a target that is required, with
-    none. Of equal crystals one counts.
-
-    Returns:
-        None where no energy is known.
+    screen's, and what failed a cheaper check or a required target with none.
     """
     chances = [chance(one) for one in candidates]
     if all(one is None for one in chances):

@@ -59,9 +59,8 @@ class Landscape:
 def landscape(candidates: Sequence[Candidate]) -> Landscape:
     """Group candidates, best first, by what they relaxed into; by what they are if none did.
 
-    A sample that equals another one as it came was not relaxed again: it ends where that one does.
-    What equals one known crystal is one structure, even where two samples are within the tolerance
-    of it, but not within that of each other.
+    A sample that equals another one as it came was not relaxed: it ends where that one does. What
+    equals one known crystal is one structure.
     """
     readable = [one for one in candidates if one.raw.error is None]
     is_relaxed = any(one.relaxed is not None for one in readable)

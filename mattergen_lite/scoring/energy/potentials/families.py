@@ -8,22 +8,13 @@ from mattergen_lite.scoring.energy.potentials.protocol import Potential
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """Models of one kind, run by one package.
+    """Models of one kind, run by one package."""
 
-    Attributes:
-        loader: Module beside this one and its function of a model's name (or the path of its
-            weights) and a device, which returns a potential.
-        package: That the loader imports.
-        distribution: That pip installs.
-        suffix: Of files of weights; "/" for a folder, "" for none.
-        extra: Of pyproject.toml, which installs it; "" if it comes with this package.
-    """
-
-    loader: str
-    package: str
-    distribution: str
-    suffix: str = ""
-    extra: str = ""
+    loader: str  # a module beside this one and its function of a model's name and a device
+    package: str  # that the loader imports
+    distribution: str  # that pip installs
+    suffix: str = ""  # of files of weights; "/" for a folder
+    extra: str = ""  # of pyproject.toml, which installs it; "" if it comes with this package
 
     def load(self, model: str, device: str) -> Potential:
         """Load a model by its name or the path of its weights."""

@@ -62,11 +62,11 @@ class TorchSimBatches:
 def torchsim_batches(
     model: str, network: torch.nn.Module, device: str, **settings: str | None
 ) -> TorchSimBatches | None:
-    """How TorchSim evaluates batches; None if it is not installed, or for one crystal at a time.
+    """How TorchSim evaluates batches by a copy of a network; None if it is not installed.
 
     Args:
         model: Class that TorchSim has for such networks, as "mace.MaceModel".
-        network: Of a potential; a copy is wrapped.
+        network: Of a potential.
         device: "cpu" works on one crystal at a time, like the judge; "cpu:0" on batches.
         **settings: Of the class.
     """
