@@ -58,16 +58,11 @@ class Validity:
     physical_problem: str  # what is physically wrong, in words; empty if nothing
 
 
-def _shortest_translation(lattice: Lattice) -> float:
-    """Length in Å of the shortest lattice vector: the distance of an atom to its own image."""
-    reduced = lattice.get_lll_reduced_lattice().matrix
-    return float(np.linalg.norm(_TRANSLATIONS @ reduced, axis=1).min())
-
-
 def _periodic_distances(structure: Structure) -> np.ndarray:
     """Nearest-image distances in Å between all pairs of atoms, own images on the diagonal."""
     distances = np.array(structure.distance_matrix)
-    np.fill_diagonal(distances, _shortest_translation(structure.lattice))
+    reduced = structure.lattice.get_lll_reduced_lattice().matrix
+    np.fill_diagonal(distances, np.linalg.norm(_TRANSLATIONS @ reduced, axis=1).min())
     return distances
 
 
@@ -78,11 +73,6 @@ def _cell_aspect(structure: Structure) -> float:
     lattice = structure.lattice if found is None else Lattice(found.primitive_lattice)
     lengths = lattice.get_lll_reduced_lattice().abc
     return max(lengths) / min(lengths)
-
-
-def _covalent_radii(structure: Structure) -> np.ndarray:
-    """Covalent radius of every atom in Å (Cordero et al., Dalton Trans. 2008, 2832)."""
-    return covalent_radii[list(structure.atomic_numbers)]
 
 
 def widest_gap(structure: Structure, radii: np.ndarray) -> float:
@@ -131,11 +121,6 @@ def dimensionality(structure: Structure, radii: np.ndarray) -> int:
     return int(np.flatnonzero(graph.check()).max())
 
 
-def _packing(radii: np.ndarray, volume: float) -> float:
-    """Volume of spheres over the volume of the cell."""
-    return float(4 / 3 * np.pi * (radii**3).sum() / volume)
-
-
 def _problem(
     contact: float,
     pair: str,
@@ -159,13 +144,15 @@ def _problem(
 
 def validity(structure: Structure) -> Validity:
     """Distances, volume, density, cell shape of an ordered crystal, and what is wrong with it."""
-    distances, radii = _periodic_distances(structure), _covalent_radii(structure)
+    distances = _periodic_distances(structure)
+    radii = covalent_radii[list(structure.atomic_numbers)]  # Å; Cordero et al., Dalton 2008, 2832
     ratios = distances / (radii[:, None] + radii)
     tightest = np.unravel_index(ratios.argmin(), ratios.shape)
     pair = "-".join(sorted(structure[int(i)].specie.symbol for i in tightest))
     contact, density = float(ratios.min()), float(structure.density)
     packing, loose_packing = (
-        _packing(radii + shell, structure.volume) for shell in (0, VAN_DER_WAALS_SHELL)
+        float(4 / 3 * np.pi * ((radii + shell) ** 3).sum() / structure.volume)
+        for shell in (0, VAN_DER_WAALS_SHELL)
     )
     aspect = _cell_aspect(structure)
     gap = widest_gap(structure, radii)
