@@ -10,6 +10,7 @@ from mattergen_lite.io.records import LearnedValue, StructureRecord
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.candidate import Candidate, ranked
+from mattergen_lite.scoring.criteria.symmetry import symmetry
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.exact import is_possible
 from mattergen_lite.scoring.execution.journal import Journal
@@ -22,8 +23,8 @@ from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 
 def judged(structure: Structure, symprec: float = 0.1) -> Score:
     with Pool(0) as pool:
-        (one,) = score([StructureRecord("one", structure)], journal=Journal(pool), symprec=symprec)
-    return one
+        (one,) = score([StructureRecord("one", structure)], journal=Journal(pool))
+    return replace(one, symmetry=symmetry(structure, symprec=symprec))
 
 
 @pytest.fixture(scope="module")
