@@ -7,7 +7,6 @@ the results of an interrupted or earlier run.
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf
 from typing import Literal
 
 import numpy as np
@@ -21,7 +20,6 @@ from mattergen_lite.scoring.confirmation.confirming import confirm
 from mattergen_lite.scoring.earlier_run import EarlierRun
 from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.energy.dft_energies import DftEnergies, read_energies
-from mattergen_lite.scoring.energy.potentials.sources import potential_name
 from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Screening, screen
 from mattergen_lite.scoring.energy.stability import Measurement
 from mattergen_lite.scoring.execution.journal import Journal, structure_identity
@@ -284,20 +282,19 @@ class Judge:
     def _score_relaxed(
         self, names: Sequence[str], measured: Sequence[Measurement], journal: Journal
     ) -> list[Score | None]:
-        """Scores of what crystals relaxed to; of equal ones the lowest counts, where it matters."""
-        order = [i for i, one in enumerate(measured) if one.judged.structure is not None]
-        if not self.ranking.wants_new:
-            decider = potential_name(self.deciders.decider)
-            order.sort(key=lambda i: measured[i].energies_per_atom.get(decider, inf))
-        scores = score(
-            [StructureRecord(names[i], measured[i].judged.structure) for i in order],
-            journal=journal,
-            reference=self.reference,
-            polymorphs=not self.ranking.wants_new,
-            relaxed=True,
+        """Scores of what crystals relaxed to, at the tolerance of raw crystals."""
+        structures = [one.judged.structure for one in measured]
+        records = [StructureRecord(*pair) for pair in zip(names, structures, strict=True)]
+        scores = iter(
+            score(
+                [one for one in records if one.structure is not None],
+                journal=journal,
+                reference=self.reference,
+                polymorphs=not self.ranking.wants_new,
+                relaxed=True,
+            )
         )
-        by_position = dict(zip(order, scores, strict=True))
-        return [by_position.get(i) for i in range(len(measured))]
+        return [None if one is None else next(scores) for one in structures]
 
     def _assess(self, record: StructureRecord, found: Progress) -> Candidate:
         """Put together what is known of one crystal, and assess its stability."""
