@@ -1,8 +1,9 @@
 """Finds elements that could share a site, and the crystal that results if they do.
 
-Generators order elements that nature mixes: their new TaCr2O6 turned out to be disordered rutile.
-The rule is Hume-Rothery's, in Goldschmidt's form for ions: radii within 15%, similar
-electronegativity, for ions the same sign and charges at most two apart.
+Generators place elements on an ordered grid even where nature mixes them: TaCr2O6 came out of a
+generator as a new ordered compound, the sample made from it was rutile with Ta and Cr at random on
+one site, a phase known for fifty years. The rule is Hume-Rothery's, in Goldschmidt's form for ions:
+radii within 15%, similar electronegativity, for ions the same sign and charges at most two apart.
 """
 
 import warnings

@@ -1,14 +1,18 @@
-"""Moves a crystal onto its space group, and projects forces and stress onto the symmetric ones.
+"""Exact symmetry: a crystal moved onto its space group, and what the group leaves of a gradient.
 
-`SymmetryProjection` holds the group: an operation g maps fractional coordinates x to W_g x + w_g
-and atom i onto atom g(i). With lattice vectors in the rows of L, a Cartesian row vector r turns
-into r Q_g, Q_g = L⁻¹ W_gᵀ L. Forces and stress of a symmetric crystal obey, as in ASE's
-`FixSymmetry`,
+`symmetrized` moves a crystal that has a space group only within a tolerance onto exact positions,
+in its primitive cell. `SymmetryProjection` holds the group there: an operation g maps fractional
+coordinates x to W_g x + w_g and atom i onto atom g(i). With lattice vectors in the rows of L, a
+Cartesian row vector r turns into r Q_g, Q_g = L⁻¹ W_gᵀ L. Forces and stress of a symmetric crystal
+obey
 
-    F_j = 1/|G| Σ_g F_{g⁻¹(j)} Q_g,        σ = 1/|G| Σ_g Q_gᵀ σ Q_g.
+    F_j = 1/|G| Σ_g F_{g⁻¹(j)} Q_g,        σ = 1/|G| Σ_g Q_gᵀ σ Q_g,
 
-Operations come from spglib's table of Hall symbols, so they are a group. Atoms that are found at a
-loose tolerance may not map onto each other under all of them.
+and the right-hand sides project any forces and stress onto the symmetric ones (as ASE's
+`FixSymmetry`). A relaxation that follows them never leaves the group.
+
+Operations come from spglib's table of Hall symbols, so they are a group by construction; what can
+fail is that the atoms found at a loose tolerance do not map onto each other under all of them.
 """
 
 from dataclasses import dataclass
@@ -110,7 +114,11 @@ def unsymmetrized(structure: Structure) -> Symmetrized:
 
 
 def _symmetrized_at(structure: Structure, symprec: float) -> Symmetrized:
-    """The symmetrised crystal at one tolerance."""
+    """The symmetrised crystal at one tolerance.
+
+    Raises:
+        ValueError: If spglib finds nothing, or its group does not fit the atoms.
+    """
     found = symmetry_dataset(structure, symprec)
     to_primitive = np.linalg.inv(_PRIMITIVE[found.international[0]])
     lattice = np.linalg.inv(to_primitive).T @ found.std_lattice
@@ -172,7 +180,11 @@ def _sources(
     frac_coords: np.ndarray,
     lattice: np.ndarray,
 ) -> np.ndarray:
-    """Which atom every operation maps onto each atom, [G, N]."""
+    """Which atom every operation maps onto each atom, [G, N].
+
+    Raises:
+        ValueError: If an operation maps an atom onto none of its element.
+    """
     images = frac_coords @ rotations.swapaxes(1, 2) + translations[:, None]
     difference = images[:, None] - frac_coords[:, None]  # [G, onto, from, 3]
     distances = np.linalg.norm((difference - np.round(difference)) @ lattice, axis=-1)
@@ -208,7 +220,11 @@ def _check_same_crystal(
     shift: np.ndarray,
     max_shift: float,
 ) -> None:
-    """Refuse a symmetrised crystal that is another one."""
+    """Refuse a symmetrised crystal that is another one.
+
+    Raises:
+        ValueError: If atoms were lost, went too far, or the volume changed too much.
+    """
     counts = np.bincount(atom_of, minlength=len(exact))
     change = (exact.volume / len(exact)) / (structure.volume / len(structure)) - 1
     if len(set(counts.tolist())) > 1 or abs(change) > _MAX_VOLUME_CHANGE:
