@@ -36,7 +36,9 @@ def wheel(tmp_path_factory):
 
 def test_the_wheel_builds_reproducibly(wheel, tmp_path):
     again = build_wheel(tmp_path)
-    assert hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(wheel.read_bytes()).digest()
+    assert (
+        hashlib.sha256(again.read_bytes()).digest() == hashlib.sha256(wheel.read_bytes()).digest()
+    )
 
 
 def test_the_wheel_has_model_data_and_licences(wheel):

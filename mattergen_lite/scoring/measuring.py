@@ -171,9 +171,6 @@ def _relaxed_identity(relaxation: Relaxation) -> str:
     return structure_identity(relaxation.structure)
 
 
-# In a process of its own
-
-
 def find_relaxation(structure: Structure, *, relaxer: PotentialSource) -> Relaxation:
     """Relax one crystal in the symmetry that it has."""
     return relax(structure, admitted(relaxer), symprec=SYMPREC_GENERATED)
@@ -190,9 +187,6 @@ def find_energy(structure: Structure, *, potential: PotentialSource) -> Potentia
         return potential_energy(structure, admitted(potential))
     except ValueError as error:
         return PotentialEnergy(error=str(error))
-
-
-# On a GPU, in this process
 
 
 def relax_together(

@@ -197,9 +197,6 @@ def uncalibrated(references: Mapping[str, float], relaxer: str) -> Calibration:
     )
 
 
-# Files
-
-
 @dataclass(frozen=True, kw_only=True)
 class _File:
     """Calibrations of several potentials."""

@@ -138,9 +138,6 @@ def decided_by(
     )
 
 
-# The table
-
-
 def read_energies(path: Path) -> DftEnergies:
     """The energies of a csv table.
 

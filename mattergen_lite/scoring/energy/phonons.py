@@ -108,9 +108,6 @@ def _minimum(structure: Structure, potential: Potential, limits: Limits) -> Stru
     return relaxation.structure
 
 
-# Supercells
-
-
 def _supercell(crystal: Structure) -> tuple[Structure, tuple[int, int, int]]:
     """The standard cell, atoms on symmetric positions, and how often to repeat it."""
     # Even multiples where they fit: the commonest instabilities, tilts and dimers, double the cell.
@@ -134,9 +131,6 @@ def _multiples(cell: Structure, step: int) -> tuple[int, int, int]:
     heights = 1 / np.linalg.norm(np.linalg.inv(cell.lattice.matrix), axis=0)
     a, b, c = (step * math.ceil(MIN_LENGTH / (step * height)) for height in heights)
     return a, b, c
-
-
-# Forces and frequencies
 
 
 def _force_constants(

@@ -265,9 +265,6 @@ def relax_stream(
                 yield number, end
 
 
-# Symmetry of what arrived
-
-
 def symmetrized_below(
     ceiling: float, relaxed: Relaxation, potential: Potential, symprec: float
 ) -> tuple[Relaxation, int]:

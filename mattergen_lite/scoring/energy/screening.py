@@ -93,9 +93,6 @@ def screening_model() -> ScreeningModel:
     return ScreeningModel(**json.loads(text)["model"])
 
 
-# Energies
-
-
 def raw_energies(structures: Sequence[Structure]) -> tuple[RawEnergy, ...]:
     """Energies above the hull of ordered crystals as they came, on exact symmetric positions."""
     potential = load_potential(POTENTIAL)
@@ -152,9 +149,6 @@ def ask_raw_energies(structures: Sequence[Structure], journal: Journal) -> list[
         failed = isinstance(answer, Failure)
         energies += [RawEnergy(error=answer.reason)] * len(batch) if failed else answer
     return energies
-
-
-# The cut
 
 
 def screen(

@@ -266,9 +266,6 @@ def _gate_factor() -> float:
     return float((weights.sum() / (weights * squares).sum()) ** 0.5)
 
 
-# Files
-
-
 def read_network(path: Path, device: str = "cpu") -> NequixNetwork:
     """Read a network: a line of JSON, then arrays in NumPy's format. Nothing is unpickled.
 

@@ -154,9 +154,6 @@ def _installed(family: Family) -> Family:
     return family
 
 
-# What others have installed
-
-
 def _published() -> dict[str, Any]:
     """Families that other packages bring, by name."""
     with without_current_folder():
