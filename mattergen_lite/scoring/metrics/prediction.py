@@ -32,13 +32,6 @@ class Comparison(NamedTuple):
     is_same_polymorph: bool  # it matches, and the space groups agree
 
 
-class Case(NamedTuple):
-    """A known structure and the samples of its composition."""
-
-    truth: Crystal
-    samples: list[Crystal]
-
-
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
     """How well samples predict known structures; lengths are in (V/N)^(1/3)."""
@@ -71,8 +64,9 @@ def displacements(truth: Structure, samples: Sequence[Structure]) -> list[Distan
     return [None if pair is None else float(pair[0]) for pair in found]
 
 
-def _compare(case: Case) -> list[Comparison]:
-    truth, samples = case.truth.structure(), [one.structure() for one in case.samples]
+def _compare(case: tuple[Crystal, list[Crystal]]) -> list[Comparison]:
+    """Compare a known structure with the samples of its composition."""
+    truth, samples = case[0].structure(), [one.structure() for one in case[1]]
     group = polymorph(truth)
     return [
         Comparison(distance, distance is not None and polymorph(sample) == group)
@@ -136,13 +130,14 @@ def _all_comparisons(
     known: Sequence[Crystal], made: Sequence[Crystal | None], pool: Pool
 ) -> list[dict[int, Comparison]]:
     """For every known structure: comparisons of the samples of its composition, by position."""
-    positions = _positions(made)
+    positions: dict[CompositionKey, list[int]] = defaultdict(list)
+    for position, crystal in enumerate(made):
+        if crystal is not None:
+            positions[_key(crystal)].append(position)
     fitting = [positions.get(_key(one), []) for one in known]
     if not any(fitting):
         raise ValueError("no sample has the composition of a known structure")
-    cases = [
-        Case(one, [made[i] for i in indices]) for one, indices in zip(known, fitting, strict=True)
-    ]
+    cases = [(one, [made[i] for i in indices]) for one, indices in zip(known, fitting, strict=True)]
     answers = ProgressBar(
         pool.map(_compare, cases, time_limit=TIME_LIMIT),
         total=len(cases),
@@ -157,15 +152,6 @@ def _all_comparisons(
 
 def _key(crystal: Crystal) -> CompositionKey:
     return composition_key(crystal.atomic_numbers.tolist())
-
-
-def _positions(crystals: Sequence[Crystal | None]) -> dict[CompositionKey, list[int]]:
-    """Positions of every composition."""
-    positions: dict[CompositionKey, list[int]] = defaultdict(list)
-    for position, crystal in enumerate(crystals):
-        if crystal is not None:
-            positions[_key(crystal)].append(position)
-    return positions
 
 
 def _same_order(
