@@ -18,6 +18,7 @@ from mattergen_lite.scoring.energy.calibration import (
 )
 from mattergen_lite.shapes import Float, Int
 
+NOISE = 0.05  # eV/atom, of the formation energies that element references are fitted to
 REFERENCE_PRIOR = 0.05  # eV/atom: how far a fitted element reference may go without evidence
 NUM_FOLDS = 5  # of crystals that predict each other
 SHIFT_PRIOR = 0.3  # eV/atom: how far labels of other settings may lie off, by element
@@ -37,23 +38,22 @@ def fit_references(
     energies_per_atom: Float[np.ndarray, "C"],
     formation_energies: Float[np.ndarray, "C"],
     elemental_energies: Mapping[str, float],
-    noise: float = 0.05,
 ) -> dict[str, float]:
     """Element references in eV/atom that make a potential's formation energies right on average.
 
     Ridge regression around the potential's own energies of the elements, with outliers (beyond
-    three times `noise`, eV/atom) left out in a second pass.
+    three times `NOISE`, eV/atom) left out in a second pass.
     """
     symbols = sorted(elemental_energies)
     own = np.array([elemental_energies[symbol] for symbol in symbols])
     shares = np.array([[c.get_atomic_fraction(s) for s in symbols] for c in compositions])
     residual = energies_per_atom - formation_energies - shares @ own
-    ridge = (noise / REFERENCE_PRIOR) ** 2 * np.eye(len(symbols))
+    ridge = (NOISE / REFERENCE_PRIOR) ** 2 * np.eye(len(symbols))
     used, shift = np.ones(len(residual), dtype=bool), np.zeros(len(symbols))
     for _ in range(2):
         some = shares[used]
         shift = np.linalg.solve(some.T @ some + ridge, some.T @ residual[used])
-        used = np.abs(residual - shares @ shift) < 3 * noise
+        used = np.abs(residual - shares @ shift) < 3 * NOISE
     return dict(zip(symbols, (own + shift).tolist(), strict=True))
 
 
@@ -279,22 +279,18 @@ def cross_fitted(
     element_prior: float,
     sets: Sequence[str] = (),
     traits: Sequence[Mapping[str, float]] = (),
-    *,
-    share: float = 1.0,
 ) -> list[ErrorDistribution]:
     """Predict the error of every label by a fit that has seen none of its chemical system.
 
     Labels, sets and traits are those of `fit_error_models`; each label is predicted on the frame of
-    its set. A fit may see a `share` of the crystals of other systems.
+    its set.
     """
     folds = folds_by_system(compositions)
     names = list(sets) or [""] * len(compositions)
     shown = list(traits) or [{}] * len(compositions)
-    order = np.random.default_rng(0).permutation(len(folds))
     models = {}
     for fold in np.unique(folds):
-        others = order[folds[order] != fold]
-        seen = np.sort(others[: round(share * len(others))])
+        seen = np.flatnonzero(folds != fold)
         models[fold] = fit_error_models(
             [compositions[index] for index in seen],
             errors[seen],

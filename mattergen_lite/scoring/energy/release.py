@@ -68,8 +68,6 @@ def release(
     constrained: Relaxation,
     potential: Potential,
     limits: Limits | None = None,
-    *,
-    symprec: float = SYMPREC_GENERATED,
 ) -> Release:
     """Rattle a relaxed crystal, relax it without symmetry and symmetrise what it became.
 
@@ -79,10 +77,10 @@ def release(
     free = relax(rattled(constrained.structure), potential, limits)
     change = free.energy_per_atom - constrained.energy_per_atom
     if free.structure is None or not change < -MIN_ENERGY_FALL:
-        group = space_group(free.structure, symprec) if free.structure is not None else 1
+        group = space_group(free.structure, SYMPREC_GENERATED) if free.structure is not None else 1
         return Release(relaxation=free, space_group=group, energy_change=change, accepted=False)
     ceiling = min(free.energy_per_atom, constrained.energy_per_atom - 2 * MIN_ENERGY_FALL)
-    exact, group = symmetrized_below(ceiling + MIN_ENERGY_FALL, free, potential, symprec)
+    exact, group = symmetrized_below(ceiling + MIN_ENERGY_FALL, free, potential, SYMPREC_GENERATED)
     change = exact.energy_per_atom - constrained.energy_per_atom
     accepted = is_worth_releasing(change, constrained.constrained_space_group, group)
     return Release(relaxation=exact, space_group=group, energy_change=change, accepted=accepted)
