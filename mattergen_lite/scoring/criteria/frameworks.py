@@ -77,8 +77,7 @@ def _fitting_crystal(structure: Structure) -> str | None:
     matcher = StructureMatcher(comparator=FrameworkComparator())
     embedded = _embedded()
     for row in known_frameworks().nearest(sizes, fingerprint, NUM_COMPARED):
-        crystal = embedded.crystal(row)
-        if matcher.fit(structure, crystal.structure()):
+        if matcher.fit(structure, embedded.crystal(row).structure()):
             return embedded.material_ids[row]
     return None
 
