@@ -196,11 +196,7 @@ class Candidate:
         return self.stability is not None and self.stability.is_uncalibrated
 
     def sort_key(self, required: Collection[str] = ()) -> tuple[float | int, ...]:
-        """Sorts the best first.
-
-        Args:
-            required: Checks that come before all others; one that was not made is not passed.
-        """
+        """Sorts the best first: required checks, which fail if not made, come before all others."""
         return (
             self.raw.error is not None,
             sum(map(self.misses, required)),

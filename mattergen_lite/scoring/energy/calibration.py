@@ -99,11 +99,9 @@ class ErrorModel:
     def at(
         self, composition: Composition, traits: Mapping[str, float] | None = None
     ) -> "ErrorDistribution":
-        """Distribution of the error for crystals of one composition.
+        """Distribution of the error for crystals of a composition and traits from `error_traits`.
 
-        Args:
-            composition: Of the crystal.
-            traits: From `error_traits`; what is missing counts as the centre of its trend.
+        A trait that is missing counts as the centre of its trend.
         """
         unseen = ElementOffset(mean=0.0, std=self.element_prior)
         shares = composition.fractional_composition.get_el_amt_dict()
@@ -166,9 +164,7 @@ class Calibration:
     def error_model(self, *, known: bool, relaxer: str) -> tuple[ErrorModel, str]:
         """The error model of known or novel crystals, and where it comes from.
 
-        Args:
-            known: Of crystals that the potential was trained on.
-            relaxer: Who relaxed them; on geometries of another than its own nothing is known.
+        On geometries of another relaxer than its own nothing is known.
         """
         fitted = self.known if known else self.novel
         if fitted is None or relaxer != self.relaxer:

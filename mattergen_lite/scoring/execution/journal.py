@@ -92,11 +92,8 @@ class Journal:
     ) -> list[Result | Failure]:
         """Answers in the order of the items; only those not in the journal are worked out.
 
-        Args:
-            question: What is asked.
-            items: The crystals, or whatever the question is about; one answer each.
-            together: Works the answers out in this process, all items at hand (for a GPU, which
-                wants batches), instead of one by one in the pool; yields positions and answers.
+        `together` works answers out in this process (for a GPU, which wants batches) instead of one
+        by one in the pool; it yields positions and answers.
         """
         keys = [question.key(item) for item in items]
         self.asked |= {*keys}

@@ -81,15 +81,10 @@ def predicted(
     pool: Pool,
     ordered: bool = True,
 ) -> Predicted:
-    """Compare samples with known structures.
+    """Compare samples with known structures; a sample that is None matches nothing.
 
-    Args:
-        samples: Ordered structures; None where one cannot be read, which matches nothing.
-        truths: Known ordered structures.
-        pool: Processes to compare in; what breaks or takes too long matches nothing.
-        ordered: Samples may be in the order of the known structures. They are taken to be if there
-            are as many and every composition agrees; else a known structure is compared with all
-            samples of its reduced composition, of which the closest counts.
+    Samples may be in the order of the known structures (`ordered`): they are if there are as many
+    and every composition agrees. Else the closest of all samples of its composition counts.
 
     Raises:
         ValueError: If there are no known structures, or no sample has the composition of one.

@@ -49,13 +49,10 @@ SHIPPED = ("chgnet", "7net-0", "7net-mf-0", "7net-l3i5")  # with weights in whee
 
 
 def potential_source(given: object) -> PotentialSource:
-    """Where a potential is to be had, as the rest of the package takes it.
-
-    Args:
-        given: A name, a path, module:factory, an ASE calculator or a `Potential`.
+    """Where a potential is to be had: its name or path, or the object itself with an identity.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If it is no name, path, ASE calculator or `Potential`.
     """
     if isinstance(given, Path):
         return str(given)
