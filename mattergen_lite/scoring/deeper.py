@@ -87,10 +87,10 @@ def with_curvatures(
         result = kind(**{error: answer.reason}) if isinstance(answer, Failure) else answer
         return replace(candidate, **{name: result})
 
-    return computed(question, candidates, chosen, journal, add)
+    return compute(question, candidates, chosen, journal, add)
 
 
-def computed(
+def compute(
     question: Question[Structure, Answer],
     candidates: Sequence[Candidate],
     chosen: Sequence[int],

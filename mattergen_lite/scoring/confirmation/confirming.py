@@ -15,7 +15,7 @@ from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.confirmation.errors import confirmation_error
 from mattergen_lite.scoring.confirmation.gap_network import predict_band_gap
 from mattergen_lite.scoring.confirmation.moments import magnetic_density
-from mattergen_lite.scoring.deeper import computed, with_curvatures
+from mattergen_lite.scoring.deeper import compute, with_curvatures
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource
 from mattergen_lite.scoring.exact import Method
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
@@ -68,7 +68,7 @@ def _confirm_quickly(
         return replace(candidate, confirmed={**candidate.confirmed, name: result})
 
     chosen = [i for i, one in enumerate(candidates) if one.relaxed_structure is not None]
-    return computed(question, candidates, chosen, journal, add)
+    return compute(question, candidates, chosen, journal, add)
 
 
 def _is_deliverable(candidate: Candidate, checks: Collection[str]) -> bool:
