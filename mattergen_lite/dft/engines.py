@@ -2,7 +2,7 @@
 
 from mattergen_lite.dft.engine import Engine
 from mattergen_lite.dft.gpaw import Gpaw
-from mattergen_lite.processes import import_object
+from mattergen_lite.plugins import import_object
 
 
 def find_engine(name: str) -> Engine:

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from mattergen_lite.processes import as_value_error, import_object, without_current_folder
+from mattergen_lite.plugins import as_value_error, import_object
+from mattergen_lite.processes import without_current_folder
 from mattergen_lite.scoring.energy.potentials.families import FAMILIES, Family
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Load, Potential
 
