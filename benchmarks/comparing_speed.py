@@ -17,7 +17,7 @@ from pymatgen.core import Composition, Lattice, Structure
 
 from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.criteria.novelty import novelty
-from mattergen_lite.scoring.known.all_known import known_structures
+from mattergen_lite.scoring.known.reference import known_structures
 
 VOLUME_PER_ATOM = 13.0  # Å³
 MIN_CONTACT = 0.7  # of the sum of covalent radii

@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from mattergen_lite.data.materials import KnownCompound
 from mattergen_lite.dft.cache import ResultFolder
 from mattergen_lite.dft.gpaw import Gpaw
-from mattergen_lite.dft.phases import Phase, metastable_phases
+from mattergen_lite.dft.phases import metastable_phases
 from mattergen_lite.dft.verification import Verifier, refusal
 
 RANGE = (0.01, 0.2)  # eV/atom above the hull
@@ -70,7 +71,7 @@ def measure(path: Path, results: ResultFolder, num: int, max_seconds: float) -> 
         print(phase.formula, chemistry, row["error"] or f"{row['difference']:+.3f}", flush=True)
 
 
-def _measured(phase: Phase, verifier: Verifier, max_seconds: float) -> dict:
+def _measured(phase: KnownCompound, verifier: Verifier, max_seconds: float) -> dict:
     row = {"material_id": phase.material_id, "known_e_above_hull": phase.e_above_hull}
     try:
         plan = verifier.plan(phase.structure)
@@ -82,7 +83,7 @@ def _measured(phase: Phase, verifier: Verifier, max_seconds: float) -> dict:
     return row | asdict(found) | {"difference": found.e_above_hull - phase.e_above_hull}
 
 
-def chemistry_of(phase: Phase) -> str:
+def chemistry_of(phase: KnownCompound) -> str:
     """Class by the only kind of anion; "mixed" with several kinds, H, B, C, Si, P or As."""
     symbols = {element.symbol for element in phase.structure.composition.elements}
     kinds = [name for name, anions in ANIONS.items() if symbols & anions]

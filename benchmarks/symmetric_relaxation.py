@@ -18,6 +18,7 @@ import torch
 from measuring import report
 from pymatgen.core import Structure
 
+from mattergen_lite.io.formats.structures import ordered
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group
 from mattergen_lite.scoring.criteria.validity import validity
@@ -25,7 +26,6 @@ from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import MIN_ENERGY_FALL, Relaxation, relax
 from mattergen_lite.scoring.energy.release import release
-from mattergen_lite.scoring.score import ordered_structure
 
 FRAMES = "structures.extxyz"  # of a run
 Figures = dict[str, float]
@@ -35,8 +35,8 @@ def read_crystals(source: Path, count: int) -> list[Structure]:
     """The first crystals of a source whose geometry is worth relaxing."""
     path = source / FRAMES if (source / FRAMES).exists() else source
     read = (record.structure for record in read_structures(path) if record.structure is not None)
-    ordered = (ordered_structure(structure) for structure in read if structure.is_ordered)
-    physical = (one for one in ordered if not validity(one).physical_problem)
+    bare = (ordered(structure) for structure in read if structure.is_ordered)
+    physical = (one for one in bare if not validity(one).physical_problem)
     return list(islice(physical, count))
 
 

@@ -24,6 +24,9 @@ class Batch:
         """The same batch on another device."""
         return type(self)(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
+    def __len__(self) -> int:
+        return len(getattr(self, fields(self)[0].name))
+
     def __getitem__(self: AnyBatch, index: slice | Int[Tensor, "*I"]) -> AnyBatch:
         return type(self)(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
@@ -36,9 +39,6 @@ class CrystalBatch(Batch):
     frac_coords: Float[Tensor, "B N 3"]  # [0, 1)
     lattice: Float[Tensor, "B 3 3"]  # rows a, b, c in Å
     mask: Bool[Tensor, "B N"]  # True = real atom
-
-    def __len__(self) -> int:
-        return self.mask.shape[0]
 
     @property
     def num_atoms(self) -> Int[Tensor, "B"]:

@@ -5,8 +5,7 @@ close, so a small error of the denoiser exchanges an element for its neighbour, 
 """
 
 import csv
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from io import BytesIO
@@ -104,44 +103,28 @@ GROUP_MEANINGS = {
 def element_groups() -> dict[str, frozenset[str]]:
     """Symbols of elements that many designs do without, by the name of the group.
 
-    toxic: a short list, not every harmful element. As, Cd, Hg and Pb are among WHO's ten chemicals
-    of major public health concern; all compounds of Be and Tl are fatal if inhaled under group
-    entries of Annex VI of the EU's CLP Regulation 1272/2008.
-    radioactive: no stable isotope (uranium and thorium included, bismuth not; pymatgen's table).
-    scarce: below `SCARCE_ABUNDANCE` of the crust, or not found there (CRC Handbook, through smact).
-    rare-earth: scandium, yttrium and lanthanum to lutetium (IUPAC Red Book 2005, IR-3.5).
+    Sources: WHO's ten chemicals of major public health concern and, for Be and Tl, Annex VI of the
+    EU's CLP Regulation 1272/2008; pymatgen for isotopes; CRC Handbook, through smact, for the
+    crust; IUPAC Red Book 2005, IR-3.5, for rare earths.
     """
-
-    def group(belongs: Callable[[dict[str, str]], bool]) -> frozenset[str]:
-        return frozenset(row["symbol"] for row in element_rows() if belongs(row))
-
+    rows = {row["symbol"]: row for row in element_rows()}
     return {
-        "toxic": group(lambda row: row["toxic"] == "1"),
-        "radioactive": group(lambda row: row["radioactive"] == "1"),
-        "scarce": group(lambda row: (crustal_abundance(row["symbol"]) or 0) < SCARCE_ABUNDANCE),
+        "toxic": frozenset(name for name, row in rows.items() if row["toxic"] == "1"),
+        "radioactive": frozenset(name for name, row in rows.items() if row["radioactive"] == "1"),
+        "scarce": frozenset(n for n in rows if (crustal_abundance(n) or 0) < SCARCE_ABUNDANCE),
         "rare-earth": frozenset({"Sc", "Y", *symbols()[57:72]}),
     }
 
 
-@dataclass(frozen=True, kw_only=True)
 class ElementGroups:
     """The groups of elements that a request may name, and what each is."""
 
-    members: Mapping[str, tuple[str, ...]]  # by rising atomic number
-
-    @classmethod
-    def all(cls) -> "ElementGroups":
-        """All groups."""
-        order = symbols().index
-        return cls(
-            members={name: tuple(sorted(g, key=order)) for name, g in element_groups().items()}
-        )
-
     def text(self) -> str:
-        """One paragraph a group."""
+        """One paragraph a group, its elements by rising atomic number."""
+        groups = {name: sorted(g, key=atomic_number) for name, g in element_groups().items()}
         return "\n".join(
             f"{name:<12} {GROUP_MEANINGS[name]}\n{'':13}{' '.join(found)}"
-            for name, found in self.members.items()
+            for name, found in groups.items()
         )
 
 
@@ -173,9 +156,13 @@ def parse_elements(text: str) -> frozenset[str]:
 @cache
 def atomic_masses() -> "Tensor":
     """Atomic masses in g/mol indexed by atomic number, float [101]; 0 for padding."""
+    return _column("atomic_mass")
+
+
+def _column(name: str) -> "Tensor":
     import torch
 
-    return torch.tensor([0.0, *(float(row["atomic_mass"]) for row in element_rows())])
+    return torch.tensor([0.0, *(float(row[name]) for row in element_rows())])
 
 
 @cache
@@ -198,6 +185,4 @@ def herfindahl_indices() -> "Tensor":
     The concentration of supply over countries (Gaultois et al. 2013, Chem. Mater. 25, 2911).
     Elements without a market figure count as fully concentrated, hydrogen like oxygen.
     """
-    import torch
-
-    return torch.tensor([0.0, *(float(row["hhi_production"]) for row in element_rows())])
+    return _column("hhi_production")

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mattergen_lite.shapes import Float
 
+SIGMA_UNIFORM = 1 / math.sqrt(12)  # of a uniform coordinate in the cell
+
 
 def wrap(frac_coords: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
     """Map fractional coordinates into [0, 1).
@@ -64,8 +66,6 @@ def wrapped_normal_displacement(
     return torch.where(sigma > 1.0, 0.0, (weights * candidates).sum(dim=-1))
 
 
-def wrapped_normal_scale(
-    sigma: Float[Tensor, "*S"], sigma_uniform: float = 1 / math.sqrt(12)
-) -> Float[Tensor, "*S"]:
+def wrapped_normal_scale(sigma: Float[Tensor, "*S"]) -> Float[Tensor, "*S"]:
     """Typical size of a wrapped displacement at noise level sigma: sigma, saturating at uniform."""
-    return sigma * sigma_uniform / torch.sqrt(sigma**2 + sigma_uniform**2)
+    return sigma * SIGMA_UNIFORM / torch.sqrt(sigma**2 + SIGMA_UNIFORM**2)

@@ -38,9 +38,6 @@ def is_hub_name(name: str) -> bool:
 def download(name: str) -> Path:
     """Folder of a model of the hub, from its cache if it is there.
 
-    Args:
-        name: Such as "hf:org/name@" with the 40 hexadecimal digits of a commit.
-
     Raises:
         ValueError: If the name names no commit, the client is not installed or the hub has no such
             model.

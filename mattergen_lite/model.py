@@ -143,7 +143,7 @@ class CrystalDiffusion(nn.Module):
             ValueError: If a file is missing or corrupt, or the weights do not fit the config.
         """
         model = cls(read_config(folder))
-        model._take_over(read_weights(folder / WEIGHTS), folder)
+        load_weights(model, folder)
         device = torch.device(device)
         model.mixed_precision = device.type == "cuda"
         return model.to(device).eval()
@@ -159,16 +159,7 @@ class CrystalDiffusion(nn.Module):
         """
         embeddings = self.denoiser.embed_global.properties
         own = embeddings.state_dict(prefix="denoiser.embed_global.properties.")
-        self._take_over(own | read_weights(folder / WEIGHTS), folder)
-
-    def _take_over(self, tensors: dict[str, Tensor], folder: Path) -> None:
-        try:
-            self.load_state_dict(tensors)
-        except RuntimeError as error:
-            reason = str(error).splitlines()[1].strip()
-            raise ValueError(
-                f"weights in {folder} do not fit the configuration: {reason}"
-            ) from None
+        load_weights(self, folder, own)
 
 
 def pick_device(name: str) -> torch.device:
@@ -205,6 +196,21 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"weights {path} are damaged: {name} has values that are no numbers")
     return tensors
+
+
+def load_weights(
+    network: torch.nn.Module, folder: Path, own: Mapping[str, Tensor] | None = None
+) -> None:
+    """Give a network the weights of a folder, over some of its own that the folder may lack.
+
+    Raises:
+        ValueError: If the weights are missing, corrupt or of another architecture.
+    """
+    try:
+        network.load_state_dict({**(own or {}), **read_weights(folder / WEIGHTS)})
+    except RuntimeError as error:
+        reason = str(error).splitlines()[1].strip()
+        raise ValueError(f"weights in {folder} do not fit the configuration: {reason}") from None
 
 
 def write_weights(tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -19,6 +19,9 @@ MIN_SHARE = 0.01
 HIGH_LANTHANIDES = frozenset({"Ce", "Pr", "Nd", "Tb", "Dy"})  # that fluorine oxidises to +4
 HYDRIDE_METALS = frozenset({"Co", "Ni", "Ru", "Rh", "Pd", "Os", "Ir", "Pt"})  # 0 as in Mg2NiH4
 
+# Numbers of neighbours as Shannon writes them.
+_NUMERALS = ("I", "II", "III", "IV", "V", "VI", "VII", "VIII", "IX", "X", "XI", "XII")
+
 
 @cache
 def icsd_shares() -> dict[str, dict[int, float]]:
@@ -66,6 +69,23 @@ def is_metal(symbol: str) -> bool:
 
 
 @cache
+def ion_radius(symbol: str, state: int) -> float | None:
+    """Radius of an ion in Å, Shannon's (Acta Cryst. 1976, A32, 751); None for an unlisted ion.
+
+    Of six neighbours, or the nearest number that is listed, and high spin where there are two.
+    """
+    from pymatgen.core import Element
+
+    listed = (Element(symbol).data.get("Shannon radii") or {}).get(str(state), {})
+    # A letter behind a numeral means another shape than usual.
+    spins = {_NUMERALS.index(name): spin for name, spin in listed.items() if name in _NUMERALS}
+    if not spins:
+        return None
+    chosen = spins[min(spins, key=lambda number: (abs(number - _NUMERALS.index("VI")), number))]
+    return (chosen.get("High Spin") or next(iter(chosen.values())))["ionic_radius"]
+
+
+@cache
 def has_states(symbol: str) -> bool:
     """True if the element has known oxidation states and an electronegativity."""
     return symbol in icsd_shares() and not math.isnan(electronegativity(symbol))
@@ -75,9 +95,7 @@ def has_states(symbol: str) -> bool:
 def positive_states(symbol: str, hard: bool) -> Mapping[int, float]:
     """Positive oxidation states that occur, with their shares of the ICSD's reports.
 
-    Args:
-        symbol: Of the element.
-        hard: Whether all anions are oxide and fluoride, which stabilise higher states.
+    If hard, all anions are oxide and fluoride, which stabilise higher states.
     """
     from pymatgen.core import Element
 

@@ -1,6 +1,6 @@
 """Defines the properties that condition a model: name, unit, kind and normalisation."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -56,12 +56,15 @@ class Conditions:
     values: Mapping[str, Tensor]
     present: Mapping[str, Bool[Tensor, "B"]]
 
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Conditions":
+        return type(self)(
+            values={name: change(value) for name, value in self.values.items()},
+            present={name: change(flag) for name, flag in self.present.items()},
+        )
+
     def to(self, device: torch.device | str) -> "Conditions":
         """The same conditions on another device."""
-        return type(self)(
-            values={name: value.to(device) for name, value in self.values.items()},
-            present={name: flag.to(device) for name, flag in self.present.items()},
-        )
+        return self._each(lambda value: value.to(device))
 
     def dropped(self, keep: Mapping[str, Bool[Tensor, "B"]]) -> "Conditions":
         """Forget every value whose `keep` is False."""
@@ -78,10 +81,7 @@ class Conditions:
         )
 
     def __getitem__(self, index: slice | Int[Tensor, "*I"]) -> "Conditions":
-        return type(self)(
-            values={name: value[index] for name, value in self.values.items()},
-            present={name: flag[index] for name, flag in self.present.items()},
-        )
+        return self._each(lambda value: value[index])
 
 
 def crystal_system(space_group: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:

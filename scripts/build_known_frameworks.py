@@ -18,9 +18,9 @@ from mattergen_lite.symmetry.columns import ORBIT_TYPES
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 from mattergen_lite.symmetry.frameworks import (
     average_minimum_distances,
-    protostructure_at,
     stoichiometry_digest,
 )
+from mattergen_lite.symmetry.orbits import find_orbits
 from mattergen_lite.symmetry.protostructures import Protostructure, protostructure
 
 OUT = Path(__file__).parents[1] / "mattergen_lite" / "assets" / "known_frameworks.npz"
@@ -49,9 +49,9 @@ def main() -> None:
             examples[label] = row
         numbers, coords, lattice = cell(row) if label.space_group in CHIRAL else (None,) * 3
         if numbers is not None:
-            digests.add(protostructure_at(numbers, -coords, lattice, 0.1).digest)
+            digests.add(protostructure(find_orbits(numbers, -coords, lattice, 0.1)).digest)
         if label.space_group != at_small_tolerance[row]:
-            digests.add(protostructure_at(*cell(row), SYMPREC_RELAXED).digest)
+            digests.add(protostructure(find_orbits(*cell(row), SYMPREC_RELAXED)).digest)
     labels = sorted(examples)
     fingerprints = [average_minimum_distances(*cell(examples[label])[1:]) for label in labels]
     np.savez_compressed(

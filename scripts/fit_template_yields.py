@@ -1,11 +1,15 @@
 """Count how many samples on each template were worth having, for `template_bias`.
 
     python scripts/fit_template_yields.py RUN... --out mattergen_lite/assets/template_yields.csv
+    python scripts/fit_template_yields.py RUN... --of new-frameworks \
+        --out mattergen_lite/assets/new_template_yields.csv
 
 Runs are those of `generate --keep` or the `generated` folders of `discover`, whose samples are on
 templates that were drawn without a bias. A sample counts with the probability of being metastable,
 after relaxing or else by the screen, if it is credible, unique and novel, and with none otherwise.
 What a bias gives is printed as well: yields of one half of the samples, judged by the other half.
+The second command counts samples of `generate --frameworks new --keep` on templates of the list of
+new frameworks.
 """
 
 import argparse
@@ -19,19 +23,21 @@ import numpy as np
 from pymatgen.core import Composition
 
 from mattergen_lite import load
-from mattergen_lite.drafting.yields import Template, TemplateYields
+from mattergen_lite.drafting.library import template_library
+from mattergen_lite.drafting.yields import TemplateKey, TemplateYields
 from mattergen_lite.scoring.candidate import Candidate, is_credible
 from mattergen_lite.scoring.metrics.expectation import chance
 
 BIASES = (0, 1, 2, 3, 4)
 SPLITS = 20  # into random halves
+MAX_ORBITS, MAX_ATOMS = 20, 52  # of the templates of the list
 
 
 @dataclass(frozen=True)
 class Outcome:
     """What came of one sample."""
 
-    template: Template
+    template: TemplateKey
     hit: float  # probability
 
 
@@ -39,6 +45,7 @@ def main() -> None:
     """Command line: runs in, a table out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--of", help="count templates of this table only, such as new-frameworks")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     outcomes = [
@@ -47,6 +54,11 @@ def main() -> None:
         for one in load(run)
         if one.raw.symmetry is not None
     ]
+    if options.of:
+        library = template_library(MAX_ORBITS, MAX_ATOMS, options.of)
+        pairs = zip(library.space_groups.tolist(), library.class_sizes, strict=True)
+        listed = set(pairs)
+        outcomes = [one for one in outcomes if one.template in listed]
     with options.out.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("space_group", "class_sizes", "samples", "hits"))
@@ -59,7 +71,7 @@ def main() -> None:
         print(f"{bias:4}  {rate:13.1%}  {used:16.0f}")
 
 
-def template_of(candidate: Candidate) -> Template:
+def template_of(candidate: Candidate) -> TemplateKey:
     """The template that a sample is on, as its raw crystal shows it."""
     symmetry = candidate.raw.symmetry
     composition = Composition(candidate.raw.formula)
@@ -68,9 +80,9 @@ def template_of(candidate: Candidate) -> Template:
     return symmetry.space_group, tuple(sizes)
 
 
-def counts(outcomes: Iterable[Outcome]) -> Mapping[Template, tuple[int, float]]:
+def counts(outcomes: Iterable[Outcome]) -> Mapping[TemplateKey, tuple[int, float]]:
     """Samples of each template and the expected number of hits among them."""
-    found: dict[Template, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
+    found: dict[TemplateKey, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
     for one in outcomes:
         samples, hits = found[one.template]
         found[one.template] = samples + 1, hits + one.hit
@@ -86,7 +98,7 @@ def forecast(outcomes: Sequence[Outcome], bias: float) -> tuple[float, float]:
         yields = TemplateYields.from_counts(counts(seen))
         weights = np.array([yields.of(*one.template) for one in others]) ** bias
         weights /= weights.sum()
-        shares: dict[Template, float] = defaultdict(float)
+        shares: dict[TemplateKey, float] = defaultdict(float)
         for one, weight in zip(others, weights, strict=True):
             shares[one.template] += weight
         hits = float(weights @ np.array([one.hit for one in others]))

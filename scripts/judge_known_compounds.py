@@ -18,11 +18,11 @@ import numpy as np
 import pandas as pd
 from pymatgen.core import Composition
 
+from mattergen_lite.data.materials import known_compound, labelled_compounds
 from mattergen_lite.scoring.energy.calibration import RELAXER, calibrations, error_traits
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import largest_force
-from mattergen_lite.scoring.known.compounds import known_compound, labelled_compounds
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "datasets" / "known_energies.parquet"

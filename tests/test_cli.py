@@ -22,6 +22,7 @@ from mattergen_lite import cli, score
 from mattergen_lite.data.crystals import embedded_crystals
 from mattergen_lite.folders import claimed
 from mattergen_lite.io import parallel
+from mattergen_lite.io.formats.structures import ordered
 from mattergen_lite.io.parse import parse_document
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import Document
@@ -34,7 +35,6 @@ from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.judge import is_worth_relaxing
 from mattergen_lite.scoring.measuring import Laboratory
-from mattergen_lite.scoring.score import ordered_structure
 from mattergen_lite.verbs.generate import generate
 
 QUICK = {"relax": False, "num_workers": 0}
@@ -317,7 +317,7 @@ def test_batches_on_a_device_give_the_same(polymorphs):
     with Pool(0) as pool:
         scores = scoring.score(records, journal=Journal(pool))
         chosen = [i for i, one in enumerate(scores) if is_worth_relaxing(one)]
-        structures = [ordered_structure(records[index].structure) for index in chosen]
+        structures = [ordered(records[index].structure) for index in chosen]
         deciders = Deciders.of(JudgeOptions(potential="chgnet", second_opinion=None))
         alone, together = (
             Laboratory(deciders=deciders, device=device, journal=Journal(pool)).measure(structures)

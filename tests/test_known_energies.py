@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from pymatgen.core import Composition
 
+from mattergen_lite.data.materials import known_compound, labelled_compounds
 from mattergen_lite.scoring.energy.calibration import calibration, error_traits
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.stability import potential_energy
-from mattergen_lite.scoring.known.compounds import known_compound, labelled_compounds
 
 ROOT = Path(__file__).parents[1]
 

@@ -15,11 +15,11 @@ from e3nn.math import normalize2mom
 from pydantic import TypeAdapter
 from torch.nn.functional import one_hot, silu
 
+from mattergen_lite.data.materials import known_compound, labelled_compounds
 from mattergen_lite.scoring.energy.potentials.exam import exam_of, identified
 from mattergen_lite.scoring.energy.potentials.neighbors import neighbor_edges
 from mattergen_lite.scoring.energy.potentials.nequix_network import NequixConfig, leaf_shapes
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
-from mattergen_lite.scoring.known.compounds import known_compound, labelled_compounds
 
 CONFIG = {
     "atomic_numbers": [8, 11, 14, 17, 22],

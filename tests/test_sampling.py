@@ -192,7 +192,8 @@ def test_no_eta_means_no_noise_after_the_start(model):
 
 def test_the_yield_of_templates_counts_with_and_without_a_target(model):
     def groups(bias, target):
-        starts = starting_points(model, range(40), seed=0, target=target, template_bias=bias)
+        drawn = SamplerOptions(template_bias=bias)
+        starts = starting_points(model, range(40), seed=0, target=target, options=drawn)
         return [draft.orbits.space_group for draft in starts.drafts]
 
     for target in (Target(), asked(model, ["band_gap=2"])):
@@ -204,7 +205,8 @@ def test_little_strength_stays_near_a_known_crystal(model):
     """Cell and places of the template's own crystal, which the start is but for some noise."""
     target = asked(model, num_atoms="4..8", space_group="62")
     bias = options().template_bias
-    starts = starting_points(model, range(6), seed=0, target=target, template_bias=bias)
+    drawn = SamplerOptions(template_bias=bias)
+    starts = starting_points(model, range(6), seed=0, target=target, options=drawn)
     drafts = starts.drafts
     known = OrbitCrystals.of([draft.orbits for draft in drafts]).expand()
 

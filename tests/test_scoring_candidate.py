@@ -6,6 +6,7 @@ import pytest
 from crystals import nacl, perovskite
 from pymatgen.core import Composition, Lattice, Structure
 
+from mattergen_lite.data.materials import known_value
 from mattergen_lite.io.records import LearnedValue, StructureRecord
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Pool
@@ -15,7 +16,6 @@ from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.exact import is_possible
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.judge import is_worth_relaxing
-from mattergen_lite.scoring.known.values import known_value
 from mattergen_lite.scoring.property_outcome import Outcome
 from mattergen_lite.scoring.score import Score, score
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED

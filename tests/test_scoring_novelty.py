@@ -20,8 +20,7 @@ from mattergen_lite.scoring.criteria.matching import (
     reduce_crystal,
 )
 from mattergen_lite.scoring.criteria.novelty import Novelty, novelty
-from mattergen_lite.scoring.known.all_known import known_structures
-from mattergen_lite.scoring.known.reference import Reference, composition_key
+from mattergen_lite.scoring.known.reference import Reference, composition_key, known_structures
 
 
 def trirutile() -> Structure:

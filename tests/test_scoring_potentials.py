@@ -10,6 +10,7 @@ from crystals import nacl, quartz, rutile, single_atom, triclinic
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite import judge
+from mattergen_lite.data.materials import known_compound, labelled_compounds
 from mattergen_lite.scoring.energy.potentials import exam as exam_module
 from mattergen_lite.scoring.energy.potentials import sources
 from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
@@ -17,11 +18,7 @@ from mattergen_lite.scoring.energy.potentials.exam import admitted, exam_of, exa
 from mattergen_lite.scoring.energy.potentials.mp2020 import hubbard_u, mp2020_correction
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, check_elements
 from mattergen_lite.scoring.energy.potentials.sources import load_potential, potential_source
-from mattergen_lite.scoring.known.compounds import (
-    known_compound,
-    labelled_compounds,
-    spread_compounds,
-)
+from mattergen_lite.scoring.known.compounds import spread_compounds
 
 
 @pytest.fixture(scope="module")

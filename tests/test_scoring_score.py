@@ -78,7 +78,7 @@ def test_broken_structures_become_error_rows():
     errors = {scored.name: scored.error for scored in scores}
     assert errors["salt"] is None
     assert errors["unreadable"] == "cannot parse"
-    assert "partly occupied site 'K:0.5, Na:0.5'" in errors["disordered"]
+    assert "partially occupied (K:0.5, Na:0.5)" in errors["disordered"]
     assert "not finite" in errors["not finite"]
     assert "singular" in errors["flat"]
     assert errors["overlap"] is None  # it was read

@@ -117,15 +117,6 @@ def test_supercells_become_primitive():
     assert np.bincount(exact.atom_of).tolist() == [6, 6]
 
 
-def test_positions_are_projected_onto_the_mean_of_their_images():
-    exact = symmetrized(rutile())
-    rng = np.random.default_rng(2)
-    noisy = exact.structure.frac_coords + 0.02 * rng.normal(size=(6, 3))
-    back = exact.projection.positions(noisy)
-    assert deviation(exact.projection, back, exact.structure.lattice.matrix) < 1e-9
-    assert exact.projection.positions(back) == pytest.approx(back, abs=1e-9)
-
-
 def test_overlapping_atoms_stay_as_they_are_in_p1():
     overlap = Structure(Lattice.cubic(4), ["Na", "Na"], [[0, 0, 0], [0.001, 0, 0]])
     exact = symmetrized(overlap, symprec=1.0)

@@ -174,7 +174,7 @@ def test_what_is_drawn_has_the_probability_that_the_loss_says():
     """Frequencies of space groups for one composition against the network's own softmax."""
     network = template_model().network
     request = TemplateRequest(num_atoms=2, classes=((1, 11), (1, 17)))
-    drawn = draw_templates(network, lambda _: request, sample_rngs(0, range(300)), guidance=0.0)
+    drawn = draw_templates(network, lambda _: request, sample_rngs(0, range(300)))
     counts = Counter(one.space_group for one in drawn)
     assert counts.most_common(1)[0][0] in (221, 225)
     assert counts[225] + counts[221] > 0.6 * 300

@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from mattergen_lite.benchmarking.comparison import Line, Values
 from mattergen_lite.benchmarking.protocols import TRAINING, Protocol
 from mattergen_lite.benchmarking.sets import BenchmarkOptions, CrystalSet, judged
 from mattergen_lite.data.crystals import embedded_crystals
-from mattergen_lite.data.table import EMBEDDED, table_path
+from mattergen_lite.data.materials import known_rows
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.scoring.criteria.novelty import novelty
 from mattergen_lite.scoring.execution.journal import Journal
@@ -63,8 +62,7 @@ def known_structures(name: str | None) -> Reference | None:
         return None
     if name != TRAINING:
         return Reference.embedded()
-    table = pq.read_table(table_path(EMBEDDED), filters=[("split", "==", "train")])
-    return Reference.from_table(table, name=TRAINING)
+    return Reference.from_table(known_rows("train"), name=TRAINING)
 
 
 def de_novo_figures(

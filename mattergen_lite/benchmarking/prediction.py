@@ -8,12 +8,12 @@ from pymatgen.core import Structure
 
 from mattergen_lite.benchmarking.comparison import Line
 from mattergen_lite.benchmarking.sets import BenchmarkOptions, is_run, structure_file
+from mattergen_lite.io.formats.structures import ordered
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Failure, attempt
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.metrics.prediction import predicted
-from mattergen_lite.scoring.score import ordered_structure
 
 
 def prediction(sets: Mapping[str, Path], options: BenchmarkOptions, journal: Journal) -> list[Line]:
@@ -38,7 +38,7 @@ def prediction(sets: Mapping[str, Path], options: BenchmarkOptions, journal: Jou
 def _ordered(records: Iterable[StructureRecord]) -> list[Structure | None]:
     """Bare structures, None where one cannot be read or is disordered."""
     read = (
-        Failure(one.error) if one.structure is None else attempt(ordered_structure, one.structure)
+        Failure(one.error) if one.structure is None else attempt(ordered, one.structure)
         for one in records
     )
     return [None if isinstance(one, Failure) else one for one in read]

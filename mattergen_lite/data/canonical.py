@@ -1,11 +1,8 @@
-"""One crystal in its canonical form, and as a row of a crystal table.
+"""Brings crystals to one form, and describes them as rows of a crystal table.
 
-Every crystal is brought to one form: primitive, Niggli-reduced, right-handed, a along x and b in
-the xy plane, atoms sorted by atomic number. The table has one row per crystal: `material_id`,
-`formula`, `num_atoms`, `atomic_numbers`, `frac_coords` (3N numbers in [0, 1)), `lattice` (rows a,
-b, c in Å), `space_group`, `split` and one float column per property, null where unknown.
-
-Beside the atoms stands what training works on: the same crystal as orbits (`symmetry.columns`).
+The form is primitive, Niggli-reduced, right-handed, a along x and b in the xy plane, atoms sorted
+by atomic number. A row has the `CORE_SCHEMA` (`frac_coords` are 3N numbers in [0, 1), `lattice` the
+rows a, b, c in Å), the crystal as orbits (`symmetry.columns`) and one float column per property.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +22,7 @@ from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.symmetry.columns import ORBIT_TYPES, orbit_columns
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED, SYMPREC_RELAXED, find_symmetry
-from mattergen_lite.symmetry.orbits import Orbits, find_orbits
+from mattergen_lite.symmetry.orbits import find_orbits
 
 SPLITS = ("train", "val", "test", "val_or_test", "unknown", "extra")
 DECIMALS = 5  # 1e-5 Å or less than 1e-3 Å of a coordinate: far below what DFT relaxes to
@@ -57,19 +54,14 @@ def canonical_crystal(structure: Structure) -> Structure:
     cell = (structure.lattice.matrix, structure.frac_coords, structure.atomic_numbers)
     primitive = spglib.find_primitive(cell, symprec=SYMPREC_RELAXED)
     lattice, frac_coords, numbers = cell if primitive is None else primitive
-    lattice, frac_coords = _niggli_cell(np.asarray(lattice), np.asarray(frac_coords))
+    lattice, frac_coords = np.asarray(lattice), np.asarray(frac_coords)
+    if (reduced := spglib.niggli_reduce(lattice)) is not None:
+        lattice, frac_coords = reduced, frac_coords @ lattice @ np.linalg.inv(reduced)
     if np.linalg.det(lattice) < 0:  # the same points, described from the inverted axes
         lattice, frac_coords = -lattice, -frac_coords
     lattice = canonical_orientation(torch.from_numpy(lattice)).numpy()
     order = np.argsort(numbers, kind="stable")
     return build_structure(lattice, np.asarray(numbers)[order].tolist(), frac_coords[order])
-
-
-def _niggli_cell(lattice: np.ndarray, frac_coords: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    reduced = spglib.niggli_reduce(lattice)
-    if reduced is None:
-        return lattice, frac_coords
-    return reduced, frac_coords @ lattice @ np.linalg.inv(reduced)
 
 
 def space_group_number(structure: Structure) -> int:
@@ -89,6 +81,7 @@ def crystal_row(record: StructureRecord, max_atoms: int) -> Row:
         ValueError: If the primitive cell has more than `max_atoms` atoms, or the split is unknown.
     """
     crystal = _rounded(canonical_crystal(record.structure))
+    numbers = np.array(crystal.atomic_numbers)
     labels = scaled_totals(record.properties, len(crystal) / len(record.structure))
     if len(crystal) > max_atoms:
         raise ValueError(
@@ -105,14 +98,8 @@ def crystal_row(record: StructureRecord, max_atoms: int) -> Row:
         "lattice": crystal.lattice.matrix.ravel().tolist(),
         "space_group": space_group_number(crystal),
         "split": record.split,
-        **orbit_columns(_orbits(crystal)),
+        **orbit_columns(find_orbits(numbers, crystal.frac_coords, crystal.lattice.matrix)),
     } | {name: value for name, value in labels.items() if name not in CORE_SCHEMA.names}
-
-
-def _orbits(crystal: Structure) -> Orbits:
-    return find_orbits(
-        np.array(crystal.atomic_numbers), crystal.frac_coords, crystal.lattice.matrix
-    )
 
 
 def _rounded(crystal: Structure) -> Structure:

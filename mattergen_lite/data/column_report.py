@@ -47,30 +47,26 @@ class ColumnReport:
 
     def line(self, num_crystals: int) -> str:
         """The column in one line for a terminal."""
-        parts = [f"{self.known} of {num_crystals} crystals"]
-        parts += [f"{self.empty} empty or nan"] * bool(self.empty)
-        parts += [f"{self.text} text"] * bool(self.text)
-        parts += [f"{self.infinite} not finite"] * bool(self.infinite)
-        parts += [f"such as {self.example}"] * bool(self.example)
-        if is_total(self.column):
-            parts.append(
-                f"taken for totals of the cell, {self.scaled} scaled to the primitive cell (rename "
-                "a value per atom)"
-            )
-        parts += [f"{self.contradictions} contradicted by duplicates"] * bool(self.contradictions)
-        return f"{self.column}: {', '.join(parts)}"
+        scaled = (
+            f"taken for totals of the cell, {self.scaled} scaled to the primitive cell (rename a "
+            "value per atom)"
+        )
+        parts = {
+            f"{self.known} of {num_crystals} crystals": True,
+            f"{self.empty} empty or nan": self.empty,
+            f"{self.text} text": self.text,
+            f"{self.infinite} not finite": self.infinite,
+            f"such as {self.example}": self.example,
+            scaled: is_total(self.column),
+            f"{self.contradictions} contradicted by duplicates": self.contradictions,
+        }
+        return f"{self.column}: {', '.join(part for part, is_said in parts.items() if is_said)}"
 
 
 def report_columns(
     rows: Iterable[Row], source: Sequence[Curated], contradictions: Iterable[Contradiction]
 ) -> list[ColumnReport]:
-    """Reports of all columns of labels, those of the table first.
-
-    Args:
-        rows: Of the table.
-        source: All crystals that were read, duplicates included.
-        contradictions: Between duplicates.
-    """
+    """Reports of all columns of labels, those of the table's rows first."""
     known = Counter(name for row in rows for name in _labels(row))
     numbers = Counter(name for crystal in source for name in _labels(crystal.row))
     cells = [
@@ -104,13 +100,9 @@ def report_columns(
 def merge_duplicates(
     rows: Sequence[Row], same_as: Mapping[int, int]
 ) -> tuple[list[Row], list[Contradiction]]:
-    """Rows without duplicates, each with the labels of all its copies.
+    """Rows without duplicates, each with the labels of all its copies; the first label wins.
 
-    A label of the crystal that is kept wins over that of a later copy.
-
-    Args:
-        rows: In the order of the source.
-        same_as: Position of each duplicate -> position of the crystal that is kept.
+    `same_as` has the position of each duplicate -> position of the crystal that is kept.
     """
     merged = [dict(row) for row in rows]
     contradictions = []

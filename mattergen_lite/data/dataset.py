@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mattergen_lite.config import DataConfig
 from mattergen_lite.crystal import Share, node_mask
-from mattergen_lite.data.columns import computed_columns, flat_column, property_columns
+from mattergen_lite.data.columns import Packed, flat_column, property_columns, starts
 from mattergen_lite.data.table import EMBEDDED, UNITS, read_table, select_rows
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.properties import Conditions, Property
@@ -20,19 +20,6 @@ from mattergen_lite.symmetry.columns import ORBIT_TYPES
 from mattergen_lite.symmetry.orbits import NUM_ROTATION_TYPES, Orbits
 from mattergen_lite.symmetry.space_groups import space_group_tables
 from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
-
-# Constructor arguments of `OrbitDataset` that are tensors.
-_ORBIT_TENSORS = (
-    "space_group",
-    "lattice",
-    "num_orbits",
-    "atomic_numbers",
-    "frac_coords",
-    "multiplicity",
-    "basis",
-    "rotation_types",
-    "operations",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,44 +45,50 @@ def element_sets(atomic_numbers: Int[Tensor, "B _"]) -> Float[Tensor, "B 101"]:
     return counts
 
 
-class OrbitDataset:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class OrbitDataset(Packed):
     """M crystals of any size as orbits, concatenated, with their properties (NaN: unknown)."""
 
-    def __init__(  # noqa: PLR0913 (one argument a packed column)
-        self,
-        *,
-        space_group: Int[Tensor, "M"],
-        lattice: Float[Tensor, "M 3 3"],
-        num_orbits: Int[Tensor, "M"],
-        atomic_numbers: Int[Tensor, "T"],
-        frac_coords: Float[Tensor, "T 3"],
-        multiplicity: Int[Tensor, "T"],
-        basis: Float[Tensor, "T 3 3"],
-        rotation_types: Float[Tensor, "T K"],
-        operations: Int[Tensor, "A"],
-        columns: Mapping[str, Float[Tensor, "M"]],
-    ) -> None:
-        self.space_group = space_group
-        self.lattice = lattice
-        self.num_orbits = num_orbits
-        self.atomic_numbers = atomic_numbers
-        self.frac_coords = frac_coords
-        self.multiplicity = multiplicity
-        self.basis = basis
-        self.rotation_types = rotation_types
-        self.operations = operations
-        self.columns = dict(columns)
-        device = space_group.device
-        self.first_orbit = torch.nn.functional.pad(num_orbits.cumsum(0), (1, -1))
-        owner = torch.repeat_interleave(torch.arange(len(self), device=device), num_orbits)
-        self.num_atoms = torch.zeros_like(num_orbits).index_add_(0, owner, multiplicity)
-        self.first_atom = torch.nn.functional.pad(self.num_atoms.cumsum(0), (1, -1))
-        tables = space_group_tables()
-        self._rotations = torch.as_tensor(tables["rotations"]).float().to(device)
-        self._translations = torch.as_tensor(tables["translations"]).float().to(device)
+    space_group: Int[Tensor, "M"]
+    lattice: Float[Tensor, "M 3 3"]
+    num_orbits: Int[Tensor, "M"]
+    atomic_numbers: Int[Tensor, "T"]
+    frac_coords: Float[Tensor, "T 3"]
+    multiplicity: Int[Tensor, "T"]
+    basis: Float[Tensor, "T 3 3"]
+    rotation_types: Float[Tensor, "T K"]
+    operations: Int[Tensor, "A"]
+    columns: Mapping[str, Float[Tensor, "M"]]
 
     def __len__(self) -> int:
         return len(self.space_group)
+
+    @cached_property
+    def first_orbit(self) -> Int[Tensor, "M"]:
+        """Where the orbits of each crystal begin."""
+        return starts(self.num_orbits)
+
+    @cached_property
+    def num_atoms(self) -> Int[Tensor, "M"]:
+        """Atoms of each crystal."""
+        rows = torch.arange(len(self), device=self.space_group.device)
+        owner = torch.repeat_interleave(rows, self.num_orbits)
+        return torch.zeros_like(self.num_orbits).index_add_(0, owner, self.multiplicity)
+
+    @cached_property
+    def first_atom(self) -> Int[Tensor, "M"]:
+        """Where the atoms of each crystal begin."""
+        return starts(self.num_atoms)
+
+    @cached_property
+    def _group_operations(self) -> tuple[Tensor, Tensor]:
+        """Rotations and translations of all space groups."""
+        tables, device = space_group_tables(), self.space_group.device
+        rotations, translations = (
+            torch.as_tensor(tables[name]).float().to(device)
+            for name in ("rotations", "translations")
+        )
+        return rotations, translations
 
     @classmethod
     def from_table(cls, table: pa.Table) -> "OrbitDataset":
@@ -111,44 +104,30 @@ class OrbitDataset:
                 "again with `data prepare`"
             )
         counts = table["orbit_numbers"].combine_chunks().value_lengths().to_numpy()
+        counts = torch.as_tensor(counts.astype(np.int64))
+        lattice = flat("orbit_lattice", torch.float).view(-1, 3, 3)
+        numbers = flat("orbit_numbers", torch.long)
+        multiplicity = flat("orbit_multiplicities", torch.long)
         kinds = flat("orbit_rotation_types", torch.float).view(-1, NUM_ROTATION_TYPES)
-        dataset = cls(
+        return cls(
             space_group=torch.as_tensor(table["orbit_space_group"].to_numpy().astype(np.int64)),
-            lattice=flat("orbit_lattice", torch.float).view(-1, 3, 3),
-            num_orbits=torch.as_tensor(counts.astype(np.int64)),
-            atomic_numbers=flat("orbit_numbers", torch.long),
+            lattice=lattice,
+            num_orbits=counts,
+            atomic_numbers=numbers,
             frac_coords=flat("orbit_coords", torch.float).view(-1, 3),
-            multiplicity=flat("orbit_multiplicities", torch.long),
+            multiplicity=multiplicity,
             basis=flat("orbit_basis", torch.float).view(-1, 3, 3),
             rotation_types=kinds / kinds.sum(-1, keepdim=True),
             operations=flat("orbit_operations", torch.long),
-            columns=property_columns(table),
-        )
-        dataset.columns |= computed_columns(
-            dataset.atomic_numbers,
-            dataset.multiplicity,
-            torch.repeat_interleave(torch.arange(len(dataset)), dataset.num_orbits),
-            dataset.lattice,
-            dataset.space_group.float(),
-        )
-        return dataset
-
-    def to(self, device: torch.device | str) -> "OrbitDataset":
-        """The same crystals on another device."""
-        return type(self)(
-            **{name: getattr(self, name).to(device) for name in _ORBIT_TENSORS},
-            columns={name: column.to(device) for name, column in self.columns.items()},
+            columns=property_columns(
+                table, numbers, multiplicity, counts, lattice, "orbit_space_group"
+            ),
         )
 
     def crystals(
         self, index: Int[Tensor, "B"], widths: tuple[int, int] | None = None
     ) -> OrbitCrystals:
-        """Gather crystals into one batch.
-
-        Args:
-            index: Rows of the table.
-            widths: Orbit and atom slots of a crystal; None: as many as the largest has.
-        """
+        """Gather crystals into one batch; `widths` are orbit and atom slots of each."""
         most_orbits, most_atoms = widths or (None, None)
         mask = node_mask(self.num_orbits[index], most_orbits)
         atom_mask = node_mask(self.num_atoms[index], most_atoms)
@@ -165,6 +144,7 @@ class OrbitDataset:
         space_group = self.space_group[index]
         operation = self.operations[atoms]
         groups = space_group.unsqueeze(-1).expand_as(operation)
+        rotations, translations = self._group_operations
         templates = Templates(
             space_group=space_group,
             multiplicity=multiplicity,
@@ -172,8 +152,8 @@ class OrbitDataset:
             basis=self.basis[orbits] * mask[..., None, None],
             rotation_types=self.rotation_types[orbits] * mask.unsqueeze(-1),
             orbit=torch.where(atom_mask, orbit, mask.shape[1]),
-            rotations=self._rotations[groups, operation] * atom_mask[..., None, None],
-            translations=self._translations[groups, operation] * atom_mask.unsqueeze(-1),
+            rotations=rotations[groups, operation] * atom_mask[..., None, None],
+            translations=translations[groups, operation] * atom_mask.unsqueeze(-1),
             element_class=slots.expand_as(numbers),
             classes_known=torch.zeros_like(space_group, dtype=torch.bool),
         )
@@ -209,13 +189,10 @@ class OrbitDataset:
         widths: tuple[int, int] | None = None,
         share: Share | None = None,
     ) -> LabelledBatch:
-        """Gather crystals with the values of the given properties.
+        """Gather crystals of these rows with the values of the given properties.
 
-        Args:
-            index: Rows of the table.
-            properties: What is known of each crystal besides its structure.
-            widths: Orbit and atom slots of a crystal; None: as many as the largest has.
-            share: Which crystals of a global batch these are; None: all.
+        `widths` are orbit and atom slots, those of the largest crystal by default; `share` says
+        which crystals of a global batch these are, all by default.
         """
         crystals = self.crystals(index, widths)
         values: dict[str, Tensor] = {}
@@ -238,9 +215,7 @@ class OrbitDataset:
 def shipped_orbits(
     name: str, *, max_orbits: int, max_atoms: int, max_e_above_hull: float
 ) -> OrbitDataset:
-    """Crystals of a table in the package that may be trained on, near the hull, as orbits.
-
-    Those are the splits train, val and extra; what is or may be in MP-20's test split is not there.
+    """Crystals of a table in the package as orbits, near the hull, outside MP-20's test split.
 
     Raises:
         ValueError: If no crystal is so small.

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import starmap
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mattergen_lite.data.canonical import CORE_SCHEMA
+from mattergen_lite.data.table import read_table
 from mattergen_lite.elements import periodic_table_position, symbols
 from mattergen_lite.folders import atomic_path
 
@@ -48,13 +48,13 @@ class DatasetInfo:
                 "atoms     " + ", ".join(f"{size}: {n}" for size, n in self.sizes.items()),
                 f"elements  {elements}, ...",
                 header,
-                *starmap(self._property_line, self.properties.items()),
+                *(
+                    f"{name:28}{found.count:>10}{found.count / self.num_crystals:>8.1%}"
+                    f"{found.minimum:>12.4g}{found.median:>12.4g}{found.maximum:>12.4g}"
+                    for name, found in self.properties.items()
+                ),
             ]
         )
-
-    def _property_line(self, name: str, found: PropertySummary) -> str:
-        spread = f"{found.minimum:>12.4g}{found.median:>12.4g}{found.maximum:>12.4g}"
-        return f"{name:28}{found.count:>10}{found.count / self.num_crystals:>8.1%}{spread}"
 
     def write_png(self, path: str | Path) -> None:
         """Write the figure, all at once."""
@@ -110,9 +110,6 @@ def describe(path: str | Path) -> DatasetInfo:
     Raises:
         ValueError: If the file is missing or is not a crystal table.
     """
-    # Here, not above: workers of `prepare` import this module and need no Lightning.
-    from mattergen_lite.data.table import read_table
-
     table = read_table(path)
     missing = set(CORE_SCHEMA.names) - set(table.column_names)
     if missing:
@@ -144,12 +141,10 @@ def _is_like(found: pa.DataType, expected: pa.DataType) -> bool:
         return lists and _is_like(found.value_type, expected.value_type)
     if pa.types.is_dictionary(found):
         found = found.value_type
-    kinds = (pa.types.is_integer, pa.types.is_floating, _is_text)
+    if pa.types.is_large_string(found):
+        found = pa.string()
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_string)
     return any(kind(found) and kind(expected) for kind in kinds)
-
-
-def _is_text(found: pa.DataType) -> bool:
-    return pa.types.is_string(found) or pa.types.is_large_string(found)
 
 
 def _value_counts(column: pa.ChunkedArray) -> dict:

@@ -1,17 +1,15 @@
 """One crystal of the embedded table: what is known of it, and its structure as a file."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-import pyarrow as pa
 import pyarrow.compute as pc
 from pymatgen.symmetry.groups import SpaceGroup
 
+from mattergen_lite.data.canonical import row_structure
 from mattergen_lite.data.table import EMBEDDED, UNITS, read_table
-from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.write import to_cif, write_extxyz, write_text
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 
@@ -20,27 +18,18 @@ if TYPE_CHECKING:
 
 Cell = Literal["conventional", "primitive"]
 ENDINGS = ".cif, .vasp, .extxyz and .json, or POSCAR as the whole name"
-_STRUCTURE = ("lattice", "atomic_numbers", "frac_coords")
-_NAMES = ("material_id", "formula", "num_atoms", "space_group")
+_FACTS = ("material_id", "formula", "num_atoms", "space_group")
 
 
 @dataclass(frozen=True, kw_only=True)
 class KnownCrystal:
-    """A crystal of the embedded table.
+    """A crystal of the embedded table."""
 
-    Attributes:
-        facts: Name, formula, atoms of the primitive cell and number of the space group.
-        values: Its known properties by name, in `UNITS`.
-        structure: The primitive cell, relaxed by DFT.
-        others: Names of the other crystals of its formula, by rising energy above the hull.
-        file: Where it was written to; None if nowhere.
-    """
-
-    facts: Mapping[str, object]
-    values: Mapping[str, float]
-    structure: "Structure"
-    others: tuple[str, ...] = ()
-    file: Path | None = None
+    facts: Mapping[str, object]  # `_FACTS`
+    values: Mapping[str, float]  # its known properties by name, in `UNITS`
+    structure: "Structure"  # the primitive cell, relaxed by DFT
+    others: tuple[str, ...] = ()  # crystals of its formula, by rising energy above the hull
+    file: Path | None = None  # where it was written to
 
     def text(self) -> str:
         """One line a fact or property, and where the file is."""
@@ -93,33 +82,30 @@ def check_name(path: Path) -> None:
 
 
 def known_crystal(name: str) -> KnownCrystal:
-    """Find a crystal of the embedded table.
+    """Find a crystal of the embedded table by its identifier, such as "mp-19017", or its formula.
 
-    Args:
-        name: Its Materials Project identifier, such as "mp-19017", or a formula, such as
-            "LiFePO4", which stands for its crystal of lowest energy.
+    A formula, such as "LiFePO4", stands for its crystal of lowest energy.
 
     Raises:
         ValueError: If there is none.
     """
-    named = read_table(EMBEDDED, ["material_id", "formula", "e_above_hull"])
-    is_id = pc.equal(named["material_id"], name)
-    rows = _rows(is_id)
+    table = read_table(EMBEDDED)
+    rows = table.filter(pc.equal(table["material_id"], name)).to_pylist()
     if not rows:
-        rows = _rows(pc.equal(named["formula"], _reduced(name)))
-        energies = {row: named["e_above_hull"][row].as_py() for row in rows}
-        rows.sort(key=lambda row: math.inf if energies[row] is None else energies[row])
+        of_formula = table.filter(pc.equal(table["formula"], _reduced(name)))
+        rows = of_formula.sort_by("e_above_hull").to_pylist()  # unknown energies last
     if not rows:
         raise ValueError(
             f"{name[:60]!r} is not in the embedded table: expected an identifier such as mp-19017 "
             "or a formula such as LiFePO4, of at most 52 atoms in the primitive cell"
         )
-    names = tuple(named["material_id"][row].as_py() for row in rows)
-    return _crystal(read_table(EMBEDDED).slice(rows[0], 1), names[1:])
-
-
-def _rows(chosen: pa.ChunkedArray) -> list[int]:
-    return pc.indices_nonzero(chosen).to_pylist()
+    first, *others = rows
+    return KnownCrystal(
+        facts={name: first[name] for name in _FACTS},
+        values={name: value for name, value in first.items() if isinstance(value, float)},
+        structure=row_structure(first),
+        others=tuple(other["material_id"] for other in others),
+    )
 
 
 def _reduced(text: str) -> str:
@@ -130,14 +116,3 @@ def _reduced(text: str) -> str:
         return Composition(text).reduced_formula
     except ValueError:
         return text
-
-
-def _crystal(row: pa.Table, others: tuple[str, ...]) -> KnownCrystal:
-    (content,) = row.to_pylist()
-    structure = build_structure(*(content[name] for name in _STRUCTURE))
-    return KnownCrystal(
-        facts={name: content[name] for name in _NAMES},
-        values={name: value for name, value in content.items() if isinstance(value, float)},
-        structure=structure,
-        others=others,
-    )

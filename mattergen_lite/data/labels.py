@@ -12,17 +12,15 @@ from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from torch import nn
 
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.canonical import CORE_SCHEMA
 from mattergen_lite.data.prepare import prepare
-from mattergen_lite.data.table import read_table, table_path
-from mattergen_lite.io.bounds import check_readable, check_size, check_unique_columns, check_utf8
-from mattergen_lite.io.compressed import unpacking
-from mattergen_lite.io.read import ACCEPTED
+from mattergen_lite.data.table import in_splits, read_table, table_path
+from mattergen_lite.io.bounds import check_readable, check_unique_columns
+from mattergen_lite.io.read import ACCEPTED, read_csv
 
 MIN_LABELS = 20
 VAL_FRACTION = 0.15  # of crystals that come without a split
@@ -45,7 +43,7 @@ class LabelledCrystals:
 
     def labelled(self, *splits: str) -> pa.Table:
         """The rows of these splits with a known value."""
-        inside = pc.is_in(self.table["split"].cast(pa.string()), pa.array(list(splits)))
+        inside = in_splits(self.table, splits)
         return self.table.filter(pc.and_(inside, pc.is_valid(self.table[self.prop.name])))
 
     def labelled_outside(self, split: str) -> pa.Table:
@@ -65,8 +63,8 @@ def read_labelled(
     """Labelled crystals of a csv, a table or a folder, in the cells that training needs.
 
     Args:
-        source: Anything `io.read_structures` reads, or a folder with one csv that names its files.
-            A crystal table, such as `data prepare` writes, is taken as it is.
+        source: Anything `read_structures` reads, or a folder with one csv that names its files. A
+            crystal table, such as `data prepare` writes, is taken as it is.
         prop: The property; its name is the column of the values, empty where unknown.
         keep: Folder for the prepared table and its lists of rejected and of duplicate crystals.
         seed: Of the random split into training and validation, where there is no column `split`.
@@ -118,12 +116,8 @@ def _check_column(name: str, source: Path) -> None:
     """Look at the column before the structures are read, where the source is a table."""
     if not source.exists() or source.suffix.lower() not in (".csv", ".parquet"):
         return
-    try:
-        with unpacking(source):
-            is_parquet = source.suffix.lower() == ".parquet"
-            table = pq.read_table(source) if is_parquet else _read_csv(source)
-    except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"cannot read {source}: {str(error).splitlines()[0]}") from None
+    is_parquet = source.suffix.lower() == ".parquet"
+    table = read_table(source) if is_parquet else read_csv(source, [])
     check_unique_columns(source, table.column_names)
     if name not in table.column_names:
         raise ValueError(f"{source} has no column {name!r}: it has {', '.join(table.column_names)}")
@@ -134,14 +128,6 @@ def _check_column(name: str, source: Path) -> None:
         words = [text for text in column.to_pylist() if text]
         example = next((text for text in words if not _is_number(text)), words[0])
         raise ValueError(f"column {name!r} of {source} holds text such as {example!r}, not numbers")
-
-
-def _read_csv(source: Path) -> pa.Table:
-    check_size(source)
-    check_utf8(source)
-    skip = pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=lambda row: "skip")
-    block = pa_csv.ReadOptions(block_size=source.stat().st_size + 1)  # one: types see every row
-    return pa_csv.read_csv(source, parse_options=skip, read_options=block)
 
 
 def _is_number(text: str) -> bool:

@@ -94,14 +94,15 @@ def prepare(
 ) -> PrepareReport:
     """Turn anything `read_structures` reads into a crystal table for training.
 
+    Broken structures are listed in `<out>.errors.csv`, duplicates in `<out>.duplicates.csv`, labels
+    in which they differ in `<out>.contradictions.csv`, columns of labels in `<out>.columns.csv`.
+
     Args:
         source: Folder, zip, file or table of structures; numeric columns become properties.
-        out: The parquet table. Broken structures are listed in `<out>.errors.csv`, duplicates in
-            `<out>.duplicates.csv`, labels in which they differ in `<out>.contradictions.csv`, what
-            became of each column of labels in `<out>.columns.csv`.
+        out: The parquet table.
         num_workers: Processes; 0 works in this one, without time limits.
         val_fraction: Share of validation crystals, drawn at random unless a `split` column exists.
-        test_fraction: Share of test crystals, likewise.
+        test_fraction: Share of test crystals.
         seed: Of the random split.
         max_atoms: Largest primitive cell.
 
@@ -185,14 +186,11 @@ def _curate(document: Document, max_atoms: int) -> Curated | Rejected:
 
 
 def find_duplicates(rows: Sequence[Row], num_workers: int) -> dict[int, int]:
-    """Crystals that equal an earlier one of the same composition.
+    """Position of each duplicate -> position of the first crystal it equals.
 
-    Two crystals are the same if `StructureMatcher` maps one on the other within a tenth of the
-    atomic spacing at unchanged volume: tighter than its defaults, which merge distorted polymorphs
-    that have different properties.
-
-    Returns:
-        Position of each duplicate -> position of the first crystal it equals.
+    Crystals of one composition are the same if `StructureMatcher` maps one on the other within a
+    tenth of the atomic spacing at unchanged volume: tighter than its defaults, which merge
+    distorted polymorphs that have different properties.
 
     Raises:
         ValueError: If comparing the crystals of a composition does not end.

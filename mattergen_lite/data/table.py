@@ -58,6 +58,11 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Tab
         raise ValueError(f"cannot read crystal table {source}: {reason}") from None
 
 
+def in_splits(table: pa.Table, splits: Sequence[str]) -> pa.ChunkedArray:
+    """Whether each row is in one of the named splits."""
+    return pc.is_in(table["split"].cast(pa.string()), pa.array(list(splits)))
+
+
 def select_rows(table: pa.Table, splits: Sequence[str], config: DataConfig) -> pa.Table:
     """Rows of the named splits within the configured limits.
 
@@ -65,7 +70,7 @@ def select_rows(table: pa.Table, splits: Sequence[str], config: DataConfig) -> p
         ValueError: If nothing is left.
     """
     keep = pc.and_(
-        pc.is_in(table["split"].cast(pa.string()), pa.array(list(splits))),
+        in_splits(table, splits),
         pc.less_equal(table["num_atoms"], config.max_atoms),
     )
     if "orbit_numbers" in table.column_names:

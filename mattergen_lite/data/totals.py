@@ -28,11 +28,9 @@ _UNIT = re.compile(
 
 
 def is_total(name: str) -> bool:
-    """Whether a column of this name holds a value of the whole cell.
+    """Whether a column holds a value of the whole cell: "energy", "Total_Energy (eV)" or "magmom".
 
-    Args:
-        name: Such as "energy", "Total_Energy (eV)" or "magmom"; not "energy_per_atom" or
-            "energy [eV/atom]".
+    "energy_per_atom" and "energy [eV/atom]" are none.
     """
     unit = _UNIT.search(name)
     if unit and re.search(r"/|per|atom|\^-1", unit["bracket"] or ""):

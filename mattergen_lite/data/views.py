@@ -15,13 +15,7 @@ from mattergen_lite.symmetry.subgroups import orbits_in_subgroup, random_subgrou
 def view_columns(table: pa.Table, share: float, max_orbits: int, seed: int) -> pa.Table:
     """Orbit columns of a random share of the crystals of a table, under random subgroups.
 
-    Every other one is shown without any symmetry. Views with too many orbits are left out.
-
-    Args:
-        table: Crystals with their orbits.
-        share: Of the crystals.
-        max_orbits: Most orbits of a view.
-        seed: Of everything random.
+    Every other one is shown without any symmetry. Views with more than `max_orbits` are left out.
 
     Returns:
         The columns `orbit_*` and `row`, the number of the crystal in the table.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from pymatgen.core import Structure
 
-from mattergen_lite.dft.phases import Phase
+from mattergen_lite.data.materials import KnownCompound
 from mattergen_lite.dft.settings import Calculation
 
 
@@ -25,7 +25,7 @@ class Work:
 class ReferenceReaction:
     """Phases with their shares and their calculations."""
 
-    phases: tuple[Phase, ...]
+    phases: tuple[KnownCompound, ...]
     shares: tuple[float, ...]
     works: tuple[Work, ...]
 

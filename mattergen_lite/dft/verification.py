@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from pymatgen.core import Composition, Structure
 
+from mattergen_lite.data.materials import KnownCompound
 from mattergen_lite.dft.cache import ResultFolder
 from mattergen_lite.dft.cells import PlaneWaveCell, choose_cell
 from mattergen_lite.dft.cost import estimate_seconds
 from mattergen_lite.dft.engine import Engine, Limits
-from mattergen_lite.dft.phases import Phase, known_phases
+from mattergen_lite.dft.phases import known_phases
 from mattergen_lite.dft.plan import Plan, ReferenceReaction, Work
 from mattergen_lite.dft.reactions import balanced_reactions, energy_of_reaction
 from mattergen_lite.dft.result import DftResult
@@ -360,7 +361,7 @@ class Verifier:
             formation_energies_per_atom=tuple(formation),
         ), sum(one.cpu_seconds for one in results)
 
-    def _of_phase(self, phase: Phase, work: Work) -> DftResult:
+    def _of_phase(self, phase: KnownCompound, work: Work) -> DftResult:
         try:
             return self.lowest(work)
         except ValueError as error:

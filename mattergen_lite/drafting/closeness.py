@@ -19,16 +19,10 @@ FARTHEST = 50.0  # widths beyond which all are as far, so that no weight is roun
 
 
 def closeness(values: Float[Tensor, "R"], target: PropertyTarget) -> Float[Tensor, "R"]:
-    """Weigh crystals by how close a property of each is to what is asked: exp(-d / `WIDTH`).
+    """Weigh crystals by how close a property of each is to a target: exp(-d / `WIDTH`).
 
-    The distance d is that to the range which is asked for, on the property's standardised scale.
-
-    Args:
-        values: The property of each crystal in its unit, NaN where it is not known.
-        target: What is asked of a property that is a real number.
-
-    Returns:
-        Weights whose mean over the crystals with a known property is 1.
+    The distance d is that to the range of the target, on the property's standardised scale. Values
+    are NaN where unknown; the mean weight of the others is 1.
     """
     asked = torch.tensor([target.low, target.high], dtype=torch.float64)
     low, high = target.definition.normalise(asked)

@@ -15,7 +15,6 @@ from torch import Tensor
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.crystal import Batch, CrystalBatch
 from mattergen_lite.request.host import CellChange, Host
-from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.shapes import Bool
 from mattergen_lite.symmetry.orbits import Orbits
 from mattergen_lite.symmetry.templates import OrbitCrystals, classes_by_element
@@ -54,12 +53,6 @@ class Draft:
 class DraftSource(Protocol):
     """Something that the drafts of a request are drawn from."""
 
-    @classmethod
-    def of(
-        cls, constraints: Constraints, counts: Sequence[int], model: ModelConfig
-    ) -> "DraftSource":
-        """Find what fulfils constraints with these numbers of atoms, or raise ValueError."""
-
     def draw(self, rng: torch.Generator) -> Draft:
         """Draw one draft, or raise ValueError if the elements that must occur find no room."""
 
@@ -79,12 +72,7 @@ class DraftBatch(Batch):
 
     @classmethod
     def of(cls, drafts: Sequence[Draft], allowed: Bool[Tensor, "Z"]) -> "DraftBatch":
-        """Pad drafts to the most orbits and atoms.
-
-        Args:
-            drafts: What is settled of each sample.
-            allowed: Elements that open orbits may hold.
-        """
+        """Pad drafts to the most orbits and atoms; open orbits may hold the allowed elements."""
         crystals = OrbitCrystals.of([draft.orbits for draft in drafts])
         prescribed = torch.tensor([draft.prescribed for draft in drafts])
         crystals = crystals.with_classes(classes_by_element(crystals.atomic_numbers), prescribed)
@@ -99,6 +87,13 @@ class DraftBatch(Batch):
                     table[row, orbit, number] = True
         fixed_cell = torch.tensor([draft.fixed_cell for draft in drafts])
         return cls(crystals=crystals, allowed=table, known=known, fixed_cell=fixed_cell)
+
+
+def size_weights(counts: Sequence[int], model: ModelConfig) -> list[float]:
+    """How often training has seen each number of atoms; all alike where it has seen none."""
+    seen = dict(enumerate(model.atom_count_histogram, start=1))
+    weights = [float(seen.get(count, 0)) for count in counts]
+    return weights if any(weights) else [1.0] * len(counts)
 
 
 def listed_counts(counts: Sequence[int]) -> str:

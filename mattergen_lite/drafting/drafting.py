@@ -42,17 +42,16 @@ def draft_source(
     """Find what drafts of constraints can be drawn from, within the sizes that a model makes.
 
     Args:
-        constraints: What is asked for exactly.
+        constraints: What holds exactly.
         model: What sizes there are.
         template_bias: Preference for templates that have yielded more (`SamplerOptions`).
-        targets: Properties that are asked for: templates of known crystals which are close to them
-            are preferred.
+        targets: Properties: templates of known crystals that are close to them are preferred.
         frameworks: Whose templates are taken (`SHARES`); None is any, and known where a formula or
             a property is asked for, which choose among the templates of known crystals.
         seen: Elements that the model has learnt, which generated templates name; None = all.
 
     Raises:
-        ValueError: If nothing that the model can make is what is asked for.
+        ValueError: If the model can make nothing that fulfils the constraints.
     """
     counts = _counts(constraints, model)
     frameworks = frameworks or ("known" if constraints.is_complete or targets else "any")
@@ -85,11 +84,7 @@ def draft_source(
 
 
 def _mixture(parts: Sequence[tuple[Callable[[], DraftSource], float]]) -> DraftSource:
-    """Open the sources that can make what is asked for, and mix them by their shares.
-
-    Raises:
-        ValueError: If none can; the message is that of the first.
-    """
+    """Open the sources that can make what is asked for, and mix them."""
     opened, refusals = [], []
     for source, share in parts:
         try:
@@ -104,11 +99,7 @@ def _mixture(parts: Sequence[tuple[Callable[[], DraftSource], float]]) -> DraftS
 
 
 def _counts(constraints: Constraints, model: ModelConfig) -> list[int]:
-    """Numbers of atoms: what is asked for, or else usual sizes that training has seen.
-
-    Raises:
-        ValueError: If no number fits everything that is asked for.
-    """
+    """Numbers of atoms: what is asked for, or else usual sizes that training has seen."""
     counts = constraints.atom_counts(model.max_atoms)
     if constraints.is_sized:
         return counts

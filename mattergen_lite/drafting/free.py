@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.config import ModelConfig
-from mattergen_lite.drafting.draft import Draft, DraftSource
+from mattergen_lite.drafting.draft import Draft, DraftSource, size_weights
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.shapes import Float
 from mattergen_lite.symmetry.orbits import p1_orbits
@@ -34,12 +34,8 @@ class FreeDrafting(DraftSource):
                 f"space-group none: this model makes at most {model.max_orbits} atoms without "
                 "symmetry; with it, more"
             )
-        seen = dict(enumerate(model.atom_count_histogram, start=1))
-        weights = torch.tensor(
-            [float(seen.get(n, 0)) if n in counts else 0.0 for n in range(1, max(counts) + 1)]
-        )
-        if not weights.any():
-            weights[[count - 1 for count in counts]] = 1.0
+        weights = torch.zeros(max(counts))
+        weights[[count - 1 for count in counts]] = torch.tensor(size_weights(counts, model))
         return cls(constraints=constraints, histogram=weights)
 
     def draw(self, rng: torch.Generator) -> Draft:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.config import ModelConfig, shipped
-from mattergen_lite.drafting.draft import Draft, DraftSource, listed_counts
+from mattergen_lite.drafting.draft import Draft, DraftSource, listed_counts, size_weights
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, symbols
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.stoichiometry import can_be_neutral
@@ -24,9 +24,6 @@ from mattergen_lite.templates.sampling import TemplateRequest, draw_templates
 from mattergen_lite.templates.tokens import Template
 
 FOLDER = "mp/templates"
-# Weight of the wish for templates of crystals on the convex hull. Of 200 new templates each, filled
-# by the diffusion, 4 to 7% lie within 0.1 eV/atom by raw energy, whatever the weight from 0 to 3.
-STABILITY_GUIDANCE = 0.0
 VOLUME_PER_ATOM = 15.0  # Å³, of the cell that stands for one not drawn yet
 
 
@@ -38,7 +35,6 @@ class GeneratedDrafting(DraftSource):
     model: TemplateModel
     sizes: tuple[tuple[int, float], ...]  # numbers of atoms, and how often each is drawn
     max_orbits: int
-    guidance: float = STABILITY_GUIDANCE
     seen: Bool[Tensor, "Z"] | None = None  # elements that the diffusion has learnt; None = all
 
     @classmethod
@@ -59,10 +55,7 @@ class GeneratedDrafting(DraftSource):
                 f"{listed_counts(asked)} atoms: the template model makes 1..{MAX_ATOMS}; take "
                 "frameworks known"
             )
-        seen = dict(enumerate(model.atom_count_histogram, start=1))
-        weights = [float(seen.get(count, 0)) for count in counts]
-        if not any(weights):
-            weights = [1.0] * len(counts)
+        weights = size_weights(counts, model)
         return cls(
             constraints=constraints,
             model=template_model(),
@@ -96,7 +89,7 @@ class GeneratedDrafting(DraftSource):
         self, rngs: Sequence[torch.Generator], accept: Callable[[Template], bool]
     ) -> list[Template | None]:
         network = self.model.network
-        return draw_templates(network, self._request, rngs, guidance=self.guidance, accept=accept)
+        return draw_templates(network, self._request, rngs, accept)
 
     def _accepts_neutral(self, template: Template) -> bool:
         """Whether a template may be used, and charges can balance where its elements are drawn."""

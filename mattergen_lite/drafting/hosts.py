@@ -1,14 +1,12 @@
 """Samples built into a host: its fixed sites under their own symmetry, and orbits to be found.
 
-The fixed sites have a space group of their own. Atoms to place take Wyckoff positions of that group
-whose multiplicities add up to their number; the positions are those that known crystals of the
-group have, and the general one. Without symmetry, or where no positions add up, every atom is an
-orbit of its own.
+Atoms to place take Wyckoff positions of the group of the fixed sites: those that known crystals of
+the group have, and the general one. Where none add up to their number, every atom is an orbit.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -77,9 +75,8 @@ class HostDrafting(DraftSource):
                 placed=tuple(n // change.num_copies for n in wanted if n % change.num_copies == 0),
                 max_orbits=model.max_orbits,
             )
-            possible = tuple(n for n in drafting.placed if drafting.can_place(n))
-            if possible:
-                return cls(**(vars(drafting) | {"placed": possible}))
+            if possible := tuple(n for n in drafting.placed if drafting.can_place(n)):
+                return replace(drafting, placed=possible)
         listed = ", ".join(map(str, wanted))
         raise ValueError(
             f"{host.name}: no Wyckoff positions of its fixed sites' symmetry (space group "
@@ -201,10 +198,7 @@ def _without_symmetry(host: Host) -> tuple[Orbits, CellChange]:
 
 
 def _positions(framework: Orbits, model: ModelConfig) -> tuple[Position, ...]:
-    """Wyckoff positions of a group: the general one, and those on which known crystals have atoms.
-
-    Those without freedom are left out where the framework has an atom.
-    """
+    """The general position of a group and those of known crystals; fixed ones only where free."""
     group = space_group(framework.space_group)
     general = Position(
         frac_coords=(0.0, 0.0, 0.0),
@@ -213,10 +207,17 @@ def _positions(framework: Orbits, model: ModelConfig) -> tuple[Position, ...]:
     )
     if framework.space_group == 1:
         return (general,)
+    atoms = framework.expand()[1]
+
+    def is_taken(place: np.ndarray) -> bool:
+        apart = atoms - place
+        distance = np.linalg.norm((apart - np.rint(apart)) @ framework.lattice, axis=-1)
+        return bool((distance < _MIN_DISTANCE).any())
+
     special = (
         one
         for one in _known_positions(framework.space_group, model)
-        if one.is_free or not _occupied(np.array(one.frac_coords), framework)
+        if one.is_free or not is_taken(np.array(one.frac_coords))
     )
     return (general, *special)
 
@@ -248,11 +249,3 @@ def _known_positions(number: int, model: ModelConfig) -> list[Position]:
             )
         )
     return found
-
-
-def _occupied(place: np.ndarray, framework: Orbits) -> bool:
-    """Whether the framework has an atom there."""
-    _, atoms = framework.expand()
-    apart = atoms - place
-    distance = np.linalg.norm((apart - np.rint(apart)) @ framework.lattice, axis=-1)
-    return bool((distance < _MIN_DISTANCE).any())

@@ -17,8 +17,8 @@ def match_elements(
 
     Args:
         classes: Atoms of each element of the known crystal.
-        wanted: Fewest atoms of each wanted element.
-        complete: Whether the wanted elements are all there is: numbers then have to agree.
+        wanted: Fewest atoms of each wanted element; if complete, their numbers, and no others.
+        complete: Whether the wanted elements are all there is.
 
     Returns:
         Replacements and mean dissimilarity over the replaced atoms; None if they do not fit.

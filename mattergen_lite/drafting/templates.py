@@ -77,7 +77,7 @@ class TemplateDrafting(DraftSource):
         )
 
     def draw(self, rng: torch.Generator) -> Draft:
-        """Draw any template, or one of those whose elements resemble the wanted ones.
+        """Draw a template: any, or one whose elements resemble the wanted ones.
 
         Either way those of crystals that are close to the targets are drawn more often.
 
@@ -132,10 +132,7 @@ class TemplateDrafting(DraftSource):
                 yield candidate
 
     def _weights(self, found: Sequence[Candidate]) -> Float[Tensor, "C"]:
-        """Probabilities with which templates are drawn: softmax(ln c - d / scale - ln N).
-
-        Here c is the closeness to the targets, 1 without any.
-        """
+        """Probabilities of templates: softmax(ln closeness - d / scale - ln N)."""
         unlike = torch.tensor([one.dissimilarity for one in found], dtype=torch.float64)
         rows = [one.row for one in found]
         close, atoms = (

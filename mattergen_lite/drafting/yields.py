@@ -14,22 +14,21 @@ from importlib.resources import files
 # Samples of the usual yield that every template begins with.
 PRIOR_SAMPLES = 5
 
-Template = tuple[int, tuple[int, ...]]  # space group; atoms of each element, ascending
+TemplateKey = tuple[int, tuple[int, ...]]  # space group; atoms of each element, ascending
 
 
 @dataclass(frozen=True)
 class TemplateYields:
     """Expected share of credible, metastable, unique and novel samples, by template."""
 
-    known: Mapping[Template, float]
+    known: Mapping[TemplateKey, float]
     usual: float  # of a template that nothing is known of: the mean over all samples
 
     @classmethod
-    def from_counts(cls, counts: Mapping[Template, tuple[int, float]]) -> "TemplateYields":
-        """Shrink the yield of each template towards the mean: (hits + k mean) / (samples + k).
+    def from_counts(cls, counts: Mapping[TemplateKey, tuple[int, float]]) -> "TemplateYields":
+        """Shrink each yield towards the mean: (hits + k mean) / (samples + k).
 
-        Args:
-            counts: Samples of each template, and the expected number of hits among them.
+        `counts` has the samples of each template, and the expected number of hits among them.
         """
         usual = sum(hits for _, hits in counts.values()) / sum(n for n, _ in counts.values())
         k = PRIOR_SAMPLES

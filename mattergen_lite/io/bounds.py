@@ -14,12 +14,8 @@ MIN_ROW = 4  # bytes that a crystal takes in parquet at least
 def check_readable(path: Path, expected: str) -> None:
     """Refuse what is neither a file nor a folder: reading a pipe or a device may never end.
 
-    Args:
-        path: What is to be read.
-        expected: What is accepted, for the message.
-
     Raises:
-        ValueError: If it is not there or something else.
+        ValueError: If it is not there or something else; says what is expected.
     """
     try:
         there, readable = path.exists(), path.is_file() or path.is_dir()

@@ -1,4 +1,4 @@
-"""Compressed files of anybody: what unpacks to far more than it takes on disk is refused."""
+"""Reads compressed files of anybody; refuses what unpacks to far more than it takes on disk."""
 
 import gzip
 from collections.abc import Iterator
@@ -51,11 +51,7 @@ def table_batches(path: Path, table: pq.ParquetFile, num_rows: int) -> Iterator[
 
 
 def _written_out(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The rows with what they share in each of them, as it will be when they are objects.
-
-    Raises:
-        ValueError: If they share parts of their values.
-    """
+    """The rows with shared values written out; refuses columns that share parts of their values."""
     columns = []
     for field, column in zip(batch.schema, batch.columns, strict=True):
         if pa.types.is_nested(field.type) and "dictionary" in str(field.type):

@@ -28,13 +28,11 @@ EXPECTED = (
 def records_of(structures: object) -> list[StructureRecord]:
     """Records of structures in memory and of files; what cannot be judged has the reason.
 
-    Args:
-        structures: A pymatgen Structure or its `as_dict()`, ASE Atoms or a path, a mapping of names
-            to them, or an iterable of them. A structure is called what its `properties` or, of
-            Atoms, `info` have as "name", else by its number.
+    A structure is called what its `properties` or, of Atoms, `info` have as "name", else by its
+    number.
 
     Raises:
-        ValueError: If there are none, or one is something else.
+        ValueError: If there are none, or one is none of what `EXPECTED` lists.
     """
     if isinstance(structures, Mapping) and not _is_dict_of_one(structures):
         named = [(str(name), one) for name, one in structures.items()]
@@ -76,11 +74,7 @@ def _records(named: Iterable[tuple[str | None, object]]) -> Iterator[StructureRe
 
 
 def _record(thing: object, name: str | None, number: int) -> StructureRecord:
-    """The record of one structure in memory.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """The record of one structure in memory, or a ValueError if it is none."""
     from ase import Atoms
     from pymatgen.core import Structure
 
@@ -92,7 +86,8 @@ def _record(thing: object, name: str | None, number: int) -> StructureRecord:
     elif _is_dict_of_one(thing):
         convert = structure_from_dict
     else:
-        given = f"{type(thing).__name__}{_hint(thing)}"
+        hint = ' (pass its column of structures, such as table["structure"])'
+        given = f"{type(thing).__name__}{hint * hasattr(thing, 'columns')}"
         raise ValueError(f"structure {number} is of type {given}: {EXPECTED}")
     name = name or str(called or f"{number:06d}")
     try:
@@ -101,19 +96,8 @@ def _record(thing: object, name: str | None, number: int) -> StructureRecord:
         return StructureRecord(name, None, str(error).splitlines()[0])
 
 
-def _hint(thing: object) -> str:
-    """How a table's column of structures is passed."""
-    if not hasattr(thing, "columns"):
-        return ""
-    return ' (pass its column of structures, such as table["structure"])'
-
-
 def _from_atoms(atoms: object) -> "Structure":
-    """The crystal that ASE atoms are.
-
-    Raises:
-        ValueError: If they are not periodic in three dimensions, disordered or charged.
-    """
+    """The crystal of ASE atoms, or a ValueError if not periodic, disordered or charged."""
     check_periodic(tuple(bool(flag) for flag in atoms.pbc))
     check_stated(atoms.info)
     check_initial_charges(atoms.get_initial_charges().tolist())

@@ -13,13 +13,7 @@ from mattergen_lite.processes import Failure, Pool
 def read_records(
     source: Path, limit: int | None, pool: Pool, *, without: Path | None = None
 ) -> list[StructureRecord]:
-    """Read structures, each within its time and memory.
-
-    Args:
-        source: What `read_structures` reads.
-        limit: Read so many, the first ones; None reads all.
-        pool: Processes to parse in.
-        without: A folder inside the source that is passed over.
+    """Read the first `limit` structures of a source, each within its time and memory.
 
     Raises:
         ValueError: If the source does not exist, is of an unknown kind or holds no structures.

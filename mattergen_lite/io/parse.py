@@ -19,6 +19,7 @@ from mattergen_lite.io.formats.structures import (
     check_stated,
     number_of,
     parse_number,
+    partially_occupied,
 )
 from mattergen_lite.io.records import (
     FILE_COLUMNS,
@@ -98,9 +99,7 @@ def _parse_row(row: Mapping[str, object]) -> tuple["Structure", Mapping[str, obj
 
 
 def structure_from_dict(data: Mapping) -> "Structure":
-    """Build from the plain numbers of `Structure.as_dict()`.
-
-    `Structure.from_dict` would import whatever class the data name, so it is not used.
+    """Build from the plain numbers of `Structure.as_dict()`, importing no class that they name.
 
     Raises:
         ValueError: If they are no ordered, neutral, periodic crystal.
@@ -143,9 +142,7 @@ def _only_element(species: Sequence[tuple[str, float]], place: int) -> int:
         raise ValueError(f"atom {place} has the same element twice, or none")
     if len(species) > 1 or species[0][1] < 1 - FULL:
         listed = ", ".join(f"{symbol} {occupancy:g}" for symbol, occupancy in species)
-        raise ValueError(
-            f"atom {place} is partially occupied ({listed}): only ordered structures are accepted"
-        )
+        raise partially_occupied(f"atom {place}", listed)
     return number_of(names.pop(), f"atom {place}")
 
 

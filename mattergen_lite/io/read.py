@@ -70,11 +70,7 @@ def read_structures(path: str | Path) -> Iterator[StructureRecord]:
 
 
 def iter_documents(path: str | Path, *, without: Path | None = None) -> Iterator[Document]:
-    """Cut a source into one document per structure.
-
-    Args:
-        path: What `read_structures` reads.
-        without: A folder inside it that is passed over, such as that of the results.
+    """Cut a source into one document per structure; the folder `without` in it is passed over.
 
     Raises:
         ValueError: If the path does not exist, is of an unknown kind or holds no structures.
@@ -208,7 +204,8 @@ def _xyz_frames(name: str, stream: TextIOWrapper) -> Iterator[Document]:
         if len(body) < num_atoms + 1:
             yield Document(frame, "unreadable", f"the file ends before its {num_atoms} atoms")
             return
-        document = Document(_frame_name(body[0], frame), "extxyz", header + "".join(body))
+        named = row_name(comment_values(body[0]), frame)
+        document = Document(named, "extxyz", header + "".join(body))
         header = next((line for line in lines if line.strip()), None)
         if header is not None and len(header.split()) > 3:  # what comes is an atom
             reason = f"the file announces {num_atoms} atoms and lists more: the rest is skipped"
@@ -228,32 +225,9 @@ def _bounded(lines: Iterable[str]) -> list[str] | None:
     return found
 
 
-def _frame_name(comment: str, fallback: str) -> str:
-    """The name that a frame's comment line gives it, as text."""
-    return row_name(comment_values(comment), fallback)
-
-
 def _csv_documents(path: Path) -> Iterator[Document]:
     broken: list[pa_csv.InvalidRow] = []
-
-    def keep(row: pa_csv.InvalidRow) -> str:
-        broken.append(row)
-        return "skip"
-
-    options = pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep)
-    check_size(path)
-    check_utf8(path)
-    # One block, so that column types are inferred from every row, not from the first megabyte.
-    block = pa_csv.ReadOptions(block_size=path.stat().st_size + 1, use_threads=False)
-    # Names are text: 007 is not 7.
-    names = pa_csv.ConvertOptions(column_types=dict.fromkeys(NAME_COLUMNS, pa.string()))
-    try:
-        table = pa_csv.read_csv(
-            path, parse_options=options, read_options=block, convert_options=names
-        )
-    except (pa.ArrowException, ValueError) as error:
-        raise ValueError(f"cannot read table {path}: {one_line(error)}") from None
-    check_unique_columns(path, table.column_names)
+    table = read_csv(path, broken)
     named = _file_column(table)
     if named is None:
         _check_columns(path, table.column_names)
@@ -263,6 +237,36 @@ def _csv_documents(path: Path) -> Iterator[Document]:
     for row in broken:
         reason = f"{row.actual_columns} values for {row.expected_columns} columns"
         yield Document(f"{path.name}#{row.number}", "unreadable", reason)
+
+
+def read_csv(path: Path, broken: list[pa_csv.InvalidRow]) -> pa.Table:
+    """Read a csv at once; rows with too few or too many values are added to `broken`.
+
+    Raises:
+        ValueError: If it is too large, no UTF-8, no table, or has a column twice.
+    """
+
+    def keep(row: pa_csv.InvalidRow) -> str:
+        broken.append(row)
+        return "skip"
+
+    check_size(path)
+    check_utf8(path)
+    try:
+        table = pa_csv.read_csv(
+            path,
+            parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=keep),
+            # One block, so that column types are inferred from every row, not the first megabyte.
+            read_options=pa_csv.ReadOptions(block_size=path.stat().st_size + 1, use_threads=False),
+            # Names are text: 007 is not 7.
+            convert_options=pa_csv.ConvertOptions(
+                column_types=dict.fromkeys(NAME_COLUMNS, pa.string())
+            ),
+        )
+    except (pa.ArrowException, ValueError) as error:
+        raise ValueError(f"cannot read table {path}: {one_line(error)}") from None
+    check_unique_columns(path, table.column_names)
+    return table
 
 
 def _file_column(table: pa.Table) -> str | None:
@@ -277,10 +281,7 @@ def _file_column(table: pa.Table) -> str | None:
 def _listed_documents(
     folder: Path, rows: Iterable[Mapping[str, object]], column: str
 ) -> Iterator[Document]:
-    """The files that a csv beside them names, `.cif` left out or not, each with its row's values.
-
-    A name that leads out of the folder is unreadable: tables come from strangers too.
-    """
+    """The files that a csv names, with their rows' values; none outside of its folder is read."""
     for row in rows:
         name = shown_name(str(row[column]))
         found = [path for path in (folder / name, folder / f"{name}.cif") if _is_file(path)]
@@ -304,12 +305,9 @@ def _is_file(path: Path) -> bool:
 def _parquet_documents(path: Path) -> Iterator[Document]:
     try:
         table = pq.ParquetFile(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"cannot read table {path}: {one_line(error)}") from None
-    check_num_rows(path, table.metadata.num_rows)
-    check_unique_columns(path, table.schema_arrow.names)
-    _check_columns(path, table.schema_arrow.names)
-    try:
+        check_num_rows(path, table.metadata.num_rows)
+        check_unique_columns(path, table.schema_arrow.names)
+        _check_columns(path, table.schema_arrow.names)
         yield from _row_documents(path.name, table_batches(path, table, 64))
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"cannot read table {path}: {one_line(error)}") from None

@@ -1,11 +1,8 @@
 """Structures as they are read: documents, not parsed yet, and records.
 
-Reading has two steps: `read.iter_documents` cuts any source into one text or table row per
-structure, `parse.parse_document` turns each into a record. One broken structure becomes a record
-with its reason and the rest go on. Files are data: nothing is unpickled, executed or unpacked to
-disk.
-
-pymatgen and ASE are imported inside functions, so that tensor code runs on nodes without them.
+One broken structure becomes a record with its reason and the rest go on. Files are data: nothing is
+unpickled, executed or unpacked to disk. pymatgen and ASE are imported inside functions, so that
+tensor code runs on nodes without them.
 """
 
 from collections.abc import Mapping

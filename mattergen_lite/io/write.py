@@ -32,12 +32,9 @@ class Cif(NamedTuple):
 
 
 def to_cif(structure: "Structure", symprec: float | None) -> Cif:
-    """A crystal as CIF, symmetrised if a tolerance is given.
+    """A crystal as CIF, symmetrised within a tolerance in Å if one is given, else in P1.
 
-    Args:
-        structure: What to write.
-        symprec: Tolerance in Å of the symmetry to impose, or None to write the cell as it is (P1).
-            P1 is written too if the symmetrised crystal would not be the same crystal.
+    P1 is written too if the symmetrised crystal would not be the same crystal.
     """
     from pymatgen.io.cif import CifWriter
 
@@ -49,11 +46,7 @@ def file_names(names: Iterable[str], reserved: Iterable[str] = ()) -> list[str]:
     """Names as those of files in one folder, without suffix: safe, and no two alike.
 
     Names come from other people's tables; some file systems do not tell capitals apart, and none
-    takes more than 255 bytes.
-
-    Args:
-        names: Of anything.
-        reserved: Names of other files in the folder.
+    takes more than 255 bytes. `reserved` are names of other files in the folder.
     """
     found: list[str] = []
     taken = {name.casefold() for name in reserved}

@@ -24,13 +24,14 @@ from pymatgen.io.cif import CifWriter
 
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, periodic_table_position, symbols
 from mattergen_lite.folders import atomic_path
+from mattergen_lite.io.formats.structures import ordered
 from mattergen_lite.oxidation import electronegativity, is_metal
 from mattergen_lite.processes import Failure, attempt
 from mattergen_lite.runs.figures import write_figures
 from mattergen_lite.runs.view import colour
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, conventional_structure
 from mattergen_lite.scoring.energy.accuracy import METASTABLE
-from mattergen_lite.scoring.score import Cell, ordered_structure
+from mattergen_lite.scoring.score import Cell
 
 REPORT = "report.html"
 FIGURES = "figures"
@@ -184,12 +185,12 @@ def _crystal(structure: Structure | None) -> Json:
     """The cell as it is and, where that is another one, the conventional cell; None if neither."""
     if structure is None:
         return None
-    ordered = attempt(ordered_structure, structure)
-    if isinstance(ordered, Failure):
+    bare = attempt(ordered, structure)
+    if isinstance(bare, Failure):
         return None
-    conventional = attempt(_conventional, ordered)
-    has_another = not isinstance(conventional, Failure) and not _is_same_cell(ordered, conventional)
-    return _geometry(ordered) | {"conventional": _geometry(conventional) if has_another else None}
+    conventional = attempt(_conventional, bare)
+    has_another = not isinstance(conventional, Failure) and not _is_same_cell(bare, conventional)
+    return _geometry(bare) | {"conventional": _geometry(conventional) if has_another else None}
 
 
 _conventional = partial(conventional_structure, symprec=SYMPREC_GENERATED)

@@ -99,11 +99,7 @@ def open_generator(
 
 
 def _refuse_what_needs_a_model(request: Request, options: SamplerOptions) -> None:
-    """Refuse what substitution into known crystals cannot do.
-
-    Raises:
-        ValueError: If it is asked for.
-    """
+    """Refuse what substitution into known crystals cannot do."""
     needed = {
         "condition": request.condition,
         "probe": request.probe,
@@ -121,12 +117,7 @@ def _refuse_what_needs_a_model(request: Request, options: SamplerOptions) -> Non
 def stable(
     model: CrystalDiffusion, targets: Sequence[PropertyTarget], guidance: float
 ) -> tuple[PropertyTarget, ...]:
-    """The wish that every sample is on the convex hull, unless its energy is asked for otherwise.
-
-    Args:
-        model: Knows `e_above_hull` or not.
-        targets: What is asked for.
-        guidance: Weight of the wish; 0 = none.
+    """The wish that every sample is on the convex hull, unless its energy is a target.
 
     Raises:
         ValueError: If the weight is negative or no number.

@@ -44,8 +44,8 @@ def guided_calls(
 
     Classifier-free guidance (Ho and Salimans 2022, arXiv 2207.12598) composed over properties (Liu
     et al. 2022, arXiv 2206.01714, eq. 11): `uncond + sum_g w_g (cond_g - uncond)`, where g are the
-    groups of properties that share a weight. One weight is one joint call beside the unconditional
-    one; a call whose weight is 0 is not made, so guidance 1 takes a single call, and so does 0.
+    groups of properties that share a weight. A call of weight 0 is not made: guidance 1 or 0 takes
+    one call.
     """
     weights = sorted({target.guidance for target in targets} - {0.0})
     groups = {w: [t.definition.name for t in targets if t.guidance == w] for w in weights}
@@ -85,13 +85,7 @@ def guided_displacement(
     """The model as solvers see it: guided, within the allowed elements, true where it is known.
 
     Predictions are mixed as they leave the network, on element logits, so that types remain a
-    distribution over allowed elements.
-
-    Args:
-        model: A trained model.
-        batch: The drafts to complete.
-        calls: Of the network, for a noise level.
-        steering: What bends the displacement beside guidance.
+    distribution over allowed elements. `calls` gives those of the network at a noise level.
     """
     templates = batch.crystals.templates
     known = _known_parts(model, batch)

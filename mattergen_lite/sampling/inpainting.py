@@ -1,10 +1,8 @@
-"""Sampling around what is known: fixed orbits and a fixed cell beside orbits still to be found.
+"""Samples around what is known: fixed orbits and a fixed cell beside orbits still to be found.
 
 Where something is known, the denoised estimate is the truth. The reverse SDE then carries the known
-part along as correctly noised truth at every noise level, which is the replacement that RePaint
-makes by hand (Lugmayr et al. 2022, arXiv 2201.09865); the noise of the solver plays the part of its
-resampling, since it lets the unknown part settle around the known one at every level. Elements are
-not treated here: a known orbit has a single allowed element, so its posterior is that element.
+part along as correctly noised truth, which is the replacement that RePaint makes by hand (Lugmayr
+et al. 2022, arXiv 2201.09865). A known orbit has a single allowed element.
 
 Along polar axes the network knows no origin: its displacements have zero mean over a crystal's
 atoms there. Known orbits say where the crystal is: their true displacements minus the predicted

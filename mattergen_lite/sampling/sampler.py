@@ -17,7 +17,7 @@ from mattergen_lite.drafting.drafting import draft_source
 from mattergen_lite.io.records import LearnedValue, StructureRecord
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion
-from mattergen_lite.options.sampler import Frameworks, SamplerOptions
+from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.probe.predictors import Predictor
 from mattergen_lite.progress import ProgressBar
 from mattergen_lite.properties import Conditions
@@ -98,14 +98,7 @@ class Starts:
 def sample_batch(
     model: CrystalDiffusion, starts: Starts, options: SamplerOptions, target: Target
 ) -> Iterator[OrbitCrystals]:
-    """Denoise one batch; yields what the crystals look like after each step, the result last.
-
-    Args:
-        model: A trained model.
-        starts: What the samples have drawn.
-        options: Solver settings.
-        target: What the samples should be.
-    """
+    """Denoise one batch; yields the crystals after each step, the result last."""
     seen = model.diffusion.allowed_elements
     open_elements = target.constraints.open_elements(seen)
     batch = DraftBatch.of(starts.drafts, open_elements).to(model.device)
@@ -142,31 +135,44 @@ def noise_levels(
     return levels[min(round((1 - strength) * options.steps), options.steps - 1) :]
 
 
+def _check_crystals(constraints: Constraints, options: SamplerOptions) -> None:
+    """Refuse a strength where no sample starts from a known crystal."""
+    if constraints.is_free or constraints.find(Host) or options.frameworks == "drawn":
+        raise ValueError(
+            f"strength {options.strength}: around a host, with space-group none and on generated "
+            "frameworks there is no known crystal to start from; leave it out"
+        )
+
+
 def starting_points(
     model: CrystalDiffusion,
     indices: Sequence[int],
     *,
     seed: int,
     target: Target,
-    template_bias: float = 0.0,
-    frameworks: Frameworks | None = None,
+    options: SamplerOptions | None = None,
 ) -> Starts:
     """What each sample draws before any noise: its template, and its targets.
 
+    Without options no template is preferred.
+
     Raises:
-        ValueError: If no samples are asked for, or the model cannot fulfil the constraints.
+        ValueError: If no samples are asked for, the model cannot fulfil the constraints, or known
+            crystals to start from are missing.
     """
     if len(indices) < 1:
         raise ValueError(f"{len(indices)} samples: expected at least 1")
+    if options and (options.strength or 1.0) < 1:
+        _check_crystals(target.constraints, options)
     model.allowed(target.constraints.named_elements())
     # A weight of 0 ignores a target.
     sought = tuple(one for one in target.properties if one.guidance != 0)
     source = draft_source(
         target.constraints,
         model.config,
-        template_bias,
+        options.template_bias if options else 0.0,
         sought,
-        frameworks,
+        options.frameworks if options else None,
         model.diffusion.allowed_elements.cpu(),
     )
     rngs = sample_rngs(seed, indices)
@@ -177,47 +183,15 @@ def starting_points(
     )
 
 
-def _starts(
-    model: CrystalDiffusion,
-    indices: Sequence[int],
-    seed: int,
-    options: SamplerOptions,
-    target: Target,
-) -> Starts:
-    no_crystal = (
-        target.constraints.is_free or target.constraints.find(Host) or options.frameworks == "drawn"
-    )
-    if no_crystal and (options.strength or 1.0) < 1:
-        raise ValueError(
-            f"strength {options.strength}: around a host, with space-group none and on generated "
-            "frameworks there is no known crystal to start from; leave it out"
-        )
-    return starting_points(
-        model,
-        indices,
-        seed=seed,
-        target=target,
-        template_bias=options.template_bias,
-        frameworks=options.frameworks,
-    )
-
-
 def follow(
     model: CrystalDiffusion, index: int, *, seed: int, options: SamplerOptions, target: Target
 ) -> Iterator[CrystalBatch]:
-    """Generate one sample; yields what it looks like after each step, the last as `sample` has it.
-
-    Args:
-        model: A trained model, on the device to use.
-        index: Number of the sample; with `seed` it fixes the crystal.
-        seed: Seed of the whole run.
-        options: Solver settings.
-        target: What the sample should be.
+    """Generate one sample; yields its state after each step, the last as `sample` has it.
 
     Raises:
         ValueError: If the model cannot fulfil the constraints.
     """
-    starts = _starts(model, [index], seed, options, target)
+    starts = starting_points(model, [index], seed=seed, target=target, options=options)
     for state in sample_batch(model, starts, options, target):
         yield starts.drafts[0].restored(state.to("cpu"))
 
@@ -230,20 +204,13 @@ def sample(
     options: SamplerOptions,
     target: Target,
 ) -> Samples:
-    """Generate the samples with the given indices, in their order.
-
-    Args:
-        model: A trained model, on the device to use.
-        indices: Sample numbers; with `seed` they fix each crystal.
-        seed: Seed of the whole run.
-        options: Solver settings.
-        target: What the samples should be.
+    """Generate the samples of these numbers, in their order; with `seed` they fix each crystal.
 
     Raises:
         ValueError: If no samples are asked for, the model cannot fulfil the constraints, or known
             crystals to start from are missing; nothing has been sampled then.
     """
-    starts = _starts(model, indices, seed, options, target)
+    starts = starting_points(model, indices, seed=seed, target=target, options=options)
     # Crystals of similar size share a batch, which saves padding; all start from the same noise.
     size = torch.tensor([draft.size for draft in starts.drafts])
     from_crystals = torch.tensor([draft.is_crystal for draft in starts.drafts])

@@ -1,10 +1,8 @@
-"""Substitution into known crystals: the proposal that a model has to beat, and an offer beside it.
+"""Substitutes elements in known crystals: the proposal that a model has to beat.
 
-A known crystal near the hull, some or all of its elements replaced by similar ones, the cell scaled
-by the covalent radii. It needs no training and costs hardly anything; it finds no new frameworks
-and knows no targets. Similar are the nearest elements by descriptor or, in an ion exchange as of
-Szymanski and Bartel (Mater. Horiz. 2025), ions of the same charge and the nearest radii: then every
-proposal has balanced charges, and crystals without formal charges are left out.
+Elements of a known crystal near the hull are replaced by the nearest ones by descriptor or, in an
+ion exchange as of Szymanski and Bartel (Mater. Horiz. 2025), by ions of the same charge and the
+nearest radii; the cell is scaled by the covalent radii.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -83,16 +81,7 @@ class Substitution:
     def _propose(
         self, source: TemplateDrafting, allowed: Bool[Tensor, "Z"], rng: torch.Generator
     ) -> Structure:
-        """Draw one crystal.
-
-        Args:
-            source: Draws known crystals, and the elements that must occur.
-            allowed: Elements that may stand in for others.
-            rng: Of this crystal.
-
-        Raises:
-            ValueError: If no crystal that was tried can take other elements.
-        """
+        """Draw one crystal of a source with allowed elements in place of others."""
         alternatives = similar_ions if self.of_ions else similar_elements
         for _ in range(_TRIES):
             draft = source.draw(rng)
@@ -146,15 +135,7 @@ def replaced_elements(
 ) -> dict[int, int] | None:
     """Choose what stands in for each element of a draft's known crystal.
 
-    Args:
-        draft: Says which elements are settled.
-        allowed: Elements that may stand in for the others.
-        rng: Draws which elements are replaced, and by which of the alternatives.
-        alternatives: Finds what may replace each.
-
-    Returns:
-        New element of each old one, no two of them equal; None if the draw has two equal ones,
-        changes nothing, or finds nothing for an element that may not stay.
+    None if two new ones are equal, nothing changes, or nothing is found for one that may not stay.
     """
     found = alternatives(draft, allowed)
     if found is None:
@@ -168,14 +149,11 @@ def replaced_elements(
         stays = bool(allowed[old]) and (not is_drawn or not found[old])
         if not stays and not found[old]:
             return None
-        settled[old] = old if stays else _one_of(found[old], rng)
+        others = found[old]
+        draw = None if stays else int(torch.randint(len(others), (), generator=rng))
+        settled[old] = old if stays else others[draw]
     unequal = len(set(settled.values())) == len(settled)
     return settled if unequal and any(old != new for old, new in settled.items()) else None
-
-
-def _one_of(elements: Sequence[int], rng: torch.Generator) -> int:
-    """Draw one of several elements."""
-    return elements[int(torch.randint(len(elements), (), generator=rng))]
 
 
 def nearest_elements(number: int, allowed: Bool[Tensor, "Z"]) -> list[int]:
@@ -189,12 +167,7 @@ def nearest_elements(number: int, allowed: Bool[Tensor, "Z"]) -> list[int]:
 
 
 def substituted(known: Orbits, elements: Mapping[int, int]) -> Structure:
-    """Put other elements into a known crystal and scale its cell by their covalent radii.
-
-    Args:
-        known: The crystal.
-        elements: New atomic number of each old one.
-    """
+    """Put elements in place of others in a known crystal, its cell scaled by covalent radii."""
     numbers, frac_coords = known.expand()
     changed = np.array([elements[number] for number in numbers.tolist()])
     scale = covalent_radii[changed].sum() / covalent_radii[numbers].sum()

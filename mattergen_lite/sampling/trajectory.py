@@ -3,7 +3,6 @@
 matplotlib's `Figure` is used without pyplot: no window, no list of open figures.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,12 +79,7 @@ def _distance(state: CrystalBatch, result: CrystalBatch) -> float:
 
 
 def draw_crystal(axes: Axes3D, crystal: CrystalBatch) -> None:
-    """One unit cell in space: its edges, its atoms in the usual colours, sized by covalent radius.
-
-    Args:
-        axes: Of a 3D projection; their content is replaced.
-        crystal: A batch of one crystal.
-    """
+    """Draw a batch of one crystal: edges of its cell, atoms in usual colours by covalent radius."""
     (structure,) = to_structures(crystal)
     lattice, numbers = structure.lattice.matrix, list(structure.atomic_numbers)
     axes.clear()
@@ -156,11 +150,7 @@ def write_gif(path: Path, trajectory: Trajectory, *, frames_per_second: int = 10
     axes = figure.add_subplot(projection="3d")
     writer = PillowWriter(fps=frames_per_second)
     with writer.saving(figure, str(path), DOTS_PER_INCH):
-        for k in _frames(len(trajectory.states), frames_per_second):
+        last = len(trajectory.states) - 1
+        for k in [*range(last + 1), *[last] * frames_per_second]:
             _draw_state(axes, trajectory, k)
             writer.grab_frame()
-
-
-def _frames(num_states: int, rest: int) -> Sequence[int]:
-    """Numbers of the states to show, the last one `rest` times more."""
-    return [*range(num_states), *[num_states - 1] * rest]

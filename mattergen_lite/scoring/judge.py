@@ -11,6 +11,8 @@ from typing import Literal
 
 import numpy as np
 
+from mattergen_lite.data.materials import row_numbers
+from mattergen_lite.io.formats.structures import ordered
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.judge import Goal, JudgeOptions, ShortlistOptions
 from mattergen_lite.request.targets import PropertyTarget
@@ -24,20 +26,12 @@ from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Screening, 
 from mattergen_lite.scoring.energy.stability import Measurement
 from mattergen_lite.scoring.execution.journal import Journal, structure_identity
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
-from mattergen_lite.scoring.known.all_known import known_structures
-from mattergen_lite.scoring.known.reference import Reference, embedded_ids
+from mattergen_lite.scoring.known.reference import Reference, known_structures
 from mattergen_lite.scoring.lookalikes import mark_lookalikes
 from mattergen_lite.scoring.measuring import Laboratory
 from mattergen_lite.scoring.outcomes import cannot_be_on_target, outcomes
 from mattergen_lite.scoring.ranking import RANKINGS, Ranking
-from mattergen_lite.scoring.score import (
-    TIME_LIMIT,
-    Score,
-    compare,
-    ordered_structure,
-    score,
-    score_each,
-)
+from mattergen_lite.scoring.score import TIME_LIMIT, Score, compare, score, score_each
 
 LeftOut = Literal["check", "target", "screen", "earlier run"]
 
@@ -219,7 +213,7 @@ class Judge:
         worth = [i for i, one in enumerate(progress) if one.left_out is None]
         passing = [i for i, one in enumerate(progress) if one.left_out in (None, "target")]
         screened = screen(
-            [ordered_structure(records[index].structure) for index in worth],
+            [ordered(records[index].structure) for index in worth],
             [bisect_left(worth, end) for end in ends],
             [self._weight(progress[index].raw) for index in worth],
             self.options,
@@ -266,7 +260,7 @@ class Judge:
         )
         chosen = [index for index, one in enumerate(progress) if one.left_out is None]
         chosen.sort(key=lambda index: progress[index].likelihood, reverse=True)
-        structures = [ordered_structure(records[index].structure) for index in chosen]
+        structures = [ordered(records[index].structure) for index in chosen]
         with watch.stage("relaxing"):
             measured = laboratory.measure(structures)
         with watch.stage("releasing"):
@@ -315,12 +309,12 @@ class Judge:
                 # Crystals of a reference of one's own are not novel, but new to the potentials.
                 stability=self.deciders.assess(
                     found.measured,
-                    known=novelty is not None and novelty.nearest_known in embedded_ids(),
+                    known=novelty is not None and novelty.nearest_known in row_numbers(),
                 ),
             )
         candidate = self.earlier.recall(candidate)
         if self.energies is not None and candidate.raw.error is None:
-            structure = ordered_structure(candidate.final_structure)
+            structure = ordered(candidate.final_structure)
             decided = self.energies.stability(record.name, structure, candidate.stability)
             candidate = replace(candidate, stability=decided)
         return replace(candidate, outcomes=outcomes(candidate, record, self.targets))

@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from mattergen_lite.data.materials import known_value
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate
@@ -25,7 +26,6 @@ from mattergen_lite.scoring.exact import (
     measure_composition,
     measure_volume,
 )
-from mattergen_lite.scoring.known.values import known_value
 from mattergen_lite.scoring.property_outcome import Confirmed, Outcome
 from mattergen_lite.scoring.score import Score
 

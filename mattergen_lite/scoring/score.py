@@ -12,9 +12,8 @@ from types import UnionType
 from typing import get_args, get_type_hints
 
 from pydantic import TypeAdapter
-from pymatgen.core import Structure
 
-from mattergen_lite.io.formats.structures import build_structure
+from mattergen_lite.io.formats.structures import ordered
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Failure, attempt
 from mattergen_lite.scoring.criteria.credibility import Credibility, credibility, with_novelty
@@ -91,25 +90,11 @@ def _as_cell(value: Cell | tuple[str, ...] | dict[float, int]) -> Cell:
     return value
 
 
-def ordered_structure(structure: Structure) -> Structure:
-    """Lattice, elements and coordinates only: no oxidation states, no site properties.
-
-    Raises:
-        ValueError: If sites are partly occupied or the cell or coordinates are degenerate.
-    """
-    if not structure.is_ordered:
-        shared = next(site.species_string for site in structure if not site.is_ordered)
-        raise ValueError(f"partly occupied site {shared!r}: expected an ordered crystal")
-    return build_structure(
-        structure.lattice.matrix, structure.atomic_numbers, structure.frac_coords
-    )
-
-
 def score_record(record: StructureRecord, *, relaxed: bool) -> Score:
     """Criteria of one structure; a criterion that fails leaves its reason in `error`."""
     if record.structure is None:
         return Score(name=record.name, error=record.error)
-    structure = attempt(ordered_structure, record.structure)
+    structure = attempt(ordered, record.structure)
     if isinstance(structure, Failure):
         return Score(name=record.name, error=structure.reason)
     criteria = {
@@ -192,7 +177,7 @@ def compare(
     compared = [index for index, judged in enumerate(scores) if judged.num_atoms]
     compared.sort(key=lambda index: (_natural(records[index].name), _identity(records[index])))
     found = novelty(
-        [ordered_structure(records[index].structure) for index in compared],
+        [ordered(records[index].structure) for index in compared],
         [records[index].name for index in compared],
         reference=reference,
         pool=journal.pool,

@@ -1,10 +1,9 @@
-"""Orbits as the columns of a crystal table.
+"""Writes orbits as the columns of a crystal table.
 
 The crystal is described by its space group within 0.1 Å, in the primitive cell of the group's
-standard setting: `orbit_space_group` and `orbit_lattice`; for each orbit `orbit_numbers`,
-`orbit_coords` (of the representative), `orbit_multiplicities`, `orbit_basis` (rows of free
-directions) and `orbit_rotation_types` (how many operations of each kind leave the site in place);
-for each atom, orbit by orbit, `orbit_operations`.
+standard setting. Of each orbit there are coordinates of the representative, rows of free directions
+(`orbit_basis`) and how many operations of each kind leave it in place (`orbit_rotation_types`); of
+each atom, orbit by orbit, its operation.
 """
 
 import numpy as np

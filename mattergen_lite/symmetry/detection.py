@@ -25,12 +25,8 @@ def find_symmetry(
 ) -> "SpglibDataset | None":
     """Find the space group of a crystal; None where spglib finds nothing, as in overlapping atoms.
 
-    Args:
-        lattice: Rows in Å.
-        frac_coords: Fractional.
-        atomic_numbers: Of all atoms.
-        symprec: Tolerance of positions in Å.
-        angle_tolerance: Of the cell, in degrees; -1 lets spglib derive it from `symprec`.
+    `symprec` is the tolerance of positions in Å, `angle_tolerance` that of the cell in degrees; -1
+    lets spglib derive it.
     """
     import spglib
 

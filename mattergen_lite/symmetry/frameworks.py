@@ -1,10 +1,8 @@
 """Frameworks of all embedded known crystals: protostructures, and a fingerprint of each.
 
-A framework is a crystal without its elements. Two crystals of one protostructure have one framework
-up to free coordinates; a crystal of lower symmetry may be a distortion of it. Fingerprints, which
-do not jump when symmetry is lost, find what to compare: average minimum distances (Widdowson et
-al., MATCH Commun. Math. Comput. Chem. 87, 529, 2022), in units of the cube root of the volume per
-atom. `scripts/build_known_frameworks.py` writes the table.
+A framework is a crystal without its elements. Fingerprints, which do not jump when symmetry is
+lost, find what to compare: average minimum distances (Widdowson et al., MATCH Commun. Math. Comput.
+Chem. 87, 529, 2022). `scripts/build_known_frameworks.py` writes the table.
 """
 
 from collections.abc import Sequence
@@ -16,8 +14,7 @@ from math import gcd
 import numpy as np
 
 from mattergen_lite.shapes import Float, Int
-from mattergen_lite.symmetry.orbits import find_orbits
-from mattergen_lite.symmetry.protostructures import Protostructure, protostructure, short_digest
+from mattergen_lite.symmetry.protostructures import Protostructure, short_digest
 
 NUM_NEIGHBOURS = 16  # of the fingerprint
 # P1 and P-1, in which any arrangement of atoms is possible, tell no framework from another.
@@ -26,18 +23,11 @@ LEAST_SYMMETRY = 2
 
 @dataclass(frozen=True, kw_only=True)
 class KnownFrameworks:
-    """Protostructures of known crystals, and a known crystal of each.
+    """Protostructures of known crystals, and a known crystal of each."""
 
-    Attributes:
-        digests: Of every crystal at two tolerances, ascending.
-        rows: In the embedded table, of one crystal for each protostructure.
-        stoichiometries: Digest of the stoichiometry of each of these, such as A2BX4.
-        fingerprints: Of each of these.
-    """
-
-    digests: Int[np.ndarray, "D"]
-    rows: Int[np.ndarray, "K"]
-    stoichiometries: Int[np.ndarray, "K"]
+    digests: Int[np.ndarray, "D"]  # of every crystal at two tolerances
+    rows: Int[np.ndarray, "K"]  # in the embedded table: one crystal for each protostructure
+    stoichiometries: Int[np.ndarray, "K"]  # digest of each of them, such as of A2BX4
     fingerprints: Float[np.ndarray, "K F"]
 
     def __contains__(self, label: Protostructure) -> bool:
@@ -50,13 +40,7 @@ class KnownFrameworks:
     def nearest(
         self, sizes: Sequence[int], fingerprint: Float[np.ndarray, "F"], count: int
     ) -> list[int]:
-        """Rows of known crystals of a stoichiometry, those of closest fingerprint first.
-
-        Args:
-            sizes: Atoms of each element.
-            fingerprint: Of the crystal to compare.
-            count: Most rows.
-        """
+        """Rows of known crystals of a stoichiometry, those of closest fingerprint first."""
         alike = np.flatnonzero(self.stoichiometries == stoichiometry_digest(sizes))
         distance = np.abs(self.fingerprints[alike] - fingerprint).max(-1)
         return self.rows[alike[distance.argsort(kind="stable")[:count]]].tolist()
@@ -81,12 +65,7 @@ def average_minimum_distances(
 ) -> Float[np.ndarray, "F"]:
     """Mean distance of an atom to its first, second, ... neighbour, whatever the elements.
 
-    Args:
-        frac_coords: Of all atoms.
-        lattice: Rows in Å.
-
-    Returns:
-        `NUM_NEIGHBOURS` distances in units of the cube root of the volume per atom.
+    The unit is the cube root of the volume per atom.
     """
     from pymatgen.optimization.neighbors import find_points_in_spheres
 
@@ -106,13 +85,3 @@ def average_minimum_distances(
         for atom in range(len(coords))
     ]
     return np.mean(nearest, axis=0) / edge
-
-
-def protostructure_at(
-    atomic_numbers: Int[np.ndarray, "N"],
-    frac_coords: Float[np.ndarray, "N 3"],
-    lattice: Float[np.ndarray, "3 3"],
-    symprec: float,
-) -> Protostructure:
-    """The protostructure of a crystal at a tolerance of its symmetry in Å."""
-    return protostructure(find_orbits(atomic_numbers, frac_coords, lattice, symprec))

@@ -1,11 +1,7 @@
-"""A crystal as orbits: one representative of each set of symmetry-equivalent atoms.
-
-    orbits = find_orbits(atomic_numbers, frac_coords, lattice)
-    orbits.expand()     # all atoms of the primitive cell again
+"""Describes crystals by orbits: one representative of each set of symmetry-equivalent atoms.
 
 The cell is the primitive one of the group's standard setting, so that the operations are those of
-`space_groups` and nothing about them has to be stored. P1 is the group in which every atom is an
-orbit of its own.
+`space_groups`. P1 is the group in which every atom is an orbit of its own.
 """
 
 from collections.abc import Sequence
@@ -63,18 +59,13 @@ def find_orbits(
 ) -> Orbits:
     """Find the space group of a crystal and describe the crystal by orbits of that group.
 
-    Where spglib's operations at the tolerance do not map the atoms onto each other (they are then
-    no group), smaller tolerances are tried, and in the end P1.
-
-    Args:
-        atomic_numbers: Of all atoms of a cell, primitive or not.
-        frac_coords: In that cell.
-        lattice: Rows in Å.
-        symprec: Largest tolerance in Å.
+    Where spglib's operations at `symprec` (Å) do not map the atoms onto each other (they are then
+    no group), smaller tolerances are tried, and in the end P1. The cell may be primitive or not.
     """
     for tolerance in (symprec, *(t for t in TOLERANCES if t < symprec)):
         try:
-            return _orbits_within(atomic_numbers, frac_coords, lattice, tolerance)
+            setting = find_setting(atomic_numbers, frac_coords, lattice, tolerance)
+            return orbits_in_setting(setting, atomic_numbers, frac_coords, lattice, 2 * tolerance)
         except ValueError:
             continue
     return p1_orbits(atomic_numbers, frac_coords, lattice)
@@ -95,18 +86,6 @@ def p1_orbits(
     )
 
 
-def _orbits_within(
-    atomic_numbers: np.ndarray, frac_coords: np.ndarray, lattice: np.ndarray, symprec: float
-) -> Orbits:
-    """Orbits at one tolerance.
-
-    Raises:
-        ValueError: If spglib finds no symmetry, or its operations do not map the atoms.
-    """
-    setting = find_setting(atomic_numbers, frac_coords, lattice, symprec)
-    return orbits_in_setting(setting, atomic_numbers, frac_coords, lattice, 2 * symprec)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     """How a cell becomes the standard one of a space group: `x_standard = matrix @ x + shift`."""
@@ -115,19 +94,35 @@ class Setting:
     matrix: Float[np.ndarray, "3 3"]
     shift: Float[np.ndarray, "3"]
 
+    def to_primitive(self, frac_coords: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "N 3"]:
+        """Coordinates in the primitive cell of the standard setting."""
+        standard = frac_coords @ self.matrix.T + self.shift
+        return standard @ np.linalg.inv(self.group.primitive_cell)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projected:
+    """A crystal moved onto the exact positions of a space group, in its primitive cell."""
+
+    lattice: Float[np.ndarray, "3 3"]  # rows in Å, lower triangular
+    atomic_numbers: Int[np.ndarray, "N"]
+    frac_coords: Float[np.ndarray, "N 3"]
+    images: Int[np.ndarray, "G N"]  # where each operation takes each atom
+
 
 def find_setting(
     atomic_numbers: Int[np.ndarray, "N"],
     frac_coords: Float[np.ndarray, "N 3"],
     lattice: Float[np.ndarray, "3 3"],
     symprec: float,
+    angle_tolerance: float = -1.0,
 ) -> Setting:
-    """Find the space group of a crystal and the way to its standard setting.
+    """Find the space group of a crystal and the way to its standard setting (`find_symmetry`).
 
     Raises:
         ValueError: If spglib finds no symmetry within the tolerance.
     """
-    found = find_symmetry(lattice, frac_coords, atomic_numbers, symprec)
+    found = find_symmetry(lattice, frac_coords, atomic_numbers, symprec, angle_tolerance)
     if found is None:
         raise ValueError(f"spglib finds no symmetry within {symprec} Å")
     group = space_group(int(found.number))
@@ -149,47 +144,48 @@ def orbits_in_setting(
         ValueError: If the operations of the group do not map the atoms onto each other.
     """
     group = setting.group
-    numbers, coords, lattice = _to_primitive(
-        setting, np.asarray(atomic_numbers), frac_coords, lattice, tolerance
-    )
-    lattice = symmetrise_lattice(lattice, group)
-    coords, images = _symmetrise_coords(coords, numbers, lattice, group, tolerance)
+    exact = project(setting, atomic_numbers, frac_coords, lattice, tolerance)
+    coords, images = exact.frac_coords, exact.images
     first = images.min(axis=0)
     representatives = [
         _canonical_representative(np.flatnonzero(first == atom).tolist(), images, coords, group)
         for atom in np.unique(first)
     ]
-    operations = tuple(_one_operation_each(images[:, atom]) for atom in representatives)
+    # The first operation that makes each atom of an orbit, the identity for the representative.
+    firsts = (np.unique(images[:, atom], return_index=True)[1] for atom in representatives)
     return Orbits(
         space_group=group.number,
-        lattice=lattice,
-        atomic_numbers=numbers[representatives],
+        lattice=exact.lattice,
+        atomic_numbers=exact.atomic_numbers[representatives],
         frac_coords=coords[representatives],
-        operations=operations,
+        operations=tuple(map(np.sort, firsts)),
     )
 
 
-def _to_primitive(
+def project(
     setting: Setting,
-    atomic_numbers: np.ndarray,
-    frac_coords: np.ndarray,
-    lattice: np.ndarray,
+    atomic_numbers: Int[np.ndarray, "N"],
+    frac_coords: Float[np.ndarray, "N 3"],
+    lattice: Float[np.ndarray, "3 3"],
     tolerance: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The crystal in the primitive cell of the standard setting.
+) -> Projected:
+    """Move a crystal onto the exact positions of a group, in the primitive cell of its setting.
 
     Raises:
-        ValueError: If translations of that cell do not map the atoms onto each other.
+        ValueError: If operations of the group do not map the atoms onto each other within the
+            tolerance (Å).
     """
-    primitive = setting.group.primitive_cell
+    group = setting.group
     # x_standard = P x + p for columns, hence the rows of the lattice go with P^-T.
-    cell = primitive @ np.linalg.inv(setting.matrix).T @ lattice
-    coords = (frac_coords @ setting.matrix.T + setting.shift) @ np.linalg.inv(primitive) % 1.0
-    wanted = int(np.rint(len(coords) * abs(np.linalg.det(cell) / np.linalg.det(lattice))))
-    numbers, coords = _distinct(atomic_numbers, coords, cell, tolerance)
-    if len(numbers) != wanted:
+    cell = group.primitive_cell @ np.linalg.inv(setting.matrix).T @ lattice
+    coords = setting.to_primitive(frac_coords) % 1.0
+    num_atoms = int(np.rint(len(coords) * abs(np.linalg.det(cell) / np.linalg.det(lattice))))
+    numbers, coords = _distinct(np.asarray(atomic_numbers), coords, cell, tolerance)
+    if len(numbers) != num_atoms:
         raise ValueError("translations of the primitive cell do not map the atoms")
-    return numbers, coords, cell
+    cell = symmetrise_lattice(cell, group)
+    coords, images = _symmetrise_coords(coords, numbers, cell, group, tolerance)
+    return Projected(lattice=cell, atomic_numbers=numbers, frac_coords=coords, images=images)
 
 
 def _distinct(
@@ -219,15 +215,8 @@ def _symmetrise_coords(
     group: SpaceGroup,
     tolerance: float,
 ) -> tuple[Float[np.ndarray, "N 3"], Int[np.ndarray, "G N"]]:
-    """Coordinates made exactly symmetric, and where each operation takes each atom.
-
-    Every atom moves to the mean of its images, each taken back to the nearest copy.
-
-    Raises:
-        ValueError: If an operation does not map the atoms onto each other within the tolerance (Å).
-    """
-    moved = coords @ group.rotations.transpose(0, 2, 1) + group.translations[:, None]  # [G, N, 3]
-    apart = moved[:, :, None] - coords
+    """Coordinates at the mean of their images, and where each operation takes each atom."""
+    apart = group.images(coords)[:, :, None] - coords  # [G, N, N, 3]
     apart -= np.rint(apart)
     distance = np.linalg.norm(apart @ lattice, axis=-1)
     distance[:, numbers[:, None] != numbers] = np.inf
@@ -244,22 +233,13 @@ def _symmetrise_coords(
 def _canonical_representative(
     atoms: Sequence[int], images: np.ndarray, coords: np.ndarray, group: SpaceGroup
 ) -> int:
-    """The atom that represents an orbit, whatever the order of the atoms in the file.
-
-    The one with the smallest free directions (so x,x,z rather than x,-x,z), then coordinates.
-    """
+    """The atom with the smallest free directions (x,x,z rather than x,-x,z), then coordinates."""
     directions = {
         atom: free_directions(group.rotations[images[:, atom] == atom]).ravel().tolist()
         for atom in atoms
     }
     place = {atom: (np.rint(coords[atom] * 1e4) % 1e4).tolist() for atom in atoms}
     return min(atoms, key=lambda atom: ([-x for x in directions[atom]], place[atom]))
-
-
-def _one_operation_each(images: np.ndarray) -> np.ndarray:
-    """The first operation that makes each atom of an orbit, the identity for the representative."""
-    _, first = np.unique(images, return_index=True)
-    return np.sort(first)
 
 
 def free_directions(stabiliser: Int[np.ndarray, "S 3 3"]) -> Int[np.ndarray, "K 3"]:
@@ -287,32 +267,25 @@ def _integer_basis(projection: bytes) -> np.ndarray:
     return np.array(basis, dtype=int).reshape(-1, 3)
 
 
-def _rotation_type(rotation: Int[np.ndarray, "3 3"]) -> int:
-    """Kind of a rotation: 0..4 for 1, 2, 3, 4, 6 and 5..9 for -1, m, -3, -4, -6."""
-    determinant = int(np.rint(np.linalg.det(rotation)))
-    # Trace of the proper part: 3, -1, 0, 1, 2 for rotations of order 1, 2, 3, 4, 6.
-    order = {3: 0, -1: 1, 0: 2, 1: 3, 2: 4}[int(np.trace(rotation)) * determinant]
-    return order if determinant > 0 else order + 5
-
-
 @cache
 def rotation_types(number: int) -> Int[np.ndarray, "G"]:
-    """Kind of every operation of a space group."""
-    return np.array([_rotation_type(one) for one in space_group(number).rotations])
+    """Kind of every operation of a space group: 0..4 for 1, 2, 3, 4, 6, 5..9 for -1, m, ... -6."""
+    rotations = space_group(number).rotations
+    determinants = np.rint(np.linalg.det(rotations)).astype(int)
+    # Trace of the proper part: 3, -1, 0, 1, 2 for rotations of order 1, 2, 3, 4, 6.
+    traces = np.trace(rotations, axis1=1, axis2=2) * determinants
+    return np.array([1, 2, 3, 4, 0])[traces + 1] + 5 * (determinants < 0)
 
 
 def site_symmetry(
     number: int, frac_coords: Float[np.ndarray, "O 3"]
 ) -> tuple[Int[np.ndarray, "O 3 3"], Int[np.ndarray, "O T"]]:
-    """Site symmetry of positions in a space group.
+    """Free directions of positions in a group, rows of zeros where not free, and site symmetry.
 
-    Returns:
-        Rows of free directions, zero where not free; and how many operations of each kind leave
-        the position where it is.
+    The latter is how many operations of each kind leave a position where it is.
     """
     group = space_group(number)
-    apart = frac_coords @ group.rotations.transpose(0, 2, 1) + group.translations[:, None]
-    apart -= frac_coords  # [G, O, 3]
+    apart = group.images(frac_coords) - frac_coords  # [G, O, 3]
     fixed = np.abs(apart - np.rint(apart)).max(axis=-1).T < _SAME_POSITION  # [O, G]
     basis = np.zeros((len(frac_coords), 3, 3), np.int8)
     for row, stabiliser in zip(basis, fixed, strict=True):

@@ -1,11 +1,9 @@
 """Protostructures: space group, Wyckoff positions, and which of them hold the same element.
 
-    protostructure(find_orbits(numbers, frac_coords, lattice))
-
 Two crystals of one protostructure differ in elements, free coordinates and cell only. Descriptions
-that an affine normaliser relates, such as the two choices of origin of rock salt, are one: each
-protostructure is kept in the form that sorts first. The labels of AFLOW (Hicks et al., Comput.
-Mater. Sci. 199, 110450, 2021) without prototype names are the same classes.
+that an affine normaliser relates are one: each protostructure is kept in the form that sorts first.
+The labels of AFLOW (Hicks et al., Comput. Mater. Sci. 199, 110450, 2021) without prototype names
+are the same classes.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,15 +20,10 @@ from mattergen_lite.symmetry.wyckoff import wyckoff_positions
 
 @dataclass(frozen=True, order=True)
 class Protostructure:
-    """A space group and the Wyckoff positions of each element, in canonical form.
-
-    Attributes:
-        space_group: 1..230.
-        classes: For each element, without its name, the ascending numbers of its positions in
-            `wyckoff_positions`; a position that several orbits take stands several times.
-    """
+    """A space group and the Wyckoff positions of each element, in canonical form."""
 
     space_group: int
+    # For each element ascending numbers in `wyckoff_positions`, one an orbit.
     classes: tuple[tuple[int, ...], ...]
 
     @classmethod
@@ -51,11 +44,6 @@ class Protostructure:
         """Atoms of each element in the primitive cell."""
         multiplicity = wyckoff_positions(self.space_group).multiplicity
         return tuple(int(multiplicity[list(one)].sum()) for one in self.classes)
-
-    @property
-    def num_atoms(self) -> int:
-        """Atoms in the primitive cell."""
-        return sum(self.class_sizes)
 
 
 @lru_cache(maxsize=100_000)

@@ -2,10 +2,8 @@
 
 The operations are those of a primitive cell of the standard setting, spglib's first of each group:
 unique axis b and cell choice 1 in monoclinic groups, origin choice 1, hexagonal axes for
-rhombohedral lattices. `scripts/build_space_groups.py` writes the file that is read here, so that
-training needs no spglib.
-
-Names are looked up in the tables of gemmi and spglib, by the command line and the CIF reader.
+rhombohedral lattices. `scripts/build_space_groups.py` writes them, so that training needs no
+spglib. Names are looked up in the tables of gemmi and spglib.
 """
 
 import re
@@ -39,6 +37,10 @@ class SpaceGroup:
     primitive_cell: Float[np.ndarray, "3 3"]  # rows: its vectors in units of the standard cell's
     hall_number: int  # of the setting
 
+    def images(self, frac_coords: Float[np.ndarray, "N 3"]) -> Float[np.ndarray, "G N 3"]:
+        """Where each operation takes each point, not wrapped."""
+        return frac_coords @ self.rotations.transpose(0, 2, 1) + self.translations[:, None]
+
 
 @cache
 def space_group_tables() -> dict[str, np.ndarray]:
@@ -70,11 +72,7 @@ def space_group(number: int) -> SpaceGroup:
 
 
 def space_group_number(text: str) -> int:
-    """Number of a space group from its number or its Hermann-Mauguin symbol.
-
-    Args:
-        text: Such as "225", "Fm-3m", "fm-3m", "P6_3/mmc", "P2_1/n" or "Cmca", in any case: what
-            `settings_named` knows.
+    """Number of a space group from its number or any symbol that `settings_named` knows.
 
     Raises:
         ValueError: If no space group has that name.
@@ -92,16 +90,11 @@ def space_group_number(text: str) -> int:
 
 
 def settings_named(name: str) -> tuple["Setting", ...]:
-    """Settings that a Hermann-Mauguin symbol may stand for.
+    """Settings that a Hermann-Mauguin symbol may stand for; none if it is unknown.
 
-    Args:
-        name: Short or full, with or without blanks and underscores, in any case, such as "P 21/n",
-            "P 1 21/n 1", "Cmca" or "Cmce", "F d -3 m :2", "R -3 m H" or, as ICSD has it,
-            "F d -3 m Z".
-
-    Returns:
-        None if the name is unknown; several if it leaves origin or axes open. The settings of a
-        short monoclinic symbol come in the order of unique axes b, c, a.
+    The symbol is short or full, with or without blanks and underscores, in any case: "P 21/n", "P 1
+    21/n 1", "Cmca" or "Cmce", "F d -3 m :2", "R -3 m H" or, as ICSD has it, "F d -3 m Z". Where it
+    leaves origin or axes open, settings are several, of monoclinic axes in the order b, c, a.
     """
     names = _settings_by_name()
     choice = _CHOICE.search(name)
@@ -126,11 +119,7 @@ def settings_numbered(number: int) -> tuple["Setting", ...]:
 
 @cache
 def _settings_by_name() -> dict[str, tuple["Setting", ...]]:
-    """Settings by symbol without blanks, underscores and capitals.
-
-    The names are those of spglib (the symbols of today, Cmce among them) and of gemmi (those of
-    the editions before 1992, such as Cmca, and settings that no edition lists, such as F -1).
-    """
+    """Settings by plain symbol: names of spglib (Cmce), of gemmi (Cmca, as before 1992; F -1)."""
     import gemmi
 
     names: dict[str, dict[str, Setting]] = defaultdict(dict)
@@ -146,15 +135,16 @@ def _settings_by_name() -> dict[str, tuple["Setting", ...]]:
     for setting in unlisted:
         if _plain(setting.hm) not in known:
             names[_plain(setting.hm)][setting.xhm()] = setting
-    return {name: tuple(sorted(of.values(), key=_axis_rank)) for name, of in names.items()}
+
+    def axis_rank(setting: "Setting") -> int:
+        return "bca".find(setting.monoclinic_unique_axis())
+
+    return {name: tuple(sorted(of.values(), key=axis_rank)) for name, of in names.items()}
 
 
 @cache
 def _listed_names() -> dict[str, list[str]]:
-    """Names that spglib has for the settings of International Tables, by Hall symbol.
-
-    Its short names of monoclinic groups do not tell the settings apart.
-    """
+    """Names that spglib has for the settings of International Tables, by Hall symbol."""
     import spglib
 
     names = {}
@@ -177,10 +167,6 @@ def _gemmi_names(setting: "Setting") -> list[str]:
     if setting.number >= FIRST_CUBIC:  # F m -3 m was F m 3 m
         names.append(setting.hm.replace("-3", "3"))
     return names
-
-
-def _axis_rank(setting: "Setting") -> int:
-    return "bca".find(setting.monoclinic_unique_axis())
 
 
 def _plain(name: str) -> str:

@@ -43,19 +43,13 @@ def multiplication_table(group: SpaceGroup) -> Int[np.ndarray, "G G"]:
 def orbits_in_subgroup(
     orbits: Orbits, operations: Int[np.ndarray, "S"], rng: np.random.Generator
 ) -> Orbits:
-    """Describe a crystal by orbits of a subgroup, in the subgroup's own standard setting.
+    """Describe a crystal by orbits of some operations of its group, in their standard setting.
 
-    The setting is found with a marker, an orbit of the subgroup on a position of no symmetry: a
-    crystal of markers alone has exactly the subgroup as its space group.
-
-    Args:
-        orbits: The crystal.
-        operations: Which operations of its group make the subgroup.
-        rng: Where the marker is.
+    Two markers, orbits of the subgroup at random places, show the setting: their space group is
+    exactly the subgroup.
 
     Raises:
-        ValueError: If no marker shows the subgroup, which happens where it falls near a position
-            of higher symmetry.
+        ValueError: If no marker shows the subgroup, as near a position of higher symmetry.
     """
     group = space_group(orbits.space_group)
     numbers, coords = orbits.expand()

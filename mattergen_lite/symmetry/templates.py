@@ -1,11 +1,7 @@
 """Wyckoff templates: what is left of B crystals without elements, free coordinates and cell sizes.
 
-A template says which operations there are, how many orbits, which directions the representative of
-each may move in, and which atoms an orbit has. Everything that is diffused lives on it: one element
-an orbit, the free coordinates of each orbit, the free numbers of the cell.
-
-The K rows b_k of `basis` are whole-number vectors, so the free coordinates u of a representative
-`x = origin + sum_k u_k b_k` live on a torus with period 1, whatever the group.
+The K rows b_k of `basis` are whole-number vectors, so the free coordinates u of a representative `x
+= origin + sum_k u_k b_k` live on a torus with period 1, whatever the group.
 """
 
 from collections.abc import Iterable, Sequence
@@ -40,9 +36,6 @@ class Templates(Batch):
     translations: Float[Tensor, "B N 3"]
     element_class: Int[Tensor, "B O"]  # orbits of one class hold one element
     classes_known: Bool[Tensor, "B"]  # whether that is prescribed; if not, each is its own class
-
-    def __len__(self) -> int:
-        return len(self.space_group)
 
     @cached_property
     def mask(self) -> Bool[Tensor, "B O"]:
@@ -144,40 +137,27 @@ class Templates(Batch):
         """Whether two orbits hold the same element by prescription."""
         return self.element_class.unsqueeze(-1) == self.element_class.unsqueeze(-2)
 
-    def with_representatives(
-        self, representative: Int[Tensor, "B O"], origin: Float[Tensor, "B O 3"]
-    ) -> "Templates":
-        """The same templates seen from other atoms of the orbits.
-
-        Args:
-            representative: For each orbit the index of the atom to represent it.
-            origin: Coordinates of the present representatives.
-        """
+    def with_representatives(self, representative: Int[Tensor, "B O"]) -> "Templates":
+        """The same templates, each orbit seen from another of its atoms, given by its index."""
         chosen = representative.unsqueeze(-1)
-        turn = torch.gather(self.rotations.flatten(2), 1, chosen.expand(-1, -1, 9)).unflatten(
-            -1, (3, 3)
-        )
+        turn = torch.gather(self.rotations.flatten(2), 1, chosen.expand(-1, -1, 9))
+        turn = turn.unflatten(-1, (3, 3))
         shift = torch.gather(self.translations, 1, chosen.expand(-1, -1, 3))
-        moved = (turn @ origin.unsqueeze(-1)).squeeze(-1) + shift
+        moved = (turn @ self.origin.unsqueeze(-1)).squeeze(-1) + shift
         # x_a = R_a x + t_a and y = R x + t: x_a = (R_a R^-1) y + t_a - (R_a R^-1) t.
         back = torch.linalg.inv(turn).round()
         rotations = self.rotations @ self.of_atoms(back.flatten(2)).unflatten(-1, (3, 3))
-        of_shift = (rotations @ self.of_atoms(shift).unsqueeze(-1)).squeeze(-1)
+
+        def turned(values: Float[Tensor, "B O 3"]) -> Float[Tensor, "B N 3"]:
+            return (rotations @ self.of_atoms(values).unsqueeze(-1)).squeeze(-1)
+
         return replace(
             self,
             origin=wrap(moved) * self.mask.unsqueeze(-1),
             basis=self.basis @ turn.mT,
             rotations=rotations,
-            translations=self.translations - of_shift - _floor(moved, self, rotations),
+            translations=self.translations - turned(shift) - turned(wrap(moved) - moved),
         )
-
-
-def _floor(
-    moved: Float[Tensor, "B O 3"], templates: Templates, rotations: Float[Tensor, "B N 3 3"]
-) -> Float[Tensor, "B N 3"]:
-    """What wrapping the representatives changes in the translations."""
-    shift = templates.of_atoms(wrap(moved) - moved)
-    return (rotations @ shift.unsqueeze(-1)).squeeze(-1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,9 +167,6 @@ class OrbitCrystals(Batch):
     templates: Templates
     atomic_numbers: Int[Tensor, "B O"]  # 0 = padding
     lattice: Float[Tensor, "B 3 3"]  # rows in Å, lower triangular: primitive cell
-
-    def __len__(self) -> int:
-        return len(self.templates)
 
     @classmethod
     def of(cls, crystals: Sequence[Orbits]) -> "OrbitCrystals":
@@ -252,16 +229,12 @@ class OrbitCrystals(Batch):
         return replace(self, templates=templates)
 
     def with_random_representatives(self, uniform: Float[Tensor, "B O"]) -> "OrbitCrystals":
-        """The same crystals, each orbit represented by one of its atoms.
-
-        Args:
-            uniform: Numbers in [0, 1) that choose the atom.
-        """
+        """The same crystals; numbers in [0, 1) choose the atom that represents each orbit."""
         templates = self.templates
         first = templates.multiplicity.cumsum(-1) - templates.multiplicity
         chosen = first + (uniform * templates.multiplicity).long()
         chosen = torch.where(templates.mask, chosen, 0)  # padding has no atom
-        return replace(self, templates=templates.with_representatives(chosen, templates.origin))
+        return replace(self, templates=templates.with_representatives(chosen))
 
     def expand(self) -> CrystalBatch:
         """All atoms of the crystals, orbit by orbit."""

@@ -1,8 +1,8 @@
 """Wyckoff positions of the 230 space groups, in the primitive cells of `space_groups`.
 
-A position is a point, line, plane or all of space (a flat) in which a representative atom may lie;
-the operations of the group make the other atoms of its orbit. Positions of a group are numbered by
-rising freedom, multiplicity and coordinates. `scripts/build_wyckoff_positions.py` writes the table.
+A position is a point, line, plane or all of space (a flat) in which a representative atom may lie.
+Positions of a group are numbered by rising freedom, multiplicity and coordinates.
+`scripts/build_wyckoff_positions.py` writes the table.
 
 The affine normaliser of a group (International Tables A, chapter 3.5) maps its positions onto each
 other: an origin shift by half a cell exchanges the two sites of rock salt. Choices that it relates
@@ -51,8 +51,7 @@ class WyckoffPositions:
     def operations(self) -> tuple[Int[np.ndarray, "_"], ...]:
         """For each position one operation an atom, the identity first."""
         points = self.at(np.tile(_GENERIC, (len(self), 1)))
-        images = points @ self.group.rotations.transpose(0, 2, 1) + self.group.translations[:, None]
-        keys = np.rint(images * 1e4).astype(int) % 10_000  # [G, W, 3]
+        keys = np.rint(self.group.images(points) * 1e4).astype(int) % 10_000  # [G, W, 3]
         firsts = (np.unique(keys[:, w], axis=0, return_index=True)[1] for w in range(len(self)))
         return tuple(np.sort(first) for first in firsts)
 
@@ -69,18 +68,12 @@ class WyckoffPositions:
     def identify(
         self, frac_coords: Float[np.ndarray, "O 3"], multiplicity: Int[np.ndarray, "O"]
     ) -> Int[np.ndarray, "O"]:
-        """Find the position of each of O representatives.
-
-        Args:
-            frac_coords: Any atom of each orbit.
-            multiplicity: Atoms of each orbit in the primitive cell.
+        """Find the positions of O orbits by any of their atoms and how many they have.
 
         Raises:
             ValueError: If a representative is on no position of its multiplicity.
         """
-        rotations, translations = self.group.rotations, self.group.translations
-        images = frac_coords @ rotations.transpose(0, 2, 1) + translations[:, None]  # [G, O, 3]
-        apart = images[:, :, None] - self.offset  # [G, O, W, 3]
+        apart = self.group.images(frac_coords)[:, :, None] - self.offset  # [G, O, W, 3]
         apart -= np.rint(apart)
         distance = np.full(apart.shape[1:-1], np.inf)
         for shift in _NEIGHBOURS:

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mattergen_lite.config import Section, write_yaml
-from mattergen_lite.model import read_weights, write_weights
+from mattergen_lite.hub import CONFIG, WEIGHTS
+from mattergen_lite.model import load_weights, write_weights
 from mattergen_lite.plain_yaml import read_yaml
 from mattergen_lite.templates.network import TemplateNetwork
-
-WEIGHTS, CONFIG = "weights.safetensors", "config.yaml"
 
 
 class TemplateConfig(Section):
@@ -46,10 +45,6 @@ class TemplateModel:
             ValueError: If a file is missing or corrupt, or the weights do not fit.
         """
         model = cls.new(**TemplateConfig.parse(read_yaml(folder / CONFIG)).model_dump())
-        try:
-            model.network.load_state_dict(read_weights(folder / WEIGHTS))
-        except RuntimeError as error:
-            reason = str(error).splitlines()[1].strip()
-            raise ValueError(f"weights in {folder} do not fit: {reason}") from None
+        load_weights(model.network, folder)
         model.network.float().eval()
         return model

@@ -6,8 +6,8 @@ numbers, so that a template depends on its generator alone.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -34,49 +34,34 @@ TRIES = 60  # drafts of one template before it is given up
 
 @dataclass(frozen=True, kw_only=True)
 class TemplateRequest:
-    """What one template has to be.
+    """What one template has to be."""
 
-    Attributes:
-        num_atoms: Atoms in the primitive cell.
-        space_groups: Groups that are possible; None = all.
-        classes: Numbers of atoms and elements of all classes, if they are given.
-        elements: Elements that may be drawn, by atomic number; None leaves all elements open.
-        needed: Elements that must be among them.
-        max_orbits: Most orbits of all classes together.
-    """
-
-    num_atoms: int
-    space_groups: frozenset[int] | None = None
-    classes: tuple[tuple[int, int], ...] | None = None
-    elements: frozenset[int] | None = None
-    needed: frozenset[int] = frozenset()
-    max_orbits: int = 20
+    num_atoms: int  # in the primitive cell
+    space_groups: frozenset[int] | None = None  # that are possible; None = all
+    classes: tuple[tuple[int, int], ...] | None = None  # atoms and element of each, if given
+    elements: frozenset[int] | None = None  # that may be drawn; None leaves all open
+    needed: frozenset[int] = frozenset()  # elements that must be among them
+    max_orbits: int = 20  # of all classes together
 
 
-@dataclass(kw_only=True)
 class _Draft:
     """A template that is being drawn."""
 
-    ask: Callable[[torch.Generator], TemplateRequest]
-    rng: torch.Generator
-    request: TemplateRequest = field(init=False)
-    classes: list[tuple[int, int]] = field(default_factory=list)  # atoms, element
-    space_group: int = 0
-    sites: list[list[int]] = field(default_factory=list)
-    rules: PositionRules | None = None
-    writer: SequenceWriter = field(default_factory=SequenceWriter)
-    template: Template | None = None
-    tries: int = 0
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self, ask: Callable[[torch.Generator], TemplateRequest], rng: torch.Generator
+    ) -> None:
+        self.ask, self.rng, self.tries = ask, rng, 0
         self.restart()
 
     def restart(self) -> None:
         """Forget what has been drawn, and ask for another template."""
         self.tries += 1
-        self.request, self.template = self.ask(self.rng), None
-        self.classes, self.space_group, self.sites, self.rules = [], 0, [], None
-        self.writer = SequenceWriter()
+        self.request = self.ask(self.rng)
+        self.template: Template | None = None
+        self.rules: PositionRules | None = None
+        self.classes: list[tuple[int, int]] = []  # atoms, element
+        self.sites: list[list[int]] = []
+        self.space_group, self.writer = 0, SequenceWriter()
         self.writer.add(kind=0)
         if self.request.classes is not None:
             order = torch.randperm(len(self.request.classes), generator=self.rng).tolist()
@@ -188,24 +173,17 @@ def draw_templates(
     network: TemplateNetwork,
     ask: Callable[[torch.Generator], TemplateRequest],
     rngs: Sequence[torch.Generator],
-    *,
-    guidance: float,
     accept: Callable[[Template], bool] = lambda template: True,
 ) -> list[Template | None]:
     """Draw one template a generator; None where no draft fulfilled its request.
 
-    Args:
-        network: A trained network.
-        ask: Draws what a template has to be, again for every draft of it.
-        rngs: Source of each template's random numbers.
-        guidance: Weight of the wish for templates of crystals on the convex hull: logits are
-            `l + guidance (l(e_above_hull = 0) - l)`; 0 ignores it, 1 is conditional.
-        accept: Whether a finished template is taken; otherwise another one is drawn.
+    `ask` draws what a template has to be, again for every draft of it; one that `accept` refuses is
+    drawn again.
     """
-    drafts = [_Draft(ask=ask, rng=rng) for rng in rngs]
+    drafts = [_Draft(ask, rng) for rng in rngs]
     active = list(drafts)
     while active:
-        for draft, stuck in zip(active, _advance(network, active, guidance), strict=True):
+        for draft, stuck in zip(active, _advance(network, active), strict=True):
             if stuck or (draft.template is not None and not accept(draft.template)):
                 draft.restart()
         active = [one for one in active if one.template is None and one.tries <= TRIES]
@@ -213,38 +191,23 @@ def draw_templates(
 
 
 @torch.no_grad()
-def _advance(network: TemplateNetwork, drafts: Sequence[_Draft], guidance: float) -> list[bool]:
+def _advance(network: TemplateNetwork, drafts: Sequence[_Draft]) -> list[bool]:
     """Draw the next token of every draft; True where none is possible."""
-    told = [
-        (draft.request.num_atoms, min(draft.request.space_groups or {0}))
-        if len(draft.request.space_groups or ()) == 1
-        else (draft.request.num_atoms, UNKNOWN)
-        for draft in drafts
-    ]
-    plain = replace(
+    requests = [draft.request for draft in drafts]
+    groups = [one.space_groups or () for one in requests]
+    told = replace(
         Conditions.none(len(drafts)),
-        num_atoms=torch.tensor([n for n, _ in told]),
-        space_group=torch.tensor([group for _, group in told]),
+        num_atoms=torch.tensor([one.num_atoms for one in requests]),
+        space_group=torch.tensor([min(one) if len(one) == 1 else UNKNOWN for one in groups]),
     )
-    tokens = pack([draft.writer for draft in drafts])
     ends = torch.tensor([len(draft.writer.possible) - 1 for draft in drafts])
-    rows = torch.arange(len(drafts))
-    hidden = network(tokens, plain)[rows, ends]
-    wished = None
-    if guidance:
-        stable = replace(plain, e_above_hull=torch.zeros(len(drafts)))
-        wished = network(tokens, stable)[rows, ends]
+    tokens = pack([draft.writer for draft in drafts])
+    hidden = network(tokens, told)[torch.arange(len(drafts)), ends]
 
-    def draws(index: int) -> Drawn:
-        def drawn(head: Callable[[Tensor], Tensor], possible: np.ndarray) -> int | None:
-            logits = head(hidden[index])
-            if wished is not None:
-                logits = logits + guidance * (head(wished[index]) - logits)
-            return _draw(logits, possible, drafts[index].rng)
+    def drawn(row: int, head: Callable[[Tensor], Tensor], possible: np.ndarray) -> int | None:
+        return _draw(head(hidden[row]), possible, drafts[row].rng)
 
-        return drawn
-
-    return [_draw_next(network, draft, draws(index)) for index, draft in enumerate(drafts)]
+    return [_draw_next(network, one, partial(drawn, row)) for row, one in enumerate(drafts)]
 
 
 def _draw_next(network: TemplateNetwork, draft: _Draft, drawn: Drawn) -> bool:

@@ -1,18 +1,13 @@
 """Turns crystals into the sequences that the template model reads, and back into templates.
 
-A sequence has three parts, each predicted from what stands before it:
-
-1. the *classes* of the crystal, one an element, by rising number of atoms: (atoms, element);
-2. the space group;
-3. the Wyckoff positions of the first class by rising number, then those of the second, and so on.
-
-Elements can be hidden, so that one model serves samples whose elements are open and compositions
-that are given. Which class a position belongs to follows from the numbers of atoms: a class is
-complete when its orbits add up to its size.
+A sequence has three parts: the *classes* of the crystal, (atoms, element), one an element, by
+rising number of atoms; the space group; the Wyckoff positions of the first class by rising number,
+then those of the second, and so on. A class is complete when its orbits add up to its size.
+Elements can be hidden, so that one model serves open elements and given compositions.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 
 import numpy as np
@@ -63,12 +58,9 @@ class Template:
 def canonical_template(
     space_group: int, positions: Int[np.ndarray, "O"], elements: Int[np.ndarray, "O"]
 ) -> Template:
-    """The template of a crystal, with its elements, in the form of its protostructure.
+    """The template of a crystal in the form of its protostructure.
 
-    Args:
-        space_group: 1..230.
-        positions: Number of the Wyckoff position of each orbit.
-        elements: Atomic number of each orbit.
+    `positions` numbers the Wyckoff position, `elements` has the atomic number of each orbit.
     """
     table = wyckoff_positions(space_group)
     names = np.unique(elements).tolist()
@@ -125,9 +117,6 @@ class TokenBatch(Batch):
     next_position: Int[Tensor, "B T"]  # -1 = not predicted
     possible: Bool[Tensor, "B T W"]  # positions that may come next
 
-    def __len__(self) -> int:
-        return len(self.kind)
-
 
 class SequenceWriter:
     """Writes the tokens of one template; `possible` holds what the rules of templates allow."""
@@ -144,28 +133,11 @@ class SequenceWriter:
         self.possible.append(empty if possible is None else possible)
 
 
-_COLUMNS = (
-    "kind",
-    "size",
-    "element",
-    "space_group",
-    "position",
-    "remaining",
-    "last",
-    "next_size",
-    "next_element",
-    "next_group",
-    "next_position",
-)
+_COLUMNS = tuple(field.name for field in fields(TokenBatch) if field.name != "possible")
 
 
 def write_tokens(template: Template, shown: Sequence[bool]) -> SequenceWriter:
-    """Write a template as tokens with their targets.
-
-    Args:
-        template: Its classes are written in their order.
-        shown: Which classes show their element.
-    """
+    """Write a template as tokens with their targets; some classes show their element."""
     writer, classes = SequenceWriter(), template.classes
     for index in range(len(classes) + 1):
         placed = classes[index - 1] if index else None
@@ -239,13 +211,9 @@ class PositionRules:
 def completing_positions(
     space_group: int, closed: frozenset[int], lowest: int, remaining: int
 ) -> Bool[np.ndarray, "W"]:
-    """Positions that can be taken next so that a class can be completed.
+    """Positions that can be taken next so that a class can be completed by `remaining` atoms.
 
-    Args:
-        space_group: 1..230.
-        closed: Positions that cannot be taken.
-        lowest: Positions of lower number cannot be taken, either.
-        remaining: Atoms to add.
+    Positions that are closed or of a lower number than `lowest` cannot be taken.
     """
     table = wyckoff_positions(space_group)
     sums = 1  # bit n: the positions after the present one can add n atoms

@@ -34,7 +34,7 @@ from mattergen_lite.config import (
 from mattergen_lite.data.canonical import CORE_SCHEMA, write_table
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.labels import MIN_LABELS, LabelledCrystals
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.materials import known_rows
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.hub import read_config
 from mattergen_lite.model import CrystalDiffusion, pick_device
@@ -272,12 +272,8 @@ def _base_rows(
     Their values of a property to be taught, should the embedded table have them, are hidden: only
     the user's labels count.
     """
-    table = read_table(EMBEDDED)
-    inside = pc.and_(
-        pc.equal(table["split"].cast(pa.string()), split),
-        fits(table, model),
-    )
-    table = known_elements(table.filter(inside), seen)
+    table = known_rows(split)
+    table = known_elements(table.filter(fits(table, model)), seen)
     if name in table.column_names and name not in CORE_SCHEMA.names:
         table = table.drop_columns([name])
     return table.take(np.random.default_rng(0).permutation(len(table)))

@@ -13,4 +13,4 @@ def data_elements() -> "ElementGroups":
     """List the groups of elements that --elements and --exclude take, such as toxic or scarce."""
     from mattergen_lite.elements import ElementGroups
 
-    return ElementGroups.all()
+    return ElementGroups()

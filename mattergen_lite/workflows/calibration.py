@@ -21,7 +21,9 @@ import numpy as np
 from pydantic import TypeAdapter
 from pymatgen.core import Composition, Structure
 
+from mattergen_lite.data.materials import KnownCompound, elemental_crystals
 from mattergen_lite.folders import atomic_path
+from mattergen_lite.io.formats.structures import ordered
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.scoring.energy.accuracy import Accuracy, accuracy
@@ -41,14 +43,9 @@ from mattergen_lite.scoring.energy.stability import (
     relaxer_e_above_hull,
 )
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
-from mattergen_lite.scoring.known.compounds import (
-    KnownCompound,
-    elemental_crystals,
-    known_compounds,
-)
+from mattergen_lite.scoring.known.compounds import known_compounds
 from mattergen_lite.scoring.known.hull import reference_hull
 from mattergen_lite.scoring.measuring import Laboratory
-from mattergen_lite.scoring.score import ordered_structure
 
 ELEMENT_PRIORS = {"novel": 0.03, "known": 0.02}  # eV/atom: how far elements may differ
 MIN_LABELS = 20  # crystals for an error model
@@ -146,7 +143,7 @@ def labelled(
         present = [name for name in names if np.isfinite(record.properties.get(name, np.nan))]
         if record.structure is None or not present:
             continue
-        label, structure = record.properties[present[0]], ordered_structure(record.structure)
+        label, structure = record.properties[present[0]], ordered(record.structure)
         if "formation" in present[0]:
             label -= _hull_energy(structure.composition.reduced_formula)
         found.append(

@@ -19,6 +19,7 @@ from pymatgen.core import Composition, Element, Structure
 from pymatgen.symmetry.groups import sg_symbol_from_int_number
 
 from mattergen_lite.config import ModelConfig
+from mattergen_lite.data.materials import known_value
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.judge import JudgeOptions
@@ -42,7 +43,6 @@ from mattergen_lite.scoring.criteria.matching import (
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_POLYMORPHS, achiral, polymorph
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.reference import Crystal, Reference, composition_key
-from mattergen_lite.scoring.known.values import known_value
 from mattergen_lite.scoring.metrics.expectation import expectation
 from mattergen_lite.scoring.metrics.landscape import Basin, Landscape, landscape
 from mattergen_lite.scoring.score import Score

@@ -1,8 +1,8 @@
-"""CIF (the Crystallographic Information File, version 1.1) -> a checked structure.
+"""Reads CIFs (the Crystallographic Information File, version 1.1) as checked structures.
 
-Readers made to get something out of every file call an atom of occupancy -1, or a symmetry they do
-not know, a crystal. This one takes a file at its word: every atom of the list is there once per
-operation, the operations are those of the named group, and the composition is the declared one.
+It takes a file at its word: every atom of the list is there once per operation, the operations are
+those of the named group, and the composition is the declared one. A name stands for operations
+only if it names one setting; no unknown symbol is taken for P1.
 """
 
 import re
@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mattergen_lite.io.formats.cif_blocks import ABSENT, Block, data_blocks
-from mattergen_lite.io.formats.declared import check_declared, formula
+from mattergen_lite.io.formats.declared import check_declared, formula, parse_measured
 from mattergen_lite.io.formats.species import element_of
 from mattergen_lite.io.formats.structures import (
     FULL,
     MAX_COORDINATE,
     MAX_LENGTH,
+    ONLY_ORDERED,
     build_structure,
     check_apart,
     check_count,
-    parse_number,
+    partially_occupied,
 )
 from mattergen_lite.io.formats.symmetry import (
     IDENTITY,
@@ -30,7 +31,9 @@ from mattergen_lite.io.formats.symmetry import (
     Operations,
     equivalent_positions,
     hall_operations,
+    not_understood,
     parse_operations,
+    unknown_group,
 )
 from mattergen_lite.symmetry.space_groups import settings_named, settings_numbered
 
@@ -51,7 +54,6 @@ _NAMES = (
     "_space_group_name_h-m_ref",
 )
 _NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
-_ESD = re.compile(r"\(\d+\)$")
 
 
 def parse_cif(text: str) -> "Structure":
@@ -67,16 +69,11 @@ def parse_cif(text: str) -> "Structure":
     labels, elements, positions = _sites(block)
     if len(positions) * len(operations) > MAX_IMAGES:
         raise ValueError(f"{len(positions)} sites under {len(operations)} operations: too many")
-    coords: list[np.ndarray] = []
-    counts: list[int] = []
-    for label, position in zip(labels, positions, strict=True):
-        is_alone = len(operations) == 1
-        coords.append(
-            position[None]
-            if is_alone
-            else equivalent_positions(position, operations, lattice, label)
-        )
-        counts.append(len(coords[-1]))
+    coords = [
+        equivalent_positions(position, operations, lattice, label)
+        for label, position in zip(labels, positions, strict=True)
+    ]
+    counts = list(map(len, coords))
     check_count(sum(counts))
     _check_multiplicities(block, labels, counts, len(operations))
     numbers = np.repeat(elements, counts).tolist()
@@ -84,11 +81,6 @@ def parse_cif(text: str) -> "Structure":
     check_declared(block.first, lattice, Counter(numbers))
     check_apart(lattice, coordinates)
     return build_structure(lattice, numbers, coordinates)
-
-
-def _number(text: str, what: str) -> float:
-    """A number without its standard uncertainty: 1.234 of 1.234(5)."""
-    return parse_number(_ESD.sub("", text), what)
 
 
 def _block_with_atoms(text: str) -> Block:
@@ -109,8 +101,8 @@ def _lattice(block: Block) -> np.ndarray:
     missing = [name for name in (*_LENGTHS, *_ANGLES) if block.given([name]) is None]
     if missing:
         raise ValueError(f"unreadable CIF: no {missing[0]}")
-    lengths = [_number(block.given([name]), name) for name in _LENGTHS]
-    angles = [_number(block.given([name]), name) for name in _ANGLES]
+    lengths = [parse_measured(block.given([name]), name) for name in _LENGTHS]
+    angles = [parse_measured(block.given([name]), name) for name in _ANGLES]
     for name, length in zip(_LENGTHS, lengths, strict=True):
         if not 0 < length <= MAX_LENGTH:
             raise ValueError(f"{name} is {length:g} Å: expected above 0, at most {MAX_LENGTH:g}")
@@ -124,32 +116,24 @@ def _lattice(block: Block) -> np.ndarray:
 
 
 def _operations(block: Block, lattice: np.ndarray) -> Operations:
-    """Symmetry operations, as listed or as named; the listed ones must be of the named group.
-
-    Raises:
-        ValueError: If the file states a symmetry that is not understood or contradicts itself.
-    """
+    """Symmetry operations, as listed or as named; the listed ones must be of the named group."""
     listed = next((name for name in _OPERATIONS if block.given([name])), None)
     texts = [] if listed is None else block.columns.get(listed) or [block.values[listed]]
     operations = parse_operations(texts) if texts else _named_operations(block, lattice)
     if not operations.keep(lattice):
-        raise ValueError("symmetry not understood: its operations do not fit the cell")
+        raise not_understood("its operations do not fit the cell")
     if texts or block.given(_HALL):
         _check_group(block, operations)
     return operations
 
 
 def _number_stated(block: Block) -> int | None:
-    """International number that the file states.
-
-    Raises:
-        ValueError: If it states something else in that place.
-    """
+    """International number that the file states, or nothing in its place."""
     text = block.given(_NUMBERS)
     if text is None:
         return None
     if not (text.isdecimal() and len(text) < 4 and 1 <= int(text) <= 230):
-        raise ValueError(f"symmetry not understood: {text[:40]!r} is no space group known here")
+        raise unknown_group(text)
     return int(text)
 
 
@@ -157,46 +141,38 @@ def _named_operations(block: Block, lattice: np.ndarray) -> Operations:
     """Operations of the setting that the file names; the identity if it names none."""
     hall, name, number = block.given(_HALL), block.given(_NAMES), _number_stated(block)
     if hall is None and name is None and number is None:
-        strange = [
-            one
-            for one in (*block.values, *block.columns)
-            if ("symop" in one or "symmetry" in one or "space_group" in one) and block.given([one])
-        ]
+        words = ("symop", "symmetry", "space_group")
+        stated = filter(block.first, (*block.values, *block.columns))
+        strange = [name for name in stated if any(word in name for word in words)]
         if strange and not strange[0].startswith("_symmetry_cell_setting"):
-            raise ValueError(f"symmetry not understood: {strange[0][:60]} without operations")
+            raise not_understood(f"{strange[0][:60]} without operations")
         return IDENTITY
     if hall is not None:
         return hall_operations(hall)
     symbol = name or str(number)
     settings = settings_named(name) if name else settings_numbered(number)
     if not settings:
-        raise ValueError(f"symmetry not understood: {symbol[:40]!r} is no space group known here")
+        raise unknown_group(symbol)
     if number is not None:
         settings = [setting for setting in settings if setting.number == number]
         if not settings:
-            raise ValueError(
-                f"symmetry not understood: {symbol[:40]!r} is not of space group number {number}"
-            )
+            raise not_understood(f"{symbol[:40]!r} is not of space group number {number}")
     return _fitting_operations(settings, symbol, lattice, is_named=name is not None)
 
 
 def _fitting_operations(
     settings: Sequence["Setting"], symbol: str, lattice: np.ndarray, *, is_named: bool
 ) -> Operations:
-    """Operations of the one setting that the cell fits.
-
-    A short monoclinic name means unique axis b where the cell leaves that open.
-    """
+    """Operations of the one setting that the cell fits; short monoclinic names mean axis b."""
     found = [(setting, Operations.of(list(setting.operations()))) for setting in settings]
     fitting = [(setting, operations) for setting, operations in found if operations.keep(lattice)]
     if not fitting:
-        raise ValueError(f"symmetry not understood: {symbol[:40]!r} does not fit the cell")
+        raise not_understood(f"{symbol[:40]!r} does not fit the cell")
     is_monoclinic = fitting[0][0].crystal_system_str() == "monoclinic"
     if len(fitting) > 1 and not (is_named and is_monoclinic):
         choices = ", ".join(setting.ext.strip("\0") or setting.hm for setting, _ in fitting)
-        raise ValueError(
-            f"symmetry not understood: {symbol[:40]!r} has settings {choices}, and the file lists "
-            "no operations"
+        raise not_understood(
+            f"{symbol[:40]!r} has settings {choices}, and the file lists no operations"
         )
     return fitting[0][1]
 
@@ -205,9 +181,7 @@ def _check_group(block: Block, operations: Operations) -> None:
     """Refuse operations that are no group, or not the one that the file names."""
     group = operations.space_group()
     if group is None:
-        raise ValueError(
-            f"symmetry not understood: {len(operations)} operations form no space group"
-        )
+        raise not_understood(f"{len(operations)} operations form no space group")
     named = {}
     if (number := _number_stated(block)) is not None:
         named[str(number)] = {number}
@@ -215,9 +189,8 @@ def _check_group(block: Block, operations: Operations) -> None:
         named[name] = {setting.number for setting in settings_named(name)}
     for symbol, numbers in named.items():
         if numbers and group not in numbers:
-            raise ValueError(
-                f"symmetry not understood: the file names space group {symbol[:40]}, its "
-                f"operations are those of {group}"
+            raise not_understood(
+                f"the file names space group {symbol[:40]}, its operations are those of {group}"
             )
 
 
@@ -235,28 +208,27 @@ def _sites(block: Block) -> tuple[list[str], list[int], list[np.ndarray]]:
     if len({len(columns[name]) for name in (*_COORDINATES, *columns.keys() & {_LABEL, _TYPE})}) > 1:
         raise ValueError("unreadable CIF: columns of atoms in loops of different length")
     check_count(len(names))
-    elements = _declared_elements(block)
-    found: tuple[list[str], list[int], list[np.ndarray]] = ([], [], [])
-    for row in range(len(names)):
-        where = f"atom {row + 1} ({names[row][:20]})"
+    amounts = formula(block.first("_chemical_formula_sum") or "")
+    types = [] if amounts else block.columns.get("_atom_type_symbol", [])
+    declared = frozenset(amounts or (re.match(r"[A-Za-z]*", text)[0] for text in types))
+    labels = [f"atom {row} ({name[:20]})" for row, name in enumerate(names, start=1)]
+    numbers, positions = [], []
+    for row, where in enumerate(labels):
         site = {name: column[row] for name, column in columns.items() if row < len(column)}
         _check_full(site, where)
-        found[0].append(where)
-        found[1].append(_element(site, where, elements))
-        found[2].append(_position(site, where))
-    return found
+        text = site.get(_TYPE, ".")
+        symbol = site.get(_LABEL, "?") if text in ABSENT else text
+        numbers.append(element_of(symbol, where, declared))
+        positions.append(_position(site, where))
+    return labels, numbers, positions
 
 
 def _check_multiplicities(
     block: Block, labels: Sequence[str], counts: Sequence[int], num_operations: int
 ) -> None:
-    """Refuse sites that stand for another number of atoms than the file says.
-
-    The deprecated data name holds the multiplicity or, in files of SHELXL, the order of the site
-    symmetry, which is the number of operations divided by the multiplicity: one of the two for all
-    sites.
-    """
+    """Refuse sites that stand for another number of atoms than the file says."""
     orders = [num_operations // count for count in counts]
+    # The deprecated first name holds multiplicities or, in files of SHELXL, orders, for all sites.
     readings = {
         "_atom_site_symmetry_multiplicity": (counts, orders),
         "_atom_site_site_symmetry_multiplicity": (counts,),
@@ -286,7 +258,7 @@ def _first_misfit(stated: Sequence[int | None], values: Sequence[int]) -> int | 
 
 def _position(site: Mapping[str, str], where: str) -> np.ndarray:
     position = np.array(
-        [_number(site[name], f"coordinate {name[-1]} of {where}") for name in _COORDINATES]
+        [parse_measured(site[name], f"coordinate {name[-1]} of {where}") for name in _COORDINATES]
     )
     if np.abs(position).max() > MAX_COORDINATE:
         raise ValueError(
@@ -299,32 +271,15 @@ def _position(site: Mapping[str, str], where: str) -> np.ndarray:
 def _check_full(site: Mapping[str, str], where: str) -> None:
     """Refuse what is not one atom for sure."""
     text = site.get("_atom_site_occupancy", ".")
-    occupancy = 1.0 if text == "." else _number(text, f"occupancy of {where}")
+    occupancy = 1.0 if text == "." else parse_measured(text, f"occupancy of {where}")
     if not 0 < occupancy <= 1 + FULL:
         raise ValueError(f"occupancy of {where} is {occupancy:g}: expected above 0, at most 1")
     if occupancy < 1 - FULL:
-        raise ValueError(
-            f"{where} is partially occupied ({occupancy:g}): only ordered structures are accepted"
-        )
+        raise partially_occupied(where, f"{occupancy:g}")
     hydrogens = site.get("_atom_site_attached_hydrogens", ".")
     if hydrogens not in {"0", *ABSENT}:
         raise ValueError(f"{where} has {hydrogens[:20]} hydrogen atoms that are not listed")
     if site.get("_atom_site_disorder_group", ".") not in {"0", *ABSENT}:
-        raise ValueError(
-            f"{where} is one of several disordered groups: only ordered structures are accepted"
-        )
+        raise ValueError(f"{where} is one of several disordered groups: {ONLY_ORDERED}")
     if site.get("_atom_site_calc_flag") == "dum":
         raise ValueError(f"{where} is a dummy atom: expected atoms only")
-
-
-def _element(site: Mapping[str, str], where: str, declared: frozenset[str]) -> int:
-    """Atomic number of a site, by its type symbol where the file gives one, else by its label."""
-    text = site.get(_TYPE, ".")
-    return element_of(site.get(_LABEL, "?") if text in ABSENT else text, where, declared)
-
-
-def _declared_elements(block: Block) -> frozenset[str]:
-    """Elements of the sum formula, else of the list of atom types; none where neither is given."""
-    amounts = formula(block.first("_chemical_formula_sum") or "")
-    types = [] if amounts else block.columns.get("_atom_type_symbol", [])
-    return frozenset(amounts) or frozenset(re.match(r"[A-Za-z]*", text)[0] for text in types)

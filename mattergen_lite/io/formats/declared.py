@@ -24,18 +24,12 @@ _MODULATION = (
     "_space_group_symop_ssg_operation_algebraic",
 )
 _PART = re.compile(r"([A-Z][a-z]?)(\d*\.?\d*)")
-_UNCERTAINTY = re.compile(r"\(\d+\)$")
 
 Lookup = Callable[[str], str | None]  # the value of a data name
 
 
 def check_declared(given: Lookup, lattice: np.ndarray, numbers: Counter[int]) -> None:
-    """Refuse atoms or a cell other than the file declares.
-
-    Args:
-        given: Values of the file.
-        lattice: Rows a, b, c in Å.
-        numbers: How many atoms of each atomic number are in the cell.
+    """Refuse atoms (by atomic number) or a cell (rows in Å) other than the file declares.
 
     Raises:
         ValueError: If the composition, the number of formula units or the volume differs, or the
@@ -52,6 +46,11 @@ def check_declared(given: Lookup, lattice: np.ndarray, numbers: Counter[int]) ->
         units = _check_composition(declared, text, numbers)
         _check_units(given("_cell_formula_units_z"), units)
     _check_volume(given("_cell_volume"), lattice)
+
+
+def parse_measured(text: str, what: str) -> float:
+    """A number without its standard uncertainty: 1.234 of 1.234(5); otherwise as `parse_number`."""
+    return parse_number(re.sub(r"\(\d+\)$", "", text), what)
 
 
 def formula(text: str) -> dict[str, float]:
@@ -100,7 +99,7 @@ def _check_volume(text: str | None, lattice: np.ndarray) -> None:
     if text is None:
         return
     try:
-        declared = parse_number(_UNCERTAINTY.sub("", text), "_cell_volume")
+        declared = parse_measured(text, "_cell_volume")
     except ValueError:
         return  # no number, which contradicts nothing
     volume = abs(np.linalg.det(lattice))

@@ -37,9 +37,8 @@ def comment_values(comment: str) -> dict[str, str]:
 
 
 def _text(match: re.Match) -> str:
-    if match["double"] is not None:
-        return re.sub(r"\\(.)", r"\1", match["double"])
-    return match["single"] if match["single"] is not None else match["bare"]
+    text = match[match.lastgroup]
+    return re.sub(r"\\(.)", r"\1", text) if match.lastgroup == "double" else text
 
 
 def parse_extxyz(frame: str) -> tuple["Structure", Mapping[str, str | bool]]:
@@ -58,14 +57,15 @@ def parse_extxyz(frame: str) -> tuple["Structure", Mapping[str, str | bool]]:
     rows = [line.split() for line in lines[2:]]
     numbers = _elements(columns, rows)
     positions = np.array(
-        [_cells(row, columns["pos"], f"atom {i}", 3) for i, row in enumerate(rows, start=1)]
+        [_position(row, columns["pos"], f"atom {i}") for i, row in enumerate(rows, start=1)]
     ).reshape(-1, 3)
     for name in columns.keys() & OCCUPANCIES:
         check_stated({name: [row[columns[name]] for row in rows]})
     if INITIAL_CHARGES in columns:
         check_initial_charges([one for row in rows for one in row[columns[INITIAL_CHARGES]]])
     structure = build_structure(lattice, numbers, positions @ np.linalg.inv(lattice))
-    return structure, _other_values(values)
+    others = {key: text for key, text in values.items() if key.lower() not in _RESERVED}
+    return structure, {key: _FLAGS.get(text, text) for key, text in others.items()}
 
 
 def _keys(comment: str) -> dict[str, str]:
@@ -82,7 +82,7 @@ def _keys(comment: str) -> dict[str, str]:
 def _lattice(text: str | None) -> np.ndarray:
     if text is None:
         raise ValueError("lattice is singular: the frame has no Lattice")
-    words = text.replace(",", " ").replace("[", " ").replace("]", " ").split()
+    words = _words(text)
     if len(words) not in (3, 9):
         raise ValueError(f"Lattice has {len(words)} numbers: expected 9")
     numbers = [parse_number(word, "a number of Lattice") for word in words]
@@ -91,8 +91,12 @@ def _lattice(text: str | None) -> np.ndarray:
     return lattice
 
 
+def _words(text: str) -> list[str]:
+    return re.sub(r"[,\[\]]", " ", text).split()
+
+
 def _pbc(text: str) -> list[bool]:
-    words = text.replace(",", " ").replace("[", " ").replace("]", " ").lower().split()
+    words = _words(text.lower())
     if not all(word in _TRUTH for word in words):
         raise ValueError(f"pbc is {text[:40]!r}: expected T T T")
     found = [_TRUTH[word] for word in words]
@@ -139,14 +143,8 @@ def _elements(columns: Mapping[str, slice], rows: Sequence[Sequence[str]]) -> li
     return numbers
 
 
-def _cells(row: Sequence[str], place: slice, what: str, count: int) -> list[float]:
+def _position(row: Sequence[str], place: slice, what: str) -> list[float]:
     words = row[place]
-    if len(words) != count or len(row) < place.stop:
+    if len(words) != 3 or len(row) < place.stop:
         raise ValueError(f"{what} has {len(row)} values: expected {place.stop} or more")
     return [parse_number(word, f"a coordinate of {what}") for word in words]
-
-
-def _other_values(values: Mapping[str, str]) -> Mapping[str, str | bool]:
-    """What else the comment line says, truth values as such."""
-    others = {key: text for key, text in values.items() if key.lower() not in _RESERVED}
-    return {key: _FLAGS.get(text, text) for key, text in others.items()}

@@ -41,7 +41,7 @@ def parse_poscar(text: str) -> "Structure":
     scale = _scale(lines[1], raw)
     lattice = raw * scale
     check_lattice(lattice)
-    named = not _is_count(lines[5][:1])
+    named = not (lines[5] and lines[5][0].lstrip("+").isdecimal())
     names = lines[5] if named else []
     counts = _counts(lines[6 if named else 5])
     if named and len(names) != len(counts):
@@ -80,10 +80,6 @@ def _scale(words: Sequence[str], raw: np.ndarray) -> np.ndarray:
             raise ValueError(f"lattice is singular: {raw.tolist()}")
         factors = np.cbrt(-factors / volume)
     return np.broadcast_to(factors, 3)
-
-
-def _is_count(words: Sequence[str]) -> bool:
-    return bool(words) and words[0].lstrip("+").isdecimal()
 
 
 def _counts(words: Sequence[str]) -> list[int]:

@@ -20,13 +20,10 @@ _WATER = re.compile(r"H[23]O")
 def element_of(text: str, where: str, declared: Set[str]) -> int:
     """Atomic number of a type symbol or a site label.
 
-    Args:
-        text: As in the file.
-        where: The site, for messages.
-        declared: Symbols of the elements that the file declares; empty where it does not.
+    Elements that the file declares, if it does, decide where letters leave a doubt.
 
     Raises:
-        ValueError: If it is no element of Z = 1..100, or might be several.
+        ValueError: If it is no element of Z = 1..100, or might be several; names the site.
     """
     match = _LABEL.fullmatch(text)
     symbol = match["symbol"] if match else ""
@@ -34,7 +31,8 @@ def element_of(text: str, where: str, declared: Set[str]) -> int:
         _is_known(symbol) and not _names_another(symbol, match["rest"] or "", text)
     ):
         return number_of(symbol, where)
-    candidates = set() if _MIXTURE.search(text) else _candidates(text, symbol) & declared
+    named = {text[:2].capitalize(), text[:1].upper(), symbol.capitalize()} & declared
+    candidates = set() if _MIXTURE.search(text) else set(filter(_is_known, named))
     if symbol.capitalize() in candidates:  # SN1 is tin, though the file has sulphur, too
         candidates = {symbol.capitalize()}
     if len(candidates) != 1:
@@ -43,12 +41,6 @@ def element_of(text: str, where: str, declared: Set[str]) -> int:
             "as O, O2- or O1A" + (" that the file's formula has" if declared else "")
         )
     return number_of(candidates.pop(), where)
-
-
-def _candidates(text: str, symbol: str) -> set[str]:
-    """Symbols that a label in doubt may begin with."""
-    named = {text[:2].capitalize(), text[:1].upper(), symbol.capitalize()}
-    return {name for name in named if _is_known(name)}
 
 
 def _names_another(symbol: str, rest: str, text: str) -> bool:

@@ -20,6 +20,7 @@ MAX_COORDINATE = 1e6  # cells from the origin, beyond which a fraction has lost 
 MIN_DISTANCE = 0.05  # Å, below which two atoms of a file are one that is there twice
 MIN_VOLUME_RATIO = 1e-4  # cell volume over a·b·c, below which the cell is flat
 
+ONLY_ORDERED = "only ordered structures are accepted"
 FULL = 1e-3  # an occupancy within this of 1 is full
 OCCUPANCIES = frozenset({"occupancy", "occupancies"})  # names under which others state them
 CHARGES = frozenset({"charge", "total_charge", "net_charge"})  # of the cell, in e
@@ -32,18 +33,15 @@ _NUMBER = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eEdD][-+]?\d+)?")
 
 
 def build_structure(
-    lattice: ArrayLike, atomic_numbers: Sequence[int], frac_coords: ArrayLike
+    lattice: ArrayLike, atomic_numbers: Sequence[int] | np.ndarray, frac_coords: ArrayLike
 ) -> "Structure":
-    """Build an ordered structure from bare arrays.
+    """Build an ordered structure from bare numbers: 9 of the rows of the lattice in Å, 3 per atom.
 
-    Args:
-        lattice: 9 numbers, rows a, b, c in Å.
-        atomic_numbers: Z = 1..100 of N atoms.
-        frac_coords: 3N numbers; wrapped into the cell.
+    Fractional coordinates are wrapped into the cell.
 
     Raises:
-        ValueError: If there are no or too many atoms, not 3 coordinates each, an element is
-            unknown, a number is not finite or far out of range, or the cell is flat.
+        ValueError: If there are no or too many atoms, not 3 coordinates each, an element is unknown
+            (Z = 1..100), a number is not finite or far out of range, or the cell is flat.
     """
     from pymatgen.core import Structure
 
@@ -71,7 +69,7 @@ def _numbers(values: ArrayLike, what: str) -> np.ndarray:
         raise ValueError(f"{what} {str(values)[:60]!r}: expected numbers") from None
 
 
-def _checked_number(number: int) -> int:
+def _checked_number(number: object) -> int:
     whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
     if not whole or not 1 <= number <= MAX_ATOMIC_NUMBER:
         raise ValueError(f"unknown element Z = {number}: expected 1 to {MAX_ATOMIC_NUMBER}")
@@ -105,11 +103,7 @@ def check_lattice(lattice: np.ndarray) -> None:
 
 
 def _check_coordinates(frac_coords: np.ndarray) -> None:
-    """Refuse coordinates that say nothing about a place in the cell.
-
-    Raises:
-        ValueError: If one is not finite or beyond `MAX_COORDINATE`; names the atom.
-    """
+    """Refuse coordinates that are not finite or beyond `MAX_COORDINATE`; names the atom."""
     broken = ~np.isfinite(frac_coords).all(axis=1)
     if broken.any():
         site = int(broken.argmax())
@@ -138,10 +132,7 @@ def ordered(structure: "Structure") -> "Structure":
     check_stated({"charge": structure._charge})
     for number, site in enumerate(structure, start=1):
         if not site.is_ordered:
-            raise ValueError(
-                f"atom {number} is partially occupied ({site.species_string}): "
-                "only ordered structures are accepted"
-            )
+            raise partially_occupied(f"atom {number}", site.species_string)
         if isinstance(site.specie, DummySpecies):
             raise ValueError(f"unknown element {site.specie.symbol!r} of atom {number}")
         check_isotope(site.specie.symbol, f"atom {number}")
@@ -151,12 +142,13 @@ def ordered(structure: "Structure") -> "Structure":
     return build_structure(structure.lattice.matrix, numbers, structure.frac_coords)
 
 
+def partially_occupied(where: str, what: str) -> ValueError:
+    """The error of a site that does not hold one atom for sure."""
+    return ValueError(f"{where} is partially occupied ({what}): {ONLY_ORDERED}")
+
+
 def check_apart(lattice: np.ndarray, frac_coords: np.ndarray) -> None:
     """Refuse an atom that is listed twice, or as its own image.
-
-    Args:
-        lattice: Rows a, b, c in Å.
-        frac_coords: N x 3.
 
     Raises:
         ValueError: If two atoms are within `MIN_DISTANCE`; names them.
@@ -192,11 +184,10 @@ def check_periodic(pbc: Sequence[bool]) -> None:
 
 
 def check_stated(values: Mapping[str, object]) -> None:
-    """Refuse disorder and a net charge that are stated beside the atoms.
+    """Refuse disorder and a net charge that are stated beside the atoms, by name.
 
-    Args:
-        values: By name: ASE's `info`, the comment line of extxyz, the other columns of a table row,
-            the `properties` of a pymatgen structure, with its `charge`.
+    They stand in ASE's `info`, the comment line of extxyz, other columns of a table row,
+    `properties`.
 
     Raises:
         ValueError: If an occupancy is not 1, or the charge of the cell is not 0.
@@ -207,19 +198,14 @@ def check_stated(values: Mapping[str, object]) -> None:
         if name.casefold() in OCCUPANCIES:
             broken = [one for one in _occupancies(value) if not abs(one - 1) <= FULL]
             if broken:
-                raise ValueError(
-                    f"{name} is {' '.join(str(value).split())[:80]}: only ordered structures are "
-                    "accepted"
-                )
+                raise ValueError(f"{name} is {' '.join(str(value).split())[:80]}: {ONLY_ORDERED}")
 
 
 def check_initial_charges(charges: Sequence[object]) -> None:
     """Refuse charges of single atoms, as ASE gives them to calculators, that leave a net charge.
 
-    They may be any partial charges, whose sum is rounded.
-
     Raises:
-        ValueError: If half an electron or more is missing or left.
+        ValueError: If half an electron or more is missing or left; partial charges are rounded.
     """
     total = sum(_number_or(charge, unread=0.0) for charge in charges)
     if abs(total) >= MAX_INITIAL_CHARGE:
@@ -266,12 +252,8 @@ def check_isotope(symbol: str, where: str) -> None:
 def number_of(symbol: str, where: str) -> int:
     """Atomic number of a chemical symbol.
 
-    Args:
-        symbol: As in the file.
-        where: What has it, for the message.
-
     Raises:
-        ValueError: If it is none of H to Fm.
+        ValueError: If it is none of H to Fm; names what has it.
     """
     check_isotope(symbol, where)
     if symbol not in symbols()[1:]:
@@ -284,12 +266,8 @@ def number_of(symbol: str, where: str) -> int:
 def parse_number(text: str, what: str) -> float:
     """A finite number written in decimal digits.
 
-    Args:
-        text: As in the file.
-        what: It is, for the message.
-
     Raises:
-        ValueError: If it is anything else, "nan" and "inf" included.
+        ValueError: If it is anything else, "nan" and "inf" included; says what it is the number of.
     """
     if len(text) <= 100 and _NUMBER.fullmatch(text):
         value = float(text.translate(str.maketrans("dD", "ee")))

@@ -1,8 +1,4 @@
-"""Symmetry as CIFs state it: operations, or the name of a setting, and the atoms these generate.
-
-A name stands for operations only if it names one setting. Hermann-Mauguin symbols of groups with
-two origins or two sets of axes name two, and an unknown symbol none: neither is taken for P1.
-"""
+"""Reads the symmetry operations that CIFs state, and generates the atoms of a site by them."""
 
 import re
 from collections.abc import Sequence
@@ -53,33 +49,22 @@ class Operations:
 
     def space_group(self) -> int | None:
         """International number of the group; None if the operations form none."""
-        if len({*map(bytes, self._rounded())}) != len(self):
-            return None
-        if not self._closed():
-            return None
         import spglib
 
-        found = spglib.get_spacegroup_type_from_symmetry(
-            self.rotations.astype("intc"), self.translations
-        )
+        rotations, shifts = self.rotations, self.translations
+        products = rotations[:, None] @ rotations
+        moved = np.einsum("aij,bj->abi", rotations, shifts) + shifts[:, None]
+        rows = np.vstack([_rows(rotations, shifts), _rows(products, moved)])
+        if any(len(np.unique(part, axis=0)) != len(self) for part in (rows, rows[: len(self)])):
+            return None  # one is listed twice, or a product of two is none of them
+        found = spglib.get_spacegroup_type_from_symmetry(rotations.astype("intc"), shifts)
         return None if found is None else int(found.number)
 
-    def _rounded(self) -> np.ndarray:
-        """One row of whole numbers an operation, equal for equal operations."""
-        shifts = np.rint(self.translations * 24).astype(int) % 24
-        return np.hstack([self.rotations.reshape(-1, 9).astype(int), shifts])
 
-    def _closed(self) -> bool:
-        """Whether every product of two operations is one of them."""
-        known = {*map(tuple, self._rounded().tolist())}
-        for rotation, shift in zip(self.rotations, self.translations, strict=True):
-            products = Operations(
-                rotations=np.einsum("ij,mjk->mik", rotation, self.rotations),
-                translations=(self.translations @ rotation.T + shift) % 1.0,
-            )
-            if not {*map(tuple, products._rounded().tolist())} <= known:
-                return False
-        return True
+def _rows(rotations: np.ndarray, translations: np.ndarray) -> np.ndarray:
+    """One row of whole numbers an operation, equal for equal operations."""
+    shifts = np.rint(translations.reshape(-1, 3) * 24).astype(int) % 24
+    return np.hstack([rotations.reshape(-1, 9).astype(int), shifts])
 
 
 IDENTITY = Operations(rotations=np.eye(3, dtype=int)[None], translations=np.zeros((1, 3)))
@@ -122,30 +107,29 @@ def hall_operations(symbol: str) -> Operations:
     try:
         return Operations.of(list(gemmi.symops_from_hall(symbol[:MAX_SYMBOL])))
     except RuntimeError:
-        raise ValueError(
-            f"symmetry not understood: {symbol[:40]!r} is no space group known here"
-        ) from None
+        raise unknown_group(symbol) from None
 
 
-# Sites -> atoms
+def not_understood(reason: str) -> ValueError:
+    """The error of a symmetry that a file states wrongly, or in words that are not known here."""
+    return ValueError(f"symmetry not understood: {reason}")
+
+
+def unknown_group(symbol: str) -> ValueError:
+    """The error of a name that stands for no space group."""
+    return not_understood(f"{symbol[:40]!r} is no space group known here")
 
 
 def equivalent_positions(
     frac: np.ndarray, operations: Operations, lattice: np.ndarray, where: str
 ) -> np.ndarray:
-    """The atoms that the operations make of one site, each once.
+    """The atoms that symmetry operations make of one site, each once; fractional coordinates.
 
     Images within `MERGE_DISTANCE` of each other are one atom, in their middle: that is the special
     position whose coordinates the file has rounded.
 
-    Args:
-        frac: Fractional coordinates of the site.
-        operations: All symmetry operations of the cell.
-        lattice: Rows a, b, c in Å.
-        where: The site, for messages.
-
     Raises:
-        ValueError: If images are neither one atom nor far enough apart to be two.
+        ValueError: If images are neither one atom nor far enough apart to be two; names the site.
     """
     images = operations.rotations @ frac + operations.translations
     differences = images[:, None] - images[None]
@@ -154,7 +138,8 @@ def equivalent_positions(
     same = distances < MERGE_DISTANCE
     sizes = same.sum(axis=1)
     apart = distances[~same].min(initial=np.inf)
-    ambiguous = len(set(sizes.tolist())) > 1 or not _is_equivalence(same)
+    is_transitive = ((same.astype(int) @ same.astype(int) > 0) == same).all()
+    ambiguous = len(set(sizes.tolist())) > 1 or not is_transitive
     if ambiguous or apart < FEWEST_DISTANCE:
         raise ValueError(
             f"symmetry puts atoms {where} within {min(apart, FEWEST_DISTANCE):.2f} Å of each "
@@ -163,8 +148,3 @@ def equivalent_positions(
     first = same.argmax(axis=1)  # of the images that are the same atom
     members = [np.flatnonzero(same[index]) for index in sorted(set(first.tolist()))]
     return np.array([(images[group] + shifts[group[0], group]).mean(axis=0) for group in members])
-
-
-def _is_equivalence(same: np.ndarray) -> bool:
-    """Whether what is near to one is near to all that this is near to."""
-    return bool(((same.astype(int) @ same.astype(int) > 0) == same).all())

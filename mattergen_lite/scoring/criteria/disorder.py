@@ -13,7 +13,7 @@ from functools import cache
 
 from pymatgen.core import Element, Structure
 
-from mattergen_lite.oxidation import electronegativity, icsd_shares, is_metal
+from mattergen_lite.oxidation import electronegativity, icsd_shares, ion_radius, is_metal
 from mattergen_lite.symmetry.detection import symmetry_dataset
 
 MAX_RADIUS_DIFFERENCE = 0.15  # of the larger radius
@@ -35,20 +35,10 @@ class SharedSites:
 
 
 @cache
-def _ion_radius(symbol: str, state: int) -> float | None:
-    """Shannon's radius in Å, six-fold and high spin where listed; None for an unlisted ion."""
-    coordinations = Element(symbol).data.get("Shannon radii", {}).get(str(state))
-    if not coordinations:
-        return None
-    spins = coordinations.get("VI") or next(iter(coordinations.values()))
-    return (spins.get("High Spin") or next(iter(spins.values())))["ionic_radius"]
-
-
-@cache
 def _ions(symbol: str) -> dict[int, float]:
     """Charge and radius (Å) of the common ions of an element."""
     radii = {
-        state: _ion_radius(symbol, state)
+        state: ion_radius(symbol, state)
         for state, share in icsd_shares().get(symbol, {}).items()
         if share >= MIN_ION_SHARE
     }

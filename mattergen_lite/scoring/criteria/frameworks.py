@@ -23,8 +23,9 @@ from mattergen_lite.symmetry.frameworks import (
     LEAST_SYMMETRY,
     average_minimum_distances,
     known_frameworks,
-    protostructure_at,
 )
+from mattergen_lite.symmetry.orbits import find_orbits
+from mattergen_lite.symmetry.protostructures import protostructure
 
 FrameworkClass = Literal["known framework", "distortion", "new framework"]
 # Å; at these a crystal has lost no symmetry that a relaxation leaves it.
@@ -47,16 +48,15 @@ def framework(structure: Structure, *, thorough: bool) -> Framework:
     If `thorough` it is fitted to known crystals, too, which takes a tenth of a second; without,
     what is called new may be a distortion.
     """
-    numbers = np.array(structure.atomic_numbers)
-    coords, lattice = structure.frac_coords, structure.lattice.matrix
-    known = known_frameworks()
-    label = protostructure_at(numbers, coords, lattice, SYMPREC_GENERATED)
-    if label in known or protostructure_at(numbers, coords, lattice, SYMPREC_RELAXED) in known:
+    crystal = np.array(structure.atomic_numbers), structure.frac_coords, structure.lattice.matrix
+    label = protostructure(find_orbits(*crystal, SYMPREC_GENERATED))
+
+    def is_known(symprec: float) -> bool:
+        return protostructure(find_orbits(*crystal, symprec)) in known_frameworks()
+
+    if label in known_frameworks() or is_known(SYMPREC_RELAXED):
         return Framework(protostructure=str(label), framework_class="known framework")
-    if label.space_group <= LEAST_SYMMETRY or any(
-        protostructure_at(numbers, coords, lattice, symprec) in known
-        for symprec in LOOSE_TOLERANCES
-    ):
+    if label.space_group <= LEAST_SYMMETRY or any(map(is_known, LOOSE_TOLERANCES)):
         return Framework(protostructure=str(label), framework_class="distortion")
     nearest = _fitting_crystal(structure) if thorough else None
     return Framework(

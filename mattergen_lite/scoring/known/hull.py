@@ -6,18 +6,14 @@ them reaches at a composition is a linear programme over the few that lie in its
 """
 
 import re
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.resources import as_file, files
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 from pymatgen.core import Composition
 from scipy.optimize import linprog
 
-from mattergen_lite.scoring.known.reference import KnownCompositions
+from mattergen_lite.data.materials import hull_table
 from mattergen_lite.shapes import Float
 
 MIN_FRACTION = 1e-6  # of a decomposition product; less is rounding
@@ -48,9 +44,8 @@ class Decomposition:
 class ReferenceHull:
     """A convex hull over known compounds, built one chemical system at a time.
 
-    Args:
-        formulas: Reduced formulas of the stable compounds.
-        energies: Their formation energies in eV/atom; elements are at zero, listed or not.
+    It takes reduced formulas and formation energies in eV/atom; elements are at zero, listed or
+    not.
     """
 
     def __init__(self, formulas: list[str], energies: Float[np.ndarray, "C"]) -> None:
@@ -107,28 +102,9 @@ class ReferenceHull:
         return Decomposition(float(solution.fun), tuple(products))
 
 
-def _read_hull(path: Path) -> ReferenceHull:
-    """A hull from a parquet table with formula, formation_energy_per_atom and on_hull."""
-    columns = ["formula", "formation_energy_per_atom"]
-    table = pq.read_table(path, columns=columns, filters=[("on_hull", "==", True)])
-    energies = table["formation_energy_per_atom"].to_numpy().astype(float)
-    return ReferenceHull(table["formula"].to_pylist(), energies)
-
-
-def _hull_table() -> AbstractContextManager[Path]:
-    return as_file(files("mattergen_lite") / "assets" / "hull.parquet")
-
-
 @cache
 def reference_hull() -> ReferenceHull:
     """The embedded hull of the Materials Project."""
-    with _hull_table() as path:
-        return _read_hull(path)
-
-
-@cache
-def known_compositions() -> KnownCompositions:
-    """Compositions of the Materials Project, on the hull or above it."""
-    with _hull_table() as path:
-        table = pq.read_table(path, columns=["material_id", "formula"])
-    return KnownCompositions(table["material_id"].to_pylist(), table["formula"].to_pylist())
+    table = hull_table(["formula", "formation_energy_per_atom"], is_stable=True)
+    energies = table["formation_energy_per_atom"].to_numpy().astype(float)
+    return ReferenceHull(table["formula"].to_pylist(), energies)

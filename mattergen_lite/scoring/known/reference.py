@@ -8,19 +8,19 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from importlib.resources import as_file, files
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pymatgen.core import Composition, Element, Structure
 
+from mattergen_lite.data.materials import elements_of_experiment, hull_table
+from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import StructureRecord
 
 _COLUMNS = ["material_id", "atomic_numbers", "frac_coords", "lattice"]
@@ -60,12 +60,7 @@ def system_key(composition: CompositionKey) -> SystemKey:
 
 
 class KnownCompositions:
-    """Compositions that are known, whether or not their structures are at hand.
-
-    Args:
-        material_ids: Of one compound of each composition.
-        formulas: Their formulas.
-    """
+    """Formulas of known compositions and the id of a compound of each."""
 
     def __init__(self, material_ids: Sequence[str], formulas: Sequence[str]) -> None:
         self.material_ids = material_ids
@@ -96,17 +91,6 @@ class KnownCompositions:
 NO_COMPOSITIONS = KnownCompositions([], [])
 
 
-def _embedded_table() -> AbstractContextManager[Path]:
-    return as_file(files("mattergen_lite") / "assets" / "mp.parquet")
-
-
-@cache
-def embedded_ids() -> frozenset[str]:
-    """Identifiers of the structures of `Reference.embedded`, which potentials were trained on."""
-    with _embedded_table() as path:
-        return frozenset(pq.read_table(path, columns=["material_id"])["material_id"].to_pylist())
-
-
 @dataclass(frozen=True)
 class Reference:
     """Known structures, atoms of all rows in one array: row i is `offsets[i]:offsets[i + 1]`."""
@@ -122,17 +106,12 @@ class Reference:
     @classmethod
     def embedded(cls) -> "Reference":
         """The Materials Project structures of up to 52 atoms that ship with the package."""
-        with _embedded_table() as path:
-            return cls.from_parquet(path, name="Materials Project, up to 52 atoms")
-
-    @classmethod
-    def from_parquet(cls, path: Path, *, name: str) -> "Reference":
-        """A crystal table with material_id, atomic_numbers, frac_coords and lattice."""
-        return cls.from_table(pq.read_table(path, columns=_COLUMNS), name=name)
+        table = read_table(EMBEDDED, _COLUMNS)
+        return cls.from_table(table, name="Materials Project, up to 52 atoms")
 
     @classmethod
     def from_table(cls, table: pa.Table, *, name: str) -> "Reference":
-        """Read a reference from a table in memory."""
+        """A crystal table with material_id, atomic_numbers, frac_coords and lattice."""
         packed = table.select(_COLUMNS).combine_chunks()
         ids, numbers, coords, lattices = (packed[column].chunk(0) for column in _COLUMNS)
         return cls(
@@ -210,3 +189,23 @@ class Reference:
         for composition in self.rows_of_composition:
             compositions[system_key(composition)].append(composition)
         return dict(compositions)
+
+
+def known_structures(paths: Sequence[Path]) -> Reference:
+    """All that crystals have to be novel against: the embedded crystals, and further sources.
+
+    Raises:
+        ValueError: If one of the sources holds no readable structure.
+    """
+    own = [Reference.from_records(read_structures(path), name=path.name) for path in paths]
+    pure = [StructureRecord(one.material_id, one.structure) for one in elements_of_experiment()]
+    elements = Reference.from_records(pure, name="elements of experiment")
+    known = Reference.joined([Reference.embedded(), elements, *own])
+    return replace(known, compositions=known_compositions())
+
+
+@cache
+def known_compositions() -> KnownCompositions:
+    """Compositions of the Materials Project, on the hull or above it."""
+    table = hull_table(["material_id", "formula"])
+    return KnownCompositions(table["material_id"].to_pylist(), table["formula"].to_pylist())

@@ -19,13 +19,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mattergen_lite.data.materials import KnownCompound, elemental_crystals
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Frame, Potential
-from mattergen_lite.scoring.known.compounds import (
-    KnownCompound,
-    compounds_within,
-    elemental_crystals,
-    spread_compounds,
-)
+from mattergen_lite.scoring.known.compounds import compounds_within, spread_compounds
 
 if TYPE_CHECKING:
     from ase import Atoms
