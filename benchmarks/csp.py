@@ -44,7 +44,7 @@ from mattergen_lite.sampling.generator import stable
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.scoring.criteria.matching import ReducedCrystal, find_duplicates
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
-from mattergen_lite.scoring.energy.relaxation import relax_batch
+from mattergen_lite.scoring.energy.relaxation import relax_stream
 from mattergen_lite.scoring.energy.screening import raw_energies
 from mattergen_lite.scoring.energy.stability import potential_energies
 from mattergen_lite.scoring.metrics.prediction import displacements
@@ -117,8 +117,8 @@ def relaxed_matches(truth: Structure, ordered: Sequence[Structure], number: int)
     firsts = find_duplicates([ReducedCrystal.from_structure(one) for one in ordered])
     different = [one for one, first in zip(ordered, firsts, strict=True) if first.best is None]
     relaxer, decider = (load_potential(one) for one in (JUDGE.relaxer, JUDGE.potential))
-    ends = relax_batch(different[:number], relaxer, symprec=SYMPREC_GENERATED)
-    relaxed = [one.structure for one in ends if one.structure is not None]
+    ends = dict(relax_stream(different[:number], relaxer, symprec=SYMPREC_GENERATED))
+    relaxed = [ends[i].structure for i in sorted(ends) if ends[i].structure is not None]
     energies = [
         math.inf if one.error else one.energy_per_atom
         for one in potential_energies(relaxed, decider)

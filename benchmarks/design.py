@@ -63,7 +63,7 @@ from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.exact import is_met, measure, tolerance
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.reference import Reference
-from mattergen_lite.scoring.metrics.expected_hits import Asked, HitTable
+from mattergen_lite.scoring.metrics.expected_hits import FILE, Asked, HitTable
 from mattergen_lite.scoring.metrics.hits import at_once, known_hits
 from mattergen_lite.scoring.metrics.summary import shares
 from mattergen_lite.scoring.score import score
@@ -318,10 +318,29 @@ def cell_text(name: str, value: object) -> str:
     return f"{value:.1%}" if isinstance(value, float) and name != "guidance" else f"{value}"
 
 
-def hit_table(rows: Mapping[Cell, Row]) -> HitTable:
+def ship(rows: Mapping[Cell, Row], folder: Path) -> None:
+    """Write what was measured of single targets into a model folder, values with three digits."""
+    table = hit_table(rows, weights_hash(folder))
+    cells = [
+        vars(cell)
+        | {
+            "measured": {
+                name: [None if v is None else float(f"{v:.3g}") for v in values]
+                for name, values in cell.measured.items()
+            }
+        }
+        for cell in table.cells
+    ]
+    lines = ",\n".join(json.dumps(cell) for cell in cells)
+    head = json.dumps({"weights_sha256": table.weights_sha256})[:-1]
+    (folder / FILE).write_text(f'{head}, "cells": [\n{lines}\n]}}\n', encoding="utf-8")
+
+
+def hit_table(rows: Mapping[Cell, Row], weights_sha256: str) -> HitTable:
     """What was measured of the samples of single targets, and of none."""
     cells = [cell for cell in rows if not (cell.system or cell.space_group or "," in cell.target)]
     return HitTable(
+        weights_sha256=weights_sha256,
         cells=tuple(
             Asked(
                 property=cell.target.partition("=")[0],
@@ -334,7 +353,7 @@ def hit_table(rows: Mapping[Cell, Row]) -> HitTable:
                 },
             )
             for cell in cells
-        )
+        ),
     )
 
 
@@ -504,7 +523,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             append(choice.out, done[cell])
     rows = {cell: done[cell] for cell in cells}
     if choice.ship:
-        hit_table(rows).save(folder, weights_hash(folder))
+        ship(rows, folder)
     tables = [table_rows(rows, model.properties), system_rows(rows)]
     lines = ["\n".join(markdown(table)) for table in tables if table]
     text = "\n\n".join([*lines, "\n".join(footnotes(tools, settings))])

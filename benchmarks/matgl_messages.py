@@ -43,7 +43,7 @@ def report(label: str, potential: Potential) -> None:
         atoms = cubic.get_primitive_structure().to_ase_atoms(msonable=False)
         print(f"  {cation}{anion}: {potential.energy(atoms):.2f} eV")
     exam = examine(potential)
-    print(f"  {exam.text()}\n  {'; '.join(exam.problems) or 'passes'}")
+    print(f"  {exam}\n  {'; '.join(exam.problems) or 'passes'}")
 
 
 def main() -> None:

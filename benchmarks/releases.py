@@ -23,7 +23,7 @@ from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import MIN_ENERGY_FALL, Relaxation
 from mattergen_lite.scoring.energy.release import Release, is_distortion, is_worth_releasing
-from mattergen_lite.scoring.energy.stability import energy_per_atom
+from mattergen_lite.scoring.energy.stability import potential_energy
 from mattergen_lite.scoring.execution.journal import read_answers
 
 ANSWERS = "answers.jsonl.gz"  # of a run
@@ -65,7 +65,10 @@ def read_releases(run: Path) -> Iterator[tuple[Relaxation, Release]]:
 
 def fall(kept: Relaxation, release: Release, decider: Potential) -> Fall:
     """What the release changed, by both potentials."""
-    before, after = (energy_per_atom(one.structure, decider) for one in (kept, release.relaxation))
+    before, after = (
+        potential_energy(one.structure, decider).energy_per_atom
+        for one in (kept, release.relaxation)
+    )
     return Fall(
         kept=kept.constrained_space_group,
         released=release.space_group,

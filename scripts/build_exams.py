@@ -35,7 +35,7 @@ def main() -> None:
     exams = {}
     for source in map(identified, (*SHIPPED, *sys.argv[1:])):
         exam = examine(load_potential(source))
-        print(exam.text())
+        print(exam)
         exam.check()
         exams[exam_key(source)] = rounded(asdict(exam))
     PATH.write_text(json.dumps(exams, indent=1) + "\n", encoding="utf-8")

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.table import EMBEDDED, UNITS, read_table
+from mattergen_lite.scoring.criteria.symmetry import MIRROR_IMAGES
 from mattergen_lite.symmetry.columns import ORBIT_TYPES
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 from mattergen_lite.symmetry.frameworks import (
@@ -24,8 +25,7 @@ from mattergen_lite.symmetry.protostructures import Protostructure, protostructu
 
 OUT = Path(__file__).parents[1] / "mattergen_lite" / "assets" / "known_frameworks.npz"
 # Groups that a mirror turns into another one.
-CHIRAL = {76, 78, 91, 92, 95, 96, 144, 145, 151, 152, 153, 154, 169, 170, 171, 172}
-CHIRAL |= {178, 179, 180, 181, 212, 213}
+CHIRAL = {*MIRROR_IMAGES, *MIRROR_IMAGES.values()}
 
 
 def main() -> None:

@@ -33,7 +33,7 @@ from mattergen_lite.scoring import score as scoring
 from mattergen_lite.scoring.criteria.symmetry import space_group
 from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.execution.journal import Journal
-from mattergen_lite.scoring.judge import worth_relaxing
+from mattergen_lite.scoring.judge import is_worth_relaxing
 from mattergen_lite.scoring.measuring import Laboratory
 from mattergen_lite.verbs.generate import generate
 
@@ -316,7 +316,7 @@ def test_batches_on_a_device_give_the_same(polymorphs):
     records = list(read_structures(polymorphs))
     with Pool(0) as pool:
         scores = scoring.score(records, journal=Journal(pool))
-        chosen = worth_relaxing(scores)
+        chosen = [i for i, one in enumerate(scores) if is_worth_relaxing(one)]
         structures = [ordered(records[index].structure) for index in chosen]
         deciders = Deciders.of(JudgeOptions(potential="chgnet", second_opinion=None))
         alone, together = (

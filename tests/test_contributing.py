@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from mattergen_lite import cli
 from mattergen_lite.campaign.parts import schema
 from mattergen_lite.options.judge import CHECK_NAMES
 from mattergen_lite.scoring.candidate import RELAXED_COLUMNS, Candidate
-from mattergen_lite.scoring.energy.potentials.sources import families
+from mattergen_lite.scoring.energy.potentials import families
 from mattergen_lite.scoring.score import Score, criteria_of
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
@@ -65,10 +66,12 @@ def test_every_check_has_an_outcome():
 
 def test_what_runs_a_family_is_installed_by_the_package_or_an_extra():
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
-    for family in families().values():
+    for family in families.FAMILIES.values():
         extras = project["optional-dependencies"]
         wanted = extras[family.extra] if family.extra else project["dependencies"]
         assert any(re.split("[<>=]", one)[0] == family.distribution for one in wanted), family
+        module, _, function = family.loader.partition(".")
+        assert callable(getattr(import_module(f"{families.__package__}.{module}"), function))
 
 
 SPINE = (

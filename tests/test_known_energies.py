@@ -10,7 +10,7 @@ from pymatgen.core import Composition
 from mattergen_lite.data.materials import known_compound, labelled_compounds
 from mattergen_lite.scoring.energy.calibration import calibration, error_traits
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
-from mattergen_lite.scoring.energy.stability import energy_per_atom
+from mattergen_lite.scoring.energy.stability import potential_energy
 
 ROOT = Path(__file__).parents[1]
 
@@ -36,7 +36,8 @@ def test_stored_energies_are_those_of_the_potential(table):
     rows = labelled_compounds().set_index("material_id", drop=False)
     for one in table[table.num_atoms <= 3].head(3).to_dict("records"):
         compound = known_compound(rows.loc[one["material_id"]].to_dict())
-        assert energy_per_atom(compound.structure, chgnet) == pytest.approx(one["chgnet"], abs=1e-4)
+        energy = potential_energy(compound.structure, chgnet).energy_per_atom
+        assert energy == pytest.approx(one["chgnet"], abs=1e-4)
         assert one["e_above_hull"] == pytest.approx(compound.e_above_hull)
 
 

@@ -16,9 +16,10 @@ from pymatgen.core import Structure
 
 from mattergen_lite.scoring.energy.potentials import sources
 from mattergen_lite.scoring.energy.potentials.exam import examine
+from mattergen_lite.scoring.energy.potentials.families import FAMILIES
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
 from mattergen_lite.scoring.energy.potentials.sevennet import SevennetPotential
-from mattergen_lite.scoring.energy.potentials.sources import families, load_potential
+from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.potentials.torchsim import torchsim_batches
 
 torch = pytest.importorskip("torch")
@@ -168,10 +169,10 @@ def test_batches_through_torchsim_are_what_ase_says(tmp_path, monkeypatch, given
     one_by_one = load_potential(name)
     module = type(one_by_one).__module__
     if isinstance(one_by_one, AsePotential):
-        module = families()[given.__name__.removeprefix("random_")].load.__module__
+        module = "mattergen_lite.scoring.energy.potentials.calculators"
     on_a_device = partial(torchsim_batches, device="cpu:0")
     monkeypatch.setattr(
-        f"{module}.torchsim_batches", lambda wrap, network, _: on_a_device(wrap, network)
+        f"{module}.torchsim_batches", lambda kind, net, _, **rest: on_a_device(kind, net, **rest)
     )
     sources._load.cache_clear()
     together = load_potential(name)
@@ -211,12 +212,12 @@ def test_fairchem():
         load_potential("uma:uma-z")
 
 
-@pytest.mark.parametrize("family", [name for name, one in families().items() if one.extra])
+@pytest.mark.parametrize("family", [name for name, one in FAMILIES.items() if one.extra])
 def test_what_is_not_installed_says_how_to_install_it(family, monkeypatch):
-    if families()[family].package in sys.modules:
+    if FAMILIES[family].package in sys.modules:
         pytest.skip("it is installed")
     monkeypatch.setattr(
         "mattergen_lite.scoring.energy.potentials.sources.find_spec", lambda package: None
     )
-    with pytest.raises(ValueError, match=rf"pip install '\.\[{families()[family].extra}\]'"):
+    with pytest.raises(ValueError, match=rf"pip install '\.\[{FAMILIES[family].extra}\]'"):
         load_potential(f"{family}:anything")

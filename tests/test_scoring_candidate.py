@@ -11,10 +11,11 @@ from mattergen_lite.io.records import LearnedValue, StructureRecord
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.candidate import Candidate, ranked
+from mattergen_lite.scoring.criteria.symmetry import symmetry
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.exact import is_possible
 from mattergen_lite.scoring.execution.journal import Journal
-from mattergen_lite.scoring.judge import worth_relaxing
+from mattergen_lite.scoring.judge import is_worth_relaxing
 from mattergen_lite.scoring.property_outcome import Outcome
 from mattergen_lite.scoring.score import Score, score
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
@@ -22,8 +23,8 @@ from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 
 def judged(structure: Structure, symprec: float = 0.1) -> Score:
     with Pool(0) as pool:
-        (one,) = score([StructureRecord("one", structure)], journal=Journal(pool), symprec=symprec)
-    return one
+        (one,) = score([StructureRecord("one", structure)], journal=Journal(pool))
+    return replace(one, symmetry=symmetry(structure, symprec=symprec))
 
 
 @pytest.fixture(scope="module")
@@ -220,10 +221,13 @@ def test_a_known_framework_fails_only_where_a_new_one_is_required(salt):
     assert not candidate.has_new_framework
     assert "new_framework" not in candidate.failed
     assert candidate.misses("new_framework")
+    required = replace(candidate, required=("new_framework",))
+    assert required.failed == [*candidate.failed, "new_framework"]
+    assert "new_framework" in required.verdict
     assert "new_framework" not in JudgeOptions().checks(has_targets=False)
     assert JudgeOptions(require="new_framework").required == ("new_framework",)
-    assert worth_relaxing([salt], ["physical"]) == [0]
-    assert worth_relaxing([salt], ["physical", "new_framework"]) == []
+    assert is_worth_relaxing(salt, ["physical"])
+    assert not is_worth_relaxing(salt, ["physical", "new_framework"])
 
 
 def test_what_was_not_compared_is_unknown_in_the_verdict_and_no_failure(salt):

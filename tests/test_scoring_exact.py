@@ -11,7 +11,7 @@ from mattergen_lite.data.crystals import CrystalDataset
 from mattergen_lite.data.table import read_table
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.scoring.energy.stability import Stability
-from mattergen_lite.scoring.exact import Tolerance, measure, on_target, tolerance
+from mattergen_lite.scoring.exact import is_within, measure
 
 
 def test_known_crystals():
@@ -43,12 +43,12 @@ def test_energies_come_from_the_stability_stage():
 
 
 def test_on_target_within_the_stated_tolerance():
-    assert on_target(2.0, 2.09, tolerance("density"))
-    assert not on_target(2.0, 2.11, tolerance("density"))
-    assert on_target(0.0, 0.05, tolerance("e_above_hull"))
-    assert on_target(100.0, 109.0, tolerance("anything else"))
-    assert not on_target(100.0, math.nan, tolerance("anything else"))
-    assert not on_target(100.0, None, tolerance("anything else"))
-    assert on_target(225, 225, Tolerance())
-    assert not on_target(225, 224, tolerance("space_group"))
-    assert on_target("Li-P-S", "Li-P-S", Tolerance())
+    assert is_within("density", None, 2.0, 2.09)
+    assert not is_within("density", None, 2.0, 2.11)
+    assert is_within("e_above_hull", None, 0.0, 0.05)
+    assert is_within("anything else", None, 100.0, 109.0)
+    assert not is_within("anything else", None, 100.0, math.nan)
+    assert is_within("anything else", None, 100.0, None) is None
+    assert is_within("space_group", None, 225, 225)
+    assert not is_within("space_group", None, 225, 224)
+    assert is_within("chemical_system", None, "Li-P-S", "Li-P-S")

@@ -12,7 +12,7 @@ from pymatgen.core import Lattice, Structure
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, SinglePoint
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
-from mattergen_lite.scoring.energy.relaxation import MIN_ENERGY_FALL, Limits, relax, relax_batch
+from mattergen_lite.scoring.energy.relaxation import MIN_ENERGY_FALL, Limits, relax, relax_stream
 from mattergen_lite.scoring.energy.release import (
     MIN_DISTORTION_FALL,
     is_worth_releasing,
@@ -142,7 +142,8 @@ def test_batch_gives_the_same_as_one_by_one_and_loses_only_the_broken():
     radon = Structure(Lattice.cubic(4), ["Rn"], [[0, 0, 0]])
     crystals = [triclinic(), overlapping, nacl_primitive(), radon, nacl_primitive()]
     limits = Limits(max_steps=5)
-    together = relax_batch(crystals, chgnet, limits, batch_size=3)
+    results = dict(relax_stream(crystals, chgnet, limits, batch_size=3))
+    together = [results[i] for i in range(len(crystals))]
     for structure, one in zip(crystals, together, strict=True):
         alone = relax(structure, chgnet, limits)
         assert one.error == alone.error
@@ -163,8 +164,8 @@ class Forgetful(Rigged):
 
 
 def test_batch_that_does_not_fit_into_memory_is_halved():
-    relaxations = relax_batch([nacl_primitive()] * 7, Forgetful())
-    assert [relaxation.error for relaxation in relaxations] == [None] * 7
+    relaxations = relax_stream([nacl_primitive()] * 7, Forgetful())
+    assert [relaxation.error for _, relaxation in relaxations] == [None] * 7
 
 
 # With symmetry

@@ -19,7 +19,6 @@ from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax
 from mattergen_lite.scoring.energy.screening import (
-    Cut,
     Screening,
     ScreeningModel,
     ask_raw_energies,
@@ -121,7 +120,7 @@ def test_elements_shift_the_probability_by_their_share():
 
 def test_the_likeliest_are_kept_and_each_round_is_decided_alone():
     salts = simple_compounds()[:18]
-    cut = Cut(keep=1 / 3, control=0.0)
+    cut = JudgeOptions(keep=1 / 3, control=0.0)
     alone, together = screened(salts[:9], [9], cut), screened(salts, [9, 18], cut)
     assert together[:9] == alone
     for of_round in (together[:9], together[9:]):
@@ -137,7 +136,7 @@ def test_the_likeliest_are_kept_and_each_round_is_decided_alone():
 
 def test_what_would_be_worth_less_is_kept_later():
     salts = simple_compounds()[:6]
-    cut = Cut(at_most=3, control=0.0)
+    cut = JudgeOptions(relax_at_most=3, control=0.0)
     chances = [one.screening_probability for one in screened(salts, [6], cut)]
     best = int(np.argmax(chances))
     weights = [1.0 if index != best else 1e-6 for index in range(6)]
@@ -148,7 +147,7 @@ def test_what_would_be_worth_less_is_kept_later():
 
 def test_no_more_are_kept_than_allowed_in_all_rounds_together():
     salts = simple_compounds()[:12]
-    found = screened(salts, [6, 12], Cut(at_most=8, control=0.0))
+    found = screened(salts, [6, 12], JudgeOptions(relax_at_most=8, control=0.0))
     kept = [one.screening_decision == "keep" for one in found]
     assert sum(kept[:6]) == 6
     assert sum(kept[6:]) == 2
@@ -156,7 +155,7 @@ def test_no_more_are_kept_than_allowed_in_all_rounds_together():
 
 def test_controls_are_drawn_by_content():
     salts = simple_compounds()
-    cut = Cut(keep=0.1, control=0.5)
+    cut = JudgeOptions(keep=0.1, control=0.5)
     found = screened(salts, [len(salts)], cut)
     for salt, one in zip(salts, found, strict=True):
         if one.screening_decision != "keep":
@@ -167,7 +166,7 @@ def test_controls_are_drawn_by_content():
 
 
 def test_what_the_potential_does_not_know_is_neither_kept_nor_a_control():
-    (radon, salt) = screened([RADON, nacl_primitive()], [2], Cut(control=1.0))
+    (radon, salt) = screened([RADON, nacl_primitive()], [2], JudgeOptions(control=1.0))
     assert radon.screening_decision == "reject"
     assert "Rn unsupported" in radon.screening_error
     assert salt.screening_decision == "keep"
@@ -178,7 +177,7 @@ def test_energies_are_asked_once(tmp_path, monkeypatch):
     with Pool(0) as pool:
         journal = Journal(pool, tmp_path / "journal.jsonl")
         first = ask_raw_energies(salts, journal)
-        monkeypatch.setattr("mattergen_lite.scoring.energy.screening.raw_energies", None)
+        monkeypatch.setattr("mattergen_lite.scoring.energy.screening.load_potential", None)
         assert ask_raw_energies(salts, journal) == first
 
 

@@ -19,7 +19,6 @@ from mattergen_lite.scoring.energy.calibration import (
 from mattergen_lite.scoring.energy.fitting import (
     NUM_FOLDS,
     cross_fitted,
-    fit_error_model,
     fit_error_models,
     fit_references,
 )
@@ -31,13 +30,18 @@ from mattergen_lite.scoring.energy.stability import (
     Measurement,
     Stability,
     assess,
-    energy_per_atom,
     measurement,
+    potential_energy,
 )
 from mattergen_lite.scoring.measuring import is_confirmed
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
 
 AS_IS = Limits(max_steps=0)
+
+
+def fit_hull_model(*labels, **settings):
+    """The error model of labels on the frame of the hull."""
+    return fit_error_models(*labels, **settings)[""]
 
 
 def judge_stability(
@@ -49,7 +53,9 @@ def judge_stability(
 ) -> tuple[Relaxation, Stability]:
     relaxation = relax(structure, relaxer, limits, symprec=SYMPREC_GENERATED)
     measured = measurement(relaxation, structure.composition, relaxer.name)
-    energies = {one.name: energy_per_atom(relaxation.structure, one) for one in others}
+    energies = {
+        one.name: potential_energy(relaxation.structure, one).energy_per_atom for one in others
+    }
     measured = replace(measured, energies_per_atom={**measured.energies_per_atom, **energies})
     names = [potential.name for potential in (*others, relaxer)]
     stability = assess(
@@ -232,7 +238,7 @@ def test_fitted_error_model_recovers_its_parameters_despite_outliers():
     compositions = [Composition(dict(zip(true, row, strict=True))) for row in shares]
     errors = 0.08 + shares @ list(true.values()) + 0.03 * rng.standard_t(4, 2000)
     errors[:20] += 5.0
-    fitted = fit_error_model(compositions, errors, element_prior=0.06)
+    fitted = fit_hull_model(compositions, errors, element_prior=0.06)
     for formula in ("NaCl", "Fe2O3", "NaFeO2"):
         composition = Composition(formula)
         expected = 0.08 + sum(
@@ -255,13 +261,13 @@ def test_shifts_of_labels_are_told_apart_from_errors_of_the_potential():
     copper = Composition("NaCu3")
     assert models[""].at(copper).location == pytest.approx(0.01, abs=0.005)
     assert models["theirs"].at(copper).location == pytest.approx(0.235, abs=0.01)
-    blind = fit_error_model(compositions, errors, 0.06)
+    blind = fit_hull_model(compositions, errors, 0.06)
     assert blind.at(copper).location > 0.08
     assert models[""].scale < blind.scale / 2
     on_frames = cross_fitted(compositions, errors, 0.06, sets.tolist())
     left = errors - [one.location for one in on_frames]
     assert abs(left[sets == "theirs"].mean()) < 0.005
-    assert fit_error_model(compositions, errors, 0.06, sets.tolist()) == models[""]
+    assert fit_hull_model(compositions, errors, 0.06, sets.tolist()) == models[""]
 
 
 def test_what_a_crystal_shows_shifts_and_widens_its_error():
@@ -274,7 +280,7 @@ def test_what_a_crystal_shows_shifts_and_widens_its_error():
     traits = [{"disagreement": value, "constant": 1.0} for value in disagreement]
     scales = 0.02 * np.exp(disagreement / 0.05 * 0.3 + 2.0 * shares[:, 2])
     errors = -0.2 * disagreement + scales * rng.standard_t(3, 3000)
-    fitted = fit_error_model(compositions, errors, 0.06, traits=traits)
+    fitted = fit_hull_model(compositions, errors, 0.06, traits=traits)
     assert set(fitted.trends) == {"disagreement"}  # what is the same everywhere tells nothing
     trend = fitted.trends["disagreement"]
     assert trend.offset == pytest.approx(-0.2 * trend.spread, abs=0.002)
@@ -325,7 +331,7 @@ def test_traits_are_unknown_where_their_measurements_are():
 
 def test_an_error_model_of_as_many_elements_as_crystals_has_a_scale():
     compositions = [Composition(f"{a}{b}") for a, b in (("Na", "Cl"), ("K", "Br"), ("Li", "F"))]
-    fitted = fit_error_model(compositions, np.array([0.3, -0.2, 0.1]), element_prior=10.0)
+    fitted = fit_hull_model(compositions, np.array([0.3, -0.2, 0.1]), element_prior=10.0)
     assert 0 < fitted.scale < 1
 
 
@@ -333,7 +339,7 @@ def test_elements_without_evidence_widen_the_error():
     shares = np.random.default_rng(0).dirichlet(np.ones(8), 400)
     symbols = ["Na", "Cl", "O", "Fe", "Li", "S", "Al", "Ti"]
     compositions = [Composition(dict(zip(symbols, row, strict=True))) for row in shares]
-    fitted = fit_error_model(compositions, np.linspace(-0.05, 0.15, 400), element_prior=0.06)
+    fitted = fit_hull_model(compositions, np.linspace(-0.05, 0.15, 400), element_prior=0.06)
     seen, unseen = fitted.at(Composition("NaCl")), fitted.at(Composition("PuU"))
     assert unseen.scale**2 == pytest.approx(fitted.scale**2 + 0.06**2 / 2)
     assert unseen.std > seen.std
@@ -343,7 +349,7 @@ def test_cross_fitted_errors_know_nothing_of_the_chemical_system():
     pairs = [("Li", "F"), ("Na", "Cl"), ("K", "Br"), ("Rb", "I"), ("Mg", "O"), ("Ca", "S")]
     compositions = [Composition({a: 1, b: n}) for a, b in pairs for n in (1, 2, 3)] * 10
     errors = np.array([0.3 if "Na" in one else 0.0 for one in compositions])
-    whole = fit_error_model(compositions, errors, element_prior=0.3)
+    whole = fit_hull_model(compositions, errors, element_prior=0.3)
     assert whole.at(Composition("NaCl")).location == pytest.approx(0.3, abs=0.05)
     predicted = cross_fitted(compositions, errors, element_prior=0.3)
     own = [e.location for one, e in zip(compositions, predicted, strict=True) if "Na" in one]

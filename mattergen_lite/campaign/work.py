@@ -21,15 +21,16 @@ from mattergen_lite.config import CampaignConfig, GenerateConfig
 from mattergen_lite.io.parallel import parse_documents
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import pick_device
-from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
+from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Pool, peak_memory
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.runs.folder import environment
 from mattergen_lite.sampling.generator import Generator, open_generator
 from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.checking import check_judging
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
-from mattergen_lite.scoring.judge import Judge, check_possible
+from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.metrics.funnel import funnel
 from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
 
@@ -54,9 +55,8 @@ def check_judge(config: CampaignConfig) -> None:
         ValueError: If it makes none, or something is not installed.
     """
     asked = None if config.source else config.generate
-    check_possible(
+    check_judging(
         config.judge,
-        ShortlistOptions(),
         has_targets=asked is not None and bool(asked.condition),
         has_symmetry=asked is not None and parse_constraints(asked).space_groups is not None,
     )

@@ -1,10 +1,8 @@
 """Finds engines by name: GPAW, or a class of an installed module."""
 
-from importlib import import_module
-
 from mattergen_lite.dft.engine import Engine
 from mattergen_lite.dft.gpaw import Gpaw
-from mattergen_lite.processes import without_current_folder
+from mattergen_lite.plugins import import_object
 
 
 def find_engine(name: str) -> Engine:
@@ -18,11 +16,9 @@ def find_engine(name: str) -> Engine:
     """
     if name == "gpaw":
         return Gpaw()
-    module, _, attribute = name.partition(":")
     try:
-        with without_current_folder():
-            engine = getattr(import_module(module), attribute)()
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        engine = import_object(name)()
+    except (TypeError, ValueError) as error:
         raise ValueError(
             f"engine {name!r}: expected gpaw, or module:Class of an installed module ({error})"
         ) from None

@@ -1,8 +1,6 @@
-"""One candidate: a crystal as it came and as it relaxed, what was judged of both, and its rank.
+"""Holds one candidate: a crystal as it came and as it relaxed, its checks and its verdict.
 
-A candidate is ranked by the checks it fails, those that are required first, then by the probability
-that DFT would find it metastable, then by its flags. Uniqueness, novelty and geometry are those of
-the relaxed crystal where there is one.
+Uniqueness, novelty and geometry are those of the relaxed crystal where it is relaxed.
 """
 
 import hashlib
@@ -15,7 +13,7 @@ from typing import Literal
 from pymatgen.core import Structure
 from pymatgen.symmetry.groups import PointGroup, SpaceGroup
 
-from mattergen_lite.options.judge import CHECKS, ON_REQUEST, Goal
+from mattergen_lite.options.judge import ON_REQUEST, Goal
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.energy.accuracy import METASTABLE, WORTH_COMPUTING
 from mattergen_lite.scoring.energy.elasticity import Elasticity
@@ -25,6 +23,7 @@ from mattergen_lite.scoring.energy.relaxation import StoredStructure
 from mattergen_lite.scoring.energy.screening import Screening
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.property_outcome import Confirmed, Outcome
+from mattergen_lite.scoring.ranking import RANKINGS, Ranking
 from mattergen_lite.scoring.score import Cell, Score, flatten
 
 # Columns of a `Score` that the table has of the relaxed crystal, too, as `relaxed_...`.
@@ -50,8 +49,6 @@ RELAXED_COLUMNS = (
     "not_compared",
 )
 
-# A screen and targets are for those who want them.
-ALWAYS_ASKED = tuple(check.name for check in CHECKS if check.needs in (None, "relaxation"))
 # Flags that say that nature would mix the elements which the crystal orders.
 DISORDER_FLAGS = {"ordered_approximant", "known_disordered_phase"}
 
@@ -94,6 +91,7 @@ class Candidate:
     confirmed: dict[str, Confirmed] = field(default_factory=dict)  # by property
     lookalike: Lookalike | None = None  # None where a potential can tell it from known crystals
     goal: Goal = "discover"  # what it was made for
+    required: tuple[str, ...] = ()  # checks that the user named
     space_groups: frozenset[int] | None = None  # that were asked for; None where none were
     rank: int = 0  # 1 is the best
 
@@ -123,23 +121,30 @@ class Candidate:
         return self.stability is not None and bool(self.stability.relaxed_with)
 
     @property
+    def ranking(self) -> Ranking:
+        """How it is compared with others that were made for the same goal."""
+        return RANKINGS[self.goal]
+
+    @property
     def checks(self) -> dict[str, bool]:
-        """Outcome of every check that was made, without those that only a request makes."""
-        made = {name: passed for name, passed in self.all_checks.items() if passed is not None}
-        return {name: passed for name, passed in made.items() if name not in ON_REQUEST}
+        """Outcome of every check that was made; of some only where they are required."""
+        unasked = set(ON_REQUEST) - set(self.required)
+        return {
+            name: passed
+            for name, passed in self.all_checks.items()
+            if passed is not None and name not in unasked
+        }
 
     @property
     def all_checks(self) -> dict[str, bool | None]:
         """Outcome of each of `CHECKS`, None where it was not made."""
         novelty = self.final.novelty
-        # To recover what is known is what `predict` and `complete` hope for.
-        looks_for_news = self.goal == "discover"
         return {
             "readable": self.raw.error is None,
             "physical": is_physical(self.final),
             "neutral": _is_neutral(self.raw),
             "unique": novelty and novelty.is_unique,
-            "novel": novelty.is_novel if novelty and looks_for_news else None,
+            "novel": novelty.is_novel if novelty and self.ranking.wants_new else None,
             "new_framework": self.final.framework and self.has_new_framework,
             "on_target": self.on_target,
             "kept_symmetry": self.kept_symmetry,
@@ -191,28 +196,11 @@ class Candidate:
         return self.stability is not None and self.stability.is_uncalibrated
 
     def sort_key(self, required: Collection[str] = ()) -> tuple[float | int, ...]:
-        """Sorts the best first: the likeliest or, to `predict` and `complete`, the lowest energy.
-
-        Of equally many failed checks, what has an element without a stable isotope comes last: few
-        laboratories can make it.
-
-        Args:
-            required: Checks that come before all others; one that was not made is not passed.
-        """
-        if self.goal == "discover":
-            probability = self.stability.probability_metastable if self.stability else 0.0
-            # no number, no chance
-            likelihood = -probability if probability == probability else 0.0
-            merit = len(self.failed), "radioactive" in self._flags, likelihood
-        elif self.energy is not None:
-            merit = 0, self.energy
-        else:
-            screened = self.screening.screening_e_above_hull if self.screening else math.nan
-            merit = 1, screened if math.isfinite(screened) else math.inf
+        """Sorts the best first: required checks, which fail if not made, come before all others."""
         return (
             self.raw.error is not None,
             sum(map(self.misses, required)),
-            *merit,
+            *self.ranking.merit(self),
             self._num_doubts,
         )
 
@@ -220,10 +208,10 @@ class Candidate:
     def _num_doubts(self) -> int:
         """Credibility flags, rare oxidation states, and charges that are unassigned."""
         unassigned = int(_is_unassigned(self.raw))
-        return len(self._flags) + len(_doubtful_states(self.raw)) + unassigned
+        return len(self.flags) + len(_doubtful_states(self.raw)) + unassigned
 
     @property
-    def _flags(self) -> Collection[str]:
+    def flags(self) -> Collection[str]:
         """Names of the credibility flags of the crystal as it came."""
         return self.raw.credibility.flags if self.raw.credibility else ()
 
@@ -256,8 +244,8 @@ class Candidate:
         parts = [part for part in words if part]
         if self.phonons and self.phonons.dynamically_stable is False:
             parts.append(f"imaginary phonons down to {self.phonons.min_frequency:.1f} THz")
-        if self._flags:
-            parts.append(f"flags: {', '.join(self._flags)}")
+        if self.flags:
+            parts.append(f"flags: {', '.join(self.flags)}")
         return "; ".join(parts)
 
     @property
@@ -319,11 +307,10 @@ def _words_on_checks(candidate: Candidate) -> str:
     checks = candidate.checks
     if candidate.failed:
         return f"fails: {', '.join(candidate.failed)}"
-    asked = [*ALWAYS_ASKED, *(["on_target"] if candidate.outcomes else [])]
-    if candidate.goal != "discover":
-        asked.remove("novel")
-    if open_ones := [name for name in asked if name not in checks]:
-        return f"passes the {len(checks)} checks made (not made: {', '.join(open_ones)})"
+    targets = ["on_target"] if candidate.outcomes else []
+    asked = dict.fromkeys([*candidate.ranking.checks, *targets, *candidate.required])
+    if missing := [name for name in asked if name not in checks]:
+        return f"passes the {len(checks)} checks made (not made: {', '.join(missing)})"
     return "passes every check"
 
 
@@ -376,12 +363,7 @@ def _words_on_stability(stability: Stability | None) -> str | None:
 
 
 def ranked(candidates: Iterable[Candidate], required: Collection[str] = ()) -> list[Candidate]:
-    """The candidates with their ranks, best first; equals by what they are, not as they came.
-
-    Args:
-        candidates: In any order.
-        required: Checks that come before all others.
-    """
+    """The candidates with their ranks, best first; equals by what they are, not as they came."""
     order = sorted(candidates, key=lambda one: (one.sort_key(required), _content(one)))
     return [replace(candidate, rank=place) for place, candidate in enumerate(order, start=1)]
 

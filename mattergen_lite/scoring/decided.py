@@ -23,11 +23,6 @@ def decide(
     """Return a candidate with what was calculated; an energy decides about its stability.
 
     A failure changes nothing where an earlier calculation has given an energy.
-
-    Args:
-        candidate: With what potentials say, or an earlier calculation.
-        calculated: Energy or reason of a failure, of the final structure.
-        relaxed: What it relaxed to by DFT.
     """
     if calculated.dft_error is not None:
         kept = candidate.first_principles if has_dft_energy(candidate) else calculated

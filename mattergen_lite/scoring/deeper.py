@@ -1,9 +1,9 @@
 """Computes phonons and bulk moduli of a few candidates."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import TypeAdapter
 from pymatgen.core import Structure
@@ -17,6 +17,8 @@ from mattergen_lite.scoring.energy.potentials.exam import admitted
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
 from mattergen_lite.scoring.outcomes import decide_targets
+
+Answer = TypeVar("Answer")
 
 TIME_LIMIT = 3600.0  # s per crystal
 HOPELESS = 0.2  # eV/atom above the hull beyond which curvatures are not worth computing
@@ -46,14 +48,9 @@ def deepen(
     journal: Journal,
     needs_stability: bool = False,
 ) -> list[Candidate]:
-    """Compute phonons and elasticity of the best relaxed candidates; ranks stay as they are.
+    """Compute phonons and elasticity of the best candidates that relaxed; ranks stay as they are.
 
-    Args:
-        candidates: Best first.
-        options: What is computed, and of how many.
-        potential: The accurate one, for curvatures are harder than energies.
-        journal: Processes to work in, and what they have found before.
-        needs_stability: Leave out crystals that lie more than `HOPELESS` above the hull.
+    With `needs_stability` crystals more than `HOPELESS` above the hull are left out.
     """
     best = candidates[: options.shortlist]
     relaxed = [i for i, one in enumerate(best) if one.relaxed_structure is not None]
@@ -76,7 +73,7 @@ def with_curvatures(
     potential: PotentialSource,
     journal: Journal,
 ) -> list[Candidate]:
-    """Compute phonons or elasticity of the chosen candidates, which then decide about targets."""
+    """Compute phonons or elasticity of the chosen candidates."""
     function, kind, error = _CURVATURES[name]
     question = Question(
         partial(function, potential=potential),
@@ -85,11 +82,26 @@ def with_curvatures(
         name,
         TIME_LIMIT,
     )
+
+    def add(candidate: Candidate, answer: Phonons | Elasticity | Failure) -> Candidate:
+        result = kind(**{error: answer.reason}) if isinstance(answer, Failure) else answer
+        return replace(candidate, **{name: result})
+
+    return compute(question, candidates, chosen, journal, add)
+
+
+def compute(
+    question: Question[Structure, Answer],
+    candidates: Sequence[Candidate],
+    chosen: Sequence[int],
+    journal: Journal,
+    add: Callable[[Candidate, Answer | Failure], Candidate],
+) -> list[Candidate]:
+    """Compute a property of the chosen relaxed candidates and add it; it decides about targets."""
     answers = journal.ask(question, [candidates[i].relaxed_structure for i in chosen])
     changed = list(candidates)
     for i, answer in zip(chosen, answers, strict=True):
-        result = kind(**{error: answer.reason}) if isinstance(answer, Failure) else answer
-        changed[i] = decide_targets(replace(changed[i], **{name: result}))
+        changed[i] = decide_targets(add(candidates[i], answer))
     return changed
 
 

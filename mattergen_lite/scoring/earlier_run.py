@@ -11,17 +11,11 @@ from mattergen_lite.scoring.execution.journal import structure_identity
 
 @dataclass(frozen=True, kw_only=True)
 class EarlierRun:
-    """What an earlier run decided about its crystals, by the identity of their structures.
-
-    Args:
-        screening: Decisions of its screen.
-        not_relaxed: Crystals that it judged and did not relax; empty where it relaxed nothing.
-        verified: Crystals that first principles have calculated, by their final structure.
-    """
+    """What an earlier run decided about its crystals, by the identity of their structures."""
 
     screening: Mapping[str, Screening] = field(default_factory=dict)
-    not_relaxed: Collection[str] = frozenset()
-    verified: Mapping[str, Candidate] = field(default_factory=dict)
+    not_relaxed: Collection[str] = frozenset()  # empty where it relaxed nothing
+    verified: Mapping[str, Candidate] = field(default_factory=dict)  # by their final structure
 
     @classmethod
     def of(cls, candidates: Sequence[Candidate]) -> "EarlierRun":

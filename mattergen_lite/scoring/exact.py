@@ -1,9 +1,4 @@
-"""Properties that a structure has exactly, and whether a value is what was asked for.
-
-What follows from the structure itself is exact, by the definitions that models are trained with.
-Energies are the stability stage's. What nothing here can tell, such as a band gap, is absent rather
-than guessed.
-"""
+"""Computes properties that follow from a structure, and whether a value meets its target."""
 
 import math
 from dataclasses import dataclass
@@ -49,24 +44,11 @@ TOLERANCES = {
     "magnetic_density": Tolerance(absolute=0.02),  # µB/Å³
 }
 ENERGIES = ("formation_energy_per_atom", "e_above_hull")
-DEFAULT_TOLERANCE = Tolerance(relative=0.1)
 
 
 def tolerance(name: str) -> Tolerance:
     """The tolerance on a property that is a number; 10% where nothing else is stated."""
-    return TOLERANCES.get(name, DEFAULT_TOLERANCE)
-
-
-def on_target(target: Value, measured: Value | None, tolerance: Tolerance) -> bool:
-    """Whether a measured value is what was asked for; one that is missing or NaN is not.
-
-    Whole numbers and text are categories, which are equal or not. For a range or a bound ask
-    `PropertyTarget.contains` instead: what one sample drew from it is a means, not the demand.
-    """
-    if measured is None or isinstance(target, int | str):
-        return measured == target
-    allowed = max(tolerance.absolute, tolerance.relative * abs(target))
-    return abs(measured - target) <= allowed
+    return TOLERANCES.get(name, Tolerance(relative=0.1))
 
 
 def bounds_of(target: PropertyTarget) -> tuple[float, float] | None:
@@ -76,25 +58,25 @@ def bounds_of(target: PropertyTarget) -> tuple[float, float] | None:
 
 
 def is_met(target: PropertyTarget, drawn: Value, measured: Value | None) -> bool | None:
-    """Whether a range holds the value, or a value lies within the tolerance of a single target.
-
-    Args:
-        target: What was asked of every crystal.
-        drawn: What this one was conditioned on.
-        measured: What it is; None, for which the answer is None too, where nothing can tell.
-    """
+    """Whether a value is in the range of a target, or what this crystal was conditioned on."""
     return is_within(target.definition.name, bounds_of(target), drawn, measured)
 
 
 def is_within(
     name: str, bounds: tuple[float, float] | None, drawn: Value, measured: Value | None
 ) -> bool | None:
-    """Whether bounds hold a value or, without any, whether it is what was drawn."""
+    """Whether bounds hold a value or, without any, whether it is what was drawn.
+
+    Whole numbers and text are categories, which are equal or not. NaN is nothing that was drawn.
+    """
     if measured is None:
         return None
     if bounds is not None:
         return bounds[0] <= measured <= bounds[1]
-    return on_target(drawn, measured, tolerance(name))
+    if isinstance(drawn, int | str):
+        return measured == drawn
+    allowed = tolerance(name)
+    return abs(measured - drawn) <= max(allowed.absolute, allowed.relative * abs(drawn))
 
 
 def is_possible(name: str, value: float, structure: Structure) -> bool:
@@ -107,10 +89,7 @@ def is_possible(name: str, value: float, structure: Structure) -> bool:
 
 
 def _mean_herfindahl_index(structure: Structure) -> float:
-    """Herfindahl-Hirschman index of production, 0..10,000, averaged over mass.
-
-    Every element counts, those without a market as fully concentrated, as in the training data.
-    """
+    """Herfindahl-Hirschman index of production, 0..10,000, averaged over mass."""
     numbers = list(structure.atomic_numbers)
     masses = atomic_masses()[numbers]
     return float((masses * herfindahl_indices()[numbers]).sum() / masses.sum())

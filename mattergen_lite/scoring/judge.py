@@ -1,16 +1,15 @@
-"""The judge: score, screen, relax, release, score again, assess, confirm targets, rank.
+"""Judges crystals: score, screen, relax, release, score again, assess, confirm targets, rank.
 
-Every step asks its questions through a journal, which spreads them over processes of one thread
-each (what potentials want on a CPU) and remembers the answers of an interrupted or earlier run.
+Every step works through a journal, which spreads it over processes of one thread each and remembers
+the results of an interrupted or earlier run.
 """
 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from math import inf
+from typing import Literal
 
 import numpy as np
-from pymatgen.core import Structure
 
 from mattergen_lite.data.materials import row_numbers
 from mattergen_lite.io.formats.structures import ordered
@@ -18,13 +17,12 @@ from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.judge import Goal, JudgeOptions, ShortlistOptions
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate, is_credible, ranked
+from mattergen_lite.scoring.checking import check_judging
 from mattergen_lite.scoring.confirmation.confirming import confirm
 from mattergen_lite.scoring.earlier_run import EarlierRun
 from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.energy.dft_energies import DftEnergies, read_energies
-from mattergen_lite.scoring.energy.phonons import require_phonopy
-from mattergen_lite.scoring.energy.potentials.sources import potential_name
-from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Cut, Screening, screen
+from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Screening, screen
 from mattergen_lite.scoring.energy.stability import Measurement
 from mattergen_lite.scoring.execution.journal import Journal, structure_identity
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
@@ -32,19 +30,27 @@ from mattergen_lite.scoring.known.reference import Reference, known_structures
 from mattergen_lite.scoring.lookalikes import mark_lookalikes
 from mattergen_lite.scoring.measuring import Laboratory
 from mattergen_lite.scoring.outcomes import cannot_be_on_target, outcomes
+from mattergen_lite.scoring.ranking import RANKINGS, Ranking
 from mattergen_lite.scoring.score import TIME_LIMIT, Score, compare, score, score_each
+
+LeftOut = Literal["check", "target", "screen", "earlier run"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class Progress:
     """Scores, screening and relaxation of one crystal, before its stability is assessed."""
 
     raw: Score
-    is_off_target: bool = False  # of a target that is required, and relaxing will not change that
-    is_left_out: bool = False  # by an earlier run, which did not relax it
+    left_out: LeftOut | None = None  # what decided that it is not relaxed; None: it is
     screening: Screening | None = None
     measured: Measurement | None = None
     relaxed: Score | None = None
+
+    @property
+    def likelihood(self) -> float:
+        """Probability of being metastable by the raw energy."""
+        screening = self.screening
+        return 0.0 if screening is None else np.nan_to_num(screening.screening_probability)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +98,9 @@ class Judge:
             ValueError: If options contradict each other, phonopy is not installed, a potential
                 cannot be had or fails its exam, or a reference is missing or not readable.
         """
-        check_possible(
+        check_judging(
             options,
-            shortlist or ShortlistOptions(),
+            shortlist,
             has_targets=bool(targets),
             has_symmetry=space_groups is not None,
             goal=goal,
@@ -122,9 +128,14 @@ class Judge:
         )
 
     @property
+    def ranking(self) -> Ranking:
+        """How candidates are compared."""
+        return RANKINGS[self.goal]
+
+    @property
     def required(self) -> tuple[str, ...]:
         """Checks that come before all others where candidates are ranked."""
-        return self.options.require or () if self.goal == "discover" else self.checks
+        return self.options.require or () if self.ranking.wants_new else self.checks
 
     def judge(
         self,
@@ -141,16 +152,15 @@ class Judge:
             watch: Takes the time of every stage.
             ends: Where each round ends among the records, for the screen; default one round.
         """
-        found = [Found(raw=one) for one in self._score(records, journal, watch)]
-        found = self._mark_off_target(records, found)
+        progress = self._leave_out(records, self._score(records, journal, watch))
         if self.options.is_screened:
             with watch.stage("screening"):
-                found = self._screen(records, found, ends or [len(records)], journal)
+                progress = self._screen(records, progress, ends or [len(records)], journal)
         else:
-            found = self._recall(records, found)
+            progress = self._recall(records, progress)
         if self.options.relax:
-            found = self._relax(records, found, journal, watch)
-        candidates = [self._assess(record, one) for record, one in zip(records, found, strict=True)]
+            progress = self._relax(records, progress, journal, watch)
+        candidates = [self._assess(*pair) for pair in zip(records, progress, strict=True)]
         if self.options.relax and self.targets:
             with watch.stage("confirming"):
                 candidates = confirm(candidates, self.deciders.decider, self.checks, journal)
@@ -169,99 +179,87 @@ class Judge:
                 records,
                 journal=journal,
                 reference=self.reference,
-                polymorphs=self.goal != "discover",
+                polymorphs=not self.ranking.wants_new,
             )
 
-    @property
-    def _is_selective(self) -> bool:
-        """Whether a crystal has to pass the cheap checks before it is relaxed."""
-        return self.selective or self.options.is_screened
+    def _leave_out(
+        self, records: Sequence[StructureRecord], scores: Sequence[Score]
+    ) -> list[Progress]:
+        """Leave out what is no crystal and, if selective, what fails a cheap check or target."""
+        # What is predicted may miss a target: the lowest in energy is wanted.
+        is_selective = self.selective or self.options.is_screened
+        required = self.checks if is_selective else ()
+        needs_target = self.ranking.wants_new and "on_target" in required
 
-    def _mark_off_target(
-        self, records: Sequence[StructureRecord], found: Sequence[Found]
-    ) -> list[Found]:
-        """Mark what passes the cheap checks, but misses a required target, relaxed or not.
+        def reason(raw: Score, record: StructureRecord) -> LeftOut | None:
+            if not is_worth_relaxing(raw, required):
+                return "check"
+            is_off = needs_target and cannot_be_on_target(raw, record, self.targets)
+            return "target" if is_off else None
 
-        A structure that is predicted or completed is not: the lowest in energy is wanted.
-        """
-        marked = list(found)
-        if self.goal == "discover" and self._is_selective and "on_target" in self.checks:
-            for index in self._passing(found):
-                is_off = cannot_be_on_target(found[index].raw, records[index], self.targets)
-                marked[index] = replace(found[index], is_off_target=is_off)
-        return marked
-
-    def _passing(self, found: Sequence[Found]) -> list[int]:
-        """Positions of the crystals that pass the cheap checks, if they have to."""
-        return worth_relaxing([one.raw for one in found], self.checks if self._is_selective else ())
-
-    def _worth_relaxing(self, found: Sequence[Found]) -> list[int]:
-        """Positions of the crystals that are relaxed, as far as it does not take a potential."""
-        return [index for index in self._passing(found) if not found[index].is_off_target]
+        return [
+            Progress(raw=raw, left_out=reason(raw, record))
+            for raw, record in zip(scores, records, strict=True)
+        ]
 
     def _screen(
         self,
         records: Sequence[StructureRecord],
-        found: Sequence[Found],
+        progress: Sequence[Progress],
         ends: Sequence[int],
         journal: Journal,
-    ) -> list[Found]:
-        """Screen the crystals that are worth relaxing by their raw energies.
-
-        The share that is kept is one of all that pass the cheap checks: where few of these are on
-        target, what is relaxed is a larger share of the few.
-        """
-        worth, options = self._worth_relaxing(found), self.options
-        passing = sorted([*worth, *(i for i, one in enumerate(found) if one.is_off_target)])
-        keep = 1.0 if options.keep is None else options.keep
+    ) -> list[Progress]:
+        """Screen by raw energies; the cut is a share of all that pass the cheap checks."""
+        worth = [i for i, one in enumerate(progress) if one.left_out is None]
+        passing = [i for i, one in enumerate(progress) if one.left_out in (None, "target")]
         screened = screen(
             [ordered(records[index].structure) for index in worth],
             [bisect_left(worth, end) for end in ends],
-            [self._weight(found[index]) for index in worth],
-            Cut(keep=keep, at_most=options.relax_at_most, control=options.control),
+            [self._weight(progress[index].raw) for index in worth],
+            self.options,
             journal,
             num_passing=np.diff([bisect_left(passing, end) for end in [0, *ends]]).tolist(),
         )
-        seen = list(found)
+        after = list(progress)
         for index, one in zip(worth, screened, strict=True):
-            seen[index] = replace(seen[index], screening=one)
-        return seen
+            left_out = "screen" if one.screening_decision == "reject" else None
+            after[index] = replace(after[index], screening=one, left_out=left_out)
+        return after
 
-    def _recall(self, records: Sequence[StructureRecord], found: Sequence[Found]) -> list[Found]:
+    def _recall(
+        self, records: Sequence[StructureRecord], progress: Sequence[Progress]
+    ) -> list[Progress]:
         """Take over what the screen of an earlier run decided."""
-        keys = [one.structure and structure_identity(one.structure) for one in records]
-        return [
-            replace(
-                one,
-                screening=self.earlier.screening.get(key),
-                is_left_out=key in self.earlier.not_relaxed,
-            )
-            for key, one in zip(keys, found, strict=True)
-        ]
+        after = []
+        for record, one in zip(records, progress, strict=True):
+            key = record.structure and structure_identity(record.structure)
+            screening = self.earlier.screening.get(key)
+            is_rejected = screening is not None and screening.screening_decision == "reject"
+            is_left_out = is_rejected or key in self.earlier.not_relaxed
+            left_out = one.left_out or ("earlier run" if is_left_out else None)
+            after.append(replace(one, screening=screening, left_out=left_out))
+        return after
 
-    def _weight(self, found: Found) -> float:
+    def _weight(self, raw: Score) -> float:
         """How much a crystal counts in the screen; of one composition the energy alone does."""
-        if self.goal != "discover" or is_credible(found.raw):
-            return 1.0
-        return DOUBTFUL_WEIGHT
+        return 1.0 if not self.ranking.wants_new or is_credible(raw) else DOUBTFUL_WEIGHT
 
     def _relax(
         self,
         records: Sequence[StructureRecord],
-        found: Sequence[Found],
+        progress: Sequence[Progress],
         journal: Journal,
         watch: Stopwatch,
-    ) -> list[Found]:
-        """Relax and release what is worth it and passed the screen, and score it again."""
-        options = self.options
+    ) -> list[Progress]:
+        """Relax and release what is not left out, the likeliest first, and score it again."""
         laboratory = Laboratory(
             deciders=self.deciders,
             journal=journal,
             device=self.device,
-            time_limit=options.time_limit,
+            time_limit=self.options.time_limit,
         )
-        chosen = [index for index in self._worth_relaxing(found) if passes_screen(found[index])]
-        chosen.sort(key=lambda index: _likelihood(found[index]), reverse=True)
+        chosen = [index for index, one in enumerate(progress) if one.left_out is None]
+        chosen.sort(key=lambda index: progress[index].likelihood, reverse=True)
         structures = [ordered(records[index].structure) for index in chosen]
         with watch.stage("relaxing"):
             measured = laboratory.measure(structures)
@@ -270,41 +268,36 @@ class Judge:
         with watch.stage("judging relaxed"):
             names = [records[index].name for index in chosen]
             relaxed = self._score_relaxed(names, measured, journal)
-        after = list(found)
+        after = list(progress)
         for index, energies, again in zip(chosen, measured, relaxed, strict=True):
-            after[index] = replace(found[index], measured=energies, relaxed=again)
+            after[index] = replace(progress[index], measured=energies, relaxed=again)
         return after
 
     def _score_relaxed(
         self, names: Sequence[str], measured: Sequence[Measurement], journal: Journal
     ) -> list[Score | None]:
-        """Scores of what crystals relaxed to.
-
-        Where the lowest energy is wanted, of equal crystals the lowest is the one that counts.
-        """
-        order = range(len(measured))
-        if self.goal != "discover":
-            decider = potential_name(self.deciders.decider)
-            order = sorted(order, key=lambda i: measured[i].energies_per_atom.get(decider, inf))
-        found = score_relaxed(
-            [names[i] for i in order],
-            [measured[i] for i in order],
-            self.reference,
-            journal,
-            polymorphs=self.goal != "discover",
+        """Scores of what crystals relaxed to, at the tolerance of raw crystals."""
+        structures = [one.judged.structure for one in measured]
+        records = [StructureRecord(*pair) for pair in zip(names, structures, strict=True)]
+        scores = iter(
+            score(
+                [one for one in records if one.structure is not None],
+                journal=journal,
+                reference=self.reference,
+                polymorphs=not self.ranking.wants_new,
+                relaxed=True,
+            )
         )
-        scores: list[Score | None] = [None] * len(measured)
-        for index, one in zip(order, found, strict=True):
-            scores[index] = one
-        return scores
+        return [None if one is None else next(scores) for one in structures]
 
-    def _assess(self, record: StructureRecord, found: Found) -> Candidate:
-        """Put together what was found of one crystal, and assess its stability."""
+    def _assess(self, record: StructureRecord, found: Progress) -> Candidate:
+        """Put together what is known of one crystal, and assess its stability."""
         candidate = Candidate(
             raw=found.raw,
             structure=record.structure,
             screening=found.screening,
             goal=self.goal,
+            required=self.options.required or (),
             space_groups=self.space_groups,
         )
         if found.measured is not None:
@@ -327,68 +320,8 @@ class Judge:
         return replace(candidate, outcomes=outcomes(candidate, record, self.targets))
 
 
-def check_possible(
-    options: JudgeOptions,
-    shortlist: ShortlistOptions,
-    *,
-    has_targets: bool = False,
-    has_symmetry: bool = False,
-    goal: Goal = "discover",
-) -> None:
-    """Refuse what cannot be done, before anything is done.
-
-    Raises:
-        ValueError: If options contradict each other, phonopy is not installed, or a reference is
-            missing.
-    """
-    shortlist.check(options)
-    options.checks(has_targets=has_targets, has_symmetry=has_symmetry, goal=goal)
-    if shortlist.phonons:
-        require_phonopy()
-    for path in options.reference:
-        if not path.exists():
-            raise ValueError(f"reference {path} does not exist")
-
-
-def worth_relaxing(scores: Sequence[Score], required: Collection[str] = ()) -> list[int]:
-    """Positions of the structurally valid crystals that pass the cheap checks required."""
-    return [
-        index
-        for index, one in enumerate(scores)
-        if one.validity is not None
-        and one.validity.structure_valid
-        and False not in map(Candidate(raw=one, structure=None).all_checks.get, required)
-    ]
-
-
-def passes_screen(found: Found) -> bool:
-    """Tell whether a crystal is relaxed: all are where nothing is screened or left out."""
-    is_rejected = found.screening and found.screening.screening_decision == "reject"
-    return not (is_rejected or found.is_left_out)
-
-
-def _likelihood(found: Found) -> float:
-    """Probability of being metastable by the raw energy: what is likely is relaxed first."""
-    screening = found.screening
-    return 0.0 if screening is None else np.nan_to_num(screening.screening_probability)
-
-
-def score_relaxed(
-    names: Sequence[str],
-    measured: Sequence[Measurement],
-    reference: Reference | None,
-    journal: Journal,
-    *,
-    polymorphs: bool = False,
-) -> list[Score | None]:
-    """Score what crystals relaxed to, at the tolerance of raw crystals; None where nothing."""
-    structures: list[Structure | None] = [one.judged.structure for one in measured]
-    relaxed = [
-        StructureRecord(name, structure)
-        for name, structure in zip(names, structures, strict=True)
-        if structure is not None
-    ]
-    found = iter(
-        score(relaxed, journal=journal, reference=reference, polymorphs=polymorphs, relaxed=True)
-    )
-    return [None if structure is None else next(found) for structure in structures]
+def is_worth_relaxing(raw: Score, required: Collection[str] = ()) -> bool:
+    """Tell whether a crystal is structurally valid and fails none of the required checks."""
+    if raw.validity is None or not raw.validity.structure_valid:
+        return False
+    return False not in map(Candidate(raw=raw, structure=None).all_checks.get, required)

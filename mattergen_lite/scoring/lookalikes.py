@@ -1,8 +1,7 @@
 """Finds new crystals that a potential cannot tell from a known one of the same composition.
 
-The errors of potentials on known and on new crystals differ, and so do the offsets of their
-calibration. A slightly distorted copy of a known crystal therefore has another energy above the
-hull than the known crystal itself, though the potential gives both the same.
+Errors and calibrations differ for known and new crystals: a distorted copy of a known crystal has
+another energy above the hull, though the potential gives both the same.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,6 @@
 """Runs potentials on crystals: relaxations, energies and releases, each calculated once.
 
-Each is a question of its own to the journal, keyed by the crystal and by the one potential that
-answers. A run with another deciding potential therefore asks for energies only, and one with other
-requirements for nothing.
+Results are kept by crystal and potential: another deciding potential asks for energies only.
 """
 
 import math
@@ -39,20 +37,12 @@ RELEASE_FROM = 0.2  # probability of being metastable from which a crystal's sym
 
 @dataclass(frozen=True, kw_only=True)
 class Laboratory:
-    """Where potentials are asked: which of them, on what device, within what time.
-
-    Args:
-        deciders: Who relaxes, and who is asked for the energy of what relaxed.
-        journal: Processes to work in, and what they have found before.
-        device: "cpu" works on one crystal at a time in every process, which is what potentials
-            want there; a GPU relaxes batches in this process, without time limit.
-        time_limit: Seconds that a crystal may take at each step.
-    """
+    """Runs potentials: which of them, on what device, within what time."""
 
     deciders: Deciders
     journal: Journal
-    device: str = "cpu"
-    time_limit: float = 600.0
+    device: str = "cpu"  # a crystal at a time in every process; a GPU: batches in this process
+    time_limit: float = 600.0  # s that a crystal may take at each step on a CPU
 
     def measure(self, structures: Sequence[Structure]) -> list[Measurement]:
         """Relax ordered crystals; energies by the relaxing potential and by the others.
@@ -70,13 +60,8 @@ class Laboratory:
     def release(self, measured: Sequence[Measurement]) -> list[Measurement]:
         """Rattle and release crystals that kept a space group and may well be metastable.
 
-        Those are the ones with a probability of being metastable of at least `RELEASE_FROM`.
-
-        Args:
-            measured: From `measure`.
-
-        Returns:
-            The measurements in the same order; a release that fails leaves its crystal as it is.
+        That takes a probability of `RELEASE_FROM`. A release that fails leaves its crystal as it
+        is.
         """
         promising = [i for i, one in enumerate(measured) if self._is_promising(one)]
         question = Question(
@@ -186,9 +171,6 @@ def _relaxed_identity(relaxation: Relaxation) -> str:
     return structure_identity(relaxation.structure)
 
 
-# In a process of its own
-
-
 def find_relaxation(structure: Structure, *, relaxer: PotentialSource) -> Relaxation:
     """Relax one crystal in the symmetry that it has."""
     return relax(structure, admitted(relaxer), symprec=SYMPREC_GENERATED)
@@ -205,9 +187,6 @@ def find_energy(structure: Structure, *, potential: PotentialSource) -> Potentia
         return potential_energy(structure, admitted(potential))
     except ValueError as error:
         return PotentialEnergy(error=str(error))
-
-
-# On a GPU, in this process
 
 
 def relax_together(

@@ -1,8 +1,7 @@
 """Compares the properties of crystals with their targets.
 
-Each property has a guide, the regression of the generator, and a confirmation by another method.
-First precedence has DFT, then the database for a crystal that equals a known one, then the
-confirmation, then the guide.
+The value that decides is DFT's, else that of a known crystal, else that of a confirming method,
+else that of the guiding regression.
 """
 
 import math
@@ -51,9 +50,8 @@ def cannot_be_on_target(
 ) -> bool:
     """Tell whether a crystal as it came is off a target, and relaxing will not change that.
 
-    Relaxing changes no property of the composition and volumes by less than `VOLUME_CHANGE`, and
-    regressions are read of the crystal as it came. Only a crystal that relaxes into a known one can
-    have another value, that of the database.
+    Relaxing changes no property of the composition, and volumes by less than `VOLUME_CHANGE`;
+    regressions are read of the crystal as it came.
     """
     candidate = Candidate(raw=raw, structure=record.structure)
     exact = measure_composition(record.structure)

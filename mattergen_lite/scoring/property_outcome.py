@@ -76,10 +76,6 @@ class Outcome:
             f"{self.guide.expected:.3g} on average)"
         )
 
-    def _older_prediction(self, value: Value | None) -> Value | None:
-        """A value of an outcome that was stored without its guide, up to version 0.2."""
-        return value if self.method in ("regression", "outside domain") else None
-
     def columns(self) -> dict[str, Cell]:
         """Cells of a row; what is measured, predicted and confirmed never share a column."""
         is_measured = self.method in ("structure", "potential", "known", "DFT")
@@ -88,8 +84,8 @@ class Outcome:
         return {
             f"target_{name}": self.target,
             f"measured_{name}": self.value if is_measured else None,
-            f"predicted_{name}": guide.value if guide else self._older_prediction(self.value),
-            f"predicted_{name}_error": guide.error if guide else self._older_prediction(self.error),
+            f"predicted_{name}": guide and guide.value,
+            f"predicted_{name}_error": guide and guide.error,
             f"confirmed_{name}": self.value if is_confirmed else None,
             f"confirmed_{name}_error": self.error if is_confirmed else None,
             f"method_{name}": self.method,

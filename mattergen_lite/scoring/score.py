@@ -1,8 +1,7 @@
-"""One row a crystal: every criterion over many structures, and the summary of the whole set.
+"""Scores crystals by every criterion that needs no potential, one row a crystal.
 
-Criteria of a single structure run in isolated processes; criteria of the set (uniqueness, novelty)
-follow. A structure that cannot be read, breaks a criterion, hangs or crashes gets a row with an
-`error` and loses no other.
+A structure that cannot be read, breaks a criterion, hangs or crashes gets a row with an `error` and
+loses no other.
 """
 
 import re
@@ -91,7 +90,7 @@ def _as_cell(value: Cell | tuple[str, ...] | dict[float, int]) -> Cell:
     return value
 
 
-def score_record(record: StructureRecord, *, symprec: float, relaxed: bool = False) -> Score:
+def score_record(record: StructureRecord, *, relaxed: bool) -> Score:
     """Criteria of one structure; a criterion that fails leaves its reason in `error`."""
     if record.structure is None:
         return Score(name=record.name, error=record.error)
@@ -100,10 +99,10 @@ def score_record(record: StructureRecord, *, symprec: float, relaxed: bool = Fal
         return Score(name=record.name, error=structure.reason)
     criteria = {
         "validity": validity,
-        "symmetry": partial(symmetry, symprec=symprec),
+        "symmetry": partial(symmetry, symprec=SYMPREC_GENERATED),
         "framework": partial(framework, thorough=relaxed),
         "neutrality": neutrality,
-        "credibility": partial(credibility, symprec=symprec),
+        "credibility": partial(credibility, symprec=SYMPREC_GENERATED),
     }
     judged = {name: attempt(criterion, structure) for name, criterion in criteria.items()}
     return Score(
@@ -111,18 +110,15 @@ def score_record(record: StructureRecord, *, symprec: float, relaxed: bool = Fal
         formula=structure.composition.reduced_formula,
         num_atoms=len(structure),
         chemical_system=structure.chemical_system,
-        error="; ".join(_errors(judged, symprec)) or None,
+        error="; ".join(_errors(judged)) or None,
         **{name: result for name, result in judged.items() if not isinstance(result, Failure)},
     )
 
 
-def _errors(judged: Mapping[str, object], symprec: float) -> list[str]:
-    """Reasons of the criteria that failed.
-
-    Atoms in one place have no symmetry. That is no error: the crystal is read, and not physical.
-    """
+def _errors(judged: Mapping[str, object]) -> list[str]:
+    """Reasons of the criteria that failed; atoms in one place have no symmetry, as is known."""
     shape = judged["validity"]
-    if isinstance(shape, Validity) and shape.min_distance < symprec:
+    if isinstance(shape, Validity) and shape.min_distance < SYMPREC_GENERATED:
         judged = {name: result for name, result in judged.items() if name not in NEED_SYMMETRY}
     failed = {name: result for name, result in judged.items() if isinstance(result, Failure)}
     return [f"{name}: {failure.reason}" for name, failure in failed.items()]
@@ -133,8 +129,6 @@ def score(
     *,
     journal: Journal,
     reference: Reference | None = None,
-    symprec: float = SYMPREC_GENERATED,
-    time_limit: float = TIME_LIMIT,
     relaxed: bool = False,
     polymorphs: bool = False,
 ) -> list[Score]:
@@ -144,14 +138,10 @@ def score(
         records: Structures with names, from any generator.
         journal: Processes to judge in, and what they have judged before.
         reference: Known structures to be novel against; None judges uniqueness in the batch only.
-        symprec: Symmetry tolerance in Å, the same for raw and relaxed crystals.
-        time_limit: Seconds per structure before its process is killed and it gets an error row.
         polymorphs: Crystals of different space groups differ, however close they are.
         relaxed: The structures are relaxed; their frameworks are compared with known ones.
     """
-    scores = score_each(
-        records, journal=journal, symprec=symprec, time_limit=time_limit, relaxed=relaxed
-    )
+    scores = score_each(records, journal=journal, relaxed=relaxed)
     return compare(scores, records, journal=journal, reference=reference, polymorphs=polymorphs)
 
 
@@ -159,12 +149,11 @@ def score_each(
     records: Sequence[StructureRecord],
     *,
     journal: Journal,
-    symprec: float = SYMPREC_GENERATED,
     time_limit: float = TIME_LIMIT,
     relaxed: bool = False,
 ) -> list[Score]:
     """The part of `score` that looks at each crystal by itself."""
-    judge = partial(score_record, symprec=symprec, relaxed=relaxed)
+    judge = partial(score_record, relaxed=relaxed)
     question = Question(judge, _identity, TypeAdapter(Score), "judge", time_limit, share=None)
     return [
         Score(name=record.name, error=answer.reason) if isinstance(answer, Failure) else answer

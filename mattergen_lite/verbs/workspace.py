@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from mattergen_lite.folders import check_free, claimed
 from mattergen_lite.options.judge import Goal, JudgeOptions, ShortlistOptions
 from mattergen_lite.options.request import EMBEDDED, NEW_FRAMEWORKS, Request
+from mattergen_lite.scoring import checking
 
 if TYPE_CHECKING:
     from mattergen_lite.processes import Pool
@@ -118,28 +119,12 @@ def check_judging(
     from mattergen_lite.runs.dft_codes import parse_codes
     from mattergen_lite.runs.recipes import parse_recipes
 
-    judge.checks(has_targets=has_targets, has_symmetry=has_symmetry, goal=goal)
+    checking.check_judging(
+        judge, best, has_targets=has_targets, has_symmetry=has_symmetry, goal=goal
+    )
     if best is not None:
-        best.check(judge)
-        if best.verify and goal != "discover":
-            raise ValueError("verify: expected `generate` or `score`, whose crystals it can rank")
         parse_codes(best.dft_codes)
         parse_recipes(best.dft_sets)
-    for given in (judge.potential, judge.second_opinion, judge.relaxer):
-        _check_potential(given)
-    named = {"reference": judge.reference, "calibration": (judge.calibration,)}
-    for name, path in [(name, path) for name, paths in named.items() for path in paths if path]:
-        if not path.exists():
-            raise ValueError(f"{name} {path} does not exist")
-
-
-def _check_potential(given: object) -> None:
-    """Refuse a potential by name that cannot be had; those by default can."""
-    if not isinstance(given, str) or given in (JudgeOptions.potential, JudgeOptions.relaxer):
-        return
-    from mattergen_lite.scoring.energy.potentials.sources import check_potential
-
-    check_potential(given)
 
 
 @contextmanager

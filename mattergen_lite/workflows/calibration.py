@@ -30,12 +30,12 @@ from mattergen_lite.scoring.energy.calibration import (
     uncalibrated,
 )
 from mattergen_lite.scoring.energy.deciders import Deciders
-from mattergen_lite.scoring.energy.fitting import cross_fitted, fit_error_model, fit_references
+from mattergen_lite.scoring.energy.fitting import cross_fitted, fit_error_models, fit_references
 from mattergen_lite.scoring.energy.potentials.exam import admitted
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource, potential_name
 from mattergen_lite.scoring.energy.stability import (
     Measurement,
-    energy_per_atom,
+    potential_energy,
     relaxer_e_above_hull,
 )
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
@@ -313,7 +313,7 @@ def _fit(
             [one.traits(name, frames) for one in usable],
         )
         held_out[kind] = accuracy(cross_fitted(*labels), raw, truth)
-        whole = replace(whole, **{kind: fit_error_model(*labels)})
+        whole = replace(whole, **{kind: fit_error_models(*labels)[""]})
     return whole, held_out
 
 

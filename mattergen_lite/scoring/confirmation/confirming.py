@@ -15,11 +15,10 @@ from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.confirmation.errors import confirmation_error
 from mattergen_lite.scoring.confirmation.gap_network import predict_band_gap
 from mattergen_lite.scoring.confirmation.moments import magnetic_density
-from mattergen_lite.scoring.deeper import with_curvatures
+from mattergen_lite.scoring.deeper import compute, with_curvatures
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource
 from mattergen_lite.scoring.exact import Method
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
-from mattergen_lite.scoring.outcomes import decide_targets
 from mattergen_lite.scoring.property_outcome import Confirmed
 
 TIME_LIMIT = 60.0  # s per crystal
@@ -38,11 +37,8 @@ def confirm(
 ) -> list[Candidate]:
     """Compute what confirms the properties asked for; its values decide about targets.
 
-    Args:
-        candidates: Assessed, in any order.
-        decider: Potential of the equations of state.
-        checks: That a candidate has to pass.
-        journal: Processes to work in, and what they have found before.
+    Band gaps and moments of every relaxed crystal; equations of state, by the deciding potential,
+    of what passes the checks.
     """
     asked = {one.property for candidate in candidates for one in candidate.outcomes}
     confirmed = list(candidates)
@@ -62,17 +58,17 @@ def _confirm_quickly(
     question = Question(
         function, structure_identity, TypeAdapter(float), f"{name} by {method}", TIME_LIMIT, None
     )
-    chosen = [i for i, one in enumerate(candidates) if one.relaxed_structure is not None]
-    answers = journal.ask(question, [candidates[i].relaxed_structure for i in chosen])
-    confirmed = list(candidates)
-    for i, answer in zip(chosen, answers, strict=True):
+
+    def add(candidate: Candidate, answer: float | Failure) -> Candidate:
         if isinstance(answer, Failure):
-            found = Confirmed(method=method, problem=answer.reason)
+            result = Confirmed(method=method, problem=answer.reason)
         else:
-            found = Confirmed(method=method, value=answer, error=confirmation_error(method, answer))
-        known = {**candidates[i].confirmed, name: found}
-        confirmed[i] = decide_targets(replace(candidates[i], confirmed=known))
-    return confirmed
+            error = confirmation_error(method, answer)
+            result = Confirmed(method=method, value=answer, error=error)
+        return replace(candidate, confirmed={**candidate.confirmed, name: result})
+
+    chosen = [i for i, one in enumerate(candidates) if one.relaxed_structure is not None]
+    return compute(question, candidates, chosen, journal, add)
 
 
 def _is_deliverable(candidate: Candidate, checks: Collection[str]) -> bool:

@@ -11,11 +11,9 @@ ERRORS = Path(__file__).parents[2] / "assets" / "confirmation_errors.json"
 
 
 def confirmation_error(method: str, value: float) -> float | None:
-    """Mean absolute error of a method where it gives about this value; None if not measured.
+    """Mean absolute error of a method, such as "network", where it gives about this value.
 
-    Args:
-        method: Such as "network", or "equation of state, 7net-l3i5".
-        value: In the unit of the property.
+    None if not measured.
     """
     bins = _errors().get(method, ())
     return next((one["mae"] for one in bins if value < one["below"]), None)

@@ -6,7 +6,6 @@ et al. 2017, arXiv 1706.08566), expanded in Gaussians of the distance. Two outpu
 crystal has a gap and how wide it is, in eV, as PBE has it.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 from pymatgen.core import Structure
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from mattergen_lite.scoring.energy.potentials.neighbors import neighbor_edges
 from mattergen_lite.shapes import Float, Int
@@ -44,61 +42,24 @@ class CrystalGraphs:
     weights: Float[Tensor, "B N"]  # share of the atoms of the crystal
     radial: Float[Tensor, "B N R N"]  # of each neighbour kind around a node, summed over its atoms
 
-    @classmethod
-    def concatenate(cls, graphs: Sequence["CrystalGraphs"]) -> "CrystalGraphs":
-        """One batch of all graphs, padded to the largest."""
-        missing = [max(g.elements.shape[1] for g in graphs) - g.elements.shape[1] for g in graphs]
-        pairs = list(zip(graphs, missing, strict=True))
-        return cls(
-            elements=torch.cat([pad(one.elements, (0, more)) for one, more in pairs]),
-            weights=torch.cat([pad(one.weights, (0, more)) for one, more in pairs]),
-            radial=torch.cat(
-                [pad(one.radial, (0, more, 0, 0, 0, more)) for one, more in pairs]
-            ).float(),
-        )
 
-
-def crystal_graph(atoms: "Atoms", *, merge: bool = False) -> CrystalGraphs:
-    """Graph of one ordered crystal.
-
-    Args:
-        atoms: Any cell.
-        merge: Make one node of atoms that no message can tell apart, such as those that symmetry
-            makes equal: predictions are the same, training is cheaper.
+def crystal_graph(atoms: "Atoms") -> CrystalGraphs:
+    """Graph of one ordered crystal, every atom a node.
 
     Raises:
         ValueError: If two atoms coincide, or one has no neighbour within `CUTOFF`.
     """
     edges, _, lengths = neighbor_edges(atoms, CUTOFF)
-    kinds = _environments(atoms.numbers, edges, lengths) if merge else np.arange(len(atoms))
-    _, first, node = np.unique(kinds, return_index=True, return_inverse=True)
-    is_kept = np.zeros(len(atoms), dtype=bool)
-    is_kept[first] = True
-    edges, lengths = (part[is_kept[edges[:, 0]]] for part in (edges, lengths))
     fade = (np.cos(np.pi * lengths / CUTOFF) + 1) / 2
     gaussians = np.exp(-(((lengths[:, None] - CENTRES) / SPREAD) ** 2) / 2) * fade[:, None]
-    radial = np.zeros((len(first), len(first), len(CENTRES)))
-    np.add.at(radial, (node[edges[:, 0]], node[edges[:, 1]]), gaussians)
+    count = len(atoms)
+    radial = np.zeros((count, count, len(CENTRES)))
+    np.add.at(radial, tuple(edges.T), gaussians)
     return CrystalGraphs(
-        elements=torch.from_numpy(atoms.numbers[first].astype(np.int64))[None],
-        weights=torch.from_numpy(np.bincount(node) / len(atoms)).float()[None],
+        elements=torch.from_numpy(atoms.numbers.astype(np.int64))[None],
+        weights=torch.full((1, count), 1 / count),
         radial=torch.from_numpy(radial.transpose(0, 2, 1)).float()[None],
     )
-
-
-def _environments(
-    numbers: Int[np.ndarray, "N"], edges: Int[np.ndarray, "E 2"], lengths: Float[np.ndarray, "E"]
-) -> Float[np.ndarray, "N"]:
-    """Number of every atom, equal for equal elements in equal environments (to some 1e-3 Å).
-
-    Colour refinement (Weisfeiler and Leman 1968) with sums of smooth functions of the lengths.
-    """
-    colours = np.sqrt(2.0 + numbers)
-    weights = np.cos(2.0 * lengths) * np.exp(-lengths / 2)
-    for _ in range(NUM_LAYERS):
-        sent = np.sin(colours[edges[:, 1]]) * weights
-        colours = colours + np.bincount(edges[:, 0], sent, minlength=len(numbers))
-    return np.round(colours, 2) + 1000.0 * numbers
 
 
 class GapNetwork(nn.Module):

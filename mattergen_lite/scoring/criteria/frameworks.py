@@ -43,12 +43,10 @@ class Framework:
 
 
 def framework(structure: Structure, *, thorough: bool) -> Framework:
-    """Classify the framework of an ordered crystal.
+    """Classify the framework of an ordered crystal, raw or relaxed.
 
-    Args:
-        structure: Raw or relaxed.
-        thorough: Fit it to known crystals, too, which takes a tenth of a second; without, what is
-            called new may be a distortion.
+    If `thorough` it is fitted to known crystals, too, which takes a tenth of a second; without,
+    what is called new may be a distortion.
     """
     crystal = np.array(structure.atomic_numbers), structure.frac_coords, structure.lattice.matrix
     label = protostructure(find_orbits(*crystal, SYMPREC_GENERATED))

@@ -68,12 +68,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Comparer:
-    """Compares crystals in the processes of a pool.
-
-    Args:
-        pool: Processes.
-        progress: Show progress bars, if standard error is a terminal.
-    """
+    """Compares crystals in the processes of a pool."""
 
     pool: Pool
     progress: bool = True
@@ -123,15 +118,10 @@ class Comparer:
         ]
 
     def group(self, reduced: Sequence[Reduced], keys: Sequence[Hashable]) -> list[BatchPlace]:
-        """Find equal crystals of a batch.
+        """Find equal crystals of a batch among those with equal keys, such as the composition.
 
-        Crystals are taken in an order that follows from what they are. Each joins the first group
-        whose first crystal equals it. Neither their order nor their names decide how many groups
-        that makes. Of each group the crystal that comes first in the batch counts as the first.
-
-        Args:
-            reduced: Crystals, or why one could not be reduced.
-            keys: Of what may be equal, such as the composition.
+        Crystals are taken in an order that follows from what they are, and join the first group
+        whose first crystal they equal: neither order nor names decide how many groups that makes.
         """
         buckets: dict[tuple[Hashable, int], list[int]] = defaultdict(list)
         for index, crystal in enumerate(reduced):
@@ -186,14 +176,7 @@ class Comparer:
         function: Callable[[Comparison], list[Matches]],
         label: str,
     ) -> dict[int, Known]:
-        """Find the known structures that crystals equal, by position of the crystal.
-
-        Args:
-            reduced: Crystals by position, or why one could not be reduced.
-            buckets: What is compared with what.
-            function: `find_equal` or `find_nearest`.
-            label: Of the progress bar.
-        """
+        """Find the known structures that crystals equal, by position of the crystal."""
         found = {
             index: Known(not_compared=one.reason)
             for index, one in reduced.items()

@@ -1,9 +1,7 @@
-"""Compares reduced crystals: pymatgen's `StructureMatcher` at the tolerances of the field.
+"""Compares reduced crystals by pymatgen's `StructureMatcher` at the tolerances of the field.
 
-Choice of cell, origin, orientation and volume do not count. A crystal is reduced once; what cannot
-match is then ruled out by the conditions that `StructureMatcher` itself makes: a cell of the first
-crystal has edges and angles like those of the second, and every atom of the second lies in a box
-around one of the first. What is left is decided by `StructureMatcher`.
+What cannot match is first ruled out by the matcher's own conditions: a cell with edges and angles
+like the other's, and every atom of the other in a box around one of its own.
 """
 
 import time
@@ -164,11 +162,7 @@ def _words_on_skipped(num_skipped: int, num: int) -> str:
 
 
 def _timed_distance(one: "_Cell", other: "_Cell", *, rms: bool) -> float | None:
-    """Displacement in Å at the volume of the other; None where the crystals differ.
-
-    Raises:
-        OutOfTime: If the comparison takes longer than `PAIR_TIME_LIMIT`.
-    """
+    """Displacement in Å at the volume of the other; None where the crystals differ."""
     if one.key != other.key:
         return None
     with alarm(PAIR_TIME_LIMIT):
@@ -179,8 +173,7 @@ def _timed_distance(one: "_Cell", other: "_Cell", *, rms: bool) -> float | None:
 class Matcher(StructureMatcher):
     """pymatgen's matcher without its memory of reduced cells, also of cells reduced before.
 
-    There structures that agree to 1e-8 are the same, so that a distance would depend on what was
-    compared before in this process, and not be equal in another one.
+    With the memory a distance would depend on what was compared before in this process.
     """
 
     @classmethod
@@ -221,12 +214,7 @@ def _matcher() -> _ReducedMatcher:
 
 @cache
 def _mask(one: bytes, other: bytes) -> tuple[np.ndarray, np.ndarray, int]:
-    """Sites of other elements; those of the rarest element in one, the first in the other.
-
-    Args:
-        one: Atomic numbers of the first crystal, [N] int64.
-        other: Of the second.
-    """
+    """Sites of other elements; those of the rarest element in one, the first in the other."""
     first, second = np.frombuffer(one, dtype=np.int64), np.frombuffer(other, dtype=np.int64)
     mask = second[:, None] != first
     anchor = int(mask.sum(axis=1).argmax())
@@ -315,13 +303,7 @@ def _shape(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _boxes(parameters: np.ndarray, num_atoms: int, stol: float) -> np.ndarray:
-    """Half edges of the box in which `StructureMatcher` looks for an atom, fractional, [K, 3].
-
-    Args:
-        parameters: Edges and angles (degrees) of the mean cells, [K, 6].
-        num_atoms: Of a cell.
-        stol: In (V/N)^(1/3).
-    """
+    """Half edges of the box in which `StructureMatcher` looks for an atom, fractional, [K, 3]."""
     lengths, angles = parameters[:, :3], np.deg2rad(parameters[:, 3:])
     cosines = np.cos(angles)
     squares = 1 - (cosines**2).sum(axis=1) + 2 * cosines.prod(axis=1)
@@ -331,10 +313,8 @@ def _boxes(parameters: np.ndarray, num_atoms: int, stol: float) -> np.ndarray:
 
 
 def _fits(coords: np.ndarray, boxes: np.ndarray, one: _Cell, other: _Cell) -> np.ndarray:
-    """Which mappings [K] bring every atom of the other into the box of an equal one, somehow.
-
-    Atoms of the rarest element are looked at first: one of them is laid on each of the other's.
-    """
+    """Which mappings [K] bring every atom of the other into the box of an equal one."""
+    # The rarest element first: one of its atoms is laid on each of the other's.
     mask, anchors, anchor = _mask(one.key, other.key)
     rare = np.flatnonzero((mask == mask[anchor]).all(axis=1))
     shifts = coords[:, anchors] - other.frac_coords[anchor]  # [K, T, 3]

@@ -1,12 +1,11 @@
-"""Is a crystal new: to its batch, to a set of known structures, and if elements may share sites.
+"""Tells whether a crystal is new: to its batch, to known structures, and if elements share sites.
 
-Only structures of one reduced composition can match, so everything is bucketed by composition
-first and only candidates are ever loaded. A comparison that breaks or takes too long costs nothing
-but its own statement: that crystal's novelty is unknown, for a reason that is named.
+Only structures of one reduced composition can match, so only these are loaded. A comparison that
+breaks or takes too long leaves the novelty of its crystal unknown.
 
-The disorder-aware comparison merges elements that could share a site (see `disorder`) into one, in
-the structure and in known structures made of the same or fewer elements, and compares those: an
-ordered TaCr2O6 is a form of known (Ta,Cr)O2 if some known TaCrO4, CrO2 or TaO2 has the same sites.
+The disorder-aware comparison merges elements that could share a site (see `disorder`), also in
+known structures of the same or fewer elements: an ordered TaCr2O6 is a form of known (Ta,Cr)O2 if
+a known TaCrO4, CrO2 or TaO2 has the same sites.
 """
 
 from collections import defaultdict
@@ -170,15 +169,7 @@ def _known_structures(
     reference: Reference,
     comparer: Comparer,
 ) -> list[Known]:
-    """The closest equal structure of the reference, for each crystal.
-
-    Args:
-        reduced: The crystals.
-        keys: Their compositions.
-        groups: Space groups that an equal structure must have; 0 for any.
-        reference: Known structures.
-        comparer: Compares.
-    """
+    """The closest equal structure of the reference, for each crystal."""
     listed = [i for i, key in enumerate(keys) if key in reference.rows_of_composition]
     buckets = []
     for key, indices in _by_key(keys, listed).items():

@@ -1,8 +1,7 @@
-"""Space group, Wyckoff letters and standard cells of a crystal, by spglib.
+"""Finds space group, Wyckoff letters and standard cells of a crystal by spglib.
 
-A space group is a statement at a tolerance: `symprec`, in Å. Raw and relaxed crystals are judged at
-0.1, the field's choice for generated structures; the groups found at 0.01, 0.03 and 0.1 are always
-given beside it, so that a symmetry which only the loose tolerance sees is visible as such.
+A space group is a statement at a tolerance, `symprec` in Å. Crystals are judged at 0.1; the groups
+at 0.01, 0.03 and 0.1 are given beside it.
 """
 
 from collections import Counter
@@ -22,7 +21,8 @@ SYMPRECS = (0.01, 0.03, 0.1)  # Å
 # Å, at which polymorphs are told apart: the cubic, tetragonal, orthorhombic and rhombohedral BaTiO3
 # have their own groups from 0.001 to 0.1, and relaxations end within 0.01 of each other.
 SYMPREC_POLYMORPHS = 0.03
-_MIRROR_IMAGES = {
+# Space groups of a pair of mirror images -> the first of the pair.
+MIRROR_IMAGES = {
     78: 76, 95: 91, 96: 92, 145: 144, 153: 151, 154: 152, 170: 169, 172: 171, 179: 178, 181: 180,
     213: 212,
 }  # fmt: skip
@@ -69,7 +69,7 @@ def polymorph(structure: Structure) -> int:
 
 def achiral(space_group: int) -> int:
     """Number of a space group, of the eleven pairs of mirror images the first."""
-    return _MIRROR_IMAGES.get(space_group, space_group)
+    return MIRROR_IMAGES.get(space_group, space_group)
 
 
 def _wyckoff_letters(structure: Structure, dataset: "SpglibDataset") -> str:

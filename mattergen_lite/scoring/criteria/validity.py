@@ -1,8 +1,7 @@
-"""Is it a crystal at all: distances, volume, density and the shape of the cell.
+"""Judges distances, volume, density and cell shape of a crystal.
 
-`structure_valid` is the benchmark's boolean (CDVAE, arXiv 2110.06197, appendix B): it lets almost
-everything through. `physical_problem` is stricter; its limits were set on the Materials Project
-structures of the embedded reference, see the constants.
+`structure_valid` is the benchmark's boolean (CDVAE, arXiv 2110.06197, appendix B).
+`physical_problem` is stricter; its limits were set on structures of the Materials Project.
 """
 
 from dataclasses import dataclass
@@ -59,16 +58,11 @@ class Validity:
     physical_problem: str  # what is physically wrong, in words; empty if nothing
 
 
-def _shortest_translation(lattice: Lattice) -> float:
-    """Length in Å of the shortest lattice vector: the distance of an atom to its own image."""
-    reduced = lattice.get_lll_reduced_lattice().matrix
-    return float(np.linalg.norm(_TRANSLATIONS @ reduced, axis=1).min())
-
-
 def _periodic_distances(structure: Structure) -> np.ndarray:
     """Nearest-image distances in Å between all pairs of atoms, own images on the diagonal."""
     distances = np.array(structure.distance_matrix)
-    np.fill_diagonal(distances, _shortest_translation(structure.lattice))
+    reduced = structure.lattice.get_lll_reduced_lattice().matrix
+    np.fill_diagonal(distances, np.linalg.norm(_TRANSLATIONS @ reduced, axis=1).min())
     return distances
 
 
@@ -81,20 +75,11 @@ def _cell_aspect(structure: Structure) -> float:
     return max(lengths) / min(lengths)
 
 
-def _covalent_radii(structure: Structure) -> np.ndarray:
-    """Covalent radius of every atom in Å (Cordero et al., Dalton Trans. 2008, 2832)."""
-    return covalent_radii[list(structure.atomic_numbers)]
-
-
 def widest_gap(structure: Structure, radii: np.ndarray) -> float:
     """Widest empty space between lattice planes, Å; 0 where none is as wide as `MIN_GAP`.
 
     Atoms are spheres. Of every family of planes that is far enough apart, each sphere covers an
     interval of the spacing; the widest interval that none covers is the gap.
-
-    Args:
-        structure: An ordered crystal.
-        radii: Of its atoms, Å, [N].
     """
     normals = _plane_normals(structure.lattice, MIN_GAP + 2 * float(radii.min()))  # 1/Å
     if not len(normals):
@@ -126,10 +111,6 @@ def dimensionality(structure: Structure, radii: np.ndarray) -> int:
     """In how many directions the bonded units of a crystal extend: the highest of all units.
 
     Larsen et al., Phys. Rev. Materials 2019, 3, 034003; ranks of components by ASE.
-
-    Args:
-        structure: An ordered crystal without overlapping atoms.
-        radii: Of its atoms, Å, [N].
     """
     first, second, images, distances = structure.get_neighbor_list(2 * BOND * float(radii.max()))
     bonded = (first <= second) & (distances <= BOND * (radii[first] + radii[second]))
@@ -140,11 +121,6 @@ def dimensionality(structure: Structure, radii: np.ndarray) -> int:
     return int(np.flatnonzero(graph.check()).max())
 
 
-def _packing(radii: np.ndarray, volume: float) -> float:
-    """Volume of spheres over the volume of the cell."""
-    return float(4 / 3 * np.pi * (radii**3).sum() / volume)
-
-
 def _problem(
     contact: float,
     pair: str,
@@ -153,16 +129,7 @@ def _problem(
     aspect: float,
     gap: float,
 ) -> str:
-    """Everything that is physically wrong, in words.
-
-    Args:
-        contact: Tightest contact over the sum of the covalent radii.
-        pair: Its elements.
-        packings: Of spheres of the covalent and about the van der Waals radius.
-        density: g/cm³.
-        aspect: Longest over shortest vector.
-        gap: Å.
-    """
+    """Everything that is physically wrong, in words."""
     packing, loose_packing = packings
     is_empty = packing < MIN_PACKING_FRACTION and loose_packing < MIN_VAN_DER_WAALS_PACKING
     checks = (
@@ -177,13 +144,15 @@ def _problem(
 
 def validity(structure: Structure) -> Validity:
     """Distances, volume, density, cell shape of an ordered crystal, and what is wrong with it."""
-    distances, radii = _periodic_distances(structure), _covalent_radii(structure)
+    distances = _periodic_distances(structure)
+    radii = covalent_radii[list(structure.atomic_numbers)]  # Å; Cordero et al., Dalton 2008, 2832
     ratios = distances / (radii[:, None] + radii)
     tightest = np.unravel_index(ratios.argmin(), ratios.shape)
     pair = "-".join(sorted(structure[int(i)].specie.symbol for i in tightest))
     contact, density = float(ratios.min()), float(structure.density)
     packing, loose_packing = (
-        _packing(radii + shell, structure.volume) for shell in (0, VAN_DER_WAALS_SHELL)
+        float(4 / 3 * np.pi * ((radii + shell) ** 3).sum() / structure.volume)
+        for shell in (0, VAN_DER_WAALS_SHELL)
     )
     aspect = _cell_aspect(structure)
     gap = widest_gap(structure, radii)

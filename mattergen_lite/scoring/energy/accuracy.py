@@ -54,12 +54,9 @@ def accuracy(
     raw: Float[np.ndarray, "C"],
     truth: Float[np.ndarray, "C"],
 ) -> Accuracy:
-    """Compare what a calibrated potential says with DFT.
+    """Compare calibrated energies above the hull with DFT's (`truth`), eV/atom.
 
-    Args:
-        errors: Distributions of DFT minus potential, one a crystal.
-        raw: Energies above the hull by the potential, eV/atom.
-        truth: By DFT.
+    Each error is the distribution of DFT minus potential, to be added to the `raw` energy.
     """
     location = np.array([one.location for one in errors])
     predicted = raw + location

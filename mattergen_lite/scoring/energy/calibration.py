@@ -2,12 +2,10 @@
 
 Three corrections stand between a potential's energy and DFT's energy above the hull:
 
-1. MP2020 corrections (`potentials.mp2020`), so that energies are on the frame of the hull.
-2. Element references fitted to the known formation energies of Materials Project compounds, so that
-   the known compounds are right on average, element by element.
-3. An error model, the distribution of DFT minus potential: a Student t whose offset and scale
-   depend on the elements and on traits of the measured crystal (`error_traits`). Crystals that the
-   potentials were trained on (known ones) have a model of their own.
+1. MP2020 corrections (`potentials.mp2020`), which put energies on the frame of the hull.
+2. Element references, fitted to known formation energies.
+3. An error model: the distribution of DFT minus potential, a Student t that depends on the elements
+   and on traits of the crystal. Crystals that potentials were trained on have another one.
 
 `assets/calibration.json` holds those of the shipped potentials; `mattergen-lite calibrate` fits
 others. A potential without one is judged with its own element references and an assumed error.
@@ -101,11 +99,9 @@ class ErrorModel:
     def at(
         self, composition: Composition, traits: Mapping[str, float] | None = None
     ) -> "ErrorDistribution":
-        """Distribution of the error for crystals of one composition.
+        """Distribution of the error for crystals of a composition and traits from `error_traits`.
 
-        Args:
-            composition: Of the crystal.
-            traits: From `error_traits`; what is missing counts as the centre of its trend.
+        A trait that is missing counts as the centre of its trend.
         """
         unseen = ElementOffset(mean=0.0, std=self.element_prior)
         shares = composition.fractional_composition.get_el_amt_dict()
@@ -168,9 +164,7 @@ class Calibration:
     def error_model(self, *, known: bool, relaxer: str) -> tuple[ErrorModel, str]:
         """The error model of known or novel crystals, and where it comes from.
 
-        Args:
-            known: Of crystals that the potential was trained on.
-            relaxer: Who relaxed them; on geometries of another than its own nothing is known.
+        On geometries of another relaxer than its own nothing is known.
         """
         fitted = self.known if known else self.novel
         if fitted is None or relaxer != self.relaxer:
@@ -197,9 +191,6 @@ def uncalibrated(references: Mapping[str, float], relaxer: str) -> Calibration:
     return Calibration(
         references=references, novel=None, known=None, relaxer=relaxer, source=UNCALIBRATED
     )
-
-
-# Files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,11 +227,7 @@ def read_calibrations(path: Path) -> dict[str, Calibration]:
 
 
 def _parse(text: str, source: str) -> dict[str, Calibration]:
-    """Calibrations from JSON.
-
-    Raises:
-        ValueError: If their format is another, or a scale is not positive.
-    """
+    """Calibrations from JSON."""
     content = _FILES.validate_json(text)
     if content.format < OLDEST_FORMAT:
         raise ValueError(
@@ -264,13 +251,7 @@ def _parse(text: str, source: str) -> dict[str, Calibration]:
 def calibrations_as_json(
     fitted: Mapping[str, Calibration], source: str, held_out: Mapping[str, object]
 ) -> str:
-    """Calibrations as the text of a file, energies rounded to 0.1 meV/atom.
-
-    Args:
-        fitted: By name of the potential.
-        source: How they were made, in words.
-        held_out: Figures on crystals not used for fitting.
-    """
+    """Calibrations as the text of a file, energies rounded to 0.1 meV/atom."""
     potentials = {
         name: {
             "relaxer": one.relaxer,

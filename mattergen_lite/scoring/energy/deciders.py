@@ -71,12 +71,7 @@ class Deciders:
         return tuple(one for one in given if one is not None)
 
     def assess(self, measured: Measurement, *, known: bool = False) -> Stability:
-        """Judge the stability of a measured crystal.
-
-        Args:
-            measured: By these potentials.
-            known: The crystal is a known one, in the training data of the potentials.
-        """
+        """Judge the stability of a measured crystal; known ones are in the training data."""
         names = [potential_name(one) for one in self.asked]
         return assess(
             measured,

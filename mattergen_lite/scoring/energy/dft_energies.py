@@ -1,15 +1,13 @@
-"""Energies of a user's own DFT calculations: where there is one, it decides.
+"""Reads energies of a user's own DFT calculations, which decide where they exist.
 
-A csv table with a column `name` (of a crystal in the run) and one of
+A csv table has a column `name` (of a crystal in the run) and one of
 
 - `formation_energy_per_atom`: eV/atom on the MP2020 frame, with the elements at zero;
 - `energy_per_atom`, or `energy` with `num_atoms`: total energy in eV as VASP gives it, with
   `functional` "PBE" or "PBE+U" and, for the latter, `hubbards` such as "Fe:5.3;Co:3.32".
 
-Total energies must be made with the Materials Project's settings (`MPRelaxSet`, `MPStaticSet`);
-MP2020 corrections then put them on the frame of the hull. Energies of the elements are those of
-7net-l3i5, which has learnt the Materials Project's, unless the table has rows whose `formula` is an
-element. Energies of other functionals do not belong on this hull and are refused.
+Total energies need the Materials Project's settings; MP2020 corrections put them on the hull.
+Energies of elements are those of 7net-l3i5, unless the table has rows whose `formula` is one.
 """
 
 import csv
@@ -58,13 +56,7 @@ class DftEnergies:
     def stability(
         self, name: str, structure: Structure, by_potentials: Stability | None
     ) -> Stability | None:
-        """The verdict on a crystal by its own energy; that of potentials where it has none.
-
-        Args:
-            name: Of the crystal.
-            structure: The crystal: what MP2020's corrections depend on.
-            by_potentials: What potentials say of it; None where it was not relaxed.
-        """
+        """The verdict on a crystal by its own energy; that of potentials where it has none."""
         if name not in self.crystals:
             return by_potentials
         before = by_potentials or Stability()
@@ -75,11 +67,7 @@ class DftEnergies:
             return replace(before, stability_error=f"{METHOD} energy: {error}")
 
     def _formation_energy(self, row: DftEnergy, structure: Structure) -> tuple[float, float]:
-        """Formation energy on the MP2020 frame and its scatter, eV/atom.
-
-        Raises:
-            ValueError: If the energy does not belong on the hull, or to another composition.
-        """
+        """Formation energy on the MP2020 frame and its scatter, eV/atom."""
         composition = structure.composition
         own_formula = Composition(row.formula).reduced_formula if row.formula else ""
         if own_formula not in ("", composition.reduced_formula):
@@ -101,11 +89,7 @@ class DftEnergies:
 
 
 def _check_settings(row: DftEnergy, composition: Composition) -> None:
-    """Refuse what corrections do not fit.
-
-    Raises:
-        ValueError: Naming the functional or the U.
-    """
+    """Refuse what corrections do not fit."""
     if row.functional.upper() not in _FUNCTIONALS:
         raise ValueError(
             f"functional {row.functional!r} is not on this hull: expected PBE or PBE+U, or a "
@@ -127,14 +111,7 @@ def decided_by(
     composition: Composition,
     method: str = METHOD,
 ) -> Stability:
-    """Return the verdict of a formation energy by DFT; that of potentials becomes the second.
-
-    Args:
-        before: Verdict of potentials.
-        formation: Formation energy on the MP2020 frame, eV/atom.
-        error: Its standard error, eV/atom.
-        composition: Of the crystal.
-        method: How the energy was calculated.
+    """Return the verdict of a formation energy by DFT in eV/atom; that of potentials comes second.
 
     Raises:
         ValueError: If the hull lacks an element.
@@ -159,9 +136,6 @@ def decided_by(
         opinions_disagree=False,
         stability_error=None,
     )
-
-
-# The table
 
 
 def read_energies(path: Path) -> DftEnergies:
@@ -198,11 +172,7 @@ def read_energies(path: Path) -> DftEnergies:
 
 
 def _row(where: str, row: Mapping[str, str | None]) -> DftEnergy:
-    """One row as numbers.
-
-    Raises:
-        ValueError: If a number is none, or the row has no energy.
-    """
+    """One row as numbers."""
     energy, count = _number(where, row, "energy"), _number(where, row, "num_atoms")
     per_atom = _number(where, row, "energy_per_atom")
     if math.isnan(per_atom) and math.isfinite(energy):
@@ -223,11 +193,7 @@ def _row(where: str, row: Mapping[str, str | None]) -> DftEnergy:
 
 
 def _formula(where: str, text: str) -> str:
-    """The formula; empty where there is none.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """The formula; empty where there is none."""
     try:
         is_one = not text or Composition(text).valid
     except ValueError:
@@ -238,11 +204,7 @@ def _formula(where: str, text: str) -> str:
 
 
 def _number(where: str, row: Mapping[str, str | None], column: str) -> float:
-    """A number, NaN where the cell is empty.
-
-    Raises:
-        ValueError: If it is text, or not finite.
-    """
+    """A number, NaN where the cell is empty."""
     text = (row.get(column) or "").strip()
     if not text:
         return math.nan
@@ -256,11 +218,7 @@ def _number(where: str, row: Mapping[str, str | None], column: str) -> float:
 
 
 def _hubbards(where: str, text: str) -> dict[str, float]:
-    """U in eV by element from "Fe:5.3;Co:3.32".
-
-    Raises:
-        ValueError: If it is not of that form.
-    """
+    """U in eV by element from "Fe:5.3;Co:3.32"."""
     found = {}
     for part in (one.strip() for one in text.split(";")):
         symbol, _, number = part.partition(":")

@@ -1,16 +1,11 @@
-"""Bulk modulus of one relaxed crystal from its equation of state.
+"""Computes the bulk modulus of a relaxed crystal from its equation of state.
 
-The cell is scaled isotropically around its volume, the atoms relax in each cell, and a third-order
-Birch-Murnaghan equation (Birch, Phys. Rev. 1947, 71, 809) is fitted to the energies. Under
-isotropic strain this is Voigt's bulk modulus, the upper bound of the one under hydrostatic
-pressure; the two agree for cubic crystals and differ most for layered ones, whose cells would
-change shape.
+The cell is scaled isotropically, the atoms relax in each cell, and a third-order Birch-Murnaghan
+equation (Birch, Phys. Rev. 1947, 71, 809) is fitted to the energies. That is Voigt's bulk modulus.
 
-Measured with CHGNet on 60 Materials Project compounds of the test split, at most 8 atoms, against
-DFT's average of Voigt and Reuss (`benchmarks/elasticity_truth.py`): mean absolute error 13 GPa,
-bias -8 GPa, median relative error 8%, rank correlation 0.95. Clamped atoms are six times cheaper
-and no worse on average, because they are too stiff where CHGNet is too soft; where symmetry leaves
-atoms free (23 of the 60) they rank crystals worse, 0.93 against 0.98.
+Against DFT on 60 known compounds (`benchmarks/elasticity_truth.py`) CHGNet has a mean absolute
+error of 13 GPa and a bias of -8 GPa. Clamped atoms are six times cheaper, and rank
+crystals worse where symmetry leaves atoms free.
 """
 
 import math
@@ -121,11 +116,7 @@ def _fit(
     num_atoms: int,
     potential: str,
 ) -> Elasticity:
-    """The equation of state through energies in eV at volumes in Å³, both of the whole cell.
-
-    Raises:
-        ValueError: If the energies have no minimum among the volumes or do not follow the equation.
-    """
+    """The equation of state through energies in eV at volumes in Å³, both of the whole cell."""
     fitted = _birch_murnaghan(volumes, energies)
     residual = float(np.sqrt(np.mean((fitted(volumes) - energies) ** 2)))
     if residual > MAX_RESIDUAL * np.ptp(energies):
@@ -145,11 +136,7 @@ def _fit(
 def _birch_murnaghan(
     volumes: Float[np.ndarray, "V"], energies: Float[np.ndarray, "V"]
 ) -> "EOSBase":
-    """Fit of the equation of state.
-
-    Raises:
-        ValueError: If there is no minimum among the volumes.
-    """
+    """Fit of the equation of state."""
     from pymatgen.analysis.eos import BirchMurnaghan, EOSError
 
     if not np.isfinite(energies).all():

@@ -18,6 +18,7 @@ from mattergen_lite.scoring.energy.calibration import (
 )
 from mattergen_lite.shapes import Float, Int
 
+NOISE = 0.05  # eV/atom, of the formation energies that element references are fitted to
 REFERENCE_PRIOR = 0.05  # eV/atom: how far a fitted element reference may go without evidence
 NUM_FOLDS = 5  # of crystals that predict each other
 SHIFT_PRIOR = 0.3  # eV/atom: how far labels of other settings may lie off, by element
@@ -37,38 +38,23 @@ def fit_references(
     energies_per_atom: Float[np.ndarray, "C"],
     formation_energies: Float[np.ndarray, "C"],
     elemental_energies: Mapping[str, float],
-    noise: float = 0.05,
 ) -> dict[str, float]:
     """Element references in eV/atom that make a potential's formation energies right on average.
 
     Ridge regression around the potential's own energies of the elements, with outliers (beyond
-    three times `noise`, eV/atom) left out in a second pass.
+    three times `NOISE`, eV/atom) left out in a second pass.
     """
     symbols = sorted(elemental_energies)
     own = np.array([elemental_energies[symbol] for symbol in symbols])
     shares = np.array([[c.get_atomic_fraction(s) for s in symbols] for c in compositions])
     residual = energies_per_atom - formation_energies - shares @ own
-    ridge = (noise / REFERENCE_PRIOR) ** 2 * np.eye(len(symbols))
+    ridge = (NOISE / REFERENCE_PRIOR) ** 2 * np.eye(len(symbols))
     used, shift = np.ones(len(residual), dtype=bool), np.zeros(len(symbols))
     for _ in range(2):
         some = shares[used]
         shift = np.linalg.solve(some.T @ some + ridge, some.T @ residual[used])
-        used = np.abs(residual - shares @ shift) < 3 * noise
+        used = np.abs(residual - shares @ shift) < 3 * NOISE
     return dict(zip(symbols, (own + shift).tolist(), strict=True))
-
-
-def fit_error_model(
-    compositions: Sequence[Composition],
-    errors: Float[np.ndarray, "C"],
-    element_prior: float,
-    sets: Sequence[str] = (),
-    traits: Sequence[Mapping[str, float]] = (),
-) -> ErrorModel:
-    """Fit the errors DFT minus potential of known outcomes, in eV/atom.
-
-    See `fit_error_models`, of which this is the model on the frame of the hull.
-    """
-    return fit_error_models(compositions, errors, element_prior, sets, traits)[""]
 
 
 def fit_error_models(
@@ -78,22 +64,13 @@ def fit_error_models(
     sets: Sequence[str] = (),
     traits: Sequence[Mapping[str, float]] = (),
 ) -> dict[str, ErrorModel]:
-    """Fit the errors DFT minus potential of known outcomes, for every set of labels.
+    """Fit the errors DFT minus potential of known outcomes in eV/atom, for every set of labels.
 
-    Maximum a posteriori: outliers lose weight as under a Student t, and the coefficients of
-    elements and traits are drawn to zero as under normal priors. Offsets and logarithms of scales
-    are linear in both, and are fitted in turn. Labels of other settings than the hull's
-    (pseudopotentials, corrections) are shifted by amounts that depend on the elements, not on the
-    crystal. Every set of such labels has shifts of its own, which say nothing of crystals that are
-    judged on the hull.
-
-    Args:
-        compositions: Of the crystals.
-        errors: DFT minus potential, eV/atom.
-        element_prior: Standard deviation of the elements' offsets, eV/atom.
-        sets: Name of the set of each crystal's label; "" is on the frame of the hull. None are
-            named if all labels are.
-        traits: Of each crystal, from `error_traits`; none if the errors depend on elements alone.
+    Maximum a posteriori: outliers lose weight as under a Student t; coefficients of elements (with
+    the standard deviation `element_prior`, eV/atom) and of `error_traits` are drawn to zero.
+    Offsets and logarithms of scales are linear in both, and are fitted in turn. Labels of other
+    settings than the hull's belong to sets with names other than "", each with shifts of its own by
+    element.
 
     Returns:
         Models by name of the set; "" for the frame of the hull.
@@ -197,11 +174,7 @@ def _fit_errors(
 def _fit_offsets(
     design: Float[np.ndarray, "C P"], errors: Float[np.ndarray, "C"], prior: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Fit a linear model with errors of a Student t.
-
-    Returns:
-        Coefficients, their covariance, and the share of the degrees of freedom that they use.
-    """
+    """Coefficients of a linear fit under a Student t, covariance, share of freedom used up."""
     weights, variance = np.ones(len(errors)), max(float(np.var(errors)), MIN_SCALE**2)
     for _ in range(MAX_ITERATIONS):
         before = variance
@@ -246,7 +219,7 @@ def update_error_model(
     errors: Float[np.ndarray, "C"],
     traits: Sequence[Mapping[str, float]] = (),
 ) -> ErrorModel:
-    """Update an error model by a few more labels.
+    """Update an error model by a few more errors, DFT minus potential in eV/atom.
 
     The model is the prior: its common offset may move by `OFFSET_PRIOR`, that of an element by its
     standard error, the scale as if `SCALE_PRIOR` labels had given it. Outliers lose weight as under
@@ -318,27 +291,18 @@ def cross_fitted(
     element_prior: float,
     sets: Sequence[str] = (),
     traits: Sequence[Mapping[str, float]] = (),
-    *,
-    share: float = 1.0,
 ) -> list[ErrorDistribution]:
     """Predict the error of every label by a fit that has seen none of its chemical system.
 
-    Args:
-        compositions: Of at least two crystals.
-        errors: DFT minus potential, eV/atom.
-        element_prior: As `fit_error_models` takes it, like the next.
-        sets: Names of the sets of labels; each label is predicted on the frame of its set.
-        traits: As `fit_error_models` takes them.
-        share: Of the crystals of other systems, how many a fit may see, at random.
+    Labels, sets and traits are those of `fit_error_models`; each label is predicted on the frame of
+    its set.
     """
     folds = folds_by_system(compositions)
     names = list(sets) or [""] * len(compositions)
     shown = list(traits) or [{}] * len(compositions)
-    order = np.random.default_rng(0).permutation(len(folds))
     models = {}
     for fold in np.unique(folds):
-        others = order[folds[order] != fold]
-        seen = np.sort(others[: round(share * len(others))])
+        seen = np.flatnonzero(folds != fold)
         models[fold] = fit_error_models(
             [compositions[index] for index in seen],
             errors[seen],

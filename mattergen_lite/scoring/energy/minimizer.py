@@ -1,14 +1,11 @@
-"""Steps of a relaxation from the energies and forces met so far: a quasi-Newton method.
+"""Chooses the steps of a relaxation by a quasi-Newton method.
 
-BFGS (Nocedal & Wright, Numerical Optimization, 2006, eq. 6.19) on the Hessian H itself, whose
-eigenvalues are replaced by their absolute values, as ASE's `BFGS` does: along a direction of
-negative curvature the step then goes downhill. A step after which the energy is higher is taken
-back and made shorter. Generated crystals are some 0.1 Å from a minimum, where the energy is close
-to quadratic, and a second-order method needs a third of the steps of FIRE.
+BFGS (Nocedal & Wright, Numerical Optimization, 2006, eq. 6.19) on the Hessian itself, whose
+eigenvalues are replaced by their absolute values, as in ASE's `BFGS`. A step that raises the energy
+is taken back and made shorter.
 
-Diagonalising H takes a time that grows with the cube of the number of coordinates D: seconds a step
-for a thousand atoms. H is a multiple of the identity but for two columns a step; of large cells
-only what the K columns so far span is diagonalised, which takes a time with D K² and is as exact.
+The Hessian is a multiple of the identity but for two columns a step. Of large cells only what the K
+columns so far span is diagonalised: D K² operations for D coordinates instead of D³, as exact.
 """
 
 from dataclasses import dataclass, field
@@ -28,9 +25,8 @@ MAX_RISE = 1e-3  # eV per row; less is the scatter of single precision
 def cell_scale(num_atoms: int) -> float:
     """Å by which the logarithm of the deformation is multiplied to stand beside positions.
 
-    An elastic constant of 100 GPa times 15 Å³ an atom is 10 eV an atom, so a cell of N atoms has
-    the curvature 10·N/s² eV/Å² in coordinates that are scaled by s: s = sqrt(N) Å makes it that
-    of an atom's position, whatever N.
+    An elastic constant of 100 GPa is about 10 eV an atom: sqrt(N) Å gives the cell of N atoms the
+    curvature of an atom's position.
     """
     return num_atoms**0.5
 

@@ -1,26 +1,22 @@
-"""Dynamical stability of one crystal: has any vibration an imaginary frequency?
+"""Finds imaginary frequencies of one crystal: is it dynamically stable?
 
-Finite displacements in a supercell (Parlinski et al., PRL 1997, 78, 4063) with phonopy (Togo, J.
-Phys. Soc. Jpn. 2023, 92, 012001), forces from a potential. Frequencies are taken at the wave
-vectors that are commensurate with the supercell, where they are exact: nothing is interpolated.
-An instability between these vectors goes unseen. So does the splitting of polar modes at Gamma,
-which needs Born charges; it stiffens, hence is no matter of stability.
+Finite displacements in a supercell (Parlinski et al., PRL 1997, 78, 4063) by phonopy (Togo, J.
+Phys. Soc. Jpn. 2023, 92, 012001), forces by a potential. Frequencies are taken at the wave vectors
+that are commensurate with the supercell, where they are exact; instabilities between these, and
+the splitting of polar modes at Gamma, go unseen.
 
-With CHGNet a verdict of instability is a hint: it calls 6 of 26 random known compounds on the hull
-(test split, at most 8 atoms) unstable, and 8 with displacements of 0.01 Å. The lowest frequencies
-of these 6 are below -0.8 THz, those of the others above +0.1 THz: the tolerance hardly matters.
-SevenNet 7net-l3i5 finds 3 of the 6 unstable too, at 15 s of one core a crystal against 2.
+Of 26 random known compounds on the hull CHGNet calls 6 unstable, and 7net-l3i5 3 of these.
 """
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import numpy as np
 from pymatgen.core import Structure
 
+from mattergen_lite.scoring.checking import require_phonopy
 from mattergen_lite.scoring.criteria.symmetry import conventional_structure, primitive_structure
 from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
 from mattergen_lite.scoring.energy.relaxation import Limits, relax
@@ -55,18 +51,6 @@ class Phonons:
     num_displacements: int = 0
     phonon_potential: str = ""
     phonon_error: str | None = None
-
-
-def require_phonopy() -> None:
-    """Check that phonons can be computed at all.
-
-    Raises:
-        ValueError: If phonopy is not installed.
-    """
-    if find_spec("phonopy") is None:
-        raise ValueError(
-            "phonopy is not installed, expected `pip install '.[phonons]'` in the source folder"
-        )
 
 
 def phonons(
@@ -112,11 +96,7 @@ def phonons(
 
 
 def _minimum(structure: Structure, potential: Potential, limits: Limits) -> Structure:
-    """The relaxed crystal.
-
-    Raises:
-        ValueError: If it does not get there.
-    """
+    """The relaxed crystal."""
     relaxation = relax(structure, potential, limits)
     if relaxation.structure is None:
         raise ValueError(relaxation.error)
@@ -128,17 +108,9 @@ def _minimum(structure: Structure, potential: Potential, limits: Limits) -> Stru
     return relaxation.structure
 
 
-# Supercells
-
-
 def _supercell(crystal: Structure) -> tuple[Structure, tuple[int, int, int]]:
-    """The standard cell, atoms on symmetric positions, and how often to repeat it.
-
-    Even multiples where they fit: the commonest instabilities, tilts and dimers, double the cell.
-
-    Raises:
-        ValueError: If a supercell would have too many atoms.
-    """
+    """The standard cell, atoms on symmetric positions, and how often to repeat it."""
+    # Even multiples where they fit: the commonest instabilities, tilts and dimers, double the cell.
     cells = [
         standard(crystal, symprec=SYMPREC_RELAXED)
         for standard in (primitive_structure, conventional_structure)
@@ -161,17 +133,10 @@ def _multiples(cell: Structure, step: int) -> tuple[int, int, int]:
     return a, b, c
 
 
-# Forces and frequencies
-
-
 def _force_constants(
     cell: Structure, multiples: tuple[int, int, int], potential: Potential, displacement: float
 ) -> "Phonopy":
-    """Phonopy with force constants that let all atoms together move freely.
-
-    Raises:
-        ValueError: If forces are not finite, or by the potential.
-    """
+    """Phonopy with force constants that let all atoms together move freely."""
     from phonopy import Phonopy
     from phonopy.structure.atoms import PhonopyAtoms
 

@@ -1,17 +1,15 @@
-"""Relaxation of atomic positions and cell to the nearest minimum of a potential.
+"""Relaxes atomic positions and cell to the nearest minimum of a potential.
 
-A quasi-Newton method (`minimizer`) on ASE's Fréchet cell filter, whose cell coordinates are the
-logarithm of the deformation. Unlike ASE's own loops it converges on forces *and* stress, in their
-own units, and gives up on hopeless crystals by a stated rule (`_refuse_hopeless`).
+A quasi-Newton method (`minimizer`) on ASE's Fréchet cell filter converges on forces *and* stress,
+and gives up hopeless crystals (`_refuse_hopeless`).
 
-With a tolerance the crystal is moved onto the exact positions of its space group first
-(`symmetrization`), in its primitive cell, and forces and stress are projected onto what the group
-leaves: it keeps its symmetry, and takes fewer steps of fewer atoms. Where it arrives within the
-tolerance of a higher group at no cost in energy, it is moved onto that. It may end on a saddle
-point, which `release` finds out.
+With a tolerance the crystal is first moved onto its space group (`symmetrization`), in its
+primitive cell, and forces and stress are projected: it keeps its symmetry and takes fewer steps.
+Where it arrives at a higher group at no cost in energy, it is moved onto that. It may end on a
+saddle point, which `release` finds out.
 
 A relaxation is a generator: it yields atoms and is sent what a potential says about them, so the
-same code serves one crystal at a time on a CPU and lets a batch advance together.
+same code serves one crystal on a CPU and a batch on a GPU.
 """
 
 import math
@@ -91,11 +89,7 @@ def _is_converged(point: SinglePoint, limits: Limits) -> bool:
 
 
 def _refuse_hopeless(point: SinglePoint, volume_ratio: float) -> None:
-    """Refuse what no further step can mend.
-
-    Raises:
-        ValueError: If numbers are not finite, or the cell grows or shrinks without end.
-    """
+    """Refuse what no further step can mend."""
     numbers = (point.energy, point.forces, point.stress)
     if not all(np.isfinite(number).all() for number in numbers):
         raise ValueError("energy, forces or stress are not finite")
@@ -116,11 +110,7 @@ def _projected(point: SinglePoint, atoms: "Atoms", kept: SymmetryProjection) -> 
 def _descend(
     atoms: "Atoms", limits: Limits, kept: SymmetryProjection
 ) -> Generator["Atoms", SinglePoint, tuple[SinglePoint, int]]:
-    """Move `atoms` downhill; yields them to be evaluated, returns the last point and the steps.
-
-    Raises:
-        ValueError: If the relaxation is hopeless.
-    """
+    """Move `atoms` downhill; yields them to be evaluated, returns the last point and the steps."""
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.filters import FrechetCellFilter
 
@@ -236,32 +226,12 @@ def relax(
     *,
     symprec: float | None = None,
 ) -> Relaxation:
-    """Relax positions and cell of one crystal; whatever goes wrong ends in `error`.
+    """Relax positions and cell of one ordered crystal; whatever goes wrong ends in `error`.
 
-    Args:
-        structure: An ordered crystal.
-        potential: Whose energy goes down.
-        limits: When the relaxation is done.
-        symprec: Tolerance in Å of the symmetry to keep; None keeps none.
+    Symmetry within `symprec` (Å) is kept; None keeps none.
     """
-    return relax_batch([structure], potential, limits, symprec=symprec)[0]
-
-
-def relax_batch(
-    structures: Sequence[Structure],
-    potential: Potential,
-    limits: Limits | None = None,
-    *,
-    symprec: float | None = None,
-    batch_size: int = 64,
-) -> list[Relaxation]:
-    """Relax many crystals, of which `batch_size` advance together; results in the same order.
-
-    A crystal that arrives makes room for the next. On a CPU batches gain nothing.
-    """
-    stream = relax_stream(structures, potential, limits, symprec=symprec, batch_size=batch_size)
-    found = dict(stream)
-    return [found[number] for number in range(len(structures))]
+    [(_, relaxed)] = relax_stream([structure], potential, limits, symprec=symprec)
+    return relaxed
 
 
 def relax_stream(
@@ -272,7 +242,10 @@ def relax_stream(
     symprec: float | None = None,
     batch_size: int = 64,
 ) -> Iterator[tuple[int, Relaxation]]:
-    """Like `relax_batch`, but each result as soon as it is there, with its crystal's position."""
+    """Relax many crystals, of which `batch_size` advance together; yields positions and results.
+
+    A crystal that arrives makes room for the next. On a CPU batches gain nothing.
+    """
     limits = limits or Limits()
     active: dict[int, _Crystal] = {}
     waiting = deque(enumerate(structures))
@@ -290,9 +263,6 @@ def relax_stream(
             if end is not None:
                 del active[number]
                 yield number, end
-
-
-# Symmetry of what arrived
 
 
 def symmetrized_below(

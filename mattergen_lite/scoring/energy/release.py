@@ -1,7 +1,6 @@
-"""Release of the symmetry that a relaxation kept: is the crystal a minimum without it?
+"""Releases the symmetry that a relaxation kept: is the crystal a minimum without it?
 
-Symmetric relaxations end on saddle points; the published check is to rattle and relax without
-symmetry. Not every fall of the energy is worth the symmetry: see `is_worth_releasing`.
+Symmetric relaxations may end on saddle points: crystals are rattled and relaxed without symmetry.
 """
 
 import hashlib
@@ -40,14 +39,9 @@ class Release:
 
 
 def is_worth_releasing(energy_change: float, kept: int, released: int) -> bool:
-    """Whether a released crystal is to take the place of the constrained one.
+    """Whether a released crystal, of another space group, takes the place of the constrained one.
 
     Its energy has to fall by `MIN_ENERGY_FALL`, or by `MIN_DISTORTION_FALL` if symmetry is lost.
-
-    Args:
-        energy_change: Released minus constrained, eV/atom.
-        kept: Space group of the constrained crystal.
-        released: Space group of the released one.
     """
     threshold = MIN_DISTORTION_FALL if is_distortion(kept, released) else MIN_ENERGY_FALL
     return energy_change < -threshold
@@ -74,28 +68,19 @@ def release(
     constrained: Relaxation,
     potential: Potential,
     limits: Limits | None = None,
-    *,
-    symprec: float = SYMPREC_GENERATED,
 ) -> Release:
-    """Rattle and relax without symmetry what was relaxed with it.
+    """Rattle a relaxed crystal, relax it without symmetry and symmetrise what it became.
 
-    The published check of symmetric relaxations, which end on saddle points: one that falls by
-    more than `MIN_ENERGY_FALL` was no minimum. What it became is symmetrised again, at the loosest
-    tolerance at which its energy stays, and accepted if it `is_worth_releasing`.
-
-    Args:
-        constrained: A relaxation that ended in a crystal.
-        potential: The one that relaxed it.
-        limits: When the relaxation is done.
-        symprec: Tolerance in Å of the symmetry of what comes out.
+    One that falls by more than `MIN_ENERGY_FALL` was no minimum. The loosest tolerance at which the
+    energy stays is used (Å), and the result is accepted if it `is_worth_releasing`.
     """
     free = relax(rattled(constrained.structure), potential, limits)
     change = free.energy_per_atom - constrained.energy_per_atom
     if free.structure is None or not change < -MIN_ENERGY_FALL:
-        group = space_group(free.structure, symprec) if free.structure is not None else 1
+        group = space_group(free.structure, SYMPREC_GENERATED) if free.structure is not None else 1
         return Release(relaxation=free, space_group=group, energy_change=change, accepted=False)
     ceiling = min(free.energy_per_atom, constrained.energy_per_atom - 2 * MIN_ENERGY_FALL)
-    exact, group = symmetrized_below(ceiling + MIN_ENERGY_FALL, free, potential, symprec)
+    exact, group = symmetrized_below(ceiling + MIN_ENERGY_FALL, free, potential, SYMPREC_GENERATED)
     change = exact.energy_per_atom - constrained.energy_per_atom
     accepted = is_worth_releasing(change, constrained.constrained_space_group, group)
     return Release(relaxation=exact, space_group=group, energy_change=change, accepted=accepted)

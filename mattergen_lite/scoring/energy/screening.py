@@ -1,14 +1,12 @@
-"""Screening by energy: which crystals are worth a relaxation, from a single point of the raw one.
+"""Screens raw crystals by energy: which are worth a relaxation?
 
-CHGNet's energy of a crystal as it came, on its exact positions in the primitive cell, costs about a
-thirtieth of a relaxation. Against the reference hull it gives E, eV/atom, and with it
+CHGNet's energy of a crystal as it came costs a thirtieth of a relaxation. Against the hull it gives
+E in eV/atom, and with it, for N atoms in the primitive cell and atomic fractions xᵢ,
 
-    P(metastable after relaxing) = 1 / (1 + exp(-(a + b·asinh(E / E₀) + c·ln N + Σ wᵢ·xᵢ)))
+    P(metastable after relaxing) = 1 / (1 + exp(-(a + b·asinh(E / E₀) + c·ln N + Σ wᵢ·xᵢ))).
 
-for N atoms in the primitive cell and the atomic fraction xᵢ of each element, since CHGNet's errors
-depend on the elements, and the judge corrects them. The coefficients are in
-`assets/screening.json`; `benchmarks/screening.py` fits them to the probabilities that the whole
-judge gave to relaxed crystals of ours and of others, and tests them on other chemical systems.
+`benchmarks/screening.py` fits the coefficients in `assets/screening.json` to probabilities that the
+judge gave to relaxed crystals, and tests them on other chemical systems.
 """
 
 import hashlib
@@ -24,6 +22,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 from pymatgen.core import Composition, Structure
 
+from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Failure
 from mattergen_lite.scoring.criteria.symmetrization import symmetrized
 from mattergen_lite.scoring.energy.calibration import calibration
@@ -38,7 +37,6 @@ POTENTIAL = ChgnetPotential.name
 BATCH_SIZE = 8  # crystals a forward pass; more gain nothing on a CPU
 TIME_LIMIT = 120.0  # s per batch
 DOUBTFUL_WEIGHT = 0.5  # of the probability of a crystal that would not be credible if stable
-CONTROL = 0.1  # share of what is past the cut that is relaxed all the same
 
 Decision = Literal["keep", "control", "reject"]
 
@@ -95,30 +93,29 @@ def screening_model() -> ScreeningModel:
     return ScreeningModel(**json.loads(text)["model"])
 
 
-# Energies
-
-
-def raw_energies(structures: Sequence[Structure]) -> list[RawEnergy]:
+def raw_energies(structures: Sequence[Structure]) -> tuple[RawEnergy, ...]:
     """Energies above the hull of ordered crystals as they came, on exact symmetric positions."""
     potential = load_potential(POTENTIAL)
     exact = [symmetrized(structure).structure for structure in structures]
-    supported = [_unsupported(potential, one) is None for one in exact]
-    known = [one for one, is_known in zip(exact, supported, strict=True) if is_known]
-    atoms = [one.to_ase_atoms(msonable=False) for one in known]
-    energies = iter(evaluate(potential.energies, atoms))
-    return [
-        _against_hull(one, next(energies) if is_known else _unsupported(potential, one))
-        for one, is_known in zip(exact, supported, strict=True)
+    problems = [_unsupported(potential, one) for one in exact]
+    atoms = [
+        one.to_ase_atoms(msonable=False)
+        for one, problem in zip(exact, problems, strict=True)
+        if problem is None
     ]
+    energies = iter(evaluate(potential.energies, atoms))
+    return tuple(
+        _against_hull(one, problem or next(energies))
+        for one, problem in zip(exact, problems, strict=True)
+    )
 
 
 def _unsupported(potential: ChgnetPotential, structure: Structure) -> ValueError | None:
     """Why the potential does not know an element; None if it knows all."""
     try:
-        check_elements(potential, structure.symbol_set)
+        return check_elements(potential, structure.symbol_set)
     except ValueError as error:
         return error
-    return None
 
 
 def _against_hull(structure: Structure, energy: float | Exception) -> RawEnergy:
@@ -136,11 +133,6 @@ def _against_hull(structure: Structure, energy: float | Exception) -> RawEnergy:
     return RawEnergy(e_above_hull=formation - hull, num_atoms=num_atoms)
 
 
-def find_raw_energies(batch: tuple[Structure, ...]) -> tuple[RawEnergy, ...]:
-    """Compute `raw_energies` of a batch in another process."""
-    return tuple(raw_energies(batch))
-
-
 def _identity(batch: tuple[Structure, ...]) -> str:
     return " ".join(structure_identity(structure) for structure in batch)
 
@@ -148,7 +140,7 @@ def _identity(batch: tuple[Structure, ...]) -> str:
 def ask_raw_energies(structures: Sequence[Structure], journal: Journal) -> list[RawEnergy]:
     """Energies of crystals in batches, found again in the journal when asked a second time."""
     question = Question(
-        find_raw_energies, _identity, TypeAdapter(tuple[RawEnergy, ...]), "screen", TIME_LIMIT
+        raw_energies, _identity, TypeAdapter(tuple[RawEnergy, ...]), "screen", TIME_LIMIT
     )
     starts = range(0, len(structures), BATCH_SIZE)
     batches = [tuple(structures[start : start + BATCH_SIZE]) for start in starts]
@@ -159,48 +151,31 @@ def ask_raw_energies(structures: Sequence[Structure], journal: Journal) -> list[
     return energies
 
 
-# The cut
-
-
-@dataclass(frozen=True, kw_only=True)
-class Cut:
-    """How many of the screened crystals are relaxed."""
-
-    keep: float = 1.0  # share, the likeliest of each round first
-    at_most: int | None = None  # in all rounds together
-    control: float = CONTROL  # share of the rest that is relaxed all the same, to measure the loss
-
-
 def screen(
     structures: Sequence[Structure],
     ends: Collection[int],
     weights: Sequence[float],
-    cut: Cut,
+    options: JudgeOptions,
     journal: Journal,
     *,
     num_passing: Sequence[int],
 ) -> list[Screening]:
-    """Probabilities of crystals and what becomes of each.
+    """Decide for every crystal that passed the cheaper checks whether it is relaxed, and why.
 
-    Rounds are decided one by one, so that a later one changes nothing about an earlier one.
-
-    Args:
-        structures: Ordered crystals that passed the cheaper checks.
-        ends: Where each round ends among them.
-        weights: What each would be worth if it were metastable; probabilities are ranked so.
-        cut: How many go on.
-        journal: Processes to work in, and what they have found before.
-        num_passing: How many crystals of each round pass the cheap checks, on target or not; the
-            cut keeps a share of these.
+    Rounds, which end at `ends`, are decided one by one, so that a later one changes nothing about
+    an earlier one. Of each the cut keeps a share of `num_passing`, those first whose probability of
+    being metastable times their weight is largest.
     """
     screened: list[Screening] = []
+    share = 1.0 if options.keep is None else options.keep
     for (start, end), size in zip(pairwise([0, *ends]), num_passing, strict=True):
         energies = ask_raw_energies(structures[start:end], journal)
         kept = sum(one.screening_decision == "keep" for one in screened)
-        number = math.ceil(cut.keep * size)
-        if cut.at_most is not None:
-            number = min(number, cut.at_most - kept)
-        screened += _decide(energies, structures[start:end], weights[start:end], number, cut)
+        number = math.ceil(share * size)
+        if options.relax_at_most is not None:
+            number = min(number, options.relax_at_most - kept)
+        part = slice(start, end)
+        screened += _decide(energies, structures[part], weights[part], number, options.control)
     return screened
 
 
@@ -209,7 +184,7 @@ def _decide(
     structures: Sequence[Structure],
     weights: Sequence[float],
     number: int,
-    cut: Cut,
+    control: float,
 ) -> list[Screening]:
     """Keep so many of the most promising of one round, and some of the others at random."""
     model = screening_model()
@@ -225,20 +200,14 @@ def _decide(
     ]
     possible = [index for index, one in enumerate(found) if one.screening_error is None]
     order = sorted(possible, key=lambda i: -weights[i] * found[i].screening_probability)
-    kept = set(order[:number])
+    decisions: dict[int, Decision] = {
+        **{i: "control" for i in order[number:] if content_draw(structures[i]) < control},
+        **dict.fromkeys(order[:number], "keep"),
+    }
     return [
-        replace(one, screening_decision=_decision(index, kept, one, structures[index], cut))
+        replace(one, screening_decision=decisions.get(index, "reject"))
         for index, one in enumerate(found)
     ]
-
-
-def _decision(
-    index: int, kept: set[int], found: Screening, structure: Structure, cut: Cut
-) -> Decision:
-    if index in kept:
-        return "keep"
-    drawn = found.screening_error is None and content_draw(structure) < cut.control
-    return "control" if drawn else "reject"
 
 
 def content_draw(structure: Structure) -> float:

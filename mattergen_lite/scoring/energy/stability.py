@@ -1,7 +1,6 @@
-"""Stability of one crystal: energy above the hull, with a standard error and a probability.
+"""Assesses the stability of one crystal: energy above the hull, standard error and probability.
 
-A cheap potential relaxes, an accurate one decides. What stands between a potential's energy and a
-statement about DFT's is in `calibration`; `scripts/fit_calibration.py` fits and tests it.
+A cheap potential relaxes, an accurate one decides; `calibration` models the errors.
 """
 
 import math
@@ -136,15 +135,6 @@ def potential_energy(structure: Structure, potential: Potential) -> PotentialEne
     return _corrected(energy, structure, potential)
 
 
-def energy_per_atom(structure: Structure, potential: Potential) -> float:
-    """Energy of a crystal as it is, in eV/atom on the MP2020 frame.
-
-    Raises:
-        ValueError: If the potential cannot describe the crystal.
-    """
-    return potential_energy(structure, potential).energy_per_atom
-
-
 def potential_energies(
     structures: Sequence[Structure], potential: Potential
 ) -> list[PotentialEnergy]:
@@ -198,17 +188,12 @@ def assess(
         reason = "an element has no energy on the reference hull"
     if reason is not None:
         return Stability(stability_error=reason)
-    names = [decider] if second_opinion is None else [decider, second_opinion]
     try:
-        opinions = [
-            _opinion(measured, name, calibrated)
-            for name in names
-            if name in measured.energies_per_atom
-        ]
+        columns = _verdict(measured, decider, second_opinion, known, calibrated)
     except ValueError as error:
         return Stability(stability_error=str(error))
     verdict = Stability(
-        **_verdict(opinions, known, measured, calibrated),
+        **columns,
         correction_per_atom=measured.corrections_per_atom.get(decider, math.nan),
         decomposition=measured.decomposition,
         relaxed_with=measured.relaxed_with,
@@ -227,11 +212,8 @@ def assess(
 
 
 def _doubted(verdict: Stability) -> Stability:
-    """The verdict; without probabilities where the hull, not the crystal, must be what is unusual.
-
-    A hull that lacks a compound makes everything of its elements look stable beyond doubt: where
-    ErBr3 is missing, any bromide of erbium lies an electronvolt below "all that is known".
-    """
+    """The verdict, without probabilities where it lies too far below the hull to be true."""
+    # A hull that lacks ErBr3 puts any bromide of erbium an electronvolt below all that is known.
     if not verdict.e_above_hull < LOWEST:
         return verdict
     return replace(
@@ -247,70 +229,50 @@ def _doubted(verdict: Stability) -> Stability:
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Opinion:
-    """Formation energy and energy above the hull of a relaxed crystal by one potential."""
-
-    potential: str
-    composition: Composition
-    calibration: Calibration
-    formation_energy_per_atom: float
-    e_above_hull: float  # raw
-
-
 def relaxer_e_above_hull(measured: Measurement, calibrated: Mapping[str, Calibration]) -> float:
     """Raw energy above the hull by the potential that relaxed, in eV/atom; NaN without one."""
     try:
-        return _opinion(measured, measured.relaxed_with, calibrated).e_above_hull
+        return _raw_energies(measured, measured.relaxed_with, calibrated)[1]
     except ValueError:
         return math.nan
 
 
-def _opinion(
+def _raw_energies(
     measured: Measurement, potential: str, calibrated: Mapping[str, Calibration]
-) -> _Opinion:
-    """The opinion of a potential that has an energy.
-
-    Raises:
-        ValueError: If its energy of an element is not known.
-    """
+) -> tuple[float, float]:
+    """Formation energy and energy above the hull by a potential that has an energy, eV/atom."""
     if potential not in calibrated:
         raise ValueError(f"no element references of {potential!r}: expected a calibration")
-    composition = measured.judged.structure.composition
-    formation_energy = calibrated[potential].formation_energy(
-        composition, measured.energies_per_atom[potential]
+    formation = calibrated[potential].formation_energy(
+        measured.judged.structure.composition, measured.energies_per_atom[potential]
     )
-    return _Opinion(
-        potential=potential,
-        composition=composition,
-        calibration=calibrated[potential],
-        formation_energy_per_atom=formation_energy,
-        e_above_hull=formation_energy - measured.hull_energy_per_atom,
-    )
+    return formation, formation - measured.hull_energy_per_atom
 
 
 def _verdict(
-    opinions: Sequence[_Opinion],
-    known: bool,
     measured: Measurement,
+    decider: str,
+    second_opinion: str | None,
+    known: bool,
     calibrated: Mapping[str, Calibration],
 ) -> dict[str, float | str | bool]:
-    """The columns of `Stability` that follow from the opinions; the first one decides."""
-    first, second = opinions[0], opinions[1] if len(opinions) > 1 else None
-    model, source = first.calibration.error_model(known=known, relaxer=measured.relaxed_with)
-    raw = first.e_above_hull
+    """The columns of `Stability` that follow from the energies of the potentials."""
+    formation, raw = _raw_energies(measured, decider, calibrated)
+    has_second = second_opinion in measured.energies_per_atom
+    second = _raw_energies(measured, second_opinion, calibrated)[1] if has_second else math.nan
+    model, source = calibrated[decider].error_model(known=known, relaxer=measured.relaxed_with)
     traits = error_traits(raw, relaxer_e_above_hull(measured, calibrated), measured.relaxation.rmsd)
-    error = model.at(first.composition, traits)
+    error = model.at(measured.judged.structure.composition, traits)
     return {
         "e_above_hull": raw + error.location,
         "e_above_hull_std": error.std,
         "probability_stable": error.probability_below(0.0, raw),
         "probability_metastable": error.probability_below(METASTABLE, raw),
         "e_above_hull_raw": raw,
-        "formation_energy_per_atom": first.formation_energy_per_atom,
-        "potential": first.potential,
+        "formation_energy_per_atom": formation,
+        "potential": decider,
         "calibration": source,
-        "second_opinion": second.potential if second else "",
-        "second_e_above_hull_raw": second.e_above_hull if second else math.nan,
-        "opinions_disagree": bool(second) and abs(raw - second.e_above_hull) > MAX_DISAGREEMENT,
+        "second_opinion": second_opinion if has_second else "",
+        "second_e_above_hull_raw": second,
+        "opinions_disagree": abs(raw - second) > MAX_DISAGREEMENT,
     }

@@ -1,8 +1,7 @@
-"""Answers on disk as they come, so that neither an interrupted run nor a later one repeats them.
+"""Keeps results on disk as they come, so that no run repeats them.
 
-One line of JSON an answer, found again by what was asked: the function with its settings, and the
-content of the item. Failures are not kept: what crashed or timed out is tried again. A line that is
-damaged or does not fit is worked out again. A finished run keeps its answers compressed.
+A line of JSON holds a result, found by a digest of function, settings and item. Failures are tried
+again, and so is what stands in a damaged line. A finished run keeps its results compressed.
 """
 
 import gzip
@@ -36,23 +35,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Question(Generic[Item, Result]):
-    """What is asked of every item, and how its answers are written down.
+    """What is asked of every item, and how its answers are written down."""
 
-    Args:
-        function: A function importable by name, or a `functools.partial` of one.
-        identity: Text that is equal for two items if and only if their answers are.
-        answers: How to write an answer as JSON and how to read it.
-        label: Of the progress bar.
-        time_limit: Seconds an item may take.
-        share: Of the time that is left, in which items are begun; None: asked at any time.
-    """
-
-    function: Callable[[Item], Result]
-    identity: Callable[[Item], str]
+    function: Callable[[Item], Result]  # importable by name, or a `functools.partial` of such
+    identity: Callable[[Item], str]  # equal for two items if and only if their answers are
     answers: TypeAdapter  # of the results; beartype cannot look inside it
-    label: str
-    time_limit: float
-    share: float | None = 1.0
+    label: str  # of the progress bar
+    time_limit: float  # s an item may take
+    share: float | None = 1.0  # of the time left, in which items are begun; None: at any time
 
     def key(self, item: Item) -> str:
         """Digest of the whole question: program, function, settings and item."""
@@ -102,11 +92,8 @@ class Journal:
     ) -> list[Result | Failure]:
         """Answers in the order of the items; only those not in the journal are worked out.
 
-        Args:
-            question: What is asked.
-            items: The crystals, or whatever the question is about; one answer each.
-            together: Works the answers out in this process, all items at hand (for a GPU, which
-                wants batches), instead of one by one in the pool; yields positions and answers.
+        `together` works answers out in this process (for a GPU, which wants batches) instead of one
+        by one in the pool; it yields positions and answers.
         """
         keys = [question.key(item) for item in items]
         self.asked |= {*keys}
@@ -194,11 +181,7 @@ class Journal:
         return known
 
     def _lines(self) -> Iterator[tuple[str, object]]:
-        """Whole lines; one that a kill has cut short is left out.
-
-        Raises:
-            ValueError: If a newer version of this program has written the file.
-        """
+        """Whole lines; one that a kill has cut short is left out."""
         for line in self.texts():
             try:
                 entry = json.loads(line)

@@ -1,18 +1,13 @@
 """Measures how much of a set of known crystals a set of samples covers.
 
-COV-R and COV-P of CDVAE (Xie et al., arXiv 2110.06197, appendix B; `compute_cov` of its evaluation
-script). A crystal has two fingerprints, both by matminer:
+COV-R and COV-P of CDVAE (Xie et al., arXiv 2110.06197, appendix B) with fingerprints of matminer:
 
 - structure: order parameters of CrystalNN's coordination polyhedra, averaged over the sites;
-- composition: Magpie statistics of the elements, each less its mean and over its standard
-  deviation. Statistics that are not known for an element count as the mean.
+- composition: standardised Magpie statistics; what is not known of an element counts as the mean.
 
 A crystal is covered if the closest structure of the other set is within 0.4 and the closest
-composition within 10. As in CDVAE these may be two different crystals.
-
-The known crystals are MP-20's test split. Their fingerprints are in the package
-(`scripts/build_coverage_reference.py`); only those of samples are worked out, with
-`pip install ".[coverage]"`, in about a second of one core each.
+composition within 10, maybe of two different crystals. The known crystals are MP-20's test split,
+with fingerprints by `scripts/build_coverage_reference.py`.
 """
 
 from collections.abc import Iterable, Sequence
@@ -206,16 +201,10 @@ def coverage(
     structure_cutoff: float = STRUCTURE_CUTOFF,
     composition_cutoff: float = COMPOSITION_CUTOFF,
 ) -> Coverage:
-    """COV-R and COV-P.
+    """COV-R and COV-P of the fingerprints of samples, None where there is none.
 
-    All samples count, valid or not, as in CDVAE. One without a fingerprint covers nothing and is
-    not covered, but is one of those that COV-P is a share of.
-
-    Args:
-        fingerprints: Of the samples; None where there is none.
-        known: What they are compared with.
-        structure_cutoff: Largest Euclidean distance of structures.
-        composition_cutoff: Largest Euclidean distance of compositions, in standard deviations.
+    All samples count, valid or not, as in CDVAE: one without a fingerprint covers nothing. Cutoffs
+    are Euclidean distances, of compositions in standard deviations.
 
     Raises:
         ValueError: If there is no sample or no known crystal.

@@ -25,13 +25,7 @@ def distances(
     known: CrystalDataset,
     rows: Bool[torch.Tensor, "M"] | None = None,
 ) -> Distances:
-    """Wasserstein-1 distances of density and number of elements to known crystals.
-
-    Args:
-        densities: Of the crystals, g/cm³.
-        num_elements: Of the same crystals, how many different elements each has.
-        known: What to compare with.
-        rows: Which of the known crystals; default all.
+    """Wasserstein-1 distances of density (g/cm³) and number of elements to known crystals, or rows.
 
     Raises:
         ValueError: If there is no crystal on one of the sides.

@@ -51,22 +51,17 @@ class Expectation:
 
 
 def expectation(candidates: Sequence[Candidate]) -> Expectation | None:
-    """Expected number of metastable crystals, new ones where those are wanted.
+    """Expected number of successes; None where no energy is known.
 
     Relaxed crystals count with the probability after relaxing, what the screen left out with the
-    screen's, and what failed a cheaper check, or could not meet a target that is required, with
-    none. Of equal crystals one counts.
-
-    Returns:
-        None where no energy is known.
+    screen's, and what failed a cheaper check or a required target with none.
     """
     chances = [chance(one) for one in candidates]
     if all(one is None for one in chances):
         return None
     known = [one or 0.0 for one in chances]
-    is_open = not candidates or candidates[0].goal == "discover"
     return Expectation(
-        what="metastable, unique and novel" if is_open else "metastable and unique",
+        what=candidates[0].ranking.success,
         num_samples=len(candidates),
         expected=math.fsum(known),
         std=math.sqrt(math.fsum(one * (1 - one) for one in known)),
@@ -103,4 +98,4 @@ def _may_be_known(candidate: Candidate) -> bool:
     """Whether a crystal is not known to be new, where that is wanted."""
     novelty = candidate.final.novelty
     is_open = novelty is not None and bool(novelty.known_composition or novelty.is_unknown)
-    return is_open and candidate.goal == "discover"
+    return is_open and candidate.ranking.wants_new

@@ -1,17 +1,16 @@
 """Estimates the share of samples on target before any is made.
 
-`benchmarks/design.py --ship` samples a model at several values of every property and puts what was
-measured of the samples into the model's folder. Any target is then held against the samples that
-were asked for the nearest value, at the nearest guidance; nothing is interpolated.
+`benchmarks/design.py --ship` samples a model at several values of every property. A target is held
+against the samples of the nearest value and guidance; nothing is interpolated.
 """
 
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.exact import is_met
@@ -66,6 +65,7 @@ class ExpectedHits:
 class HitTable:
     """Measured properties of samples that one model made for many targets."""
 
+    weights_sha256: str  # of the model
     cells: tuple[Asked, ...]
 
     @classmethod
@@ -79,29 +79,10 @@ class HitTable:
         if not path.exists():
             return None
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            if content["weights_sha256"] != weights_sha256:
-                return None
-            return cls(cells=tuple(map(_asked, content["cells"])))
-        except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
-            raise ValueError(f"{path} is damaged: {str(error)[:100]}") from None
-
-    def save(self, folder: Path, weights_sha256: str) -> None:
-        """Write it into a model folder, values with three digits."""
-        cells = [
-            vars(cell)
-            | {
-                "measured": {
-                    name: [None if v is None else float(f"{v:.3g}") for v in values]
-                    for name, values in cell.measured.items()
-                }
-            }
-            for cell in self.cells
-        ]
-        lines = ",\n".join(json.dumps(cell) for cell in cells)
-        head = json.dumps({"weights_sha256": weights_sha256})[:-1]
-        text = f'{head}, "cells": [\n{lines}\n]}}\n'
-        (folder / FILE).write_text(text, encoding="utf-8")
+            table = TypeAdapter(cls).validate_json(path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise ValueError(f"{path} is damaged: {' '.join(str(error).split())[:100]}") from None
+        return table if table.weights_sha256 == weights_sha256 else None
 
     def expected(self, target: PropertyTarget) -> ExpectedHits | None:
         """Expected hits of one target on a real property; None if nothing like it was sampled."""
@@ -125,12 +106,6 @@ class HitTable:
             unconditional=_share(free, target),
             better=better,
         )
-
-
-def _asked(cell: Mapping[str, object]) -> Asked:
-    """A cell as it was before it was written."""
-    measured = {name: tuple(values) for name, values in cell["measured"].items()}
-    return Asked(**{**cell, "measured": measured})
 
 
 def _text(target: PropertyTarget) -> str:

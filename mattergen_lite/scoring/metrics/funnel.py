@@ -65,10 +65,8 @@ _CLOCKS = {
 def stages(candidates: Sequence[Candidate], seconds: Mapping[str, float]) -> list[Stage]:
     """What enters and what passes every stage, raw crystals first, then relaxed ones.
 
-    Geometry, charge, uniqueness and novelty are of the raw crystal before relaxation; what they are
-    of the relaxed one comes after. Where nothing was screened or relaxed those stages are absent.
-    A crystal that the screen let through as a control counts as passed. What is off target comes
-    before the screen, which does not see what would remain so.
+    Cheap checks are of the raw crystal; those of the relaxed one come after. Controls of the screen
+    count as passed, and what is off target comes before the screen.
     """
     passes: dict[str, Callable[[Candidate], bool | None]] = {
         name: _raw_check(name) for name in CHEAP_CHECKS

@@ -1,9 +1,8 @@
 """Groups relaxed samples into different structures, and estimates how many are missing.
 
-Of n relaxed samples let f structures have been found exactly once. The chance that one more sample
-relaxes into a structure that has not been seen is about f / n (Good 1953, Biometrika 40, 237): low
-where the same structures come up again and again, which is also the criterion of random structure
-searching (Pickard and Needs 2011, J. Phys.: Condens. Matter 23, 053201).
+If f of n relaxed samples are structures found once, the next sample is a new one with a chance of
+about f / n (Good 1953, Biometrika 40, 237), the criterion of random structure searching (Pickard
+and Needs 2011, J. Phys.: Condens. Matter 23, 053201).
 """
 
 import math
@@ -58,14 +57,10 @@ class Landscape:
 
 
 def landscape(candidates: Sequence[Candidate]) -> Landscape:
-    """Group candidates by the structure that they relaxed into; by what they are if none did.
+    """Group candidates, best first, by what they relaxed into; by what they are if none did.
 
-    A sample that equals another one as it came was not relaxed again: it ends where that one does.
-    What equals one known crystal is one structure, even where two samples are within the tolerance
-    of it, but not within that of each other.
-
-    Args:
-        candidates: Judged together, so that duplicates know of each other; best first.
+    A sample that equals another one as it came was not relaxed: it ends where that one does. What
+    equals one known crystal is one structure.
     """
     readable = [one for one in candidates if one.raw.error is None]
     is_relaxed = any(one.relaxed is not None for one in readable)
@@ -112,11 +107,7 @@ def _first(score: Score) -> str:
 
 
 def num_needed(probability: float) -> int | None:
-    """Samples until the first success is `SURE`; None where it never comes.
-
-    Args:
-        probability: Of each sample being a success.
-    """
+    """Samples until a success of this probability is `SURE`; None where it never comes."""
     if probability <= 0:
         return None
     return 1 if probability >= 1 else math.ceil(math.log(1 - SURE) / math.log(1 - probability))

@@ -1,9 +1,8 @@
-"""Crystal structure prediction: do samples of a composition have its known structure.
+"""Compares predicted structures with known ones of their composition.
 
-The protocol of CDVAE and DiffCSP (arXiv 2309.04475): pymatgen's `StructureMatcher` with loose
-tolerances. METRe and cRMSE follow Martirossyan et al. (arXiv 2509.12178): every known structure is
-compared with every sample of its composition, so that finding another known polymorph than the one
-that was next in the file counts.
+The protocol of CDVAE and DiffCSP (arXiv 2309.04475): `StructureMatcher` with loose tolerances.
+METRe and cRMSE (Martirossyan et al., arXiv 2509.12178) compare every known structure with every
+sample of its composition, so that any known polymorph counts.
 """
 
 from collections import defaultdict
@@ -31,13 +30,6 @@ class Comparison(NamedTuple):
 
     distance: Distance
     is_same_polymorph: bool  # it matches, and the space groups agree
-
-
-class Case(NamedTuple):
-    """A known structure and the samples of its composition."""
-
-    truth: Crystal
-    samples: list[Crystal]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +64,9 @@ def displacements(truth: Structure, samples: Sequence[Structure]) -> list[Distan
     return [None if pair is None else float(pair[0]) for pair in found]
 
 
-def _compare(case: Case) -> list[Comparison]:
-    truth, samples = case.truth.structure(), [one.structure() for one in case.samples]
+def _compare(case: tuple[Crystal, list[Crystal]]) -> list[Comparison]:
+    """Compare a known structure with the samples of its composition."""
+    truth, samples = case[0].structure(), [one.structure() for one in case[1]]
     group = polymorph(truth)
     return [
         Comparison(distance, distance is not None and polymorph(sample) == group)
@@ -88,15 +81,10 @@ def predicted(
     pool: Pool,
     ordered: bool = True,
 ) -> Predicted:
-    """Compare samples with known structures.
+    """Compare samples with known structures; a sample that is None matches nothing.
 
-    Args:
-        samples: Ordered structures; None where one cannot be read, which matches nothing.
-        truths: Known ordered structures.
-        pool: Processes to compare in; what breaks or takes too long matches nothing.
-        ordered: Samples may be in the order of the known structures. They are taken to be if there
-            are as many and every composition agrees; else a known structure is compared with all
-            samples of its reduced composition, of which the closest counts.
+    Samples may be in the order of the known structures (`ordered`): they are if there are as many
+    and every composition agrees. Else the closest of all samples of its composition counts.
 
     Raises:
         ValueError: If there are no known structures, or no sample has the composition of one.
@@ -136,18 +124,15 @@ def predicted(
 def _all_comparisons(
     known: Sequence[Crystal], made: Sequence[Crystal | None], pool: Pool
 ) -> list[dict[int, Comparison]]:
-    """For every known structure: comparisons of the samples of its composition, by position.
-
-    Raises:
-        ValueError: If no sample has the composition of a known structure.
-    """
-    positions = _positions(made)
+    """For every known structure: comparisons of the samples of its composition, by position."""
+    positions: dict[CompositionKey, list[int]] = defaultdict(list)
+    for position, crystal in enumerate(made):
+        if crystal is not None:
+            positions[_key(crystal)].append(position)
     fitting = [positions.get(_key(one), []) for one in known]
     if not any(fitting):
         raise ValueError("no sample has the composition of a known structure")
-    cases = [
-        Case(one, [made[i] for i in indices]) for one, indices in zip(known, fitting, strict=True)
-    ]
+    cases = [(one, [made[i] for i in indices]) for one, indices in zip(known, fitting, strict=True)]
     answers = ProgressBar(
         pool.map(_compare, cases, time_limit=TIME_LIMIT),
         total=len(cases),
@@ -162,15 +147,6 @@ def _all_comparisons(
 
 def _key(crystal: Crystal) -> CompositionKey:
     return composition_key(crystal.atomic_numbers.tolist())
-
-
-def _positions(crystals: Sequence[Crystal | None]) -> dict[CompositionKey, list[int]]:
-    """Positions of every composition."""
-    positions: dict[CompositionKey, list[int]] = defaultdict(list)
-    for position, crystal in enumerate(crystals):
-        if crystal is not None:
-            positions[_key(crystal)].append(position)
-    return positions
 
 
 def _same_order(

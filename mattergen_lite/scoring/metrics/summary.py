@@ -240,28 +240,23 @@ def _stability_shares(candidates: Sequence[Candidate]) -> StabilityShares:
         sums = {
             "stable": (s.e_above_hull <= 0 for s in found),
             "metastable": (s.e_above_hull <= METASTABLE for s in found),
-            "uncalibrated": (s.e_above_hull_raw <= METASTABLE for s in found),
+            "metastable_uncalibrated": (s.e_above_hull_raw <= METASTABLE for s in found),
             "expected_stable": (s.probability_stable for s in found),
             "expected_metastable": (s.probability_metastable for s in found),
         }
         return {name: share(outcomes, count) for name, outcomes in sums.items()}
 
-    every = counts(stabilities, len(candidates))
-    novel = counts(new, num_compared)
+    of_new = {
+        name.replace("metastable", "msun").replace("stable", "sun"): value
+        for name, value in counts(new, num_compared).items()
+    }
     rmsds = [s.rmsd for s in stabilities if np.isfinite(s.rmsd)] or [np.nan]
     return StabilityShares(
         relaxed=share(s.stability_error is None for s in stabilities),
         converged=share(s.relaxation_converged for s in stabilities),
-        stable=every["stable"],
-        metastable=every["metastable"],
-        metastable_uncalibrated=every["uncalibrated"],
-        expected_stable=every["expected_stable"],
-        expected_metastable=every["expected_metastable"],
+        **counts(stabilities, len(candidates)),
         worth_computing=share(s.probability_metastable >= WORTH_COMPUTING for s in stabilities),
-        sun=novel["stable"],
-        msun=novel["metastable"],
-        expected_sun=novel["expected_stable"],
-        expected_msun=novel["expected_metastable"],
+        **of_new,
         expected_credible_msun=share(
             (c.stability.probability_metastable for c in credible), num_compared
         ),
@@ -269,7 +264,6 @@ def _stability_shares(candidates: Sequence[Candidate]) -> StabilityShares:
             (c.stability.probability_metastable for c in credible if c.has_new_framework),
             num_compared,
         ),
-        msun_uncalibrated=novel["uncalibrated"],
         symmetry_raised=share(c.symmetry_change == "raised" for c in judged),
         median_rmsd=float(np.median(rmsds)),
         mean_rmsd=float(np.mean(rmsds)),

@@ -1,10 +1,9 @@
 """Judges whether the charges of a crystal balance, and assigns oxidation states.
 
-Elements and all-metal alloys carry no formal charges and are verdicts of their own, not failures.
-For everything else the likeliest states that balance are chosen by bonds between like atoms, bond
-valence sums and the ICSD's counts (smact's 2024 set). States that hardly occur, and anions that
-lack the bond which they need (O-1 without an O-O bond), are no balance. Where metallic bonds or
-networks hold the electrons, formal charges say nothing: the verdict is "unassigned".
+The likeliest states that balance are chosen by bonds between like atoms, bond valence sums and the
+ICSD's counts (smact's 2024 set). States that hardly occur, and anions without the bond that they
+need (O-1 without an O-O bond), are no balance. Elements, alloys and compounds whose electrons are
+held by metallic bonds or networks have verdicts of their own.
 """
 
 from collections import Counter
@@ -24,14 +23,10 @@ from mattergen_lite.oxidation import (
     icsd_shares,
     is_metal,
 )
-from mattergen_lite.scoring.criteria.neutrality.balance import (
-    Assignment,
-    best_assignment,
-    reachable,
-)
+from mattergen_lite.scoring.criteria.neutrality.balance import best_assignment, reachable
 from mattergen_lite.scoring.criteria.neutrality.benchmark import CDVAE_SET, smact_sets
 from mattergen_lite.scoring.criteria.neutrality.bonds import Bonds, find_bonds
-from mattergen_lite.scoring.criteria.neutrality.choices import Part, list_parts
+from mattergen_lite.scoring.criteria.neutrality.choices import Choice, Part, list_parts
 
 Verdict = Literal["neutral", "alloy", "element", "charged", "unassigned"]
 Method = Literal["bond valence", "composition", "none"]
@@ -81,11 +76,11 @@ class Neutrality:
 
 @dataclass(frozen=True, kw_only=True)
 class _Judgement:
-    """A verdict, the reason for it, and the assignment that it rests on."""
+    """A verdict, the reason for it, and the choices that it rests on."""
 
     verdict: Verdict
     reason: str = ""
-    assignment: Assignment | None = None
+    pairs: Sequence[tuple[Part, Choice]] = ()  # empty if nothing balances
 
 
 def neutrality(structure: Structure) -> Neutrality:
@@ -110,8 +105,8 @@ def neutrality(structure: Structure) -> Neutrality:
         oxidation_states=_species_text(species),
         site_oxidation_states=" ".join(map(str, states)),
         oxidation_method=_method(judgement, bonds),
-        anion_clusters=_clusters_text(judgement, bonds),
-        doubtful_oxidation_states=_doubtful_text(judgement.assignment),
+        anion_clusters=_clusters_text(judgement.pairs, bonds),
+        doubtful_oxidation_states=_doubtful_text(judgement.pairs),
         smact_sets=accepted,
         composition_valid=CDVAE_SET in accepted,
     )
@@ -130,7 +125,7 @@ def _judge(symbols: Sequence[str], bonds: Bonds) -> _Judgement:
         return _unassigned(f"{', '.join(networks)} in a network of its own has no formal charge")
     assignment = best_assignment(parts) or best_assignment(list_parts(bonds, copies=2))
     if assignment is not None:
-        return _Judgement(verdict="neutral", assignment=assignment)
+        return _Judgement(verdict="neutral", pairs=assignment.pairs)
     reason = _metallic_reason(symbols, bonds, parts)
     if reason is not None:
         return _unassigned(reason)
@@ -166,10 +161,7 @@ def _metallic_reason(symbols: Sequence[str], bonds: Bonds, parts: Sequence[Part]
 
 
 def _soft_anions(bonds: Bonds, metals: set[str]) -> set[str]:
-    """Non-metals that bear no definite charge: bonded to their like, or to metals of block d to p.
-
-    They are those in `SOFT_ANIONS` that have no more electronegative neighbour.
-    """
+    """Members of `SOFT_ANIONS` bonded to their like or to metals, and to no stronger anion."""
     sites = zip(bonds.symbols, bonds.num_unlike, bonds.num_like, strict=True)
     return {
         symbol
@@ -183,7 +175,7 @@ def _imbalance(parts: Sequence[Part], bonds: Bonds) -> str:
     forced = best_assignment(list_parts(bonds, rare=True))
     if forced is not None:
         texts = []
-        for part, choice in zip(forced.parts, forced.choices, strict=True):
+        for part, choice in forced.pairs:
             allowed = {
                 state
                 for one in parts
@@ -211,7 +203,7 @@ def _rare_text(symbol: str, state: Fraction, share: float) -> str:
 
 
 def _method(judgement: _Judgement, bonds: Bonds | None) -> Method:
-    if judgement.assignment is None or bonds is None:
+    if not judgement.pairs:
         return "none"
     return "bond valence" if bonds.has_neighbours else "composition"
 
@@ -220,12 +212,9 @@ def _species(judgement: _Judgement, symbols: Sequence[str]) -> set[tuple[str, Fr
     """Distinct elements with their states."""
     if judgement.verdict in ("alloy", "element"):
         return {(symbol, Fraction(0)) for symbol in symbols}
-    if judgement.assignment is None:
-        return set()
-    pairs = zip(judgement.assignment.parts, judgement.assignment.choices, strict=True)
     return {
         (symbol, state)
-        for part, choice in pairs
+        for part, choice in judgement.pairs
         for symbol in part.symbols
         for state in choice.states
     }
@@ -235,11 +224,8 @@ def _site_states(judgement: _Judgement, count: int) -> list[Fraction]:
     """Oxidation state of every site in its order; empty where sites cannot be told apart."""
     if judgement.verdict in ("alloy", "element"):
         return [Fraction(0)] * count
-    if judgement.assignment is None:
-        return []
-    states = [Fraction(0)] * count
-    pairs = zip(judgement.assignment.parts, judgement.assignment.choices, strict=True)
-    for part, choice in pairs:
+    states = [Fraction(0)] * count if judgement.pairs else []
+    for part, choice in judgement.pairs:
         if len(choice.states) > 1 and not part.is_split(choice.num_high):
             return []
         for place, site in enumerate(part.sites):
@@ -247,16 +233,16 @@ def _site_states(judgement: _Judgement, count: int) -> list[Fraction]:
     return states
 
 
-def _clusters_text(judgement: _Judgement, bonds: Bonds | None) -> str:
+def _clusters_text(pairs: Sequence[tuple[Part, Choice]], bonds: Bonds | None) -> str:
     """Finite sets of bonded anions with their charges."""
-    if judgement.assignment is None or bonds is None:
-        return ""
-    states: dict[int, Fraction] = {}
-    for part, choice in zip(judgement.assignment.parts, judgement.assignment.choices, strict=True):
-        if not choice.is_cation:
-            states |= dict.fromkeys(part.sites, choice.states[0])
+    states = {
+        site: choice.states[0]
+        for part, choice in pairs
+        for site in part.sites
+        if not choice.is_cation
+    }
     texts = set()
-    for cluster in bonds.clusters:
+    for cluster in bonds.clusters if states else ():
         if cluster.is_infinite or not states.keys() >= set(cluster.sites):
             continue
         counts = Counter(bonds.symbols[site] for site in cluster.sites)
@@ -281,13 +267,11 @@ def _species_text(species: Iterable[tuple[str, Fraction]]) -> str:
     )
 
 
-def _doubtful_text(assignment: Assignment | None) -> str:
+def _doubtful_text(pairs: Sequence[tuple[Part, Choice]]) -> str:
     """The states that fewer than `MIN_COMMON_SHARE` of the ICSD's reports of an element have."""
-    if assignment is None:
-        return ""
     rare = {
         (icsd_shares()[part.symbols[0]].get(int(state), 0.0), part.symbols[0], state)
-        for part, choice in zip(assignment.parts, assignment.choices, strict=True)
+        for part, choice in pairs
         for state, share in zip(choice.states, choice.rarity, strict=True)
         if 0 < share < MIN_COMMON_SHARE
     }

@@ -21,6 +21,11 @@ class Assignment(NamedTuple):
     parts: tuple[Part, ...]
     choices: tuple[Choice, ...]
 
+    @property
+    def pairs(self) -> list[tuple[Part, Choice]]:
+        """Every part with its choice."""
+        return list(zip(self.parts, self.choices, strict=True))
+
 
 def best_assignment(parts: Sequence[Part]) -> Assignment | None:
     """Find the likeliest balanced choices; None if nothing balances.

@@ -43,12 +43,9 @@ def smact_sets(reduced_formula: str) -> tuple[str, ...]:
 def _can_balance(
     states: Sequence[Sequence[int]], counts: Sequence[int], eneg: Sequence[float | None]
 ) -> bool:
-    """True if some choice of one state per element is neutral and obeys Pauling's rule.
-
-    The rule (every cation less electronegative than every anion) means that there is a threshold of
-    electronegativity with cations up to it and anions above. For each threshold the reachable total
-    charges are a set that grows with each element: linear work where combinations explode.
-    """
+    """True if some choice of one state per element is neutral and obeys Pauling's rule."""
+    # Cations lie below a threshold of electronegativity, anions above. For each threshold the set
+    # of total charges grows with each element: linear work where combinations explode.
     if any(value is None for value in eneg):
         return False
     for threshold in sorted({-math.inf, *eneg}):

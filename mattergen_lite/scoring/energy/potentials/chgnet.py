@@ -13,7 +13,7 @@ import torch
 from pymatgen.core import Structure
 
 from mattergen_lite.scoring.energy.potentials.neighbors import neighbor_edges
-from mattergen_lite.scoring.energy.potentials.protocol import COMMON_ELEMENTS, Family, SinglePoint
+from mattergen_lite.scoring.energy.potentials.protocol import COMMON_ELEMENTS, SinglePoint
 from mattergen_lite.shapes import Float, Int
 
 if TYPE_CHECKING:
@@ -185,6 +185,3 @@ def _load_chgnet() -> "CHGNet":
     with redirect_stdout(None):
         model = CHGNet.from_dict(state, version=CHGNET_VERSION, mlp_out_bias=False)
     return model.eval().requires_grad_(False)
-
-
-FAMILY = Family(name="chgnet", load=load, package="chgnet", distribution="chgnet")

@@ -45,10 +45,6 @@ _SHIPPED_EXAMS = TypeAdapter(dict[str, Exam])
 def admitted(source: PotentialSource, device: str = "cpu") -> Potential:
     """Load a potential that has passed the exam, with what the exam found out about it.
 
-    Args:
-        source: See `sources`.
-        device: To run on.
-
     Raises:
         ValueError: If it cannot be loaded or fails.
     """
@@ -63,10 +59,6 @@ def admitted(source: PotentialSource, device: str = "cpu") -> Potential:
 
 def exam_of(source: PotentialSource, potential: Potential | None = None) -> Exam:
     """The exam of a potential, from the package, from the cache, or made now.
-
-    Args:
-        source: Of the potential.
-        potential: The same, loaded; None loads it where that is needed.
 
     Raises:
         ValueError: If it cannot be loaded.

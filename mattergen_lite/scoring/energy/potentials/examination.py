@@ -1,16 +1,14 @@
-"""The entrance exam: compares a potential with DFT on known compounds before it may judge.
+"""Examines a potential on known compounds before it may judge.
 
-Weights that load without complaint may still be wrong: made for another version of their package,
-in other units, on another energy scale. So every potential is asked about the elements and 64
-stable compounds that have the whole periodic table in them:
+Weights that load may still be wrong: of another version, in other units, on another energy scale.
+So a potential is asked about the elements and 64 stable compounds with the whole periodic table:
 
-- **formation energies**, from its own energies of the elements, against the Materials Project's.
-  Whether its energies are raw or corrected already is what makes the smaller error, unless it says;
+- **formation energies**, from its own energies of the elements, against the Materials Project's,
+  raw or corrected, whatever makes the smaller error unless it says;
 - **forces** on the geometries that DFT has relaxed, which should be small;
 - whether forces and stress are the **gradients** of the energy, on rattled crystals.
 
-A potential of a few elements is examined on the compounds of these instead. It may judge crystals
-of those elements whose compounds it describes.
+A potential of a few elements is examined on the compounds of these instead.
 """
 
 import math
@@ -115,17 +113,6 @@ class Exam:
             + (f"; elements left out for their errors in eV/atom: {wrong}" if wrong else "")
         )
 
-    def text(self) -> str:
-        """The figures in one line."""
-        return (
-            f"{self.potential}: {self.num_compounds} known compounds, formation energies off by "
-            f"{self.mean_error:.3f} eV/atom (median {self.median_error:.3f}, "
-            f"bias {self.bias:+.3f}, worst {self.worst} {self.worst_error:+.2f}), "
-            f"forces {self.force:.3f} eV/Å, gradients "
-            f"within {self.force_gradient_error:.1%} and {self.stress_gradient_error:.1%}, "
-            f"{self.frame} energies"
-        )
-
     def check(self) -> None:
         """Refuse a potential that failed.
 
@@ -157,17 +144,9 @@ def _within(compounds: Sequence[KnownCompound], symbols: Container[str]) -> list
 
 
 def _examine_few(potential: Potential, references: Mapping[str, float], num_spread: int) -> Exam:
-    """Examine a potential of a few elements on the compounds of these.
-
-    The element with the largest mean error of its compounds is left out, until that of every
-    element is at most `MAX_MEAN_ERROR`. An element without a compound is not examined, so it is
-    left out, too.
-
-    Args:
-        potential: To examine.
-        references: Its energies in eV/atom of the elements.
-        num_spread: Of the 64 compounds, those that it covers.
-    """
+    """Examine a potential of a few elements on the compounds of these."""
+    # Elements whose compounds have the largest mean errors are left out, one after the other, and
+    # so are elements without a compound.
     kept, left_out = dict(references), {}
     compounds = compounds_within(kept.keys(), MAX_COMPOUNDS_WITHIN)
     energies, _, _ = _single_points(potential, compounds)

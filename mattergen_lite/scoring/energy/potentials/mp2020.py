@@ -1,17 +1,12 @@
-"""Corrections that put raw PBE and PBE+U energies on the frame of the Materials Project's hull.
+"""Corrects raw PBE and PBE+U energies to the frame of the Materials Project's hull.
 
-MP2020 (Wang et al., Sci. Rep. 2021, 11, 15496): a correction per atom of an anion, which depends on
-what it is bonded to, and per atom of a transition metal whose oxides or fluorides are calculated
-with a Hubbard U. pymatgen applies it; two things it leaves to accident are fixed here:
+MP2020 (Wang et al., Sci. Rep. 2021, 11, 15496) corrects atoms of anions and of transition metals
+with a Hubbard U. pymatgen applies it; two accidents are mended here:
 
 - The anion among elements of equal electronegativity (H, Ru, Pd, Os and Ir; C and Se; Si, Cu, Tc
-  and Re) depends on the order of the atoms. Atoms are sorted first, as pymatgen sorts elements: by
-  electronegativity and symbol, noble gases without one before all others.
-- Which elements count as anions depends on pymatgen's version: since May 2024 its default corrects
-  no element with a guessed oxidation state between -1 and 0. The published scheme does
-  (`strict_anions="no_check"`), and so do the labels of the embedded table. Of 34 such compounds
-  in it (azides, polytellurides) SevenNet-l3i5 misses 31 by 0.06 to 0.39 eV/atom with the default,
-  and by 0.05 at most with the published scheme. Of 33 whose elements tie 27 labels fit this order.
+  and Re) depends on the order of the atoms, which are sorted first as pymatgen sorts elements.
+- Since May 2024 its default corrects no element with a guessed oxidation state between -1 and 0.
+  The published scheme does (`strict_anions="no_check"`), as do the labels of the embedded table.
 """
 
 import math

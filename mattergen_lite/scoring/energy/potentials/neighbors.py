@@ -15,11 +15,7 @@ MIN_DISTANCE = 0.1  # Å; below it a potential divides by zero
 def neighbor_edges(
     atoms: "Atoms", cutoff: float
 ) -> tuple[Int[np.ndarray, "E 2"], Int[np.ndarray, "E 3"], Float[np.ndarray, "E"]]:
-    """Return directed edges (centre, neighbour), cells of the neighbours and lengths in Å.
-
-    Args:
-        atoms: A crystal.
-        cutoff: Largest length in Å.
+    """Return directed edges (centre, neighbour), cells of the neighbours and lengths, all in Å.
 
     Raises:
         ValueError: If two atoms coincide or one has no neighbour.

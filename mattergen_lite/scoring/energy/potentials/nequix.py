@@ -13,7 +13,7 @@ from pymatgen.core import Element, Structure
 
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
 from mattergen_lite.scoring.energy.potentials.nequix_network import NequixNetwork, read_network
-from mattergen_lite.scoring.energy.potentials.protocol import Family, SinglePoint, check_elements
+from mattergen_lite.scoring.energy.potentials.protocol import SinglePoint, check_elements
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -35,13 +35,7 @@ def load(model: str, device: str) -> "NequixPotential":
 
 
 class NequixPotential:
-    """A Nequix model of PBE and PBE+U energies, with MP2020 corrections.
-
-    Args:
-        network: Gives energies of atoms.
-        name: Of the model.
-        digest: SHA-256 of its file.
-    """
+    """A Nequix model of PBE and PBE+U energies, with MP2020 corrections."""
 
     def __init__(self, network: NequixNetwork, name: str, digest: str) -> None:
         self.network, self.name, self.digest = network, name, digest
@@ -95,6 +89,3 @@ class NequixPotential:
 
 def _symmetric(matrix: torch.Tensor) -> torch.Tensor:
     return (matrix + matrix.T) / 2
-
-
-FAMILY = Family(name="nequix", load=load, package="e3nn", distribution="e3nn", suffix=".nqx")

@@ -1,12 +1,9 @@
 """Evaluates Nequix networks in PyTorch, and reads their weights from the files of their makers.
 
 The network (Koker, Kotak, Smidt, arXiv:2508.16067) is a NequIP (Batzner et al., Nat. Commun. 2022,
-13, 2453): messages are products of features of neighbours with spherical harmonics, weighted by
-functions of the distance; layers end in an equivariant RMS norm and a gate. Features of degree l
-have the parity of l and are arrays of atoms, 2l + 1 components and channels.
-
-Neighbours are padded to the largest number of an atom, so that the sum over neighbours is a product
-of matrices, and no message is kept for itself. What pads lies at the cutoff, where weights vanish.
+13, 2453) whose layers end in an equivariant RMS norm and a gate. Features of degree l have the
+parity of l and are arrays of atoms, 2l + 1 components and channels. Neighbours are padded to the
+largest number of an atom; what pads lies at the cutoff, where weights vanish.
 """
 
 import json
@@ -110,13 +107,7 @@ class Graph:
 
 
 class NequixNetwork:
-    """Energies of atoms in eV.
-
-    Args:
-        config: The shape of the network.
-        leaves: Weights in the order of the file.
-        device: To run on.
-    """
+    """Energies of atoms in eV."""
 
     def __init__(self, config: NequixConfig, leaves: Sequence[np.ndarray], device: str) -> None:
         from e3nn.o3 import wigner_3j
@@ -275,9 +266,6 @@ def _gate_factor() -> float:
     return float((weights.sum() / (weights * squares).sum()) ** 0.5)
 
 
-# Files
-
-
 def read_network(path: Path, device: str = "cpu") -> NequixNetwork:
     """Read a network: a line of JSON, then arrays in NumPy's format. Nothing is unpickled.
 
@@ -301,11 +289,7 @@ def read_network(path: Path, device: str = "cpu") -> NequixNetwork:
 
 
 def _read_leaves(file: IO[bytes], shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
-    """Arrays of expected shapes; what follows in the file are single numbers, left unread.
-
-    Raises:
-        ValueError: If an array is missing, has another shape, is not finite, or more follow.
-    """
+    """Arrays of expected shapes; what follows in the file are single numbers, left unread."""
     leaves = []
     for number, shape in enumerate(shapes):
         try:

@@ -115,32 +115,4 @@ def check_elements(potential: Potential, symbols: Iterable[str]) -> None:
         )
 
 
-Load = Callable[[str, str], Potential]  # a model's name or path, a device
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """Models of one kind, run by one package; the constant `FAMILY` of its module here.
-
-    Attributes:
-        name: What its models are called by, as in mace:medium.
-        load: Makes a potential of a model's name, or of the path of its weights, on a device.
-        package: That `load` imports.
-        distribution: That pip installs.
-        suffix: Of files of weights; "/" for a folder, "" for none.
-        extra: Of pyproject.toml, which installs it; "" if it comes with this package.
-    """
-
-    name: str
-    load: Load
-    package: str
-    distribution: str
-    suffix: str = ""
-    extra: str = ""
-
-    @property
-    def install(self) -> str:
-        """The command that installs its package."""
-        if self.extra:
-            return f"`pip install '.[{self.extra}]'` in the source folder"
-        return f"`pip install {self.distribution}`"
+Load = Callable[[str, str], Potential]  # of a model's name or path, and a device

@@ -3,7 +3,6 @@
 import copy
 import warnings
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +10,11 @@ import torch
 from pymatgen.core import Element, Structure
 
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Family, SinglePoint
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, SinglePoint
 from mattergen_lite.scoring.energy.potentials.torchsim import torchsim_batches
 
 if TYPE_CHECKING:
     from ase import Atoms
-    from torch_sim.models.interface import ModelInterface
 
 # Of models trained on several sets at once, the one whose settings are the Materials Project's.
 _PBE_TASKS = {"mf-0": "PBE", "mf-ompa": "mpa", "omni": "mpa", "omni-i8": "mpa", "omni-i12": "mpa"}
@@ -32,27 +30,25 @@ class SevennetPotential:
     """A SevenNet model of PBE and PBE+U energies, with MP2020 corrections.
 
     7net-l3i5 is slower than CHGNet by 7, and more accurate.
-
-    Args:
-        name: Of the model, as SevenNet has it, or the path of a checkpoint.
-        device: To run on.
-        task: Which of its training sets a model of several is asked for.
     """
 
     def __init__(
         self, name: str = "7net-l3i5", device: str = "cpu", task: str | None = None
     ) -> None:
-        from sevenn.calculator import SevenNetCalculator
+        import sevenn.calculator
 
         self.name = name
         with warnings.catch_warnings(action="ignore"):  # no tensor product accelerator
-            calculator = SevenNetCalculator(name, device=device, modal=task)
+            calculator = sevenn.calculator.SevenNetCalculator(name, device=device, modal=task)
         self.supported_elements = frozenset(
             Element.from_Z(number).symbol for number in calculator.type_map
         )
-        together = torchsim_batches(partial(_torchsim_model, task), calculator.model, device)
+        # TorchSim 0.3 imports it, to recognise models that are scripts; sevenn 0.13 has lost it.
+        sevenn.calculator.torch_script_type = torch.jit.ScriptModule
+        network = calculator.model
+        together = torchsim_batches("sevennet.SevenNetModel", network, device, modal=task)
         self.full = AsePotential(name, calculator, self.supported_elements, "raw", together)
-        self.energy_model = copy.deepcopy(calculator.model)
+        self.energy_model = copy.deepcopy(network)
         self.energy_model.delete_module_by_key("force_output")
 
     def energy(self, atoms: "Atoms") -> float:
@@ -74,19 +70,3 @@ class SevennetPotential:
     def correction(self, structure: Structure) -> float:
         """From raw PBE and PBE+U to the MP2020 frame."""
         return mp2020_correction(structure)
-
-
-def _torchsim_model(
-    task: str | None, network: torch.nn.Module, device: torch.device
-) -> "ModelInterface":
-    """TorchSim's model of a network."""
-    from sevenn import calculator
-
-    # TorchSim 0.3 imports it from there, to recognise models that are scripts; 0.13 has lost it.
-    calculator.torch_script_type = torch.jit.ScriptModule
-    from torch_sim.models.sevennet import SevenNetModel
-
-    return SevenNetModel(network, modal=task, device=device)
-
-
-FAMILY = Family(name="7net", load=load, package="sevenn", distribution="sevenn", suffix=".pth")

@@ -12,21 +12,20 @@ Families are those of this package and those that others publish as entry points
 `Potential`. Nothing is imported from the current folder.
 """
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
-from importlib import import_module
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
-from pkgutil import iter_modules
-from typing import Protocol, runtime_checkable
+from typing import Any
 from uuid import uuid4
 
+from mattergen_lite.plugins import as_value_error, import_object
 from mattergen_lite.processes import without_current_folder
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Family, Load, Potential
+from mattergen_lite.scoring.energy.potentials.families import FAMILIES, Family
+from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Load, Potential
 
 GROUP = "mattergen_lite.potentials"
 
@@ -50,23 +49,11 @@ PotentialSource = str | Given
 SHIPPED = ("chgnet", "7net-0", "7net-mf-0", "7net-l3i5")  # with weights in wheels
 
 
-@cache
-def families() -> dict[str, Family]:
-    """Find the families of this package: the constant `FAMILY` of a module beside this one."""
-    package = import_module(__package__)
-    modules = [import_module(f"{__package__}.{one.name}") for one in iter_modules(package.__path__)]
-    found = {module.FAMILY.name: module.FAMILY for module in modules if hasattr(module, "FAMILY")}
-    return dict(sorted(found.items()))
-
-
 def potential_source(given: object) -> PotentialSource:
-    """Where a potential is to be had, as the rest of the package takes it.
-
-    Args:
-        given: A name, a path, module:factory, an ASE calculator or a `Potential`.
+    """Where a potential is to be had: its name or path, or the object itself with an identity.
 
     Raises:
-        ValueError: If it is none of these.
+        ValueError: If it is no name, path, ASE calculator or `Potential`.
     """
     if isinstance(given, Path):
         return str(given)
@@ -89,10 +76,6 @@ def check_potential(source: PotentialSource) -> None:
 def load_potential(source: PotentialSource, device: str = "cpu") -> Potential:
     """Load a potential as it is, without an exam; by name only once a process.
 
-    Args:
-        source: See the module.
-        device: To run on, for what is not loaded yet.
-
     Raises:
         ValueError: If it is unknown, its package is not installed or its weights cannot be had.
     """
@@ -114,38 +97,28 @@ def potential_name(source: PotentialSource) -> str:
 @lru_cache(maxsize=8)
 def _load(name: str, device: str) -> Potential:
     load, model = _loader(name)
-    try:
-        with without_current_folder():
-            potential = load(model, device)
-    except ValueError:
-        raise
-    except Exception as error:  # of anybody's package: a download, a file, a version
-        raise ValueError(
-            f"cannot load potential {name!r}: {type(error).__name__}: {str(error)[:300]}"
-        ) from error
+    with without_current_folder(), as_value_error(f"cannot load potential {name!r}"):
+        potential = load(model, device)
     return replace(potential, name=name) if isinstance(potential, AsePotential) else potential
 
 
 def _loader(name: str) -> tuple[Load, str]:
-    """What loads a potential, and the name or path of the model it is asked for.
-
-    Raises:
-        ValueError: If nothing is known of that name or its package is not installed.
-    """
+    """What loads a potential, and the name or path of the model it is asked for."""
     prefix, colon, model = name.partition(":")
     if not colon and Path(name).exists():
         prefix, model = _family_of(Path(name)), name
     elif not colon:
         prefix, _, model = name.partition("-")
-    if prefix in families():
-        return _installed(families()[prefix]).load, model
+    if prefix in FAMILIES:
+        return _installed(FAMILIES[prefix]).load, model
     published = _published()
     for entry, rest in ((prefix, model), (name, "")):
         if entry in published:
-            return _import(published[entry].load, entry), rest
+            with without_current_folder(), as_value_error(f"cannot import potential {entry!r}"):
+                return published[entry].load(), rest
     if colon and name.replace(":", ".").replace(".", "").isidentifier():
-        return _factory(prefix, model), ""
-    others = [f"{one}:..." for one in [*families(), *published] if one not in ("chgnet", "7net")]
+        return _factory(name), ""
+    others = [f"{one}:..." for one in [*FAMILIES, *published] if one not in ("chgnet", "7net")]
     raise ValueError(
         f"unknown potential {name!r}: expected one of {', '.join([*SHIPPED, *others])}, "
         "a path to weights or module:factory"
@@ -154,32 +127,24 @@ def _loader(name: str) -> tuple[Load, str]:
 
 def family_version(name: str) -> str:
     """Version of the package that runs a potential of this name; empty if it is no family's."""
-    family = families().get(name.partition(":")[0]) or families().get(name.partition("-")[0])
+    family = FAMILIES.get(name.partition(":")[0]) or FAMILIES.get(name.partition("-")[0])
     with suppress(PackageNotFoundError):
         return version(family.distribution) if family else ""
     return ""
 
 
 def _family_of(path: Path) -> str:
-    """The family that weights belong to, as far as their suffix tells.
-
-    Raises:
-        ValueError: If it fits none or several.
-    """
+    """The family that weights belong to, as far as their suffix tells."""
     suffix = "/" if path.is_dir() else path.suffix
-    fitting = [name for name, family in families().items() if family.suffix == suffix]
+    fitting = [name for name, family in FAMILIES.items() if family.suffix == suffix]
     if len(fitting) != 1:
-        expected = ", ".join(f"{name}:{path}" for name in fitting or families())
+        expected = ", ".join(f"{name}:{path}" for name in fitting or FAMILIES)
         raise ValueError(f"weights of which family? {str(path)!r}: expected one of {expected}")
     return fitting[0]
 
 
 def _installed(family: Family) -> Family:
-    """Return a family unchanged if its package is installed.
-
-    Raises:
-        ValueError: If its package is not installed.
-    """
+    """Return a family unchanged if its package is installed."""
     with without_current_folder():
         is_there = find_spec(family.package) is not None
     if not is_there:
@@ -187,56 +152,15 @@ def _installed(family: Family) -> Family:
     return family
 
 
-# What others have installed
-
-
-@runtime_checkable
-class Published(Protocol):
-    """An entry point, of the standard library or of the backport that may stand in for it."""
-
-    value: str
-
-    def load(self) -> object:
-        """Import what it names."""
-
-
-def _published() -> dict[str, Published]:
+def _published() -> dict[str, Any]:
     """Families that other packages bring, by name."""
     with without_current_folder():
         return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
-def _import(load: Callable[[], object], name: str) -> object:
-    """Call an import of another package's code, with its errors as one line.
-
-    Raises:
-        ValueError: If it breaks on the way.
-    """
-    try:
-        with without_current_folder():
-            return load()
-    except Exception as error:
-        raise ValueError(
-            f"cannot import potential {name!r}: {type(error).__name__}: {str(error)[:300]}"
-        ) from error
-
-
-def _factory(module: str, attribute: str) -> Load:
-    """A user's own function that makes a calculator, as something that loads a potential.
-
-    Raises:
-        ValueError: If the module is not installed or lacks the function.
-    """
-    with without_current_folder():
-        found = module.partition(".")[0] != "__main__" and find_spec(module.partition(".")[0])
-    if not found:
-        raise ValueError(
-            f"no installed module {module!r} for potential '{module}:{attribute}': expected one "
-            "on Python's path, of which the current folder is no part"
-        )
-    made = getattr(_import(lambda: import_module(module), module), attribute, None)
-    if made is None:
-        raise ValueError(f"module {module!r} has no {attribute!r}: expected a function or object")
+def _factory(name: str) -> Load:
+    """A user's own function that makes a calculator, as something that loads a potential."""
+    made = import_object(name)
 
     def load(model: str, device: str) -> Potential:
         if not callable(made):  # the calculator itself
@@ -248,11 +172,7 @@ def _factory(module: str, attribute: str) -> Load:
 
 
 def _as_potential(given: object) -> Potential:
-    """A potential or an ASE calculator as a potential.
-
-    Raises:
-        ValueError: If it is neither.
-    """
+    """A potential or an ASE calculator as a potential."""
     if isinstance(given, Potential):
         return given
     if hasattr(given, "get_potential_energy") and hasattr(given, "get_forces"):

@@ -1,15 +1,14 @@
-"""Many crystals at once through TorchSim (Cohen et al., arXiv:2508.06628), for a GPU.
+"""Evaluates many crystals at once through TorchSim (Cohen et al., arXiv:2508.06628), on a GPU.
 
-TorchSim has models of SevenNet, MACE and Orb that take a batch of crystals, and divides a list of
-crystals into batches that fit into the GPU's memory. ASE's calculators, which know one crystal, do
-the same work where it is not installed, and on a CPU, where batches gain nothing. Its model of
-MatterSim moves batches to CUDA's default device, whatever the device, and that of fairchem is of
-fairchem's first version: neither is used.
+TorchSim has models of SevenNet, MACE and Orb and fills the GPU's memory. Where it is not installed,
+and on a CPU, ASE's calculators take one crystal after the other. Its models of MatterSim and
+fairchem are not used: one ignores the device, the other is of fairchem's first version.
 """
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stdout
+from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -61,20 +60,21 @@ class TorchSimBatches:
 
 
 def torchsim_batches(
-    wrap: Callable[[torch.nn.Module, torch.device], "ModelInterface"],
-    network: torch.nn.Module,
-    device: str,
+    model: str, network: torch.nn.Module, device: str, **settings: str | None
 ) -> TorchSimBatches | None:
-    """How TorchSim evaluates batches; None if it is not installed, or for one crystal at a time.
+    """How TorchSim evaluates batches by a copy of a network; None if it is not installed.
 
     Args:
-        wrap: Makes TorchSim's model of a network, which it may change.
-        network: Of a potential; a copy is wrapped.
+        model: Class that TorchSim has for such networks, as "mace.MaceModel".
+        network: Of a potential.
         device: "cpu" works on one crystal at a time, like the judge; "cpu:0" on batches.
+        **settings: Of the class.
     """
     if device == "cpu" or find_spec("torch_sim") is None:
         return None
-    return TorchSimBatches(wrap(copy.deepcopy(network), torch.device(device)))
+    module, _, name = model.partition(".")
+    wrap = getattr(import_module(f"torch_sim.models.{module}"), name)
+    return TorchSimBatches(wrap(copy.deepcopy(network), device=torch.device(device), **settings))
 
 
 def _right_handed(atoms: "Atoms") -> "Atoms":
