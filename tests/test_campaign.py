@@ -21,8 +21,6 @@ from mattergen_lite.campaign.parts import (
     finished_keys,
     part_paths,
     receipts,
-    schema,
-    stored_candidate,
 )
 from mattergen_lite.campaign.plan import Plan
 from mattergen_lite.campaign.shortlist import best_candidates
@@ -33,6 +31,7 @@ from mattergen_lite.config import CampaignConfig, ClusterConfig, WorkersConfig
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.processes import Pool
+from mattergen_lite.runs.store import read_candidates, schema
 from mattergen_lite.scoring.measuring import Laboratory
 from mattergen_lite.verbs.campaign_report import campaign_report
 from mattergen_lite.verbs.campaign_run import campaign_run
@@ -80,8 +79,8 @@ def test_parts_are_a_dataset_that_says_everything(campaign):
     assert sorted(table["name"].to_pylist()) == [f"{i:06d}" for i in range(6)]
     assert set(table["unit"].to_pylist()) == {unit.key for unit in plan.units()}
     assert finished_keys(config.run_dir) == {unit.key for unit in plan.units()}
-    for row in table.to_pylist():
-        candidate = stored_candidate(row["candidate"])
+    stored = [one for path in part_paths(config.run_dir) for one in read_candidates(path)]
+    for row, candidate in zip(table.to_pylist(), stored, strict=True):
         assert candidate.raw.formula == row["formula"]
         assert list(candidate.final_structure.atomic_numbers) == row["atomic_numbers"]
         assert [float(part) for part in candidate.sort_key()] == row["merit"]
@@ -97,9 +96,12 @@ def test_parts_are_a_dataset_that_says_everything(campaign):
 
 
 def test_schema_knows_every_column():
-    assert schema().field("e_above_hull").type == pa.float64()
-    assert schema().field("relaxed_is_unique").type == pa.bool_()
-    assert schema().field("space_groups").type == pa.string()
+    columns = schema({"band_gap": True, "space_group": False})
+    assert columns.field("e_above_hull").type == pa.float64()
+    assert columns.field("relaxed_is_unique").type == pa.bool_()
+    assert columns.field("space_groups").type == pa.string()
+    assert columns.field("target_band_gap").type == pa.float64()
+    assert columns.field("measured_space_group").type == pa.string()
 
 
 def test_finished_units_are_not_done_again(campaign):

@@ -98,13 +98,16 @@ def test_damaged_or_missing_runs_are_one_line(judged, tmp_path):
     with pytest.raises(ValueError, match="holds no finished run"):
         load(tmp_path)
     judged[:2].save(tmp_path / "run", num_workers=0)
-    stored = tmp_path / "run" / "judgements.jsonl.gz"
-    stored.write_bytes(stored.read_bytes()[:-20])
+    stored = tmp_path / "run" / "candidates.parquet"
+    content = stored.read_bytes()
+    stored.write_bytes(content[:-20])
     with pytest.raises(ValueError, match="is damaged"):
         load(tmp_path / "run")
-    stored.unlink()
-    with pytest.raises(ValueError, match="older version"):
-        load(tmp_path / "run")
+    stored.write_bytes(content)
+    stored.with_name("run.json").write_text('{"format": 1}')
+    for read in (load, lambda run: score(run, out=None, **QUICK)):
+        with pytest.raises(ValueError, match=r"older version.*structures\.extxyz again"):
+            read(tmp_path / "run")
 
 
 def test_requirements_come_first_in_the_ranks(judged):

@@ -46,7 +46,7 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
     with run.watch.stage("choosing"):
         required = plan.config.judge.required or ()
         candidates = best_candidates(run_dir, best.shortlist, pool, required)
-    if place.is_finished and place.is_stored:  # what `verify` has calculated there
+    if place.is_finished:  # what `verify` has calculated there
         earlier = EarlierRun.of(Judgements.load(out))
         candidates = ranked(map(earlier.recall, candidates), required)
     candidates = run.deepen(candidates, journal, required)

@@ -35,7 +35,7 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#5f6b76"
 # Shades of growing probability of lying within the threshold: upper bound and colour.
 _PROBABILITIES = ((0.1, "#d9dfe5"), (0.5, "#9ecae1"), (0.9, "#4292c6"), (1.0, "#08519c"))
 _STYLE = {
-    "font.family": "DejaVu Sans",
+    "font.family": ["DejaVu Sans", "sans-serif"],
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -21,6 +21,7 @@ from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.recipes import parse_recipes
 from mattergen_lite.runs.vasp import parse_incar
 from mattergen_lite.runs.verifying import VerifyingRun
+from mattergen_lite.runs.writing import write_run
 from mattergen_lite.scoring.candidate import Candidate, ranked
 from mattergen_lite.scoring.deeper import deepen
 from mattergen_lite.scoring.execution.journal import Journal
@@ -133,7 +134,7 @@ class JudgingRun:
         )
         if self.place is None:
             return judged
-        written = self.place.write(judged, self.pool, self.watch)
+        written = write_run(self.place.path, judged, self.pool, self.watch)
         journal.forget()
         return written
 

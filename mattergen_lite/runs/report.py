@@ -23,25 +23,23 @@ from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
 
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, periodic_table_position, symbols
-from mattergen_lite.folders import atomic_path
 from mattergen_lite.io.formats.structures import ordered
+from mattergen_lite.io.write import write_text
 from mattergen_lite.oxidation import electronegativity, is_metal
 from mattergen_lite.processes import Failure, attempt
 from mattergen_lite.runs.figures import write_figures
+from mattergen_lite.runs.folder import FIGURES, REPORT
 from mattergen_lite.runs.view import colour
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, conventional_structure
-from mattergen_lite.scoring.energy.accuracy import METASTABLE
 from mattergen_lite.scoring.score import Cell
 
-REPORT = "report.html"
-FIGURES = "figures"
 # One after the other on the page. Crystals are drawn by a renderer of our own on a plain canvas.
 # 3Dmol.js (BSD-3) and MatterViz (MIT) were weighed and not taken. 3Dmol.js 2.5.5 has neither
 # conventional cells nor polyhedra nor atoms repeated on cell faces, which is all that was missing;
 # its 538 kB minified are five times the report of a dozen crystals; it needs WebGL and carries
 # addresses of structure servers. MatterViz 0.2 has all of these, but is published as Svelte sources
 # without a build for a page.
-_SCRIPTS = ("format", "crystal", "polyhedra", "viewer", "charts", "table", "detail", "main")
+_SCRIPTS = ("format", "crystal", "polyhedra", "viewer", "table", "detail", "main")
 # Words in the name of a figure between 0 and 1 that is no share of the structures.
 _NO_SHARE = frozenset(
     {"sum", "expected", "number", "num", "count", "mean", "median", "std", "energy", "rmsd"}
@@ -104,19 +102,20 @@ def write_report(
         "provenance": _plain(provenance),
         "elements": _elements(),
         "groups": json.loads(_asset("columns.json")),
-        "metastable": METASTABLE,
     }
-    write_figures(folder / FIGURES, rows, figures)
-    with atomic_path(folder / REPORT) as temporary:
-        temporary.write_text(_page(title, data, cifs), encoding="utf-8")
+    drawn = [
+        path for path in write_figures(folder / FIGURES, rows, figures) if path.suffix == ".svg"
+    ]
+    files = {"cifs": cifs, "figures": {path.stem: path.read_text("utf-8") for path in drawn}}
+    write_text(_page(title, data, files), folder / REPORT)
     return folder / REPORT
 
 
-def _page(title: str, data: Json, cifs: list[list[str | None]]) -> str:
-    """The page as text. CIFs are most of its bytes and rarely wanted, so they are compressed."""
+def _page(title: str, data: Json, files: Json) -> str:
+    """The page as text. Files are most of its bytes, so they are compressed."""
     script = "\n".join(_asset(f"{name}.js") for name in _SCRIPTS)
     style = _asset("report.css")
-    packed = gzip.compress(json.dumps(cifs).encode(), mtime=0)
+    packed = gzip.compress(json.dumps(files).encode(), mtime=0)
     return Template(_asset("report.html")).substitute(
         title=html.escape(title),
         script=script,
@@ -124,7 +123,7 @@ def _page(title: str, data: Json, cifs: list[list[str | None]]) -> str:
         style=style,
         style_hash=_hash(style),
         data=_script_safe(data),
-        cifs=base64.b64encode(packed).decode(),
+        files=base64.b64encode(packed).decode(),
     )
 
 

@@ -40,9 +40,6 @@ def read_source(
     run = RunFolder(source)
     if not run.is_finished:
         return read_records(source, limit, pool, without=out), EarlierRun()
-    if not run.is_stored:
-        ranked = run.relaxed() if relaxed else run.raw()
-        return [StructureRecord(one.name, one.structure) for one in ranked[:limit]], EarlierRun()
     judged = Judgements.load(source)  # to the last bit: answers are found again
     earlier = EarlierRun.of(judged)
     if not (relaxed and run.has_relaxed):

@@ -19,6 +19,7 @@ from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.tables import read_json, write_json
 from mattergen_lite.runs.verifying import VerifyingRun, decided
+from mattergen_lite.runs.writing import rewrite_run
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.decided import has_dft_energy
 from mattergen_lite.scoring.energy.accuracy import Accuracy, accuracy
@@ -107,7 +108,7 @@ def label_run(folder: RunFolder, run: VerifyingRun, path: Path) -> list[Label]:
         for one in verified
         if has_dft_energy(one)
     ]
-    folder.rewrite(verified, run.pool)
+    rewrite_run(folder.path, verified, run.pool)
     write_json({"labels": [asdict(one) for one in labels]}, path)
     return labels
 
