@@ -196,12 +196,15 @@ def _words(row: Row) -> list[str]:
 
 def _crystal(candidate: Candidate, required: Collection[str]) -> dict[str, object]:
     """Cells of what the crystal is."""
-    final = candidate.final_structure
-    crystal: Mapping[str, list] = {} if final is None else structure_to_json(final)
-    return {
+    cells: dict[str, object] = {
         "merit": [float(part) for part in candidate.sort_key(required)],
-        "lattice": crystal and [x for vector in crystal["lattice"] for x in vector],
-        "atomic_numbers": crystal and crystal["atomic_numbers"],
-        "frac_coords": crystal and [x for atom in crystal["frac_coords"] for x in atom],
         STORED: json.dumps(_CANDIDATE.dump_python(candidate, mode="json")),
+    }
+    if (final := candidate.final_structure) is None:
+        return cells
+    crystal = structure_to_json(final)
+    return cells | {
+        "lattice": [x for vector in crystal["lattice"] for x in vector],
+        "atomic_numbers": crystal["atomic_numbers"],
+        "frac_coords": [x for atom in crystal["frac_coords"] for x in atom],
     }

@@ -1,5 +1,6 @@
 """The command `campaign run`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from mattergen_lite.verbs.workspace import configuration
 if TYPE_CHECKING:
     from mattergen_lite.campaign.run import DryRun
     from mattergen_lite.campaign.status import Progress
+    from mattergen_lite.config import CampaignConfig
 
 
 @flat
@@ -36,10 +38,7 @@ def campaign_run(
     Raises:
         ValueError: For a bad configuration, a folder that holds another campaign, or a full disk.
     """
-    from mattergen_lite.config import CampaignConfig
-
-    files = [configuration(text) for text in settings if "=" not in text]
-    config = CampaignConfig.load(files, [text for text in settings if "=" in text])
+    config = campaign_config(settings)
     from mattergen_lite.campaign.plan import Plan
     from mattergen_lite.campaign.run import DryRun, run
     from mattergen_lite.campaign.workers import connection
@@ -50,3 +49,15 @@ def campaign_run(
     with claimed(config.run_dir):
         connect = connection(config.workers, config.run_dir, scheduler, batch_system)
         return run(Plan.of(config), connect)
+
+
+def campaign_config(settings: Sequence[str]) -> "CampaignConfig":
+    """Read a configuration from the words of a command.
+
+    Raises:
+        ValueError: If a file or an override is wrong.
+    """
+    from mattergen_lite.config import CampaignConfig
+
+    files = [configuration(text) for text in settings if "=" not in text]
+    return CampaignConfig.load(files, [text for text in settings if "=" in text])
