@@ -136,10 +136,7 @@ def _coverage(crystals: CrystalSet, journal: Journal) -> Values:
 def _unique_and_novel(
     crystals: CrystalSet, protocol: Protocol, known: Reference, pool: Pool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which crystals are the first of their kind, which equal no known one, which were compared.
-
-    They come best first, so that of equal crystals the most stable one counts.
-    """
+    """Which crystals are the first of their kind, which equal no known one, which were compared."""
     structures = crystals.relaxed if protocol.compared == "relaxed" else crystals.raw
     there = [index for index, one in enumerate(structures) if one is not None]
     names = [str(crystals.rows[index]["name"]) for index in there]

@@ -86,11 +86,7 @@ def _take(plan: Plan, unit: Unit, bar: ProgressBar) -> bool:
 
 @contextmanager
 def _held(path: Path) -> Iterator[bool]:
-    """Hold a lock, unless another process does; yields which.
-
-    Raises:
-        ValueError: If the file system has no locks.
-    """
+    """Hold a lock, unless another process does; yields which."""
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0)
     try:

@@ -205,11 +205,7 @@ def _determinants(config: CampaignConfig) -> dict[str, object]:
 
 
 def _content(path: Path) -> str:
-    """Digest of a file, or of all files in a folder but what is only for people.
-
-    Raises:
-        ValueError: If there is no such file.
-    """
+    """Digest of a file, or of all files in a folder but what is only for people."""
     if not path.exists():
         raise ValueError(f"{path} does not exist")
     if path.is_file():

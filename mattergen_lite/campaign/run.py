@@ -178,12 +178,7 @@ class _Drive:
         )
 
     def _note(self, unit: Unit, future: "Future") -> None:
-        """Take note of what became of a unit.
-
-        Raises:
-            SchedulerLostError: If the scheduler forgot or lost it.
-            ValueError: If its result cannot be stored.
-        """
+        """Take note of what became of a unit."""
         if future.status == "finished":
             self.done.add(unit.key)
             self.news = True

@@ -126,10 +126,7 @@ def _records(shop: Workshop, config: CampaignConfig, unit: Unit) -> list[Structu
 
 @contextmanager
 def _deadline(shop: Workshop, seconds: float) -> Iterator[None]:
-    """End this process when a GPU, on which nothing can be interrupted, hangs.
-
-    The scheduler then sends the unit elsewhere; its journal has what was found before.
-    """
+    """End this process when a GPU, on which nothing can be interrupted, hangs."""
     if shop.judge.device == "cpu" or not shop.judge.options.relax:
         yield
         return

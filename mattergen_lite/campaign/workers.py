@@ -105,11 +105,7 @@ def connection(
 
 
 def _check_address(address: str) -> None:
-    """Refuse what is no address, and say what an unprotected one means.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """Refuse what is no address, and say what an unprotected one means."""
     protocol, sign, rest = address.partition("://")
     if not sign or protocol not in {"tcp", "tls", "ws", "wss"} or not rest:
         raise ValueError(
@@ -168,11 +164,7 @@ def this_machine(config: WorkersConfig) -> "Cluster":
 
 
 def _temporary_keys() -> "Security":
-    """Keys for this campaign only; others on this machine reach its loopback addresses too.
-
-    Raises:
-        ValueError: If cryptography is not installed.
-    """
+    """Keys for this campaign only; others on this machine reach its loopback addresses too."""
     from distributed import Security
 
     try:
@@ -228,11 +220,7 @@ def job_script(config: ClusterConfig) -> str:
 
 
 def _unstarted(config: ClusterConfig, shared: Path) -> "Cluster":
-    """A cluster without jobs.
-
-    Raises:
-        ValueError: If dask-jobqueue does not accept the options.
-    """
+    """A cluster without jobs."""
     with warnings.catch_warnings(), _own_interrupts():
         warnings.simplefilter("ignore")
         import dask_jobqueue
@@ -259,11 +247,8 @@ def _unstarted(config: ClusterConfig, shared: Path) -> "Cluster":
 
 
 def _protected_options(config: ClusterConfig, shared: Path) -> dict[str, object]:
-    """The options, with keys, without a dashboard, unless they say otherwise.
-
-    Whoever reaches a scheduler may run anything, so it talks to those with the keys only. Jobs
-    import nothing from the folder they are started in.
-    """
+    """The options, with keys, without a dashboard, unless they say otherwise."""
+    # Whoever reaches a scheduler may run anything, so it talks to those with the keys only.
     given = dict(config.options)
     scheduler = NO_DASHBOARD | given.pop("scheduler_options", {})
     workers = given.pop("worker_extra_args", [])

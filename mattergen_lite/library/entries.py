@@ -53,12 +53,7 @@ def entries(source: Path, *, passed_only: bool = False) -> Iterator[Entry]:
 
 
 def _entries(rows: list[Row], key: str | None) -> Iterator[Entry]:
-    """The readable crystals of a table; those of one name are told apart by their ranks.
-
-    Args:
-        rows: Of the table.
-        key: Begins the name of every crystal; None: the key of its unit.
-    """
+    """The readable crystals of a table; those of one name are told apart by their ranks."""
     taken: set[str] = set()
     for row in rows:
         if row["error"] is not None or not row["atomic_numbers"]:

@@ -107,11 +107,7 @@ def _and(*filters: str) -> str:
 
 
 def _write_records(records: Iterable[StructureRecord], out: Path) -> Exchanged:
-    """Write records as a crystal table, unreadable ones with their reasons as a csv beside it.
-
-    Raises:
-        ValueError: If there is no readable record; nothing is written then.
-    """
+    """Write records as a crystal table, unreadable ones with their reasons as a csv beside it."""
     broken: list[StructureRecord] = []
     rows = list(_rows(records, broken))
     if not rows:

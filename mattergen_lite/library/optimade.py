@@ -236,11 +236,7 @@ def _next(page: Mapping[str, Any], address: str) -> str | None:
 
 
 def _check_own(url: str, address: str) -> None:
-    """Refuse to be led to another host.
-
-    Raises:
-        ValueError: If the URL is of one.
-    """
+    """Refuse to be led to another host."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or parts.hostname != urlsplit(address).hostname:
         raise ValueError(f"{address} leads to {url[:100]!r}: expected pages of its own")

@@ -27,6 +27,7 @@ from mattergen_lite.model import CrystalDiffusion, read_weights, write_weights
 from mattergen_lite.properties import Property
 from mattergen_lite.shapes import Float, Int
 from mattergen_lite.symmetry.templates import OrbitCrystals
+from mattergen_lite.text_table import text_table
 
 WEIGHTS = "probe.safetensors"
 CONFIG = "probe.yaml"
@@ -165,17 +166,15 @@ class Probe:
     def text(self) -> str:
         """Errors per noise level for a terminal."""
         prop, unit = self.config.prop, f" {self.config.prop.unit}" if self.config.prop.unit else ""
-        header = f"{'sigma':>8}{'R2':>8}{'MAE':>12}{'of mean':>12}"
         rows = [
-            f"{e.sigma:8.3f}{e.r2:8.3f}{e.mae:12.4g}{e.mae_of_mean:12.4g}"
+            (f"{e.sigma:.3f}", f"{e.r2:.3f}", f"{e.mae:.4g}", f"{e.mae_of_mean:.4g}")
             for e in self.config.errors
         ]
         scale = ", R2 of its logarithm" if prop.log else ""
         lines = [
             f"{prop.name}{unit}: errors on held-out formulas, {self.config.num_labels} labels, "
             f"{self.config.num_draws} noise draws each{scale}",
-            header,
-            *rows,
+            *text_table(rows, ("sigma", "R2", "MAE", "of mean"), left=()),
         ]
         if self.held_out.r2 < 0.3:
             lines.append(

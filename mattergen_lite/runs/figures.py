@@ -167,10 +167,7 @@ def _hull_distance(rows: Sequence[Row]) -> Figure | None:
 
 
 def _cumulative_energy(rows: Sequence[Row]) -> Figure | None:
-    """How many crystals lie at or below an energy above the hull, counted and expected.
-
-    The expected number adds up normal distributions of the crystals' energies and standard errors.
-    """
+    """How many crystals lie at or below an energy above the hull, counted and expected."""
     values = numbers(rows, "e_above_hull", "e_above_hull_std")
     if not len(values):
         return None

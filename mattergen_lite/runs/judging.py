@@ -144,11 +144,7 @@ class JudgingRun:
         budget: Budget | None,
         journal: Journal,
     ) -> list[Candidate]:
-        """Judge round after round until enough candidates pass; returns all of them, best first.
-
-        The whole set is judged again with each round, which the journal makes cheap: what is unique
-        and what is best is a question to the set.
-        """
+        """Judge round after round until enough candidates pass; returns all of them, best first."""
         records: list[StructureRecord] = []
         candidates: list[Candidate] = []
         ends: list[int] = []

@@ -145,11 +145,7 @@ def write_dft_inputs(
 
 
 def _input_set(structure: "Structure", recipe: str, incar: Mapping[str, object]) -> "VaspInputSet":
-    """The input set of a crystal that it can describe.
-
-    Raises:
-        ValueError: If the recipe is unknown or the set cannot describe the crystal.
-    """
+    """The input set of a crystal that it can describe."""
     from pymatgen.io.vasp import sets
 
     how = recipe_of(recipe)

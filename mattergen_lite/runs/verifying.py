@@ -155,11 +155,7 @@ class VerifyingRun:
 
 
 def _looked_at(candidates: Sequence[Candidate], chosen: Sequence[str] | None) -> list[int]:
-    """Positions of candidates in the order in which they are verified.
-
-    Raises:
-        ValueError: If a named candidate does not exist, or several have the name.
-    """
+    """Positions of candidates in the order in which they are verified."""
     if chosen is None:
         return [index for index, one in enumerate(candidates) if one.raw.error is None]
     names = [one.raw.name for one in candidates]
