@@ -9,6 +9,7 @@ from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
 from mattergen_lite.text_table import text_table
 
 NUM_SHOWN = 5  # of the best candidates
+WIDTHS = (4, 11, 13, 8, 31)  # of the columns, at least
 _ADVICE = {check.name: check.advice for check in CHECKS}
 
 
@@ -28,9 +29,7 @@ def brief(
         asked_for: Number of candidates that were asked for; None if a number of samples was.
     """
     shown = candidates[: min(asked_for or NUM_SHOWN, 2 * NUM_SHOWN)]
-    yield from text_table(
-        [_cells(one) for one in shown], widths=(4, 12, 14, 9, 32), left=range(1, 6)
-    )
+    yield from text_table([_cells(one) for one in shown], widths=WIDTHS, left=range(1, 6))
     yield " -> ".join(f"{count} {name}" for name, count in headline.left.items())
     yield f"{_expectation(headline)}; {duration(headline.seconds)}"
     if headline.num_delivered == 0:
