@@ -19,7 +19,6 @@ from mattergen_lite.runs.judging import JudgingRun
 from mattergen_lite.runs.tables import write_json
 from mattergen_lite.scoring.candidate import ranked
 from mattergen_lite.scoring.earlier_run import EarlierRun
-from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.judge import Judge
 
 QUARANTINE = ("name", "unit", "formula", "error", "stability_error")
@@ -42,7 +41,7 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
     cheap = replace(plan.config.judge, require=None)
     place = RunFolder(out)
     run = JudgingRun(judge=Judge.of(cheap, best), pool=pool, place=place, shortlist=best)
-    journal = Journal(pool, place.journal, earlier=[place.answers])
+    journal = run.journal()
     with run.watch.stage("choosing"):
         required = plan.config.judge.required or ()
         candidates = best_candidates(run_dir, best.shortlist, pool, required)

@@ -27,8 +27,8 @@ from torch.nn.functional import silu
 from mattergen_lite.config import PropertyConfig, Section, read_yaml, write_yaml
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, element_descriptors
 from mattergen_lite.io.records import LearnedValue
-from mattergen_lite.model import CrystalDiffusion, read_weights, write_weights
-from mattergen_lite.probe.probe import ModelIdentity, clean_features
+from mattergen_lite.model import CrystalDiffusion, write_weights
+from mattergen_lite.probe.probe import ModelIdentity, clean_features, of_weights
 from mattergen_lite.properties import Property
 from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.templates import OrbitCrystals
@@ -158,24 +158,8 @@ class Head:
             ValueError: If there is none, a file is corrupt or it belongs to another model.
         """
         config = HeadConfig.parse(read_yaml(folder / CONFIG))
-        if config.model.weights_sha256 != weights_sha256:
-            raise ValueError(
-                f"head {folder} was fitted on another model, {config.model.checkpoint} with "
-                f"weights {config.model.weights_sha256[:12]}: fit it again"
-            )
-        tensors = read_weights(folder / WEIGHTS)
-        try:
-            net = Perceptrons(
-                **{
-                    name: value if value.dtype == torch.bool else value.float()
-                    for name, value in tensors.items()
-                }
-            )
-        except TypeError:
-            raise ValueError(
-                f"weights in {folder / WEIGHTS} are no head's: they hold {', '.join(tensors)}"
-            ) from None
-        return cls(config=config, net=net)
+        config.model.check(f"head {folder}", weights_sha256)
+        return cls(config=config, net=of_weights(Perceptrons, "head", folder / WEIGHTS))
 
     def text(self) -> str:
         """One line about the errors and the domain."""

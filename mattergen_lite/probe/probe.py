@@ -17,6 +17,7 @@ A probe on disk is a folder: `probe.safetensors` and `probe.yaml`.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -32,6 +33,8 @@ from mattergen_lite.text_table import text_table
 WEIGHTS = "probe.safetensors"
 CONFIG = "probe.yaml"
 BATCH_SIZE = 64
+
+Weights = TypeVar("Weights")
 
 
 class LevelError(Section):
@@ -49,6 +52,18 @@ class ModelIdentity(Section):
 
     checkpoint: str  # name or folder, for people
     weights_sha256: str
+
+    def check(self, reader: str, weights_sha256: str) -> None:
+        """Refuse a reader of other weights.
+
+        Raises:
+            ValueError: If it was fitted on them.
+        """
+        if self.weights_sha256 != weights_sha256:
+            raise ValueError(
+                f"{reader} was fitted on another model, {self.checkpoint} with weights "
+                f"{self.weights_sha256[:12]}: use that one or fit it again"
+            )
 
 
 class ProbeConfig(Section):
@@ -137,12 +152,8 @@ class Probe:
             ValueError: If there is no probe, a file is corrupt or it belongs to another model.
         """
         config = ProbeConfig.parse(read_yaml(folder / CONFIG))
-        if config.model.weights_sha256 != weights_sha256:
-            raise ValueError(
-                f"probe {folder} was fitted on another model, {config.model.checkpoint} with "
-                f"weights {config.model.weights_sha256[:12]}: use that one or fit the probe again"
-            )
-        regression = _regression(read_weights(folder / WEIGHTS), folder)
+        config.model.check(f"probe {folder}", weights_sha256)
+        regression = of_weights(Regression, "probe", folder / WEIGHTS)
         levels = len(config.errors)
         if regression.weight.dim() != 2 or regression.weight.shape[0] != levels or not levels:
             raise ValueError(
@@ -196,10 +207,16 @@ def clean_features(
         yield part, features
 
 
-def _regression(tensors: dict[str, Tensor], folder: Path) -> Regression:
+def of_weights(kind: type[Weights], name: str, path: Path) -> Weights:
+    """Read the weights of a reader, half precision as single.
+
+    Raises:
+        ValueError: If they are of something else.
+    """
+    tensors = read_weights(path)
     try:
-        return Regression(**tensors)
+        return kind(**{n: v.float() if v.is_floating_point() else v for n, v in tensors.items()})
     except TypeError:
         raise ValueError(
-            f"weights in {folder / WEIGHTS} are no probe's: they hold {', '.join(tensors)}"
+            f"weights in {path} are no {name}'s: they hold {', '.join(tensors)}"
         ) from None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mattergen_lite.io.write import write_text
+from mattergen_lite.runs.recipes import names_among
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -239,11 +240,9 @@ def parse_codes(text: str) -> tuple[str, ...]:
     Raises:
         ValueError: For an unknown one, or if there is none.
     """
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    for name in names or ("",):
-        if name not in CODES:
-            raise ValueError(f"unknown DFT code {name!r}: expected some of {', '.join(CODES)}")
-    return names
+    if names := names_among(CODES, "DFT code", text):
+        return names
+    raise ValueError(f"unknown DFT code {text!r}: expected some of {', '.join(CODES)}")
 
 
 def write_code_inputs(atoms: "Atoms", mesh: Mesh, folder: Path, code: str) -> None:

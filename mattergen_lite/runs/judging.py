@@ -77,24 +77,27 @@ class JudgingRun:
         """Judge structures and, where there is a folder, write it.
 
         Args:
-            rounds: Structures to judge. The second round and those after it are asked for only if
-                the budget wants more candidates than have passed.
+            rounds: Structures to judge; later rounds only if too few candidates have passed.
             provenance: What the record says of where the structures come from.
             budget: When to stop; None judges the first round.
 
         Raises:
             ValueError: If there is no structure, or whatever making the first round raises.
         """
-        kept = [] if self.place is None else [self.place.answers]
-        journal = Journal(
+        journal = self.journal()
+        candidates = self._judge_rounds(iter(rounds), budget, journal)
+        return self.finish(self.deepen(candidates, journal), provenance, journal, budget)
+
+    def journal(self) -> Journal:
+        """Answers of earlier runs and of this one, which are not worked out again."""
+        place = self.place
+        return Journal(
             self.pool,
-            None if self.place is None else self.place.journal,
-            earlier=[*self.earlier, *kept],
+            None if place is None else place.journal,
+            earlier=[*self.earlier, *([] if place is None else [place.answers])],
             memory=self.remembered,
             deadline=self.deadline,
         )
-        candidates = self._judge_rounds(iter(rounds), budget, journal)
-        return self.finish(self.deepen(candidates, journal), provenance, journal, budget)
 
     def finish(
         self,
@@ -160,20 +163,12 @@ class JudgingRun:
             ends.append(len(records))
             candidates = self.judge.judge(records, journal, self.watch, ends)
             passed = funnel(candidates, self.judge.checks)
-            now = perf_counter()
-            is_late = (
-                now + (now - started) / 2 > journal.deadline
-            )  # most of a round would be cut off
+            now = perf_counter()  # late: most of another round would be cut off
+            is_late = now + (now - started) / 2 > journal.deadline
             if budget is None or budget.is_met(passed.num_passed) or is_late:
                 break
             ProgressBar.write(passed.text(), file=sys.stderr)
         return candidates
-
-    def _minutes_left(self) -> float | None:
-        """Minutes until the deadline, at least a moment; None without one."""
-        if not isfinite(self.deadline):
-            return None
-        return max(self.deadline - perf_counter(), 1.0) / 60
 
     def deepen(
         self,
@@ -200,7 +195,9 @@ class JudgingRun:
                 )
         if self.shortlist.verify:
             with self.watch.stage("first principles"):
-                options = VerifyOptions(top=self.shortlist.verify, time_budget=self._minutes_left())
+                left = max(self.deadline - perf_counter(), 1.0) / 60
+                budget = left if isfinite(left) else None  # minutes
+                options = VerifyOptions(top=self.shortlist.verify, time_budget=budget)
                 verified = VerifyingRun(options=options, pool=self.pool).verify(deeper)
                 deeper = ranked(verified, self.judge.required if required is None else required)
         return deeper

@@ -4,7 +4,7 @@ They are pymatgen's input sets, by the name of who publishes with them; `RECIPES
 what number of each belongs on which hull.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 
@@ -95,18 +95,17 @@ def parse_recipes(text: str) -> tuple[str, ...]:
     Raises:
         ValueError: For an unknown one.
     """
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    for name in names:
-        recipe_of(name)
-    return names
+    return names_among(RECIPES, "recipe", text)
 
 
-def recipe_of(name: str) -> Recipe:
-    """A recipe by its name.
+def names_among(known: Collection[str], kind: str, text: str) -> tuple[str, ...]:
+    """Names out of text such as "mp-relax,matpes-r2scan", each once.
 
     Raises:
-        ValueError: If it is unknown.
+        ValueError: For an unknown one.
     """
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}: expected one of {', '.join(RECIPES)}")
-    return RECIPES[name]
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown {kind} {name!r}: expected some of {', '.join(known)}")
+    return names

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.write import file_names, write_text
 from mattergen_lite.runs.dft_codes import NOT_ON_THE_HULL, RUN, VASP, write_code_inputs
-from mattergen_lite.runs.recipes import DEFAULT_RECIPES, RECIPES, Recipe, recipe_of
+from mattergen_lite.runs.recipes import DEFAULT_RECIPES, RECIPES, Recipe, parse_recipes
 from mattergen_lite.scoring.criteria.symmetrization import symmetrized
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 
@@ -148,7 +148,8 @@ def _input_set(structure: "Structure", recipe: str, incar: Mapping[str, object])
     """The input set of a crystal that it can describe."""
     from pymatgen.io.vasp import sets
 
-    how = recipe_of(recipe)
+    (recipe,) = parse_recipes(recipe)
+    how = RECIPES[recipe]
     chosen = getattr(sets, how.input_set)
     if not structure.is_ordered:
         raise ValueError(f"partly occupied sites in {structure.formula}: expected full ones")
