@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.write import file_names, write_text
-from mattergen_lite.runs.dft_codes import NOT_ON_THE_HULL, RUN, VASP, write_code_inputs
-from mattergen_lite.runs.recipes import DEFAULT_RECIPES, RECIPES, Recipe, parse_recipes
+from mattergen_lite.runs.dft_codes import RUN, VASP, write_code_inputs
+from mattergen_lite.runs.recipes import DEFAULT_RECIPES, RECIPES, Recipe, parse_recipes, template
 from mattergen_lite.scoring.criteria.symmetrization import symmetrized
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 
@@ -27,42 +27,6 @@ if TYPE_CHECKING:
 
 README = "README.txt"
 JOBS, ARRAY, FLOW = "jobs.txt", "array.sbatch", "flow.json"
-
-
-_GUIDE = """\
-DFT inputs, one folder a crystal, one subfolder a calculation. Cells are primitive and symmetrised.
-"""
-
-_HOW_TO_RUN = f"""\
-Magnetic moments start ferromagnetic, as the sets have them; edit MAGMOM to try other orders.
-
-Pseudopotentials are licensed and not included. With your own in $SET, in each subfolder:
-
-  for symbol in $(cat POTCAR.spec); do cat "$SET/$symbol/POTCAR"; done > POTCAR
-
-{ARRAY} runs one crystal a task of a SLURM array, from the lines of {JOBS}: its calculations one
-after the other, each that comes after a relaxation from its CONTCAR. Add account,
-time and modules, and say how VASP is called (VASP="srun vasp_std"). What is finished is not run
-again.
-"""
-
-_ARRAY = """\
-#!/bin/bash
-#SBATCH --job-name=vasp
-#SBATCH --array=1-{count}
-#SBATCH --ntasks=16
-#SBATCH --time=24:00:00
-set -euo pipefail
-cd "$SLURM_SUBMIT_DIR/$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" "$SLURM_SUBMIT_DIR/{jobs}")"
-run() {{  # folder, and the relaxation that it starts from, if any
-  if [ -f "$1/finished" ]; then return; fi
-  [ -f "$1/POTCAR" ] || {{ echo "no POTCAR in $PWD/$1: see README.txt" >&2; exit 2; }}
-  if [ -n "$2" ]; then cp "$2/CONTCAR" "$1/POSCAR"; fi
-  (cd "$1" && ${{VASP:-srun vasp_std}})
-  touch "$1/finished"
-}}
-{steps}
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +196,9 @@ def write_shortlist_inputs(
     there = [one.folder.name for one in written if one.folder is not None]
     write_text("".join(f"{place}\n" for place in there), folder / JOBS)
     steps = [f'run {one} "{_start_of(one, recipes)}"' for one in in_order(recipes)]
-    script = _ARRAY.format(count=max(len(there), 1), jobs=JOBS, steps="\n".join(steps))
+    script = template("array.sbatch").format(
+        count=max(len(there), 1), jobs=JOBS, steps="\n".join(steps)
+    )
     write_text(script, folder / ARRAY)
     done = {one.name: exact[one.name] for one in written if one.folder is not None}
     if find_spec("atomate2") is not None and find_spec("jobflow") is not None:
@@ -288,10 +254,10 @@ def _readme(
     incar: Mapping[str, object],
 ) -> str:
     """What there is, what number belongs on which hull, and how to run it."""
-    lines = [_GUIDE]
+    lines = [template("guide.txt")]
     lines += [f"{code}/\n  {RUN[code]}\n" for code in codes if code != VASP]
     if len(codes) > (VASP in codes):
-        lines.append(NOT_ON_THE_HULL)
+        lines.append(template("not_on_the_hull.txt"))
     for name in recipes:
         recipe = RECIPES[name]
         needed = set().union(*(inputs.pseudopotentials.get(name, ()) for inputs in written))
@@ -308,7 +274,7 @@ def _readme(
             f"INCAR settings of yours that win over the sets': {told}. What they change may"
         )
         lines.append("make the energies incomparable with those named above.\n")
-    lines += [_HOW_TO_RUN] * bool(recipes) + ["Crystals:"]
+    lines += [template("how_to_run.txt")] * bool(recipes) + ["Crystals:"]
     for inputs in written:
         state = f"{inputs.folder.name}/" if inputs.folder else f"not written: {inputs.error}"
         lines.append(f"  {inputs.name}: {state}")
