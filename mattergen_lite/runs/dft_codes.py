@@ -159,13 +159,6 @@ def parse_codes(text: str) -> tuple[str, ...]:
 
 
 def write_code_inputs(atoms: "Atoms", mesh: Mesh, folder: Path, code: str) -> None:
-    """Write the files of one calculation.
-
-    Args:
-        atoms: The crystal, with initial magnetic moments in µB, the same for equal elements.
-        mesh: Numbers of k points, around Γ.
-        folder: Made if it does not exist.
-        code: One of `CODES` but VASP.
-    """
+    """Write the files of one calculation of a crystal with initial moments in µB; mesh around Γ."""
     for name, text in _WRITERS[code](atoms, mesh).items():
         write_text(text, folder / name)

@@ -70,7 +70,8 @@ class RunFolder:
         self.path = path
         self.store = path / STORE
         self.frames, self.relaxed_frames = path / FRAMES, path / RELAXED_FRAMES
-        self.journal, self.answers = path / JOURNAL, path / ANSWERS
+        self.journal = path / JOURNAL  # answers of an unfinished run
+        self.answers = path / ANSWERS  # of a finished one
 
     def __str__(self) -> str:
         return str(self.path)

@@ -24,44 +24,26 @@ from mattergen_lite.scoring.metrics.summary import Summary
 
 @dataclass(frozen=True, kw_only=True)
 class RunFacts:
-    """Checks, provenance, times and figures of a run, beside its crystals.
+    """Checks, provenance, times and figures of a run, beside its crystals."""
 
-    Args:
-        checks: Names of those that a candidate has to pass.
-        reference: Name of the known structures that crystals were compared with.
-        provenance: Where the crystals come from and how they were judged.
-        seconds: Spent in each stage.
-        shortlist: What is done for the best candidates.
-        hits: Of every target.
-        audit: The whole set beside the known materials; None if nobody asked.
-        asked_for: Candidates that were asked for; None if a number of samples was.
-        screened: What was screened in a larger set, of which these are the best.
-    """
-
-    checks: tuple[str, ...]
-    reference: str
-    provenance: Mapping[str, object]
-    seconds: Mapping[str, float]
-    shortlist: ShortlistOptions = field(default_factory=ShortlistOptions)
-    hits: tuple[HitRate, ...] = ()
-    audit: Audit | None = None
-    asked_for: int | None = None
-    screened: ScreeningTally | None = None
+    checks: tuple[str, ...]  # names of those that a candidate has to pass
+    reference: str  # name of the known structures that crystals were compared with
+    provenance: Mapping[str, object]  # where the crystals come from and how they were judged
+    seconds: Mapping[str, float]  # spent in each stage
+    shortlist: ShortlistOptions = field(default_factory=ShortlistOptions)  # done for the best
+    hits: tuple[HitRate, ...] = ()  # of every target
+    audit: Audit | None = None  # the whole set beside the known materials
+    asked_for: int | None = None  # candidates; None if a number of samples was asked for
+    screened: ScreeningTally | None = None  # in a larger set, of which these are the best
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class JudgedSet(RunFacts, Sequence[Candidate]):
-    """The candidates, best first, and what they have in common.
+    """The candidates and what they have in common."""
 
-    Args:
-        candidates: Best first.
-        folder: Where the files are; None if nothing was written.
-        journal: What was worked out; None if the folder has it.
-    """
-
-    candidates: tuple[Candidate, ...]
-    folder: Path | None = None
-    journal: Journal | None = None
+    candidates: tuple[Candidate, ...]  # best first
+    folder: Path | None = None  # where the files are; None if nothing was written
+    journal: Journal | None = None  # what was worked out; None if the folder has it
 
     def __len__(self) -> int:
         return len(self.candidates)

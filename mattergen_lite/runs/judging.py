@@ -37,28 +37,18 @@ from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
 class JudgingRun:
     """Judge, processes, folder and earlier results of one run.
 
-    Args:
-        judge: How crystals are judged.
-        pool: Processes to work in.
-        place: Folder to write, which this process holds; None writes nothing. An interrupted run
-            leaves a journal in it, from which the same command goes on.
-        shortlist: What is done for the best.
-        audit: Compare the whole set with the known materials.
-        earlier: Files of answers of earlier runs, which are not worked out again.
-        remembered: Lines of such answers.
-        watch: Takes the time of every stage.
-        deadline: Time of `perf_counter` after which no stage begins anything costly.
+    An interrupted run leaves a journal in the folder, from which the same command goes on.
     """
 
     judge: Judge
     pool: Pool
-    place: RunFolder | None = None
-    shortlist: ShortlistOptions = field(default_factory=ShortlistOptions)
-    audit: bool = False
-    earlier: Sequence[Path] = ()
-    remembered: Sequence[str] = ()
+    place: RunFolder | None = None  # folder to write, which this process holds
+    shortlist: ShortlistOptions = field(default_factory=ShortlistOptions)  # done for the best
+    audit: bool = False  # compare the whole set with the known materials
+    earlier: Sequence[Path] = ()  # files of answers, which are not worked out again
+    remembered: Sequence[str] = ()  # lines of such answers
     watch: Stopwatch = field(default_factory=Stopwatch)
-    deadline: float = inf
+    deadline: float = inf  # of `perf_counter`, after which no stage begins anything costly
 
     def __post_init__(self) -> None:
         if self.shortlist.dft_inputs:  # refused before the work, not after it
