@@ -71,13 +71,7 @@ def de_novo_figures(
     """Figures of a set of crystals: shares of all of them, distances, coverage, displacement.
 
     Figures about unique and novel crystals leave out those that could not be compared, whose number
-    is returned beside them.
-
-    Args:
-        crystals: Judged crystals.
-        protocol: Its thresholds.
-        known: What is not novel; None if the protocol does not ask.
-        journal: Processes to compare structures in, and what is known of them already.
+    is returned beside them. Nothing is novel or known if `known` is None.
     """
     structure_valid = crystals.column("structure_valid") == 1
     composition_valid = crystals.column("composition_valid") == 1

@@ -35,10 +35,6 @@ POLL = 5.0  # s between looks at units that other processes hold
 def work_through(plan: Plan, wait: Callable[[float], None] = time.sleep) -> Progress:
     """Work on units until each is stored or set aside, by this process or others.
 
-    Args:
-        plan: Of the campaign.
-        wait: Waits so many seconds.
-
     Raises:
         ValueError: If the folder holds another campaign, the configuration makes no sense, or
             results cannot be stored; what is finished is kept.

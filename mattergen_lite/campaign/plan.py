@@ -104,9 +104,6 @@ class Plan:
     def save(self, record: dict[str, str]) -> None:
         """Write the manifest, unless it would mix two campaigns in one folder.
 
-        Args:
-            record: Versions and machine, for people.
-
         Raises:
             ValueError: If the folder holds a campaign that differs, or more samples of this one.
         """

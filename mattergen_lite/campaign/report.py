@@ -27,12 +27,6 @@ QUARANTINE = ("name", "unit", "formula", "error", "stability_error")
 def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judgements:
     """Write the shortlist of a campaign, its counts and its quarantine.
 
-    Args:
-        run_dir: Folder of the campaign.
-        out: Folder for the report.
-        best: Length of the shortlist, and what to find of it beyond what units found.
-        pool: Processes to work in.
-
     Raises:
         ValueError: If there is no campaign or nothing finished, or a deeper check is impossible.
     """

@@ -77,12 +77,7 @@ class SchedulerLostError(Exception):
 
 
 def run(plan: Plan, connect: "Connect", patience: float = PATIENCE) -> Progress:
-    """Finish a campaign, from wherever it is.
-
-    Args:
-        plan: What to do.
-        connect: How to reach the workers.
-        patience: Seconds to wait for a scheduler that cannot be reached.
+    """Finish a campaign, from wherever it is; a lost scheduler is looked for with patience.
 
     Raises:
         ValueError: If the folder holds another campaign, the configuration makes no sense, results

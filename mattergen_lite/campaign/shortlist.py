@@ -33,11 +33,8 @@ def best_candidates(
 ) -> list[Candidate]:
     """The best candidates of a campaign, no two of them the same crystal; the best first.
 
-    Args:
-        run_dir: Folder of the campaign.
-        number: How many; fewer if there are not so many kinds.
-        pool: Processes to compare in.
-        required: Checks that come before all others, as when the units were judged.
+    There are fewer than asked for if there are not so many kinds. Required checks come before all
+    others, as when the units were judged.
 
     Raises:
         ValueError: If no unit is stored yet.

@@ -86,11 +86,6 @@ def work(config: CampaignConfig, unit: Unit, device: str) -> Receipt:
 
     A unit whose processes died time and again is worked out on a CPU.
 
-    Args:
-        config: The campaign.
-        unit: What to do.
-        device: Of the model and the potentials.
-
     Raises:
         OSError: If the result cannot be stored; nothing of it is then.
         ValueError: If the campaign cannot be worked on here.

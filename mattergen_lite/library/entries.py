@@ -28,11 +28,7 @@ class Entry:
 
 
 def entries(source: Path, *, passed_only: bool = False) -> Iterator[Entry]:
-    """Every judged crystal of a campaign or of a run of `generate` or `score`.
-
-    Args:
-        source: Its folder.
-        passed_only: Leave out what fails a check.
+    """Every judged crystal of a campaign or of a run, or those that pass every check.
 
     Raises:
         ValueError: If the folder holds neither, or nothing finished.

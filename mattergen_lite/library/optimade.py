@@ -245,10 +245,7 @@ def _check_own(url: str, address: str) -> None:
 def from_optimade(resource: object, fields: Sequence[str] = (), number: int = 1) -> StructureRecord:
     """A structure resource as a record; what is wrong with it ends in the record's `error`.
 
-    Args:
-        resource: As the provider sent it.
-        fields: Properties to take along.
-        number: Of the resource in the answer, its name if it has none.
+    The number of the resource in the answer is its name if it has none.
     """
     name = f"#{number}"
     if not isinstance(resource, Mapping):

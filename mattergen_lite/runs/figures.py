@@ -58,11 +58,7 @@ def write_figures(
     """Draw every figure that there are values for, as PNG, PDF and SVG; returns the files.
 
     A figure of an earlier run that these rows have nothing for is removed: it would show others.
-
-    Args:
-        folder: Made if something is drawn.
-        rows: One a crystal, as in the table.
-        figures: Of the whole set, such as `funnel`, a mapping of stages to numbers of crystals.
+    `figures` are those of the whole set, such as `funnel`, numbers of crystals by stage.
     """
     passed = (figures or {}).get("funnel")
     drawings: dict[str, Callable[[Sequence[Row]], Figure | None]] = {

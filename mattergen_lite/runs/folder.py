@@ -51,16 +51,6 @@ WRITTEN = (
 class RunFolder:
     """The folder of a run, finished or to be written.
 
-    Args:
-        path: Of the folder.
-
-    Attributes:
-        store: Table of everything that was judged.
-        frames: File of the crystals as they came, each once.
-        relaxed_frames: File of what crystals relaxed to, those that did.
-        journal: Answers of an unfinished run.
-        answers: Answers of a finished run.
-
     Raises:
         ValueError: If it holds a pipe or a device.
     """
@@ -122,11 +112,8 @@ class RunFolder:
     def rows(self, needed: Sequence[str] = ()) -> list[Row]:
         """Rows of the table, best first.
 
-        Args:
-            needed: Columns that it has to have.
-
         Raises:
-            ValueError: If there is no table, it is damaged or lacks a column.
+            ValueError: If there is no table, it is damaged or lacks a column that is needed.
         """
         self.record()
         if not self.store.exists():

@@ -168,10 +168,7 @@ class JudgingRun:
     ) -> list[Candidate]:
         """Add the deeper checks of the best candidates, if any are asked for.
 
-        Args:
-            candidates: Best first.
-            journal: Where results are kept.
-            required: Checks that come before all others; None: those of the judge.
+        Required checks come before all others in the ranks; None: those of the judge.
         """
         deeper = list(candidates)
         if self.shortlist.phonons or self.shortlist.bulk_modulus:

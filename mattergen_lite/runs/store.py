@@ -86,11 +86,7 @@ def write_candidates(
 
 
 def read_candidates(path: Path, rows: Iterable[int] | None = None) -> list[Candidate]:
-    """Read the candidates of a table, exact to the last bit.
-
-    Args:
-        path: Of the table.
-        rows: Numbers of the wanted rows; None reads all.
+    """Read the candidates of a table, or of some of its rows, exact to the last bit.
 
     Raises:
         ValueError: If the table is damaged.
@@ -105,10 +101,6 @@ def read_candidates(path: Path, rows: Iterable[int] | None = None) -> list[Candi
 
 def read_shared(path: Path, kind: TypeAdapter) -> object:
     """Read what all crystals of a table share.
-
-    Args:
-        path: Of the table.
-        kind: Reads the plain data.
 
     Raises:
         ValueError: If the table is damaged.

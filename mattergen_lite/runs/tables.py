@@ -26,12 +26,7 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
 def read_table(
     path: Path, needed: Sequence[str] = (), *, only: Sequence[str] | None = None
 ) -> list[Row]:
-    """Rows of a parquet table.
-
-    Args:
-        path: The table.
-        needed: Columns without which it is none.
-        only: Columns to read; None reads all.
+    """Rows of a parquet table that has the needed columns; of all columns or some only.
 
     Raises:
         ValueError: If it is damaged or lacks a column.

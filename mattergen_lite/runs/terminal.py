@@ -22,11 +22,8 @@ def brief(
 ) -> Iterator[str]:
     """Lines about the candidates, the funnel, the expectation and, if need be, the next step.
 
-    Args:
-        candidates: Best first.
-        headline: Figures of the run.
-        is_sampled: Whether they were generated; advice to sample more is for those.
-        asked_for: Number of candidates that were asked for; None if a number of samples was.
+    Advice to sample more is for candidates that were sampled. `asked_for` is the wanted number of
+    candidates; None if a number of samples was wanted.
     """
     shown = candidates[: min(asked_for or NUM_SHOWN, 2 * NUM_SHOWN)]
     yield from text_table([_cells(one) for one in shown], widths=WIDTHS, left=range(1, 6))

@@ -130,11 +130,6 @@ def _input_set(structure: "Structure", recipe: str, incar: Mapping[str, object])
 def write_other_inputs(structure: "Structure", folder: Path, codes: Sequence[str]) -> None:
     """Write relaxations for codes other than VASP, with the k points and moments of `mp-relax`.
 
-    Args:
-        structure: Ordered crystal.
-        folder: Gets one folder a code.
-        codes: Some of `dft_codes.CODES`; VASP is left out.
-
     Raises:
         ValueError: If `MPRelaxSet` cannot describe the crystal.
     """
@@ -291,11 +286,6 @@ def flow_as_json(
 
     A single point takes the crystal of the relaxation that it is to come after, where both are
     asked for. Read it with `jobflow.Flow.from_dict(json.load(file))`.
-
-    Args:
-        structures: By name of a crystal.
-        recipes: Names of `RECIPES`.
-        incar: Settings that win over those of the sets.
     """
     from jobflow import Flow
     from monty.json import MontyEncoder

@@ -33,12 +33,7 @@ Identity = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyingRun:
-    """Verifier, options and processes.
-
-    Args:
-        options: What is verified, by which engine, and at which cost.
-        pool: Processes; each runs the program of the engine.
-    """
+    """Verifier, options and processes, each of which runs the program of the engine."""
 
     options: VerifyOptions
     pool: Pool
@@ -63,10 +58,7 @@ class VerifyingRun:
         )
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Verify candidates; the others stay as they are, and so does the order.
-
-        Args:
-            candidates: Best first.
+        """Verify candidates, best first; the others stay as they are, and so does the order.
 
         Raises:
             ValueError: As `calculate`.
@@ -74,10 +66,7 @@ class VerifyingRun:
         return decided(candidates, self.calculate(candidates))
 
     def calculate(self, candidates: Sequence[Candidate]) -> dict[Identity, Verification]:
-        """Verify candidates; of several processes on one run each takes what no other has begun.
-
-        Args:
-            candidates: Best first.
+        """Verify candidates, best first; of several processes each takes what no other has begun.
 
         Raises:
             ValueError: If a named candidate does not exist, or structures were predicted, whose

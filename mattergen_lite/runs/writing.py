@@ -38,14 +38,7 @@ Judged = TypeVar("Judged", bound=JudgedSet)
 def write_run(path: Path, judged: Judged, pool: Pool, watch: Stopwatch) -> Judged:
     """Write a run, in the place of any earlier one; this process holds the folder.
 
-    Args:
-        path: Of the folder.
-        judged: What to write.
-        pool: Processes that symmetrise.
-        watch: Takes the time, and has that of the stages before.
-
-    Returns:
-        The judgements, with their folder.
+    The stopwatch has the time of the stages before. Returns the judgements with their folder.
     """
     run = RunFolder(path)
     _keep_answers(judged, run)
@@ -97,13 +90,7 @@ def write_run(path: Path, judged: Judged, pool: Pool, watch: Stopwatch) -> Judge
 def rewrite_run(path: Path, judged: Judged, pool: Pool) -> Judged:
     """Replace a finished run file by file; interrupted, it leaves old and new ones.
 
-    Args:
-        path: Of the folder.
-        judged: The same crystals, of which more is known.
-        pool: Processes that symmetrise.
-
-    Returns:
-        The judgements, with their folder.
+    The crystals are the same, and more is known of them. Returns the judgements with their folder.
     """
     with tempfile.TemporaryDirectory(dir=path, prefix=".rewritten.") as folder:
         new = Path(folder)
