@@ -81,13 +81,8 @@ class Judgements(JudgedSet):
     ) -> "Judgements":
         """Write the folder that `score --out` or `generate --out` writes.
 
-        Args:
-            folder: Made if it does not exist.
-            overwrite: Replace an earlier run in it.
-            num_workers: Processes that symmetrise; default one a core, 0 works in this process.
-
-        Returns:
-            The judgements, with their folder.
+        Processes symmetrise, by default one a core; 0 works in this one. Returns the judgements
+        with their folder.
 
         Raises:
             ValueError: If it holds an earlier run, or cannot be written.

@@ -65,16 +65,15 @@ def write_report(
     """Write `report.html` and the files of `figures/` into a folder; returns the page.
 
     Args:
-        folder: Where the run's other files are; CIFs named by the columns `cif` and `relaxed_cif`
-            are read from it and embedded, other crystals are embedded as their P1 cells.
+        folder: Of the run; CIFs that the rows name are read from it, others are made of P1 cells.
         title: Headline.
         rows: One a crystal, as in the table; any column may be missing or empty.
         structures: As judged, one a row; None where there is none to show.
         relaxed: After relaxation, one a row.
-        figures: Figures of the whole set: a share, a number, None or a mapping of such each.
+        figures: Of the whole set: a share, a number, None or a mapping of such each.
         protocol: How each figure is measured.
         provenance: What it takes to repeat the run, as in `run.json`.
-        headline: Label, value and remark of the figures on top; see `Headline.figures`.
+        headline: See `Headline.figures`.
         passed: Whether each crystal passes every required check; None shows all alike.
 
     Raises:

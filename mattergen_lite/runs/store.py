@@ -52,7 +52,7 @@ def write_candidates(
     targets: Mapping[str, bool] | None = None,
     finish: Callable[[Path], None] = lambda _: None,
 ) -> list[Row]:
-    """Write candidates as one table, which appears at once.
+    """Write candidates as one table, which appears at once; returns its rows for people.
 
     Args:
         candidates: One a row.
@@ -62,9 +62,6 @@ def write_candidates(
         required: Checks that come before all others in the order of merit.
         targets: Whether each property with a target is a number; None reads it from the candidates.
         finish: Called with the temporary file before it takes its place.
-
-    Returns:
-        The rows for people, in the same order.
     """
     columns = schema(_kinds(candidates) if targets is None else targets)
     for name, cells in more.items():

@@ -76,16 +76,8 @@ def write_dft_inputs(
     """Write INCAR, KPOINTS, POSCAR and POTCAR.spec of one calculation, replacing earlier ones.
 
     The cell is kept and the atoms are sorted by electronegativity. There is no KPOINTS where the
-    set uses KSPACING.
-
-    Args:
-        structure: Ordered crystal.
-        folder: Made if it does not exist.
-        recipe: One of `RECIPES`.
-        incar: Settings that win over those of the set.
-
-    Returns:
-        Names of the pseudopotentials in the order of POSCAR.
+    set uses KSPACING. Settings of `incar` win over those of the set. Returns the names of the
+    pseudopotentials in the order of POSCAR.
 
     Raises:
         ValueError: If the recipe is unknown, the crystal is not ordered or broken, or the set has
@@ -165,17 +157,8 @@ def write_shortlist_inputs(
     """Write the inputs of several crystals, in primitive symmetrised cells, and how to go on.
 
     That is README.txt and, for VASP, a job array and, where atomate2 is installed, its flow as
-    JSON.
-
-    Args:
-        structures: Ordered crystals by name.
-        folder: Gets one folder a crystal, in which there is one a recipe and one a code but VASP.
-        codes: Some of `dft_codes.CODES`.
-        recipes: Calculations to prepare for VASP.
-        incar: Settings that win over those of the sets.
-
-    Returns:
-        What was written, in the order of `structures`; a crystal that cannot be done has an error.
+    JSON. A crystal has a folder, in which there is one a recipe of VASP and one a code. What was
+    written is returned in the order of the crystals; one that cannot be done has an error.
     """
     folder = Path(folder)
     places = file_names(structures, reserved=[README, JOBS, ARRAY, FLOW])
