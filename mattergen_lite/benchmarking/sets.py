@@ -125,16 +125,11 @@ def judged(name: str, source: Path, options: BenchmarkOptions, pool: Pool) -> Pa
         return source
     records = list(islice(read_structures(structure_file(source)), options.limit))
     folder = options.out / "judged" / name
-    asked = {
-        "relax": options.protocol.relaxed,
-        "potential": options.potential,
-        "structures_sha256": digest(records),
-    }
+    how = {"relax": options.protocol.relaxed, "potential": options.potential}
+    asked = how | {"structures_sha256": digest(records)}
     if is_run(folder) and RunFolder(folder).record()["arguments"] == asked:
         return folder
-    judging = JudgeOptions(
-        relax=options.protocol.relaxed, potential=options.potential, second_opinion=None
-    )
+    judging = JudgeOptions(second_opinion=None, **how)
     run = JudgingRun(
         judge=Judge.of(judging, device=options.device), pool=pool, place=RunFolder(folder)
     )

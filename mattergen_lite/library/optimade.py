@@ -42,12 +42,8 @@ CHUNK = 2**16  # bytes
 TIMEOUT = 30.0  # s of silence
 PAGE_TIME_LIMIT = 300.0  # s a page
 _FIELDS = (
-    "lattice_vectors",
-    "cartesian_site_positions",
-    "species",
-    "species_at_sites",
-    "structure_features",
-    "dimension_types",
+    *("lattice_vectors", "cartesian_site_positions", "species", "species_at_sites"),
+    *("structure_features", "dimension_types"),
 )
 
 
@@ -62,7 +58,8 @@ def write_jsonl(entries: Iterable[Entry], path: Path) -> int:
             types |= {name: type(value) for name, value in one.judgement.items()}
         body.seek(0)
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            for line in (_header(), _description(types)):
+            header = {"x-optimade": {"meta": {"api_version": API_VERSION}}}
+            for line in (header, _description(types)):
                 file.write(json.dumps(line) + "\n")
             shutil.copyfileobj(body, file)
     return written
@@ -108,10 +105,6 @@ def _counted(symbol: str, count: float) -> str:
     return symbol if count == 1 else f"{symbol}{count:g}"
 
 
-def _header() -> dict[str, object]:
-    return {"x-optimade": {"meta": {"api_version": API_VERSION}}}
-
-
 def _description(types: Mapping[str, type]) -> dict[str, object]:
     """What the fields with our prefix are."""
     fields = {
@@ -126,13 +119,9 @@ def read_provider(
 ) -> Iterator[StructureRecord]:
     """Structures that an OPTIMADE provider finds.
 
-    A provider is a stranger: what it sends is bounded in size, number and time.
-
-    Args:
-        address: Base URL of the provider, without the version.
-        filter_text: In OPTIMADE's filter language; empty for everything.
-        limit: At most so many.
-        fields: Properties to take along, such as _exmpl_band_gap.
+    A provider is a stranger: what it sends is bounded in size, number and time. Its address has
+    no version; the filter is in OPTIMADE's language, empty for everything; the fields are
+    properties to take along, such as _exmpl_band_gap.
 
     Raises:
         ValueError: If the client is not installed, the filter is wrong, or the provider fails or
@@ -227,12 +216,10 @@ def _next(page: Mapping[str, Any], address: str) -> str | None:
     """Address of the next page, on the same host; None after the last."""
     links = page.get("links")
     found = links.get("next") if isinstance(links, Mapping) else None
-    if isinstance(found, Mapping):
-        found = found.get("href")
-    if not found:
-        return None
-    _check_own(str(found), address)
-    return str(found)
+    found = found.get("href") if isinstance(found, Mapping) else found
+    if found:
+        _check_own(str(found), address)
+    return str(found) if found else None
 
 
 def _check_own(url: str, address: str) -> None:

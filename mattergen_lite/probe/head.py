@@ -1,20 +1,13 @@
-"""A head: a property of finished crystals read from the frozen network and the composition.
+"""Reads a property of finished crystals from the frozen network and the composition.
 
-Model folders bring heads along as their predictors.
+A few small perceptrons, averaged, read the pooled hidden state of the frozen network with almost no
+noise (`Denoiser.features`), the share of every element, and mean, spread, least and most of the
+elements' descriptors. Where many labels are exactly zero, as band gaps of metals, a first output
+says whether the value is above zero; the second one, fitted to those above, says how much.
 
-A few small perceptrons, averaged, read three things of a crystal: the pooled hidden state of the
-frozen network with almost no noise (`Denoiser.features`), the share of every element, and mean,
-spread, least and most of the elements' descriptors over the atoms. Each has two outputs. Where many
-labels are exactly zero, as band gaps of metals and magnetisations are, the first says whether the
-value is above zero, and the second, fitted to those above zero, how much; elsewhere only the second
-is used.
-
-Its errors are those for generated crystals of such predictions, where these are measured, else
-those on MP-20's validation split, which it is not fitted to. A crystal is outside its domain if it
-holds an element with few labels, or if its features lie further from the mean of
-the labelled ones than all but one in a thousand of those do.
-
-On disk a folder: `head.safetensors`, weights in half precision, and `head.yaml`.
+A crystal is outside the domain if it holds an element with few labels, or if its features lie
+further from the mean of the labelled ones than all but one in a thousand of those do.
+On disk a head is a folder: `head.safetensors`, weights in half precision, and `head.yaml`.
 """
 
 from dataclasses import dataclass
@@ -129,12 +122,8 @@ class Head:
     def read(self, model: CrystalDiffusion, crystals: OrbitCrystals) -> list[LearnedValue]:
         """The property of finished crystals, with the mean error of such predictions."""
         inputs = head_inputs(model, crystals)
-        return [
-            self._learned(value, inside)
-            for value, inside in zip(
-                self.predict(inputs).tolist(), self.is_inside(inputs).tolist(), strict=True
-            )
-        ]
+        values, inside = self.predict(inputs).tolist(), self.is_inside(inputs).tolist()
+        return [self._learned(*pair) for pair in zip(values, inside, strict=True)]
 
     def _learned(self, value: float, is_inside: bool) -> LearnedValue:
         """A prediction with its error: that for generated crystals, where it is measured."""
@@ -164,11 +153,11 @@ class Head:
     def text(self) -> str:
         """One line about the errors and the domain."""
         prop, error = self.config.prop, self.config.held_out
-        zeros = "" if error.accuracy is None else f", above zero or not right {error.accuracy:.1%}"
+        zeros = f"; zero or not: {error.accuracy:.1%} right" if error.accuracy is not None else ""
         return (
-            f"{prop.name}: perceptrons on {self.config.num_labels:,} labels; MAE {error.mae:.3g} "
-            f"{prop.unit} on {error.num_crystals:,} held-out crystals (of predicting the median "
-            f"{error.mae_of_median:.3g}){zeros}"
+            f"{prop.name}: trained on {self.config.num_labels:,} crystals; mean error on "
+            f"{error.num_crystals:,} others {error.mae:.3g} {prop.unit}, of always predicting the "
+            f"median {error.mae_of_median:.3g}{zeros}"
         )
 
 

@@ -1,4 +1,4 @@
-"""A linear probe: your property read from the frozen network, and its gradient as guidance.
+"""Reads a property from the frozen network by a linear probe, whose gradient is guidance.
 
 Ridge regressions on the pooled hidden state (`Denoiser.features`), one for each of several noise
 levels and interpolated between them, give the mean of the property y of a noisy crystal x; the
@@ -7,10 +7,7 @@ error on held-out crystals gives its variance:
     log p(y | x, sigma) = -(y - mean(x, sigma))² / (2 variance(sigma)) + const
 
 By Bayes' rule its gradient with respect to x adds to the score of the model (classifier guidance:
-Dhariwal and Nichol 2021, arXiv 2105.05233). Where noise hides the property, the variance is that of
-the labels and the gradient vanishes by itself. At the lowest level the same regression measures the
-property of finished crystals.
-
+Dhariwal and Nichol 2021, arXiv 2105.05233). Where noise hides the property it vanishes by itself.
 A probe on disk is a folder: `probe.safetensors` and `probe.yaml`.
 """
 
