@@ -86,7 +86,7 @@ def run(plan: Plan, connect: "Connect", patience: float = PATIENCE) -> Progress:
     config = plan.config
     check_judge(config)
     plan.save(environment())
-    forget_refusals(config.run_dir)
+    forget_refusals(config.run_dir, tries=True)
     done = finished_keys(config.run_dir)
     refused: set[str] = set()
     stored = progress(config.run_dir).num_sampled

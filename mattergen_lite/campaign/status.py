@@ -146,9 +146,10 @@ def write_refusal(run_dir: Path, unit: Unit, reason: str) -> None:
     write_text(json.dumps(note) + "\n", run_dir / REFUSED / f"{unit.key}.json")
 
 
-def forget_refusals(run_dir: Path) -> None:
-    """Give units that were set aside another chance."""
-    for path in (run_dir / REFUSED).glob("*.json"):
+def forget_refusals(run_dir: Path, *, tries: bool = False) -> None:
+    """Give units that were set aside another chance; with the tries, those that failed, too."""
+    tried = (run_dir / UNFINISHED).glob("*.tries") if tries else ()
+    for path in (*(run_dir / REFUSED).glob("*.json"), *tried):
         path.unlink(missing_ok=True)
 
 
