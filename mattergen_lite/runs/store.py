@@ -103,8 +103,8 @@ def read_shared(path: Path, kind: TypeAdapter) -> object:
         ValueError: If the table is damaged.
     """
     try:
-        return kind.validate_json(pq.read_schema(path).metadata[_SHARED])
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        return kind.validate_python(json.loads(pq.read_schema(path).metadata[_SHARED]))
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise damaged(path, error) from None
 
 
