@@ -13,13 +13,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, TypeVar, Union, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 from pymatgen.core import Structure
 
 from mattergen_lite.folders import atomic_path
-from mattergen_lite.io.tensors import structure_from_json, structure_to_json
 from mattergen_lite.runs.tables import Row, read_table
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.property_outcome import Outcome
@@ -116,18 +116,21 @@ def damaged(path: Path, error: Exception) -> ValueError:
     )
 
 
+def structure_cells(structure: Structure) -> dict[str, list]:
+    """Cells of what an ordered crystal is, as every reader of structures takes them."""
+    return {
+        "lattice": structure.lattice.matrix.ravel().tolist(),
+        "atomic_numbers": list(structure.atomic_numbers),
+        "frac_coords": structure.frac_coords.ravel().tolist(),
+    }
+
+
 def stored_structure(row: Mapping[str, object]) -> Structure | None:
     """Build the final crystal of a row; None where it could not be read."""
     if not row["atomic_numbers"]:
         return None
-    flat, coords = row["lattice"], row["frac_coords"]
-    return structure_from_json(
-        {
-            "lattice": [flat[i : i + 3] for i in range(0, 9, 3)],
-            "atomic_numbers": row["atomic_numbers"],
-            "frac_coords": [coords[i : i + 3] for i in range(0, len(coords), 3)],
-        }
-    )
+    lattice, coords = (np.reshape(row[name], (-1, 3)) for name in ("lattice", "frac_coords"))
+    return Structure(lattice, row["atomic_numbers"], coords)
 
 
 def schema(targets: Mapping[str, bool]) -> pa.Schema:
@@ -189,11 +192,5 @@ def _crystal(candidate: Candidate, required: Collection[str]) -> dict[str, objec
         "merit": [float(part) for part in candidate.sort_key(required)],
         STORED: json.dumps(_CANDIDATE.dump_python(candidate, mode="json")),
     }
-    if (final := candidate.final_structure) is None:
-        return cells
-    crystal = structure_to_json(final)
-    return cells | {
-        "lattice": [x for vector in crystal["lattice"] for x in vector],
-        "atomic_numbers": crystal["atomic_numbers"],
-        "frac_coords": [x for atom in crystal["frac_coords"] for x in atom],
-    }
+    final = candidate.final_structure
+    return cells if final is None else cells | structure_cells(final)
