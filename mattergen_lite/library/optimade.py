@@ -16,6 +16,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import numpy as np
 from numpy.linalg import LinAlgError
+from pymatgen.io.optimade import OptimadeStructureAdapter
 
 from mattergen_lite.elements import atomic_number
 from mattergen_lite.folders import atomic_path
@@ -67,42 +68,14 @@ def write_jsonl(entries: Iterable[Entry], path: Path) -> int:
 
 def to_optimade(entry: Entry) -> dict[str, object]:
     """One structure resource."""
-    structure, composition = entry.structure, entry.structure.composition
-    elements = sorted(one.symbol for one in composition.elements)
-    shares = [composition.get_atomic_fraction(one) for one in elements]
-    counts = composition.reduced_composition.get_el_amt_dict()
-    attributes = {
+    found = OptimadeStructureAdapter.get_optimade_structure(entry.structure)["attributes"]
+    attributes = found | {
         "last_modified": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "elements": elements,
-        "nelements": len(elements),
-        "elements_ratios": shares,
-        "chemical_formula_reduced": "".join(_counted(one, counts[one]) for one in elements),
-        "chemical_formula_descriptive": composition.reduced_formula,
-        "chemical_formula_anonymous": _anonymous(counts),
-        "dimension_types": [1, 1, 1],
-        "nperiodic_dimensions": 3,
-        "lattice_vectors": structure.lattice.matrix.tolist(),
-        "cartesian_site_positions": structure.cart_coords.tolist(),
-        "nsites": len(structure),
-        "species_at_sites": [site.specie.symbol for site in structure],
-        "species": [
-            {"name": one, "chemical_symbols": [one], "concentration": [1.0]} for one in elements
-        ],
-        "structure_features": [],
+        "chemical_formula_descriptive": entry.structure.composition.reduced_formula,
+        "species": sorted(found["species"], key=lambda one: one["name"]),
     }
     own = {f"{PREFIX}{name}": value for name, value in entry.judgement.items()}
     return {"type": "structures", "id": entry.id, "attributes": attributes | own}
-
-
-def _anonymous(counts: Mapping[str, float]) -> str:
-    """The formula with A for the most frequent element, then B, ..., Z, Aa, ..."""
-    letters = [*map(chr, range(65, 91)), *(f"{chr(one)}a" for one in range(65, 91))]
-    amounts = sorted(counts.values(), reverse=True)
-    return "".join(_counted(letter, n) for letter, n in zip(letters, amounts, strict=False))
-
-
-def _counted(symbol: str, count: float) -> str:
-    return symbol if count == 1 else f"{symbol}{count:g}"
 
 
 def _description(types: Mapping[str, type]) -> dict[str, object]:
