@@ -12,7 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from mattergen_lite.campaign.parts import finished_keys, part_path
+from mattergen_lite.campaign.parts import part_path
 from mattergen_lite.campaign.plan import Plan, Unit
 from mattergen_lite.campaign.status import (
     DEVICE_TRIES,
@@ -21,8 +21,8 @@ from mattergen_lite.campaign.status import (
     clear_leftovers,
     forget_refusals,
     num_tries,
+    pending,
     progress,
-    refusals,
     write_refusal,
 )
 from mattergen_lite.campaign.work import check_judge, work
@@ -44,18 +44,11 @@ def work_through(plan: Plan, wait: Callable[[float], None] = time.sleep) -> Prog
     plan.save(environment())
     forget_refusals(config.run_dir)
     with ProgressBar(unit="crystal", desc="campaign") as bar:
-        while taken := [_take(plan, unit, bar) for unit in _pending(plan)]:
+        while taken := [_take(plan, unit, bar) for unit in pending(plan)]:
             if not any(taken):
                 wait(POLL)
-    if not refusals(config.run_dir):
-        clear_leftovers(config.run_dir)
+    clear_leftovers(config.run_dir)
     return progress(config.run_dir)
-
-
-def _pending(plan: Plan) -> Iterator[Unit]:
-    """Units that are neither stored nor set aside."""
-    over = finished_keys(plan.config.run_dir) | refusals(plan.config.run_dir).keys()
-    return (unit for unit in plan.units() if unit.key not in over)
 
 
 def _take(plan: Plan, unit: Unit, bar: ProgressBar) -> bool:

@@ -7,19 +7,18 @@ with its reason, and the next launch tries it again. All else is in files: see `
 
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mattergen_lite.campaign.parts import finished_keys
 from mattergen_lite.campaign.plan import Plan, Unit
 from mattergen_lite.campaign.status import (
     Progress,
     clear_leftovers,
     forget_refusals,
+    pending,
     progress,
     write_refusal,
 )
@@ -87,23 +86,19 @@ def run(plan: Plan, connect: "Connect", patience: float = PATIENCE) -> Progress:
     check_judge(config)
     plan.save(environment())
     forget_refusals(config.run_dir, tries=True)
-    done = finished_keys(config.run_dir)
-    refused: set[str] = set()
     stored = progress(config.run_dir).num_sampled
     with ProgressBar(
         total=plan.num_samples, initial=stored, unit="crystal", desc="campaign", disable=None
     ) as bar:
-        drive = _Drive(plan, bar, done, refused)
-        _persist(drive, connect, patience)
-    if not refused:
-        clear_leftovers(config.run_dir)
+        _persist(_Drive(plan, bar), connect, patience)
+    clear_leftovers(config.run_dir)
     return progress(config.run_dir)
 
 
 def _persist(drive: "_Drive", connect: "Connect", patience: float) -> None:
     """Drive until everything is done, through losses of the scheduler."""
     last_seen = time.monotonic()
-    while next(drive.pending(), None) is not None:
+    while next(pending(drive.plan), None) is not None:
         try:
             with connect() as client:
                 drive.through(client)
@@ -125,13 +120,7 @@ class _Drive:
 
     plan: Plan
     bar: ProgressBar
-    done: set[str]  # keys of stored units
-    refused: set[str]  # keys of units set aside
     news: bool = False  # something was finished since this was last looked at
-
-    def pending(self) -> Iterator[Unit]:
-        """Units that are neither stored nor set aside."""
-        return (u for u in self.plan.units() if u.key not in self.done | self.refused)
 
     def through(self, client: "Client") -> None:
         """Have everything that is pending worked out.
@@ -141,7 +130,7 @@ class _Drive:
         """
         from distributed import as_completed
 
-        waiting = self.pending()
+        waiting = pending(self.plan)
         units: dict[str, Unit] = {}  # in flight, by the key of their task
         flying = as_completed()
 
@@ -175,7 +164,6 @@ class _Drive:
     def _note(self, unit: Unit, future: "Future") -> None:
         """Take note of what became of a unit."""
         if future.status == "finished":
-            self.done.add(unit.key)
             self.news = True
             self.bar.update(future.result().num_sampled)
             return
@@ -189,7 +177,6 @@ class _Drive:
                 f"a worker cannot write to {self.plan.config.run_dir}: {error}; what is finished "
                 "is kept, the same command goes on"
             )
-        self.refused.add(unit.key)
         write_refusal(self.plan.config.run_dir, unit, f"{type(error).__name__}: {error}")
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mattergen_lite.campaign.parts import CANDIDATES, Receipt, receipts
+from mattergen_lite.campaign.parts import CANDIDATES, Receipt, finished_keys, receipts
 from mattergen_lite.campaign.plan import Plan, Unit, read_manifest
 from mattergen_lite.io.write import write_text
 from mattergen_lite.scoring.metrics.funnel import Funnel
@@ -132,8 +132,16 @@ def counted_try(run_dir: Path, key: str) -> Iterator[int]:
     path.unlink(missing_ok=True)
 
 
+def pending(plan: Plan) -> Iterator[Unit]:
+    """Units that are neither stored nor set aside by now."""
+    over = finished_keys(plan.config.run_dir) | refusals(plan.config.run_dir).keys()
+    return (unit for unit in plan.units() if unit.key not in over)
+
+
 def clear_leftovers(run_dir: Path) -> None:
-    """Remove what nobody needs once every unit is stored."""
+    """Remove what nobody needs once every unit is stored, unless one is set aside."""
+    if refusals(run_dir):
+        return
     hidden = (run_dir / CANDIDATES).glob(".*.parquet.*")
     for path in (*hidden, *(run_dir / UNFINISHED).glob("*")):
         path.unlink(missing_ok=True)
