@@ -11,7 +11,7 @@ import json
 import types
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 import pyarrow as pa
@@ -38,8 +38,6 @@ _CRYSTAL = {
     STORED: pa.string(),
 }
 NOT_JUDGEMENTS = frozenset({"unit", "rank", *_CRYSTAL})
-
-Shared = TypeVar("Shared")
 
 
 def write_candidates(
