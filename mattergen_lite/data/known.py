@@ -41,7 +41,8 @@ class KnownCrystal:
         }
         lines |= {name: f"{value:.6g} {UNITS[name]}" for name, value in self.values.items()}
         lines |= {"other polymorphs": ", ".join(self.others)} if self.others else {}
-        told = text_table([(name, str(value)) for name, value in lines.items()], left=(0, 1))
+        rows = [(name, str(value)) for name, value in lines.items()]
+        told = text_table(rows, widths=(26,), left=(0, 1))
         return "\n".join([*told, *([] if self.file is None else [f"-> {self.file}"])])
 
     def cell(self, kind: Cell) -> "Structure":
