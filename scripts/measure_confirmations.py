@@ -19,13 +19,13 @@ import numpy as np
 import pyarrow.compute as pc
 from pymatgen.core import Structure
 
+from mattergen_lite import load
 from mattergen_lite.config import read_yaml, write_yaml
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.probe.head import CONFIG, GeneratedError, HeadConfig
 from mattergen_lite.probe.predictors import load_predictors
-from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.scoring.confirmation.errors import ERRORS
 from mattergen_lite.scoring.confirmation.gap_network import predict_band_gap
 from mattergen_lite.scoring.confirmation.moments import magnetic_density
@@ -156,9 +156,7 @@ def spread_over(values: np.ndarray, number: int) -> np.ndarray:
 
 def measure_generated(folders: Sequence[Path], checkpoint: str, number: int) -> None:
     """Write the errors of the regressions for generated crystals into the predictors."""
-    structures = [
-        record.structure for at in folders for record in RunFolder(at).relaxed() if record.structure
-    ]
+    structures = [one for at in folders for one in load(at).structures() if one is not None]
     potential = admitted(DECIDER)
     methods = {
         "band_gap": (len(structures), predict_band_gap),

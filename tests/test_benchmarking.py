@@ -363,9 +363,9 @@ def test_a_missing_source_is_refused(tmp_path):
 
 def test_a_folder_whose_files_do_not_fit_is_refused(tmp_path):
     rows = [{"name": "a", "error": None}, {"name": "b", "error": None}]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "scores.parquet")
-    write([nacl()], tmp_path / "structures.extxyz")
-    with pytest.raises(ValueError, match="holds 1 structures: expected 2"):
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "candidates.parquet")
+    (tmp_path / "run.json").write_text('{"format": 2}')
+    with pytest.raises(ValueError, match="is damaged"):
         CrystalSet.read(tmp_path)
 
 

@@ -13,26 +13,33 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from crystals import nacl, nacl_primitive, perovskite, quartz, rutile
+from filelock import FileLock
 from models import tiny_model
 
 from mattergen_lite import cli
+from mattergen_lite.campaign.claims import work_through
 from mattergen_lite.campaign.parts import (
     CANDIDATES,
     finished_keys,
     part_paths,
     receipts,
-    schema,
-    stored_candidate,
 )
 from mattergen_lite.campaign.plan import Plan
 from mattergen_lite.campaign.shortlist import best_candidates
-from mattergen_lite.campaign.status import progress, recent_rate, write_refusal
-from mattergen_lite.campaign.work import UNFINISHED, work
+from mattergen_lite.campaign.status import (
+    UNFINISHED,
+    progress,
+    recent_rate,
+    tries_path,
+    write_refusal,
+)
+from mattergen_lite.campaign.work import work
 from mattergen_lite.campaign.workers import SUBMIT, batch_system, connection, job_script
 from mattergen_lite.config import CampaignConfig, ClusterConfig, WorkersConfig
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.processes import Pool
+from mattergen_lite.runs.store import read_candidates, schema
 from mattergen_lite.scoring.measuring import Laboratory
 from mattergen_lite.verbs.campaign import campaign_report, campaign_run, campaign_status
 from mattergen_lite.verbs.library import library_export
@@ -78,8 +85,8 @@ def test_parts_are_a_dataset_that_says_everything(campaign):
     assert sorted(table["name"].to_pylist()) == [f"{i:06d}" for i in range(6)]
     assert set(table["unit"].to_pylist()) == {unit.key for unit in plan.units()}
     assert finished_keys(config.run_dir) == {unit.key for unit in plan.units()}
-    for row in table.to_pylist():
-        candidate = stored_candidate(row["candidate"])
+    stored = [one for path in part_paths(config.run_dir) for one in read_candidates(path)]
+    for row, candidate in zip(table.to_pylist(), stored, strict=True):
         assert candidate.raw.formula == row["formula"]
         assert list(candidate.final_structure.atomic_numbers) == row["atomic_numbers"]
         assert [float(part) for part in candidate.sort_key()] == row["merit"]
@@ -95,9 +102,12 @@ def test_parts_are_a_dataset_that_says_everything(campaign):
 
 
 def test_schema_knows_every_column():
-    assert schema().field("e_above_hull").type == pa.float64()
-    assert schema().field("relaxed_is_unique").type == pa.bool_()
-    assert schema().field("space_groups").type == pa.string()
+    columns = schema({"band_gap": True, "space_group": False})
+    assert columns.field("e_above_hull").type == pa.float64()
+    assert columns.field("relaxed_is_unique").type == pa.bool_()
+    assert columns.field("space_groups").type == pa.string()
+    assert columns.field("target_band_gap").type == pa.float64()
+    assert columns.field("measured_space_group").type == pa.string()
 
 
 def test_finished_units_are_not_done_again(campaign):
@@ -160,6 +170,17 @@ def test_the_shortlist_has_every_kind_once_and_the_best_first(campaign, tmp_path
     assert library_export(config.run_dir, str(tmp_path / "all.jsonl")).number == 6
 
 
+def test_a_structure_that_cannot_be_read_is_a_row_with_the_reason(campaign, tmp_path):
+    (tmp_path / "all").mkdir()
+    nacl().to(str(tmp_path / "all" / "salt.cif"))
+    (tmp_path / "all" / "broken.cif").write_text("data_broken\n_atom_site_label\n")
+    config = campaign(source=tmp_path / "all", unit_size=2)
+    finish(config)
+    (part,) = part_paths(config.run_dir)
+    assert [one.raw.error is None for one in read_candidates(part)] == [False, True]
+    assert library_export(config.run_dir, str(tmp_path / "all.jsonl")).number == 1
+
+
 @pytest.fixture
 def screened(campaign, tmp_path):
     """Settings of a campaign of two units that relax their likeliest crystal each."""
@@ -204,6 +225,48 @@ def test_a_screened_unit_that_is_interrupted_ends_as_if_it_had_not_been(
     report = campaign_report(broken.run_dir, shortlist=1, num_workers=0)
     assert report.figures()["screening"]["num_kept"] == 2
     assert report.provenance["arguments"] == {"require": "readable,physical"}
+
+
+def test_processes_without_a_scheduler_share_the_units(campaign, tmp_path):
+    """What another process holds is left to it, until it lets go."""
+    alone, shared = (campaign(run_dir=tmp_path / name) for name in "ab")
+    finish(alone)
+    plan = Plan.of(shared)
+    first = next(plan.units())
+    (shared.run_dir / UNFINISHED).mkdir(parents=True)
+    lock = FileLock(shared.run_dir / UNFINISHED / f"{first.key}.lock", is_singleton=False)
+    lock.acquire()
+    seen = []
+
+    def let_go(_):
+        seen.append(finished_keys(shared.run_dir))
+        lock.release()
+
+    stands = work_through(plan, wait=let_go)
+    assert stands.complete
+    assert seen == [{unit.key for unit in plan.units()} - {first.key}]
+    assert not [*(shared.run_dir / UNFINISHED).iterdir()]
+    tables = [ds.dataset(one.run_dir / CANDIDATES).to_table() for one in (alone, shared)]
+    assert tables[0].replace_schema_metadata(None).equals(tables[1].replace_schema_metadata(None))
+
+
+def test_a_unit_that_fails_or_kills_is_set_aside_and_tried_again(campaign, monkeypatch):
+    config = campaign()
+    devices = []
+
+    def broken(*arguments):
+        devices.append(arguments[-1])
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr("mattergen_lite.campaign.work._workshop", broken)
+    first, second = Plan.of(config).units()
+    tries_path(config.run_dir, second.key).parent.mkdir(parents=True)
+    tries_path(config.run_dir, second.key).write_bytes(b"...")  # of processes that were killed
+    stands = work_through(Plan.of(config))
+    assert stands.refused == dict.fromkeys((first.key, second.key), "RuntimeError: no luck")
+    assert sorted(devices) == ["cpu"] * 4  # three tries of the first, the fourth of the second
+    monkeypatch.undo()
+    assert work_through(Plan.of(config)).complete
 
 
 def test_status_counts_and_names_what_was_set_aside(campaign):

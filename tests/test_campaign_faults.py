@@ -23,7 +23,8 @@ from models import tiny_model
 from mattergen_lite.campaign.parts import CANDIDATES, part_paths
 from mattergen_lite.campaign.plan import Plan
 from mattergen_lite.campaign.run import run
-from mattergen_lite.campaign.work import UNFINISHED, work
+from mattergen_lite.campaign.status import UNFINISHED
+from mattergen_lite.campaign.work import work
 from mattergen_lite.campaign.workers import connection, this_machine
 from mattergen_lite.config import CampaignConfig
 from mattergen_lite.io.write import write_extxyz
@@ -228,6 +229,34 @@ def test_command_interrupted_and_started_again(
     assert len(part_paths(config.run_dir)) < UNITS
     assert run(Plan.of(config), connection(config.workers, config.run_dir, cluster)).complete
     assert table(config.run_dir).equals(undisturbed)
+
+
+def test_processes_without_a_scheduler_killed_and_joined(campaign, undisturbed, tmp_path):
+    """Two processes share the units by locks; one is killed amid a unit, another comes later."""
+    config = campaign(tmp_path / "run")
+    config.save(tmp_path / "campaign.yaml")
+
+    def start():
+        command = ("-m", "mattergen_lite.cli", "campaign", "work", tmp_path / "campaign.yaml")
+        return subprocess.Popen(
+            [sys.executable, *command],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    killed = start()
+    wait_for(lambda: being_worked_on(config.run_dir) or killed.poll() is not None)
+    other = start()
+    children = psutil.Process(killed.pid).children(recursive=True)
+    killed.kill()
+    killed.wait()
+    assert not psutil.wait_procs(children, timeout=60)[1]
+    late = start()
+    assert [process.wait(DEADLINE) for process in (other, late)] == [0, 0]
+    assert len(part_paths(config.run_dir)) == UNITS
+    assert table(config.run_dir).equals(undisturbed)
+    assert not list((config.run_dir / UNFINISHED).glob("*.tries"))
 
 
 @contextmanager

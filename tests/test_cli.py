@@ -301,7 +301,7 @@ def test_interrupted_scoring_repeats_nothing(polymorphs, tmp_path, monkeypatch):
     whole = score(polymorphs, out=tmp_path / "whole", potential="chgnet", num_workers=0)
     out = tmp_path / "out"
     with monkeypatch.context() as broken:
-        broken.setattr("mattergen_lite.runs.folder.write_table", fail)
+        broken.setattr("mattergen_lite.runs.writing.write_candidates", fail)
         with pytest.raises(OSError, match="disk"):
             score(polymorphs, out=out, potential="chgnet", num_workers=0)
     assert not (out / "run.json").exists()
@@ -447,7 +447,7 @@ def test_candidates_are_the_same_after_a_kill(checkpoint, tmp_path, monkeypatch)
     assert whole.funnel.num_passed >= 1 or whole.funnel.num_sampled == 8
     assert whole.funnel.num_sampled % 4 == 0
     with monkeypatch.context() as broken:
-        broken.setattr("mattergen_lite.runs.folder.write_table", fail)
+        broken.setattr("mattergen_lite.runs.writing.write_candidates", fail)
         with pytest.raises(OSError, match="disk"):
             generate(out=tmp_path / "out", **asked)
     monkeypatch.setattr("mattergen_lite.scoring.measuring.relax", fail)

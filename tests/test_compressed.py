@@ -13,7 +13,7 @@ from mattergen_lite.data.labels import read_labelled
 from mattergen_lite.data.table import read_table as read_crystal_table
 from mattergen_lite.io import compressed
 from mattergen_lite.io.read import read_structures
-from mattergen_lite.runs.folder import STORED, RunFolder
+from mattergen_lite.runs.store import read_candidates
 from mattergen_lite.runs.tables import read_table
 from mattergen_lite.scoring.execution.journal import read_answers
 
@@ -63,7 +63,7 @@ def test_tables_that_are_read_at_once_take_no_more_than_they_may(table, monkeypa
         read_table(table)
 
 
-@pytest.mark.parametrize("read", [read_table, read_crystal_table, read_labels])
+@pytest.mark.parametrize("read", [read_table, read_candidates, read_crystal_table, read_labels])
 def test_every_reader_of_tables_has_the_limit(table, monkeypatch, read):
     asked = []
 
@@ -86,10 +86,3 @@ def test_answers_that_are_larger_than_their_file_end_early(tmp_path, text):
     lines = list(read_answers(path))
     assert len(lines) < MEGABYTE
     assert sum(map(len, lines)) < 32 * MEGABYTE
-
-
-def test_judgements_that_are_larger_than_their_file_are_damaged(tmp_path):
-    (tmp_path / "run.json").write_text("{}")
-    (tmp_path / STORED).write_bytes(gzip.compress(b" " * 64 * MEGABYTE, 1))
-    with pytest.raises(ValueError, match=r"is damaged: .* unpack to more than"):
-        list(RunFolder(tmp_path).stored())

@@ -110,7 +110,7 @@ def nowhere():
         (disordered, "mp-relax", "partly occupied"),
         (radon, "mp-relax", "MPRelaxSet has no pseudopotential for Rn"),
         (nowhere, "matpes-pbe", "not finite"),
-        (rutile, "band structure", "unknown recipe 'band structure': expected one of mp-relax"),
+        (rutile, "band structure", "unknown recipe 'band structure': expected some of mp-relax"),
     ],
 )
 def test_bad_input_is_refused_with_a_reason(tmp_path, crystal, recipe, reason):
@@ -175,7 +175,7 @@ def test_settings_of_the_user_win_and_are_told(tmp_path):
     }.items():
         with pytest.raises(ValueError, match=reason):
             parse_incar([text])
-    with pytest.raises(ValueError, match="unknown recipe 'pbe': expected one of mp-relax"):
+    with pytest.raises(ValueError, match="unknown recipe 'pbe': expected some of mp-relax"):
         parse_recipes("mp-relax,pbe")
 
 

@@ -59,7 +59,7 @@ def test_a_killed_loop_ends_where_an_undisturbed_one_does(base, tmp_path, monkey
     assert whole.rounds[1].num_found == sum(one.num_passed for one in whole.rounds)
     assert (tmp_path / "whole" / "rounds.png").read_bytes().startswith(b"\x89PNG")
     for place in (
-        "mattergen_lite.runs.folder.write_table",
+        "mattergen_lite.runs.writing.write_candidates",
         "mattergen_lite.training.module.TrainingModule.training_step",
         "mattergen_lite.workflows.discovery.base_loss",
     ):

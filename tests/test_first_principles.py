@@ -35,6 +35,7 @@ from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.verification import VerifyOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs.verifying import VerifyingRun
+from mattergen_lite.runs.writing import rewrite_run
 from mattergen_lite.scoring.earlier_run import EarlierRun
 from mattergen_lite.scoring.energy.calibration import ElementOffset, ErrorModel
 from mattergen_lite.scoring.energy.fitting import update_error_model
@@ -471,10 +472,8 @@ def test_a_run_is_written_again(judged, tmp_path):
     judged.save(folder, num_workers=0)
     before = {one.name for one in folder.iterdir()}
     new = verified(load(folder), tmp_path, names="dense")
-    from mattergen_lite.runs.folder import RunFolder
-
     with Pool(0) as pool:
-        RunFolder(folder).rewrite(new, pool)
+        rewrite_run(folder, new, pool)
     assert {one.name for one in folder.iterdir()} == before
     again = by_name(load(folder))
     assert again["dense"].first_principles.dft_e_above_hull == pytest.approx(0.3, abs=2e-3)

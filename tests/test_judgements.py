@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from mattergen_lite.options.flat import arguments_of
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.request import Request
 from mattergen_lite.runs.view import svg
+from mattergen_lite.scoring.metrics.hits import HitRate
+from mattergen_lite.scoring.property_outcome import Outcome
 
 QUICK = {"relax": False, "num_workers": 0}
 
@@ -98,13 +101,16 @@ def test_damaged_or_missing_runs_are_one_line(judged, tmp_path):
     with pytest.raises(ValueError, match="holds no finished run"):
         load(tmp_path)
     judged[:2].save(tmp_path / "run", num_workers=0)
-    stored = tmp_path / "run" / "judgements.jsonl.gz"
-    stored.write_bytes(stored.read_bytes()[:-20])
+    stored = tmp_path / "run" / "candidates.parquet"
+    content = stored.read_bytes()
+    stored.write_bytes(content[:-20])
     with pytest.raises(ValueError, match="is damaged"):
         load(tmp_path / "run")
-    stored.unlink()
-    with pytest.raises(ValueError, match="older version"):
-        load(tmp_path / "run")
+    stored.write_bytes(content)
+    stored.with_name("run.json").write_text('{"format": 1}')
+    for read in (load, lambda run: score(run, out=None, **QUICK)):
+        with pytest.raises(ValueError, match=r"older version.*structures\.extxyz again"):
+            read(tmp_path / "run")
 
 
 def test_requirements_come_first_in_the_ranks(judged):
@@ -128,6 +134,36 @@ def test_requirements_come_first_in_the_ranks(judged):
 def test_what_is_no_structure_is_refused(nothing):
     with pytest.raises(ValueError, match="expected pymatgen Structures or their as_dict"):
         judge(nothing, **QUICK)
+
+
+def test_files_that_are_passed_over_are_counted(tmp_path, capsys):
+    write_text(nacl().to(fmt="cif"), tmp_path / "in" / "a" / "salt.cif")
+    for name in ("a/one.json", "two.JSON", "notes.txt", "Makefile", ".hidden", "out/run.json"):
+        write_text("{}", tmp_path / "in" / name)
+    (tmp_path / "in" / "out" / "run.json").unlink()
+    score(tmp_path / "in", out=tmp_path / "in" / "out", **QUICK)
+    said = f"not read in {tmp_path / 'in'}: 2 .json, 1 without an ending, 1 .txt; "
+    assert said in capsys.readouterr().err
+    score(tmp_path / "in" / "a" / "salt.cif", out=None, **QUICK)
+    assert "not read" not in capsys.readouterr().err
+
+
+def test_hits_are_those_of_the_candidates_that_are_left(judged):
+    """Verifying and slicing change candidates: their hits are counted anew, those known stay."""
+    met = [outcome(value, on_target) for value, on_target in ((1.5, True), (9.0, False))]
+    both = [replace(one, outcomes=(met[0],)) for one in judged[:2]]
+    rate = HitRate(target="band_gap", num_measured=2, num_hits=2, num_known=8, num_known_hits=1)
+    before = replace(judged[:2], hits=(rate,), candidates=tuple(both))
+    after = before.with_candidates([both[0], replace(both[1], outcomes=(met[1],))])
+    assert after.hits == (replace(rate, num_hits=1),)
+    assert before[:1].hits == (replace(rate, num_measured=1, num_hits=1),)
+
+
+def outcome(value: float, on_target: bool) -> Outcome:
+    return Outcome(
+        property="band_gap", target=1.5, value=value, method="known", error=None,
+        on_target=on_target,
+    )  # fmt: skip
 
 
 def test_structures_in_memory_are_not_a_source_of_score():

@@ -354,21 +354,20 @@ def test_an_overwritten_run_leaves_nothing(tmp_path):
     assert not (out / "relaxed" / "old").exists()
 
 
+def without_column(path):
+    pq.write_table(pq.read_table(path).drop_columns("atomic_numbers"), path)
+
+
 @pytest.mark.parametrize(
     ("damage", "reason"),
     [
-        (lambda out: (out / "structures.extxyz").unlink(), "holds no structures"),
-        (lambda out: (out / "structures.extxyz").write_text("junk"), "is damaged"),
         (lambda out: (out / "candidates.parquet").unlink(), "has no candidates.parquet"),
         (lambda out: (out / "candidates.parquet").write_bytes(b"junk"), "cannot read table"),
         (lambda out: (out / "run.json").write_text("[1"), "cannot read"),
         (lambda out: (out / "run.json").write_text("[1]"), "no record of a run"),
-        (lambda out: (out / "run.json").write_text('{"format": 2}'), "newer version"),
-        (
-            lambda out: write_extxyz([rutile()], out / "structures.extxyz", [{"rank": 1}]),
-            "rank 1 is NaCl in the table and TiO2",
-        ),
-        (lambda out: write_extxyz([nacl()], out / "structures.extxyz", [{}]), "no rank of its own"),
+        (lambda out: (out / "run.json").write_text('{"format": 3}'), "newer version"),
+        (lambda out: (out / "run.json").write_text("{}"), "older version"),
+        (lambda out: without_column(out / "candidates.parquet"), "has no column atomic_numbers"),
     ],
 )
 def test_a_damaged_run_is_not_exported(tmp_path, damage, reason):

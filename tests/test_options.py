@@ -31,7 +31,7 @@ KNOWN_PROPERTIES = (
 VERBS = {
     name.replace("_", " "): getattr(mattergen_lite, name)
     for name in COMMANDS
-    if not name.startswith(("train", "data_info", "campaign_run", "campaign_status"))
+    if name not in ("train", "data_info", "campaign_run", "campaign_status", "campaign_work")
 }
 
 

@@ -26,12 +26,7 @@ FINGERPRINTS = "fingerprints.jsonl"
 
 
 def benchmark(sets: Mapping[str, Path], options: BenchmarkOptions, pool: Pool) -> Benchmarked:
-    """Evaluate sets of crystals under a protocol and write the comparison.
-
-    Args:
-        sets: Files or folders by name of the set.
-        options: How.
-        pool: Processes to judge in.
+    """Evaluate sets of crystals, files or folders by name, under a protocol; write the comparison.
 
     Raises:
         ValueError: If a source cannot be used, or options do not fit the protocol.

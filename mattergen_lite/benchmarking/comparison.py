@@ -93,9 +93,8 @@ class Benchmarked:
     def draw(self) -> Drawing:
         """A panel of bars for every figure that was measured; published rows in grey."""
         lines = [*self.measured, *self.published]
-        shown = [
-            f for f in self.protocol.figures if any(_value(o, f) is not None for o in self.measured)
-        ]
+        known = {name for o in self.measured for name, v in o.values.items() if v is not None}
+        shown = [one for one in self.protocol.figures if one.name in known]
         across = min(len(shown), PANELS_ACROSS)
         down = math.ceil(len(shown) / across)
         size = (2.4 + 1.7 * across, (0.9 + 0.3 * len(lines)) * down)
@@ -104,7 +103,9 @@ class Benchmarked:
         axes = grid.flat[: len(shown)]
         colours = [BLUE] * len(self.measured) + [GREY] * len(self.published)
         for panel, column in zip(axes, shown, strict=True):
-            heights = [_printed(_value(one, column), column) for one in lines]
+            scale = 100 if column.unit == "%" else 1
+            values = [one.values.get(column.name) for one in lines]
+            heights = [math.nan if one is None else scale * one for one in values]
             bars = panel.barh(range(len(lines)), np.nan_to_num(heights), color=colours)
             labels = ["" if math.isnan(h) else f"{h:.3g}" for h in heights]
             panel.bar_label(bars, labels, padding=2, fontsize=7)
@@ -134,27 +135,15 @@ def _compared(protocol: Protocol) -> str:
     )
 
 
-def _value(line: Line, figure: Figure) -> float | None:
-    return line.values.get(figure.name)
-
-
-def _printed(value: float | None, figure: Figure) -> float:
-    return math.nan if value is None else value * (100 if figure.unit == "%" else 1)
-
-
 def _table(
     figures: Sequence[Figure], measured: Sequence[Line], papers: Sequence[Line]
 ) -> list[str]:
     """A Markdown table of all rows."""
     header = ["set", "crystals", "judged by", *map(heading, figures)]
     rows = [
-        [
-            mark.format(one.name),
-            str(one.num or ""),
-            one.judged_by,
-            *(_cell(one, f) for f in figures),
-        ]
-        for mark, lines in (("**{}**", measured), ("*{}*", papers))
+        [f"{mark}{one.name}{mark}", str(one.num or ""), one.judged_by]
+        + [_cell(one, figure) for figure in figures]
+        for mark, lines in (("**", measured), ("*", papers))
         for one in lines
     ]
     return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
@@ -162,7 +151,7 @@ def _table(
 
 def _cell(line: Line, figure: Figure) -> str:
     """A value as it is printed; a share of a known number with its standard error."""
-    value = _value(line, figure)
+    value = line.values.get(figure.name)
     if value is None:
         return ""
     if figure.unit != "%":

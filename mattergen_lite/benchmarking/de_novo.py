@@ -71,13 +71,7 @@ def de_novo_figures(
     """Figures of a set of crystals: shares of all of them, distances, coverage, displacement.
 
     Figures about unique and novel crystals leave out those that could not be compared, whose number
-    is returned beside them.
-
-    Args:
-        crystals: Judged crystals.
-        protocol: Its thresholds.
-        known: What is not novel; None if the protocol does not ask.
-        journal: Processes to compare structures in, and what is known of them already.
+    is returned beside them. Nothing is novel or known if `known` is None.
     """
     structure_valid = crystals.column("structure_valid") == 1
     composition_valid = crystals.column("composition_valid") == 1
@@ -136,10 +130,7 @@ def _coverage(crystals: CrystalSet, journal: Journal) -> Values:
 def _unique_and_novel(
     crystals: CrystalSet, protocol: Protocol, known: Reference, pool: Pool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which crystals are the first of their kind, which equal no known one, which were compared.
-
-    They come best first, so that of equal crystals the most stable one counts.
-    """
+    """Which crystals are the first of their kind, which equal no known one, which were compared."""
     structures = crystals.relaxed if protocol.compared == "relaxed" else crystals.raw
     there = [index for index, one in enumerate(structures) if one is not None]
     names = [str(crystals.rows[index]["name"]) for index in there]

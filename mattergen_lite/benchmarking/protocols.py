@@ -17,7 +17,7 @@ TRAINING = "MP-20 training split"
 EVERYTHING = "Materials Project, up to 52 atoms"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Figure:
     """A column of a table: what is measured and how it is written."""
 
@@ -73,70 +73,63 @@ def protocol_named(name: str) -> Protocol:
     Raises:
         ValueError: If there is none.
     """
-    for one in PROTOCOLS:
-        if one.name == name:
-            return one
-    raise ValueError(
-        f"unknown protocol {name!r}: expected one of {', '.join(one.name for one in PROTOCOLS)}"
-    )
+    by_name = {one.name: one for one in PROTOCOLS}
+    if name not in by_name:
+        raise ValueError(f"unknown protocol {name!r}: expected one of {', '.join(by_name)}")
+    return by_name[name]
+
+
+def _distance(name: str, heading: str, how: str, unit: str = "") -> Figure:
+    return Figure(name, heading, how, unit=unit, better="lower")
 
 
 STRUCTURE_VALID = Figure(
-    name="structure_valid",
-    heading="struct. valid %",
-    how="raw crystals: no two atoms within 0.5 Å and a cell of at least 0.1 Å³",
+    "structure_valid",
+    "struct. valid %",
+    "raw crystals: no two atoms within 0.5 Å and a cell of at least 0.1 Å³",
 )
 COMPOSITION_VALID = Figure(
-    name="composition_valid",
-    heading="comp. valid %",
-    how="smact: charges balance and obey Pauling's rule; metals and elements count as valid",
+    "composition_valid",
+    "comp. valid %",
+    "smact: charges balance and obey Pauling's rule; metals and elements count as valid",
 )
-VALID = Figure(name="valid", heading="valid %", how="structure and composition")
+VALID = Figure("valid", "valid %", "structure and composition")
 UNIQUE = Figure(
-    name="unique",
-    heading="unique %",
-    how="first of its kind in the set; the most stable of equal crystals comes first",
+    "unique",
+    "unique %",
+    "first of its kind in the set; the most stable of equal crystals comes first",
 )
-NOVEL = Figure(name="novel", heading="novel %", how="equals no known structure")
+NOVEL = Figure("novel", "novel %", "equals no known structure")
 UNIQUE_AND_NOVEL = Figure(
-    name="unique_and_novel",
-    heading="unique + novel %",
-    how="first of its kind in the set, and equal to no known structure",
+    "unique_and_novel",
+    "unique + novel %",
+    "first of its kind in the set, and equal to no known structure",
 )
-RMSD = Figure(
-    name="rmsd",
-    heading="RMSD to relaxed (Å)",
-    how="mean root mean square displacement of atoms from raw to relaxed, without strain",
-    unit="Å",
-    better="lower",
+RMSD = _distance(
+    "rmsd",
+    "RMSD to relaxed (Å)",
+    "mean root mean square displacement of atoms from raw to relaxed, without strain",
+    "Å",
 )
-W1_DENSITY = Figure(
-    name="w1_density",
-    heading="W1 density",
-    how="Wasserstein distance of densities (g/cm³) to the embedded MP-20 test split",
-    unit="g/cm³",
-    better="lower",
+_TEST = "to the embedded MP-20 test split"
+W1 = (
+    _distance(
+        "w1_density", "W1 density", f"Wasserstein distance of densities (g/cm³) {_TEST}", "g/cm³"
+    ),
+    _distance("w1_n_ary", "W1 n-ary", f"Wasserstein distance of the number of elements {_TEST}"),
 )
-W1_N_ARY = Figure(
-    name="w1_n_ary",
-    heading="W1 n-ary",
-    how="Wasserstein distance of the number of elements to the embedded MP-20 test split",
-    unit="",
-    better="lower",
-)
-
 COV_RECALL = Figure(
-    name="cov_recall",
-    heading="COV-R %",
-    how="of the 7,333 crystals of the embedded MP-20 test split: those with a CrystalNN structure "
+    "cov_recall",
+    "COV-R %",
+    "of the 7,333 crystals of the embedded MP-20 test split: those with a CrystalNN structure "
     "fingerprint of the set within 0.4 and a Magpie composition of the set within 10 standard "
     "deviations, maybe of different crystals",
     sampled=False,
 )
 COV_PRECISION = Figure(
-    name="cov_precision",
-    heading="COV-P %",
-    how="of all crystals of the set, valid or not: those as close to crystals of the test split",
+    "cov_precision",
+    "COV-P %",
+    "of all crystals of the set, valid or not: those as close to crystals of the test split",
 )
 
 
@@ -145,15 +138,12 @@ def _stability(threshold: float, *, share: str = "stable", sun: str = "sun") -> 
     letters = {"sun": "S.U.N.", "msun": "M.S.U.N."}[sun]
     below = f"e_above_hull <= {threshold:g} eV/atom"
     expected = f"sum of the calibrated probabilities that DFT finds {below}"
+    new = f"{expected}, over unique and novel crystals"
     return (
-        Figure(name=share, heading=f"{share} %", how=f"the potential's own {below}"),
-        Figure(name=f"expected_{share}", heading=f"{share} %, expected of DFT", how=expected),
-        Figure(name=sun, heading=f"{letters} %", how=f"{share}, unique and novel"),
-        Figure(
-            name=f"expected_{sun}",
-            heading=f"{letters} %, expected of DFT",
-            how=f"{expected}, over unique and novel crystals",
-        ),
+        Figure(share, f"{share} %", f"the potential's own {below}"),
+        Figure(f"expected_{share}", f"{share} %, expected of DFT", expected),
+        Figure(sun, f"{letters} %", f"{share}, unique and novel"),
+        Figure(f"expected_{sun}", f"{letters} %, expected of DFT", new),
     )
 
 
@@ -169,15 +159,7 @@ CDVAE = Protocol(
     title="validity, coverage and property distributions of raw crystals",
     source="CDVAE, arXiv 2110.06197, appendix B",
     kind="de novo",
-    figures=(
-        STRUCTURE_VALID,
-        COMPOSITION_VALID,
-        VALID,
-        COV_RECALL,
-        COV_PRECISION,
-        W1_DENSITY,
-        W1_N_ARY,
-    ),
+    figures=(STRUCTURE_VALID, COMPOSITION_VALID, VALID, COV_RECALL, COV_PRECISION, *W1),
     w1_over="valid",
     coverage=True,
     differences=(
@@ -213,11 +195,7 @@ LEMAT = Protocol(
     title="strictly stable and metastable, unique and novel, relaxed first",
     source="LeMat-GenBench, arXiv 2512.04562",
     kind="de novo",
-    figures=(
-        *_stability(0.0),
-        *_stability(0.1, share="metastable", sun="msun"),
-        UNIQUE_AND_NOVEL,
-    ),
+    figures=(*_stability(0.0), *_stability(0.1, share="metastable", sun="msun"), UNIQUE_AND_NOVEL),
     relaxed=True,
     compared="relaxed",
     novel_against=EVERYTHING,
@@ -235,14 +213,7 @@ CRYSTALITE = Protocol(
     title="S.U.N. against what the model was trained on",
     source="Crystalite, arXiv 2604.02270",
     kind="de novo",
-    figures=(
-        STRUCTURE_VALID,
-        COMPOSITION_VALID,
-        UNIQUE_AND_NOVEL,
-        *_stability(0.1),
-        W1_DENSITY,
-        W1_N_ARY,
-    ),
+    figures=(STRUCTURE_VALID, COMPOSITION_VALID, UNIQUE_AND_NOVEL, *_stability(0.1), *W1),
     relaxed=True,
     compared="raw",
     novel_against=TRAINING,
@@ -262,41 +233,33 @@ CSP = Protocol(
     kind="prediction",
     figures=(
         Figure(
-            name="match_rate",
-            heading="match rate %",
-            how="known structures that a sample meant for them matches: StructureMatcher with "
+            "match_rate",
+            "match rate %",
+            "known structures that a sample meant for them matches: StructureMatcher with "
             f"{PREDICTED}",
         ),
+        _distance("rmse", "RMSE", "mean over these of the smallest displacement, in (V/N)^(1/3)"),
         Figure(
-            name="rmse",
-            heading="RMSE",
-            how="mean over these of the smallest displacement, in (V/N)^(1/3)",
-            unit="",
-            better="lower",
-        ),
-        Figure(
-            name="metre",
-            heading="METRe %",
-            how="known structures, equal ones counted once, that any sample of the set matches",
+            "metre",
+            "METRe %",
+            "known structures, equal ones counted once, that any sample of the set matches",
             sampled=False,
         ),
         Figure(
-            name="polymorph_rate",
-            heading="polymorphs %",
-            how="known structures that any sample of the set matches and has the space group of, "
+            "polymorph_rate",
+            "polymorphs %",
+            "known structures that any sample of the set matches and has the space group of, "
             "at 0.03 Å; mirror images count as one",
         ),
-        Figure(
-            name="crmse",
-            heading="cRMSE",
-            how="mean over these of the smallest displacement, 0.5 where nothing matches",
-            unit="",
-            better="lower",
+        _distance(
+            "crmse",
+            "cRMSE",
+            "mean over these of the smallest displacement, 0.5 where nothing matches",
         ),
         Figure(
-            name="sample_match_rate",
-            heading="samples matching %",
-            how="samples, equal ones counted once, that match any known structure",
+            "sample_match_rate",
+            "samples matching %",
+            "samples, equal ones counted once, that match any known structure",
             sampled=False,
         ),
     ),
@@ -312,29 +275,22 @@ CONDITIONAL = Protocol(
     kind="conditional",
     figures=(
         Figure(
-            name="rate",
-            heading="on target %",
-            how="of the samples on which the property can be measured: within the range, of the "
+            "rate",
+            "on target %",
+            "of the samples on which the property can be measured: within the range, of the "
             "category, or within the tolerance of `scoring.exact`",
         ),
         Figure(
-            name="base_rate",
-            heading="training data %",
-            how="crystals of MP-20's training split with a known value that meet the same demand",
+            "base_rate",
+            "training data %",
+            "crystals of MP-20's training split with a known value that meet the same demand",
             sampled=False,
         ),
-        Figure(
-            name="enrichment",
-            heading="times the base rate",
-            how="one over the other",
-            unit="",
-        ),
-        Figure(
-            name="mae",
-            heading="mean error",
-            how="mean absolute difference of measured and asked value, in the property's unit",
-            unit="",
-            better="lower",
+        Figure("enrichment", "times the base rate", "one over the other", unit=""),
+        _distance(
+            "mae",
+            "mean error",
+            "mean absolute difference of measured and asked value, in the property's unit",
         ),
     ),
     left_out=("published rows: no hit rates of different models under one protocol exist",),

@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs.folder import RunFolder
+from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.judging import JudgingRun
 from mattergen_lite.runs.tables import Row
 from mattergen_lite.scoring.execution.journal import structure_identity
@@ -86,22 +87,20 @@ class CrystalSet:
 
     rows: Sequence[Row]
     raw: Sequence[Structure | None]  # None where it could not be read
-    relaxed: Sequence[Structure | None] = field(default=())  # likewise
+    relaxed: Sequence[Structure | None] = ()  # likewise
 
     @classmethod
     def read(cls, folder: Path) -> "CrystalSet":
         """The set that a run has left in its folder.
 
         Raises:
-            ValueError: If table and structures do not fit together.
+            ValueError: If it is damaged.
         """
-        run = RunFolder(folder)
-        rows = run.rows()
-        relaxed = [row.get("relaxed_cif") is not None for row in rows]
+        judgements = Judgements.load(folder)
         return cls(
-            rows=rows,
-            raw=_placed(run.frames, [row["error"] is None for row in rows]),
-            relaxed=_placed(run.relaxed_frames, relaxed),
+            rows=judgements.rows(),
+            raw=[one.structure if one.raw.error is None else None for one in judgements],
+            relaxed=[one.relaxed_structure for one in judgements],
         )
 
     def column(self, name: str) -> np.ndarray:
@@ -120,31 +119,17 @@ class CrystalSet:
         return ", ".join(sorted(names))
 
 
-def _placed(frames: Path, present: Sequence[bool]) -> list[Structure | None]:
-    """Structures of a file at the places of the rows they belong to."""
-    found = [one.structure for one in read_structures(frames)] if any(present) else []
-    if len(found) != sum(present):
-        raise ValueError(f"{frames} holds {len(found)} structures: expected {sum(present)}")
-    structures = iter(found)
-    return [next(structures) if there else None for there in present]
-
-
 def judged(name: str, source: Path, options: BenchmarkOptions, pool: Pool) -> Path:
     """Folder with the judgement of a set: its own if it is a run, else one that is made here."""
     if is_run(source) and (not options.protocol.relaxed or RunFolder(source).has_relaxed):
         return source
     records = list(islice(read_structures(structure_file(source)), options.limit))
     folder = options.out / "judged" / name
-    asked = {
-        "relax": options.protocol.relaxed,
-        "potential": options.potential,
-        "structures_sha256": digest(records),
-    }
+    how = {"relax": options.protocol.relaxed, "potential": options.potential}
+    asked = how | {"structures_sha256": digest(records)}
     if is_run(folder) and RunFolder(folder).record()["arguments"] == asked:
         return folder
-    judging = JudgeOptions(
-        relax=options.protocol.relaxed, potential=options.potential, second_opinion=None
-    )
+    judging = JudgeOptions(second_opinion=None, **how)
     run = JudgingRun(
         judge=Judge.of(judging, device=options.device), pool=pool, place=RunFolder(folder)
     )

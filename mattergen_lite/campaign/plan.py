@@ -104,9 +104,6 @@ class Plan:
     def save(self, record: dict[str, str]) -> None:
         """Write the manifest, unless it would mix two campaigns in one folder.
 
-        Args:
-            record: Versions and machine, for people.
-
         Raises:
             ValueError: If the folder holds a campaign that differs, or more samples of this one.
         """
@@ -205,11 +202,7 @@ def _determinants(config: CampaignConfig) -> dict[str, object]:
 
 
 def _content(path: Path) -> str:
-    """Digest of a file, or of all files in a folder but what is only for people.
-
-    Raises:
-        ValueError: If there is no such file.
-    """
+    """Digest of a file, or of all files in a folder but what is only for people."""
     if not path.exists():
         raise ValueError(f"{path} does not exist")
     if path.is_file():

@@ -19,7 +19,6 @@ from mattergen_lite.runs.judging import JudgingRun
 from mattergen_lite.runs.tables import write_json
 from mattergen_lite.scoring.candidate import ranked
 from mattergen_lite.scoring.earlier_run import EarlierRun
-from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.judge import Judge
 
 QUARANTINE = ("name", "unit", "formula", "error", "stability_error")
@@ -27,12 +26,6 @@ QUARANTINE = ("name", "unit", "formula", "error", "stability_error")
 
 def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judgements:
     """Write the shortlist of a campaign, its counts and its quarantine.
-
-    Args:
-        run_dir: Folder of the campaign.
-        out: Folder for the report.
-        best: Length of the shortlist, and what to find of it beyond what units found.
-        pool: Processes to work in.
 
     Raises:
         ValueError: If there is no campaign or nothing finished, or a deeper check is impossible.
@@ -42,11 +35,11 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
     cheap = replace(plan.config.judge, require=None)
     place = RunFolder(out)
     run = JudgingRun(judge=Judge.of(cheap, best), pool=pool, place=place, shortlist=best)
-    journal = Journal(pool, place.journal, earlier=[place.answers])
+    journal = run.journal()
     with run.watch.stage("choosing"):
         required = plan.config.judge.require or ()
         candidates = best_candidates(run_dir, best.shortlist, pool, required)
-    if place.is_finished and place.is_stored:  # what `verify` has calculated there
+    if place.is_finished:  # what `verify` has calculated there
         earlier = EarlierRun.of(Judgements.load(out))
         candidates = ranked(map(earlier.recall, candidates), required)
     candidates = run.deepen(candidates, journal, required)

@@ -1,24 +1,28 @@
 """Runs a campaign: keeps workers busy with units that are not stored yet, until all are.
 
 What is lost on the way is sent again: a unit whose worker died (by Dask), everything in flight when
-the scheduler is gone (here, after connecting anew). A unit that kills its workers time and again is
-worked out on a CPU, one crystal at a time in a process of its own; one that fails even so is set
-aside with its reason, and the next launch tries it again.
+the scheduler is gone (here, after connecting anew). A unit that fails time and again is set aside
+with its reason, and the next launch tries it again. All else is in files: see `campaign.status`.
 """
 
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mattergen_lite.campaign.parts import Receipt, finished_keys
 from mattergen_lite.campaign.plan import Plan, Unit
-from mattergen_lite.campaign.status import Progress, forget_refusals, progress, write_refusal
-from mattergen_lite.campaign.work import check_judge, leftovers, work
+from mattergen_lite.campaign.status import (
+    Progress,
+    clear_leftovers,
+    forget_refusals,
+    pending,
+    progress,
+    write_refusal,
+)
+from mattergen_lite.campaign.work import check_judge, work
 from mattergen_lite.campaign.workers import job_script, require_dask
 from mattergen_lite.config import ClusterConfig, read_yaml
 from mattergen_lite.progress import ProgressBar
@@ -72,12 +76,7 @@ class SchedulerLostError(Exception):
 
 
 def run(plan: Plan, connect: "Connect", patience: float = PATIENCE) -> Progress:
-    """Finish a campaign, from wherever it is.
-
-    Args:
-        plan: What to do.
-        connect: How to reach the workers.
-        patience: Seconds to wait for a scheduler that cannot be reached.
+    """Finish a campaign, from wherever it is; a lost scheduler is looked for with patience.
 
     Raises:
         ValueError: If the folder holds another campaign, the configuration makes no sense, results
@@ -86,25 +85,20 @@ def run(plan: Plan, connect: "Connect", patience: float = PATIENCE) -> Progress:
     config = plan.config
     check_judge(config)
     plan.save(environment())
-    forget_refusals(config.run_dir)
-    done = finished_keys(config.run_dir)
-    refused: set[str] = set()
+    forget_refusals(config.run_dir, tries=True)
     stored = progress(config.run_dir).num_sampled
     with ProgressBar(
         total=plan.num_samples, initial=stored, unit="crystal", desc="campaign", disable=None
     ) as bar:
-        drive = _Drive(plan, bar, done, refused)
-        _persist(drive, connect, patience)
-    if not refused:
-        for path in leftovers(config.run_dir):
-            path.unlink(missing_ok=True)
+        _persist(_Drive(plan, bar), connect, patience)
+    clear_leftovers(config.run_dir)
     return progress(config.run_dir)
 
 
 def _persist(drive: "_Drive", connect: "Connect", patience: float) -> None:
     """Drive until everything is done, through losses of the scheduler."""
     last_seen = time.monotonic()
-    while next(drive.pending(), None) is not None:
+    while next(pending(drive.plan), None) is not None:
         try:
             with connect() as client:
                 drive.through(client)
@@ -126,14 +120,7 @@ class _Drive:
 
     plan: Plan
     bar: ProgressBar
-    done: set[str]  # keys of stored units
-    refused: set[str]  # keys of units set aside
-    careful: set[str] = field(default_factory=set)  # keys of units that killed their workers
     news: bool = False  # something was finished since this was last looked at
-
-    def pending(self) -> Iterator[Unit]:
-        """Units that are neither stored nor set aside."""
-        return (u for u in self.plan.units() if u.key not in self.done | self.refused)
 
     def through(self, client: "Client") -> None:
         """Have everything that is pending worked out.
@@ -143,7 +130,7 @@ class _Drive:
         """
         from distributed import as_completed
 
-        waiting = self.pending()
+        waiting = pending(self.plan)
         units: dict[str, Unit] = {}  # in flight, by the key of their task
         flying = as_completed()
 
@@ -157,33 +144,29 @@ class _Drive:
         while units:
             future = next(flying)
             unit = units.pop(future.key)
-            again = self._outcome(unit, future)
+            self._note(unit, future)
             future.release()
-            for one in [unit] if again else []:
-                send(one)
             for one in islice(waiting, max(0, _room(client) - len(units))):
                 send(one)
 
     def _submit(self, client: "Client", unit: Unit) -> "Future":
         workers = self.plan.config.workers
-        careful = unit.key in self.careful
         return client.submit(
             work,
             self.plan.config,
             unit,
-            "cpu" if careful else workers.device,
-            key=f"{'careful' if careful else 'unit'}-{unit.key}",
+            workers.device,
+            key=f"unit-{unit.key}",
             retries=workers.retries,
             pure=False,
         )
 
-    def _outcome(self, unit: Unit, future: "Future") -> bool:
-        """Take note of what became of a unit; True if it is to be sent once more."""
-        from distributed import KilledWorker
-
+    def _note(self, unit: Unit, future: "Future") -> None:
+        """Take note of what became of a unit."""
         if future.status == "finished":
-            self._finished(unit, future.result())
-            return False
+            self.news = True
+            self.bar.update(future.result().num_sampled)
+            return
         if future.status != "error":
             raise SchedulerLostError(f"unit {unit.key} is {future.status}")
         error = future.exception()
@@ -194,17 +177,7 @@ class _Drive:
                 f"a worker cannot write to {self.plan.config.run_dir}: {error}; what is finished "
                 "is kept, the same command goes on"
             )
-        if isinstance(error, KilledWorker) and unit.key not in self.careful:
-            self.careful.add(unit.key)
-            return True
-        self.refused.add(unit.key)
         write_refusal(self.plan.config.run_dir, unit, f"{type(error).__name__}: {error}")
-        return False
-
-    def _finished(self, unit: Unit, receipt: Receipt) -> None:
-        self.done.add(unit.key)
-        self.news = True
-        self.bar.update(receipt.num_sampled)
 
 
 def _room(client: "Client") -> int:

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import pyarrow.parquet as pq
 from pymatgen.core import Structure
 
-from mattergen_lite.campaign.parts import part_paths, stored_candidate
+from mattergen_lite.campaign.parts import part_paths
 from mattergen_lite.processes import Pool
+from mattergen_lite.runs.store import read_candidates
 from mattergen_lite.scoring.candidate import Candidate, ranked
 from mattergen_lite.scoring.criteria.novelty import novelty
 
@@ -32,11 +33,8 @@ def best_candidates(
 ) -> list[Candidate]:
     """The best candidates of a campaign, no two of them the same crystal; the best first.
 
-    Args:
-        run_dir: Folder of the campaign.
-        number: How many; fewer if there are not so many kinds.
-        pool: Processes to compare in.
-        required: Checks that come before all others, as when the units were judged.
+    There are fewer than asked for if there are not so many kinds. Required checks come before all
+    others, as when the units were judged.
 
     Raises:
         ValueError: If no unit is stored yet.
@@ -69,8 +67,8 @@ def _load(parts: Sequence[Path], places: Sequence[Place]) -> list[Candidate]:
         wanted.setdefault(place.part, []).append(place.row)
     found: dict[tuple[int, int], Candidate] = {}
     for part, rows in wanted.items():
-        texts = pq.read_table(parts[part], columns=["candidate"])["candidate"]
-        found |= {(part, row): stored_candidate(texts[row].as_py()) for row in rows}
+        read = read_candidates(parts[part], rows)
+        found |= {(part, row): one for row, one in zip(rows, read, strict=True)}
     return [found[place.part, place.row] for place in places]
 
 

@@ -3,17 +3,20 @@
 import json
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mattergen_lite.campaign.parts import Receipt, receipts
+from mattergen_lite.campaign.parts import CANDIDATES, Receipt, finished_keys, receipts
 from mattergen_lite.campaign.plan import Plan, Unit, read_manifest
 from mattergen_lite.io.write import write_text
 from mattergen_lite.scoring.metrics.funnel import Funnel
 from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
 
 REFUSED = "refused"  # units that were set aside, a file with the reason each
+UNFINISHED = "unfinished"  # journals, tries and locks of units that are being worked on
+DEVICE_TRIES = 3  # that end without a result, before a unit is tried on a CPU
 RECENT_UNITS = 100  # from which the rate is found
 NUM_REASONS = 5  # shown
 
@@ -82,7 +85,7 @@ def progress(run_dir: Path) -> Progress:
         funnel=Funnel(num_sampled=sampled, left=dict(left)),
         screened=sum((one.screened for one in stored), ScreeningTally()),
         quarantined=dict(given_up),
-        refused=_refusals(run_dir),
+        refused=refusals(run_dir),
         rate=recent_rate(stored),
         seconds=dict(seconds),
     )
@@ -104,19 +107,62 @@ def _now_if_running(recent: Sequence[Receipt]) -> float:
     return now if now - last < 2 * longest else last
 
 
+def tries_path(run_dir: Path, key: str) -> Path:
+    """Path of the file that has a byte for every try of a unit."""
+    return run_dir / UNFINISHED / f"{key}.tries"
+
+
+def num_tries(run_dir: Path, key: str) -> int:
+    """Number of tries of a unit that began and left no result."""
+    path = tries_path(run_dir, key)
+    return path.stat().st_size if path.exists() else 0
+
+
+@contextmanager
+def counted_try(run_dir: Path, key: str) -> Iterator[int]:
+    """Count a try of a unit; yields its number. What is interrupted in good order was none."""
+    path, before = tries_path(run_dir, key), num_tries(run_dir, key)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"." * (before + 1))
+    try:
+        yield before + 1
+    except (KeyboardInterrupt, SystemExit):
+        path.write_bytes(b"." * before)
+        raise
+    path.unlink(missing_ok=True)
+
+
+def pending(plan: Plan) -> Iterator[Unit]:
+    """Units that are neither stored nor set aside by now."""
+    over = finished_keys(plan.config.run_dir) | refusals(plan.config.run_dir).keys()
+    return (unit for unit in plan.units() if unit.key not in over)
+
+
+def clear_leftovers(run_dir: Path) -> None:
+    """Remove what nobody needs once every unit is stored, unless one is set aside."""
+    if refusals(run_dir):
+        return
+    hidden = (run_dir / CANDIDATES).glob(".*.parquet.*")
+    for path in (*hidden, *(run_dir / UNFINISHED).glob("*")):
+        path.unlink(missing_ok=True)
+
+
 def write_refusal(run_dir: Path, unit: Unit, reason: str) -> None:
     """Set a unit aside."""
+    tries_path(run_dir, unit.key).unlink(missing_ok=True)
     note = {"start": unit.start, "stop": unit.stop, "reason": reason}
     write_text(json.dumps(note) + "\n", run_dir / REFUSED / f"{unit.key}.json")
 
 
-def forget_refusals(run_dir: Path) -> None:
-    """Give units that were set aside another chance."""
-    for path in (run_dir / REFUSED).glob("*.json"):
-        path.unlink()
+def forget_refusals(run_dir: Path, *, tries: bool = False) -> None:
+    """Give units that were set aside another chance; with the tries, those that failed, too."""
+    tried = (run_dir / UNFINISHED).glob("*.tries") if tries else ()
+    for path in (*(run_dir / REFUSED).glob("*.json"), *tried):
+        path.unlink(missing_ok=True)
 
 
-def _refusals(run_dir: Path) -> dict[str, str]:
+def refusals(run_dir: Path) -> dict[str, str]:
+    """Reasons of the units that were set aside, by key."""
     return {path.stem: _reason(path) for path in sorted((run_dir / REFUSED).glob("*.json"))}
 
 

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from pathlib import Path
 from threading import Timer
 
-from mattergen_lite.campaign.parts import CANDIDATES, Receipt, commit, part_path, read_receipt
+from mattergen_lite.campaign.parts import Receipt, commit, part_path, read_receipt
 from mattergen_lite.campaign.plan import Unit
+from mattergen_lite.campaign.status import DEVICE_TRIES, UNFINISHED, counted_try
 from mattergen_lite.config import CampaignConfig, GenerateConfig
 from mattergen_lite.io.parallel import parse_documents
 from mattergen_lite.io.records import StructureRecord
@@ -35,7 +35,6 @@ from mattergen_lite.scoring.metrics.funnel import funnel
 from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
 
 JUDGE = "mattergen_lite.scoring.judge"
-UNFINISHED = "unfinished"  # journals of units that are being worked on
 HUNG_EXIT_CODE = 75
 
 
@@ -85,10 +84,7 @@ def _workshop(
 def work(config: CampaignConfig, unit: Unit, device: str) -> Receipt:
     """Make, judge and store one unit, unless it is stored already.
 
-    Args:
-        config: The campaign.
-        unit: What to do.
-        device: Of the model and the potentials.
+    A unit whose processes died time and again is worked out on a CPU.
 
     Raises:
         OSError: If the result cannot be stored; nothing of it is then.
@@ -98,17 +94,20 @@ def work(config: CampaignConfig, unit: Unit, device: str) -> Receipt:
     if path.exists():
         return read_receipt(path)
     started, watch = time.time(), Stopwatch()
-    with watch.stage("loading"):
-        asked = None if config.source else config.generate
-        shop = _workshop(asked, config.judge, config.workers.cores, device)
-    with watch.stage("structures"):
-        records = _records(shop, config, unit)
-    journal = Journal(shop.pool, config.run_dir / UNFINISHED / f"{unit.key}.jsonl", progress=False)
-    with _deadline(shop, config.judge.time_limit * len(records)):
-        candidates = shop.judge.judge(records, journal, watch)
-    receipt = _receipt(unit, candidates, shop, watch, started)
-    commit(config.run_dir, unit, candidates, shop.judge, receipt)
-    journal.forget()
+    with counted_try(config.run_dir, unit.key) as number:
+        with watch.stage("loading"):
+            asked = None if config.source else config.generate
+            chosen = "cpu" if number > DEVICE_TRIES else device
+            shop = _workshop(asked, config.judge, config.workers.cores, chosen)
+        with watch.stage("structures"):
+            records = _records(shop, config, unit)
+        answers = config.run_dir / UNFINISHED / f"{unit.key}.jsonl"
+        journal = Journal(shop.pool, answers, progress=False)
+        with _deadline(shop, config.judge.time_limit * len(records)):
+            candidates = shop.judge.judge(records, journal, watch)
+        receipt = _receipt(unit, candidates, shop, watch, started)
+        commit(config.run_dir, unit, candidates, shop.judge, receipt)
+        journal.forget()
     return receipt
 
 
@@ -122,10 +121,7 @@ def _records(shop: Workshop, config: CampaignConfig, unit: Unit) -> list[Structu
 
 @contextmanager
 def _deadline(shop: Workshop, seconds: float) -> Iterator[None]:
-    """End this process when a GPU, on which nothing can be interrupted, hangs.
-
-    The scheduler then sends the unit elsewhere; its journal has what was found before.
-    """
+    """End this process when a GPU, on which nothing can be interrupted, hangs."""
     if shop.judge.device == "cpu" or not shop.judge.options.relax:
         yield
         return
@@ -175,9 +171,3 @@ def _why_given_up(candidate: Candidate) -> str | None:
     if candidate.raw.error is not None:
         return candidate.raw.error
     return candidate.stability.stability_error if candidate.stability else None
-
-
-def leftovers(run_dir: Path) -> list[Path]:
-    """Journals and half-written files that nobody needs once every unit is stored."""
-    hidden = (run_dir / CANDIDATES).glob(".*.parquet.*")
-    return [*hidden, *(run_dir / UNFINISHED).glob("*.jsonl")]

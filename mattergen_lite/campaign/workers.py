@@ -35,16 +35,17 @@ NO_PAGES = {
     f"distributed.{role}.http.routes": ["distributed.http.health"]
     for role in ("scheduler", "worker")
 }
-# What submits jobs of a kind; None for those that are processes of this machine.
-SUBMIT = {
-    "slurm": "sbatch",
-    "pbs": "qsub",
-    "sge": "qsub",
-    "lsf": "bsub",
-    "oar": "oarsub",
-    "htcondor": "condor_submit",
-    "local": None,
+# What submits jobs of a kind, and the class of dask-jobqueue.
+_SUBMIT = {
+    "slurm": ("sbatch", "SLURMCluster"),
+    "pbs": ("qsub", "PBSCluster"),
+    "sge": ("qsub", "SGECluster"),
+    "lsf": ("bsub", "LSFCluster"),
+    "oar": ("oarsub", "OARCluster"),
+    "htcondor": ("condor_submit", "HTCondorCluster"),
+    "local": (None, "LocalCluster"),  # processes of this machine: to try the options out
 }
+SUBMIT = {kind: command for kind, (command, _) in _SUBMIT.items()}
 
 
 def require_dask() -> None:
@@ -81,11 +82,8 @@ def connection(
 ) -> "Connect":
     """How to reach the workers: each call of the result connects anew.
 
-    Args:
-        config: Workers on this machine, if nothing else is given.
-        shared: Folder that workers elsewhere see too, for the keys they identify themselves with.
-        scheduler: Address of a running scheduler, such as tls://head:8786.
-        cluster: YAML of a batch system that is to start the workers.
+    They are on this machine, unless there is a scheduler or the YAML of a batch system. Workers
+    elsewhere see the shared folder, too, which has the keys they identify themselves with.
 
     Raises:
         ValueError: If both are given, the file is unusable, or Dask or the batch system is not
@@ -105,11 +103,7 @@ def connection(
 
 
 def _check_address(address: str) -> None:
-    """Refuse what is no address, and say what an unprotected one means.
-
-    Raises:
-        ValueError: If it is none.
-    """
+    """Refuse what is no address, and say what an unprotected one means."""
     protocol, sign, rest = address.partition("://")
     if not sign or protocol not in {"tcp", "tls", "ws", "wss"} or not rest:
         raise ValueError(
@@ -149,13 +143,8 @@ def this_machine(config: WorkersConfig) -> "Cluster":
     number = config.count or num_gpus or max(1, available_cores() // config.cores)
     security = _temporary_keys()
     protected = {"protocol": "tls://", "security": security}
-    workers = {
-        index: {
-            "cls": Nanny,
-            "options": _nanny_options(config, index, num_gpus, number) | protected,
-        }
-        for index in range(number)
-    }
+    asked = [_nanny_options(config, index, num_gpus, number) for index in range(number)]
+    workers = {i: {"cls": Nanny, "options": one | protected} for i, one in enumerate(asked)}
     options = NO_DASHBOARD | {"host": LOOPBACK, "port": 0} | protected
     with dask.config.set({**NO_PAGES, f"distributed.nanny.pre-spawn-environ.{SAFE_PATH}": "1"}):
         return SpecCluster(
@@ -168,11 +157,7 @@ def this_machine(config: WorkersConfig) -> "Cluster":
 
 
 def _temporary_keys() -> "Security":
-    """Keys for this campaign only; others on this machine reach its loopback addresses too.
-
-    Raises:
-        ValueError: If cryptography is not installed.
-    """
+    """Keys for this campaign only; others on this machine reach its loopback addresses too."""
     from distributed import Security
 
     try:
@@ -187,21 +172,14 @@ def _nanny_options(
     config: WorkersConfig, index: int, num_gpus: int, number: int
 ) -> dict[str, object]:
     """What a worker on this machine is started with."""
-    threads = str(config.cores)
-    environment = dict.fromkeys(
-        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads
-    ) | {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore"}
+    environment = {"TQDM_DISABLE": "1", "PYTHONWARNINGS": "ignore"}
+    for library in ("OMP", "MKL", "OPENBLAS"):
+        environment[f"{library}_NUM_THREADS"] = str(config.cores)
     if num_gpus:
         environment["CUDA_VISIBLE_DEVICES"] = str(index % num_gpus)
     memory = config.memory if config.memory != "auto" else 1 / number
-    return {
-        "host": LOOPBACK,
-        "nthreads": 1,
-        "memory_limit": memory,
-        **NO_DASHBOARD,
-        "env": environment,
-        "silence_logs": 50,
-    }
+    place = {"host": LOOPBACK, "nthreads": 1, "memory_limit": memory}
+    return {**place, **NO_DASHBOARD, "env": environment, "silence_logs": 50}
 
 
 def batch_system(config: ClusterConfig, shared: Path) -> "Cluster":
@@ -228,42 +206,26 @@ def job_script(config: ClusterConfig) -> str:
 
 
 def _unstarted(config: ClusterConfig, shared: Path) -> "Cluster":
-    """A cluster without jobs.
-
-    Raises:
-        ValueError: If dask-jobqueue does not accept the options.
-    """
+    """A cluster without jobs."""
     with warnings.catch_warnings(), _own_interrupts():
         warnings.simplefilter("ignore")
-        import dask_jobqueue
-        from dask_jobqueue.local import LocalCluster
+        import dask
+        import dask_jobqueue.local
 
-    kinds = {
-        "slurm": dask_jobqueue.SLURMCluster,
-        "pbs": dask_jobqueue.PBSCluster,
-        "sge": dask_jobqueue.SGECluster,
-        "lsf": dask_jobqueue.LSFCluster,
-        "oar": dask_jobqueue.OARCluster,
-        "htcondor": dask_jobqueue.HTCondorCluster,
-        "local": LocalCluster,  # job scripts run on this machine: to try the options out
-    }
-    import dask
-
+    package = dask_jobqueue.local if config.kind == "local" else dask_jobqueue
+    start = getattr(package, _SUBMIT[config.kind][1])
     options = _protected_options(config, shared)
     pages = {} if options["scheduler_options"]["dashboard"] else NO_PAGES
     try:
         with dask.config.set(pages):
-            return kinds[config.kind](**options)
+            return start(**options)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{config.kind} options: {error}") from None
 
 
 def _protected_options(config: ClusterConfig, shared: Path) -> dict[str, object]:
-    """The options, with keys, without a dashboard, unless they say otherwise.
-
-    Whoever reaches a scheduler may run anything, so it talks to those with the keys only. Jobs
-    import nothing from the folder they are started in.
-    """
+    """The options, with keys, without a dashboard, unless they say otherwise."""
+    # Whoever reaches a scheduler may run anything, so it talks to those with the keys only.
     given = dict(config.options)
     scheduler = NO_DASHBOARD | given.pop("scheduler_options", {})
     workers = given.pop("worker_extra_args", [])

@@ -13,6 +13,7 @@ from mattergen_lite.data.canonical import CORE_SCHEMA
 from mattergen_lite.data.table import read_table
 from mattergen_lite.elements import periodic_table_position, symbols
 from mattergen_lite.folders import atomic_path
+from mattergen_lite.text_table import text_table
 
 
 @dataclass(frozen=True)
@@ -40,19 +41,22 @@ class DatasetInfo:
         """The summary for a terminal."""
         common = sorted(self.elements, key=self.elements.__getitem__, reverse=True)[:12]
         elements = ", ".join(f"{symbols()[number]} {self.elements[number]}" for number in common)
-        header = f"{'property':28}{'crystals':>10}{'share':>8}{'min':>12}{'median':>12}{'max':>12}"
+        rows = [
+            (
+                name,
+                str(one.count),
+                f"{one.count / self.num_crystals:.1%}",
+                *(f"{value:.4g}" for value in (one.minimum, one.median, one.maximum)),
+            )
+            for name, one in self.properties.items()
+        ]
         return "\n".join(
             [
                 f"{self.path}: {self.num_crystals} crystals, {len(self.elements)} elements",
                 "splits    " + ", ".join(f"{name} {count}" for name, count in self.splits.items()),
                 "atoms     " + ", ".join(f"{size}: {n}" for size, n in self.sizes.items()),
                 f"elements  {elements}, ...",
-                header,
-                *(
-                    f"{name:28}{found.count:>10}{found.count / self.num_crystals:>8.1%}"
-                    f"{found.minimum:>12.4g}{found.median:>12.4g}{found.maximum:>12.4g}"
-                    for name, found in self.properties.items()
-                ),
+                *text_table(rows, ("property", "crystals", "share", "min", "median", "max")),
             ]
         )
 

@@ -12,6 +12,7 @@ from mattergen_lite.data.canonical import row_structure
 from mattergen_lite.data.table import EMBEDDED, UNITS, read_table
 from mattergen_lite.io.write import to_cif, write_extxyz, write_text
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
+from mattergen_lite.text_table import text_table
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -40,7 +41,8 @@ class KnownCrystal:
         }
         lines |= {name: f"{value:.6g} {UNITS[name]}" for name, value in self.values.items()}
         lines |= {"other polymorphs": ", ".join(self.others)} if self.others else {}
-        told = [f"{name:<28}{value}".rstrip() for name, value in lines.items()]
+        rows = [(name, str(value)) for name, value in lines.items()]
+        told = text_table(rows, widths=(26,), left=(0, 1))
         return "\n".join([*told, *([] if self.file is None else [f"-> {self.file}"])])
 
     def cell(self, kind: Cell) -> "Structure":

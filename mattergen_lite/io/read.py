@@ -6,6 +6,7 @@ Zip files are read in memory: nothing is unpacked to disk.
 import re
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -118,6 +119,25 @@ def _folder_documents(folder: Path, without: Path | None) -> Iterator[Document]:
         name = shown_name(path.relative_to(folder).as_posix())
         if path.is_file() and _file_format(name):
             yield from _file_documents(name, lambda path=path: path.open("rb"))
+
+
+def count_unread(folder: Path, *, without: Path | None = None) -> Counter[str]:
+    """Count the files of a folder that `iter_documents` passes over, by their endings.
+
+    Args:
+        folder: A source of structures.
+        without: A folder inside it that does not count.
+    """
+    left_out = without and without.resolve()
+    names = [
+        path.name
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not path.name.startswith(".")
+        and not _file_format(path.relative_to(folder).as_posix())
+        and not (left_out and path.resolve().is_relative_to(left_out))
+    ]
+    return Counter(PurePath(name).suffix.lower() or "without an ending" for name in names)
 
 
 def _zip_documents(path: Path) -> Iterator[Document]:

@@ -21,9 +21,7 @@ _RENAMED = {"formula": "reduced_formula", "name": "sample"}
 def write_database(entries: Iterable[Entry], address: str) -> int:
     """Add entries to a database; those that it has already are left alone. Returns how many came.
 
-    Args:
-        entries: What to add.
-        address: A file ending in .db, or postgresql://user:password@host:port/name.
+    The address is a file ending in .db, or postgresql://user:password@host:port/name.
 
     Raises:
         ValueError: If the database cannot be opened.

@@ -9,13 +9,13 @@ from pymatgen.core import Structure
 
 from mattergen_lite.campaign.parts import part_paths
 from mattergen_lite.campaign.plan import MANIFEST
-from mattergen_lite.io.tensors import structure_from_json
 from mattergen_lite.runs.folder import RunFolder
-from mattergen_lite.runs.tables import read_table
+from mattergen_lite.runs.store import NOT_JUDGEMENTS, stored_structure
+from mattergen_lite.runs.tables import Row, read_table
 from mattergen_lite.scoring.score import Cell
 
-_NOT_JUDGEMENTS = {"unit", "rank", "merit", "candidate", "lattice", "atomic_numbers", "frac_coords"}
-_NOT_JUDGEMENTS |= {"cif", "relaxed_cif", "error"}
+_LEFT_OUT = NOT_JUDGEMENTS | {"cif", "relaxed_cif", "error"}
+_NEEDED = ("rank", "name", "error", "formula", "atomic_numbers")
 
 
 @dataclass(frozen=True)
@@ -28,69 +28,37 @@ class Entry:
 
 
 def entries(source: Path, *, passed_only: bool = False) -> Iterator[Entry]:
-    """Every judged crystal of a campaign or of a run of `generate` or `score`.
-
-    Args:
-        source: Its folder.
-        passed_only: Leave out what fails a check.
+    """Every judged crystal of a campaign or of a run, or those that pass every check.
 
     Raises:
         ValueError: If the folder holds neither, or nothing finished.
     """
-    if (source / MANIFEST).exists() and part_paths(source):
-        found = _of_campaign(source)
-    elif RunFolder(source).is_finished:
-        found = _of_run(source)
+    run = RunFolder(source)
+    if (source / MANIFEST).exists() and (parts := part_paths(source)):
+        tables = ((None, read_table(path, (*_NEEDED, "unit"))) for path in parts)
+    elif run.is_finished:
+        tables = [(run.digest(), run.rows(_NEEDED))]
     else:
         raise ValueError(f"{source}: expected the folder of a campaign or of a finished run")
-    return (one for one in found if not (passed_only and one.judgement.get("failed_checks")))
-
-
-def _of_campaign(source: Path) -> Iterator[Entry]:
-    for path in part_paths(source):
-        for row in read_table(path, ("unit", "name", "error", "atomic_numbers")):
-            if row["error"] is None and row["atomic_numbers"]:
-                structure = _structure(row)
-                yield Entry(f"{row['unit'][:12]}-{row['name']}", structure, _judgement(row))
-
-
-def _structure(row: Mapping[str, object]) -> Structure:
-    flat, coords = row["lattice"], row["frac_coords"]
-    return structure_from_json(
-        {
-            "lattice": [flat[i : i + 3] for i in range(0, 9, 3)],
-            "atomic_numbers": row["atomic_numbers"],
-            "frac_coords": [coords[i : i + 3] for i in range(0, len(coords), 3)],
-        }
+    return (
+        entry
+        for key, rows in tables
+        for entry in _entries(rows, key)
+        if not (passed_only and entry.judgement.get("failed_checks"))
     )
 
 
-def _of_run(source: Path) -> Iterator[Entry]:
-    """Rows of the table with the structures of their ranks; names may occur twice.
-
-    Raises:
-        ValueError: If the run has no table, or not the structure of every judged row.
-    """
-    run = RunFolder(source)
-    prefix = run.digest()[:12]
-    rows = run.rows(("rank", "name", "error", "formula"))
+def _entries(rows: list[Row], key: str | None) -> Iterator[Entry]:
+    """The readable crystals of a table; those of one name are told apart by their ranks."""
     taken: set[str] = set()
-    structures = {one.rank: one.structure for one in run.relaxed()}
     for row in rows:
-        if row["error"] is not None:
+        if row["error"] is not None or not row["atomic_numbers"]:
             continue
-        structure = structures.get(row["rank"])
-        if structure is None or structure.composition.reduced_formula != row["formula"]:
-            found = "none" if structure is None else structure.composition.reduced_formula
-            raise ValueError(
-                f"{source} is damaged: rank {row['rank']} is {row['formula']} in the table and "
-                f"{found} among the structures: run it again"
-            )
         name = row["name"]
         while name in taken:  # also by a name that ends like this
             name += f"#{row['rank']}"
         taken.add(name)
-        yield Entry(f"{prefix}-{name}", structure, _judgement(row))
+        yield Entry(f"{(key or row['unit'])[:12]}-{name}", stored_structure(row), _judgement(row))
 
 
 def _judgement(row: Mapping[str, Cell]) -> dict[str, Cell]:
@@ -98,7 +66,7 @@ def _judgement(row: Mapping[str, Cell]) -> dict[str, Cell]:
     return {
         name: value
         for name, value in row.items()
-        if name not in _NOT_JUDGEMENTS
+        if name not in _LEFT_OUT
         and value not in (None, "")
         and not (isinstance(value, float) and not math.isfinite(value))
     }

@@ -10,13 +10,13 @@ import pyarrow.parquet as pq
 from mattergen_lite.elements import atomic_number
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.io.records import StructureRecord
-from mattergen_lite.io.tensors import structure_to_json
 from mattergen_lite.io.write import write_csv
 from mattergen_lite.library.ase_database import write_database
 from mattergen_lite.library.entries import entries
 from mattergen_lite.library.materials_project import FIELDS, read_materials_project
 from mattergen_lite.library.optimade import read_provider, write_jsonl
 from mattergen_lite.progress import ProgressBar
+from mattergen_lite.runs.store import structure_cells
 
 MATERIALS_PROJECT = "materials-project"
 DATABASES = (".db", "postgresql://", "postgres://")
@@ -107,11 +107,7 @@ def _and(*filters: str) -> str:
 
 
 def _write_records(records: Iterable[StructureRecord], out: Path) -> Exchanged:
-    """Write records as a crystal table, unreadable ones with their reasons as a csv beside it.
-
-    Raises:
-        ValueError: If there is no readable record; nothing is written then.
-    """
+    """Write records as a crystal table, unreadable ones with their reasons as a csv beside it."""
     broken: list[StructureRecord] = []
     rows = list(_rows(records, broken))
     if not rows:
@@ -134,10 +130,4 @@ def _rows(
         if one.structure is None:
             broken.append(one)
             continue
-        crystal = structure_to_json(one.structure)
-        yield {
-            "material_id": one.name,
-            "lattice": [x for vector in crystal["lattice"] for x in vector],
-            "atomic_numbers": crystal["atomic_numbers"],
-            "frac_coords": [x for atom in crystal["frac_coords"] for x in atom],
-        } | one.properties
+        yield {"material_id": one.name} | structure_cells(one.structure) | one.properties

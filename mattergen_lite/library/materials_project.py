@@ -13,12 +13,7 @@ FIELDS = ("energy_above_hull", "formation_energy_per_atom", "band_gap")
 def read_materials_project(
     chemical_system: str | None, limit: int | None, fields: Sequence[str] = FIELDS
 ) -> Iterator[StructureRecord]:
-    """Structures of a chemical system, or all.
-
-    Args:
-        chemical_system: Such as Li-P-S; None for everything.
-        limit: At most so many.
-        fields: Numbers of the summary to take along.
+    """Structures of a chemical system such as Li-P-S, or all, with numbers of the summary.
 
     Raises:
         ValueError: If there is no key, the client is not installed or the server refuses.

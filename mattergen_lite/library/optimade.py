@@ -16,6 +16,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 import numpy as np
 from numpy.linalg import LinAlgError
+from pymatgen.io.optimade import OptimadeStructureAdapter
 
 from mattergen_lite.elements import atomic_number
 from mattergen_lite.folders import atomic_path
@@ -42,12 +43,8 @@ CHUNK = 2**16  # bytes
 TIMEOUT = 30.0  # s of silence
 PAGE_TIME_LIMIT = 300.0  # s a page
 _FIELDS = (
-    "lattice_vectors",
-    "cartesian_site_positions",
-    "species",
-    "species_at_sites",
-    "structure_features",
-    "dimension_types",
+    *("lattice_vectors", "cartesian_site_positions", "species", "species_at_sites"),
+    *("structure_features", "dimension_types"),
 )
 
 
@@ -62,7 +59,8 @@ def write_jsonl(entries: Iterable[Entry], path: Path) -> int:
             types |= {name: type(value) for name, value in one.judgement.items()}
         body.seek(0)
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-            for line in (_header(), _description(types)):
+            header = {"x-optimade": {"meta": {"api_version": API_VERSION}}}
+            for line in (header, _description(types)):
                 file.write(json.dumps(line) + "\n")
             shutil.copyfileobj(body, file)
     return written
@@ -70,46 +68,14 @@ def write_jsonl(entries: Iterable[Entry], path: Path) -> int:
 
 def to_optimade(entry: Entry) -> dict[str, object]:
     """One structure resource."""
-    structure, composition = entry.structure, entry.structure.composition
-    elements = sorted(one.symbol for one in composition.elements)
-    shares = [composition.get_atomic_fraction(one) for one in elements]
-    counts = composition.reduced_composition.get_el_amt_dict()
-    attributes = {
+    found = OptimadeStructureAdapter.get_optimade_structure(entry.structure)["attributes"]
+    attributes = found | {
         "last_modified": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "elements": elements,
-        "nelements": len(elements),
-        "elements_ratios": shares,
-        "chemical_formula_reduced": "".join(_counted(one, counts[one]) for one in elements),
-        "chemical_formula_descriptive": composition.reduced_formula,
-        "chemical_formula_anonymous": _anonymous(counts),
-        "dimension_types": [1, 1, 1],
-        "nperiodic_dimensions": 3,
-        "lattice_vectors": structure.lattice.matrix.tolist(),
-        "cartesian_site_positions": structure.cart_coords.tolist(),
-        "nsites": len(structure),
-        "species_at_sites": [site.specie.symbol for site in structure],
-        "species": [
-            {"name": one, "chemical_symbols": [one], "concentration": [1.0]} for one in elements
-        ],
-        "structure_features": [],
+        "chemical_formula_descriptive": entry.structure.composition.reduced_formula,
+        "species": sorted(found["species"], key=lambda one: one["name"]),
     }
     own = {f"{PREFIX}{name}": value for name, value in entry.judgement.items()}
     return {"type": "structures", "id": entry.id, "attributes": attributes | own}
-
-
-def _anonymous(counts: Mapping[str, float]) -> str:
-    """The formula with A for the most frequent element, then B, ..., Z, Aa, ..."""
-    letters = [*map(chr, range(65, 91)), *(f"{chr(one)}a" for one in range(65, 91))]
-    amounts = sorted(counts.values(), reverse=True)
-    return "".join(_counted(letter, n) for letter, n in zip(letters, amounts, strict=False))
-
-
-def _counted(symbol: str, count: float) -> str:
-    return symbol if count == 1 else f"{symbol}{count:g}"
-
-
-def _header() -> dict[str, object]:
-    return {"x-optimade": {"meta": {"api_version": API_VERSION}}}
 
 
 def _description(types: Mapping[str, type]) -> dict[str, object]:
@@ -126,13 +92,9 @@ def read_provider(
 ) -> Iterator[StructureRecord]:
     """Structures that an OPTIMADE provider finds.
 
-    A provider is a stranger: what it sends is bounded in size, number and time.
-
-    Args:
-        address: Base URL of the provider, without the version.
-        filter_text: In OPTIMADE's filter language; empty for everything.
-        limit: At most so many.
-        fields: Properties to take along, such as _exmpl_band_gap.
+    A provider is a stranger: what it sends is bounded in size, number and time. Its address has
+    no version; the filter is in OPTIMADE's language, empty for everything; the fields are
+    properties to take along, such as _exmpl_band_gap.
 
     Raises:
         ValueError: If the client is not installed, the filter is wrong, or the provider fails or
@@ -227,20 +189,14 @@ def _next(page: Mapping[str, Any], address: str) -> str | None:
     """Address of the next page, on the same host; None after the last."""
     links = page.get("links")
     found = links.get("next") if isinstance(links, Mapping) else None
-    if isinstance(found, Mapping):
-        found = found.get("href")
-    if not found:
-        return None
-    _check_own(str(found), address)
-    return str(found)
+    found = found.get("href") if isinstance(found, Mapping) else found
+    if found:
+        _check_own(str(found), address)
+    return str(found) if found else None
 
 
 def _check_own(url: str, address: str) -> None:
-    """Refuse to be led to another host.
-
-    Raises:
-        ValueError: If the URL is of one.
-    """
+    """Refuse to be led to another host."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or parts.hostname != urlsplit(address).hostname:
         raise ValueError(f"{address} leads to {url[:100]!r}: expected pages of its own")
@@ -249,10 +205,7 @@ def _check_own(url: str, address: str) -> None:
 def from_optimade(resource: object, fields: Sequence[str] = (), number: int = 1) -> StructureRecord:
     """A structure resource as a record; what is wrong with it ends in the record's `error`.
 
-    Args:
-        resource: As the provider sent it.
-        fields: Properties to take along.
-        number: Of the resource in the answer, its name if it has none.
+    The number of the resource in the answer is its name if it has none.
     """
     name = f"#{number}"
     if not isinstance(resource, Mapping):

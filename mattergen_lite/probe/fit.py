@@ -60,12 +60,8 @@ def fit(
 ) -> Probe:
     """Fit a regression at every noise level and measure each on held-out formulas.
 
-    Args:
-        model: The frozen model, on the device to use.
-        labels: Crystals and values, none missing.
-        prop: The property; its mean and spread are filled in from the values.
-        identity: Which model it is.
-        seed: Of the noise.
+    The model is frozen, and on the device to use. Mean and spread of the property are filled in
+    from the labels, of which none is missing.
 
     Raises:
         ValueError: If the probe is no better than predicting the mean.

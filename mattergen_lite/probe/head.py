@@ -1,20 +1,13 @@
-"""A head: a property of finished crystals read from the frozen network and the composition.
+"""Reads a property of finished crystals from the frozen network and the composition.
 
-Model folders bring heads along as their predictors.
+A few small perceptrons, averaged, read the pooled hidden state of the frozen network with almost no
+noise (`Denoiser.features`), the share of every element, and mean, spread, least and most of the
+elements' descriptors. Where many labels are exactly zero, as band gaps of metals, a first output
+says whether the value is above zero; the second one, fitted to those above, says how much.
 
-A few small perceptrons, averaged, read three things of a crystal: the pooled hidden state of the
-frozen network with almost no noise (`Denoiser.features`), the share of every element, and mean,
-spread, least and most of the elements' descriptors over the atoms. Each has two outputs. Where many
-labels are exactly zero, as band gaps of metals and magnetisations are, the first says whether the
-value is above zero, and the second, fitted to those above zero, how much; elsewhere only the second
-is used.
-
-Its errors are those for generated crystals of such predictions, where these are measured, else
-those on MP-20's validation split, which it is not fitted to. A crystal is outside its domain if it
-holds an element with few labels, or if its features lie further from the mean of
-the labelled ones than all but one in a thousand of those do.
-
-On disk a folder: `head.safetensors`, weights in half precision, and `head.yaml`.
+A crystal is outside the domain if it holds an element with few labels, or if its features lie
+further from the mean of the labelled ones than all but one in a thousand of those do.
+On disk a head is a folder: `head.safetensors`, weights in half precision, and `head.yaml`.
 """
 
 from dataclasses import dataclass
@@ -27,8 +20,8 @@ from torch.nn.functional import silu
 from mattergen_lite.config import PropertyConfig, Section, read_yaml, write_yaml
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, element_descriptors
 from mattergen_lite.io.records import LearnedValue
-from mattergen_lite.model import CrystalDiffusion, read_weights, write_weights
-from mattergen_lite.probe.probe import ModelIdentity, clean_features
+from mattergen_lite.model import CrystalDiffusion, write_weights
+from mattergen_lite.probe.probe import ModelIdentity, clean_features, of_weights
 from mattergen_lite.properties import Property
 from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.templates import OrbitCrystals
@@ -129,12 +122,8 @@ class Head:
     def read(self, model: CrystalDiffusion, crystals: OrbitCrystals) -> list[LearnedValue]:
         """The property of finished crystals, with the mean error of such predictions."""
         inputs = head_inputs(model, crystals)
-        return [
-            self._learned(value, inside)
-            for value, inside in zip(
-                self.predict(inputs).tolist(), self.is_inside(inputs).tolist(), strict=True
-            )
-        ]
+        values, inside = self.predict(inputs).tolist(), self.is_inside(inputs).tolist()
+        return [self._learned(*pair) for pair in zip(values, inside, strict=True)]
 
     def _learned(self, value: float, is_inside: bool) -> LearnedValue:
         """A prediction with its error: that for generated crystals, where it is measured."""
@@ -158,33 +147,17 @@ class Head:
             ValueError: If there is none, a file is corrupt or it belongs to another model.
         """
         config = HeadConfig.parse(read_yaml(folder / CONFIG))
-        if config.model.weights_sha256 != weights_sha256:
-            raise ValueError(
-                f"head {folder} was fitted on another model, {config.model.checkpoint} with "
-                f"weights {config.model.weights_sha256[:12]}: fit it again"
-            )
-        tensors = read_weights(folder / WEIGHTS)
-        try:
-            net = Perceptrons(
-                **{
-                    name: value if value.dtype == torch.bool else value.float()
-                    for name, value in tensors.items()
-                }
-            )
-        except TypeError:
-            raise ValueError(
-                f"weights in {folder / WEIGHTS} are no head's: they hold {', '.join(tensors)}"
-            ) from None
-        return cls(config=config, net=net)
+        config.model.check(f"head {folder}", weights_sha256)
+        return cls(config=config, net=of_weights(Perceptrons, "head", folder / WEIGHTS))
 
     def text(self) -> str:
         """One line about the errors and the domain."""
         prop, error = self.config.prop, self.config.held_out
-        zeros = "" if error.accuracy is None else f", above zero or not right {error.accuracy:.1%}"
+        zeros = f"; zero or not: {error.accuracy:.1%} right" if error.accuracy is not None else ""
         return (
-            f"{prop.name}: perceptrons on {self.config.num_labels:,} labels; MAE {error.mae:.3g} "
-            f"{prop.unit} on {error.num_crystals:,} held-out crystals (of predicting the median "
-            f"{error.mae_of_median:.3g}){zeros}"
+            f"{prop.name}: trained on {self.config.num_labels:,} crystals; mean error on "
+            f"{error.num_crystals:,} others {error.mae:.3g} {prop.unit}, of always predicting the "
+            f"median {error.mae_of_median:.3g}{zeros}"
         )
 
 

@@ -36,12 +36,7 @@ class Predictor:
 def load_predictors(
     folder: Path, model: CrystalDiffusion | None, device: torch.device | str = "cpu"
 ) -> list[Predictor]:
-    """What a model folder brings along to measure properties of crystals: heads, and probes.
-
-    Args:
-        folder: Of a model.
-        model: That very model; None loads it, if there is a head that needs it.
-        device: To load it to.
+    """Heads and probes that a model folder brings along; loads the model unless it is given.
 
     Raises:
         ValueError: If a head is corrupt or belongs to other weights.

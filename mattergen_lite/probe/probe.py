@@ -1,4 +1,4 @@
-"""A linear probe: your property read from the frozen network, and its gradient as guidance.
+"""Reads a property from the frozen network by a linear probe, whose gradient is guidance.
 
 Ridge regressions on the pooled hidden state (`Denoiser.features`), one for each of several noise
 levels and interpolated between them, give the mean of the property y of a noisy crystal x; the
@@ -7,16 +7,14 @@ error on held-out crystals gives its variance:
     log p(y | x, sigma) = -(y - mean(x, sigma))² / (2 variance(sigma)) + const
 
 By Bayes' rule its gradient with respect to x adds to the score of the model (classifier guidance:
-Dhariwal and Nichol 2021, arXiv 2105.05233). Where noise hides the property, the variance is that of
-the labels and the gradient vanishes by itself. At the lowest level the same regression measures the
-property of finished crystals.
-
+Dhariwal and Nichol 2021, arXiv 2105.05233). Where noise hides the property it vanishes by itself.
 A probe on disk is a folder: `probe.safetensors` and `probe.yaml`.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -27,10 +25,13 @@ from mattergen_lite.model import CrystalDiffusion, read_weights, write_weights
 from mattergen_lite.properties import Property
 from mattergen_lite.shapes import Float, Int
 from mattergen_lite.symmetry.templates import OrbitCrystals
+from mattergen_lite.text_table import text_table
 
 WEIGHTS = "probe.safetensors"
 CONFIG = "probe.yaml"
 BATCH_SIZE = 64
+
+Weights = TypeVar("Weights")
 
 
 class LevelError(Section):
@@ -48,6 +49,18 @@ class ModelIdentity(Section):
 
     checkpoint: str  # name or folder, for people
     weights_sha256: str
+
+    def check(self, reader: str, weights_sha256: str) -> None:
+        """Refuse a reader of other weights.
+
+        Raises:
+            ValueError: If it was fitted on them.
+        """
+        if self.weights_sha256 != weights_sha256:
+            raise ValueError(
+                f"{reader} was fitted on another model, {self.checkpoint} with weights "
+                f"{self.weights_sha256[:12]}: use that one or fit it again"
+            )
 
 
 class ProbeConfig(Section):
@@ -136,12 +149,8 @@ class Probe:
             ValueError: If there is no probe, a file is corrupt or it belongs to another model.
         """
         config = ProbeConfig.parse(read_yaml(folder / CONFIG))
-        if config.model.weights_sha256 != weights_sha256:
-            raise ValueError(
-                f"probe {folder} was fitted on another model, {config.model.checkpoint} with "
-                f"weights {config.model.weights_sha256[:12]}: use that one or fit the probe again"
-            )
-        regression = _regression(read_weights(folder / WEIGHTS), folder)
+        config.model.check(f"probe {folder}", weights_sha256)
+        regression = of_weights(Regression, "probe", folder / WEIGHTS)
         levels = len(config.errors)
         if regression.weight.dim() != 2 or regression.weight.shape[0] != levels or not levels:
             raise ValueError(
@@ -165,17 +174,15 @@ class Probe:
     def text(self) -> str:
         """Errors per noise level for a terminal."""
         prop, unit = self.config.prop, f" {self.config.prop.unit}" if self.config.prop.unit else ""
-        header = f"{'sigma':>8}{'R2':>8}{'MAE':>12}{'of mean':>12}"
         rows = [
-            f"{e.sigma:8.3f}{e.r2:8.3f}{e.mae:12.4g}{e.mae_of_mean:12.4g}"
+            (f"{e.sigma:.3f}", f"{e.r2:.3f}", f"{e.mae:.4g}", f"{e.mae_of_mean:.4g}")
             for e in self.config.errors
         ]
         scale = ", R2 of its logarithm" if prop.log else ""
         lines = [
             f"{prop.name}{unit}: errors on held-out formulas, {self.config.num_labels} labels, "
             f"{self.config.num_draws} noise draws each{scale}",
-            header,
-            *rows,
+            *text_table(rows, ("sigma", "R2", "MAE", "of mean"), left=()),
         ]
         if self.held_out.r2 < 0.3:
             lines.append(
@@ -197,10 +204,16 @@ def clean_features(
         yield part, features
 
 
-def _regression(tensors: dict[str, Tensor], folder: Path) -> Regression:
+def of_weights(kind: type[Weights], name: str, path: Path) -> Weights:
+    """Read the weights of a reader, half precision as single.
+
+    Raises:
+        ValueError: If they are of something else.
+    """
+    tensors = read_weights(path)
     try:
-        return Regression(**tensors)
+        return kind(**{n: v.float() if v.is_floating_point() else v for n, v in tensors.items()})
     except TypeError:
         raise ValueError(
-            f"weights in {folder / WEIGHTS} are no probe's: they hold {', '.join(tensors)}"
+            f"weights in {path} are no {name}'s: they hold {', '.join(tensors)}"
         ) from None

@@ -8,18 +8,17 @@ from pymatgen.core import Structure
 
 from mattergen_lite.io.write import Cif, file_names, to_cif, write_extxyz, write_text
 from mattergen_lite.processes import Failure, Pool
-from mattergen_lite.runs.tables import Row
+from mattergen_lite.runs.folder import DFT_RELAXED, FRAMES, RELAXED_FRAMES
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED, SYMPREC_RELAXED
 
-FRAMES = "structures.extxyz"
-RELAXED_FRAMES = "relaxed.extxyz"
-DFT_RELAXED = "dft_relaxed"  # folder of CIFs
 CIF_TIME_LIMIT = 60.0  # s
 
 
-def write_structures(folder: Path, candidates: Sequence[Candidate], pool: Pool) -> list[Row]:
-    """Write CIFs and extxyz of raw and relaxed crystals; returns table rows with the CIFs' names.
+def write_structures(
+    folder: Path, candidates: Sequence[Candidate], pool: Pool
+) -> dict[str, list[str | int | None]]:
+    """Write CIFs and extxyz of raw and relaxed crystals; returns columns that name the CIFs.
 
     A crystal that could not be judged is there as well, or whoever counts the files would find a
     set without its worst; only what could not be read at all is in none.
@@ -34,16 +33,13 @@ def write_structures(folder: Path, candidates: Sequence[Candidate], pool: Pool) 
     _write_frames(raw, candidates, folder / FRAMES)
     if any(relaxed):
         _write_frames(relaxed, candidates, folder / RELAXED_FRAMES)
-    return [
-        one.row()
-        | {
-            "cif": cif and f"cifs/{name}.cif",
-            "cif_space_group": cif and cif.space_group,
-            "relaxed_cif": relaxed_cif and f"relaxed/{name}.cif",
-            "relaxed_cif_space_group": relaxed_cif and relaxed_cif.space_group,
-        }
-        for one, name, cif, relaxed_cif in zip(candidates, names, cifs, relaxed_cifs, strict=True)
-    ]
+    columns: dict[str, list[str | int | None]] = {}
+    for prefix, place, written in (("", "cifs", cifs), ("relaxed_", "relaxed", relaxed_cifs)):
+        columns[f"{prefix}cif"] = [
+            cif and f"{place}/{name}.cif" for name, cif in zip(names, written, strict=True)
+        ]
+        columns[f"{prefix}cif_space_group"] = [cif and cif.space_group for cif in written]
+    return columns
 
 
 def _write_cifs(

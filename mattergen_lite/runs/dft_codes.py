@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mattergen_lite.io.write import write_text
+from mattergen_lite.runs.recipes import names_among, template
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -22,89 +23,6 @@ SMEARING = 0.05  # eV, as `MPRelaxSet` has it
 MAX_FORCE = 0.02  # eV/Å
 CUTOFF_RYDBERG = 80  # of norm-conserving pseudopotentials (PseudoDojo, SSSP)
 GPAW_CUTOFF = 700  # eV; the stress of a basis needs more than the energy
-
-_CP2K = """\
-&GLOBAL
-  PROJECT crystal
-  RUN_TYPE CELL_OPT
-&END GLOBAL
-&MOTION
-  &CELL_OPT
-    MAX_FORCE {max_force:.2e}
-    PRESSURE_TOLERANCE [bar] 1000
-  &END CELL_OPT
-&END MOTION
-&FORCE_EVAL
-  METHOD Quickstep
-  STRESS_TENSOR ANALYTICAL
-  &DFT
-    BASIS_SET_FILE_NAME BASIS_MOLOPT
-    POTENTIAL_FILE_NAME GTH_POTENTIALS
-    UKS
-    &MGRID
-      CUTOFF [Ry] 600
-      REL_CUTOFF [Ry] 60
-    &END MGRID
-    &KPOINTS
-      SCHEME MACDONALD {mesh} {shifts}
-    &END KPOINTS
-    &SCF
-      MAX_SCF 200
-      EPS_SCF 1.0E-6
-      ADDED_MOS 20 20
-      &SMEAR
-        METHOD FERMI_DIRAC
-        ELECTRONIC_TEMPERATURE [K] {temperature:.1f}
-      &END SMEAR
-      &MIXING
-        METHOD BROYDEN_MIXING
-      &END MIXING
-    &END SCF
-    &XC
-      &XC_FUNCTIONAL PBE
-      &END XC_FUNCTIONAL
-    &END XC
-  &END DFT
-  &SUBSYS
-    &CELL
-{cell}
-    &END CELL
-    &COORD
-{atoms}
-    &END COORD
-{kinds}
-  &END SUBSYS
-&END FORCE_EVAL
-"""
-
-_CP2K_KIND = """\
-    &KIND {symbol}
-      BASIS_SET DZVP-MOLOPT-SR-GTH
-      POTENTIAL GTH-PBE
-      MAGNETIZATION {moment:g}
-    &END KIND"""
-
-_GPAW = '''\
-"""Relaxes crystal.extxyz with PBE: `gpaw -P 16 python relax.py`."""
-
-from ase.filters import FrechetCellFilter
-from ase.io import read
-from ase.optimize import BFGS
-from gpaw import GPAW, PW, FermiDirac
-
-atoms = read("crystal.extxyz")  # with initial moments
-atoms.calc = GPAW(
-    mode=PW({cutoff}),  # eV
-    xc="PBE",
-    kpts={{"size": {mesh}, "gamma": True}},
-    occupations=FermiDirac({smearing}),  # eV
-    txt="gpaw.txt",
-)
-relaxation = BFGS(FrechetCellFilter(atoms), logfile="relax.log", trajectory="relax.traj")
-relaxation.run(fmax={max_force}, steps=200)
-atoms.write("relaxed.cif")
-print(f"{{atoms.get_potential_energy()}} eV, {{len(atoms)}} atoms")
-'''
 
 
 def _espresso(atoms: "Atoms", mesh: Mesh) -> dict[str, str]:
@@ -174,8 +92,9 @@ def _cp2k(atoms: "Atoms", mesh: Mesh) -> dict[str, str]:
     from ase.units import Bohr, Hartree, kB
 
     moments = dict(zip(atoms.symbols, atoms.get_initial_magnetic_moments(), strict=True))
+    kind = template("cp2k_kind.inp")
     shifts = [(number - 1) / (2 * number) for number in mesh]  # of MacDonald's scheme around Γ
-    text = _CP2K.format(
+    text = template("cp2k.inp").format(
         max_force=MAX_FORCE / Hartree * Bohr,
         temperature=SMEARING / kB,
         mesh=" ".join(map(str, mesh)),
@@ -188,7 +107,7 @@ def _cp2k(atoms: "Atoms", mesh: Mesh) -> dict[str, str]:
             f"      {symbol} {_numbers(position)}"
             for symbol, position in zip(atoms.symbols, atoms.positions, strict=True)
         ),
-        kinds="\n".join(_CP2K_KIND.format(symbol=s, moment=m) for s, m in moments.items()),
+        kinds="".join(kind.format(symbol=s, moment=m) for s, m in moments.items()).rstrip("\n"),
     )
     return {"crystal.inp": text}
 
@@ -204,7 +123,7 @@ def _gpaw(atoms: "Atoms", mesh: Mesh) -> dict[str, str]:
 
     text = StringIO()
     write(text, atoms, format="extxyz")
-    script = _GPAW.format(
+    script = template("gpaw_relax.txt").format(
         cutoff=GPAW_CUTOFF, mesh=tuple(mesh), smearing=SMEARING, max_force=MAX_FORCE
     )
     return {"relax.py": script, "crystal.extxyz": text.getvalue()}
@@ -225,11 +144,6 @@ RUN = {  # by code, for people
     "lanthanide.",
     "gpaw": "gpaw -P 16 python relax.py, with GPAW's PAW data sets.",
 }
-NOT_ON_THE_HULL = """\
-These relax atoms and cell by PBE without U, with the k points and moments of MPRelaxSet. Converge
-the cutoffs for your pseudopotentials. Energies belong beside competing phases calculated the same
-way, never on this program's hull, so --energies refuses them but as formation_energy_per_atom.
-"""
 CODES = (VASP, *_WRITERS)
 
 
@@ -239,21 +153,12 @@ def parse_codes(text: str) -> tuple[str, ...]:
     Raises:
         ValueError: For an unknown one, or if there is none.
     """
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    for name in names or ("",):
-        if name not in CODES:
-            raise ValueError(f"unknown DFT code {name!r}: expected some of {', '.join(CODES)}")
-    return names
+    if names := names_among(CODES, "DFT code", text):
+        return names
+    raise ValueError(f"unknown DFT code {text!r}: expected some of {', '.join(CODES)}")
 
 
 def write_code_inputs(atoms: "Atoms", mesh: Mesh, folder: Path, code: str) -> None:
-    """Write the files of one calculation.
-
-    Args:
-        atoms: The crystal, with initial magnetic moments in µB, the same for equal elements.
-        mesh: Numbers of k points, around Γ.
-        folder: Made if it does not exist.
-        code: One of `CODES` but VASP.
-    """
+    """Write the files of one calculation of a crystal with initial moments in µB; mesh around Γ."""
     for name, text in _WRITERS[code](atoms, mesh).items():
         write_text(text, folder / name)

@@ -7,6 +7,7 @@ Each figure takes the table's rows and is left out if no row has what it shows. 
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -35,7 +36,7 @@ BLUE, ORANGE, GREY = "#0072b2", "#d55e00", "#5f6b76"
 # Shades of growing probability of lying within the threshold: upper bound and colour.
 _PROBABILITIES = ((0.1, "#d9dfe5"), (0.5, "#9ecae1"), (0.9, "#4292c6"), (1.0, "#08519c"))
 _STYLE = {
-    "font.family": "DejaVu Sans",
+    "font.family": ["DejaVu Sans", "sans-serif"],
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -46,6 +47,8 @@ _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mattergen_lite",  # the same figure is the same file
 }
+_WHOLE = partial(MaxNLocator, integer=True, steps=[1, 2, 5, 10])
+_THRESHOLD = {"color": ORANGE, "linewidth": 1.2, "linestyle": "--"}
 _NO_DATE = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
@@ -55,29 +58,16 @@ def write_figures(
     """Draw every figure that there are values for, as PNG, PDF and SVG; returns the files.
 
     A figure of an earlier run that these rows have nothing for is removed: it would show others.
-
-    Args:
-        folder: Made if something is drawn.
-        rows: One a crystal, as in the table.
-        figures: Of the whole set, such as `funnel`, a mapping of stages to numbers of crystals.
+    `figures` are those of the whole set, such as `funnel`, numbers of crystals by stage.
     """
     passed = (figures or {}).get("funnel")
     drawings: dict[str, Callable[[Sequence[Row]], Figure | None]] = {
         "funnel": lambda _: _funnel(passed) if isinstance(passed, Mapping) else None,
-        "hull_distance": _hull_distance,
-        "cumulative_energy": _cumulative_energy,
-        "formation_energy": _formation_energy,
-        "elements": _elements,
-        "crystal_systems": _crystal_systems,
-        "density": _density,
-        "targets": _targets,
-        "phase_diagram": _phase_diagram,
+        **{draw.__name__[1:]: draw for draw in _OF_ROWS},
     }
-    written = []
-    for name, draw in drawings.items():
-        with matplotlib.rc_context(_STYLE):
-            written += _write(draw(rows), folder / name)
-    return written
+    with matplotlib.rc_context(_STYLE):
+        drawn = [_write(draw(rows), folder / name) for name, draw in drawings.items()]
+    return [path for paths in drawn for path in paths]
 
 
 def _write(figure: Figure | None, stem: Path) -> list[Path]:
@@ -112,9 +102,23 @@ def element_counts(rows: Sequence[Row]) -> dict[int, int]:
     return dict(Counter(known[s] for system in systems for s in set(system) if s in known))
 
 
-def _count_axis() -> MaxNLocator:
-    """Round whole numbers."""
-    return MaxNLocator(integer=True, steps=[1, 2, 5, 10])
+def _bars(counts: Mapping[str, int], label: str) -> Figure:
+    """A bar a name, with its count."""
+    figure, axes = _single(height=0.9 + 0.26 * len(counts))
+    names = [name.replace("_", " ") for name in counts]
+    axes.bar_label(axes.barh(names, list(counts.values()), color=BLUE), padding=3, fontsize=8)
+    axes.invert_yaxis()
+    axes.xaxis.set_major_locator(_WHOLE())
+    axes.set_xlabel(label)
+    return figure
+
+
+def _histogram(axes: Axes, values: np.ndarray, label: str, bins: np.ndarray | None = None) -> None:
+    """Counts of crystals by a value."""
+    edges = _bins(values) if bins is None else bins
+    axes.hist(values, bins=edges, color=BLUE, edgecolor="white", linewidth=0.5)
+    axes.yaxis.set_major_locator(_WHOLE())
+    axes.set(xlabel=label, ylabel="crystals")
 
 
 def _single(width: float = 4.6, height: float = 3.2) -> tuple[Figure, Axes]:
@@ -157,9 +161,9 @@ def _hull_distance(rows: Sequence[Row]) -> Figure | None:
         label=[f"{a:.0%} to {b:.0%}" for a, b in zip(lower, upper, strict=True)],
     )
     axes.axvline(0, color=GREY, linewidth=0.8)
-    axes.axvline(METASTABLE, color=ORANGE, linewidth=1.2, linestyle="--")
+    axes.axvline(METASTABLE, **_THRESHOLD)
     axes.set(xlabel=_hull_label(rows), ylabel="crystals")
-    axes.yaxis.set_major_locator(_count_axis())
+    axes.yaxis.set_major_locator(_WHOLE())
     axes.legend(title=f"probability of ≤ {METASTABLE:g} eV/atom", title_fontsize=8)
     expected = f"{probabilities.sum():.1f} of {len(energies)} expected ≤ {METASTABLE:g} eV/atom"
     axes.set_title(expected, fontsize=9, loc="left")
@@ -167,10 +171,7 @@ def _hull_distance(rows: Sequence[Row]) -> Figure | None:
 
 
 def _cumulative_energy(rows: Sequence[Row]) -> Figure | None:
-    """How many crystals lie at or below an energy above the hull, counted and expected.
-
-    The expected number adds up normal distributions of the crystals' energies and standard errors.
-    """
+    """How many crystals lie at or below an energy above the hull, counted and expected."""
     values = numbers(rows, "e_above_hull", "e_above_hull_std")
     if not len(values):
         return None
@@ -188,30 +189,21 @@ def _cumulative_energy(rows: Sequence[Row]) -> Figure | None:
         label="most likely energies",
     )
     axes.plot(grid, norm.cdf(standard).sum(1), color=GREY, label="expected, with their errors")
-    axes.axvline(METASTABLE, color=ORANGE, linewidth=1.2, linestyle="--")
+    axes.axvline(METASTABLE, **_THRESHOLD)
     axes.set(
         xlabel=_hull_label(rows),
         ylabel=f"crystals at or below, of {len(energies)}",
         xlim=(low, high),
         ylim=(0, None),
     )
-    axes.yaxis.set_major_locator(_count_axis())
+    axes.yaxis.set_major_locator(_WHOLE())
     axes.legend(loc="upper left")
     return figure
 
 
 def _funnel(passed: Mapping[str, int]) -> Figure | None:
     """Bars of what is left after each stage of the judge."""
-    if not passed:
-        return None
-    names = [name.replace("_", " ") for name in passed]
-    figure, axes = _single(height=0.9 + 0.26 * len(names))
-    bars = axes.barh(names, list(passed.values()), color=BLUE)
-    axes.bar_label(bars, padding=3, fontsize=8)
-    axes.invert_yaxis()
-    axes.xaxis.set_major_locator(_count_axis())
-    axes.set_xlabel("crystals that pass this stage and those before")
-    return figure
+    return _bars(passed, "crystals that pass this stage and those before") if passed else None
 
 
 def _formation_energy(rows: Sequence[Row]) -> Figure | None:
@@ -225,7 +217,7 @@ def _formation_energy(rows: Sequence[Row]) -> Figure | None:
         formation, above, yerr=error, fmt="o", color=BLUE, ecolor="#b8c4cf", ms=3.5, elinewidth=0.8
     )
     axes.axhline(0, color=GREY, linewidth=0.8)
-    axes.axhline(METASTABLE, color=ORANGE, linewidth=1.2, linestyle="--")
+    axes.axhline(METASTABLE, **_THRESHOLD)
     axes.set(xlabel="formation energy (eV/atom)", ylabel=_hull_label(rows))
     return figure
 
@@ -244,17 +236,10 @@ def _crystal_systems(rows: Sequence[Row]) -> Figure | None:
     """Bars of the seven crystal systems, of relaxed crystals if any were relaxed."""
     relaxed = [row for row in rows if row.get("relaxed_crystal_system")]
     column = "relaxed_crystal_system" if relaxed else "crystal_system"
-    counts = Counter(row.get(column) for row in rows)
-    heights = [counts[system] for system in CRYSTAL_SYSTEMS]
-    if not any(heights):
-        return None
-    figure, axes = _single()
-    bars = axes.barh(CRYSTAL_SYSTEMS, heights, color=BLUE)
-    axes.bar_label(bars, padding=3, fontsize=8)
-    axes.invert_yaxis()
-    axes.xaxis.set_major_locator(_count_axis())
-    axes.set_xlabel(f"crystals, symmetry {'after relaxation' if relaxed else 'as they came'}")
-    return figure
+    found = Counter(row.get(column) for row in rows)
+    counts = {system: found[system] for system in CRYSTAL_SYSTEMS}
+    when = "after relaxation" if relaxed else "as they came"
+    return _bars(counts, f"crystals, symmetry {when}") if any(counts.values()) else None
 
 
 def _density(rows: Sequence[Row]) -> Figure | None:
@@ -267,10 +252,8 @@ def _density(rows: Sequence[Row]) -> Figure | None:
     for axes, (column, values) in zip(figure.subplots(1, 2), found.items(), strict=True):
         # A few exploded cells would squeeze all others into one bin: they are counted in words.
         shown = values[values <= 3 * np.percentile(values, 95)]
-        axes.hist(shown, bins=_bins(shown), color=BLUE, edgecolor="white", linewidth=0.5)
+        _histogram(axes, shown, f"{column.replace('_', ' ')} ({units[column]})")
         axes.axvline(np.median(values), color=ORANGE, linewidth=1.2)
-        axes.yaxis.set_major_locator(_count_axis())
-        axes.set(xlabel=f"{column.replace('_', ' ')} ({units[column]})", ylabel="crystals")
         beyond = f", {len(values) - len(shown)} beyond" if len(values) > len(shown) else ""
         title = f"median {np.median(values):.3g} {units[column]}{beyond}"
         axes.set_title(title, fontsize=9, loc="left")
@@ -297,13 +280,11 @@ def _targets(rows: Sequence[Row]) -> Figure | None:
         panels, ((name, values.T) for name, values in asked.items()), strict=True
     ):
         bins = _bins(np.concatenate([targets, measured]))
-        axes.hist(measured, bins=bins, color=BLUE, edgecolor="white", linewidth=0.5)
+        _histogram(axes, measured, name.replace("_", " "), bins)
         if np.ptp(targets) > 0:
             axes.hist(targets, bins=bins, histtype="step", color=ORANGE, linewidth=1.4)
         else:
-            axes.axvline(targets[0], color=ORANGE, linewidth=1.4, linestyle="--")
-        axes.yaxis.set_major_locator(_count_axis())
-        axes.set(xlabel=name.replace("_", " "), ylabel="crystals")
+            axes.axvline(targets[0], **_THRESHOLD)
         error = np.abs(measured - targets).mean()
         title = f"blue found, orange target: mean distance {error:.3g}"
         axes.set_title(title, fontsize=8, loc="left")
@@ -328,3 +309,9 @@ def _phase_diagram(rows: Sequence[Row]) -> Figure | None:
             for row in placed
         ],
     )
+
+
+_OF_ROWS = (
+    *(_hull_distance, _cumulative_energy, _formation_energy, _elements),
+    *(_crystal_systems, _density, _targets, _phase_diagram),
+)

@@ -15,30 +15,17 @@ _NOT_ASKED = ("checkpoint", "stability_guidance")  # how, rather than what
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """Six figures of a run.
+    """Six figures of a run."""
 
-    Attributes:
-        asked: What was asked for, as options, such as "num-samples 8, elements Li,P,S".
-        num_delivered: Candidates that pass every required check.
-        num_wanted: Candidates that were asked for; None if a number of samples was.
-        num_systems: Chemical systems of the delivered candidates.
-        expected_msun: Sum of the probabilities of being metastable over the unique and novel
-            crystals; None if nothing was relaxed.
-        best: The crystal first in rank, with its energy above the hull where it has one.
-        left: Crystals at first, "sampled" or "given", and after each check, in its order.
-        seconds: Of the whole run.
-        is_calibrated: Whether the errors of the potential that decided are known for every crystal.
-    """
-
-    asked: str
-    num_delivered: int
-    num_wanted: int | None
-    num_systems: int
-    expected_msun: float | None
-    best: str
-    left: Mapping[str, int]
-    seconds: float
-    is_calibrated: bool = True
+    asked: str  # such as "8 samples, elements Li,P,S"
+    num_delivered: int  # candidates that pass every required check
+    num_wanted: int | None  # candidates that were asked for; None if a number of samples was
+    num_systems: int  # chemical systems of the delivered candidates
+    expected_msun: float | None  # metastable, unique, novel crystals; None if nothing was relaxed
+    best: str  # the first in rank, with its energy above the hull where it has one
+    left: Mapping[str, int]  # crystals at first, "sampled" or "given", and after each check
+    seconds: float  # of the whole run
+    is_calibrated: bool  # whether the errors of the deciding potential are known
 
     @property
     def num_all(self) -> int:
@@ -61,16 +48,7 @@ class Headline:
         is_sampled: bool,
         asked_for: int | None = None,
     ) -> "Headline":
-        """Figures of judged candidates.
-
-        Args:
-            candidates: Best first.
-            funnel: What passed the required checks.
-            arguments: Of the command, as in the record of a run.
-            seconds: Of every stage.
-            is_sampled: Whether crystals were generated, not given.
-            asked_for: Number of candidates wanted; None if a number of samples was.
-        """
+        """Figures of judged candidates, best first; arguments as in the record of the run."""
         names = set(funnel.passed or ())
         passed = [one for one in candidates if one.raw.name in names]
         return cls(
@@ -90,29 +68,19 @@ class Headline:
         first, *others = self.left.items()
         share = self.num_delivered / self.num_all if self.num_all else 0
         doubt = "" if self.is_calibrated else f"; {UNCALIBRATED}"
+        msun = "not judged" if self.expected_msun is None else f"{self.expected_msun:.1f}"
+        odds = f"metastable, unique and novel: the sum of their probabilities{doubt}"
+        delivered = f"{share:.0%} of all pass every required check"
         name, energy = self.best.partition(", ")[::2]
-        return [
-            {
-                "label": f"Delivered{self.wanted}",
-                "value": str(self.num_delivered),
-                "more": f"{share:.0%} of all pass every required check",
-            },
-            {"label": first[0].capitalize(), "value": str(first[1]), "more": _left(first, others)},
-            {
-                "label": "Expected M.S.U.N.",
-                "value": "not judged"
-                if self.expected_msun is None
-                else f"{self.expected_msun:.1f}",
-                "more": f"metastable, unique and novel: the sum of their probabilities{doubt}",
-            },
-            {"label": "Best", "value": name, "more": energy},
-            {
-                "label": "Chemical systems",
-                "value": str(self.num_systems),
-                "more": "different ones among the delivered",
-            },
-            {"label": "Time", "value": duration(self.seconds), "more": "all stages together"},
-        ]
+        told = (
+            (f"Delivered{self.wanted}", str(self.num_delivered), delivered),
+            (first[0].capitalize(), str(first[1]), _left(first, others)),
+            ("Expected M.S.U.N.", msun, odds),
+            ("Best", name, energy),
+            ("Chemical systems", str(self.num_systems), "different ones among the delivered"),
+            ("Time", duration(self.seconds), "all stages together"),
+        )
+        return [dict(zip(("label", "value", "more"), one, strict=True)) for one in told]
 
 
 def _left(first: tuple[str, int], others: Sequence[tuple[str, int]]) -> str:
@@ -145,12 +113,13 @@ def _asked(arguments: Mapping[str, object]) -> str:
 
 
 def _option(name: str, value: object) -> str:
-    if name == "num_samples":
-        return f"{value} samples"
-    if name == "num_candidates":
-        return f"{value} candidates"
-    if name == "source":
-        return f"the crystals of {value}"
+    told = {
+        "num_samples": f"{value} samples",
+        "num_candidates": f"{value} candidates",
+        "source": f"the crystals of {value}",
+    }
+    if name in told:
+        return told[name]
     words = " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
     return name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {words}"
 

@@ -21,6 +21,7 @@ from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.recipes import parse_recipes
 from mattergen_lite.runs.vasp import parse_incar
 from mattergen_lite.runs.verifying import VerifyingRun
+from mattergen_lite.runs.writing import write_run
 from mattergen_lite.scoring.candidate import Candidate, ranked
 from mattergen_lite.scoring.deeper import deepen
 from mattergen_lite.scoring.execution.journal import Journal
@@ -36,28 +37,18 @@ from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
 class JudgingRun:
     """Judge, processes, folder and earlier results of one run.
 
-    Args:
-        judge: How crystals are judged.
-        pool: Processes to work in.
-        place: Folder to write, which this process holds; None writes nothing. An interrupted run
-            leaves a journal in it, from which the same command goes on.
-        shortlist: What is done for the best.
-        audit: Compare the whole set with the known materials.
-        earlier: Files of answers of earlier runs, which are not worked out again.
-        remembered: Lines of such answers.
-        watch: Takes the time of every stage.
-        deadline: Time of `perf_counter` after which no stage begins anything costly.
+    An interrupted run leaves a journal in the folder, from which the same command goes on.
     """
 
     judge: Judge
     pool: Pool
-    place: RunFolder | None = None
-    shortlist: ShortlistOptions = field(default_factory=ShortlistOptions)
-    audit: bool = False
-    earlier: Sequence[Path] = ()
-    remembered: Sequence[str] = ()
+    place: RunFolder | None = None  # folder to write, which this process holds
+    shortlist: ShortlistOptions = field(default_factory=ShortlistOptions)  # done for the best
+    audit: bool = False  # compare the whole set with the known materials
+    earlier: Sequence[Path] = ()  # files of answers, which are not worked out again
+    remembered: Sequence[str] = ()  # lines of such answers
     watch: Stopwatch = field(default_factory=Stopwatch)
-    deadline: float = inf
+    deadline: float = inf  # of `perf_counter`, after which no stage begins anything costly
 
     def __post_init__(self) -> None:
         if self.shortlist.dft_inputs:  # refused before the work, not after it
@@ -76,24 +67,27 @@ class JudgingRun:
         """Judge structures and, where there is a folder, write it.
 
         Args:
-            rounds: Structures to judge. The second round and those after it are asked for only if
-                the budget wants more candidates than have passed.
+            rounds: Structures to judge; later rounds only if too few candidates have passed.
             provenance: What the record says of where the structures come from.
             budget: When to stop; None judges the first round.
 
         Raises:
             ValueError: If there is no structure, or whatever making the first round raises.
         """
-        kept = [] if self.place is None else [self.place.answers]
-        journal = Journal(
+        journal = self.journal()
+        candidates = self._judge_rounds(iter(rounds), budget, journal)
+        return self.finish(self.deepen(candidates, journal), provenance, journal, budget)
+
+    def journal(self) -> Journal:
+        """Answers of earlier runs and of this one, which are not worked out again."""
+        place = self.place
+        return Journal(
             self.pool,
-            None if self.place is None else self.place.journal,
-            earlier=[*self.earlier, *kept],
+            None if place is None else place.journal,
+            earlier=[*self.earlier, *([] if place is None else [place.answers])],
             memory=self.remembered,
             deadline=self.deadline,
         )
-        candidates = self._judge_rounds(iter(rounds), budget, journal)
-        return self.finish(self.deepen(candidates, journal), provenance, journal, budget)
 
     def finish(
         self,
@@ -133,7 +127,7 @@ class JudgingRun:
         )
         if self.place is None:
             return judged
-        written = self.place.write(judged, self.pool, self.watch)
+        written = write_run(self.place.path, judged, self.pool, self.watch)
         journal.forget()
         return written
 
@@ -143,11 +137,7 @@ class JudgingRun:
         budget: Budget | None,
         journal: Journal,
     ) -> list[Candidate]:
-        """Judge round after round until enough candidates pass; returns all of them, best first.
-
-        The whole set is judged again with each round, which the journal makes cheap: what is unique
-        and what is best is a question to the set.
-        """
+        """Judge round after round until enough candidates pass; returns all of them, best first."""
         records: list[StructureRecord] = []
         candidates: list[Candidate] = []
         ends: list[int] = []
@@ -163,20 +153,12 @@ class JudgingRun:
             ends.append(len(records))
             candidates = self.judge.judge(records, journal, self.watch, ends)
             passed = funnel(candidates, self.judge.checks)
-            now = perf_counter()
-            is_late = (
-                now + (now - started) / 2 > journal.deadline
-            )  # most of a round would be cut off
+            now = perf_counter()  # late: most of another round would be cut off
+            is_late = now + (now - started) / 2 > journal.deadline
             if budget is None or budget.is_met(passed.num_passed) or is_late:
                 break
             ProgressBar.write(passed.text(), file=sys.stderr)
         return candidates
-
-    def _minutes_left(self) -> float | None:
-        """Minutes until the deadline, at least a moment; None without one."""
-        if not isfinite(self.deadline):
-            return None
-        return max(self.deadline - perf_counter(), 1.0) / 60
 
     def deepen(
         self,
@@ -186,10 +168,7 @@ class JudgingRun:
     ) -> list[Candidate]:
         """Add the deeper checks of the best candidates, if any are asked for.
 
-        Args:
-            candidates: Best first.
-            journal: Where results are kept.
-            required: Checks that come before all others; None: those of the judge.
+        Required checks come before all others in the ranks; None: those of the judge.
         """
         deeper = list(candidates)
         if self.shortlist.phonons or self.shortlist.bulk_modulus:
@@ -203,7 +182,9 @@ class JudgingRun:
                 )
         if self.shortlist.verify:
             with self.watch.stage("first principles"):
-                options = VerifyOptions(top=self.shortlist.verify, time_budget=self._minutes_left())
+                left = max(self.deadline - perf_counter(), 1.0) / 60
+                budget = left if isfinite(left) else None  # minutes
+                options = VerifyOptions(top=self.shortlist.verify, time_budget=budget)
                 verified = VerifyingRun(options=options, pool=self.pool).verify(deeper)
                 deeper = ranked(verified, self.judge.required if required is None else required)
         return deeper

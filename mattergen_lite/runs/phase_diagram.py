@@ -58,10 +58,7 @@ def draw_phase_diagram(
 ) -> Figure:
     """Formation energy against composition for two elements, a Gibbs triangle for three.
 
-    Args:
-        elements: Symbols, in the order of the axes.
-        candidates: What to place among the known phases; made of these elements only.
-        hull: Defaults to the embedded Materials Project hull.
+    Candidates are made of these elements only; the hull defaults to the embedded one.
 
     Raises:
         ValueError: For another number of elements, or one that the hull lacks.

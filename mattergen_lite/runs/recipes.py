@@ -4,8 +4,10 @@ They are pymatgen's input sets, by the name of who publishes with them; `RECIPES
 what number of each belongs on which hull.
 """
 
-from collections.abc import Mapping
+import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from importlib.resources import files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,66 +28,23 @@ class Recipe:
         return f" After {before}: replace POSCAR by ../{before}/CONTCAR." if before else ""
 
 
-_MP_HULL = (
-    "The last energy without entropy (E0 of OSZICAR; final_energy of pymatgen's Vasprun). It "
-    "belongs on the Materials Project's GGA/GGA+U hull, which is this program's, after MP2020 "
-    "corrections: `mattergen-lite score ... --energies table.csv` does both, with columns name, "
-    "energy, num_atoms, functional and hubbards. By hand: MaterialsProject2020Compatibility on "
-    "entries of the crystal and of its competitors from the same scheme."
-)
-_R2SCAN_HULL = (
-    "r2SCAN, without corrections: on the Materials Project's r2SCAN hull (thermo_type R2SCAN) or "
-    "against the competing phases calculated the same way. Never on the GGA/GGA+U hull of this "
-    "program."
-)
-RECIPES = {
-    "mp-relax": Recipe(
-        input_set="MPRelaxSet",
-        pseudopotentials="PBE (pymatgen's folder POT_GGA_PAW_PBE, the first release)",
-        what="Materials Project relaxation, PBE or PBE+U. Yb is Yb_2, as in the Materials Project, "
-        "and wrong for most compounds of Yb(III).",
-        compare=_MP_HULL,
-    ),
-    "mp-static": Recipe(
-        input_set="MPStaticSet",
-        pseudopotentials="PBE (POT_GGA_PAW_PBE)",
-        what="Materials Project single point, PBE or PBE+U.",
-        compare=_MP_HULL,
-        after="mp-relax",
-    ),
-    "matpes-pbe": Recipe(
-        input_set="MatPESStaticSet",
-        settings={"xc_functional": "PBE"},
-        pseudopotentials="PBE_64 (POT_PAW_PBE_64)",
-        what="MatPES single point, PBE without U (Kaplan et al., arXiv:2503.04070), for forces and "
-        "stress. No KPOINTS: INCAR has KSPACING.",
-        compare="Forces and stress, to compare with potentials. Its energy has other "
-        "pseudopotentials and no U: against competing phases calculated the same way only, never "
-        "on this program's hull.",
-        after="mp-relax",
-    ),
-    "matpes-r2scan": Recipe(
-        input_set="MatPESStaticSet",
-        settings={"xc_functional": "R2SCAN"},
-        pseudopotentials="PBE_64 (POT_PAW_PBE_64)",
-        what="MatPES single point, r2SCAN, for forces and stress. No KPOINTS: INCAR has KSPACING.",
-        compare="Forces and stress. Its energy: against competing phases calculated the same way "
-        "only.",
-    ),
-    "mp24-relax": Recipe(
-        input_set="MP24RelaxSet",
-        pseudopotentials="PBE_64 (POT_PAW_PBE_64)",
-        what="Materials Project relaxation since 2024, r2SCAN. No KPOINTS: INCAR has KSPACING.",
-        compare=_R2SCAN_HULL,
-    ),
-    "mp24-static": Recipe(
-        input_set="MP24StaticSet",
-        pseudopotentials="PBE_64 (POT_PAW_PBE_64)",
-        what="Materials Project single point since 2024, r2SCAN.",
-        compare=_R2SCAN_HULL,
-        after="mp24-relax",
-    ),
-}
+def template(name: str) -> str:
+    """Text of a file that inputs are made of."""
+    folder = files("mattergen_lite") / "assets" / "dft_inputs"
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def _known_recipes() -> dict[str, Recipe]:
+    """The recipes; "$mp" and "$r2scan" are the hulls that several belong on."""
+    known = json.loads(template("recipes.json"))
+    hulls = {f"${name}": text for name, text in known["hulls"].items()}
+    return {
+        name: Recipe(**{key: hulls.get(str(text), text) for key, text in row.items()})
+        for name, row in known["recipes"].items()
+    }
+
+
+RECIPES = _known_recipes()
 DEFAULT_RECIPES = ("mp-relax", "matpes-pbe")
 
 
@@ -95,18 +54,17 @@ def parse_recipes(text: str) -> tuple[str, ...]:
     Raises:
         ValueError: For an unknown one.
     """
-    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-    for name in names:
-        recipe_of(name)
-    return names
+    return names_among(RECIPES, "recipe", text)
 
 
-def recipe_of(name: str) -> Recipe:
-    """A recipe by its name.
+def names_among(known: Collection[str], kind: str, text: str) -> tuple[str, ...]:
+    """Names out of text such as "mp-relax,matpes-r2scan", each once.
 
     Raises:
-        ValueError: If it is unknown.
+        ValueError: For an unknown one.
     """
-    if name not in RECIPES:
-        raise ValueError(f"unknown recipe {name!r}: expected one of {', '.join(RECIPES)}")
-    return RECIPES[name]
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown {kind} {name!r}: expected some of {', '.join(known)}")
+    return names

@@ -23,25 +23,23 @@ from pymatgen.core import Structure
 from pymatgen.io.cif import CifWriter
 
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, periodic_table_position, symbols
-from mattergen_lite.folders import atomic_path
 from mattergen_lite.io.formats.structures import ordered
+from mattergen_lite.io.write import write_text
 from mattergen_lite.oxidation import electronegativity, is_metal
 from mattergen_lite.processes import Failure, attempt
 from mattergen_lite.runs.figures import write_figures
+from mattergen_lite.runs.folder import FIGURES, REPORT
 from mattergen_lite.runs.view import colour
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, conventional_structure
-from mattergen_lite.scoring.energy.accuracy import METASTABLE
 from mattergen_lite.scoring.score import Cell
 
-REPORT = "report.html"
-FIGURES = "figures"
 # One after the other on the page. Crystals are drawn by a renderer of our own on a plain canvas.
 # 3Dmol.js (BSD-3) and MatterViz (MIT) were weighed and not taken. 3Dmol.js 2.5.5 has neither
 # conventional cells nor polyhedra nor atoms repeated on cell faces, which is all that was missing;
 # its 538 kB minified are five times the report of a dozen crystals; it needs WebGL and carries
 # addresses of structure servers. MatterViz 0.2 has all of these, but is published as Svelte sources
 # without a build for a page.
-_SCRIPTS = ("format", "crystal", "polyhedra", "viewer", "charts", "table", "detail", "main")
+_SCRIPTS = ("format", "crystal", "polyhedra", "viewer", "table", "detail", "main")
 # Words in the name of a figure between 0 and 1 that is no share of the structures.
 _NO_SHARE = frozenset(
     {"sum", "expected", "number", "num", "count", "mean", "median", "std", "energy", "rmsd"}
@@ -67,16 +65,15 @@ def write_report(
     """Write `report.html` and the files of `figures/` into a folder; returns the page.
 
     Args:
-        folder: Where the run's other files are; CIFs named by the columns `cif` and `relaxed_cif`
-            are read from it and embedded, other crystals are embedded as their P1 cells.
+        folder: Of the run; CIFs that the rows name are read from it, others are made of P1 cells.
         title: Headline.
         rows: One a crystal, as in the table; any column may be missing or empty.
         structures: As judged, one a row; None where there is none to show.
         relaxed: After relaxation, one a row.
-        figures: Figures of the whole set: a share, a number, None or a mapping of such each.
+        figures: Of the whole set: a share, a number, None or a mapping of such each.
         protocol: How each figure is measured.
         provenance: What it takes to repeat the run, as in `run.json`.
-        headline: Label, value and remark of the figures on top; see `Headline.figures`.
+        headline: See `Headline.figures`.
         passed: Whether each crystal passes every required check; None shows all alike.
 
     Raises:
@@ -104,19 +101,20 @@ def write_report(
         "provenance": _plain(provenance),
         "elements": _elements(),
         "groups": json.loads(_asset("columns.json")),
-        "metastable": METASTABLE,
     }
-    write_figures(folder / FIGURES, rows, figures)
-    with atomic_path(folder / REPORT) as temporary:
-        temporary.write_text(_page(title, data, cifs), encoding="utf-8")
+    drawn = [
+        path for path in write_figures(folder / FIGURES, rows, figures) if path.suffix == ".svg"
+    ]
+    files = {"cifs": cifs, "figures": {path.stem: path.read_text("utf-8") for path in drawn}}
+    write_text(_page(title, data, files), folder / REPORT)
     return folder / REPORT
 
 
-def _page(title: str, data: Json, cifs: list[list[str | None]]) -> str:
-    """The page as text. CIFs are most of its bytes and rarely wanted, so they are compressed."""
+def _page(title: str, data: Json, files: Json) -> str:
+    """The page as text. Files are most of its bytes, so they are compressed."""
     script = "\n".join(_asset(f"{name}.js") for name in _SCRIPTS)
     style = _asset("report.css")
-    packed = gzip.compress(json.dumps(cifs).encode(), mtime=0)
+    packed = gzip.compress(json.dumps(files).encode(), mtime=0)
     return Template(_asset("report.html")).substitute(
         title=html.escape(title),
         script=script,
@@ -124,7 +122,7 @@ def _page(title: str, data: Json, cifs: list[list[str | None]]) -> str:
         style=style,
         style_hash=_hash(style),
         data=_script_safe(data),
-        cifs=base64.b64encode(packed).decode(),
+        files=base64.b64encode(packed).decode(),
     )
 
 

@@ -23,25 +23,22 @@ def write_table(rows: Sequence[Row], path: Path) -> None:
         pq.write_table(pa.Table.from_pylist(rows), temporary)
 
 
-def read_table(path: Path, needed: Sequence[str] = ()) -> list[Row]:
-    """Rows of a parquet table.
-
-    Args:
-        path: The table.
-        needed: Columns without which it is none.
+def read_table(
+    path: Path, needed: Sequence[str] = (), *, only: Sequence[str] | None = None
+) -> list[Row]:
+    """Rows of a parquet table that has the needed columns; of all columns or some only.
 
     Raises:
         ValueError: If it is damaged or lacks a column.
     """
     try:
         with unpacking(path):
-            table = pq.read_table(path)
-            rows = table.to_pylist()
+            names = pq.read_schema(path).names
+            if missing := [name for name in needed if name not in names]:
+                raise ValueError(f"{path} has no column {missing[0]}: run it again")
+            return pq.read_table(path, columns=only).to_pylist()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"cannot read table {path}: {str(error).splitlines()[0]}") from None
-    if missing := [name for name in needed if name not in table.column_names]:
-        raise ValueError(f"{path} has no column {missing[0]}: run it again")
-    return rows
 
 
 def write_json(content: Mapping[str, object], path: Path) -> None:

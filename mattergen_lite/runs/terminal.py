@@ -6,8 +6,10 @@ from mattergen_lite.options.judge import CHECKS
 from mattergen_lite.runs.headline import Headline, duration
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
+from mattergen_lite.text_table import text_table
 
 NUM_SHOWN = 5  # of the best candidates
+WIDTHS = (4, 11, 13, 8, 31)  # of the columns, at least
 _ADVICE = {check.name: check.advice for check in CHECKS}
 
 
@@ -20,14 +22,11 @@ def brief(
 ) -> Iterator[str]:
     """Lines about the candidates, the funnel, the expectation and, if need be, the next step.
 
-    Args:
-        candidates: Best first.
-        headline: Figures of the run.
-        is_sampled: Whether they were generated; advice to sample more is for those.
-        asked_for: Number of candidates that were asked for; None if a number of samples was.
+    Advice to sample more is for candidates that were sampled. `asked_for` is the wanted number of
+    candidates; None if a number of samples was wanted.
     """
-    for one in candidates[: min(asked_for or NUM_SHOWN, 2 * NUM_SHOWN)]:
-        yield _line(one)
+    shown = candidates[: min(asked_for or NUM_SHOWN, 2 * NUM_SHOWN)]
+    yield from text_table([_cells(one) for one in shown], widths=WIDTHS, left=range(1, 6))
     yield " -> ".join(f"{count} {name}" for name, count in headline.left.items())
     yield f"{_expectation(headline)}; {duration(headline.seconds)}"
     if headline.num_delivered == 0:
@@ -39,8 +38,8 @@ def brief(
         )
 
 
-def _line(candidate: Candidate) -> str:
-    """Rank, formula, group, energy, and the checks in words."""
+def _cells(candidate: Candidate) -> tuple[str, ...]:
+    """Rank, name, formula, group, energy, and the checks in words."""
     final, found = candidate.final, candidate.stability
     group = final.symmetry.space_group_symbol if final.symmetry else ""
     energy = "energy unknown"
@@ -51,8 +50,8 @@ def _line(candidate: Candidate) -> str:
     checks, *more = candidate.verdict.split("; ")
     said = ("flags", "doubtful", "known as", *(one.property for one in candidate.outcomes))
     doubts = [part for part in more if part.startswith(said)]
-    name = f"{candidate.rank:>4}  {candidate.raw.name:<12} {candidate.raw.formula or '-':<14}"
-    return f"{name} {group:<9} {energy:<32} {'; '.join([checks, *doubts])}"
+    name, formula = candidate.raw.name, candidate.raw.formula or "-"
+    return str(candidate.rank), name, formula, group, energy, "; ".join([checks, *doubts])
 
 
 def _expectation(headline: Headline) -> str:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.write import file_names, write_text
-from mattergen_lite.runs.dft_codes import NOT_ON_THE_HULL, RUN, VASP, write_code_inputs
-from mattergen_lite.runs.recipes import DEFAULT_RECIPES, RECIPES, Recipe, recipe_of
+from mattergen_lite.runs.dft_codes import RUN, VASP, write_code_inputs
+from mattergen_lite.runs.recipes import DEFAULT_RECIPES, RECIPES, Recipe, parse_recipes, template
 from mattergen_lite.scoring.criteria.symmetrization import symmetrized
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 
@@ -27,42 +27,6 @@ if TYPE_CHECKING:
 
 README = "README.txt"
 JOBS, ARRAY, FLOW = "jobs.txt", "array.sbatch", "flow.json"
-
-
-_GUIDE = """\
-DFT inputs, one folder a crystal, one subfolder a calculation. Cells are primitive and symmetrised.
-"""
-
-_HOW_TO_RUN = f"""\
-Magnetic moments start ferromagnetic, as the sets have them; edit MAGMOM to try other orders.
-
-Pseudopotentials are licensed and not included. With your own in $SET, in each subfolder:
-
-  for symbol in $(cat POTCAR.spec); do cat "$SET/$symbol/POTCAR"; done > POTCAR
-
-{ARRAY} runs one crystal a task of a SLURM array, from the lines of {JOBS}: its calculations one
-after the other, each that comes after a relaxation from its CONTCAR. Add account,
-time and modules, and say how VASP is called (VASP="srun vasp_std"). What is finished is not run
-again.
-"""
-
-_ARRAY = """\
-#!/bin/bash
-#SBATCH --job-name=vasp
-#SBATCH --array=1-{count}
-#SBATCH --ntasks=16
-#SBATCH --time=24:00:00
-set -euo pipefail
-cd "$SLURM_SUBMIT_DIR/$(sed -n "${{SLURM_ARRAY_TASK_ID}}p" "$SLURM_SUBMIT_DIR/{jobs}")"
-run() {{  # folder, and the relaxation that it starts from, if any
-  if [ -f "$1/finished" ]; then return; fi
-  [ -f "$1/POTCAR" ] || {{ echo "no POTCAR in $PWD/$1: see README.txt" >&2; exit 2; }}
-  if [ -n "$2" ]; then cp "$2/CONTCAR" "$1/POSCAR"; fi
-  (cd "$1" && ${{VASP:-srun vasp_std}})
-  touch "$1/finished"
-}}
-{steps}
-"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,16 +76,8 @@ def write_dft_inputs(
     """Write INCAR, KPOINTS, POSCAR and POTCAR.spec of one calculation, replacing earlier ones.
 
     The cell is kept and the atoms are sorted by electronegativity. There is no KPOINTS where the
-    set uses KSPACING.
-
-    Args:
-        structure: Ordered crystal.
-        folder: Made if it does not exist.
-        recipe: One of `RECIPES`.
-        incar: Settings that win over those of the set.
-
-    Returns:
-        Names of the pseudopotentials in the order of POSCAR.
+    set uses KSPACING. Settings of `incar` win over those of the set. Returns the names of the
+    pseudopotentials in the order of POSCAR.
 
     Raises:
         ValueError: If the recipe is unknown, the crystal is not ordered or broken, or the set has
@@ -145,14 +101,11 @@ def write_dft_inputs(
 
 
 def _input_set(structure: "Structure", recipe: str, incar: Mapping[str, object]) -> "VaspInputSet":
-    """The input set of a crystal that it can describe.
-
-    Raises:
-        ValueError: If the recipe is unknown or the set cannot describe the crystal.
-    """
+    """The input set of a crystal that it can describe."""
     from pymatgen.io.vasp import sets
 
-    how = recipe_of(recipe)
+    (recipe,) = parse_recipes(recipe)
+    how = RECIPES[recipe]
     chosen = getattr(sets, how.input_set)
     if not structure.is_ordered:
         raise ValueError(f"partly occupied sites in {structure.formula}: expected full ones")
@@ -168,11 +121,6 @@ def _input_set(structure: "Structure", recipe: str, incar: Mapping[str, object])
 
 def write_other_inputs(structure: "Structure", folder: Path, codes: Sequence[str]) -> None:
     """Write relaxations for codes other than VASP, with the k points and moments of `mp-relax`.
-
-    Args:
-        structure: Ordered crystal.
-        folder: Gets one folder a code.
-        codes: Some of `dft_codes.CODES`; VASP is left out.
 
     Raises:
         ValueError: If `MPRelaxSet` cannot describe the crystal.
@@ -209,17 +157,8 @@ def write_shortlist_inputs(
     """Write the inputs of several crystals, in primitive symmetrised cells, and how to go on.
 
     That is README.txt and, for VASP, a job array and, where atomate2 is installed, its flow as
-    JSON.
-
-    Args:
-        structures: Ordered crystals by name.
-        folder: Gets one folder a crystal, in which there is one a recipe and one a code but VASP.
-        codes: Some of `dft_codes.CODES`.
-        recipes: Calculations to prepare for VASP.
-        incar: Settings that win over those of the sets.
-
-    Returns:
-        What was written, in the order of `structures`; a crystal that cannot be done has an error.
+    JSON. A crystal has a folder, in which there is one a recipe of VASP and one a code. What was
+    written is returned in the order of the crystals; one that cannot be done has an error.
     """
     folder = Path(folder)
     places = file_names(structures, reserved=[README, JOBS, ARRAY, FLOW])
@@ -235,7 +174,9 @@ def write_shortlist_inputs(
     there = [one.folder.name for one in written if one.folder is not None]
     write_text("".join(f"{place}\n" for place in there), folder / JOBS)
     steps = [f'run {one} "{_start_of(one, recipes)}"' for one in in_order(recipes)]
-    script = _ARRAY.format(count=max(len(there), 1), jobs=JOBS, steps="\n".join(steps))
+    script = template("array.sbatch").format(
+        count=max(len(there), 1), jobs=JOBS, steps="\n".join(steps)
+    )
     write_text(script, folder / ARRAY)
     done = {one.name: exact[one.name] for one in written if one.folder is not None}
     if find_spec("atomate2") is not None and find_spec("jobflow") is not None:
@@ -291,10 +232,10 @@ def _readme(
     incar: Mapping[str, object],
 ) -> str:
     """What there is, what number belongs on which hull, and how to run it."""
-    lines = [_GUIDE]
+    lines = [template("guide.txt")]
     lines += [f"{code}/\n  {RUN[code]}\n" for code in codes if code != VASP]
     if len(codes) > (VASP in codes):
-        lines.append(NOT_ON_THE_HULL)
+        lines.append(template("not_on_the_hull.txt"))
     for name in recipes:
         recipe = RECIPES[name]
         needed = set().union(*(inputs.pseudopotentials.get(name, ()) for inputs in written))
@@ -311,7 +252,7 @@ def _readme(
             f"INCAR settings of yours that win over the sets': {told}. What they change may"
         )
         lines.append("make the energies incomparable with those named above.\n")
-    lines += [_HOW_TO_RUN] * bool(recipes) + ["Crystals:"]
+    lines += [template("how_to_run.txt")] * bool(recipes) + ["Crystals:"]
     for inputs in written:
         state = f"{inputs.folder.name}/" if inputs.folder else f"not written: {inputs.error}"
         lines.append(f"  {inputs.name}: {state}")
@@ -328,11 +269,6 @@ def flow_as_json(
 
     A single point takes the crystal of the relaxation that it is to come after, where both are
     asked for. Read it with `jobflow.Flow.from_dict(json.load(file))`.
-
-    Args:
-        structures: By name of a crystal.
-        recipes: Names of `RECIPES`.
-        incar: Settings that win over those of the sets.
     """
     from jobflow import Flow
     from monty.json import MontyEncoder

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property, partial
 
 import numpy as np
@@ -33,12 +33,7 @@ Identity = tuple[str, str]
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyingRun:
-    """Verifier, options and processes.
-
-    Args:
-        options: What is verified, by which engine, and at which cost.
-        pool: Processes; each runs the program of the engine.
-    """
+    """Verifier, options and processes, each of which runs the program of the engine."""
 
     options: VerifyOptions
     pool: Pool
@@ -63,10 +58,7 @@ class VerifyingRun:
         )
 
     def verify(self, candidates: Sequence[Candidate]) -> list[Candidate]:
-        """Verify candidates; the others stay as they are, and so does the order.
-
-        Args:
-            candidates: Best first.
+        """Verify candidates, best first; the others stay as they are, and so does the order.
 
         Raises:
             ValueError: As `calculate`.
@@ -74,10 +66,7 @@ class VerifyingRun:
         return decided(candidates, self.calculate(candidates))
 
     def calculate(self, candidates: Sequence[Candidate]) -> dict[Identity, Verification]:
-        """Verify candidates; of several processes on one run each takes what no other has begun.
-
-        Args:
-            candidates: Best first.
+        """Verify candidates, best first; of several processes each takes what no other has begun.
 
         Raises:
             ValueError: If a named candidate does not exist, or structures were predicted, whose
@@ -85,7 +74,8 @@ class VerifyingRun:
         """
         if any(one.goal != "discover" for one in candidates):
             raise ValueError("verify: expected a run of `generate` or `score`")
-        deadline = self._deadline()
+        budget = self.options.time_budget
+        deadline = float("inf") if budget is None else time.time() + 60 * budget
         results, plans = self._planned(candidates)
         self._announce(plans)
         with ProgressBar(total=len(plans), unit="verify", file=sys.stderr) as bar:
@@ -99,10 +89,6 @@ class VerifyingRun:
                         results[left[index]] = self._failure(result) if is_failure else result
                         bar.update()
         return {_identity(candidates[position]): one for position, one in results.items()}
-
-    def _deadline(self) -> float:
-        budget = self.options.time_budget
-        return float("inf") if budget is None else time.time() + 60 * budget
 
     def _failure(self, failure: Failure) -> Verification:
         return Verification(formula="", method=self.verifier.method, error=failure.reason)
@@ -155,11 +141,7 @@ class VerifyingRun:
 
 
 def _looked_at(candidates: Sequence[Candidate], chosen: Sequence[str] | None) -> list[int]:
-    """Positions of candidates in the order in which they are verified.
-
-    Raises:
-        ValueError: If a named candidate does not exist, or several have the name.
-    """
+    """Positions of candidates in the order in which they are verified."""
     if chosen is None:
         return [index for index, one in enumerate(candidates) if one.raw.error is None]
     names = [one.raw.name for one in candidates]
@@ -207,17 +189,12 @@ def _relaxed(result: Verification) -> Structure | None:
 
 
 def _columns(found: Verification) -> FirstPrinciples:
+    """Columns dft_*, which are mostly named as the fields of a verification."""
+    names = {one.name for one in fields(Verification)}
+    same = [one.name for one in fields(FirstPrinciples) if one.name[4:] in names - {"reactions"}]
     return FirstPrinciples(
-        dft_e_above_hull=found.e_above_hull,
-        dft_e_above_hull_std=found.e_above_hull_std,
-        dft_formation_energy_per_atom=found.formation_energy_per_atom,
-        dft_energy_per_atom=found.energy_per_atom,
-        dft_band_gap=found.band_gap,
-        dft_moment_per_atom=found.moment_per_atom,
+        **{name: getattr(found, name[4:]) for name in same},
         dft_reactions=tuple(one.text for one in found.reactions),
-        dft_relaxation_energy=found.relaxation_energy,
         dft_core_seconds=found.seconds,
         dft_reference_core_seconds=found.reference_seconds,
-        dft_method=found.method,
-        dft_error=found.error,
     )

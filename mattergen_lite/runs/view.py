@@ -60,14 +60,10 @@ def _row(candidate: Candidate) -> str:
 
 
 def svg(structure: Structure, size: int = SIZE) -> str:
-    """A picture of the cell of a crystal, atoms on its faces repeated, as inline SVG.
-
-    Args:
-        structure: At most `MAX_ATOMS` atoms; ordered.
-        size: Pixels of the longer side.
+    """A picture of the cell of an ordered crystal, atoms on its faces repeated, as inline SVG.
 
     Raises:
-        ValueError: If it has too many atoms.
+        ValueError: If it has more than `MAX_ATOMS` atoms.
     """
     if len(structure) > MAX_ATOMS:
         raise ValueError(f"{len(structure)} atoms: expected at most {MAX_ATOMS} in a picture")

@@ -297,7 +297,7 @@ class Judge:
             structure=record.structure,
             screening=found.screening,
             goal=self.goal,
-            required=self.options.required or (),
+            required=self.options.require or (),
             space_groups=self.space_groups,
         )
         if found.measured is not None:

@@ -21,6 +21,7 @@ VERBS = (
     "data_show",
     "data_elements",
     "campaign_run",
+    "campaign_work",
     "campaign_status",
     "campaign_report",
     "library_export",

@@ -1,5 +1,6 @@
 """The commands of the group `campaign`."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from mattergen_lite.verbs.workspace import configuration, cores
 if TYPE_CHECKING:
     from mattergen_lite.campaign.run import DryRun
     from mattergen_lite.campaign.status import Progress
+    from mattergen_lite.config import CampaignConfig
     from mattergen_lite.runs.judgements import Judgements
 
 
@@ -36,10 +38,7 @@ def campaign_run(
     Raises:
         ValueError: For a bad configuration, a folder that holds another campaign, or a full disk.
     """
-    from mattergen_lite.config import CampaignConfig
-
-    files = [configuration(text) for text in settings if "=" not in text]
-    config = CampaignConfig.load(files, [text for text in settings if "=" in text])
+    config = campaign_config(settings)
     from mattergen_lite.campaign.plan import Plan
     from mattergen_lite.campaign.run import DryRun, run
     from mattergen_lite.campaign.workers import connection
@@ -50,6 +49,28 @@ def campaign_run(
     with claimed(config.run_dir):
         connect = connection(config.workers, config.run_dir, scheduler, batch_system)
         return run(Plan.of(config), connect)
+
+
+@flat
+def campaign_work(*settings: str) -> "Progress":
+    """Work on a campaign as one process of any number, with no scheduler: for array jobs.
+
+    Each process takes units that no other holds, by locks in `<run_dir>/unfinished`, until all are
+    stored; that of a killed process is taken by another. Start the same command as often as you
+    like, when you like, on any machine that sees run_dir. The rows are those of `campaign run`.
+
+    Args:
+        settings: Configuration files, merged left to right, then overrides such as num_samples=4096
+            or run_dir=runs/a. A file is looked for on disk, then among the shipped configurations.
+
+    Raises:
+        ValueError: For a bad configuration, a folder that holds another campaign, or a full disk.
+    """
+    config = campaign_config(settings)
+    from mattergen_lite.campaign.claims import work_through
+    from mattergen_lite.campaign.plan import Plan
+
+    return work_through(Plan.of(config))
 
 
 @flat
@@ -102,3 +123,15 @@ def campaign_report(
         folder = run_dir / "report"
     with claimed(folder), Pool(cores(num_workers)) as pool:
         return report(run_dir, folder, best, pool)
+
+
+def campaign_config(settings: Sequence[str]) -> "CampaignConfig":
+    """Read a configuration from the words of a command.
+
+    Raises:
+        ValueError: If a file or an override is wrong.
+    """
+    from mattergen_lite.config import CampaignConfig
+
+    files = [configuration(text) for text in settings if "=" not in text]
+    return CampaignConfig.load(files, [text for text in settings if "=" in text])

@@ -1,9 +1,11 @@
 """Opens a judge and writes its results, for the commands that judge."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mattergen_lite.io.parallel import read_records
+from mattergen_lite.io.read import count_unread
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import pick_device, weights_hash
 from mattergen_lite.options.flat import arguments_of
@@ -12,6 +14,7 @@ from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool
+from mattergen_lite.progress import ProgressBar
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.judging import JudgingRun
@@ -40,10 +43,9 @@ def read_source(
     """
     run = RunFolder(source)
     if not run.is_finished:
-        return read_records(source, limit, pool, without=out), EarlierRun()
-    if not run.is_stored:
-        ranked = run.relaxed() if relaxed else run.raw()
-        return [StructureRecord(one.name, one.structure) for one in ranked[:limit]], EarlierRun()
+        records = read_records(source, limit, pool, without=out)
+        _say_what_is_not_read(source, out)
+        return records, EarlierRun()
     judged = Judgements.load(source)  # to the last bit: answers are found again
     earlier = EarlierRun.of(judged)
     if not (relaxed and run.has_relaxed):
@@ -54,6 +56,17 @@ def read_source(
         if one.raw.error is None
     ]
     return final[:limit], EarlierRun(verified=earlier.verified)
+
+
+def _say_what_is_not_read(source: Path, out: Path | None) -> None:
+    """Print one line that counts the files of a folder that hold no structures, by ending."""
+    unread = count_unread(source, without=out) if source.is_dir() else {}
+    if unread:
+        counts = ", ".join(f"{count} {ending}" for ending, count in unread.most_common())
+        ProgressBar.write(
+            f"not read in {source}: {counts}; tables, JSON and zip files are read one by one",
+            file=sys.stderr,
+        )
 
 
 def hits_to_expect(generator: Generator | Substitution) -> list[str]:

@@ -35,9 +35,9 @@ def verify(source: RunSource, /, *, verification: VerifyOptions, machine: Machin
     if isinstance(source, str | Path):
         check_finished(Path(source))
     from mattergen_lite.processes import Pool
-    from mattergen_lite.runs.folder import RunFolder
     from mattergen_lite.runs.judgements import Judgements
     from mattergen_lite.runs.verifying import VerifyingRun, decided
+    from mattergen_lite.runs.writing import rewrite_run
     from mattergen_lite.verbs.workspace import cores
 
     is_folder = not isinstance(source, Judgements)
@@ -49,4 +49,4 @@ def verify(source: RunSource, /, *, verification: VerifyOptions, machine: Machin
         with claimed(Path(source), timeout=WRITING):
             judged = Judgements.load(source)  # another process may have verified others
             verified = judged.with_candidates(decided(judged.candidates, results))
-            return RunFolder(Path(source)).rewrite(verified, pool)
+            return rewrite_run(Path(source), verified, pool)

@@ -142,10 +142,8 @@ def judging_in(
     with claimed(out), Pool(cores(num_workers), preload=JUDGE) as pool:
         from mattergen_lite.runs.folder import RunFolder
 
-        place = None if out is None else RunFolder(out)
-        if place is not None:
-            place.check_free(overwrite=overwrite)
-        yield pool, place
+        check_free(out, overwrite=overwrite)
+        yield pool, None if out is None else RunFolder(out)
 
 
 def configuration(text: str) -> Path:

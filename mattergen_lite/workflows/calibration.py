@@ -35,7 +35,6 @@ from mattergen_lite.scoring.energy.potentials.exam import admitted
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource, potential_name
 from mattergen_lite.scoring.energy.stability import (
     Measurement,
-    potential_energy,
     relaxer_e_above_hull,
 )
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity

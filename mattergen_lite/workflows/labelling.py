@@ -20,6 +20,7 @@ from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.tables import read_json, write_json
 from mattergen_lite.runs.verifying import VerifyingRun, decided
+from mattergen_lite.runs.writing import rewrite_run
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.decided import has_dft_energy
 from mattergen_lite.scoring.energy.accuracy import Accuracy, accuracy
@@ -106,7 +107,7 @@ def label_run(folder: RunFolder, run: VerifyingRun, path: Path) -> list[Label]:
         }
         labels = [_label(one, energies[one.raw.name]) for one in before if one.raw.name in energies]
         write_json({"labels": [asdict(one) for one in labels]}, path)
-    folder.rewrite(verified, run.pool)
+    rewrite_run(folder.path, verified, run.pool)
     return read_labels(path)
 
 

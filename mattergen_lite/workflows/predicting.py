@@ -37,7 +37,6 @@ from mattergen_lite.scoring.criteria.matching import (
     reduce_crystal,
 )
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_POLYMORPHS, achiral, polymorph
-from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.known.reference import Crystal, Reference, composition_key
 from mattergen_lite.scoring.metrics.expectation import expectation
 from mattergen_lite.scoring.metrics.landscape import Basin, Landscape, landscape
@@ -202,13 +201,8 @@ def judge_targets(run: JudgingRun, targets: Sequence[Target]) -> dict[str, Candi
         return {}
     everything = replace(run.judge.options, keep=None, relax_at_most=None, require=None)
     judge = replace(run.judge, options=everything, selective=False)
-    journal = Journal(
-        run.pool,
-        None if run.place is None else run.place.journal,
-        earlier=[] if run.place is None else [run.place.answers],
-    )
     records = [StructureRecord(one.key, one.structure) for one in targets]
-    return {one.raw.name: one for one in judge.judge(records, journal, run.watch)}
+    return {one.raw.name: one for one in judge.judge(records, run.journal(), run.watch)}
 
 
 def _distances(

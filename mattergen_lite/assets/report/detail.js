@@ -211,10 +211,16 @@ function captionNodes(structure, form, named) {
 
 // Files
 
-let cifTexts = null; // of all rows, unpacked when the first one is wanted
+let packedFiles = null; // CIFs of all rows and figures of the set, unpacked once
 
-async function readCifs() {
-  const packed = Uint8Array.from(atob(document.getElementById("cifs").textContent), (character) => character.charCodeAt(0));
+/** Files of the run that are compressed on the page: { cifs, figures }. */
+async function readFiles() {
+  packedFiles ??= unpack();
+  return packedFiles;
+}
+
+async function unpack() {
+  const packed = Uint8Array.from(atob(document.getElementById("files").textContent), (character) => character.charCodeAt(0));
   const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   return new Response(stream).json();
 }
@@ -226,8 +232,7 @@ function downloadNodes(row) {
 }
 
 async function saveCif(row, form) {
-  cifTexts ??= await readCifs();
-  const text = cifTexts[row][form === "raw" ? 0 : 1];
+  const text = (await readFiles()).cifs[row][form === "raw" ? 0 : 1];
   const stem = keys[row].replace(/\.cif$/, "").replace(/[^\w.#-]+/g, "_");
   saveFile(new Blob([text], { type: "chemical/x-cif" }), `${stem}${form === "relaxed" ? "_relaxed" : ""}.cif`);
 }

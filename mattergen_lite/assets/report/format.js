@@ -26,20 +26,11 @@ function meta(name) {
   return metaOf.get(name) ?? { name, label: plain.charAt(0).toUpperCase() + plain.slice(1) };
 }
 
-/** Label with the unit, as on an axis. */
-function axisLabel(name) {
-  const { label, unit } = meta(name);
-  const doubt = name === "e_above_hull" && allRows.some((row) => cell(row, "calibration") === "uncalibrated");
-  const within = [unit, doubt ? "uncalibrated" : ""].filter(Boolean).join(", ");
-  return within ? `${label} (${within})` : label;
-}
-
 const allRows = data.rows.map((_, row) => row);
-const numericColumns = data.columns.filter((name) => {
+const isNumeric = new Set(data.columns.filter((name) => {
   const values = allRows.map((row) => cell(row, name)).filter((value) => value !== null);
   return values.length > 0 && values.every((value) => typeof value === "number");
-});
-const isNumeric = new Set(numericColumns);
+}));
 
 /** A number in at most four significant digits, or as its column wants it. */
 function formatNumber(value, { digits, percent } = {}) {
@@ -61,6 +52,12 @@ function formatShare(share) {
   if (percent > 0 && percent < 0.5) return "<1%";
   if (percent < 100 && percent > 99.5) return ">99%";
   return `${percent.toFixed(0)}%`.replace("-", "−");
+}
+
+/** Colour of a probability, from grey to the accent. */
+function probabilityColor(probability) {
+  if (probability === null) return "var(--quiet)";
+  return `color-mix(in oklab, var(--good) ${(100 * probability).toFixed(0)}%, var(--bad))`;
 }
 
 /** A value as text. */

@@ -71,6 +71,22 @@ function drawPictures() {
   }
 }
 
+/** A figure of the whole set, as in the folder of figures. */
+function figureCard([name, text]) {
+  const picture = el("img", { src: `data:image/svg+xml,${encodeURIComponent(text)}`, alt: name.replaceAll("_", " ") });
+  return el("div", { className: "card" }, picture);
+}
+
+/** The energies beside the pictures, the other figures where the reader unfolds them. */
+async function drawFigures() {
+  const figures = Object.entries((await readFiles()).figures);
+  const [energies, others] = [true, false].map((wanted) => figures.filter(([name]) => (name === "hull_distance") === wanted));
+  document.getElementById("energies").append(...energies.map(figureCard));
+  document.getElementById("charts").append(...others.map(figureCard));
+  document.getElementById("charts-fold").hidden = !others.length;
+  if (energies.length) document.getElementById("best").hidden = false;
+}
+
 function drawSummary() {
   document.getElementById("cards").append(...data.figures.map(summaryCard));
   const said = Object.entries(data.protocol).flatMap(([name, text]) => [el("dt", {}, figureLabel(name)), el("dd", {}, text)]);
@@ -124,6 +140,7 @@ function start() {
   drawColumnMenu();
   drawRejectsSwitch();
   drawPictures();
+  drawFigures();
   applyFilter();
   let waiting = 0;
   filterBox.addEventListener("input", () => {
@@ -134,7 +151,6 @@ function start() {
     if (tableBox.scrollTop + 2 * tableBox.clientHeight > tableBox.scrollHeight) drawMore();
   });
   document.getElementById("csv").addEventListener("click", saveTable);
-  chartsFold.addEventListener("toggle", () => drawCharts(view.rows));
   addEventListener("hashchange", drawDetail);
   addEventListener("popstate", drawDetail);
   addEventListener("keydown", onKey);

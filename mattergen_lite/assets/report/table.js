@@ -27,6 +27,10 @@ const COMPARISONS = {
 
 const COMPARED = /^(\w+)(<=|>=|<|>|=|:)(.*)$/;
 
+function elementsOf(row) {
+  return String(cell(row, "chemical_system") ?? "").split("-");
+}
+
 /** A test of one word of the filter: an element, a comparison or any text. */
 function wordTest(word) {
   if (symbols.has(word)) return (row) => elementsOf(row).includes(word);
@@ -216,7 +220,7 @@ function updateTable() {
   document.getElementById("count").textContent = view.rows.length === total ? `${total}` : `${view.rows.length} of ${total}`;
 }
 
-/** Mark a row and scroll the table to it; the page stays where it is, at a chart perhaps. */
+/** Mark a row and scroll the table to it; the page stays where it is. */
 function revealRow(row) {
   const place = view.rows.indexOf(row);
   if (place >= view.drawn) drawMore(place + CHUNK);
@@ -252,17 +256,9 @@ function setFilter(text) {
   applyFilter();
 }
 
-/** Add a word to the filter, or take it away. */
-function toggleWord(word) {
-  const present = words(filterBox.value);
-  setFilter((present.includes(word) ? present.filter((other) => other !== word) : [...present, word]).join(" "));
-}
-
 function applyFilter() {
   hideTooltip();
   updateTable();
-  drawEnergies(view.rows);
-  drawCharts(view.rows);
 }
 
 /** A menu of all columns, grouped as in the detail. */

@@ -28,6 +28,7 @@ from mattergen_lite.scoring.known.reference import (
     composition_key,
     system_key,
 )
+from mattergen_lite.text_table import text_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,19 +68,15 @@ class Audit:
 
     def text(self) -> str:
         """A table: traits, then the most over- and under-represented elements."""
-        lines = [
-            f"{self.num_structures} structures beside {self.reference_name}",
-            f"{'':<26}{'set':>8}{'known':>8}",
-            *(f"{name:<26}{a:>8.1%}{b:>8.1%}" for name, (a, b) in self.traits.items()),
-            f"{'element':<26}{'set':>8}{'known':>8}{'log2':>7}",
-        ]
+        rows = [(name, f"{a:.1%}", f"{b:.1%}", "") for name, (a, b) in self.traits.items()]
+        rows.append(("element", "set", "known", "log2"))
         ranked = list(self.overrepresentation)
-        ends = dict.fromkeys([*ranked[:NUM_LISTED], *ranked[-NUM_LISTED:]])
-        for symbol in ends:
+        for symbol in dict.fromkeys([*ranked[:NUM_LISTED], *ranked[-NUM_LISTED:]]):
             share, known = self.element_shares[symbol]
             ratio = self.overrepresentation[symbol]
-            lines.append(f"{symbol:<26}{share:>8.1%}{known:>8.1%}{ratio:>+7.1f}")
-        return "\n".join(lines)
+            rows.append((symbol, f"{share:.1%}", f"{known:.1%}", f"{ratio:+.1f}"))
+        title = f"{self.num_structures} structures beside {self.reference_name}"
+        return "\n".join([title, *text_table(rows, ("", "set", "known", ""))])
 
     def write_png(self, path: Path) -> None:
         """Bars of the traits and a periodic table coloured by over-representation."""

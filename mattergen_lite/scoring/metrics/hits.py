@@ -6,7 +6,7 @@ rate is the share of training crystals with a known value that meets the very sa
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -91,34 +91,38 @@ def hit_rates(
         training: Crystals whose columns are the known values.
     """
     names = [target.definition.name for target in targets]
-    sampled = [_column(candidates, name, lambda one: one.on_target) for name in names]
-    checked = [_column(candidates, name, _confirmed_hit) for name in names]
-    guided = [_column(candidates, name, _guide_hit) for name in names]
     known = [known_hits(target, training) for target in targets]
-    columns = [sampled, checked, guided, known]
     if len(targets) > 1:
-        names = [*names, EVERY]
-        columns = [[*one, at_once(one)] for one in columns]
-    return tuple(_hit_rate(name, *row) for name, *row in zip(names, *columns, strict=True))
+        names, known = [*names, EVERY], [*known, at_once(known)]
+    rates = [
+        HitRate(
+            target=name,
+            num_measured=0,
+            num_hits=0,
+            num_known=len(column) - column.count(None),
+            num_known_hits=column.count(True),
+        )
+        for name, column in zip(names, known, strict=True)
+    ]
+    return recounted(rates, candidates)
 
 
-def _hit_rate(
-    name: str,
-    sampled: Sequence[Met],
-    checked: Sequence[Met],
-    guided: Sequence[Met],
-    known: Sequence[Met],
-) -> HitRate:
-    """Counts of one target."""
-    return HitRate(
-        target=name,
-        num_measured=len(sampled) - sampled.count(None),
-        num_hits=sampled.count(True),
-        num_confirmed=len(checked) - checked.count(None),
-        num_confirmed_hits=checked.count(True),
-        num_guide_hits=guided.count(True),
-        num_known=len(known) - known.count(None),
-        num_known_hits=known.count(True),
+def recounted(rates: Sequence[HitRate], candidates: Sequence[Candidate]) -> tuple[HitRate, ...]:
+    """The same targets' hits among other candidates, or among those of which more is known."""
+    names = [one.target for one in rates if one.target != EVERY]
+    methods = (lambda one: one.on_target, _confirmed_hit, _guide_hit)
+    columns = [[_column(candidates, name, met) for name in names] for met in methods]
+    columns = [[*one, at_once(one)] for one in columns]
+    return tuple(
+        replace(
+            rate,
+            num_measured=len(sampled) - sampled.count(None),
+            num_hits=sampled.count(True),
+            num_confirmed=len(checked) - checked.count(None),
+            num_confirmed_hits=checked.count(True),
+            num_guide_hits=guided.count(True),
+        )
+        for rate, sampled, checked, guided in zip(rates, *columns, strict=False)
     )
 
 

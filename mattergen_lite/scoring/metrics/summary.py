@@ -11,6 +11,7 @@ from mattergen_lite.scoring.energy.accuracy import METASTABLE, WORTH_COMPUTING
 from mattergen_lite.scoring.energy.calibration import ASSUMED, UNCALIBRATED
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.score import Score
+from mattergen_lite.text_table import text_table
 
 PROTOCOL = {
     "readable": "judged by every criterion without an error; errors count as failing everything",
@@ -125,16 +126,17 @@ class Summary:
 
     def text(self) -> str:
         """One line a figure: name, share as it came, share relaxed, protocol."""
-        lines = [f"{'structures':<24}{self.num_structures:>8}{'relaxed':>10}"]
         after = asdict(self.relaxed) if self.relaxed else {}
-        for name, share in asdict(self.raw).items():
-            relaxed = _percent(after[name]) if after else ""
-            lines.append(f"{name:<24}{_percent(share):>8}{relaxed:>10}  {PROTOCOL[name]}")
+        rows = [
+            (name, _percent(share), _percent(after[name]) if after else "", PROTOCOL[name])
+            for name, share in asdict(self.raw).items()
+        ]
         how = protocol(self)
         for name, value in asdict(self.stability).items() if self.stability else ():
             cell = f"{value:.2f} Å" if name.endswith("rmsd") else _percent(value)
-            lines.append(f"{name:<24}{'':>8}{cell:>10}  {how[name]}")
-        return "\n".join(lines)
+            rows.append((name, "", cell, how[name]))
+        headings = ("structures", str(self.num_structures), "relaxed", "")
+        return "\n".join(text_table(rows, headings, left=(0, 3)))
 
 
 def _percent(share: float | None) -> str:
