@@ -14,8 +14,8 @@ from models import tiny_model
 
 import mattergen_lite
 from mattergen_lite import cli
-from mattergen_lite.campaign.parts import schema
 from mattergen_lite.options.judge import CHECK_NAMES
+from mattergen_lite.runs.store import schema
 from mattergen_lite.scoring.candidate import RELAXED_COLUMNS, Candidate
 from mattergen_lite.scoring.energy.potentials import families
 from mattergen_lite.scoring.score import Score, criteria_of
@@ -55,7 +55,7 @@ def test_a_field_of_score_is_all_that_a_criterion_needs():
 
 def test_every_column_has_a_type_in_a_campaign_and_those_of_relaxed_crystals_exist():
     row = Candidate(raw=Score(name=""), structure=None).row()
-    assert set(row) - {"rank"} <= set(schema().names)
+    assert set(row) - {"rank"} <= set(schema({}).names)
     assert set(RELAXED_COLUMNS) <= set(Score(name="").row())
 
 
