@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from ase.calculators.emt import EMT
 from crystals import nacl, quartz, rutile
 from models import tiny_model
 from pymatgen.core import Lattice, Structure
@@ -284,3 +285,12 @@ def test_samples_are_structures_that_the_judge_knows_by_name(tmp_path):
     assert [one.properties["name"] for one in first] == ["000005", "000006"]
     assert again == first[1]
     assert {one.raw.name for one in judge(first, **QUICK)} == {"000005", "000006"}
+
+
+def test_a_judgement_by_a_calculator_of_ones_own_is_saved_and_loaded(tmp_path):
+    copper = Structure.from_spacegroup("Fm-3m", Lattice.cubic(3.7), ["Cu"], [[0, 0, 0]])
+    judged = judge([copper], potential=EMT(), relaxer=EMT(), second_opinion=None, num_workers=0)
+    judged.save(tmp_path / "run", num_workers=0)
+    (again,) = load(tmp_path / "run")
+    assert again.stability.potential == judged[0].stability.potential == "EMT"
+    assert again.stability.e_above_hull == judged[0].stability.e_above_hull

@@ -8,6 +8,7 @@ import pytest
 from crystals import nacl, nacl_primitive, perovskite, rutile
 from pymatgen.core import Lattice, Structure
 
+from mattergen_lite.data.materials import known_value
 from mattergen_lite.hub import find_checkpoint, read_config
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.judge import JudgeOptions
@@ -16,19 +17,20 @@ from mattergen_lite.processes import Pool
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.runs.judging import JudgingRun
 from mattergen_lite.scoring.candidate import Candidate, ranked
+from mattergen_lite.scoring.criteria.novelty import Novelty
 from mattergen_lite.scoring.energy.screening import Screening
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.execution.journal import Journal
 from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.metrics.expectation import expectation
-from mattergen_lite.scoring.metrics.landscape import landscape, num_needed
-from mattergen_lite.scoring.score import score
+from mattergen_lite.scoring.metrics.landscape import Basin, Landscape, landscape, num_needed
+from mattergen_lite.scoring.score import Score, score
 from mattergen_lite.verbs.complete import complete
 from mattergen_lite.verbs.data import data_show
 from mattergen_lite.verbs.predict import predict
 from mattergen_lite.workflows.cells import plan_cells, share_out
-from mattergen_lite.workflows.predicting import Target
+from mattergen_lite.workflows.predicting import Target, _known_first, _lowest_energy
 from mattergen_lite.workflows.predicting import predict as predict_structures
 
 FAST = {"checkpoint": "tiny", "steps": 4, "relax": False, "num_workers": 0, "device": "cpu"}
@@ -241,3 +243,22 @@ def test_a_polymorph_is_found_only_with_its_space_group():
     assert (amm2.place, cubic.place) == (None, None)
     assert "known: Amm2 (Amm2 (38)) not found (place" in amm2.text()
     assert " Å away, but " in cubic.text()
+
+
+def basin(energy: float, known: str) -> Basin:
+    best = Candidate(
+        raw=Score(name="gan", novelty=Novelty(is_unique=True, nearest_known=known)),
+        structure=None,
+        stability=Stability(e_above_hull_raw=energy, probability_metastable=0.5),
+    )
+    return Basin(best=best, num_found=1)
+
+
+def test_of_structures_that_tie_the_known_ones_come_first_by_the_energies_of_dft():
+    # GaN: wurtzite (mp-804) is on the hull, zincblende (mp-830) above it.
+    assert known_value("mp-804", "e_above_hull") < known_value("mp-830", "e_above_hull")
+    new, zincblende, wurtzite = basin(-0.003, ""), basin(-0.002, "mp-830"), basin(0.0, "mp-804")
+    higher = basin(0.004, "mp-804")
+    seen = _known_first(Landscape(basins=(new, zincblende, wurtzite, higher)))
+    assert [one.best.energy for one in seen.basins] == [0.0, -0.002, -0.003, 0.004]
+    assert _lowest_energy(seen) == -0.003

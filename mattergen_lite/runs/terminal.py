@@ -1,6 +1,7 @@
 """Prints a run in ten lines: the best candidates, the funnel and the next step."""
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from mattergen_lite.options.judge import CHECKS
 from mattergen_lite.runs.headline import Headline, duration
@@ -70,6 +71,10 @@ def _why_nothing(headline: Headline, *, is_sampled: bool) -> str:
     place = next((k for k, (_, count) in enumerate(steps) if count == 0), len(steps) - 1)
     name, before = steps[place][0], steps[place - 1][1]
     reason = f"nothing passes: none of {before} is {name.replace('_', ' ')}"
+    counts = [count for _, count in steps[: place + 1]]
+    lost, most = max(((a - b, i) for i, (a, b) in enumerate(pairwise(counts), 1)), default=(0, 0))
+    if most != place and lost > before:
+        reason += f"; most fail {steps[most][0].replace('_', ' ')} ({lost} of {counts[most - 1]})"
     if not is_sampled and name not in ("readable", "novel"):
         return f"{reason}; column failed_checks of the table has the reasons of each crystal"
     more = ""

@@ -5,6 +5,7 @@ the composition are relaxed with the same potential, so that energies compare. T
 gets prediction.json and structures.csv (and .parquet), one row a different structure.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -42,7 +43,7 @@ from mattergen_lite.scoring.metrics.expectation import expectation
 from mattergen_lite.scoring.metrics.landscape import Basin, Landscape, landscape
 from mattergen_lite.scoring.score import Score
 from mattergen_lite.workflows.cells import CellSize, plan_cells
-from mattergen_lite.workflows.prediction import FoundStructure, Prediction, Recovery
+from mattergen_lite.workflows.prediction import TIE, FoundStructure, Prediction, Recovery
 
 NUM_RELAXED = 16  # of the different samples, unless another number is asked for
 NUM_KNOWN = 3  # known structures of the composition that are relaxed, lowest above the hull first
@@ -176,7 +177,7 @@ def predict(
     # Before the samples, because a finished run is not gone on with after a kill.
     judged = judge_targets(run, targets)
     judgements = run.of([records], provenance)
-    seen = landscape(judgements.candidates)
+    seen = _known_first(landscape(judgements.candidates))
     distances = _distances(seen, targets, run)
     structures = _found(seen, _same_polymorph(seen, distances, judged))
     prediction = Prediction(
@@ -193,6 +194,25 @@ def predict(
             write_table([asdict(one) for one in structures], run.place.path / DISTINCT)
         write_json(prediction.figures(), run.place.path / PREDICTION)
     return prediction
+
+
+def _known_first(seen: Landscape) -> Landscape:
+    """Order structures whose energies tie with the lowest: known ones by the table, then new ones.
+
+    Potentials cannot tell such structures apart, but the Materials Project can.
+    """
+    if not seen.basins or seen.basins[0].best.energy is None:
+        return seen
+    highest = seen.basins[0].best.energy + TIE
+
+    def energy_of_table(basin: Basin) -> float:
+        novelty = basin.best.final.novelty
+        energy = known_value(novelty.nearest_known, "e_above_hull") if novelty else None
+        return math.inf if energy is None else energy
+
+    ties = [basin for basin in seen.basins if basin.best.energy <= highest]
+    ordered = sorted(ties, key=lambda basin: (energy_of_table(basin), basin.best.energy))
+    return Landscape(basins=(*ordered, *seen.basins[len(ties) :]))
 
 
 def judge_targets(run: JudgingRun, targets: Sequence[Target]) -> dict[str, Candidate]:
@@ -248,15 +268,27 @@ def _group(score: Score) -> int | None:
 
 def _found(seen: Landscape, distances: dict[str, list[Match | None]]) -> list[FoundStructure]:
     """One row a different structure."""
-    lowest = seen.basins[0].best.energy if seen.basins else None
+    lowest = _lowest_energy(seen)
+    ties = [b.best.energy is not None and b.best.energy <= lowest + TIE for b in seen.basins]
     return [
-        _row(place, basin, lowest, {name: one[place - 1] for name, one in distances.items()})
-        for place, basin in enumerate(seen.basins, start=1)
+        _row(
+            place,
+            basin,
+            lowest,
+            {name: one[place - 1] for name, one in distances.items()},
+            is_tie=is_tie and sum(ties) > 1,
+        )
+        for place, (basin, is_tie) in enumerate(zip(seen.basins, ties, strict=True), start=1)
     ]
 
 
 def _row(
-    place: int, basin: Basin, lowest: float | None, matches: dict[str, Match | None]
+    place: int,
+    basin: Basin,
+    lowest: float | None,
+    matches: dict[str, Match | None],
+    *,
+    is_tie: bool,
 ) -> FoundStructure:
     best = basin.best
     novelty, stability = best.final.novelty, best.stability
@@ -275,7 +307,15 @@ def _row(
         known_as=novelty.nearest_known if novelty else "",
         distance=novelty.rms_distance if novelty else None,
         truth_distance=_distance(matches.get(GIVEN)),
+        known_e_above_hull=known_value(novelty.nearest_known, "e_above_hull") if novelty else None,
+        is_tie=is_tie,
     )
+
+
+def _lowest_energy(seen: Landscape) -> float | None:
+    """Lowest energy of a structure; None where nothing was relaxed."""
+    energies = (basin.best.energy for basin in seen.basins)
+    return min((energy for energy in energies if energy is not None), default=None)
 
 
 def _distance(match: Match | None) -> float | None:
@@ -289,7 +329,7 @@ def _recovered(
     judged: dict[str, Candidate],
 ) -> list[Recovery]:
     """What became of each target: the nearest of the different structures that is one with it."""
-    lowest = seen.basins[0].best.energy if seen.basins else None
+    lowest = _lowest_energy(seen)
     same = _same_polymorph(seen, distances, judged)
     found = []
     for target in targets:

@@ -11,6 +11,7 @@ from mattergen_lite.workflows.cells import CellSize
 
 NUM_SHOWN = 8
 NUMERICAL = 0.002  # eV/atom by which two relaxations into one structure may differ
+TIE = 0.005  # eV/atom above the lowest within which potentials cannot rank structures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +32,21 @@ class FoundStructure:
     distance: float | None  # Å, from the known one
     truth_distance: float | None  # Å, from the structure that was given; None if it does not match
 
+    known_e_above_hull: float | None = None  # of the known one, in the embedded table
+    is_tie: bool = False  # another structure is as low, within what potentials can tell apart
+
     def text(self) -> str:
         """One line."""
         line = f"{self.place:>4}  {self.sample}  {self.formula:<12} {self.space_group:<14} "
         if self.energy_above_best is not None:
-            line += f"+{self.energy_above_best:z.3f}  "
+            line += f"+{self.energy_above_best:z.3f}{' tie' if self.is_tie else '    '}  "
         if self.e_above_hull is not None:
             line += f"hull {self.e_above_hull:+z.3f} ± {self.e_above_hull_std:.3f}  "
             line += f"({UNCALIBRATED})  " if self.calibration == UNCALIBRATED else ""
         line += f"{self.num_found}x"
         known = f"  {self.known_as}, {self.distance:.2f} Å away" if self.known_as else "  new"
+        if self.known_e_above_hull is not None:
+            known += f", hull {self.known_e_above_hull:+z.3f} in the Materials Project"
         if self.truth_distance is None:
             return line + known
         return f"{line}{known}; the given one, {self.truth_distance:.2f} Å away"
@@ -85,7 +91,7 @@ class Prediction:
     judgements: Judgements
     title: str  # what was done
     cells: tuple[CellSize, ...]
-    structures: tuple[FoundStructure, ...]  # lowest energy first
+    structures: tuple[FoundStructure, ...]  # lowest energy first, of a tie the known ones
     recovered: tuple[Recovery, ...]  # what was given first, then what is known
     landscape: Landscape
     expected: Expectation | None
@@ -120,6 +126,11 @@ class Prediction:
         is_relaxed = self.structures[0].energy_above_best is not None
         how = "by energy (eV/atom above the best)" if is_relaxed else "not relaxed, in no order"
         head = f"{len(self.structures)} different structures, {how}"
+        if any(one.is_tie for one in self.structures):
+            head += (
+                f"; tie: less than {TIE} above the lowest, which potentials cannot rank, known "
+                "crystals first"
+            )
         more = len(self.structures) - NUM_SHOWN
         rest = [f"      and {more} more"] if more > 0 else []
         return [head, *(one.text() for one in self.structures[:NUM_SHOWN]), *rest]
@@ -148,5 +159,9 @@ class Prediction:
                 f"--relax-at-most {seen.num_samples + seen.num_more}"
             )
         lower = [one for one in self.recovered if one.is_lower and one.place != 1]
-        lines += [f"next: {one.name} is lower than all samples: make more" for one in lower[:1]]
+        lines += [
+            f"missing: {one.name} ({one.space_group}) is known and lies "
+            f"{-one.energy_above_best:.3f} eV/atom below all samples: make more"
+            for one in lower[:1]
+        ]
         return lines

@@ -49,8 +49,8 @@ class ExpectedHits:
         """One line, with advice where few samples will be on target."""
         line = (
             f"expected on target: {self.rate:.0%} of samples {self.target} ({self.num_hits} of "
-            f"{self.num_measured} samples asked for {self.asked}; without asking "
-            f"{self.unconditional:.0%})"
+            f"{self.num_measured} in the nearest target that was tested, {self.asked}; without a "
+            f"target {self.unconditional:.0%})"
         )
         if self.better is not None:
             line += f"; {self.better}"
