@@ -11,13 +11,13 @@ from pytorch_lightning.callbacks import (
     LearningRateMonitor,
     ModelCheckpoint,
     Timer,
-    TQDMProgressBar,
     WeightAveraging,
 )
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mattergen_lite.config import RunConfig
 from mattergen_lite.model import CrystalDiffusion
+from mattergen_lite.progress import ProgressBar
 from mattergen_lite.training.module import TrainingModule
 
 BEST = "best.ckpt"
@@ -34,7 +34,7 @@ def callbacks_of(config: RunConfig, judge: Judge | None) -> list[Callback]:
             use_buffers=False, multi_avg_fn=get_ema_multi_avg_fn(config.optimizer.ema_decay)
         ),
         LearningRateMonitor(logging_interval="step"),
-        StepProgressBar(),
+        StepProgress(),
         ModelCheckpoint(**where, train_time_interval=timedelta(minutes=options.checkpoint_minutes)),
         ModelCheckpoint(**where, every_n_epochs=1, save_on_train_epoch_end=True),
     ]
@@ -51,23 +51,32 @@ def callbacks_of(config: RunConfig, judge: Judge | None) -> list[Callback]:
     return callbacks
 
 
-class StepProgressBar(TQDMProgressBar):
-    """Shows optimiser steps, by which runs are measured, beside the batches of an epoch."""
+class StepProgress(pl.callbacks.ProgressBar):
+    """Shows optimiser steps, by which runs are measured: a bar, or lines in a log."""
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, *args: object) -> None:
-        """Begin the bar of an epoch."""
-        super().on_train_epoch_start(trainer, *args)
-        self._describe(trainer)
+    bar: ProgressBar | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Begin at the steps that an earlier part of the run has made."""
+        self.bar = ProgressBar(
+            total=trainer.max_steps if trainer.max_steps > 0 else None,
+            initial=trainer.global_step,
+            unit="step",
+            desc="training",
+            disable=not trainer.is_global_zero,
+        )
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
-        """Advance it."""
-        super().on_train_batch_end(trainer, *args)
-        self._describe(trainer)
+        """Advance, with the epoch and the last values of what is logged for it."""
+        values = trainer.progress_bar_metrics.items()
+        shown = [f"epoch {trainer.current_epoch + 1}", *(f"{k} {v:.3g}" for k, v in values)]
+        self.bar.set_description_str(f"training, {', '.join(shown)}", refresh=False)
+        self.bar.update(trainer.global_step - self.bar.n)
 
-    def _describe(self, trainer: pl.Trainer) -> None:
-        total = f" of {trainer.max_steps:,}" if trainer.max_steps > 0 else ""
-        said = f"step {trainer.global_step:,}{total}, epoch {trainer.current_epoch + 1}"
-        self.train_progress_bar.set_description(said, refresh=False)
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """End the bar, also where the run is interrupted."""
+        if self.bar is not None:
+            self.bar.close()
 
 
 class Judging(Callback):

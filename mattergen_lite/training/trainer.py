@@ -187,6 +187,7 @@ def build_trainer(config: RunConfig, judge: Judge | None = None) -> pl.Trainer:
         log_every_n_steps=options.log_every,
         logger=_loggers(config.run_dir),
         callbacks=callbacks_of(config, judge),
+        enable_model_summary=False,
     )
 
 
