@@ -171,7 +171,7 @@ def test_less_noise_bends_geometry(model):
         return crystals_of(model, range(3), seed=0, options=changed, target=Target())
 
     assert (crystals(0.5).lattice - crystals(1.0).lattice).abs().max() > 1e-3
-    with pytest.raises(ValueError, match=r"s_noise is -1\.0: expected 0 to 10"):
+    with pytest.raises(ValueError, match=r"s_noise is -1\.0: expected 0.0 or more"):
         crystals(-1.0)
 
 
@@ -265,7 +265,7 @@ def test_as_little_strength_as_there_can_be_is_one_step(model):
         ({"steps": 1}, "steps is 1"),
         ({"eta": -1.0}, "eta is -1"),
         ({"batch_size": 0}, "is 0"),
-        ({"strength": 0.0}, "strength is 0.0: expected 1e-06 to 1"),
+        ({"strength": 0.0}, "strength is 0.0: expected 1e-06 or more"),
         ({"strength": 1.5}, "strength is 1.5"),
     ],
 )

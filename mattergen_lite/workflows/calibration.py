@@ -35,6 +35,7 @@ from mattergen_lite.scoring.energy.potentials.exam import admitted
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource, potential_name
 from mattergen_lite.scoring.energy.stability import (
     Measurement,
+    potential_energy,
     relaxer_e_above_hull,
 )
 from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
@@ -103,7 +104,10 @@ def find_energies(
     structure: Structure, *, potentials: tuple[PotentialSource, ...]
 ) -> dict[str, float]:
     """Energies of a crystal as it is, by potential, eV/atom on the MP2020 frame."""
-    return {potential_name(one): energy_per_atom(structure, admitted(one)) for one in potentials}
+    return {
+        potential_name(one): potential_energy(structure, admitted(one)).energy_per_atom
+        for one in potentials
+    }
 
 
 def labelled(
