@@ -53,7 +53,7 @@ def write_run(path: Path, judged: Judged, pool: Pool, watch: Stopwatch) -> Judge
             more=write_structures(path, judged, pool),
             required=judged.required,
         )
-        write_csv(path / TABLE, list(rows[0]), (row.values() for row in rows))
+        write_csv(path / TABLE, list(rows[0]), [row.values() for row in rows])
         best = judged.shortlist
         if best.dft_inputs:
             write_shortlist_inputs(
