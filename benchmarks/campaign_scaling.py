@@ -17,7 +17,7 @@ from pathlib import Path
 
 from measuring import Row, report
 
-from mattergen_lite.campaign.parts import Receipt, part_paths, receipts
+from mattergen_lite.campaign.parts import UnitRecord, part_paths, unit_records
 from mattergen_lite.campaign.plan import Plan
 from mattergen_lite.campaign.run import run
 from mattergen_lite.campaign.workers import connection
@@ -41,18 +41,18 @@ def measure(arguments: argparse.Namespace, num_workers: int) -> Row:
             }
         )
         run(Plan.of(config), connection(config.workers, config.run_dir))
-        stored = list(receipts(Path(folder)))
+        stored = list(unit_records(Path(folder)))
         size = sum(path.stat().st_size for path in part_paths(Path(folder)))
     return {"workers": num_workers, **figures(stored), "bytes_per_crystal": size / total(stored)}
 
 
-def total(stored: Sequence[Receipt]) -> int:
+def total(stored: Sequence[UnitRecord]) -> int:
     return sum(one.num_sampled for one in stored)
 
 
-def figures(stored: Sequence[Receipt]) -> Row:
+def figures(stored: Sequence[UnitRecord]) -> Row:
     """What finished units say of rates, overhead and memory."""
-    by_worker: dict[str, list[Receipt]] = defaultdict(list)
+    by_worker: dict[str, list[UnitRecord]] = defaultdict(list)
     for one in sorted(stored, key=lambda one: one.finished):
         by_worker[one.worker].append(one)
     warm = [one for units in by_worker.values() for one in units[1:]]
@@ -77,7 +77,7 @@ def figures(stored: Sequence[Receipt]) -> Row:
     }
 
 
-def seconds_of_stages(one: Receipt) -> float:
+def seconds_of_stages(one: UnitRecord) -> float:
     return sum(spent for name, spent in one.seconds.items() if name not in STAGES_NOT_WORK)
 
 

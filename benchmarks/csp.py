@@ -85,7 +85,7 @@ def predict(
         ),
         target=Target(
             constraints=parse_constraints(request),
-            wishes=stable(model, (), choice.stability_guidance),
+            auxiliary_targets=stable(model, (), choice.stability_guidance),
         ),
     )
     structures = to_structures(samples.crystals)

@@ -4,8 +4,8 @@
     python benchmarks/design.py --num-systems 20 --num-samples 64 --out systems.jsonl
 
 The first takes a few minutes of one core; `--ship` puts what was measured into the checkpoint's
-folder, from where `generate` says how many samples of a target to expect. Samples have the wish for
-stability that `generate` adds.
+folder, from where `generate` says how many samples of a target to expect. Samples have
+the auxiliary target for stability that `generate` adds.
 
 Every target is sampled at several guidances; the unconditional samples are the control. Space
 groups are also asked for exactly (`--space-group`). A cell of the benchmark (target, guidance) that
@@ -18,8 +18,8 @@ read features of the very network that samples: crystals that deceive it deceive
 ridge regression on element statistics of the composition, which shares nothing with the network and
 knows no structure. Both are fitted to MP-20's training split; their errors stand below the table.
 
-Hits are shares of all samples, within the tolerances of `scoring.exact`. Chemical systems are
-those of MP-20's test split that its training split has nothing of.
+Hits are shares of all samples, within the tolerances of `scoring.computed_properties`.
+Chemical systems are those of MP-20's test split that its training split has nothing of.
 """
 
 import argparse
@@ -59,9 +59,9 @@ from mattergen_lite.request.targets import PropertyTarget, parse_targets
 from mattergen_lite.runs.figures import GREY, ORANGE
 from mattergen_lite.sampling.generator import stable
 from mattergen_lite.sampling.sampler import Target, learned_values, sample
+from mattergen_lite.scoring.computed_properties import is_met, measure, tolerance
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
-from mattergen_lite.scoring.exact import is_met, measure, tolerance
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.metrics.expected_hits import FILE, Asked, HitTable
 from mattergen_lite.scoring.metrics.hits import at_once, known_hits
@@ -128,14 +128,16 @@ def run_cell(cell: Cell, num_samples: int, tools: Tools) -> Row:
         options=tools.options,
         target=Target(
             properties=targets,
-            wishes=stable(tools.model, targets, Request().stability_guidance),
+            auxiliary_targets=stable(tools.model, targets, Request().stability_guidance),
             constraints=parse_constraints(request),
         ),
     )
     structures = to_structures(samples.crystals)
     records = [StructureRecord(f"{i:06d}", one) for i, one in enumerate(structures)]
-    journal = Journal(tools.pool, progress=False)
-    judged = shares(score(records, journal=journal, reference=tools.reference), num_samples)
+    result_cache = ResultCache(tools.pool, progress=False)
+    judged = shares(
+        score(records, result_cache=result_cache, reference=tools.reference), num_samples
+    )
     exact = [attempt(partial(measure, symprec=SYMPREC_GENERATED), one) for one in structures]
     exact = [{} if isinstance(found, Failure) else found for found in exact]
     learned = learned_values(tools.predictors, samples.orbits)

@@ -76,7 +76,7 @@ def reading_stages(clock: StageClock) -> Iterator[None]:
 
 def run_generate(choice: argparse.Namespace, out: Path) -> int:
     """Generate; returns how many crystals came back."""
-    from mattergen_lite.verbs.generate import generate
+    from mattergen_lite.commands.generate import generate
 
     judged = generate(
         out=out,

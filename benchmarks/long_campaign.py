@@ -30,7 +30,7 @@ import pyarrow.dataset as ds
 from measuring import Row, report
 
 import mattergen_lite
-from mattergen_lite.campaign.parts import CANDIDATES, part_paths, receipts
+from mattergen_lite.campaign.parts import CANDIDATES, part_paths, unit_records
 from mattergen_lite.config import CampaignConfig
 from mattergen_lite.runs.folder import environment
 
@@ -200,7 +200,7 @@ def run(config: CampaignConfig, num_workers: int, kills: Sequence[Kill], rng: ra
                 print(f"{done} of {num_units} units stored: killed {killed}", flush=True)
     if waiting:
         raise RuntimeError(f"{config.run_dir} was finished before {len(waiting)} of the kills")
-    stored = list(receipts(config.run_dir))
+    stored = list(unit_records(config.run_dir))
     return {
         "run": config.run_dir.name,
         "candidates": sum(one.num_sampled for one in stored),

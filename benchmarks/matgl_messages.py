@@ -13,7 +13,7 @@ from matgl.layers import _graph_convolution
 from matgl.utils.maths import scatter_add
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.scoring.energy.potentials.exam import examine
+from mattergen_lite.scoring.energy.potentials.acceptance_test import examine
 from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 

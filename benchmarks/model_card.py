@@ -20,7 +20,7 @@ from mattergen_lite.io.read import read_structures
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.sampling.sampler import STRENGTH_FROM_CRYSTALS
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.metrics.distributions import distances
 from mattergen_lite.scoring.score import Score, score
@@ -53,7 +53,7 @@ def judged_against(train: pa.Table, results: Path) -> list[Score]:
     records = list(read_structures(RunFolder(results).frames))
     known = Reference.from_table(train, name="MP-20 training split")
     with Pool(available_cores()) as pool:
-        return score(records, reference=known, journal=Journal(pool))
+        return score(records, reference=known, result_cache=ResultCache(pool))
 
 
 def protocol(record: dict, scores: Sequence[Score]) -> str:

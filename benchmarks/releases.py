@@ -22,9 +22,13 @@ from pydantic import TypeAdapter
 from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import MIN_ENERGY_FALL, Relaxation
-from mattergen_lite.scoring.energy.release import Release, is_distortion, is_worth_releasing
 from mattergen_lite.scoring.energy.stability import potential_energy
-from mattergen_lite.scoring.execution.journal import read_answers
+from mattergen_lite.scoring.energy.symmetry_breaking import (
+    Release,
+    is_distortion,
+    is_worth_releasing,
+)
+from mattergen_lite.scoring.execution.result_cache import read_answers
 
 ANSWERS = "answers.jsonl.gz"  # of a run
 DECIDER = "7net-l3i5"

@@ -35,10 +35,10 @@ from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.sampling.sampler import STRENGTH_FROM_CRYSTALS, Target, sample
-from mattergen_lite.scoring.energy.deciders import Deciders
+from mattergen_lite.scoring.energy.potential_set import PotentialSet
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import largest_force
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.known.reference import Reference
@@ -160,11 +160,11 @@ def measured(
     target = Target(constraints=parse_constraints(Request(num_atoms=asked.num_atoms)))
     records = sample(model, numbers, seed=0, options=options, target=target).records(numbers)
     seconds = perf_counter() - start
-    journal = Journal(pool, progress=False)
-    scores = score(records, reference=yardstick.known, journal=journal)
+    result_cache = ResultCache(pool, progress=False)
+    scores = score(records, reference=yardstick.known, result_cache=result_cache)
     speed = {"samples": len(records), "structures/s": len(records) / seconds}
     relaxed = after_relaxing(
-        records[: asked.num_relaxed], str(next(model.parameters()).device), yardstick, journal
+        records[: asked.num_relaxed], str(next(model.parameters()).device), yardstick, result_cache
     )
     return setting._asdict() | speed | raw_figures(records, scores, yardstick.test) | relaxed
 
@@ -210,17 +210,17 @@ def median_force(structures: list[Structure]) -> float:
 
 
 def after_relaxing(
-    records: list[StructureRecord], device: str, yardstick: Yardstick, journal: Journal
+    records: list[StructureRecord], device: str, yardstick: Yardstick, result_cache: ResultCache
 ) -> Row:
     """How far the samples were from a minimum, and from the hull."""
     options = JudgeOptions(potential="chgnet", second_opinion=None)
     judge = Judge(
         options=options,
         reference=yardstick.everything,
-        deciders=Deciders.of(options, device),
+        potential_set=PotentialSet.of(options, device),
         device=device,
     )
-    candidates = judge.judge(records, journal, Stopwatch())
+    candidates = judge.judge(records, result_cache, Stopwatch())
     found = summary(candidates).stability
     if found is None:  # none of them could be relaxed
         return {"metastable": 0.0, "rmsd": float("nan")}

@@ -22,7 +22,7 @@ from mattergen_lite.scoring.criteria.neutrality import neutrality
 from mattergen_lite.scoring.criteria.novelty import novelty
 from mattergen_lite.scoring.criteria.symmetry import symmetry
 from mattergen_lite.scoring.criteria.validity import validity
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.metrics.summary import summary
 from mattergen_lite.scoring.score import score
@@ -64,7 +64,7 @@ def main(num_structures: int = 1000, num_workers: int = 2) -> None:
     records = [StructureRecord(name, s, None) for name, s in zip(names, structures, strict=True)]
     with Pool(num_workers, preload="mattergen_lite.scoring.judge") as pool:
         start = time.perf_counter()
-        scores = score(records, reference=reference, journal=Journal(pool))
+        scores = score(records, reference=reference, result_cache=ResultCache(pool))
         print(f"{f'score, {num_workers} workers':<28}{time.perf_counter() - start:8.2f} s")
     candidates = [
         Candidate(raw=judged, structure=structure)

@@ -29,7 +29,7 @@ from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.energy import screening
 from mattergen_lite.scoring.energy.fitting import atomic_fractions, folds_by_system
 from mattergen_lite.scoring.energy.screening import ScreeningModel
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.shapes import Float
 
 ASSET = Path(screening.__file__).parents[2] / "assets" / "screening.json"
@@ -48,7 +48,7 @@ def read_run(folder: Path) -> pd.DataFrame:
     crystals = [one for one in read_structures(folder / FRAMES) if one.name in judged.index]
     structures = [one.structure for one in crystals]
     with Pool(0) as pool:
-        energies = screening.ask_raw_energies(structures, Journal(pool, progress=False))
+        energies = screening.ask_raw_energies(structures, ResultCache(pool, progress=False))
     rows = judged.loc[[one.name for one in crystals]]
     return pd.DataFrame(
         {

@@ -25,7 +25,7 @@ from mattergen_lite.scoring.criteria.validity import validity
 from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import MIN_ENERGY_FALL, Relaxation, relax
-from mattergen_lite.scoring.energy.release import release
+from mattergen_lite.scoring.energy.symmetry_breaking import release
 
 FRAMES = "structures.extxyz"  # of a run
 Figures = dict[str, float]

@@ -20,23 +20,23 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from mattergen_lite.data.views import without_symmetry
-from mattergen_lite.drafting.draft import Draft
+from mattergen_lite.data.subgroup_augmentation import without_symmetry
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.model import CrystalDiffusion, pick_device
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.partial_crystals.partial_crystal import PartialCrystal
 from mattergen_lite.sampling.generator import stable
 from mattergen_lite.sampling.sampler import Target, sample_batch, starting_points
 
 
-def flattened(draft: Draft) -> Draft:
+def flattened(partial_crystal: PartialCrystal) -> PartialCrystal:
     """The same cell contents, every atom an orbit of its own."""
-    orbits = without_symmetry(draft.orbits)
+    orbits = without_symmetry(partial_crystal.orbits)
     count = len(orbits.multiplicities)
-    return replace(draft, orbits=orbits, elements=(0,) * count, known=(False,) * count)
+    return replace(partial_crystal, orbits=orbits, elements=(0,) * count, known=(False,) * count)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -50,9 +50,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     model = CrystalDiffusion.load(find_checkpoint(choice.checkpoint), pick_device(choice.device))
     options = SamplerOptions(strength=1.0, template_bias=0.0)
-    target = Target(wishes=stable(model, (), Request().stability_guidance))
+    target = Target(auxiliary_targets=stable(model, (), Request().stability_guidance))
     starts = starting_points(model, range(choice.num_samples), seed=choice.seed, target=target)
-    starts = replace(starts, drafts=[flattened(draft) for draft in starts.drafts])
+    starts = replace(
+        starts,
+        partial_crystals=[
+            flattened(partial_crystal) for partial_crystal in starts.partial_crystals
+        ],
+    )
     structures = []
     for part in tqdm(torch.arange(choice.num_samples).split(options.batch_size)):
         *_, crystals = sample_batch(model, starts[part], options, target)

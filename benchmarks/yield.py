@@ -40,8 +40,8 @@ from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.sampling.generator import open_generator
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.energy.deciders import Deciders
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.energy.potential_set import PotentialSet
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.known.reference import Reference
@@ -143,15 +143,15 @@ def measure(proposal: Proposal, relax: int, reference: Reference) -> Row:
     """Judge one proposal and charge everything."""
     watch = CpuWatch()
     with Pool(0) as pool:
-        journal = Journal(pool, progress=False)
+        result_cache = ResultCache(pool, progress=False)
         options = JudgeOptions(relax_at_most=relax, control=0.0, second_opinion=None)
         judge = Judge(
             options=options,
             reference=reference,
-            deciders=Deciders.of(options),
+            potential_set=PotentialSet.of(options),
             targets=proposal.targets,
         )
-        candidates = judge.judge(proposal.records, journal, watch)
+        candidates = judge.judge(proposal.records, result_cache, watch)
     return figures(proposal, candidates, watch.seconds)
 
 

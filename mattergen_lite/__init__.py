@@ -6,9 +6,9 @@ The commands are functions here: `from mattergen_lite import generate, score, tr
 
 from importlib import import_module
 
-from mattergen_lite.verbs import IN_MEMORY, VERBS, module_of
+from mattergen_lite.commands import COMMANDS, IN_MEMORY, module_of
 
-_MODULES = {name: module_of(name) for name in (*VERBS, *IN_MEMORY)} | {
+_MODULES = {name: module_of(name) for name in (*COMMANDS, *IN_MEMORY)} | {
     "Budget": "mattergen_lite.options.budget",
     "JudgeOptions": "mattergen_lite.options.judge",
     "Judgements": "mattergen_lite.runs.judgements",

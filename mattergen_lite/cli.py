@@ -19,11 +19,11 @@ from typing import Annotated, get_args, get_type_hints
 
 from cyclopts import App, CycloptsError, Group, Parameter, Token, convert
 
+from mattergen_lite.commands import COMMANDS, JUDGING, module_of
 from mattergen_lite.options.checks import check_text, checked_value
 from mattergen_lite.options.groups import HELP_GROUPS
 from mattergen_lite.options.renamed import check_words
 from mattergen_lite.processes import module_path
-from mattergen_lite.verbs import JUDGING, VERBS, module_of
 
 BAD_INPUT = 2
 INTERRUPTED = {signal.SIGINT: 130, signal.SIGTERM: 143}
@@ -120,7 +120,7 @@ def assembled() -> App:
     """All commands; a verb such as `data_info` is the command `info` of the group `data`."""
     whole = _app("mattergen-lite", "Design inorganic crystals: sample, judge, train.")
     groups = {name: _app(name, text) for name, text in GROUPS.items()}
-    for name in VERBS:
+    for name in COMMANDS:
         verb = getattr(import_module(module_of(name)), name)
         group, _, rest = name.partition("_")
         (groups[group] if rest else whole).command(printed(name, verb), name=rest or name)

@@ -5,7 +5,7 @@
 
 Writes `mp_20_test_fingerprints.npz` beside the embedded table: fingerprints, material ids, and the
 mean and standard deviation of composition statistics over MP-20's training split. Answers are kept
-in a journal as they come; the same command goes on from it. Crystals come in a random order that
+in a result cache; the same command goes on from it. Crystals come in a random order that
 is always the same, so that the first N of them (`--limit N`) are a fair sample.
 """
 
@@ -23,7 +23,7 @@ from tqdm import tqdm
 from mattergen_lite.data.canonical import row_structure
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.processes import Failure, Pool, available_cores
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.metrics.coverage import (
     FINGERPRINT,
     KnownFingerprints,
@@ -47,12 +47,12 @@ def fitted_scaler(train: pa.Table) -> Scaler:
     return Scaler.fit(np.array([composition_fingerprint(Composition(Counter(z))) for z in bar]))
 
 
-def build(out: Path, journal: Journal, limit: int | None) -> KnownFingerprints:
+def build(out: Path, result_cache: ResultCache, limit: int | None) -> KnownFingerprints:
     """Fingerprints of the test split, or of its first `limit` crystals in the fixed order."""
     table = rows_of("test")
     order = np.random.default_rng(0).permutation(len(table))[:limit]
     rows = table.take(pa.array(order)).to_pylist()
-    answers = journal.ask(FINGERPRINT, [row_structure(row) for row in rows])
+    answers = result_cache.ask(FINGERPRINT, [row_structure(row) for row in rows])
     pairs = zip([row["material_id"] for row in rows], answers, strict=True)
     found = {}
     for material_id, answer in pairs:
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--num-workers", type=int, default=available_cores())
     choice = parser.parse_args(arguments)
     with Pool(choice.num_workers) as pool:
-        known = build(choice.out, Journal(pool, choice.journal), choice.limit)
+        known = build(choice.out, ResultCache(pool, choice.result_cache), choice.limit)
     size = choice.out.stat().st_size / 1e6
     print(f"{choice.out.name}: {len(known.material_ids)} crystals, {size:.2f} MB")
 

@@ -10,7 +10,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from mattergen_lite.scoring.energy.potentials.exam import (
+from mattergen_lite.scoring.energy.potentials.acceptance_test import (
     exam_key,
     examine,
     identified,

@@ -26,8 +26,8 @@ from tqdm import tqdm
 from mattergen_lite import load
 from mattergen_lite.data.canonical import row_structure, write_table
 from mattergen_lite.data.dataset import OrbitDataset
+from mattergen_lite.data.subgroup_augmentation import without_symmetry
 from mattergen_lite.data.table import EMBEDDED, read_table
-from mattergen_lite.data.views import without_symmetry
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.scoring.energy.screening import raw_energies
 from mattergen_lite.symmetry.columns import ORBIT_TYPES, orbit_columns
@@ -35,7 +35,7 @@ from mattergen_lite.workflows.learning import (
     E_ABOVE_HULL,
     MAX_E_ABOVE_HULL,
     judged_crystals,
-    lesson,
+    training_rows,
     worth_teaching,
 )
 
@@ -63,7 +63,7 @@ def main() -> None:
     if options.without_symmetry is not None:
         write_table(as_p1(read_table(options.without_symmetry)), options.out)
     elif options.out is not None:
-        parts = [labelled(read_table(EMBEDDED)), lesson(pq.read_table(OWN))]
+        parts = [labelled(read_table(EMBEDDED)), training_rows(pq.read_table(OWN))]
         table = pa.concat_tables(parts, promote_options="default").combine_chunks()
         write_table(table, options.out)
         print(f"{options.out}: {len(table)} rows")

@@ -20,16 +20,16 @@ from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.benchmarking.protocols import PROTOCOLS
 from mattergen_lite.cli import app
+from mattergen_lite.commands import COMMANDS, IN_MEMORY, module_of
 from mattergen_lite.config import PropertyConfig, RunConfig, shipped
 from mattergen_lite.elements import GROUP_MEANINGS, element_groups, symbols
 from mattergen_lite.hub import read_config
 from mattergen_lite.options.judge import CHECK_NAMES
-from mattergen_lite.scoring import exact
+from mattergen_lite.scoring import computed_properties
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.metrics import summary
-from mattergen_lite.scoring.property_outcome import Outcome
+from mattergen_lite.scoring.property_result import PropertyResult
 from mattergen_lite.scoring.score import Score, criteria_of
-from mattergen_lite.verbs import IN_MEMORY, VERBS, module_of
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = ROOT / "notebooks"
@@ -179,7 +179,7 @@ def columns() -> str:
         "Columns that begin with `relaxed_` say the same of the relaxed crystal; `rank`, `verdict` "
         "and `failed_checks` sum up.\n"
     )
-    criteria = criteria_of(Score) | criteria_of(Candidate) | {"targets": Outcome}
+    criteria = criteria_of(Score) | criteria_of(Candidate) | {"targets": PropertyResult}
     headings = {name: kind for name, kind in criteria.items() if kind is not Score}
     for name, criterion in headings.items():
         rows = [(code(one.name), code(one.type), one.note) for one in fields_of(criterion)]
@@ -205,7 +205,7 @@ CONFIRMED_BY = {
 
 def properties() -> str:
     """What the shipped models can be asked for, and how it is measured."""
-    measured = set(exact.measure(_nacl(), symprec=0.1))
+    measured = set(computed_properties.measure(_nacl(), symprec=0.1))
     by_potential = {"formation_energy_per_atom", "e_above_hull"}
     text = (
         "# Properties\n\nWhat `--condition` takes, model by model, with the range seen in training "
@@ -261,7 +261,7 @@ def _seen(prop: PropertyConfig) -> str:
 def _tolerance(prop: PropertyConfig) -> str:
     if prop.kind != "real":
         return "equal"
-    allowed = exact.tolerance(prop.name)
+    allowed = computed_properties.tolerance(prop.name)
     parts = [f"± {allowed.absolute:g} {prop.unit}".strip()] if allowed.absolute else []
     return " or ".join([*parts, *([f"± {allowed.relative:.0%}"] if allowed.relative else [])])
 
@@ -296,7 +296,7 @@ def verbs() -> str:
     entries = [
         f"::: {module_of(name)}\n    options: "
         f"{{ members: [{name}], show_root_toc_entry: false, show_root_heading: false }}"
-        for name in (*VERBS, *IN_MEMORY)
+        for name in (*COMMANDS, *IN_MEMORY)
     ]
     return "\n\n".join(entries)
 

@@ -23,8 +23,8 @@ import numpy as np
 from pymatgen.core import Composition
 
 from mattergen_lite import load
-from mattergen_lite.drafting.library import template_library
-from mattergen_lite.drafting.yields import TemplateKey, TemplateYields
+from mattergen_lite.partial_crystals.library import template_library
+from mattergen_lite.partial_crystals.success_rates import TemplateKey, TemplateSuccessRates
 from mattergen_lite.scoring.candidate import Candidate, is_credible
 from mattergen_lite.scoring.metrics.expectation import chance
 
@@ -34,7 +34,7 @@ MAX_ORBITS, MAX_ATOMS = 20, 52  # of the templates of the list
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PropertyResult:
     """What came of one sample."""
 
     template: TemplateKey
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     outcomes = [
-        Outcome(template_of(one), (chance(one) or 0.0) * is_credible(one.final))
+        PropertyResult(template_of(one), (chance(one) or 0.0) * is_credible(one.final))
         for run in options.runs
         for one in load(run)
         if one.raw.symmetry is not None
@@ -80,7 +80,7 @@ def template_of(candidate: Candidate) -> TemplateKey:
     return symmetry.space_group, tuple(sizes)
 
 
-def counts(outcomes: Iterable[Outcome]) -> Mapping[TemplateKey, tuple[int, float]]:
+def counts(outcomes: Iterable[PropertyResult]) -> Mapping[TemplateKey, tuple[int, float]]:
     """Samples of each template and the expected number of hits among them."""
     found: dict[TemplateKey, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
     for one in outcomes:
@@ -89,13 +89,13 @@ def counts(outcomes: Iterable[Outcome]) -> Mapping[TemplateKey, tuple[int, float
     return found
 
 
-def forecast(outcomes: Sequence[Outcome], bias: float) -> tuple[float, float]:
+def forecast(outcomes: Sequence[PropertyResult], bias: float) -> tuple[float, float]:
     """Expected hits a sample under a bias, and the effective number of templates, 1 / sum p²."""
     rng, results = np.random.default_rng(0), []
     for _ in range(SPLITS):
         is_seen = rng.random(len(outcomes)) < 0.5
         seen, others = ([outcomes[i] for i in np.flatnonzero(part)] for part in (is_seen, ~is_seen))
-        yields = TemplateYields.from_counts(counts(seen))
+        yields = TemplateSuccessRates.from_counts(counts(seen))
         weights = np.array([yields.of(*one.template) for one in others]) ** bias
         weights /= weights.sum()
         shares: dict[TemplateKey, float] = defaultdict(float)

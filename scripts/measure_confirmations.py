@@ -30,7 +30,7 @@ from mattergen_lite.scoring.confirmation.errors import ERRORS
 from mattergen_lite.scoring.confirmation.gap_network import predict_band_gap
 from mattergen_lite.scoring.confirmation.moments import magnetic_density
 from mattergen_lite.scoring.energy.elasticity import bulk_modulus
-from mattergen_lite.scoring.energy.potentials.exam import admitted
+from mattergen_lite.scoring.energy.potentials.acceptance_test import accepted_potential
 from mattergen_lite.symmetry.orbits import Orbits, find_orbits
 from mattergen_lite.symmetry.templates import OrbitCrystals
 
@@ -101,7 +101,7 @@ def known_pairs(name: str, number: int, method: Callable[[Structure], float]) ->
 
 def measure_known(number: int) -> None:
     """Write the errors of the confirming methods."""
-    potential = admitted(DECIDER)
+    potential = accepted_potential(DECIDER)
     methods = {
         "network": ("band_gap", 50 * number, predict_band_gap),
         "moments": ("magnetic_density", 4 * number, magnetic_density),
@@ -157,7 +157,7 @@ def spread_over(values: np.ndarray, number: int) -> np.ndarray:
 def measure_generated(folders: Sequence[Path], checkpoint: str, number: int) -> None:
     """Write the errors of the regressions for generated crystals into the predictors."""
     structures = [one for at in folders for one in load(at).structures() if one is not None]
-    potential = admitted(DECIDER)
+    potential = accepted_potential(DECIDER)
     methods = {
         "band_gap": (len(structures), predict_band_gap),
         "magnetic_density": (12 * number, magnetic_density),

@@ -40,7 +40,7 @@ Case = tuple[str, list[str]]  # what was tried, and what was wrong
 Work = Callable[[], Case]
 
 
-class Outcome(NamedTuple):
+class PropertyResult(NamedTuple):
     """What a case did."""
 
     code: int
@@ -49,7 +49,7 @@ class Outcome(NamedTuple):
     memory: int  # bytes beyond those of the parent
 
 
-def in_child(work: Callable[[], None], folder: Path, log: Path) -> Outcome:
+def in_child(work: Callable[[], None], folder: Path, log: Path) -> PropertyResult:
     """Run something in a forked process, in a folder, its output in a file."""
     start = time.monotonic()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -62,9 +62,9 @@ def in_child(work: Callable[[], None], folder: Path, log: Path) -> Outcome:
         if not done and time.monotonic() - start > LIMIT:
             os.killpg(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
-            return Outcome(-9, log.read_text(errors="replace") + "HANG", LIMIT, 0)
+            return PropertyResult(-9, log.read_text(errors="replace") + "HANG", LIMIT, 0)
         time.sleep(0.0 if done else 0.005)
-    return Outcome(
+    return PropertyResult(
         code=os.waitstatus_to_exitcode(status),
         output=log.read_text(errors="replace"),
         seconds=usage.ru_utime + usage.ru_stime,
@@ -107,7 +107,7 @@ def command(*words: str) -> Callable[[], None]:
     return work
 
 
-def faults(outcome: Outcome, folder: Path) -> list[str]:
+def faults(outcome: PropertyResult, folder: Path) -> list[str]:
     """What is wrong with an outcome, whatever was asked."""
     code, output, seconds, memory = outcome
     wrong = {

@@ -28,13 +28,13 @@ from mattergen_lite.benchmarking.protocols import (
     TRAINING,
 )
 from mattergen_lite.benchmarking.sets import CrystalSet, parse_sets
+from mattergen_lite.commands.generate import generate
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.processes import Pool
-from mattergen_lite.scoring.execution.journal import Journal
-from mattergen_lite.verbs.generate import generate
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 
 HERE = {"device": "cpu", "num_workers": 0}
 
@@ -122,7 +122,7 @@ def test_sun_is_counted_as_by_hand(protocol, judged_set, crystals, table):
     assert unique.sum() <= len(crystals) - 2
     with Pool(0) as pool:
         known = known_structures(protocol.novel_against)
-        found, num_missing = de_novo_figures(judged_set, protocol, known, Journal(pool))
+        found, num_missing = de_novo_figures(judged_set, protocol, known, ResultCache(pool))
     assert num_missing == 0
     frame = pd.DataFrame(judged_set.rows).iloc[:-1]
     count = len(frame) + 1
@@ -144,8 +144,8 @@ def test_sun_is_counted_as_by_hand(protocol, judged_set, crystals, table):
 
 def test_cdvae_takes_distances_over_valid_crystals_only(judged_set):
     with Pool(0) as pool:
-        every, _ = de_novo_figures(judged_set, CRYSTALITE, None, Journal(pool))
-        valid, _ = de_novo_figures(judged_set, CDVAE, None, Journal(pool))
+        every, _ = de_novo_figures(judged_set, CRYSTALITE, None, ResultCache(pool))
+        valid, _ = de_novo_figures(judged_set, CDVAE, None, ResultCache(pool))
     assert every["composition_valid"] == valid["composition_valid"] == pytest.approx(10 / 17)
     assert every["w1_density"] != valid["w1_density"]
     assert {figure.name for figure in CDVAE.figures} <= valid.keys()
@@ -154,9 +154,9 @@ def test_cdvae_takes_distances_over_valid_crystals_only(judged_set):
 def test_known_crystals_are_covered_and_unread_ones_count(judged_set):
     """Six of sixteen are of the test split and one is a copy; the seventeenth has no structure."""
     with Pool(0) as pool:
-        found, _ = de_novo_figures(judged_set, CDVAE, None, Journal(pool))
+        found, _ = de_novo_figures(judged_set, CDVAE, None, ResultCache(pool))
         alone = CrystalSet(rows=judged_set.rows[-1:], raw=[None])
-        nothing, _ = de_novo_figures(alone, CDVAE, None, Journal(pool))
+        nothing, _ = de_novo_figures(alone, CDVAE, None, ResultCache(pool))
     assert 7 / 17 <= found["cov_precision"] <= 16 / 17
     assert 6 / 7333 <= found["cov_recall"] < 1
     assert nothing["cov_recall"] == nothing["cov_precision"] == 0

@@ -27,7 +27,7 @@ from mattergen_lite.properties import Property
 from mattergen_lite.sampling.sampler import STRENGTH_FROM_CRYSTALS, Target, starting_points
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax
-from mattergen_lite.scoring.energy.release import release
+from mattergen_lite.scoring.energy.symmetry_breaking import release
 from mattergen_lite.scoring.metrics.expected_hits import HitTable
 
 ROOT = Path(__file__).parent.parent
@@ -309,10 +309,12 @@ def test_without_symmetry_samples_have_the_contents_of_known_cells(monkeypatch, 
     benchmark.main(["--checkpoint", "tiny", "--num-samples", "4", "--out", str(out)])
     found = ase.io.read(out, ":")
     model = CrystalDiffusion.load(find_checkpoint("tiny"))
-    drafts = starting_points(model, range(4), seed=0, target=Target()).drafts
-    assert [len(one) for one in found] == [draft.orbits.multiplicities.sum() for draft in drafts]
-    for one, draft in zip(found, drafts, strict=True):
-        assert len({*one.numbers}) <= len({*draft.orbits.atomic_numbers})
+    partial_crystals = starting_points(model, range(4), seed=0, target=Target()).partial_crystals
+    assert [len(one) for one in found] == [
+        partial_crystal.orbits.multiplicities.sum() for partial_crystal in partial_crystals
+    ]
+    for one, partial_crystal in zip(found, partial_crystals, strict=True):
+        assert len({*one.numbers}) <= len({*partial_crystal.orbits.atomic_numbers})
 
 
 def test_design_counts_right(monkeypatch):

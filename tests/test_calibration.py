@@ -21,7 +21,7 @@ from mattergen_lite.scoring.energy.calibration import (
     calibrations_as_json,
     read_calibrations,
 )
-from mattergen_lite.scoring.energy.deciders import Deciders
+from mattergen_lite.scoring.energy.potential_set import PotentialSet
 from mattergen_lite.scoring.known.compounds import known_compounds
 
 
@@ -101,11 +101,11 @@ def test_the_shipped_calibration_is_of_the_geometries_of_its_relaxer():
 
 
 def test_a_potential_without_calibration_has_its_own_references():
-    deciders = Deciders.of(JudgeOptions(potential="7net-0"))
-    assert deciders.calibrated["7net-0"].source == UNCALIBRATED
-    assert len(deciders.calibrated["7net-0"].references) == 89
+    potential_set = PotentialSet.of(JudgeOptions(potential="7net-0"))
+    assert potential_set.calibrated["7net-0"].source == UNCALIBRATED
+    assert len(potential_set.calibrated["7net-0"].references) == 89
     with pytest.raises(ValueError, match="unknown potential 'nothing'"):
-        Deciders.of(JudgeOptions(relaxer="nothing"))
+        PotentialSet.of(JudgeOptions(relaxer="nothing"))
 
 
 @pytest.mark.slow
@@ -131,11 +131,13 @@ def test_the_command_fits_what_the_judge_then_uses(tmp_path):
     assert done.held_out["chgnet"]["novel"].mean_error < 0.1
     assert "22 crystals" in done.text()
     assert json.loads(out.read_text())["held_out"]["chgnet"]["known"]["brier"] >= 0
-    deciders = Deciders.of(JudgeOptions(potential="chgnet", second_opinion=None, calibration=out))
-    model, source = deciders.calibrated["chgnet"].error_model(known=False, relaxer="chgnet")
+    potential_set = PotentialSet.of(
+        JudgeOptions(potential="chgnet", second_opinion=None, calibration=out)
+    )
+    model, source = potential_set.calibrated["chgnet"].error_model(known=False, relaxer="chgnet")
     assert source == "mine.json"
     assert model.at(nacl_primitive().composition).std < 0.2
-    assert rutile().composition.elements[0].symbol in deciders.calibrated["chgnet"].references
+    assert rutile().composition.elements[0].symbol in potential_set.calibrated["chgnet"].references
     assert not list(tmp_path.glob("*.journal*"))
 
 

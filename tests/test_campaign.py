@@ -22,7 +22,7 @@ from mattergen_lite.campaign.parts import (
     CANDIDATES,
     finished_keys,
     part_paths,
-    receipts,
+    unit_records,
 )
 from mattergen_lite.campaign.plan import Plan
 from mattergen_lite.campaign.shortlist import best_candidates
@@ -35,14 +35,14 @@ from mattergen_lite.campaign.status import (
 )
 from mattergen_lite.campaign.work import work
 from mattergen_lite.campaign.workers import SUBMIT, batch_system, connection, job_script
+from mattergen_lite.commands.campaign import campaign_report, campaign_run, campaign_status
+from mattergen_lite.commands.library import library_export
 from mattergen_lite.config import CampaignConfig, ClusterConfig, WorkersConfig
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs.store import read_candidates, schema
-from mattergen_lite.scoring.measuring import Laboratory
-from mattergen_lite.verbs.campaign import campaign_report, campaign_run, campaign_status
-from mattergen_lite.verbs.library import library_export
+from mattergen_lite.scoring.potential_runner import PotentialRunner
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_parts_are_a_dataset_that_says_everything(campaign):
     for path in part_paths(config.run_dir):  # every part has every type, whatever its values
         assert not any(pa.types.is_null(one.type) for one in pq.read_schema(path))
         assert len(list(read_structures(path))) == 3
-    for one in receipts(config.run_dir):
+    for one in unit_records(config.run_dir):
         assert len(one.provenance["weights_sha256"]) == 64
         assert one.finished >= one.started
         assert one.num_sampled == 3
@@ -204,13 +204,13 @@ def test_a_screened_unit_that_is_interrupted_ends_as_if_it_had_not_been(
 ):
     undisturbed, broken = (campaign(**screened, run_dir=tmp_path / name) for name in "ab")
     finish(undisturbed)
-    monkeypatch.setattr(Laboratory, "measure", interrupt)
+    monkeypatch.setattr(PotentialRunner, "measure", interrupt)
     with pytest.raises(KeyboardInterrupt):
         finish(broken)
     monkeypatch.undo()
     assert not part_paths(broken.run_dir)
-    (journal,) = (broken.run_dir / UNFINISHED).glob("*.jsonl")
-    assert "num_atoms" in journal.read_text()  # of the energies of raw crystals
+    (result_cache,) = (broken.run_dir / UNFINISHED).glob("*.jsonl")
+    assert "num_atoms" in result_cache.read_text()  # of the energies of raw crystals
     finish(broken)
     rows, again = (
         ds.dataset(one.run_dir / CANDIDATES).to_table().to_pylist() for one in (undisturbed, broken)
@@ -289,7 +289,7 @@ def test_status_counts_and_names_what_was_set_aside(campaign):
 def test_rates_are_those_of_the_last_units(campaign):
     config = campaign()
     finish(config)
-    first, second = receipts(config.run_dir)
+    first, second = unit_records(config.run_dir)
     then = second.started - 1e6  # long ago: the campaign is at rest
     stored = [
         replace(one, started=then + 10 * i, finished=then + 10 * (i + 1))

@@ -95,7 +95,7 @@ def wait_for(seen, seconds=DEADLINE):
 
 
 def being_worked_on(run_dir):
-    """A unit is half judged: its journal has an answer and its part is not there."""
+    """A unit is half judged: its result cache has an answer and its part is not there."""
     return any(path.stat().st_size for path in (run_dir / UNFINISHED).glob("*.jsonl"))
 
 

@@ -19,6 +19,7 @@ from pymatgen.io.cif import CifWriter
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mattergen_lite import cli, score
+from mattergen_lite.commands.generate import generate
 from mattergen_lite.data.crystals import embedded_crystals
 from mattergen_lite.folders import claimed
 from mattergen_lite.io import parallel
@@ -31,11 +32,10 @@ from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.scoring import score as scoring
 from mattergen_lite.scoring.criteria.symmetry import space_group
-from mattergen_lite.scoring.energy.deciders import Deciders
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.energy.potential_set import PotentialSet
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.judge import is_worth_relaxing
-from mattergen_lite.scoring.measuring import Laboratory
-from mattergen_lite.verbs.generate import generate
+from mattergen_lite.scoring.potential_runner import PotentialRunner
 
 QUICK = {"relax": False, "num_workers": 0}
 HANGS = "a file on which a parser hangs"
@@ -297,7 +297,7 @@ def test_stability_is_judged_and_ranks(polymorphs, tmp_path):
 
 
 def test_interrupted_scoring_repeats_nothing(polymorphs, tmp_path, monkeypatch):
-    """What was relaxed before a crash is read from the journal, and the outcome is the same."""
+    """What was relaxed before a crash is read from the cache, and the outcome is the same."""
     whole = score(polymorphs, out=tmp_path / "whole", potential="chgnet", num_workers=0)
     out = tmp_path / "out"
     with monkeypatch.context() as broken:
@@ -306,7 +306,7 @@ def test_interrupted_scoring_repeats_nothing(polymorphs, tmp_path, monkeypatch):
             score(polymorphs, out=out, potential="chgnet", num_workers=0)
     assert not (out / "run.json").exists()
     for name in ("relax", "release", "find_energy"):
-        monkeypatch.setattr(f"mattergen_lite.scoring.measuring.{name}", fail)
+        monkeypatch.setattr(f"mattergen_lite.scoring.potential_runner.{name}", fail)
     resumed = score(polymorphs, out=out, potential="chgnet", num_workers=0)
     assert [one.row() for one in resumed.candidates] == [one.row() for one in whole.candidates]
 
@@ -315,12 +315,14 @@ def test_batches_on_a_device_give_the_same(polymorphs):
     """What a GPU would do, on the CPU: all crystals advance together, in this process."""
     records = list(read_structures(polymorphs))
     with Pool(0) as pool:
-        scores = scoring.score(records, journal=Journal(pool))
+        scores = scoring.score(records, result_cache=ResultCache(pool))
         chosen = [i for i, one in enumerate(scores) if is_worth_relaxing(one)]
         structures = [ordered(records[index].structure) for index in chosen]
-        deciders = Deciders.of(JudgeOptions(potential="chgnet", second_opinion=None))
+        potential_set = PotentialSet.of(JudgeOptions(potential="chgnet", second_opinion=None))
         alone, together = (
-            Laboratory(deciders=deciders, device=device, journal=Journal(pool)).measure(structures)
+            PotentialRunner(
+                potential_set=potential_set, device=device, result_cache=ResultCache(pool)
+            ).measure(structures)
             for device in ("cpu", "cpu:0")
         )
     assert len(alone) == 2
@@ -450,7 +452,7 @@ def test_candidates_are_the_same_after_a_kill(checkpoint, tmp_path, monkeypatch)
         broken.setattr("mattergen_lite.runs.writing.write_candidates", fail)
         with pytest.raises(OSError, match="disk"):
             generate(out=tmp_path / "out", **asked)
-    monkeypatch.setattr("mattergen_lite.scoring.measuring.relax", fail)
+    monkeypatch.setattr("mattergen_lite.scoring.potential_runner.relax", fail)
     resumed = generate(out=tmp_path / "out", **asked)
     found, expected = ([repr(one.row()) for one in run.candidates] for run in (resumed, whole))
     assert found == expected  # as text, in which NaN equals NaN

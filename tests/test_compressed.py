@@ -15,7 +15,7 @@ from mattergen_lite.io import compressed
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.runs.store import read_candidates
 from mattergen_lite.runs.tables import read_table
-from mattergen_lite.scoring.execution.journal import read_answers
+from mattergen_lite.scoring.execution.result_cache import read_answers
 
 MEGABYTE = 2**20
 

@@ -9,11 +9,6 @@ from crystals import li3ps4
 from models import tiny_config, tiny_model
 from pymatgen.core import Composition, Structure
 
-from mattergen_lite.drafting.draft import DraftBatch, DraftSource
-from mattergen_lite.drafting.drafting import draft_source
-from mattergen_lite.drafting.free import FreeDrafting
-from mattergen_lite.drafting.hosts import HostDrafting
-from mattergen_lite.drafting.templates import TemplateDrafting
 from mattergen_lite.elements import (
     atomic_number,
     element_groups,
@@ -26,6 +21,14 @@ from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.partial_crystals.choice import partial_crystal_sampler
+from mattergen_lite.partial_crystals.free import FreeSampler
+from mattergen_lite.partial_crystals.hosts import HostSampler
+from mattergen_lite.partial_crystals.known import TemplateSampler
+from mattergen_lite.partial_crystals.partial_crystal import (
+    PartialCrystalBatch,
+    PartialCrystalSampler,
+)
 from mattergen_lite.request.constraints import parse_constraints, parse_formula
 from mattergen_lite.request.host import parse_host
 from mattergen_lite.request.protocol import Constraint, Constraints
@@ -134,13 +137,13 @@ def test_samples_do_not_depend_on_their_batch(tiny):
 def test_pinned_atoms_have_one_element_and_the_others_the_allowed_ones():
     request = Request(space_group="none", chemical_system="S-Li", num_atoms="2..4")
     constraints = parse_constraints(request)
-    source = draft_source(constraints, tiny_config())
-    drafts = [source.draw(rng) for rng in sample_rngs(0, range(6))]
-    batch = DraftBatch.of(drafts, constraints.open_elements(ALL))
-    for row, draft in zip(batch.allowed, drafts, strict=True):
+    source = partial_crystal_sampler(constraints, tiny_config())
+    partial_crystals = [source.draw(rng) for rng in sample_rngs(0, range(6))]
+    batch = PartialCrystalBatch.of(partial_crystals, constraints.open_elements(ALL))
+    for row, partial_crystal in zip(batch.allowed, partial_crystals, strict=True):
         assert row[0].nonzero().flatten().tolist() == [3]
         assert row[1].nonzero().flatten().tolist() == [16]
-        for orbit in range(2, len(draft.elements)):
+        for orbit in range(2, len(partial_crystal.elements)):
             assert row[orbit].nonzero().flatten().tolist() == [3, 16]
 
 
@@ -305,11 +308,11 @@ class EvenWithIron(Constraint):
 @pytest.mark.parametrize(
     ("kind", "arguments"),
     [
-        (TemplateDrafting, {}),
-        (TemplateDrafting, {"space_group": "cubic", "exclude": "toxic"}),
-        (FreeDrafting, {"space_group": "none", "num_atoms": "1..9"}),
-        (HostDrafting, {"insert": "1..6"}),
-        (HostDrafting, {"insert": "1..6", "space_group": "none", "chemical_system": "Fe-P-S"}),
+        (TemplateSampler, {}),
+        (TemplateSampler, {"space_group": "cubic", "exclude": "toxic"}),
+        (FreeSampler, {"space_group": "none", "num_atoms": "1..9"}),
+        (HostSampler, {"insert": "1..6"}),
+        (HostSampler, {"insert": "1..6", "space_group": "none", "chemical_system": "Fe-P-S"}),
     ],
 )
 def test_a_new_kind_of_constraint_holds_whatever_drafts_are_drawn_from(
@@ -319,9 +322,9 @@ def test_a_new_kind_of_constraint_holds_whatever_drafts_are_drawn_from(
         arguments |= {"seed_structure": host_file, "fix_sites": "P,S"}
     given = parse_constraints(Request(**arguments))
     constraints = Constraints(parts=(*given.parts, EvenWithIron()))
-    source = draft_source(constraints, tiny.config, frameworks="known")
+    source = partial_crystal_sampler(constraints, tiny.config, frameworks="known")
     assert type(source) is kind
-    assert isinstance(source, DraftSource)
+    assert isinstance(source, PartialCrystalSampler)
     options, target = SamplerOptions(steps=3), Target(constraints=constraints)
     found = to_structures(sample(tiny, range(12), seed=0, options=options, target=target).crystals)
     assert all(len(structure) % 2 == 0 for structure in found)

@@ -10,8 +10,8 @@ from mattergen_lite.config import DataConfig
 from mattergen_lite.data.canonical import row_structure, write_table
 from mattergen_lite.data.crystals import CrystalDataset
 from mattergen_lite.data.dataset import OrbitDataset, shipped_orbits
+from mattergen_lite.data.subgroup_augmentation import view_columns
 from mattergen_lite.data.table import read_table, select_rows
-from mattergen_lite.data.views import view_columns
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.properties import Property
 from mattergen_lite.symmetry.columns import ORBIT_TYPES
@@ -157,7 +157,12 @@ def test_views_are_shown_every_other_time(tmp_path, table, views):
     assert len(data.train) == 50 + len(inside)
     assert set(inside.column_names) == {"row", *ORBIT_TYPES}
     order = BatchOrder(
-        data.train.sort_key(), 4, 5, 0, num_crystals=data.num_train, views=data.views
+        data.train.sort_key(),
+        4,
+        5,
+        0,
+        num_crystals=data.num_train,
+        views=data.views,
     )
     shown = np.concatenate(list(islice(order.batches(), 500)))[: 50 * 40].reshape(40, 50)
     crystal = {view: row for row, view in data.views.items()}

@@ -6,7 +6,7 @@ from pymatgen.core import Lattice, Structure
 
 from mattergen_lite import judge
 from mattergen_lite.scoring.energy.dft_energies import read_energies
-from mattergen_lite.scoring.energy.potentials.exam import exam_of
+from mattergen_lite.scoring.energy.potentials.acceptance_test import exam_of
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
 from mattergen_lite.scoring.energy.stability import Stability
 

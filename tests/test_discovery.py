@@ -67,7 +67,9 @@ def test_a_killed_loop_ends_where_an_undisturbed_one_does(base, tmp_path, monkey
             patch.setattr(place, killed)
             with pytest.raises(RuntimeError, match="killed"):
                 discover(out=tmp_path / "broken", **asked)
-    monkeypatch.setattr("mattergen_lite.verbs.discover.generate", killed)  # all samples are on disk
+    monkeypatch.setattr(
+        "mattergen_lite.commands.discover.generate", killed
+    )  # all samples are on disk
     resumed = discover(out=tmp_path / "broken", **asked)
     assert resumed.reason == whole.reason == "2 rounds"
     (rows, tables, weights), (same_rows, same_tables, same_weights) = (

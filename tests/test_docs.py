@@ -18,9 +18,9 @@ from pymatgen.core import Lattice, Structure
 import mattergen_lite
 from mattergen_lite import judge
 from mattergen_lite.cli import app
+from mattergen_lite.commands import COMMANDS, IN_MEMORY
 from mattergen_lite.config import RunConfig
 from mattergen_lite.scoring.metrics.summary import PROTOCOL, STABILITY_PROTOCOL
-from mattergen_lite.verbs import IN_MEMORY, VERBS
 
 ROOT = Path(__file__).parents[1]
 SOURCES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -141,7 +141,7 @@ def test_every_key_and_figure_is_in_the_reference(site):
 
 def test_every_module_of_the_python_reference_has_its_text(site):
     page = text_of(site, "reference/api.html")
-    for name in (*VERBS, *IN_MEMORY):
+    for name in (*COMMANDS, *IN_MEMORY):
         assert inspect.getdoc(getattr(mattergen_lite, name)).splitlines()[0].split("`")[0] in page
     for sentence in (
         "Lattice: Gaussian noise on the free numbers of the cell",

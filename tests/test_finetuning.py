@@ -7,6 +7,7 @@ from labelled import mass, volume, write_csv
 from models import random_crystals, tiny_model
 
 from mattergen_lite import finetune
+from mattergen_lite.commands.generate import generate
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.labels import read_labelled
 from mattergen_lite.data.table import read_table
@@ -20,7 +21,6 @@ from mattergen_lite.training import finetuning
 from mattergen_lite.training.finetuning import finetune as run
 from mattergen_lite.training.finetuning import run_config
 from mattergen_lite.training.module import TrainingModule
-from mattergen_lite.verbs.generate import generate
 
 QUICK = {"steps": 6, "batch_size": 8, "device": "cpu", "num_workers": 1}
 

@@ -7,13 +7,13 @@ from crystals import li3ps4, nacl, quartz, triclinic
 from models import tiny_model
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.drafting.draft import DraftBatch
-from mattergen_lite.drafting.drafting import draft_source
 from mattergen_lite.elements import element_mask
 from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.io.tensors import from_structures, to_structures
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.partial_crystals.choice import partial_crystal_sampler
+from mattergen_lite.partial_crystals.partial_crystal import PartialCrystalBatch
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import CellChange, parse_host
 from mattergen_lite.request.protocol import Constraints
@@ -106,15 +106,15 @@ def test_there_and_back_is_the_same_crystal(tmp_path, name, space_group):
     """In the cell that is sampled in the fixed sites are where the host has them, and return."""
     structure = HOSTS[name]
     host = parse_host(written(structure, tmp_path), "all", False, "1")
-    draft = draft_source(asked(host, space_group=space_group), tiny_model().config).draw(
-        *sample_rngs(0, [0])
-    )
-    batch = DraftBatch.of([draft], element_mask(structure.symbol_set))
+    partial_crystal = partial_crystal_sampler(
+        asked(host, space_group=space_group), tiny_model().config
+    ).draw(*sample_rngs(0, [0]))
+    batch = PartialCrystalBatch.of([partial_crystal], element_mask(structure.symbol_set))
     atoms = batch.crystals.expand()
-    known = torch.tensor(np.repeat(draft.known, draft.orbits.multiplicities))
-    copies = draft.change.num_copies
+    known = torch.tensor(np.repeat(partial_crystal.known, partial_crystal.orbits.multiplicities))
+    copies = partial_crystal.change.num_copies
     assert int(known.sum()) * copies == len(structure)
-    back = draft.change.back(atoms.frac_coords[0][known].double())
+    back = partial_crystal.change.back(atoms.frac_coords[0][known].double())
     assert back.shape[1] == copies
     found = Structure(
         structure.lattice,
@@ -124,7 +124,7 @@ def test_there_and_back_is_the_same_crystal(tmp_path, name, space_group):
     apart = found.lattice.get_all_distances(found.frac_coords, structure.frac_coords)
     apart[np.not_equal.outer(found.atomic_numbers, structure.atomic_numbers)] = np.inf
     assert apart.min(0).max() < 2e-3
-    gram = draft.change.matrix @ atoms.lattice[0].double()
+    gram = partial_crystal.change.matrix @ atoms.lattice[0].double()
     expected = torch.tensor(structure.lattice.matrix)
     torch.testing.assert_close(gram @ gram.T, expected @ expected.T, rtol=1e-3, atol=1e-3)
 
@@ -132,8 +132,10 @@ def test_there_and_back_is_the_same_crystal(tmp_path, name, space_group):
 def test_known_cells_without_symmetry_are_reduced(tmp_path):
     host = parse_host(written(turned(triclinic()), tmp_path), "all", True, "1")
     constraints = asked(host, space_group="none")
-    draft = draft_source(constraints, tiny_model().config).draw(*sample_rngs(0, [0]))
-    lengths = np.linalg.norm(draft.orbits.lattice, axis=-1)
+    partial_crystal = partial_crystal_sampler(constraints, tiny_model().config).draw(
+        *sample_rngs(0, [0])
+    )
+    lengths = np.linalg.norm(partial_crystal.orbits.lattice, axis=-1)
     assert sorted(lengths) == pytest.approx(sorted(triclinic().lattice.abc), rel=1e-3)
 
 

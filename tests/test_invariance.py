@@ -22,7 +22,7 @@ from mattergen_lite.scoring.criteria.symmetry import achiral, symmetry
 from mattergen_lite.scoring.criteria.validity import validity
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.known.hull import reference_hull
 from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.score import score
@@ -200,7 +200,7 @@ def test_novelty_and_verdict():
         for index, turn in enumerate([*DISGUISES, permuted])
     ]
     with Pool(0) as pool:
-        scores = score(batch, journal=Journal(pool, progress=False), reference=reference)
+        scores = score(batch, result_cache=ResultCache(pool, progress=False), reference=reference)
     for make in CRYSTALS:
         own = [one for one in scores if one.name.startswith(f"{make.__name__}-")]
         assert [one.novelty.is_unique for one in own] == [True] + [False] * (len(own) - 1)

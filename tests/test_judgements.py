@@ -19,7 +19,7 @@ from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.request import Request
 from mattergen_lite.runs.view import svg
 from mattergen_lite.scoring.metrics.hits import HitRate
-from mattergen_lite.scoring.property_outcome import Outcome
+from mattergen_lite.scoring.property_result import PropertyResult
 
 QUICK = {"relax": False, "num_workers": 0}
 
@@ -160,8 +160,8 @@ def test_hits_are_those_of_the_candidates_that_are_left(judged):
     assert before[:1].hits == (replace(rate, num_measured=1, num_hits=1),)
 
 
-def outcome(value: float, on_target: bool) -> Outcome:
-    return Outcome(
+def outcome(value: float, on_target: bool) -> PropertyResult:
+    return PropertyResult(
         property="band_gap", target=1.5, value=value, method="known", error=None,
         on_target=on_target,
     )  # fmt: skip
@@ -192,7 +192,7 @@ def test_a_run_remembers(tmp_path, monkeypatch):
     chgnet = {"potential": "chgnet", "second_opinion": None, "num_workers": 0}
     first = score(tmp_path / "in", out=tmp_path / "first", **chgnet)
     for name in ("relax", "release"):
-        monkeypatch.setattr(f"mattergen_lite.scoring.measuring.{name}", fail)
+        monkeypatch.setattr(f"mattergen_lite.scoring.potential_runner.{name}", fail)
     other = score(tmp_path / "first", out=tmp_path / "other", num_workers=0)
     assert {one.stability.potential for one in other} == {"7net-l3i5"}
     by_name = {one.raw.name: one for one in first}
@@ -201,7 +201,7 @@ def test_a_run_remembers(tmp_path, monkeypatch):
         assert one.relaxed_structure == before.relaxed_structure
         assert one.stability.second_e_above_hull_raw == before.stability.e_above_hull_raw
         assert one.stability.e_above_hull != before.stability.e_above_hull
-    monkeypatch.setattr("mattergen_lite.scoring.measuring.potential_energy", fail)
+    monkeypatch.setattr("mattergen_lite.scoring.potential_runner.potential_energy", fail)
     monkeypatch.setattr("mattergen_lite.scoring.score.validity", fail)
     again = score(
         tmp_path / "other",

@@ -5,6 +5,7 @@ import pytest
 import spglib
 from pymatgen.core import Structure
 
+from mattergen_lite.commands.data import data_elements, data_show
 from mattergen_lite.data.table import EMBEDDED, UNITS, read_table
 from mattergen_lite.elements import element_groups, parse_elements, parse_system
 from mattergen_lite.hub import find_checkpoint, read_config
@@ -14,7 +15,6 @@ from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.space_groups import parse_space_group
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.symmetry.space_groups import space_group_number
-from mattergen_lite.verbs.data import data_elements, data_show
 
 
 @pytest.mark.parametrize(

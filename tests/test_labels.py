@@ -9,10 +9,10 @@ from crystals import simple_compounds
 from labelled import mass, volume, write_csv, write_folder
 
 from mattergen_lite import finetune
+from mattergen_lite.commands.probe import probe_fit
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.canonical import write_table
 from mattergen_lite.data.labels import read_labelled
-from mattergen_lite.verbs.probe import probe_fit
 
 
 def read(source, keep, name="mine", **options):

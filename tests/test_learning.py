@@ -12,9 +12,14 @@ from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.screening import Screening
 from mattergen_lite.scoring.energy.stability import Stability
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.score import Score, score
-from mattergen_lite.workflows.learning import REPEATS, judged_crystals, lesson, worth_teaching
+from mattergen_lite.workflows.learning import (
+    REPEATS,
+    judged_crystals,
+    training_rows,
+    worth_teaching,
+)
 
 
 def unbalanced() -> Structure:
@@ -28,7 +33,7 @@ def scores() -> dict[str, Score]:
     crystals = {"salt": nacl(), "rutile": rutile(), "unbalanced": unbalanced()}
     records = [StructureRecord(name, crystal) for name, crystal in crystals.items()]
     with Pool(0) as pool:
-        judged = score(records, journal=Journal(pool))
+        judged = score(records, result_cache=ResultCache(pool))
     return {one.name: replace(one, novelty=replace(one.novelty, is_novel=True)) for one in judged}
 
 
@@ -95,7 +100,7 @@ def test_good_crystals_are_repeated_and_unbalanced_ones_left_out(scores):
         screened(scores["rutile"], rutile(), 0.5),
         screened(scores["unbalanced"], unbalanced(), 0.5),
     ]
-    taught = lesson(judged_crystals(candidates, "00", "extra", max_atoms=20))
+    taught = training_rows(judged_crystals(candidates, "00", "extra", max_atoms=20))
     names = taught["material_id"].to_pylist()
     bad, good = REPEATS
     assert names.count("00-salt") == good > bad == names.count("00-rutile")

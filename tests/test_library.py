@@ -25,13 +25,13 @@ import pytest
 from crystals import li3ps4, nacl, perovskite, rutile, triclinic
 
 from mattergen_lite import score
+from mattergen_lite.commands.library import library_export, library_import
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.library import optimade
 from mattergen_lite.library.entries import Entry
 from mattergen_lite.library.exchange import system_filter
 from mattergen_lite.library.optimade import from_optimade, to_optimade
-from mattergen_lite.verbs.library import library_export, library_import
 
 NAMES = ("salt", "titania", "sto", "lps", "skewed")
 

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from torch.nn.functional import one_hot, silu
 
 from mattergen_lite.data.materials import known_compound, labelled_compounds
-from mattergen_lite.scoring.energy.potentials.exam import exam_of, identified
+from mattergen_lite.scoring.energy.potentials.acceptance_test import exam_of, identified
 from mattergen_lite.scoring.energy.potentials.neighbors import neighbor_edges
 from mattergen_lite.scoring.energy.potentials.nequix_network import NequixConfig, leaf_shapes
 from mattergen_lite.scoring.energy.potentials.sources import load_potential

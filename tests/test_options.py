@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 import mattergen_lite
 from mattergen_lite import cli
+from mattergen_lite.commands import COMMANDS
 from mattergen_lite.config import CampaignConfig
 from mattergen_lite.options.checks import Share, Texts, checked_value
 from mattergen_lite.options.groups import HELP_GROUPS
@@ -21,7 +22,6 @@ from mattergen_lite.options.texts import parse_range
 from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import parse_targets
-from mattergen_lite.verbs import VERBS as COMMANDS
 
 KNOWN_PROPERTIES = (
     Property(name="density", unit="g/cm³"),

@@ -15,7 +15,7 @@ from crystals import triclinic
 from pymatgen.core import Structure
 
 from mattergen_lite.scoring.energy.potentials import sources
-from mattergen_lite.scoring.energy.potentials.exam import examine
+from mattergen_lite.scoring.energy.potentials.acceptance_test import examine
 from mattergen_lite.scoring.energy.potentials.families import FAMILIES
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
 from mattergen_lite.scoring.energy.potentials.sevennet import SevennetPotential

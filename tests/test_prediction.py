@@ -8,6 +8,9 @@ import pytest
 from crystals import nacl, nacl_primitive, perovskite, rutile
 from pymatgen.core import Lattice, Structure
 
+from mattergen_lite.commands.complete import complete
+from mattergen_lite.commands.data import data_show
+from mattergen_lite.commands.predict import predict
 from mattergen_lite.data.materials import known_value
 from mattergen_lite.hub import find_checkpoint, read_config
 from mattergen_lite.io.records import StructureRecord
@@ -20,18 +23,15 @@ from mattergen_lite.scoring.candidate import Candidate, ranked
 from mattergen_lite.scoring.criteria.novelty import Novelty
 from mattergen_lite.scoring.energy.screening import Screening
 from mattergen_lite.scoring.energy.stability import Stability
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.metrics.expectation import expectation
 from mattergen_lite.scoring.metrics.landscape import Basin, Landscape, landscape, num_needed
 from mattergen_lite.scoring.score import Score, score
-from mattergen_lite.verbs.complete import complete
-from mattergen_lite.verbs.data import data_show
-from mattergen_lite.verbs.predict import predict
-from mattergen_lite.workflows.cells import plan_cells, share_out
-from mattergen_lite.workflows.predicting import Target, _known_first, _lowest_energy
-from mattergen_lite.workflows.predicting import predict as predict_structures
+from mattergen_lite.workflows.cell_sizes import plan_cells, share_out
+from mattergen_lite.workflows.csp import Target, _known_first, _lowest_energy
+from mattergen_lite.workflows.csp import predict as predict_structures
 
 FAST = {"checkpoint": "tiny", "steps": 4, "relax": False, "num_workers": 0, "device": "cpu"}
 
@@ -45,7 +45,7 @@ def candidates(structures, energies, goal):
     records = [StructureRecord(f"{i:02d}", one) for i, one in enumerate(structures)]
     known = Reference.from_records([StructureRecord("rock salt", nacl())], name="known")
     with Pool(0) as pool:
-        scores = score(records, journal=Journal(pool, progress=False), reference=known)
+        scores = score(records, result_cache=ResultCache(pool, progress=False), reference=known)
     return [
         Candidate(
             raw=replace(one, novelty=replace(one.novelty, is_unique=True, duplicate_of="")),

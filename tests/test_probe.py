@@ -9,6 +9,8 @@ import torch
 from labelled import mass, write_csv
 from models import random_crystals, tiny_model
 
+from mattergen_lite.commands.generate import generate
+from mattergen_lite.commands.probe import probe_fit
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.table import read_table
@@ -24,8 +26,6 @@ from mattergen_lite.probe.regression import best_penalty, folds, held_out_predic
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.sampling.sampler import Target, sample
-from mattergen_lite.verbs.generate import generate
-from mattergen_lite.verbs.probe import probe_fit
 
 IDENTITY = ModelIdentity(checkpoint="mp", weights_sha256="0" * 64)
 

@@ -5,7 +5,7 @@ from typing import get_args
 import pytest
 
 from mattergen_lite.benchmarking.protocols import PROTOCOLS, protocol_named, published
-from mattergen_lite.verbs.benchmark import ProtocolName
+from mattergen_lite.commands.benchmark import ProtocolName
 
 
 def test_the_command_line_offers_every_protocol():

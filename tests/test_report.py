@@ -26,7 +26,7 @@ from mattergen_lite.processes import Pool
 from mattergen_lite.runs.report import write_report
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.stability import Stability
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.score import score
 
 HOSTILE = '</script><script>document.title="owned"</script>&amp;"\u2028'
@@ -96,7 +96,7 @@ class Page(HTMLParser):
 
 def judged_rows(records, stabilities=None):
     with Pool(0) as pool:
-        judged = score(records, journal=Journal(pool, progress=False))
+        judged = score(records, result_cache=ResultCache(pool, progress=False))
     stabilities = stabilities or {}
     return [
         Candidate(raw=one, structure=None, stability=stabilities.get(one.name)).row()

@@ -26,7 +26,7 @@ def test_what_a_screen_left_out_is_not_relaxed_later(screened, tmp_path, monkeyp
     def fail(*args, **keywords):
         raise AssertionError("a crystal is relaxed again")
 
-    monkeypatch.setattr("mattergen_lite.scoring.measuring.relax", fail)
+    monkeypatch.setattr("mattergen_lite.scoring.potential_runner.relax", fail)
     again = score(screened.folder, out=tmp_path / "out", dft_inputs=True, **CHEAP)
     assert relaxed(again) == relaxed(screened)
     assert {one.raw.name: one.screening for one in again if one.screening} == {

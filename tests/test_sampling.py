@@ -9,7 +9,7 @@ from mattergen_lite.options.sampler import SamplerOptions, is_mixed
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import draw_conditions, parse_targets
 from mattergen_lite.sampling.generator import open_generator
-from mattergen_lite.sampling.guidance import WISH_INTERVAL, guided_calls, guided_calls_by_level
+from mattergen_lite.sampling.guidance import AUXILIARY_INTERVAL, guided_calls, guided_calls_by_level
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.sampler import Samples, Target, sample, starting_points
 from mattergen_lite.symmetry.templates import OrbitCrystals
@@ -130,16 +130,16 @@ def test_guidance_takes_as_few_network_calls_as_it_can(model, guidance, expected
 @pytest.mark.parametrize(
     ("conditions", "inside", "outside"),
     [
-        ([], [3.0, -2.0], [1.0]),  # the wish is exaggerated where elements are decided
+        ([], [3.0, -2.0], [1.0]),  # the auxiliary target is exaggerated where elements are decided
         (["band_gap=2"], [3.0, -2.0], [3.0, -2.0]),  # the target's call is made anyway
     ],
 )
 def test_a_wish_never_takes_a_call_of_its_own(model, conditions, inside, outside):
     properties = parse_targets(conditions, [], model.properties)
-    wishes = parse_targets(["space_group=225"], ["3"], model.properties)
-    drawn = draw_conditions((*properties, *wishes), sample_rngs(0, range(2)))
-    calls = guided_calls_by_level(properties, wishes, drawn)
-    low, high = WISH_INTERVAL
+    auxiliary_targets = parse_targets(["space_group=225"], ["3"], model.properties)
+    drawn = draw_conditions((*properties, *auxiliary_targets), sample_rngs(0, range(2)))
+    calls = guided_calls_by_level(properties, auxiliary_targets, drawn)
+    low, high = AUXILIARY_INTERVAL
     for sigma, expected in ((low, inside), (high, inside), (low / 2, outside), (2 * high, outside)):
         assert [weight for weight, _ in calls(sigma)] == expected
 
@@ -194,7 +194,7 @@ def test_the_yield_of_templates_counts_with_and_without_a_target(model):
     def groups(bias, target):
         drawn = SamplerOptions(template_bias=bias)
         starts = starting_points(model, range(40), seed=0, target=target, options=drawn)
-        return [draft.orbits.space_group for draft in starts.drafts]
+        return [partial_crystal.orbits.space_group for partial_crystal in starts.partial_crystals]
 
     for target in (Target(), asked(model, ["band_gap=2"])):
         assert groups(3.0, target) != groups(0.0, target)
@@ -207,8 +207,10 @@ def test_little_strength_stays_near_a_known_crystal(model):
     bias = options().template_bias
     drawn = SamplerOptions(template_bias=bias)
     starts = starting_points(model, range(6), seed=0, target=target, options=drawn)
-    drafts = starts.drafts
-    known = OrbitCrystals.of([draft.orbits for draft in drafts]).expand()
+    partial_crystals = starts.partial_crystals
+    known = OrbitCrystals.of(
+        [partial_crystal.orbits for partial_crystal in partial_crystals]
+    ).expand()
 
     def distance(strength: float) -> float:
         found = crystals_of(

@@ -11,19 +11,19 @@ from mattergen_lite.io.records import LearnedValue, StructureRecord
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.candidate import Candidate, ranked
+from mattergen_lite.scoring.computed_properties import is_possible
 from mattergen_lite.scoring.criteria.symmetry import symmetry
 from mattergen_lite.scoring.energy.stability import Stability
-from mattergen_lite.scoring.exact import is_possible
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.judge import is_worth_relaxing
-from mattergen_lite.scoring.property_outcome import Outcome
+from mattergen_lite.scoring.property_result import PropertyResult
 from mattergen_lite.scoring.score import Score, score
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 
 
 def judged(structure: Structure, symprec: float = 0.1) -> Score:
     with Pool(0) as pool:
-        (one,) = score([StructureRecord("one", structure)], journal=Journal(pool))
+        (one,) = score([StructureRecord("one", structure)], result_cache=ResultCache(pool))
     return replace(one, symmetry=symmetry(structure, symprec=symprec))
 
 
@@ -130,7 +130,7 @@ def test_rare_oxidation_states_are_doubtful(formula, doubtful):
 
 
 def outcome(method, value):
-    return Outcome(
+    return PropertyResult(
         property="band_gap", target=2.0, value=value, method=method, error=None, on_target=None
     )
 

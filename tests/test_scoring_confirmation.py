@@ -24,9 +24,9 @@ from mattergen_lite.scoring.confirmation.moments import magnetic_density, magnet
 from mattergen_lite.scoring.energy.elasticity import Elasticity, bulk_modulus
 from mattergen_lite.scoring.energy.first_principles import FirstPrinciples
 from mattergen_lite.scoring.energy.potentials.sources import load_potential, potential_source
-from mattergen_lite.scoring.execution.journal import Journal
-from mattergen_lite.scoring.outcomes import decide_targets
-from mattergen_lite.scoring.property_outcome import Confirmed, Outcome
+from mattergen_lite.scoring.execution.result_cache import ResultCache
+from mattergen_lite.scoring.property_result import Confirmed, PropertyResult
+from mattergen_lite.scoring.property_results import decide_targets
 from mattergen_lite.scoring.score import Score
 
 
@@ -127,9 +127,9 @@ def test_merging_equal_atoms_changes_no_output(monkeypatch):
 GUIDE = LearnedValue(310.0, 20.0, True, 262.0)
 
 
-def asked(name: str, **changed: object) -> Outcome:
+def asked(name: str, **changed: object) -> PropertyResult:
     """A target that the guide alone says is met."""
-    stated = Outcome(
+    stated = PropertyResult(
         property=name,
         target=320.0,
         value=GUIDE.value,
@@ -143,7 +143,7 @@ def asked(name: str, **changed: object) -> Outcome:
     return replace(stated, **changed)
 
 
-def candidate(outcome: Outcome, **changed: object) -> Candidate:
+def candidate(outcome: PropertyResult, **changed: object) -> Candidate:
     raw = Score(name="x")
     return Candidate(
         raw=raw, structure=nacl(), relaxed_structure=nacl(), outcomes=(outcome,), **changed
@@ -215,7 +215,7 @@ def test_only_what_would_be_delivered_has_an_equation_of_state():
     unread = replace(met, raw=Score(name="y", error="cannot parse"))
     with Pool(0) as pool:
         decider = potential_source("chgnet")
-        found = confirm([met, missed, raw, unread], decider, ("readable",), Journal(pool))
+        found = confirm([met, missed, raw, unread], decider, ("readable",), ResultCache(pool))
     assert [one.elasticity is not None for one in found] == [True, False, False, False]
     assert found[0].elasticity.bulk_modulus == pytest.approx(160, rel=0.25)
     assert found[0].on_target is False
@@ -230,7 +230,7 @@ def test_gaps_and_moments_of_all_relaxed_crystals_are_confirmed():
             [replace(candidate(gap), outcomes=(gap, magnet))],
             potential_source("chgnet"),
             (),
-            Journal(pool),
+            ResultCache(pool),
         )
     assert [one.method for one in found.outcomes] == ["network", "moments"]
     assert [one.on_target for one in found.outcomes] == [True, False]

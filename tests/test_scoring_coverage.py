@@ -16,7 +16,7 @@ from mattergen_lite.benchmarking.protocols import COV_RECALL
 from mattergen_lite.data.canonical import row_structure
 from mattergen_lite.data.table import EMBEDDED, read_table
 from mattergen_lite.processes import Failure, Pool
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.metrics import coverage as module
 from mattergen_lite.scoring.metrics.coverage import (
     FINGERPRINT,
@@ -132,9 +132,9 @@ def test_one_site_of_an_orbit_stands_for_all(make):
 def test_a_crystal_without_a_fingerprint_costs_only_itself(tmp_path):
     mixed = Structure(np.eye(3) * 4, [{"Na": 0.5, "K": 0.5}], [[0, 0, 0]])
     with Pool(0) as pool:
-        journal = Journal(pool, tmp_path / "fingerprints.jsonl")
-        first = journal.ask(FINGERPRINT, [nacl(), mixed])
-        again = journal.ask(FINGERPRINT, [nacl()])
+        result_cache = ResultCache(pool, tmp_path / "fingerprints.jsonl")
+        first = result_cache.ask(FINGERPRINT, [nacl(), mixed])
+        again = result_cache.ask(FINGERPRINT, [nacl()])
     assert isinstance(first[1], Failure)
     assert again[0].structure == first[0].structure == fingerprint(nacl()).structure
 

@@ -10,7 +10,7 @@ from mattergen_lite.properties import Property
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.metrics.hits import EVERY, hit_rates
-from mattergen_lite.scoring.property_outcome import Outcome
+from mattergen_lite.scoring.property_result import PropertyResult
 from mattergen_lite.scoring.score import Score
 
 PROPERTIES = (
@@ -70,7 +70,7 @@ def test_a_property_that_nobody_measured_has_no_base_rate(training):
 
 
 def outcome(name, on_target):
-    return Outcome(
+    return PropertyResult(
         property=name, target=1.0, value=None, method="", error=None, on_target=on_target
     )
 
@@ -99,7 +99,7 @@ def confirmed(guide, value, method="network", inside=True):
         raw=Score(name="x"),
         structure=None,
         outcomes=(
-            Outcome(
+            PropertyResult(
                 property="band_gap",
                 target=3.0,
                 value=value,

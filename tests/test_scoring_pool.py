@@ -12,10 +12,10 @@ from crystals import nacl
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Failure, Pool
-from mattergen_lite.scoring import measuring
+from mattergen_lite.scoring import potential_runner
 from mattergen_lite.scoring import score as scoring
-from mattergen_lite.scoring.energy.deciders import Deciders
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.energy.potential_set import PotentialSet
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 
 
 def misbehave(item: int) -> int:
@@ -131,12 +131,14 @@ def spin(item: object, **options: object) -> None:
 def test_judging_and_relaxing_are_given_up_in_time(monkeypatch):
     """As parsing is, see test_cli.py; the memory of each is that of every item of a pool."""
     monkeypatch.setattr(scoring, "score_record", spin)
-    monkeypatch.setattr(measuring, "find_relaxation", spin)
-    deciders = Deciders.of(JudgeOptions(potential="chgnet", second_opinion=None))
+    monkeypatch.setattr(potential_runner, "find_relaxation", spin)
+    potential_set = PotentialSet.of(JudgeOptions(potential="chgnet", second_opinion=None))
     with Pool(0) as pool:
-        asked = {"journal": Journal(pool), "time_limit": 0.2}
+        asked = {"result_cache": ResultCache(pool), "time_limit": 0.2}
         (judged,) = scoring.score_each([StructureRecord("salt", nacl())], **asked)
-        (measured,) = measuring.Laboratory(deciders=deciders, **asked).measure([nacl()])
+        (measured,) = potential_runner.PotentialRunner(
+            potential_set=potential_set, **asked
+        ).measure([nacl()])
     assert judged.error == measured.relaxation.error == "no result within 0.2 s"
 
 

@@ -11,10 +11,14 @@ from pymatgen.core import Lattice, Structure
 
 from mattergen_lite import judge
 from mattergen_lite.data.materials import known_compound, labelled_compounds
-from mattergen_lite.scoring.energy.potentials import exam as exam_module
+from mattergen_lite.scoring.energy.potentials import acceptance_test as exam_module
 from mattergen_lite.scoring.energy.potentials import sources
+from mattergen_lite.scoring.energy.potentials.acceptance_test import (
+    accepted_potential,
+    exam_of,
+    examine,
+)
 from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
-from mattergen_lite.scoring.energy.potentials.exam import admitted, exam_of, examine
 from mattergen_lite.scoring.energy.potentials.mp2020 import hubbard_u, mp2020_correction
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, check_elements
 from mattergen_lite.scoring.energy.potentials.sources import load_potential, potential_source
@@ -388,7 +392,7 @@ def test_the_exam_finds_the_frame_and_a_pass_is_remembered(chgnet, tmp_path, mon
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     calculator = CHGNetCalculator(use_device="cpu", on_isolated_atoms="ignore")
     source = potential_source(calculator)
-    potential = admitted(source)
+    potential = accepted_potential(source)
     assert potential.frame == "corrected"
     [kept] = (tmp_path / "mattergen_lite" / "exams").iterdir()
     monkeypatch.setattr(exam_module, "examine", lambda potential: pytest.fail("asked twice"))

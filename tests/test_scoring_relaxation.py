@@ -13,7 +13,7 @@ from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_gr
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, SinglePoint
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import MIN_ENERGY_FALL, Limits, relax, relax_stream
-from mattergen_lite.scoring.energy.release import (
+from mattergen_lite.scoring.energy.symmetry_breaking import (
     MIN_DISTORTION_FALL,
     is_worth_releasing,
     rattled,

@@ -9,7 +9,7 @@ from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Pool
 from mattergen_lite.scoring import score as scoring
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.score import Score
 
@@ -20,7 +20,7 @@ def score(
     records: list[StructureRecord], *, num_workers: int = 0, reference: Reference | None = None
 ) -> list[Score]:
     with Pool(num_workers) as pool:
-        return scoring.score(records, journal=Journal(pool), reference=reference)
+        return scoring.score(records, result_cache=ResultCache(pool), reference=reference)
 
 
 def record(name: str, structure: Structure | None, error: str | None = None) -> StructureRecord:

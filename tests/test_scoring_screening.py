@@ -16,6 +16,7 @@ from mattergen_lite.processes import Pool
 from mattergen_lite.properties import Property
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.computed_properties import measure, tolerance
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax
 from mattergen_lite.scoring.energy.screening import (
@@ -28,13 +29,12 @@ from mattergen_lite.scoring.energy.screening import (
     screening_model,
 )
 from mattergen_lite.scoring.energy.stability import Stability, assess, measurement
-from mattergen_lite.scoring.exact import measure, tolerance
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.metrics.funnel import funnel
 from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
-from mattergen_lite.scoring.outcomes import cannot_be_on_target
+from mattergen_lite.scoring.property_results import cannot_be_on_target
 from mattergen_lite.scoring.score import Score
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
 
@@ -45,7 +45,7 @@ def screened(structures, ends, cut, weights=None):
     with Pool(0) as pool:
         weights = weights or [1.0] * len(structures)
         sizes = np.diff([0, *ends]).tolist()
-        return screen(structures, ends, weights, cut, Journal(pool), num_passing=sizes)
+        return screen(structures, ends, weights, cut, ResultCache(pool), num_passing=sizes)
 
 
 def test_energy_of_a_relaxed_crystal_is_that_of_the_judge():
@@ -175,10 +175,10 @@ def test_what_the_potential_does_not_know_is_neither_kept_nor_a_control():
 def test_energies_are_asked_once(tmp_path, monkeypatch):
     salts = simple_compounds()[:10]
     with Pool(0) as pool:
-        journal = Journal(pool, tmp_path / "journal.jsonl")
-        first = ask_raw_energies(salts, journal)
+        result_cache = ResultCache(pool, tmp_path / "journal.jsonl")
+        first = ask_raw_energies(salts, result_cache)
         monkeypatch.setattr("mattergen_lite.scoring.energy.screening.load_potential", None)
-        assert ask_raw_energies(salts, journal) == first
+        assert ask_raw_energies(salts, result_cache) == first
 
 
 def test_loss_is_estimated_from_the_controls():
@@ -221,7 +221,7 @@ def judged(records, targets, goal="discover", **options):
     options = JudgeOptions(potential="chgnet", require="readable,on_target", control=0.0, **options)
     judge = Judge.of(options, targets=parse_targets(targets, [], [HHI, GAP]), goal=goal)
     with Pool(0) as pool:
-        found = judge.judge(records, Journal(pool), Stopwatch())
+        found = judge.judge(records, ResultCache(pool), Stopwatch())
     return {one.raw.name: one for one in found}
 
 

@@ -25,7 +25,6 @@ from mattergen_lite.scoring.energy.fitting import (
 from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation, relax
-from mattergen_lite.scoring.energy.release import Release
 from mattergen_lite.scoring.energy.stability import (
     Measurement,
     Stability,
@@ -33,7 +32,8 @@ from mattergen_lite.scoring.energy.stability import (
     measurement,
     potential_energy,
 )
-from mattergen_lite.scoring.measuring import is_confirmed
+from mattergen_lite.scoring.energy.symmetry_breaking import Release
+from mattergen_lite.scoring.potential_runner import is_confirmed
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
 
 AS_IS = Limits(max_steps=0)

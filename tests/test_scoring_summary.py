@@ -14,7 +14,7 @@ from mattergen_lite.scoring.criteria.credibility import Credibility
 from mattergen_lite.scoring.criteria.novelty import Novelty
 from mattergen_lite.scoring.criteria.symmetry import Symmetry
 from mattergen_lite.scoring.energy.stability import Stability
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.metrics.summary import (
     PROTOCOL,
@@ -37,7 +37,7 @@ def records() -> list[StructureRecord]:
 
 def judged(records: list[StructureRecord], reference: Reference | None = None) -> list[Score]:
     with Pool(0) as pool:
-        return score(records, journal=Journal(pool), reference=reference)
+        return score(records, result_cache=ResultCache(pool), reference=reference)
 
 
 def test_shares_are_of_all_structures():

@@ -8,11 +8,11 @@ import torch
 from ase.data import covalent_radii
 
 from mattergen_lite.config import ModelConfig
-from mattergen_lite.drafting.drafting import draft_source
-from mattergen_lite.drafting.yields import template_yields
 from mattergen_lite.elements import MAX_ATOMIC_NUMBER, atomic_number, element_descriptors
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.partial_crystals.choice import partial_crystal_sampler
+from mattergen_lite.partial_crystals.success_rates import template_success_rates
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.sampling.generator import open_generator
@@ -65,23 +65,23 @@ def test_a_proposal_is_a_function_of_its_number():
 
 def test_proposals_are_known_frameworks_with_other_elements_and_scaled_cells():
     source, rngs = (
-        draft_source(Constraints(), ModelConfig(), frameworks="known"),
+        partial_crystal_sampler(Constraints(), ModelConfig(), frameworks="known"),
         sample_rngs(0, range(8)),
     )
     for rng in rngs:
-        draft = source.draw(rng)
-        elements = replaced_elements(draft, EVERY_ELEMENT, rng)
+        partial_crystal = source.draw(rng)
+        elements = replaced_elements(partial_crystal, EVERY_ELEMENT, rng)
         if elements is None:  # two elements became the same: another crystal is tried
             continue
         assert any(old != new for old, new in elements.items())
         assert len(set(elements.values())) == len(elements)
-        crystal = substituted(draft.orbits, elements)
-        old, frac_coords = draft.orbits.expand()
+        crystal = substituted(partial_crystal.orbits, elements)
+        old, frac_coords = partial_crystal.orbits.expand()
         assert [elements[number] for number in old] == list(crystal.atomic_numbers)
         assert np.allclose((crystal.frac_coords - frac_coords + 0.5) % 1, 0.5)
         scale = covalent_radii[list(crystal.atomic_numbers)].sum() / covalent_radii[old].sum()
-        assert np.allclose(crystal.lattice.matrix, scale * draft.orbits.lattice)
-        assert space_group(crystal, 0.1) >= draft.orbits.space_group
+        assert np.allclose(crystal.lattice.matrix, scale * partial_crystal.orbits.lattice)
+        assert space_group(crystal, 0.1) >= partial_crystal.orbits.space_group
 
 
 def test_constraints_hold():
@@ -116,18 +116,18 @@ def test_radii_and_states_are_those_of_shannon_and_the_icsd():
 
 def test_an_ion_exchange_keeps_every_charge():
     source, rngs = (
-        draft_source(Constraints(), ModelConfig(), frameworks="known"),
+        partial_crystal_sampler(Constraints(), ModelConfig(), frameworks="known"),
         sample_rngs(0, range(40)),
     )
     num_exchanged = 0
     for rng in rngs:
-        draft = source.draw(rng)
-        states = oxidation_states(draft.orbits)
-        elements = replaced_elements(draft, EVERY_ELEMENT, rng, similar_ions)
+        partial_crystal = source.draw(rng)
+        states = oxidation_states(partial_crystal.orbits)
+        elements = replaced_elements(partial_crystal, EVERY_ELEMENT, rng, similar_ions)
         if states is None:  # an alloy, or two states of one element
             assert elements is None
             continue
-        numbers, _ = draft.orbits.expand()
+        numbers, _ = partial_crystal.orbits.expand()
         assert sum(states[number] for number in numbers.tolist()) == 0
         if elements is None:
             continue
@@ -175,7 +175,7 @@ def test_templates_that_have_yielded_more_are_preferred_without_a_model_too(prop
             for number, size in zip(orbits.atomic_numbers, orbits.multiplicities, strict=True):
                 sizes[number] += int(size)
             classes = tuple(sorted(sizes.values()))
-            yields.append(template_yields().of(orbits.space_group, classes))
+            yields.append(template_success_rates().of(orbits.space_group, classes))
         return sum(yields) / len(yields)
 
     assert mean_yield(3.0) > 1.3 * mean_yield(0.0)

@@ -14,8 +14,8 @@ from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.data.canonical import row_structure
 from mattergen_lite.data.dataset import OrbitDataset
+from mattergen_lite.data.subgroup_augmentation import without_symmetry
 from mattergen_lite.data.table import read_table
-from mattergen_lite.data.views import without_symmetry
 from mattergen_lite.diffusion import coordinates
 from mattergen_lite.diffusion.joint import State
 from mattergen_lite.diffusion.lattice import LatticeChannel, free_numbers

@@ -8,10 +8,14 @@ import torch
 
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.data.table import NEW_FRAMEWORKS
-from mattergen_lite.drafting.drafting import draft_source
-from mattergen_lite.drafting.generated import GeneratedDrafting, template_model, template_orbits
-from mattergen_lite.drafting.library import template_library
 from mattergen_lite.options.request import Request
+from mattergen_lite.partial_crystals.choice import partial_crystal_sampler
+from mattergen_lite.partial_crystals.generated import (
+    GeneratedTemplateSampler,
+    template_model,
+    template_orbits,
+)
+from mattergen_lite.partial_crystals.library import template_library
 from mattergen_lite.properties import Property
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.targets import parse_targets
@@ -32,16 +36,18 @@ from mattergen_lite.templates.tokens import (
 from mattergen_lite.templates.training import losses
 
 
-def drafts(count: int = 16, frameworks: str = "drawn", **request: str) -> list:
+def partial_crystals(count: int = 16, frameworks: str = "drawn", **request: str) -> list:
     constraints = parse_constraints(Request(**request))
-    source = draft_source(constraints, ModelConfig(), frameworks=frameworks)
+    source = partial_crystal_sampler(constraints, ModelConfig(), frameworks=frameworks)
     return source.draw_each(sample_rngs(0, range(count)))
 
 
-def sizes(draft) -> Counter:
-    """Atoms of each element that a draft prescribes."""
+def sizes(partial_crystal) -> Counter:
+    """Atoms of each element that a partial crystal prescribes."""
     counts = Counter()
-    for element, size in zip(draft.elements, draft.orbits.multiplicities, strict=True):
+    for element, size in zip(
+        partial_crystal.elements, partial_crystal.orbits.multiplicities, strict=True
+    ):
         counts[element] += int(size)
     return counts
 
@@ -75,8 +81,8 @@ def test_a_position_without_freedom_is_taken_once():
 
 
 def test_templates_are_legal_and_expand_to_the_protostructure_that_was_drawn():
-    for draft in drafts(24):
-        orbits = draft.orbits
+    for partial_crystal in partial_crystals(24):
+        orbits = partial_crystal.orbits
         positions = positions_of(orbits)
         table = wyckoff_positions(orbits.space_group)
         rigid = positions[table.freedom[positions] == 0]
@@ -88,52 +94,62 @@ def test_templates_are_legal_and_expand_to_the_protostructure_that_was_drawn():
 
 def test_by_default_some_templates_are_new_and_a_formula_takes_known_ones():
     names = known_frameworks()
-    new = [protostructure(draft.orbits) not in names for draft in drafts(200, None)]
+    new = [
+        protostructure(partial_crystal.orbits) not in names
+        for partial_crystal in partial_crystals(200, None)
+    ]
     assert 0.25 < np.mean(new) < 0.55, "35% collected, 5% drawn"
-    formula = drafts(20, None, formula="MgAl2O4")
-    assert all(protostructure(draft.orbits) in names for draft in formula)
+    formula = partial_crystals(20, None, formula="MgAl2O4")
+    assert all(protostructure(partial_crystal.orbits) in names for partial_crystal in formula)
     gap = Property(name="band_gap", unit="eV", mean=0.6, std=1.3, minimum=0.0, maximum=18.0)
     target = parse_targets(["band_gap=3"], (), [gap])
-    source = draft_source(parse_constraints(Request()), ModelConfig(), targets=target)
+    source = partial_crystal_sampler(parse_constraints(Request()), ModelConfig(), targets=target)
     chosen = source.draw_each(sample_rngs(0, range(20)))
-    assert all(protostructure(draft.orbits) in names for draft in chosen)
+    assert all(protostructure(partial_crystal.orbits) in names for partial_crystal in chosen)
 
 
 def test_samples_do_not_depend_on_their_batch():
-    together = drafts(12)
-    source = draft_source(parse_constraints(Request()), ModelConfig(), frameworks="drawn")
-    for rng, draft in zip(sample_rngs(0, range(12)), together, strict=True):
+    together = partial_crystals(12)
+    source = partial_crystal_sampler(
+        parse_constraints(Request()), ModelConfig(), frameworks="drawn"
+    )
+    for rng, partial_crystal in zip(sample_rngs(0, range(12)), together, strict=True):
         alone = source.draw(rng)
-        assert alone.orbits.space_group == draft.orbits.space_group
-        assert np.array_equal(alone.orbits.frac_coords, draft.orbits.frac_coords)
+        assert alone.orbits.space_group == partial_crystal.orbits.space_group
+        assert np.array_equal(alone.orbits.frac_coords, partial_crystal.orbits.frac_coords)
 
 
 @pytest.mark.parametrize("formula", ["LiFePO4", "K2PtCl6", "MgAl2O4"])
 def test_a_formula_is_kept_and_its_symmetry_varies(formula):
-    found = drafts(16, formula=formula, formula_units="1")
+    found = partial_crystals(16, formula=formula, formula_units="1")
     wanted = parse_constraints(Request(formula=formula, formula_units="1"))
-    for draft in found:
-        assert sizes(draft) == wanted.pinned(int(draft.orbits.multiplicities.sum()))
-    assert len({draft.orbits.space_group for draft in found}) > 1
+    for partial_crystal in found:
+        assert sizes(partial_crystal) == wanted.pinned(
+            int(partial_crystal.orbits.multiplicities.sum())
+        )
+    assert len({partial_crystal.orbits.space_group for partial_crystal in found}) > 1
 
 
 def test_a_chemical_system_has_each_of_its_elements_and_no_other():
-    for draft in drafts(16, chemical_system="Li-P-S"):
-        assert set(draft.elements) == {3, 15, 16}
+    for partial_crystal in partial_crystals(16, chemical_system="Li-P-S"):
+        assert set(partial_crystal.elements) == {3, 15, 16}
 
 
 def test_space_groups_and_numbers_of_atoms_are_kept():
-    for draft in drafts(12, space_group="cubic", num_atoms="4..10"):
-        assert 195 <= draft.orbits.space_group <= 230
-        assert 4 <= draft.orbits.multiplicities.sum() <= 10
+    for partial_crystal in partial_crystals(12, space_group="cubic", num_atoms="4..10"):
+        assert 195 <= partial_crystal.orbits.space_group <= 230
+        assert 4 <= partial_crystal.orbits.multiplicities.sum() <= 10
 
 
 def test_new_templates_are_those_of_no_known_crystal():
     known = known_frameworks()
-    for draft in (*drafts(16, "drawn"), *drafts(32, "new")):
-        assert protostructure(draft.orbits) not in known
-        assert draft.orbits.space_group > 2
-    is_new = [protostructure(draft.orbits) not in known for draft in drafts(64, "any")]
+    for partial_crystal in (*partial_crystals(16, "drawn"), *partial_crystals(32, "new")):
+        assert protostructure(partial_crystal.orbits) not in known
+        assert partial_crystal.orbits.space_group > 2
+    is_new = [
+        protostructure(partial_crystal.orbits) not in known
+        for partial_crystal in partial_crystals(64, "any")
+    ]
     assert 12 < sum(is_new) < 40
 
 
@@ -155,7 +171,7 @@ def test_screened_crystals_have_frameworks_that_no_known_crystal_has():
 )
 def test_what_no_template_can_be_is_refused_in_one_line(request_, frameworks, message):
     with pytest.raises(ValueError, match=message) as error:
-        drafts(2, frameworks, **request_)
+        partial_crystals(2, frameworks, **request_)
     assert "\n" not in str(error.value)
 
 
@@ -192,12 +208,14 @@ def test_a_model_is_saved_and_read_again(tmp_path):
 
 
 def test_free_coordinates_are_drawn_and_those_of_the_site_are_kept():
-    source = draft_source(parse_constraints(Request()), ModelConfig(), frameworks="drawn")
-    assert isinstance(source, GeneratedDrafting)
-    (draft,) = source.draw_each(sample_rngs(3, [0]))
+    source = partial_crystal_sampler(
+        parse_constraints(Request()), ModelConfig(), frameworks="drawn"
+    )
+    assert isinstance(source, GeneratedTemplateSampler)
+    (partial_crystal,) = source.draw_each(sample_rngs(3, [0]))
     template = canonical_template(62, np.array([0, 2]), np.array([3, 8]))
     first, second = (template_orbits(template, rng) for rng in sample_rngs(0, range(2)))
-    assert draft.prescribed
+    assert partial_crystal.prescribed
     assert np.array_equal(first.frac_coords[0], second.frac_coords[0])
     assert not np.array_equal(first.frac_coords[1], second.frac_coords[1])
 
@@ -206,8 +224,8 @@ def test_a_source_that_cannot_make_a_sample_leaves_it_to_the_others():
     """No collected framework takes these formulas on whole classes of atoms."""
     known = known_frameworks()
     for formula in ("Li6PS5Cl", "LiFePO4"):
-        for draft in drafts(6, "new", formula=formula):
-            assert protostructure(draft.orbits) not in known
-    assert len(drafts(24, "any", space_group="2")) == 24
+        for partial_crystal in partial_crystals(6, "new", formula=formula):
+            assert protostructure(partial_crystal.orbits) not in known
+    assert len(partial_crystals(24, "any", space_group="2")) == 24
     with pytest.raises(ValueError, match="beyond P-1 is new"):
-        drafts(1, "drawn", space_group="2")
+        partial_crystals(1, "drawn", space_group="2")

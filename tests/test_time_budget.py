@@ -12,24 +12,24 @@ from mattergen_lite.options.budget import Budget
 from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.processes import NO_TIME, Pool
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.deeper import deepen
 from mattergen_lite.scoring.energy.stability import Stability
-from mattergen_lite.scoring.execution.journal import Journal, Question
+from mattergen_lite.scoring.execution.result_cache import CachedTask, ResultCache
 from mattergen_lite.scoring.score import Score
+from mattergen_lite.scoring.shortlist_checks import deepen
 
 
 def question(share):
-    return Question(abs, str, TypeAdapter(int), "abs", 60.0, share)
+    return CachedTask(abs, str, TypeAdapter(int), "abs", 60.0, share)
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_nothing_is_begun_after_the_deadline(workers):
     with Pool(workers) as pool:
-        late = Journal(pool, deadline=perf_counter() - 1, progress=False)
+        late = ResultCache(pool, deadline=perf_counter() - 1, progress=False)
         assert late.ask(question(1.0), [-1, -2]) == [NO_TIME, NO_TIME]
         assert late.ask(question(None), [-1, -2]) == [1, 2]  # cheap checks are always made
         assert late.ask(question(1.0), [-1, -2]) == [1, 2]  # and what is known stays known
-        early = Journal(pool, deadline=perf_counter() + 60, progress=False)
+        early = ResultCache(pool, deadline=perf_counter() + 60, progress=False)
         assert early.ask(question(1.0), [-3]) == [3]
 
 
@@ -42,14 +42,14 @@ def test_what_runs_at_the_deadline_is_given_up():
 
 def test_batches_on_a_device_end_with_the_time():
     with Pool(0) as pool:
-        journal = Journal(pool, deadline=perf_counter() + 0.2, progress=False)
+        result_cache = ResultCache(pool, deadline=perf_counter() + 0.2, progress=False)
 
         def together(items):
             for position, item in enumerate(items):
                 yield position, abs(item)
                 time.sleep(0.3)
 
-        assert journal.ask(question(1.0), [-1, -2, -3], together) == [1, 2, NO_TIME]
+        assert result_cache.ask(question(1.0), [-1, -2, -3], together) == [1, 2, NO_TIME]
 
 
 def test_rounds_hold_as_many_samples_as_the_time_allows():
@@ -85,12 +85,12 @@ def candidate(energy):
 def test_curvatures_of_hopeless_crystals_are_not_computed():
     options = ShortlistOptions(bulk_modulus=True)
     with Pool(0) as pool:
-        journal = Journal(pool, progress=False, deadline=perf_counter() - 1)
+        result_cache = ResultCache(pool, progress=False, deadline=perf_counter() - 1)
         low, high = deepen(
             [candidate(0.05), candidate(0.45)],
             options,
             potential=JudgeOptions().relaxer,
-            journal=journal,
+            result_cache=result_cache,
             needs_stability=True,
         )
     assert low.elasticity.elasticity_error == NO_TIME.reason  # it was asked for

@@ -19,7 +19,7 @@ from mattergen_lite.benchmarking.prediction import prediction
 from mattergen_lite.benchmarking.protocols import Protocol, published
 from mattergen_lite.benchmarking.sets import BenchmarkOptions
 from mattergen_lite.processes import Pool
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.metrics.coverage import has_matminer
 
 FINGERPRINTS = "fingerprints.jsonl"
@@ -33,8 +33,8 @@ def benchmark(sets: Mapping[str, Path], options: BenchmarkOptions, pool: Pool) -
     """
     options.check(sets)
     measure = {"de novo": de_novo, "prediction": prediction, "conditional": conditional}
-    journal = Journal(pool, options.out / FINGERPRINTS)
-    lines = measure[options.protocol.kind](sets, options, journal)
+    result_cache = ResultCache(pool, options.out / FINGERPRINTS)
+    lines = measure[options.protocol.kind](sets, options, result_cache)
     papers = published(options.protocol.name)
     done = Benchmarked(
         protocol=options.protocol,
@@ -56,7 +56,7 @@ def benchmark(sets: Mapping[str, Path], options: BenchmarkOptions, pool: Pool) -
         note=" ".join(filter(None, [_note(options.protocol), *(one.note for one in lines)])),
     )
     done.write()
-    journal.forget()
+    result_cache.forget()
     return done
 
 

@@ -8,11 +8,11 @@ from mattergen_lite.benchmarking.comparison import Line
 from mattergen_lite.benchmarking.sets import BenchmarkOptions
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.tables import Row, deciding_value
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 
 
 def conditional(
-    sets: Mapping[str, Path], options: BenchmarkOptions, journal: Journal
+    sets: Mapping[str, Path], options: BenchmarkOptions, result_cache: ResultCache
 ) -> list[Line]:
     """A line for every target of every run."""
     return [line for name, source in sets.items() for line in _target_lines(name, source)]

@@ -12,7 +12,7 @@ from mattergen_lite.data.crystals import embedded_crystals
 from mattergen_lite.data.materials import known_rows
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.scoring.criteria.novelty import novelty
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.metrics.coverage import (
     FINGERPRINT,
@@ -26,13 +26,15 @@ from mattergen_lite.scoring.metrics.distributions import distances
 _PROBABILITIES = {0.0: "probability_stable", 0.1: "probability_metastable"}
 
 
-def de_novo(sets: Mapping[str, Path], options: BenchmarkOptions, journal: Journal) -> list[Line]:
+def de_novo(
+    sets: Mapping[str, Path], options: BenchmarkOptions, result_cache: ResultCache
+) -> list[Line]:
     """A line for every set."""
     known = known_structures(options.protocol.novel_against)
     lines = []
     for name, source in sets.items():
-        crystals = CrystalSet.read(judged(name, source, options, journal.pool))
-        values, num_missing = de_novo_figures(crystals, options.protocol, known, journal)
+        crystals = CrystalSet.read(judged(name, source, options, result_cache.pool))
+        values, num_missing = de_novo_figures(crystals, options.protocol, known, result_cache)
         lines.append(
             Line(
                 name=name,
@@ -66,7 +68,7 @@ def known_structures(name: str | None) -> Reference | None:
 
 
 def de_novo_figures(
-    crystals: CrystalSet, protocol: Protocol, known: Reference | None, journal: Journal
+    crystals: CrystalSet, protocol: Protocol, known: Reference | None, result_cache: ResultCache
 ) -> tuple[Values, int]:
     """Figures of a set of crystals: shares of all of them, distances, coverage, displacement.
 
@@ -84,9 +86,9 @@ def de_novo_figures(
         valid = structure_valid & composition_valid
         values |= _w1(crystals, valid if protocol.w1_over == "valid" else np.ones_like(valid))
     if protocol.coverage:
-        values |= _coverage(crystals, journal)
+        values |= _coverage(crystals, result_cache)
     if known is not None:
-        unique, novel, compared = _unique_and_novel(crystals, protocol, known, journal.pool)
+        unique, novel, compared = _unique_and_novel(crystals, protocol, known, result_cache.pool)
         values |= {
             "unique": _share(unique, compared),
             "novel": _share(novel, compared),
@@ -116,11 +118,11 @@ def _w1(crystals: CrystalSet, which: np.ndarray) -> Values:
     return {"w1_density": found.density, "w1_n_ary": found.n_ary}
 
 
-def _coverage(crystals: CrystalSet, journal: Journal) -> Values:
+def _coverage(crystals: CrystalSet, result_cache: ResultCache) -> Values:
     """COV-R and COV-P over all crystals; None without matminer."""
     if not has_matminer():
         return {"cov_recall": None, "cov_precision": None}
-    answers = journal.ask(FINGERPRINT, [one for one in crystals.raw if one is not None])
+    answers = result_cache.ask(FINGERPRINT, [one for one in crystals.raw if one is not None])
     found = [None if isinstance(one, Failure) else one for one in answers]
     unread = [None] * (len(crystals.rows) - len(found))
     covered = coverage([*found, *unread], known_fingerprints())

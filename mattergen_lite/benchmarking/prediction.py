@@ -12,17 +12,21 @@ from mattergen_lite.io.formats.structures import ordered
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Failure, attempt
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.metrics.prediction import predicted
 
 
-def prediction(sets: Mapping[str, Path], options: BenchmarkOptions, journal: Journal) -> list[Line]:
+def prediction(
+    sets: Mapping[str, Path], options: BenchmarkOptions, result_cache: ResultCache
+) -> list[Line]:
     """A line for every set against the same known structures."""
     truths = [one for one in _ordered(read_structures(options.truth)) if one is not None]
     lines = []
     for name, source in sets.items():
         records = islice(read_structures(structure_file(source)), options.limit)
-        found = predicted(_ordered(records), truths, pool=journal.pool, ordered=not is_run(source))
+        found = predicted(
+            _ordered(records), truths, pool=result_cache.pool, ordered=not is_run(source)
+        )
         lines.append(
             Line(
                 name=name,

@@ -278,7 +278,7 @@ CONDITIONAL = Protocol(
             "rate",
             "on target %",
             "of the samples on which the property can be measured: within the range, of the "
-            "category, or within the tolerance of `scoring.exact`",
+            "category, or within the tolerance of `scoring.computed_properties`",
         ),
         Figure(
             "base_rate",

@@ -20,7 +20,7 @@ from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.judging import JudgingRun
 from mattergen_lite.runs.tables import Row
-from mattergen_lite.scoring.execution.journal import structure_identity
+from mattergen_lite.scoring.execution.result_cache import structure_identity
 from mattergen_lite.scoring.judge import Judge
 
 

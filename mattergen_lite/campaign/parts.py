@@ -22,7 +22,7 @@ CANDIDATES = "candidates"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Receipt:
+class UnitRecord:
     """Counts, times and provenance of a finished unit, without its candidates."""
 
     key: str
@@ -40,7 +40,7 @@ class Receipt:
     provenance: dict[str, object] = field(default_factory=dict)
 
 
-_RECEIPT = TypeAdapter(Receipt)
+_UNIT_RECORD = TypeAdapter(UnitRecord)
 
 
 def part_path(run_dir: Path, key: str, start: int) -> Path:
@@ -60,7 +60,11 @@ def part_paths(run_dir: Path) -> list[Path]:
 
 
 def commit(
-    run_dir: Path, unit: Unit, candidates: Sequence[Candidate], judge: Judge, receipt: Receipt
+    run_dir: Path,
+    unit: Unit,
+    candidates: Sequence[Candidate],
+    judge: Judge,
+    unit_record: UnitRecord,
 ) -> None:
     """Store a unit durably, at once: after a power cut the file is whole or absent.
 
@@ -72,7 +76,7 @@ def commit(
         write_candidates(
             sorted(candidates, key=lambda one: one.raw.name),
             path,
-            shared=asdict(receipt),
+            shared=asdict(unit_record),
             more={"unit": [unit.key] * len(candidates)},
             required=judge.options.require or (),
             targets={one.definition.name: one.definition.kind == "real" for one in judge.targets},
@@ -95,20 +99,20 @@ def _synchronise(path: Path) -> None:
         os.close(handle)
 
 
-def receipts(run_dir: Path) -> Iterator[Receipt]:
-    """Yield the receipt of every stored unit.
+def unit_records(run_dir: Path) -> Iterator[UnitRecord]:
+    """Yield the unit record of every stored unit.
 
     Raises:
         ValueError: If a file is damaged.
     """
     for path in part_paths(run_dir):
-        yield read_receipt(path)
+        yield read_unit_record(path)
 
 
-def read_receipt(path: Path) -> Receipt:
-    """Read the receipt of one stored unit.
+def read_unit_record(path: Path) -> UnitRecord:
+    """Read the unit record of one stored unit.
 
     Raises:
         ValueError: If its file is damaged.
     """
-    return read_shared(path, _RECEIPT)
+    return read_shared(path, _UNIT_RECORD)

@@ -35,14 +35,14 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
     cheap = replace(plan.config.judge, require=None)
     place = RunFolder(out)
     run = JudgingRun(judge=Judge.of(cheap, best), pool=pool, place=place, shortlist=best)
-    journal = run.journal()
+    result_cache = run.result_cache()
     with run.watch.stage("choosing"):
         required = plan.config.judge.require or ()
         candidates = best_candidates(run_dir, best.shortlist, pool, required)
     if place.is_finished:  # what `verify` has calculated there
         earlier = EarlierRun.of(Judgements.load(out))
         candidates = ranked(map(earlier.recall, candidates), required)
-    candidates = run.deepen(candidates, journal, required)
+    candidates = run.deepen(candidates, result_cache, required)
     loss = stands.screened.loss()
     counts = {
         "num_wanted": stands.num_wanted,
@@ -60,7 +60,7 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
     judged = run.finish(
         candidates,
         provenance,
-        journal,
+        result_cache,
         checks=tuple(stands.funnel.left),
         screened=stands.screened,
     )

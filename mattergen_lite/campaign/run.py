@@ -103,8 +103,8 @@ def _persist(drive: "_Drive", connect: "Connect", patience: float) -> None:
             with connect() as client:
                 drive.through(client)
         except (SchedulerLostError, OSError) as error:  # Dask's communication errors are OSErrors
-            if drive.news:
-                last_seen, drive.news = time.monotonic(), False
+            if drive.progressed:
+                last_seen, drive.progressed = time.monotonic(), False
             if time.monotonic() - last_seen > patience:
                 raise ValueError(
                     f"no scheduler within {patience:g} s ({error}); what is finished is kept, the "
@@ -120,7 +120,7 @@ class _Drive:
 
     plan: Plan
     bar: ProgressBar
-    news: bool = False  # something was finished since this was last looked at
+    progressed: bool = False  # something was finished since this was last looked at
 
     def through(self, client: "Client") -> None:
         """Have everything that is pending worked out.
@@ -132,17 +132,17 @@ class _Drive:
 
         waiting = pending(self.plan)
         units: dict[str, Unit] = {}  # in flight, by the key of their task
-        flying = as_completed()
+        in_progress = as_completed()
 
         def send(unit: Unit) -> None:
             future = self._submit(client, unit)
             units[future.key] = unit
-            flying.add(future)
+            in_progress.add(future)
 
         for unit in islice(waiting, _room(client)):
             send(unit)
         while units:
-            future = next(flying)
+            future = next(in_progress)
             unit = units.pop(future.key)
             self._note(unit, future)
             future.release()
@@ -164,7 +164,7 @@ class _Drive:
     def _note(self, unit: Unit, future: "Future") -> None:
         """Take note of what became of a unit."""
         if future.status == "finished":
-            self.news = True
+            self.progressed = True
             self.bar.update(future.result().num_sampled)
             return
         if future.status != "error":

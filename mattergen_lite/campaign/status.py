@@ -8,14 +8,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mattergen_lite.campaign.parts import CANDIDATES, Receipt, finished_keys, receipts
+from mattergen_lite.campaign.parts import CANDIDATES, UnitRecord, finished_keys, unit_records
 from mattergen_lite.campaign.plan import Plan, Unit, read_manifest
 from mattergen_lite.io.write import write_text
 from mattergen_lite.scoring.metrics.funnel import Funnel
 from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
 
 REFUSED = "refused"  # units that were set aside, a file with the reason each
-UNFINISHED = "unfinished"  # journals, tries and locks of units that are being worked on
+UNFINISHED = "unfinished"  # result caches, tries and locks of units that are being worked on
 DEVICE_TRIES = 3  # that end without a result, before a unit is tried on a CPU
 RECENT_UNITS = 100  # from which the rate is found
 NUM_REASONS = 5  # shown
@@ -70,7 +70,7 @@ def progress(run_dir: Path) -> Progress:
         ValueError: If there is no campaign in this folder.
     """
     Plan.read(run_dir)
-    stored = list(receipts(run_dir))
+    stored = list(unit_records(run_dir))
     left, given_up, seconds = Counter(), Counter(), Counter()
     for one in stored:
         left.update(one.left)
@@ -91,7 +91,7 @@ def progress(run_dir: Path) -> Progress:
     )
 
 
-def recent_rate(stored: Sequence[Receipt]) -> float | None:
+def recent_rate(stored: Sequence[UnitRecord]) -> float | None:
     """Crystals an hour over the units that were finished last."""
     recent = sorted(stored, key=lambda one: one.finished)[-RECENT_UNITS:]
     if len(recent) < 2:
@@ -100,7 +100,7 @@ def recent_rate(stored: Sequence[Receipt]) -> float | None:
     return sum(one.num_sampled for one in recent[1:]) / max(span, 1e-3) * 3600
 
 
-def _now_if_running(recent: Sequence[Receipt]) -> float:
+def _now_if_running(recent: Sequence[UnitRecord]) -> float:
     """Now, unless the last unit is so long ago that the campaign must be at rest."""
     now, last = time.time(), recent[-1].finished
     longest = max(one.finished - one.started for one in recent)

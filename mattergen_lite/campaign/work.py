@@ -1,8 +1,8 @@
 """Makes, judges and stores the crystals of one unit, whoever sent it.
 
 The model, the known structures and the judging processes stay with the worker from unit to unit.
-Answers of the judge go to a journal of the unit, so that a unit whose worker died goes on where it
-was. A crystal that crashes or hangs the judge costs its own row only: see `scoring.pool`.
+Results of the judge go to a cache of the unit: a unit whose worker died goes on where it was.
+A crystal that crashes or hangs the judge costs its own row only: see `scoring.pool`.
 """
 
 import os
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from threading import Timer
 
-from mattergen_lite.campaign.parts import Receipt, commit, part_path, read_receipt
+from mattergen_lite.campaign.parts import UnitRecord, commit, part_path, read_unit_record
 from mattergen_lite.campaign.plan import Unit
 from mattergen_lite.campaign.status import DEVICE_TRIES, UNFINISHED, counted_try
 from mattergen_lite.config import CampaignConfig, GenerateConfig
@@ -28,7 +28,7 @@ from mattergen_lite.runs.folder import environment
 from mattergen_lite.sampling.generator import Generator, open_generator
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.checking import check_judging
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.metrics.funnel import funnel
@@ -39,7 +39,7 @@ HUNG_EXIT_CODE = 75
 
 
 @dataclass(frozen=True, kw_only=True)
-class Workshop:
+class WorkerState:
     """Model and judge that a worker keeps between units."""
 
     generator: Generator | None  # None where there is a source
@@ -64,11 +64,11 @@ def check_judge(config: CampaignConfig) -> None:
 @lru_cache(maxsize=1)
 def _workshop(
     generate: GenerateConfig | None, judge: JudgeOptions, cores: int, device: str
-) -> Workshop:
+) -> WorkerState:
     """Load what a campaign needs; once a worker."""
     chosen = pick_device(device)
     generator = None if generate is None else open_generator(generate, generate, chosen)
-    return Workshop(
+    return WorkerState(
         generator=generator,
         judge=Judge.of(
             judge,
@@ -81,7 +81,7 @@ def _workshop(
     )
 
 
-def work(config: CampaignConfig, unit: Unit, device: str) -> Receipt:
+def work(config: CampaignConfig, unit: Unit, device: str) -> UnitRecord:
     """Make, judge and store one unit, unless it is stored already.
 
     A unit whose processes died time and again is worked out on a CPU.
@@ -92,37 +92,37 @@ def work(config: CampaignConfig, unit: Unit, device: str) -> Receipt:
     """
     path = part_path(config.run_dir, unit.key, unit.start)
     if path.exists():
-        return read_receipt(path)
+        return read_unit_record(path)
     started, watch = time.time(), Stopwatch()
     with counted_try(config.run_dir, unit.key) as number:
         with watch.stage("loading"):
             asked = None if config.source else config.generate
             chosen = "cpu" if number > DEVICE_TRIES else device
-            shop = _workshop(asked, config.judge, config.workers.cores, chosen)
+            state = _workshop(asked, config.judge, config.workers.cores, chosen)
         with watch.stage("structures"):
-            records = _records(shop, config, unit)
+            records = _records(state, config, unit)
         answers = config.run_dir / UNFINISHED / f"{unit.key}.jsonl"
-        journal = Journal(shop.pool, answers, progress=False)
-        with _deadline(shop, config.judge.time_limit * len(records)):
-            candidates = shop.judge.judge(records, journal, watch)
-        receipt = _receipt(unit, candidates, shop, watch, started)
-        commit(config.run_dir, unit, candidates, shop.judge, receipt)
-        journal.forget()
-    return receipt
+        result_cache = ResultCache(state.pool, answers, progress=False)
+        with _deadline(state, config.judge.time_limit * len(records)):
+            candidates = state.judge.judge(records, result_cache, watch)
+        unit_record = _receipt(unit, candidates, state, watch, started)
+        commit(config.run_dir, unit, candidates, state.judge, unit_record)
+        result_cache.forget()
+    return unit_record
 
 
-def _records(shop: Workshop, config: CampaignConfig, unit: Unit) -> list[StructureRecord]:
+def _records(state: WorkerState, config: CampaignConfig, unit: Unit) -> list[StructureRecord]:
     """The crystals of a unit; the same ones, to the last bit, whenever it is asked for."""
-    if shop.generator is None:
-        return parse_documents(unit.documents, shop.pool)
+    if state.generator is None:
+        return parse_documents(unit.documents, state.pool)
     numbers = range(unit.start, unit.stop)
-    return next(shop.generator.records(numbers, len(numbers), seed=config.seed))
+    return next(state.generator.records(numbers, len(numbers), seed=config.seed))
 
 
 @contextmanager
-def _deadline(shop: Workshop, seconds: float) -> Iterator[None]:
+def _deadline(state: WorkerState, seconds: float) -> Iterator[None]:
     """End this process when a GPU, on which nothing can be interrupted, hangs."""
-    if shop.judge.device == "cpu" or not shop.judge.options.relax:
+    if state.judge.device == "cpu" or not state.judge.options.relax:
         yield
         return
     timer = Timer(seconds, partial(os._exit, HUNG_EXIT_CODE))
@@ -137,16 +137,16 @@ def _deadline(shop: Workshop, seconds: float) -> Iterator[None]:
 def _receipt(
     unit: Unit,
     candidates: list[Candidate],
-    shop: Workshop,
+    state: WorkerState,
     watch: Stopwatch,
     started: float,
-) -> Receipt:
-    """Make the receipt of a judged unit."""
-    counts = funnel(candidates, shop.judge.checks)
+) -> UnitRecord:
+    """Make the unit record of a judged unit."""
+    counts = funnel(candidates, state.judge.checks)
     quarantined: dict[str, int] = {}
     for reason in filter(None, map(_why_given_up, candidates)):
         quarantined[reason] = quarantined.get(reason, 0) + 1
-    return Receipt(
+    return UnitRecord(
         key=unit.key,
         start=unit.start,
         num_sampled=counts.num_sampled,
@@ -157,11 +157,11 @@ def _receipt(
         started=started,
         finished=time.time(),
         worker=f"{socket.gethostname()}:{os.getpid()}",
-        device=shop.judge.device,
+        device=state.judge.device,
         peak_memory=peak_memory(),
         provenance={
             **environment(),
-            **(shop.generator.provenance() if shop.generator else {}),
+            **(state.generator.provenance() if state.generator else {}),
         },
     )
 

@@ -76,7 +76,7 @@ class PropertyTarget:
     def contains(self, measured: TargetValue) -> bool:
         """Whether a measured value is what was asked for: within the range, or the very category.
 
-        A single real value has no width: compare it with `scoring.exact.on_target`.
+        A single real value has no width: compare it with `scoring.computed_properties.on_target`.
         """
         if isinstance(measured, str):
             return measured == self.cell(self.draw(torch.Generator()))

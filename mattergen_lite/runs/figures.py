@@ -122,7 +122,7 @@ def _histogram(axes: Axes, values: np.ndarray, label: str, bins: np.ndarray | No
 
 
 def _single(width: float = 4.6, height: float = 3.2) -> tuple[Figure, Axes]:
-    """A figure with one set of axes; inches, one journal column wide."""
+    """A figure with one set of axes; inches, one result cache column wide."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 

@@ -60,7 +60,7 @@ class RunFolder:
         self.path = path
         self.store = path / STORE
         self.frames, self.relaxed_frames = path / FRAMES, path / RELAXED_FRAMES
-        self.journal = path / JOURNAL  # answers of an unfinished run
+        self.result_cache = path / JOURNAL  # answers of an unfinished run
         self.answers = path / ANSWERS  # of a finished one
 
     def __str__(self) -> str:

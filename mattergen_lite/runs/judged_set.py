@@ -11,7 +11,7 @@ from mattergen_lite.runs.folder import AUDIT, DFT, REPORT, TABLE
 from mattergen_lite.runs.headline import Headline
 from mattergen_lite.runs.terminal import brief
 from mattergen_lite.scoring.candidate import Candidate, ranked
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.metrics import summary as sets
 from mattergen_lite.scoring.metrics.audit import Audit
 from mattergen_lite.scoring.metrics.expectation import Expectation, expectation
@@ -43,7 +43,7 @@ class JudgedSet(RunFacts, Sequence[Candidate]):
 
     candidates: tuple[Candidate, ...]  # best first
     folder: Path | None = None  # where the files are; None if nothing was written
-    journal: Journal | None = None  # what was worked out; None if the folder has it
+    result_cache: ResultCache | None = None  # what was worked out; None if the folder has it
 
     def __len__(self) -> int:
         return len(self.candidates)

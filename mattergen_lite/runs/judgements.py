@@ -18,7 +18,7 @@ from mattergen_lite.runs.store import read_candidates, read_shared
 from mattergen_lite.runs.tables import Row
 from mattergen_lite.runs.view import html_table
 from mattergen_lite.runs.writing import FACTS, write_run
-from mattergen_lite.scoring.execution.journal import read_answers
+from mattergen_lite.scoring.execution.result_cache import read_answers
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ class Judgements(JudgedSet):
         ]
 
     def answers(self) -> list[str]:
-        """Results of all costly steps, as lines of a journal."""
-        if self.journal is None and self.folder is not None:
+        """Results of all costly steps, as lines of a result cache."""
+        if self.result_cache is None and self.folder is not None:
             return list(read_answers(RunFolder(self.folder).answers))
-        return [] if self.journal is None else list(self.journal.texts())
+        return [] if self.result_cache is None else list(self.result_cache.texts())
 
     # On disk
 

@@ -23,21 +23,21 @@ from mattergen_lite.runs.vasp import parse_incar
 from mattergen_lite.runs.verifying import VerifyingRun
 from mattergen_lite.runs.writing import write_run
 from mattergen_lite.scoring.candidate import Candidate, ranked
-from mattergen_lite.scoring.deeper import deepen
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.metrics.audit import audit
 from mattergen_lite.scoring.metrics.funnel import funnel
 from mattergen_lite.scoring.metrics.hits import hit_rates
 from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
+from mattergen_lite.scoring.shortlist_checks import deepen
 
 
 @dataclass(frozen=True, kw_only=True)
 class JudgingRun:
     """Judge, processes, folder and earlier results of one run.
 
-    An interrupted run leaves a journal in the folder, from which the same command goes on.
+    An interrupted run leaves a result cache in the folder, from which the same command goes on.
     """
 
     judge: Judge
@@ -74,16 +74,16 @@ class JudgingRun:
         Raises:
             ValueError: If there is no structure, or whatever making the first round raises.
         """
-        journal = self.journal()
-        candidates = self._judge_rounds(iter(rounds), budget, journal)
-        return self.finish(self.deepen(candidates, journal), provenance, journal, budget)
+        result_cache = self.result_cache()
+        candidates = self._judge_rounds(iter(rounds), budget, result_cache)
+        return self.finish(self.deepen(candidates, result_cache), provenance, result_cache, budget)
 
-    def journal(self) -> Journal:
+    def result_cache(self) -> ResultCache:
         """Answers of earlier runs and of this one, which are not worked out again."""
         place = self.place
-        return Journal(
+        return ResultCache(
             self.pool,
-            None if place is None else place.journal,
+            None if place is None else place.result_cache,
             earlier=[*self.earlier, *([] if place is None else [place.answers])],
             memory=self.remembered,
             deadline=self.deadline,
@@ -93,7 +93,7 @@ class JudgingRun:
         self,
         candidates: Sequence[Candidate],
         provenance: Mapping[str, object],
-        journal: Journal,
+        result_cache: ResultCache,
         budget: Budget | None = None,
         checks: Sequence[str] | None = None,
         screened: ScreeningTally | None = None,
@@ -103,7 +103,7 @@ class JudgingRun:
         Args:
             candidates: Best first.
             provenance: Where they come from.
-            journal: What was worked out for them.
+            result cache: What was worked out for them.
             budget: What was asked for.
             checks: Those that a candidate has to pass; None: those of the judge.
             screened: What was screened in a larger set, of which the candidates are the best.
@@ -123,19 +123,19 @@ class JudgingRun:
             audit=audit(compositions, judge.reference) if self.audit and readable else None,
             asked_for=None if budget is None else budget.num_candidates,
             screened=screened,
-            journal=journal,
+            result_cache=result_cache,
         )
         if self.place is None:
             return judged
         written = write_run(self.place.path, judged, self.pool, self.watch)
-        journal.forget()
+        result_cache.forget()
         return written
 
     def _judge_rounds(
         self,
         rounds: Iterator[Sequence[StructureRecord]],
         budget: Budget | None,
-        journal: Journal,
+        result_cache: ResultCache,
     ) -> list[Candidate]:
         """Judge round after round until enough candidates pass; returns all of them, best first."""
         records: list[StructureRecord] = []
@@ -148,13 +148,13 @@ class JudgingRun:
             if batch is None:
                 break
             files = FILES_PER_SAMPLING * self.watch.seconds["structures"]
-            journal.deadline = self.deadline - files
+            result_cache.deadline = self.deadline - files
             records += batch
             ends.append(len(records))
-            candidates = self.judge.judge(records, journal, self.watch, ends)
+            candidates = self.judge.judge(records, result_cache, self.watch, ends)
             passed = funnel(candidates, self.judge.checks)
             now = perf_counter()  # late: most of another round would be cut off
-            is_late = now + (now - started) / 2 > journal.deadline
+            is_late = now + (now - started) / 2 > result_cache.deadline
             if budget is None or budget.is_met(passed.num_passed) or is_late:
                 break
             ProgressBar.write(passed.text(), file=sys.stderr)
@@ -163,7 +163,7 @@ class JudgingRun:
     def deepen(
         self,
         candidates: Sequence[Candidate],
-        journal: Journal,
+        result_cache: ResultCache,
         required: Sequence[str] | None = None,
     ) -> list[Candidate]:
         """Add the deeper checks of the best candidates, if any are asked for.
@@ -176,8 +176,8 @@ class JudgingRun:
                 deeper = deepen(
                     candidates,
                     self.shortlist,
-                    potential=self.judge.deciders.decider,
-                    journal=journal,
+                    potential=self.judge.potential_set.decider,
+                    result_cache=result_cache,
                     needs_stability="metastable" in self.judge.checks,
                 )
         if self.shortlist.verify:

@@ -22,7 +22,7 @@ from pymatgen.core import Structure
 from mattergen_lite.folders import atomic_path
 from mattergen_lite.runs.tables import Row, read_table
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.property_outcome import Outcome
+from mattergen_lite.scoring.property_result import PropertyResult
 from mattergen_lite.scoring.score import Score, criteria_of
 
 STORED = "candidate"  # column of the JSON
@@ -144,7 +144,7 @@ def schema(targets: Mapping[str, bool]) -> pa.Schema:
         errors = (f"predicted_{name}_error", f"confirmed_{name}_error")
         typed |= dict.fromkeys(errors, pa.float64()) | {f"method_{name}": pa.string()}
     nothing = {"target": "", "value": None, "method": "", "error": None, "on_target": None}
-    outcomes = tuple(Outcome(property=name, **nothing) for name in targets)
+    outcomes = tuple(PropertyResult(property=name, **nothing) for name in targets)
     named = Candidate(raw=Score(name=""), structure=None, outcomes=outcomes).row()
     return pa.schema({name: typed[name] for name in named} | _CRYSTAL)
 

@@ -21,7 +21,7 @@ from mattergen_lite.progress import ProgressBar
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.decided import decide
 from mattergen_lite.scoring.energy.first_principles import FirstPrinciples
-from mattergen_lite.scoring.execution.journal import structure_identity
+from mattergen_lite.scoring.execution.result_cache import structure_identity
 
 DAY = 86_400.0  # s; each calculation has a limit of its own
 SLACK = 10.0  # times the estimate that a calculation may take

@@ -42,7 +42,7 @@ def write_run(path: Path, judged: Judged, pool: Pool, watch: Stopwatch) -> Judge
     """
     run = RunFolder(path)
     _keep_answers(judged, run)
-    judged = replace(judged, folder=path, seconds=watch.seconds, journal=None)
+    judged = replace(judged, folder=path, seconds=watch.seconds, result_cache=None)
     remove(path, WRITTEN)  # so that nothing of an earlier run passes for a new one's
     with watch.stage("writing"):
         facts = RunFacts(**{one.name: getattr(judged, one.name) for one in fields(RunFacts)})
@@ -53,7 +53,7 @@ def write_run(path: Path, judged: Judged, pool: Pool, watch: Stopwatch) -> Judge
             more=write_structures(path, judged, pool),
             required=judged.required,
         )
-        write_csv(path / TABLE, list(rows[0]), [row.values() for row in rows])
+        write_csv(path / TABLE, list(rows[0]), [tuple(row.values()) for row in rows])
         best = judged.shortlist
         if best.dft_inputs:
             write_shortlist_inputs(
@@ -106,8 +106,8 @@ def rewrite_run(path: Path, judged: Judged, pool: Pool) -> Judged:
 
 def _keep_answers(judged: JudgedSet, run: RunFolder) -> None:
     """Store what was worked out, or copy it from the folder that the judgements come from."""
-    if judged.journal is not None:
-        judged.journal.keep(run.answers)
+    if judged.result_cache is not None:
+        judged.result_cache.keep(run.answers)
     elif judged.folder not in (None, run.path):
         answers = RunFolder(judged.folder).answers
         if answers.exists():

@@ -89,7 +89,7 @@ def open_generator(
         options=options,
         target=Target(
             properties=guided,
-            wishes=stable(model, targets, request.stability_guidance),
+            auxiliary_targets=stable(model, targets, request.stability_guidance),
             constraints=constraints,
             steering=steering(model, probes, targets),
         ),
@@ -117,7 +117,7 @@ def _refuse_what_needs_a_model(request: Request, options: SamplerOptions) -> Non
 def stable(
     model: CrystalDiffusion, targets: Sequence[PropertyTarget], guidance: float
 ) -> tuple[PropertyTarget, ...]:
-    """The wish that every sample is on the convex hull, unless its energy is a target.
+    """The auxiliary target that every sample is on the convex hull, unless its energy is a target.
 
     Raises:
         ValueError: If the weight is negative or no number.

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from mattergen_lite.crystal import Prediction
 from mattergen_lite.diffusion.joint import State, Step
-from mattergen_lite.drafting.draft import DraftBatch
 from mattergen_lite.model import CrystalDiffusion
+from mattergen_lite.partial_crystals.partial_crystal import PartialCrystalBatch
 from mattergen_lite.properties import Conditions
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.sampling.inpainting import Known
@@ -17,9 +17,9 @@ from mattergen_lite.sampling.solvers import Displacement
 from mattergen_lite.shapes import Float
 from mattergen_lite.symmetry.templates import Templates
 
-# Noise levels between which a wish is exaggerated: above nothing is decided yet, below elements are
-# and exaggeration costs calls without changing the energy.
-WISH_INTERVAL = (0.2, 1.0)
+# Noise levels between which an auxiliary target is exaggerated. Above nothing is decided yet; below
+# elements are, and exaggeration costs calls without changing the energy.
+AUXILIARY_INTERVAL = (0.2, 1.0)
 
 Calls = Sequence[tuple[float, Conditions | None]]  # weights of network calls, and their conditions
 
@@ -56,29 +56,31 @@ def guided_calls(
 
 def guided_calls_by_level(
     properties: Sequence[PropertyTarget],
-    wishes: Sequence[PropertyTarget],
+    auxiliary_targets: Sequence[PropertyTarget],
     conditions: Conditions | None,
 ) -> Callable[[float], Calls]:
     """The calls of `guided_calls` as a function of the noise level.
 
-    Outside `WISH_INTERVAL` wishes count with a weight of at most 1, which takes no call more
-    (Kynkäänniemi et al. 2024, arXiv 2404.07724), unless a property has the weight of the wish: then
-    it is the joint call that takes none.
+    Outside `AUXILIARY_INTERVAL` auxiliary targets count with a weight of at most 1, which takes no
+    call more (Kynkäänniemi et al. 2024, arXiv 2404.07724), unless a property has the same weight:
+    then the joint call takes none.
     """
-    inside = guided_calls((*properties, *wishes), conditions)
+    inside = guided_calls((*properties, *auxiliary_targets), conditions)
     shared = {one.guidance for one in properties}
     plain = [
-        wish if wish.guidance in shared else replace(wish, guidance=min(wish.guidance, 1.0))
-        for wish in wishes
+        auxiliary
+        if auxiliary.guidance in shared
+        else replace(auxiliary, guidance=min(auxiliary.guidance, 1.0))
+        for auxiliary in auxiliary_targets
     ]
     outside = guided_calls((*properties, *plain), conditions)
-    low, high = WISH_INTERVAL
+    low, high = AUXILIARY_INTERVAL
     return lambda sigma: inside if low <= sigma <= high else outside
 
 
 def guided_displacement(
     model: CrystalDiffusion,
-    batch: DraftBatch,
+    batch: PartialCrystalBatch,
     calls: Callable[[float], Calls],
     steering: Sequence[Steering],
 ) -> Displacement:
@@ -103,8 +105,8 @@ def guided_displacement(
     return displacement
 
 
-def _known_parts(model: CrystalDiffusion, batch: DraftBatch) -> Known | None:
-    """Which positions and cells the drafts fix; None if they fix nothing."""
+def _known_parts(model: CrystalDiffusion, batch: PartialCrystalBatch) -> Known | None:
+    """Which positions and cells the partial crystals fix; None if they fix nothing."""
     if not (batch.known.any() or batch.fixed_cell.any()):
         return None
     return Known(

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.crystal import CrystalBatch, concatenate
-from mattergen_lite.drafting.draft import Draft, DraftBatch
-from mattergen_lite.drafting.drafting import draft_source
 from mattergen_lite.io.records import LearnedValue, StructureRecord
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.partial_crystals.choice import partial_crystal_sampler
+from mattergen_lite.partial_crystals.partial_crystal import PartialCrystal, PartialCrystalBatch
 from mattergen_lite.probe.predictors import Predictor
 from mattergen_lite.progress import ProgressBar
 from mattergen_lite.properties import Conditions
@@ -45,7 +45,9 @@ class Target:
     """What is asked of every sample: properties are guided, constraints are exact."""
 
     properties: tuple[PropertyTarget, ...] = ()
-    wishes: tuple[PropertyTarget, ...] = ()  # guided too; samples are not measured by them
+    auxiliary_targets: tuple[
+        PropertyTarget, ...
+    ] = ()  # guided too; samples are not measured by them
     constraints: Constraints = field(default_factory=Constraints)
     steering: tuple[Steering, ...] = ()  # by probes, added to the model's displacement
 
@@ -80,16 +82,16 @@ class Samples:
 
 @dataclass(frozen=True, kw_only=True)
 class Starts:
-    """Random generators, drafts and conditions of B samples before any noise."""
+    """Random generators, partial crystals and conditions of B samples before any noise."""
 
     rngs: Sequence[torch.Generator]
-    drafts: Sequence[Draft]
+    partial_crystals: Sequence[PartialCrystal]
     conditions: Conditions | None
 
     def __getitem__(self, index: Int[Tensor, "I"]) -> "Starts":
         return Starts(
             rngs=[self.rngs[i] for i in index],
-            drafts=[self.drafts[i] for i in index],
+            partial_crystals=[self.partial_crystals[i] for i in index],
             conditions=None if self.conditions is None else self.conditions[index],
         )
 
@@ -101,11 +103,11 @@ def sample_batch(
     """Denoise one batch; yields the crystals after each step, the result last."""
     seen = model.diffusion.allowed_elements
     open_elements = target.constraints.open_elements(seen)
-    batch = DraftBatch.of(starts.drafts, open_elements).to(model.device)
+    batch = PartialCrystalBatch.of(starts.partial_crystals, open_elements).to(model.device)
     conditions = None if starts.conditions is None else starts.conditions.to(model.device)
     templates = batch.crystals.templates
     noise = crystal_noise(starts.rngs, model.diffusion, templates)
-    sigmas = noise_levels(model, starts.drafts, options)
+    sigmas = noise_levels(model, starts.partial_crystals, options)
     if len(sigmas) <= options.steps:  # the noisiest levels are skipped
         start = model.diffusion.encode(batch.crystals).shifted(noise(), sigmas[0])
     else:
@@ -113,7 +115,7 @@ def sample_batch(
     denoiser = guided_displacement(
         model,
         batch,
-        guided_calls_by_level(target.properties, target.wishes, conditions),
+        guided_calls_by_level(target.properties, target.auxiliary_targets, conditions),
         target.steering,
     )
     put_back = scaled(noise, options.s_noise)
@@ -126,11 +128,11 @@ def sample_batch(
 
 
 def noise_levels(
-    model: CrystalDiffusion, drafts: Sequence[Draft], options: SamplerOptions
+    model: CrystalDiffusion, partial_crystals: Sequence[PartialCrystal], options: SamplerOptions
 ) -> list[float]:
     """Find the noise levels between the solver's steps, from where samples start down to 0."""
     levels = model.schedule.grid(options.steps).tolist()
-    from_crystals = all(draft.is_crystal for draft in drafts)
+    from_crystals = all(partial_crystal.is_crystal for partial_crystal in partial_crystals)
     strength = (options.strength or STRENGTH_FROM_CRYSTALS) if from_crystals else 1.0
     return levels[min(round((1 - strength) * options.steps), options.steps - 1) :]
 
@@ -166,20 +168,20 @@ def starting_points(
         _check_crystals(target.constraints, options)
     model.allowed(target.constraints.named_elements())
     # A weight of 0 ignores a target.
-    sought = tuple(one for one in target.properties if one.guidance != 0)
-    source = draft_source(
+    guiding = tuple(one for one in target.properties if one.guidance != 0)
+    source = partial_crystal_sampler(
         target.constraints,
         model.config,
         options.template_bias if options else 0.0,
-        sought,
+        guiding,
         options.frameworks if options else None,
         model.diffusion.allowed_elements.cpu(),
     )
     rngs = sample_rngs(seed, indices)
     return Starts(
         rngs=rngs,
-        drafts=source.draw_each(rngs),
-        conditions=draw_conditions((*target.properties, *target.wishes), rngs),
+        partial_crystals=source.draw_each(rngs),
+        conditions=draw_conditions((*target.properties, *target.auxiliary_targets), rngs),
     )
 
 
@@ -193,7 +195,7 @@ def follow(
     """
     starts = starting_points(model, [index], seed=seed, target=target, options=options)
     for state in sample_batch(model, starts, options, target):
-        yield starts.drafts[0].restored(state.to("cpu"))
+        yield starts.partial_crystals[0].restored(state.to("cpu"))
 
 
 def sample(
@@ -212,8 +214,10 @@ def sample(
     """
     starts = starting_points(model, indices, seed=seed, target=target, options=options)
     # Crystals of similar size share a batch, which saves padding; all start from the same noise.
-    size = torch.tensor([draft.size for draft in starts.drafts])
-    from_crystals = torch.tensor([draft.is_crystal for draft in starts.drafts])
+    size = torch.tensor([partial_crystal.size for partial_crystal in starts.partial_crystals])
+    from_crystals = torch.tensor(
+        [partial_crystal.is_crystal for partial_crystal in starts.partial_crystals]
+    )
     parts = [
         part
         for kind in (from_crystals, ~from_crystals)
@@ -225,7 +229,8 @@ def sample(
     order = torch.cat(parts)
     orbits: list[OrbitCrystals] = []
     steps = sum(
-        len(part) * (len(noise_levels(model, starts[part].drafts, options)) - 1) for part in parts
+        len(part) * (len(noise_levels(model, starts[part].partial_crystals, options)) - 1)
+        for part in parts
     )
     with ProgressBar(total=steps, unit="step", desc="sampling") as bar:
         for part in parts:
@@ -238,7 +243,8 @@ def sample(
     asked = target_cells(target.properties, starts.conditions) if target.properties else []
     drawn = asked or [{} for _ in indices]
     restored = [
-        draft.restored(crystal) for draft, crystal in zip(starts.drafts, orbits, strict=True)
+        partial_crystal.restored(crystal)
+        for partial_crystal, crystal in zip(starts.partial_crystals, orbits, strict=True)
     ]
     return Samples(
         crystals=concatenate(restored), orbits=orbits, targets=[row | steered for row in drawn]

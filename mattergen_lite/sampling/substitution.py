@@ -15,13 +15,13 @@ from pymatgen.core import Structure
 from torch import Tensor
 
 from mattergen_lite.config import ModelConfig
-from mattergen_lite.drafting.draft import Draft
-from mattergen_lite.drafting.drafting import draft_source
-from mattergen_lite.drafting.library import template_library
-from mattergen_lite.drafting.templates import TemplateDrafting
 from mattergen_lite.elements import element_descriptors
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.records import StructureRecord
+from mattergen_lite.partial_crystals.choice import partial_crystal_sampler
+from mattergen_lite.partial_crystals.known import TemplateSampler
+from mattergen_lite.partial_crystals.library import template_library
+from mattergen_lite.partial_crystals.partial_crystal import PartialCrystal
 from mattergen_lite.progress import ProgressBar
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.targets import PropertyTarget
@@ -34,9 +34,9 @@ NUM_NEAREST = 6  # elements between which the one that replaces another is drawn
 SHARE_REPLACED = 0.5  # of the elements of a crystal, and at least one
 _TRIES = 1000  # crystals in which it is tried to place the elements that are asked for
 
-# Elements that may replace each element of a draft's known crystal, nearest first; None if it is no
+# Elements that may replace each element of a known crystal, nearest first; None if it is no
 # crystal to replace elements in.
-Alternatives = Callable[[Draft, Bool[Tensor, "Z"]], Mapping[int, Sequence[int]] | None]
+Alternatives = Callable[[PartialCrystal, Bool[Tensor, "Z"]], Mapping[int, Sequence[int]] | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,9 @@ class Substitution:
             ValueError: If no known crystal has room for what is asked.
         """
         limits = ModelConfig()
-        source = draft_source(self.constraints, limits, self.template_bias, frameworks="known")
+        source = partial_crystal_sampler(
+            self.constraints, limits, self.template_bias, frameworks="known"
+        )
         if not source.prescribed:
             raise ValueError(
                 f"propose {self.name}: no known crystal has the stoichiometry that is asked for; "
@@ -79,15 +81,15 @@ class Substitution:
             ]
 
     def _propose(
-        self, source: TemplateDrafting, allowed: Bool[Tensor, "Z"], rng: torch.Generator
+        self, source: TemplateSampler, allowed: Bool[Tensor, "Z"], rng: torch.Generator
     ) -> Structure:
         """Draw one crystal of a source with allowed elements in place of others."""
         alternatives = similar_ions if self.of_ions else similar_elements
         for _ in range(_TRIES):
-            draft = source.draw(rng)
-            elements = replaced_elements(draft, allowed, rng, alternatives)
+            partial_crystal = source.draw(rng)
+            elements = replaced_elements(partial_crystal, allowed, rng, alternatives)
             if elements is not None:
-                return substituted(draft.orbits, elements)
+                return substituted(partial_crystal.orbits, elements)
         raise ValueError(
             f"propose {self.name}: none of {_TRIES} known crystals that were tried can take other "
             "elements within what is asked for; allow more elements or numbers of atoms"
@@ -103,44 +105,50 @@ class Substitution:
         return {"proposal": self.name}
 
 
-def similar_elements(draft: Draft, allowed: Bool[Tensor, "Z"]) -> dict[int, list[int]]:
+def similar_elements(
+    partial_crystal: PartialCrystal, allowed: Bool[Tensor, "Z"]
+) -> dict[int, list[int]]:
     """The `NUM_NEAREST` allowed elements closest to each by descriptor."""
-    return {old: nearest_elements(old, allowed) for old in settled_elements(draft)}
+    return {old: nearest_elements(old, allowed) for old in settled_elements(partial_crystal)}
 
 
-def similar_ions(draft: Draft, allowed: Bool[Tensor, "Z"]) -> dict[int, list[int]] | None:
+def similar_ions(
+    partial_crystal: PartialCrystal, allowed: Bool[Tensor, "Z"]
+) -> dict[int, list[int]] | None:
     """The `NUM_NEAREST` allowed ions of the charge of each that have the nearest radii.
 
     None where charges do not balance, or an element that is asked for has no ion of the charge.
     """
-    states = oxidation_states(draft.orbits)
+    states = oxidation_states(partial_crystal.orbits)
     if states is None:
         return None
-    for old, new in settled_elements(draft).items():
+    for old, new in settled_elements(partial_crystal).items():
         if new not in (0, old) and new not in ionic_radii(states[old]):
             return None
     return {old: nearest_ions(old, state, allowed, NUM_NEAREST) for old, state in states.items()}
 
 
-def settled_elements(draft: Draft) -> dict[int, int]:
-    """What each element of a draft's known crystal has to become; 0 where nothing says so."""
-    return dict(zip(draft.orbits.atomic_numbers.tolist(), draft.elements, strict=True))
+def settled_elements(partial_crystal: PartialCrystal) -> dict[int, int]:
+    """What each element of the known crystal has to become; 0 where nothing says so."""
+    return dict(
+        zip(partial_crystal.orbits.atomic_numbers.tolist(), partial_crystal.elements, strict=True)
+    )
 
 
 def replaced_elements(
-    draft: Draft,
+    partial_crystal: PartialCrystal,
     allowed: Bool[Tensor, "Z"],
     rng: torch.Generator,
     alternatives: Alternatives = similar_elements,
 ) -> dict[int, int] | None:
-    """Choose what stands in for each element of a draft's known crystal.
+    """Choose what stands in for each element of a partial crystal's known crystal.
 
     None if two new ones are equal, nothing changes, or nothing is found for one that may not stay.
     """
-    found = alternatives(draft, allowed)
+    found = alternatives(partial_crystal, allowed)
     if found is None:
         return None
-    settled = settled_elements(draft)
+    settled = settled_elements(partial_crystal)
     open_ones = [old for old, new in settled.items() if new == 0]
     drawn = torch.rand(len(open_ones), generator=rng) < SHARE_REPLACED
     if len(open_ones) == len(settled) and len(open_ones):

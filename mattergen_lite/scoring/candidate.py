@@ -22,7 +22,7 @@ from mattergen_lite.scoring.energy.phonons import Phonons
 from mattergen_lite.scoring.energy.relaxation import StoredStructure
 from mattergen_lite.scoring.energy.screening import Screening
 from mattergen_lite.scoring.energy.stability import Stability
-from mattergen_lite.scoring.property_outcome import Confirmed, Outcome
+from mattergen_lite.scoring.property_result import Confirmed, PropertyResult
 from mattergen_lite.scoring.ranking import RANKINGS, Ranking
 from mattergen_lite.scoring.score import Cell, Score, flatten
 
@@ -87,7 +87,7 @@ class Candidate:
     elasticity: Elasticity | None = None
     first_principles: FirstPrinciples | None = None  # None where nothing was calculated
     dft_structure: StoredStructure | None = None  # relaxed by first principles
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[PropertyResult, ...] = ()
     confirmed: dict[str, Confirmed] = field(default_factory=dict)  # by property
     lookalike: Lookalike | None = None  # None where a potential can tell it from known crystals
     goal: Goal = "discover"  # what it was made for

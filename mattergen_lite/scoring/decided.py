@@ -8,7 +8,7 @@ from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.dft_energies import decided_by
 from mattergen_lite.scoring.energy.first_principles import FirstPrinciples
 from mattergen_lite.scoring.energy.stability import Stability
-from mattergen_lite.scoring.outcomes import decide_targets
+from mattergen_lite.scoring.property_results import decide_targets
 
 
 def has_dft_energy(candidate: Candidate) -> bool:

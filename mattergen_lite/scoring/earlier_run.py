@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.decided import decide, has_dft_energy
 from mattergen_lite.scoring.energy.screening import Screening
-from mattergen_lite.scoring.execution.journal import structure_identity
+from mattergen_lite.scoring.execution.result_cache import structure_identity
 
 
 @dataclass(frozen=True, kw_only=True)

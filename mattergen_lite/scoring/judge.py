@@ -1,7 +1,7 @@
 """Judges crystals: score, screen, relax, release, score again, assess, confirm targets, rank.
 
-Every step works through a journal, which spreads it over processes of one thread each and remembers
-the results of an interrupted or earlier run.
+Every step works through a result cache, which spreads it over processes of one thread each and
+remembers the results of an interrupted or earlier run.
 """
 
 from bisect import bisect_left
@@ -20,16 +20,16 @@ from mattergen_lite.scoring.candidate import Candidate, is_credible, ranked
 from mattergen_lite.scoring.checking import check_judging
 from mattergen_lite.scoring.confirmation.confirming import confirm
 from mattergen_lite.scoring.earlier_run import EarlierRun
-from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.energy.dft_energies import DftEnergies, read_energies
+from mattergen_lite.scoring.energy.potential_set import PotentialSet
 from mattergen_lite.scoring.energy.screening import DOUBTFUL_WEIGHT, Screening, screen
 from mattergen_lite.scoring.energy.stability import Measurement
-from mattergen_lite.scoring.execution.journal import Journal, structure_identity
+from mattergen_lite.scoring.execution.result_cache import ResultCache, structure_identity
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.known.reference import Reference, known_structures
 from mattergen_lite.scoring.lookalikes import mark_lookalikes
-from mattergen_lite.scoring.measuring import Laboratory
-from mattergen_lite.scoring.outcomes import cannot_be_on_target, outcomes
+from mattergen_lite.scoring.potential_runner import PotentialRunner
+from mattergen_lite.scoring.property_results import cannot_be_on_target, outcomes
 from mattergen_lite.scoring.ranking import RANKINGS, Ranking
 from mattergen_lite.scoring.score import TIME_LIMIT, Score, compare, score, score_each
 
@@ -59,7 +59,7 @@ class Judge:
 
     Args:
         reference: Known structures.
-        deciders: Potentials; None where nothing is relaxed.
+        set of potentials: Potentials; None where nothing is relaxed.
         energies: Of DFT, which decide where they exist.
         targets: What every crystal was asked to be.
         space_groups: Those that crystals may have; None where no symmetry was asked for.
@@ -71,7 +71,7 @@ class Judge:
 
     options: JudgeOptions
     reference: Reference
-    deciders: Deciders | None = None
+    potential_set: PotentialSet | None = None
     energies: DftEnergies | None = None
     targets: Sequence[PropertyTarget] = ()
     space_groups: frozenset[int] | None = None
@@ -108,7 +108,7 @@ class Judge:
         return cls(
             options=options,
             reference=known_structures(options.reference),
-            deciders=Deciders.of(options, device) if options.relax else None,
+            potential_set=PotentialSet.of(options, device) if options.relax else None,
             energies=None if options.energies is None else read_energies(options.energies),
             targets=targets,
             space_groups=space_groups,
@@ -140,7 +140,7 @@ class Judge:
     def judge(
         self,
         records: Sequence[StructureRecord],
-        journal: Journal,
+        result_cache: ResultCache,
         watch: Stopwatch,
         ends: Sequence[int] = (),
     ) -> list[Candidate]:
@@ -148,36 +148,38 @@ class Judge:
 
         Args:
             records: Structures to judge.
-            journal: Processes to work in, and what they have found before.
+            result cache: Processes to work in, and what they have found before.
             watch: Takes the time of every stage.
             ends: Where each round ends among the records, for the screen; default one round.
         """
-        progress = self._leave_out(records, self._score(records, journal, watch))
+        progress = self._leave_out(records, self._score(records, result_cache, watch))
         if self.options.is_screened:
             with watch.stage("screening"):
-                progress = self._screen(records, progress, ends or [len(records)], journal)
+                progress = self._screen(records, progress, ends or [len(records)], result_cache)
         else:
             progress = self._recall(records, progress)
         if self.options.relax:
-            progress = self._relax(records, progress, journal, watch)
+            progress = self._relax(records, progress, result_cache, watch)
         candidates = [self._assess(*pair) for pair in zip(records, progress, strict=True)]
         if self.options.relax and self.targets:
             with watch.stage("confirming"):
-                candidates = confirm(candidates, self.deciders.decider, self.checks, journal)
+                candidates = confirm(
+                    candidates, self.potential_set.decider, self.checks, result_cache
+                )
         return ranked(mark_lookalikes(candidates), self.required)
 
     def _score(
-        self, records: Sequence[StructureRecord], journal: Journal, watch: Stopwatch
+        self, records: Sequence[StructureRecord], result_cache: ResultCache, watch: Stopwatch
     ) -> list[Score]:
         """Scores of the crystals as they came."""
         with watch.stage("judging"):
             quick = min(self.options.time_limit, TIME_LIMIT)
-            raw = score_each(records, journal=journal, time_limit=quick)
+            raw = score_each(records, result_cache=result_cache, time_limit=quick)
         with watch.stage("comparing"):
             return compare(
                 raw,
                 records,
-                journal=journal,
+                result_cache=result_cache,
                 reference=self.reference,
                 polymorphs=not self.ranking.wants_new,
             )
@@ -207,7 +209,7 @@ class Judge:
         records: Sequence[StructureRecord],
         progress: Sequence[Progress],
         ends: Sequence[int],
-        journal: Journal,
+        result_cache: ResultCache,
     ) -> list[Progress]:
         """Screen by raw energies; the cut is a share of all that pass the cheap checks."""
         worth = [i for i, one in enumerate(progress) if one.left_out is None]
@@ -217,7 +219,7 @@ class Judge:
             [bisect_left(worth, end) for end in ends],
             [self._weight(progress[index].raw) for index in worth],
             self.options,
-            journal,
+            result_cache,
             num_passing=np.diff([bisect_left(passing, end) for end in [0, *ends]]).tolist(),
         )
         after = list(progress)
@@ -248,13 +250,13 @@ class Judge:
         self,
         records: Sequence[StructureRecord],
         progress: Sequence[Progress],
-        journal: Journal,
+        result_cache: ResultCache,
         watch: Stopwatch,
     ) -> list[Progress]:
         """Relax and release what is not left out, the likeliest first, and score it again."""
-        laboratory = Laboratory(
-            deciders=self.deciders,
-            journal=journal,
+        runner = PotentialRunner(
+            potential_set=self.potential_set,
+            result_cache=result_cache,
             device=self.device,
             time_limit=self.options.time_limit,
         )
@@ -262,19 +264,19 @@ class Judge:
         chosen.sort(key=lambda index: progress[index].likelihood, reverse=True)
         structures = [ordered(records[index].structure) for index in chosen]
         with watch.stage("relaxing"):
-            measured = laboratory.measure(structures)
+            measured = runner.measure(structures)
         with watch.stage("releasing"):
-            measured = laboratory.release(measured)
+            measured = runner.release(measured)
         with watch.stage("judging relaxed"):
             names = [records[index].name for index in chosen]
-            relaxed = self._score_relaxed(names, measured, journal)
+            relaxed = self._score_relaxed(names, measured, result_cache)
         after = list(progress)
         for index, energies, again in zip(chosen, measured, relaxed, strict=True):
             after[index] = replace(progress[index], measured=energies, relaxed=again)
         return after
 
     def _score_relaxed(
-        self, names: Sequence[str], measured: Sequence[Measurement], journal: Journal
+        self, names: Sequence[str], measured: Sequence[Measurement], result_cache: ResultCache
     ) -> list[Score | None]:
         """Scores of what crystals relaxed to, at the tolerance of raw crystals."""
         structures = [one.judged.structure for one in measured]
@@ -282,7 +284,7 @@ class Judge:
         scores = iter(
             score(
                 [one for one in records if one.structure is not None],
-                journal=journal,
+                result_cache=result_cache,
                 reference=self.reference,
                 polymorphs=not self.ranking.wants_new,
                 relaxed=True,
@@ -307,7 +309,7 @@ class Judge:
                 relaxed=found.relaxed,
                 relaxed_structure=found.measured.judged.structure,
                 # Crystals of a reference of one's own are not novel, but new to the potentials.
-                stability=self.deciders.assess(
+                stability=self.potential_set.assess(
                     found.measured,
                     known=novelty is not None and novelty.nearest_known in row_numbers(),
                 ),

@@ -22,7 +22,11 @@ from mattergen_lite.scoring.criteria.neutrality import Neutrality, neutrality
 from mattergen_lite.scoring.criteria.novelty import Novelty, novelty
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, Symmetry, symmetry
 from mattergen_lite.scoring.criteria.validity import Validity, validity
-from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
+from mattergen_lite.scoring.execution.result_cache import (
+    CachedTask,
+    ResultCache,
+    structure_identity,
+)
 from mattergen_lite.scoring.known.reference import Reference
 
 TIME_LIMIT = 60.0  # s per structure
@@ -127,7 +131,7 @@ def _errors(judged: Mapping[str, object]) -> list[str]:
 def score(
     records: Sequence[StructureRecord],
     *,
-    journal: Journal,
+    result_cache: ResultCache,
     reference: Reference | None = None,
     relaxed: bool = False,
     polymorphs: bool = False,
@@ -136,28 +140,30 @@ def score(
 
     Args:
         records: Structures with names, from any generator.
-        journal: Processes to judge in, and what they have judged before.
+        result cache: Processes to judge in, and what they have judged before.
         reference: Known structures to be novel against; None judges uniqueness in the batch only.
         polymorphs: Crystals of different space groups differ, however close they are.
         relaxed: The structures are relaxed; their frameworks are compared with known ones.
     """
-    scores = score_each(records, journal=journal, relaxed=relaxed)
-    return compare(scores, records, journal=journal, reference=reference, polymorphs=polymorphs)
+    scores = score_each(records, result_cache=result_cache, relaxed=relaxed)
+    return compare(
+        scores, records, result_cache=result_cache, reference=reference, polymorphs=polymorphs
+    )
 
 
 def score_each(
     records: Sequence[StructureRecord],
     *,
-    journal: Journal,
+    result_cache: ResultCache,
     time_limit: float = TIME_LIMIT,
     relaxed: bool = False,
 ) -> list[Score]:
     """The part of `score` that looks at each crystal by itself."""
     judge = partial(score_record, relaxed=relaxed)
-    question = Question(judge, _identity, TypeAdapter(Score), "judge", time_limit, share=None)
+    question = CachedTask(judge, _identity, TypeAdapter(Score), "judge", time_limit, share=None)
     return [
         Score(name=record.name, error=answer.reason) if isinstance(answer, Failure) else answer
-        for record, answer in zip(records, journal.ask(question, records), strict=True)
+        for record, answer in zip(records, result_cache.ask(question, records), strict=True)
     ]
 
 
@@ -165,7 +171,7 @@ def compare(
     scores: Sequence[Score],
     records: Sequence[StructureRecord],
     *,
-    journal: Journal,
+    result_cache: ResultCache,
     reference: Reference | None = None,
     polymorphs: bool = False,
 ) -> list[Score]:
@@ -180,9 +186,9 @@ def compare(
         [ordered(records[index].structure) for index in compared],
         [records[index].name for index in compared],
         reference=reference,
-        pool=journal.pool,
+        pool=result_cache.pool,
         polymorphs=polymorphs,
-        progress=journal.progress,
+        progress=result_cache.progress,
     )
     for index, result in zip(compared, found, strict=True):
         scores[index] = _add_novelty(scores[index], result)

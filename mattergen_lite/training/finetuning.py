@@ -1,4 +1,4 @@
-"""Teaches a finished model a property of your own (`finetune`), or more crystals (`reinforce`).
+"""Teaches a finished model a property of your own (`finetune`), or more crystals (`finetune_on`).
 
 The embedding of the property starts at zero, so that training starts from the model as it was. Half
 of each batch is the base's own kind of crystals, so that it does not forget them. Training stops
@@ -126,7 +126,7 @@ def finetune(
     )
 
 
-def reinforce(base: Path, found: pa.Table, run_dir: Path, options: FinetuneOptions) -> Path:
+def finetune_on(base: Path, found: pa.Table, run_dir: Path, options: FinetuneOptions) -> Path:
     """Teach the model in the folder `base` to make more crystals like those of a table.
 
     Trains for all of `options.steps`, or continues the run that `run_dir` holds. Columns of the
@@ -206,7 +206,7 @@ def run_config(
             checkpoint_minutes=CHECKPOINT_MINUTES,
             val_every=max(1, options.steps // 20),
             log_every=10,
-            select="loss" if prop else "last",  # all of what `reinforce` teaches is seen
+            select="loss" if prop else "last",  # all of what `finetune_on` teaches is seen
             patience=options.patience if prop else None,
         ),
     )

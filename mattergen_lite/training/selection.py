@@ -6,7 +6,7 @@ from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.sampling.generator import stable
 from mattergen_lite.sampling.sampler import Target, sample
-from mattergen_lite.scoring.execution.journal import Journal
+from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.metrics.summary import summary
@@ -24,11 +24,13 @@ def expected_credible_msun(model: CrystalDiffusion, *, num_samples: int = 64) ->
     """
     device = str(next(model.parameters()).device)
     judge = Judge.of(JudgeOptions(potential="chgnet", second_opinion=None), device=device)
-    numbers, wish = range(num_samples), stable(model, (), STABILITY_GUIDANCE)
+    numbers, auxiliary = range(num_samples), stable(model, (), STABILITY_GUIDANCE)
     options = SamplerOptions(steps=STEPS)
-    samples = sample(model, numbers, seed=SEED, options=options, target=Target(wishes=wish))
+    samples = sample(
+        model, numbers, seed=SEED, options=options, target=Target(auxiliary_targets=auxiliary)
+    )
     with Pool(available_cores()) as pool:
-        journal = Journal(pool, progress=False)
-        candidates = judge.judge(samples.records(numbers), journal, Stopwatch())
+        result_cache = ResultCache(pool, progress=False)
+        candidates = judge.judge(samples.records(numbers), result_cache, Stopwatch())
     figures = summary(candidates).stability
     return figures.expected_credible_msun if figures else 0.0

@@ -156,7 +156,7 @@ def reduced_views(config: RunConfig) -> pa.Table | None:
     data = config.data.model_dump_json(exclude={"batch_size", "pool_batches", "val_splits"})
     origin = {b"origin": f"{config.model.data_sha256} {config.seed} {data}".encode()}
     if not path.exists() or pq.read_schema(path).metadata != origin:
-        from mattergen_lite.data.views import (
+        from mattergen_lite.data.subgroup_augmentation import (
             view_columns,  # needs spglib, which a bare node may lack
         )
 

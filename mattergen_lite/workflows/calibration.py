@@ -29,19 +29,23 @@ from mattergen_lite.scoring.energy.calibration import (
     error_traits,
     uncalibrated,
 )
-from mattergen_lite.scoring.energy.deciders import Deciders
 from mattergen_lite.scoring.energy.fitting import cross_fitted, fit_error_models, fit_references
-from mattergen_lite.scoring.energy.potentials.exam import admitted
+from mattergen_lite.scoring.energy.potential_set import PotentialSet
+from mattergen_lite.scoring.energy.potentials.acceptance_test import accepted_potential
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource, potential_name
 from mattergen_lite.scoring.energy.stability import (
     Measurement,
     potential_energy,
     relaxer_e_above_hull,
 )
-from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
+from mattergen_lite.scoring.execution.result_cache import (
+    CachedTask,
+    ResultCache,
+    structure_identity,
+)
 from mattergen_lite.scoring.known.compounds import known_compounds
 from mattergen_lite.scoring.known.hull import reference_hull
-from mattergen_lite.scoring.measuring import Laboratory
+from mattergen_lite.scoring.potential_runner import PotentialRunner
 
 ELEMENT_PRIORS = {"novel": 0.03, "known": 0.02}  # eV/atom: how far elements may differ
 MIN_LABELS = 20  # crystals for an error model
@@ -105,7 +109,7 @@ def find_energies(
 ) -> dict[str, float]:
     """Energies of a crystal as it is, by potential, eV/atom on the MP2020 frame."""
     return {
-        potential_name(one): potential_energy(structure, admitted(one)).energy_per_atom
+        potential_name(one): potential_energy(structure, accepted_potential(one)).energy_per_atom
         for one in potentials
     }
 
@@ -152,9 +156,9 @@ def calibrate(
         ValueError: If a potential cannot be loaded or fails its exam.
     """
     for source in (options.potential, options.relaxer):
-        admitted(source)  # before any work
-    journal = Journal(pool, out.with_name(f"{out.name}.journal.jsonl"))
-    references, failed = _references(options, journal)
+        accepted_potential(source)  # before any work
+    result_cache = ResultCache(pool, out.with_name(f"{out.name}.journal.jsonl"))
+    references, failed = _references(options, result_cache)
     known = [
         Labelled(name=one.material_id, structure=one.structure, e_above_hull=one.e_above_hull)
         for one in known_compounds(
@@ -163,7 +167,7 @@ def calibrate(
     ]
     sets = {}
     for kind, crystals in (("novel", novel), ("known", known)):
-        measured, lost = measure_labelled(crystals, options, journal)
+        measured, lost = measure_labelled(crystals, options, result_cache)
         sets[kind], failed = measured, failed | lost
     fitted, held_out = {}, {}
     relaxer = potential_name(options.relaxer)
@@ -180,12 +184,12 @@ def calibrate(
     )
     with atomic_path(out) as temporary:
         temporary.write_text(calibrations_as_json(fitted, source, figures), encoding="utf-8")
-    journal.forget()
+    result_cache.forget()
     return Calibrated(path=out, fitted=fitted, held_out=held_out, failed=failed)
 
 
 def _references(
-    options: CalibrationOptions, journal: Journal
+    options: CalibrationOptions, result_cache: ResultCache
 ) -> tuple[dict[str, dict[str, float]], dict[str, str]]:
     """Element references in eV/atom by potential, and what failed."""
     elements = list(elemental_crystals().values())
@@ -193,7 +197,7 @@ def _references(
         "train", max_atoms=options.max_atoms, num=options.num_references, seed=options.seed
     )
     potentials = tuple(dict.fromkeys([options.potential, options.relaxer]))
-    question = Question(
+    question = CachedTask(
         partial(find_energies, potentials=potentials),
         structure_identity,
         TypeAdapter(dict[str, float]),
@@ -201,7 +205,7 @@ def _references(
         TIME_LIMIT,
     )
     crystals = [*elements, *compounds]
-    answers = journal.ask(question, [one.structure for one in crystals])
+    answers = result_cache.ask(question, [one.structure for one in crystals])
     found: list[tuple[KnownCompound, Mapping[str, float]]] = []
     failed = {}
     for one, answer in zip(crystals, answers, strict=True):
@@ -262,18 +266,20 @@ class Measured:
 
 
 def measure_labelled(
-    crystals: Sequence[Labelled], options: CalibrationOptions, journal: Journal
+    crystals: Sequence[Labelled], options: CalibrationOptions, result_cache: ResultCache
 ) -> tuple[list[Measured], dict[str, str]]:
     """Relax labelled crystals and ask every potential for their energies.
 
     Returns:
         What was measured, and why the others could not be, by name.
     """
-    deciders = Deciders(
+    potential_set = PotentialSet(
         relaxer=options.relaxer, decider=options.potential, second_opinion=None, calibrated={}
     )
-    laboratory = Laboratory(deciders=deciders, journal=journal, time_limit=TIME_LIMIT)
-    answers = laboratory.measure([one.structure for one in crystals])
+    runner = PotentialRunner(
+        potential_set=potential_set, result_cache=result_cache, time_limit=TIME_LIMIT
+    )
+    answers = runner.measure([one.structure for one in crystals])
     measured, failed = [], {}
     for crystal, answer in zip(crystals, answers, strict=True):
         problem = _problem(answer)

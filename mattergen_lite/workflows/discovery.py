@@ -39,14 +39,19 @@ from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.tables import write_json, write_table
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.accuracy import Accuracy
-from mattergen_lite.training.finetuning import base_loss, reinforce
+from mattergen_lite.training.finetuning import base_loss, finetune_on
 from mattergen_lite.workflows.labelling import (
     Labelling,
     before_and_after,
     read_labels,
     write_calibrations,
 )
-from mattergen_lite.workflows.learning import E_ABOVE_HULL, judged_crystals, lesson, worth_teaching
+from mattergen_lite.workflows.learning import (
+    E_ABOVE_HULL,
+    judged_crystals,
+    training_rows,
+    worth_teaching,
+)
 
 SETTINGS, STATISTICS = "settings.json", "round.json"
 EARLIER = re.compile(r"\d\d-")  # begins the name of what an earlier round has found
@@ -323,16 +328,16 @@ def taught(base: Path, out: Path, number: int, options: FinetuneOptions) -> Path
     run_dir = _round_folder(out, max(finds) + 1) / "tuning"
     if max(finds) + 1 < number:
         return run_dir / "model"
-    return reinforce(base, _lessons(base, finds.values()), run_dir, options)
+    return finetune_on(base, _training_rows(base, finds.values()), run_dir, options)
 
 
-def _lessons(base: Path, finds: Iterable[Path]) -> pa.Table:
+def _training_rows(base: Path, finds: Iterable[Path]) -> pa.Table:
     """What a model is taught: good and bad crystals if it can tell them apart, else good ones."""
     if E_ABOVE_HULL not in {one.name for one in read_config(base).properties}:
         tables = [pq.read_table(path) for path in finds]
         return pa.concat_tables(tables, promote_options="default")
     tables = [pq.read_table(path.with_name(JUDGED)) for path in finds]
-    return lesson(pa.concat_tables(tables, promote_options="default"))
+    return training_rows(pa.concat_tables(tables, promote_options="default"))
 
 
 def _write_rounds(out: Path, rounds: Sequence[Round]) -> None:

@@ -59,7 +59,7 @@ def worth_teaching(candidates: Iterable[Candidate]) -> list[Candidate]:
     return [one for one in candidates if _is_new(one) and _energy(one) < MAX_E_ABOVE_HULL]
 
 
-def lesson(judged: pa.Table) -> pa.Table:
+def training_rows(judged: pa.Table) -> pa.Table:
     """The crystals of a table of `judged_crystals`, each as often as it is to be learnt from."""
     neutral = [CDVAE_SET in smact_sets(formula) for formula in judged["formula"].to_pylist()]
     times = np.array(REPEATS)[judged[LIKELY].to_numpy().astype(int)] * np.array(neutral, dtype=int)

@@ -12,14 +12,18 @@ from pymatgen.core import Structure
 
 from mattergen_lite.processes import Failure
 from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.computed_properties import Method
 from mattergen_lite.scoring.confirmation.errors import confirmation_error
 from mattergen_lite.scoring.confirmation.gap_network import predict_band_gap
 from mattergen_lite.scoring.confirmation.moments import magnetic_density
-from mattergen_lite.scoring.deeper import compute, with_curvatures
 from mattergen_lite.scoring.energy.potentials.sources import PotentialSource
-from mattergen_lite.scoring.exact import Method
-from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
-from mattergen_lite.scoring.property_outcome import Confirmed
+from mattergen_lite.scoring.execution.result_cache import (
+    CachedTask,
+    ResultCache,
+    structure_identity,
+)
+from mattergen_lite.scoring.property_result import Confirmed
+from mattergen_lite.scoring.shortlist_checks import compute, with_curvatures
 
 TIME_LIMIT = 60.0  # s per crystal
 # Property -> its method and what computes it.
@@ -33,7 +37,7 @@ def confirm(
     candidates: Sequence[Candidate],
     decider: PotentialSource,
     checks: Collection[str],
-    journal: Journal,
+    result_cache: ResultCache,
 ) -> list[Candidate]:
     """Compute what confirms the properties asked for; its values decide about targets.
 
@@ -43,19 +47,19 @@ def confirm(
     asked = {one.property for candidate in candidates for one in candidate.outcomes}
     confirmed = list(candidates)
     for name in sorted(asked & QUICK.keys()):
-        confirmed = _confirm_quickly(name, confirmed, journal)
+        confirmed = _confirm_quickly(name, confirmed, result_cache)
     if "bulk_modulus" not in asked:
         return confirmed
     chosen = [i for i, one in enumerate(confirmed) if _is_deliverable(one, checks)]
-    return with_curvatures("elasticity", confirmed, chosen, decider, journal)
+    return with_curvatures("elasticity", confirmed, chosen, decider, result_cache)
 
 
 def _confirm_quickly(
-    name: str, candidates: Sequence[Candidate], journal: Journal
+    name: str, candidates: Sequence[Candidate], result_cache: ResultCache
 ) -> list[Candidate]:
     """Compute one property of all relaxed crystals."""
     method, function = QUICK[name]
-    question = Question(
+    question = CachedTask(
         function, structure_identity, TypeAdapter(float), f"{name} by {method}", TIME_LIMIT, None
     )
 
@@ -68,7 +72,7 @@ def _confirm_quickly(
         return replace(candidate, confirmed={**candidate.confirmed, name: result})
 
     chosen = [i for i, one in enumerate(candidates) if one.relaxed_structure is not None]
-    return compute(question, candidates, chosen, journal, add)
+    return compute(question, candidates, chosen, result_cache, add)
 
 
 def _is_deliverable(candidate: Candidate, checks: Collection[str]) -> bool:

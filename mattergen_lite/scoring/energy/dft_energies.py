@@ -20,7 +20,7 @@ from pymatgen.core import Composition, Element, Structure
 
 from mattergen_lite.scoring.energy.accuracy import METASTABLE
 from mattergen_lite.scoring.energy.calibration import ErrorDistribution
-from mattergen_lite.scoring.energy.potentials.exam import exam_of
+from mattergen_lite.scoring.energy.potentials.acceptance_test import exam_of
 from mattergen_lite.scoring.energy.potentials.mp2020 import hubbard_u, mp2020_correction
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.known.hull import reference_hull

@@ -30,7 +30,11 @@ from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
 from mattergen_lite.scoring.energy.potentials.protocol import check_elements
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import evaluate
-from mattergen_lite.scoring.execution.journal import Journal, Question, structure_identity
+from mattergen_lite.scoring.execution.result_cache import (
+    CachedTask,
+    ResultCache,
+    structure_identity,
+)
 from mattergen_lite.scoring.known.hull import reference_hull
 
 POTENTIAL = ChgnetPotential.name
@@ -137,15 +141,15 @@ def _identity(batch: tuple[Structure, ...]) -> str:
     return " ".join(structure_identity(structure) for structure in batch)
 
 
-def ask_raw_energies(structures: Sequence[Structure], journal: Journal) -> list[RawEnergy]:
-    """Energies of crystals in batches, found again in the journal when asked a second time."""
-    question = Question(
+def ask_raw_energies(structures: Sequence[Structure], result_cache: ResultCache) -> list[RawEnergy]:
+    """Energies of crystals in batches, found again in the result cache when asked a second time."""
+    question = CachedTask(
         raw_energies, _identity, TypeAdapter(tuple[RawEnergy, ...]), "screen", TIME_LIMIT
     )
     starts = range(0, len(structures), BATCH_SIZE)
     batches = [tuple(structures[start : start + BATCH_SIZE]) for start in starts]
     energies: list[RawEnergy] = []
-    for batch, answer in zip(batches, journal.ask(question, batches), strict=True):
+    for batch, answer in zip(batches, result_cache.ask(question, batches), strict=True):
         failed = isinstance(answer, Failure)
         energies += [RawEnergy(error=answer.reason)] * len(batch) if failed else answer
     return energies
@@ -156,7 +160,7 @@ def screen(
     ends: Collection[int],
     weights: Sequence[float],
     options: JudgeOptions,
-    journal: Journal,
+    result_cache: ResultCache,
     *,
     num_passing: Sequence[int],
 ) -> list[Screening]:
@@ -169,7 +173,7 @@ def screen(
     screened: list[Screening] = []
     share = 1.0 if options.keep is None else options.keep
     for (start, end), size in zip(pairwise([0, *ends]), num_passing, strict=True):
-        energies = ask_raw_energies(structures[start:end], journal)
+        energies = ask_raw_energies(structures[start:end], result_cache)
         kept = sum(one.screening_decision == "keep" for one in screened)
         number = math.ceil(share * size)
         if options.relax_at_most is not None:

@@ -18,7 +18,7 @@ from mattergen_lite.scoring.energy.calibration import (
 )
 from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
 from mattergen_lite.scoring.energy.relaxation import Relaxation, evaluate
-from mattergen_lite.scoring.energy.release import Release
+from mattergen_lite.scoring.energy.symmetry_breaking import Release
 from mattergen_lite.scoring.known.hull import reference_hull
 
 MAX_DISAGREEMENT = 0.15  # eV/atom between two potentials, beyond which the verdict is flagged

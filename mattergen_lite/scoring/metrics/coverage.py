@@ -24,7 +24,7 @@ from pymatgen.core import Composition, Structure
 from scipy.spatial.distance import cdist
 
 from mattergen_lite.folders import atomic_path
-from mattergen_lite.scoring.execution.journal import Question, structure_identity
+from mattergen_lite.scoring.execution.result_cache import CachedTask, structure_identity
 from mattergen_lite.shapes import Float
 from mattergen_lite.symmetry.detection import symmetry_dataset
 
@@ -115,7 +115,7 @@ def fingerprint(structure: Structure) -> Fingerprint:
     )
 
 
-FINGERPRINT = Question(
+FINGERPRINT = CachedTask(
     function=fingerprint,
     identity=structure_identity,
     answers=TypeAdapter(Fingerprint),

@@ -13,7 +13,7 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from mattergen_lite.request.targets import PropertyTarget
-from mattergen_lite.scoring.exact import is_met
+from mattergen_lite.scoring.computed_properties import is_met
 
 FILE = "hit_rates.json"
 FEW = 0.1  # share of hits below which a target is not worth asking for as it stands

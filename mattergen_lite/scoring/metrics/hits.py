@@ -14,14 +14,14 @@ from mattergen_lite.data.crystals import CrystalDataset
 from mattergen_lite.data.dataset import element_sets
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.scoring.exact import CONFIRMING, is_met, is_within
-from mattergen_lite.scoring.property_outcome import Outcome
+from mattergen_lite.scoring.computed_properties import CONFIRMING, is_met, is_within
+from mattergen_lite.scoring.property_result import PropertyResult
 
 EVERY = "all targets"  # at once
 HOW_UNCONDITIONAL = "for the rate of samples without targets: the same command with --guidance 0"
 PROTOCOL = {
     "rate": "share of the samples on which the property can be measured that are on target: "
-    "within the range, of the category, or within the tolerance of `scoring.exact`",
+    "within the range, of the category, or within the tolerance of `scoring.computed_properties`",
     "num_confirmed": "of these, relaxed samples whose value is by a method that does not guide",
     "num_guide_hits": "of the confirmed samples, those that the guiding regression has on target",
     "base_rate": "share of MP-20's training split with a known value that meets the same demand",
@@ -126,22 +126,24 @@ def recounted(rates: Sequence[HitRate], candidates: Sequence[Candidate]) -> tupl
     )
 
 
-def _column(candidates: Sequence[Candidate], name: str, met: Callable[[Outcome], Met]) -> list[Met]:
+def _column(
+    candidates: Sequence[Candidate], name: str, met: Callable[[PropertyResult], Met]
+) -> list[Met]:
     """Whether each candidate meets a target; None where it has no such outcome."""
     outcomes = [{one.property: met(one) for one in c.outcomes} for c in candidates]
     return [by_name.get(name) for by_name in outcomes]
 
 
-def _is_confirmed(outcome: Outcome) -> bool:
+def _is_confirmed(outcome: PropertyResult) -> bool:
     """Whether a method that does not guide has the value, beside the guide's."""
     return outcome.guide is not None and outcome.method in (*CONFIRMING, "DFT")
 
 
-def _confirmed_hit(outcome: Outcome) -> Met:
+def _confirmed_hit(outcome: PropertyResult) -> Met:
     return outcome.on_target if _is_confirmed(outcome) else None
 
 
-def _guide_hit(outcome: Outcome) -> Met:
+def _guide_hit(outcome: PropertyResult) -> Met:
     """Whether the guide has a confirmed sample on target; outside its domain it has not."""
     if not _is_confirmed(outcome):
         return None
