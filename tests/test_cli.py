@@ -190,7 +190,7 @@ def test_earlier_results_are_not_overwritten_unasked(run, checkpoint):
     ("arguments", "message"),
     [
         (["generate", "--checkpoint", "nowhere"], "no model 'nowhere'"),
-        (["generate", "--num-samples", "0"], "num_samples is 0: expected 1"),
+        (["generate", "--num-samples", "0"], "--num-samples: it is 0: expected 1 or more"),
         (["generate", "--elements", "Li,Qq"], "unknown element 'Qq'"),
         (["generate", "--num-atoms", "500"], "number of atoms 500..500: this model makes 1..20"),
         (["generate", "--condition", "hardness=3"], "unknown property 'hardness'"),
@@ -513,7 +513,7 @@ def test_targets_stand_beside_measurements(tmp_path):
     [
         ({"require": "shiny"}, "unknown check 'shiny'"),
         ({"require": "metastable"}, "needs relaxed crystals"),
-        ({"num_candidates": 0}, "num_candidates is 0: expected 1 to"),
+        ({"num_candidates": 0}, "num_candidates is 0: expected 1 or more"),
         ({"num_candidates": -3}, "num_candidates is -3"),
         ({"until": 2}, "until is now called num_candidates"),
         ({"num_candidates": 2, "max_samples": 0}, "max_samples is 0"),
