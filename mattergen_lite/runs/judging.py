@@ -103,7 +103,7 @@ class JudgingRun:
         Args:
             candidates: Best first.
             provenance: Where they come from.
-            result cache: What was worked out for them.
+            result_cache: What was worked out for them.
             budget: What was asked for.
             checks: Those that a candidate has to pass; None: those of the judge.
             screened: What was screened in a larger set, of which the candidates are the best.

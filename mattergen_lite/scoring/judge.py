@@ -59,7 +59,7 @@ class Judge:
 
     Args:
         reference: Known structures.
-        set of potentials: Potentials; None where nothing is relaxed.
+        potential_set: Potentials; None where nothing is relaxed.
         energies: Of DFT, which decide where they exist.
         targets: What every crystal was asked to be.
         space_groups: Those that crystals may have; None where no symmetry was asked for.
@@ -148,7 +148,7 @@ class Judge:
 
         Args:
             records: Structures to judge.
-            result cache: Processes to work in, and what they have found before.
+            result_cache: Processes to work in, and what they have found before.
             watch: Takes the time of every stage.
             ends: Where each round ends among the records, for the screen; default one round.
         """
