@@ -105,6 +105,10 @@ def label(formula, error, traits=None):
     )
 
 
+def no_labels(folder, path):
+    return []
+
+
 def test_the_judge_is_compared_on_labels_of_other_rounds(tmp_path):
     base = calibration(POTENTIAL)
     rounds = [[label("NaMg", -0.15), label("LiNa", -0.13)], [label("SrLi", -0.14)]]
@@ -113,7 +117,7 @@ def test_the_judge_is_compared_on_labels_of_other_rounds(tmp_path):
     assert abs(after.bias) < abs(before.bias)
     assert before.num_crystals == after.num_crystals == 3
     assert before_and_after(base, rounds[:1]) is None
-    labelling = Labelling(label=None, potential=POTENTIAL, known={POTENTIAL: base})
+    labelling = Labelling(label=no_labels, potential=POTENTIAL, known={POTENTIAL: base})
     path = write_calibrations(labelling, rounds[0], tmp_path / "calibration.json")
     seen = find_calibrations(POTENTIAL, path)[POTENTIAL]
     assert seen.novel.offset < base.novel.offset
@@ -131,7 +135,9 @@ def test_the_users_other_calibrations_stay(tmp_path):
     own = {"mine": calibration("chgnet"), POTENTIAL: calibration(POTENTIAL)}
     path = tmp_path / "own.json"
     path.write_text(calibrations_as_json(own, "mine", {}))
-    labelling = Labelling(label=None, potential=POTENTIAL, known=find_calibrations(POTENTIAL, path))
+    labelling = Labelling(
+        label=no_labels, potential=POTENTIAL, known=find_calibrations(POTENTIAL, path)
+    )
     seen = read_calibrations(write_calibrations(labelling, [label("NaMg", -0.15)], path))
     assert seen["mine"].novel == calibration("chgnet").novel
     assert seen[POTENTIAL].novel.offset < calibration(POTENTIAL).novel.offset
@@ -155,7 +161,7 @@ def test_a_kill_between_labels_and_run_verifies_no_others(judged, tmp_path, monk
     with Pool(0) as pool:
         run = VerifyingRun(options=options, pool=pool)
         with monkeypatch.context() as patch:
-            patch.setattr(RunFolder, "rewrite", _killed)
+            patch.setattr("mattergen_lite.workflows.labelling.rewrite_run", _killed)
             with pytest.raises(RuntimeError, match="killed"):
                 label_run(folder, run, path)
         labels = label_run(folder, run, path)
