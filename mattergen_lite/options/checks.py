@@ -135,6 +135,8 @@ def one_line(error: ValidationError, name: str = "") -> str:
     if "error" in context:
         return str(context["error"])
     name = name or ".".join(map(str, first["loc"]))
-    shown = " ".join(str(first["input"]).split())[:60]
+    given = first["input"]
+    is_plain = given is None or isinstance(given, str | int | float | Path)
+    shown = " ".join(str(given).split())[:60] if is_plain else f"of type {type(given).__name__}"
     expected = _EXPECTED.get(first["type"], first["msg"][:1].lower() + first["msg"][1:])
     return f"{name} is {shown}: expected {expected.format(**context)}"

@@ -55,6 +55,15 @@ class StepProgress(pl.callbacks.ProgressBar):
     """Shows optimiser steps, by which runs are measured: a bar, or lines in a log."""
 
     bar: ProgressBar | None = None
+    is_enabled = True
+
+    def disable(self) -> None:
+        """Show nothing, as in all processes but the first."""
+        self.is_enabled = False
+
+    def enable(self) -> None:
+        """Show the bar."""
+        self.is_enabled = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin at the steps that an earlier part of the run has made."""
@@ -63,7 +72,7 @@ class StepProgress(pl.callbacks.ProgressBar):
             initial=trainer.global_step,
             unit="step",
             desc="training",
-            disable=not trainer.is_global_zero,
+            disable=not self.is_enabled,
         )
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: object) -> None:
