@@ -4,11 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mattergen_lite.commands.workspace import OutFolder, check_judging, check_source, judging_in
+from mattergen_lite.commands.workspace import (
+    OutFolder,
+    check_dft_inputs,
+    check_source,
+    judging_in,
+)
 from mattergen_lite.options.checks import Count
 from mattergen_lite.options.flat import arguments_of, flat
 from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.options.machine import Machine
+from mattergen_lite.scoring.checking import check_judging
 
 if TYPE_CHECKING:
     from mattergen_lite.runs.judgements import Judgements
@@ -50,6 +56,7 @@ def score(
         ValueError: If the source holds no structures; nothing is written then.
     """
     check_judging(judge, best)
+    check_dft_inputs(best)
     check_source(source, out)
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.commands.judging import answers_in, read_source

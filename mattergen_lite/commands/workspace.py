@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from mattergen_lite.folders import check_free, claimed
 from mattergen_lite.options.judge import Goal, JudgeOptions, ShortlistOptions
 from mattergen_lite.options.request import EMBEDDED, NEW_FRAMEWORKS, Request
-from mattergen_lite.scoring import checking
+from mattergen_lite.scoring.checking import check_judging
 
 if TYPE_CHECKING:
     from mattergen_lite.processes import Pool
@@ -75,7 +75,7 @@ def check_design(
     """Refuse a request, and options of the judge of its samples, that make no sense.
 
     Raises:
-        ValueError: As `check_request` and `check_judging`.
+        ValueError: As `check_request`, `check_judging` and `check_dft_inputs`.
     """
     constraints = check_request(request, out)
     check_judging(
@@ -85,6 +85,7 @@ def check_design(
         has_symmetry=constraints.space_groups is not None,
         goal=goal,
     )
+    check_dft_inputs(best)
 
 
 def _check_model(request: Request, constraints: "Constraints") -> None:
@@ -103,25 +104,15 @@ def _check_model(request: Request, constraints: "Constraints") -> None:
             parse_values(known_property(asked.name, properties), asked)
 
 
-def check_judging(
-    judge: JudgeOptions,
-    best: ShortlistOptions | None = None,
-    *,
-    has_targets: bool = False,
-    has_symmetry: bool = False,
-    goal: Goal = "discover",
-) -> None:
-    """Refuse options of the judge that contradict each other or name files that do not exist.
+def check_dft_inputs(best: ShortlistOptions | None) -> None:
+    """Refuse programs and sets of DFT inputs that do not exist.
 
     Raises:
-        ValueError: If there are such options.
+        ValueError: If there are such.
     """
     from mattergen_lite.runs.dft_codes import parse_codes
     from mattergen_lite.runs.recipes import parse_recipes
 
-    checking.check_judging(
-        judge, best, has_targets=has_targets, has_symmetry=has_symmetry, goal=goal
-    )
     if best is not None:
         parse_codes(best.dft_codes)
         parse_recipes(best.dft_sets)

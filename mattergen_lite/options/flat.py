@@ -11,7 +11,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass, replace
 from functools import wraps
-from pathlib import Path
 from typing import Annotated, ParamSpec, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import PlainValidator, TypeAdapter
@@ -59,15 +58,7 @@ def flat(function: Callable[P, R]) -> Callable[..., R]:
 def arguments_of(*options: object, **others: object) -> dict[str, object]:
     """Fields of options as records have them, and other arguments, as one flat mapping."""
     written = [TypeAdapter(type(one)).dump_python(one) for one in options]
-    everything = {name: value for one in written for name, value in one.items()} | others
-    return {name: _plain(value) for name, value in everything.items()}
-
-
-def _plain(value: object) -> object:
-    """A value that a record can hold; an object, such as a calculator, by its name."""
-    if value is None or isinstance(value, str | int | float | Path | Mapping | list | tuple | set):
-        return value
-    return str(getattr(value, "name", type(value).__name__))
+    return {name: value for one in written for name, value in one.items()} | others
 
 
 def _flattened(signature: inspect.Signature, groups: Mapping[str, object]) -> inspect.Signature:

@@ -4,13 +4,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PlainSerializer
 
 from mattergen_lite.options.checks import Count, Length, Paths, Share, Texts, options
 from mattergen_lite.options.texts import parse_words, written
 
+
+def _written_potential(given: object) -> object:
+    """A potential in a record: text and paths as they are, an object by its name."""
+    if isinstance(given, str | Path):
+        return given
+    return str(getattr(given, "name", type(given).__name__))
+
+
 # A name, a path to weights or module:factory; in Python also an ASE calculator or a `Potential`.
-PotentialChoice = Any
+PotentialChoice = Annotated[Any, PlainSerializer(_written_potential)]
 # What crystals are made for: new materials; the structure of a composition; a host made complete.
 Goal = Literal["discover", "predict", "complete"]
 

@@ -206,8 +206,7 @@ def _known_first(seen: Landscape) -> Landscape:
     highest = seen.basins[0].best.energy + TIE
 
     def energy_of_table(basin: Basin) -> float:
-        novelty = basin.best.final.novelty
-        energy = known_value(novelty.nearest_known, "e_above_hull") if novelty else None
+        energy = _known_e_above_hull(basin)
         return math.inf if energy is None else energy
 
     ties = [basin for basin in seen.basins if basin.best.energy <= highest]
@@ -307,9 +306,15 @@ def _row(
         known_as=novelty.nearest_known if novelty else "",
         distance=novelty.rms_distance if novelty else None,
         truth_distance=_distance(matches.get(GIVEN)),
-        known_e_above_hull=known_value(novelty.nearest_known, "e_above_hull") if novelty else None,
+        known_e_above_hull=_known_e_above_hull(basin),
         is_tie=is_tie,
     )
+
+
+def _known_e_above_hull(basin: Basin) -> float | None:
+    """Energy above the hull of the known crystal that a structure equals, in the embedded table."""
+    novelty = basin.best.final.novelty
+    return known_value(novelty.nearest_known, "e_above_hull") if novelty else None
 
 
 def _lowest_energy(seen: Landscape) -> float | None:
