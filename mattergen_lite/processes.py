@@ -20,7 +20,7 @@ from functools import partial
 from importlib import import_module
 from math import inf
 from pathlib import Path
-from queue import SimpleQueue
+from queue import LifoQueue
 from threading import Timer, current_thread, main_thread
 from time import perf_counter
 from types import FrameType
@@ -295,7 +295,10 @@ class Pool:
     def __init__(self, num_workers: int, preload: str | None = None) -> None:
         if num_workers < 0:
             raise ValueError(f"num_workers is {num_workers}: expected 0 or more")
-        self._workers = [_Worker(preload) for _ in range(num_workers)]
+        early = available_cores()  # more at once would only make the first ones late
+        self._workers = [
+            _Worker(preload if slot < early else None) for slot in range(num_workers)
+        ]
 
     def __enter__(self) -> "Pool":
         return self
@@ -349,8 +352,8 @@ class Pool:
             here = partial(_attempt_in_time, function, clock=clock, memory_limit=memory_limit)
             yield from enumerate(map(here, items))
             return
-        idle: SimpleQueue[_Worker] = SimpleQueue()
-        for worker in self._workers:
+        idle: LifoQueue[_Worker] = LifoQueue()  # those that run already come first
+        for worker in reversed(self._workers):
             idle.put(worker)
 
         def answer(item: Item) -> Result | Failure:

@@ -281,7 +281,7 @@ def test_design(run, checkpoint, tmp_path):
     systems = json.loads((tmp_path / "result.json").read_text())["systems"]
     assert [row["inside"] for row in systems] == [1.0, 1.0]
     assert figure.read_bytes().startswith(b"\x89PNG")
-    assert "band_gap: perceptrons on 1,000 labels" in table.read_text()
+    assert "band_gap: trained on 1,000 crystals" in table.read_text()
     before = done.read_text()
     assert len(before.splitlines()) == 1 + 5 + 2
     assert run("design", *arguments) == rows

@@ -225,7 +225,7 @@ def test_a_known_framework_fails_only_where_a_new_one_is_required(salt):
     assert required.failed == [*candidate.failed, "new_framework"]
     assert "new_framework" in required.verdict
     assert "new_framework" not in JudgeOptions().checks(has_targets=False)
-    assert JudgeOptions(require="new_framework").required == ("new_framework",)
+    assert JudgeOptions(require="new_framework").require == ("new_framework",)
     assert is_worth_relaxing(salt, ["physical"])
     assert not is_worth_relaxing(salt, ["physical", "new_framework"])
 

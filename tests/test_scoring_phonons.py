@@ -13,6 +13,7 @@ from ase.units import _amu, _e
 from crystals import nacl, nacl_primitive, perovskite, single_atom, triclinic
 from pymatgen.core import Lattice, Structure
 
+from mattergen_lite.scoring import checking
 from mattergen_lite.scoring.energy import phonons as module
 from mattergen_lite.scoring.energy.phonons import DISPLACEMENT, phonons
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, SinglePoint
@@ -182,7 +183,7 @@ def test_unsupported_element_is_an_error_not_a_crash(emt):
 
 
 def test_without_phonopy_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(checking, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"\.\[phonons\]"):
         phonons(nacl(), Rigged())
     assert importlib.util.find_spec("phonopy") is not None
