@@ -16,6 +16,11 @@ is the share of materials where the lowest of these matches.
 The matcher is generous to small cells, hence a control: "random@k" is match@k of k guesses with
 cells of random training crystals of that size, and atoms anywhere.
 
+With `--families AB3 AB2` the materials have such formulas. `--templates FOLDER` then takes the
+families away: no template of a known crystal of theirs, and half of the templates of every sample
+drawn by the template model in the folder, which `scripts/train_templates.py --without AB3 AB2` has
+trained. The diffusion model has seen the families all the same.
+
 A material that is done is a line in the file of `--rows`; the same command goes on from there.
 """
 
@@ -23,6 +28,7 @@ import argparse
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +45,11 @@ from mattergen_lite.model import CrystalDiffusion, pick_device
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT, Request
 from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.partial_crystals.generated import GeneratedTemplateSampler, MixedSampler
+from mattergen_lite.partial_crystals.known import TemplateSampler
+from mattergen_lite.partial_crystals.partial_crystal import PartialCrystalSampler
 from mattergen_lite.request.constraints import parse_constraints
+from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.sampling.generator import stable
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.scoring.criteria.matching import ReducedCrystal, find_duplicates
@@ -49,8 +59,13 @@ from mattergen_lite.scoring.energy.screening import raw_energies
 from mattergen_lite.scoring.energy.stability import potential_energies
 from mattergen_lite.scoring.metrics.prediction import displacements
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
+from mattergen_lite.templates.model import TemplateModel
+from mattergen_lite.templates.tokens import anonymous_formula
 
-SETTINGS = ("checkpoint", "num_samples", "relax", "steps", "strength", "seed", "space_group")
+SETTINGS = (
+    *("checkpoint", "num_samples", "relax", "steps", "strength", "seed", "space_group"),
+    *("families", "templates"),
+)
 BINS = ((1, 4), (5, 8), (9, 12), (13, 16), (17, 20), (1, 20))
 
 JUDGE = JudgeOptions()
@@ -76,6 +91,7 @@ def predict(
     """Sample the structure of one material and compare."""
     formula = truth.composition.formula.replace(" ", "")
     request = Request(formula=formula, formula_units="1", space_group=choice.space_group)
+    constraints = parse_constraints(request)
     samples = sample(
         model,
         range(choice.num_samples),
@@ -84,9 +100,10 @@ def predict(
             steps=choice.steps, strength=choice.strength, batch_size=choice.num_samples
         ),
         target=Target(
-            constraints=parse_constraints(request),
+            constraints=constraints,
             auxiliary_targets=stable(model, (), choice.stability_guidance),
         ),
+        source=source_without_families(constraints, len(truth), model, choice),
     )
     structures = to_structures(samples.crystals)
     order = by_raw_energy(structures)
@@ -100,6 +117,27 @@ def predict(
         "relaxed": relaxed_matches(truth, [structures[i] for i in order], choice.relax),
         "random": any_match(control),
     }
+
+
+def source_without_families(
+    constraints: Constraints, num_atoms: int, model: CrystalDiffusion, choice: argparse.Namespace
+) -> PartialCrystalSampler | None:
+    """Half templates of other known crystals, half drawn ones; None where nothing is removed."""
+    if choice.templates is None:
+        return None
+    known = TemplateSampler.of(constraints, [num_atoms], model.config)
+    kept = [
+        row
+        for row in known.library.rows(constraints.space_groups)
+        if known.library.num_atoms[row] == num_atoms
+        and anonymous_formula(known.library.class_sizes[row]) not in choice.families
+    ]
+    drawn = GeneratedTemplateSampler.of(constraints, [num_atoms], model.config)
+    drawn = replace(drawn, model=TemplateModel.load(choice.templates), known=frozenset())
+    sources = [(drawn, 0.5)]
+    if kept:
+        sources.append((replace(known, rows=np.array(kept), prescribed=False), 0.5))
+    return MixedSampler(sources=tuple(sources))
 
 
 def by_raw_energy(structures: Sequence[Structure]) -> list[int]:
@@ -137,9 +175,13 @@ def test_materials(choice: argparse.Namespace, model: CrystalDiffusion) -> dict[
     seen = model.diffusion.allowed_elements.cpu()
     chosen: dict[str, Structure] = {}
     for row in order.tolist():
+        if len(chosen) == choice.num_materials:
+            break
         crystal = crystals.crystals(torch.tensor([row]))
-        if seen[crystal.atomic_numbers].all() and len(chosen) < choice.num_materials:
-            chosen[table["material_id"][row].as_py()] = to_structures(crystal)[0]
+        structure = to_structures(crystal)[0]
+        is_asked = structure.composition.anonymized_formula in choice.families
+        if seen[crystal.atomic_numbers].all() and (is_asked or not choice.families):
+            chosen[table["material_id"][row].as_py()] = structure
     return chosen
 
 
@@ -181,6 +223,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--steps", type=int, default=SamplerOptions().steps)
     parser.add_argument("--strength", type=float, default=SamplerOptions().strength)
     parser.add_argument("--seed", type=int, default=0, help="of materials and samples")
+    parser.add_argument("--families", nargs="*", default=[], help="formulas such as AB3")
+    parser.add_argument("--templates", type=Path, help="model trained without the families")
     parser.add_argument("--space-group", help="as in `generate`")
     parser.add_argument("--stability-guidance", type=float, default=Request().stability_guidance)
     parser.add_argument("--rows", type=Path, help="materials done, a line each; continued")

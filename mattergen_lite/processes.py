@@ -296,9 +296,7 @@ class Pool:
         if num_workers < 0:
             raise ValueError(f"num_workers is {num_workers}: expected 0 or more")
         early = available_cores()  # more at once would only make the first ones late
-        self._workers = [
-            _Worker(preload if slot < early else None) for slot in range(num_workers)
-        ]
+        self._workers = [_Worker(preload if slot < early else None) for slot in range(num_workers)]
 
     def __enter__(self) -> "Pool":
         return self

@@ -18,12 +18,15 @@ from pydantic import TypeAdapter
 from pymatgen.core import Element
 
 from mattergen_lite import score
-from mattergen_lite.config import RunConfig
+from mattergen_lite.config import RunConfig, shipped
 from mattergen_lite.elements import atomic_number
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.model import CrystalDiffusion, weights_hash
+from mattergen_lite.options.request import Request
+from mattergen_lite.partial_crystals.generated import FOLDER
 from mattergen_lite.properties import Property
+from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.sampling.sampler import STRENGTH_FROM_CRYSTALS, Target, starting_points
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax
@@ -204,6 +207,26 @@ def test_crystal_structure_prediction(run, tmp_path):
     assert len(before.splitlines()) == 2
     assert run("csp", *arguments) == rows
     assert done.read_text() == before
+
+
+def test_crystal_structure_prediction_without_a_family(run, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    csp = importlib.import_module("csp")
+    families = ("--families", "AB2", "AB3")
+    templates = ("--templates", shipped("checkpoints") / FOLDER)
+    arguments = ("--num-materials", "2", "--num-samples", "4", "--max-atoms", "8", "--steps", "2")
+    rows = run("csp", *families, *templates, *arguments, "--device", "cpu")
+    assert rows[-1]["materials"] == 2
+    choice = csp.parse([*families, "--templates", str(templates[1])])
+    model = CrystalDiffusion.load(shipped("checkpoints") / "mp")
+    request = Request(formula="CaF2", formula_units="1")
+    source = csp.source_without_families(parse_constraints(request), 3, model, choice)
+    (_, share), (others, _) = source.sources
+    assert share == 0.5
+    sizes = [others.library.class_sizes[row] for row in others.rows]
+    assert sizes
+    assert not [one for one in sizes if one == (1, 2)]
+    assert {sum(one) for one in sizes} == {3}
 
 
 def test_crystal_structure_prediction_counts_right(monkeypatch):

@@ -1,7 +1,7 @@
 """Samples on templates that a model of templates draws, and mixtures of sources."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
@@ -21,6 +21,7 @@ from mattergen_lite.request.stoichiometry import can_be_neutral
 from mattergen_lite.shapes import Bool
 from mattergen_lite.symmetry.frameworks import LEAST_SYMMETRY, known_frameworks
 from mattergen_lite.symmetry.orbits import Orbits, symmetrise_lattice
+from mattergen_lite.symmetry.protostructures import Protostructure
 from mattergen_lite.symmetry.space_groups import space_group
 from mattergen_lite.symmetry.wyckoff import wyckoff_positions
 from mattergen_lite.templates.model import TemplateModel
@@ -40,6 +41,7 @@ class GeneratedTemplateSampler(PartialCrystalSampler):
     model: TemplateModel
     sizes: tuple[tuple[int, float], ...]  # numbers of atoms, and how often each is drawn
     max_orbits: int
+    known: Container[Protostructure] = field(default_factory=known_frameworks)  # not made again
     seen: Bool[Tensor, "Z"] | None = None  # elements that the diffusion has learnt; None = all
 
     @classmethod
@@ -108,7 +110,7 @@ class GeneratedTemplateSampler(PartialCrystalSampler):
 
     def _accepts(self, template: Template) -> bool:
         """Whether a template may be used; without symmetry beyond P-1 none is new."""
-        is_known = template.protostructure in known_frameworks()
+        is_known = template.protostructure in self.known
         return template.space_group > LEAST_SYMMETRY and not is_known
 
     def _request(self, rng: torch.Generator) -> TemplateRequest:

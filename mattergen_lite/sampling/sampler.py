@@ -17,7 +17,11 @@ from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.partial_crystals.choice import partial_crystal_sampler
-from mattergen_lite.partial_crystals.partial_crystal import PartialCrystal, PartialCrystalBatch
+from mattergen_lite.partial_crystals.partial_crystal import (
+    PartialCrystal,
+    PartialCrystalBatch,
+    PartialCrystalSampler,
+)
 from mattergen_lite.probe.predictors import Predictor
 from mattergen_lite.progress import ProgressBar
 from mattergen_lite.properties import Conditions
@@ -153,10 +157,12 @@ def starting_points(
     seed: int,
     target: Target,
     options: SamplerOptions | None = None,
+    source: PartialCrystalSampler | None = None,
 ) -> Starts:
     """What each sample draws before any noise: its template, and its targets.
 
-    Without options no template is preferred.
+    Without options no template is preferred. Without a source the constraints and options choose
+    one (`partial_crystal_sampler`).
 
     Raises:
         ValueError: If no samples are asked for, the model cannot fulfil the constraints, or known
@@ -169,7 +175,7 @@ def starting_points(
     model.allowed(target.constraints.named_elements())
     # A weight of 0 ignores a target.
     guiding = tuple(one for one in target.properties if one.guidance != 0)
-    source = partial_crystal_sampler(
+    source = source or partial_crystal_sampler(
         target.constraints,
         model.config,
         options.template_bias if options else 0.0,
@@ -205,14 +211,20 @@ def sample(
     seed: int,
     options: SamplerOptions,
     target: Target,
+    source: PartialCrystalSampler | None = None,
 ) -> Samples:
     """Generate the samples of these numbers, in their order; with `seed` they fix each crystal.
+
+    Args:
+        source: Makes the partial crystals; by default the constraints and options choose it.
 
     Raises:
         ValueError: If no samples are asked for, the model cannot fulfil the constraints, or known
             crystals to start from are missing; nothing has been sampled then.
     """
-    starts = starting_points(model, indices, seed=seed, target=target, options=options)
+    starts = starting_points(
+        model, indices, seed=seed, target=target, options=options, source=source
+    )
     # Crystals of similar size share a batch, which saves padding; all start from the same noise.
     size = torch.tensor([partial_crystal.size for partial_crystal in starts.partial_crystals])
     from_crystals = torch.tensor(

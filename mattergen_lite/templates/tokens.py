@@ -12,6 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from pymatgen.core import Composition
 from torch import Tensor
 
 from mattergen_lite.crystal import Batch
@@ -50,9 +51,19 @@ class Template:
         return sum(one.size for one in self.classes)
 
     @property
+    def anonymous_formula(self) -> str:
+        """Formula with letters in place of elements, such as AB3."""
+        return anonymous_formula([one.size for one in self.classes])
+
+    @property
     def num_orbits(self) -> int:
         """Orbits of all classes."""
         return sum(len(one.positions) for one in self.classes)
+
+
+def anonymous_formula(sizes: Sequence[int]) -> str:
+    """Formula of so many atoms of each element, with letters in place of elements."""
+    return Composition(dict(enumerate(sizes, start=1))).anonymized_formula
 
 
 def canonical_template(
