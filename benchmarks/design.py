@@ -40,11 +40,11 @@ from matplotlib.figure import Figure
 from own_property import Judge, fit_judge
 from tqdm import tqdm
 
+from mattergen_lite.chemistry.elements import symbols
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.crystals import CrystalDataset, embedded_crystals
 from mattergen_lite.data.dataset import element_sets
 from mattergen_lite.data.table import EMBEDDED, read_table
-from mattergen_lite.elements import symbols
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.io.tensors import to_structures

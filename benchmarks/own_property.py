@@ -27,13 +27,12 @@ import torch
 from measuring import report
 from torch import Tensor
 
+from mattergen_lite.chemistry.elements import atomic_masses, element_descriptors
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.data.canonical import write_table
 from mattergen_lite.data.dataset import element_sets
 from mattergen_lite.data.labels import read_labelled
 from mattergen_lite.data.table import EMBEDDED, read_table
-from mattergen_lite.elements import atomic_masses, element_descriptors
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.model import CrystalDiffusion, pick_device, weights_hash
 from mattergen_lite.options.finetune import FinetuneOptions
@@ -47,6 +46,7 @@ from mattergen_lite.properties import Property
 from mattergen_lite.request.targets import PropertyTarget, parse_targets
 from mattergen_lite.request.values import known_property
 from mattergen_lite.sampling.sampler import Target, sample
+from mattergen_lite.tensors.crystal import CrystalBatch
 from mattergen_lite.training.finetuning import finetune
 
 Row = dict[str, str | int | float]

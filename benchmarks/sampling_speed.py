@@ -31,12 +31,12 @@ from measuring import (
     report,
 )
 
-from mattergen_lite.crystal import Prediction
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.model import CrystalDiffusion, pick_device
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.sampling.sampler import Target, sample
+from mattergen_lite.tensors.crystal import Prediction
 
 PREDICTOR_CORRECTOR_CALLS = 2 * 1000
 Shape = tuple[int, int]  # crystals, orbit slots

@@ -30,7 +30,7 @@ from mattergen_lite.scoring.energy import screening
 from mattergen_lite.scoring.energy.fitting import atomic_fractions, folds_by_system
 from mattergen_lite.scoring.energy.screening import ScreeningModel
 from mattergen_lite.scoring.execution.result_cache import ResultCache
-from mattergen_lite.shapes import Float
+from mattergen_lite.tensors.shapes import Float
 
 ASSET = Path(screening.__file__).parents[2] / "assets" / "screening.json"
 FRAMES = "structures.extxyz"

@@ -25,13 +25,13 @@ from pydantic import (
     model_validator,
 )
 
-from mattergen_lite.folders import atomic_path
+from mattergen_lite.files.folders import atomic_path
+from mattergen_lite.files.plain_yaml import parse_yaml, read_yaml
 from mattergen_lite.options.checks import LearningRate, Seed, Share, ShareBelowOne, options
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.renamed import OPTIONS
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import Precision, SamplerOptions
-from mattergen_lite.plain_yaml import parse_yaml, read_yaml
 
 if TYPE_CHECKING:  # torch is slow to load
     from torch import Tensor

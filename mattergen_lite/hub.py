@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from mattergen_lite.config import ModelConfig, read_yaml, shipped
-from mattergen_lite.folders import check_plain
+from mattergen_lite.files.folders import check_plain
 
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.yaml"

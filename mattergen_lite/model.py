@@ -11,19 +11,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mattergen_lite.chemistry.elements import MAX_ATOMIC_NUMBER, symbols
 from mattergen_lite.config import ModelConfig, write_yaml
-from mattergen_lite.crystal import Prediction
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.diffusion.joint import JointDiffusion, Losses, State, Step
 from mattergen_lite.diffusion.lattice import SIGMA_DATA
 from mattergen_lite.diffusion.schedule import NoiseSchedule, scalings
-from mattergen_lite.elements import MAX_ATOMIC_NUMBER, symbols
 from mattergen_lite.hub import CONFIG, WEIGHTS, read_config
 from mattergen_lite.network.denoiser import Denoiser, NoisyCrystals
 from mattergen_lite.network.pairs import pair_features
 from mattergen_lite.properties import Conditions
-from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
+from mattergen_lite.tensors.crystal import Prediction
+from mattergen_lite.tensors.shapes import Bool, Float
 
 
 class CrystalDiffusion(nn.Module):

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.crystal_systems import LAST_SPACE_GROUP
-from mattergen_lite.shapes import Bool, Int
+from mattergen_lite.symmetry.crystal_systems import LAST_SPACE_GROUP
+from mattergen_lite.tensors.shapes import Bool, Int
 
 Property = PropertyConfig  # defined once, in the configuration of a model
 

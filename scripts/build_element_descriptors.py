@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mattergen_lite.elements import DESCRIPTOR_DIM, element_rows
-from mattergen_lite.shapes import Float
+from mattergen_lite.chemistry.elements import DESCRIPTOR_DIM, element_rows
+from mattergen_lite.tensors.shapes import Float
 
 SUBSHELL_CAPACITY = {"s": 2, "p": 6, "d": 10, "f": 14}
 

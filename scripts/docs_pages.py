@@ -19,10 +19,10 @@ from pydantic import BaseModel
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.benchmarking.protocols import PROTOCOLS
+from mattergen_lite.chemistry.elements import GROUP_MEANINGS, element_groups, symbols
 from mattergen_lite.cli import app
 from mattergen_lite.commands import COMMANDS, IN_MEMORY, module_of
 from mattergen_lite.config import PropertyConfig, RunConfig, shipped
-from mattergen_lite.elements import GROUP_MEANINGS, element_groups, symbols
 from mattergen_lite.hub import read_config
 from mattergen_lite.options.judge import CHECK_NAMES
 from mattergen_lite.scoring import computed_properties

@@ -16,11 +16,10 @@ from matplotlib.figure import Figure
 from pymatgen.core import Composition, Lattice, Structure
 from scipy.stats import t as student_t
 
+from mattergen_lite.chemistry.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.data.describe import describe
 from mattergen_lite.diffusion import atom_types
 from mattergen_lite.diffusion.joint import draw_noise
-from mattergen_lite.elements import MAX_ATOMIC_NUMBER
-from mattergen_lite.geometry import wrapped_normal_displacement
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.runs.phase_diagram import draw_phase_diagram
@@ -29,6 +28,7 @@ from mattergen_lite.scoring.energy.accuracy import METASTABLE
 from mattergen_lite.scoring.energy.calibration import DEGREES_OF_FREEDOM, calibrations
 from mattergen_lite.symmetry.orbits import find_orbits
 from mattergen_lite.symmetry.templates import OrbitCrystals
+from mattergen_lite.tensors.geometry import wrapped_normal_displacement
 
 SYSTEM = ("Li", "P", "S")
 COMPOSITION = "Li3PS4"  # of the calibration picture

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, dropout, silu
 
+from mattergen_lite.chemistry.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.elements import MAX_ATOMIC_NUMBER
+from mattergen_lite.console import ProgressBar
 from mattergen_lite.probe.fit import standardised
 from mattergen_lite.probe.head import (
     Head,
@@ -18,9 +19,8 @@ from mattergen_lite.probe.head import (
     num_chemical,
 )
 from mattergen_lite.probe.probe import ModelIdentity
-from mattergen_lite.progress import ProgressBar
 from mattergen_lite.properties import Property
-from mattergen_lite.shapes import Bool, Float
+from mattergen_lite.tensors.shapes import Bool, Float
 
 NUM_MEMBERS = 3
 WIDTHS = (48, 128)  # hidden units, with fewer and with more labels than `MANY`

@@ -22,12 +22,12 @@ from fit_head import Examples, fit_head, prediction_error
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.table import EMBEDDED, read_table
-from mattergen_lite.folders import remove
+from mattergen_lite.files.folders import remove
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.model import CrystalDiffusion, pick_device, weights_hash
 from mattergen_lite.probe.head import Head, head_inputs
 from mattergen_lite.probe.probe import ModelIdentity
-from mattergen_lite.shapes import Float
+from mattergen_lite.tensors.shapes import Float
 
 PROPERTIES = (
     PropertyConfig(name="band_gap", unit="eV"),

@@ -4,13 +4,13 @@ import numpy as np
 import torch
 
 from mattergen_lite.config import ModelConfig, NetworkConfig, PropertyConfig
-from mattergen_lite.crystal import CrystalBatch
 from mattergen_lite.diffusion.schedule import NoiseSchedule
-from mattergen_lite.geometry import canonical_orientation
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.symmetry.orbits import Orbits, p1_orbits, symmetrise_lattice
 from mattergen_lite.symmetry.space_groups import SpaceGroup, space_group
 from mattergen_lite.symmetry.templates import OrbitCrystals
+from mattergen_lite.tensors.crystal import CrystalBatch
+from mattergen_lite.tensors.geometry import canonical_orientation
 
 PROPERTIES = (
     PropertyConfig(name="band_gap", unit="eV", mean=1.0, std=1.5),

@@ -39,6 +39,14 @@ def test_files_and_functions_are_short():
     assert long_functions == []
 
 
+MAX_ROOMS = 31  # modules and packages at the top, which one reads first
+
+
+def test_few_rooms_at_the_top():
+    rooms = {p.stem for p in PACKAGE.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()}
+    assert len(rooms - {"__init__"}) <= MAX_ROOMS
+
+
 QUESTIONS = ("How", "That", "What", "When", "Where", "Whether", "Which", "Who", "Why")
 
 
@@ -155,7 +163,7 @@ def test_processes_work_without_posix():
     code = (
         "import os, sys, tempfile; from pathlib import Path\n"
         "sys.modules['resource'] = None; del os.posix_fallocate\n"
-        "from mattergen_lite.folders import claimed\n"
+        "from mattergen_lite.files.folders import claimed\n"
         "from mattergen_lite.processes import limit_memory, peak_memory\n"
         "limit_memory(1); assert peak_memory() is None\n"
         "with claimed(Path(tempfile.mkdtemp()) / 'out'): print('claimed')"

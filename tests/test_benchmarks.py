@@ -18,8 +18,8 @@ from pydantic import TypeAdapter
 from pymatgen.core import Element
 
 from mattergen_lite import score
+from mattergen_lite.chemistry.elements import atomic_number
 from mattergen_lite.config import RunConfig, shipped
-from mattergen_lite.elements import atomic_number
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.model import CrystalDiffusion, weights_hash

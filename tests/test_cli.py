@@ -21,7 +21,7 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from mattergen_lite import cli, score
 from mattergen_lite.commands.generate import generate
 from mattergen_lite.data.crystals import embedded_crystals
-from mattergen_lite.folders import claimed
+from mattergen_lite.files.folders import claimed
 from mattergen_lite.io import parallel
 from mattergen_lite.io.formats.structures import ordered
 from mattergen_lite.io.parse import parse_document

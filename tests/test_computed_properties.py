@@ -6,12 +6,12 @@ import pytest
 import torch
 from crystals import li3ps4, nacl, quartz
 
-from mattergen_lite.crystal_systems import CRYSTAL_SYSTEMS
 from mattergen_lite.data.crystals import CrystalDataset
 from mattergen_lite.data.table import read_table
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.scoring.computed_properties import is_within, measure
 from mattergen_lite.scoring.energy.stability import Stability
+from mattergen_lite.symmetry.crystal_systems import CRYSTAL_SYSTEMS
 
 
 def test_known_crystals():

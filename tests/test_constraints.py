@@ -9,7 +9,7 @@ from crystals import li3ps4
 from models import tiny_config, tiny_model
 from pymatgen.core import Composition, Structure
 
-from mattergen_lite.elements import (
+from mattergen_lite.chemistry.elements import (
     atomic_number,
     element_groups,
     element_mask,

@@ -1,6 +1,6 @@
 import torch
 
-from mattergen_lite.crystal import CrystalBatch, concatenate
+from mattergen_lite.tensors.crystal import CrystalBatch, concatenate
 
 
 def batch_of(sizes, seed=0):

@@ -6,12 +6,12 @@ import pytest
 import torch
 from models import random_crystals, random_p1, tiny_model
 
-from mattergen_lite.crystal import Prediction
 from mattergen_lite.diffusion.joint import State
-from mattergen_lite.geometry import wrap
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.properties import Conditions
 from mattergen_lite.symmetry.templates import OrbitCrystals
+from mattergen_lite.tensors.crystal import Prediction
+from mattergen_lite.tensors.geometry import wrap
 
 SIGMA = 0.25
 

@@ -4,20 +4,20 @@ import pytest
 import torch
 from models import SCHEDULE, random_crystals, tiny_model
 
+from mattergen_lite.chemistry.elements import element_descriptors
 from mattergen_lite.diffusion import atom_types, coordinates, lattice
 from mattergen_lite.diffusion.joint import JointDiffusion, State, Step, draw_noise
 from mattergen_lite.diffusion.lattice import free_numbers
 from mattergen_lite.diffusion.schedule import scalings
-from mattergen_lite.elements import element_descriptors
-from mattergen_lite.geometry import (
+from mattergen_lite.sampling.noise import crystal_noise, sample_rngs, scaled
+from mattergen_lite.sampling.solvers import solve_heun, solve_multistep
+from mattergen_lite.symmetry.templates import Templates
+from mattergen_lite.tensors.geometry import (
     wrap,
     wrap_difference,
     wrapped_normal_displacement,
     wrapped_normal_scale,
 )
-from mattergen_lite.sampling.noise import crystal_noise, sample_rngs, scaled
-from mattergen_lite.sampling.solvers import solve_heun, solve_multistep
-from mattergen_lite.symmetry.templates import Templates
 
 SOLVERS = {"heun": solve_heun, "multistep": solve_multistep}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mattergen_lite import elements
+from mattergen_lite.chemistry import elements
 from mattergen_lite.config import DataConfig
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.table import EMBEDDED, read_table, select_rows

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mattergen_lite import cli
-from mattergen_lite.folders import atomic_path, claimed, claimed_file, remove
+from mattergen_lite.files.folders import atomic_path, claimed, claimed_file, remove
 from mattergen_lite.io.write import csv_cell, file_names
 
 
@@ -27,7 +27,8 @@ def test_a_folder_is_held_by_one(tmp_path):
 
 def test_a_folder_is_held_across_processes_and_freed_by_a_kill(tmp_path):
     code = (
-        "import sys, time\nfrom pathlib import Path\nfrom mattergen_lite.folders import claimed\n"
+        "import sys, time\nfrom pathlib import Path\n"
+        "from mattergen_lite.files.folders import claimed\n"
         "with claimed(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
     )
     holder = subprocess.Popen(
@@ -132,7 +133,7 @@ def test_a_file_to_write_is_held_too(tmp_path):
 
 def test_what_a_kill_left_half_written_is_removed(tmp_path):
     code = (
-        "import os, sys\nfrom mattergen_lite.folders import atomic_path\n"
+        "import os, sys\nfrom mattergen_lite.files.folders import atomic_path\n"
         "with atomic_path(sys.argv[1]) as path:\n    path.write_text('half')\n    os._exit(9)\n"
     )
     subprocess.run([sys.executable, "-c", code, tmp_path / "scores.parquet"], check=False)

@@ -28,7 +28,7 @@ from pymatgen.io.vasp import Poscar
 
 from mattergen_lite import cli
 from mattergen_lite.config import RunConfig
-from mattergen_lite.folders import claimed, claimed_file
+from mattergen_lite.files.folders import claimed, claimed_file
 from mattergen_lite.io.formats.structures import MAX_ATOMS
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.write import write_extxyz

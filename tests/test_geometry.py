@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mattergen_lite import geometry
+from mattergen_lite.tensors import geometry
 
 floats = st.floats(-1e6, 1e6, width=32)
 

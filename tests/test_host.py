@@ -7,8 +7,7 @@ from crystals import li3ps4, nacl, quartz, triclinic
 from models import tiny_model
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.elements import element_mask
-from mattergen_lite.geometry import wrap_difference
+from mattergen_lite.chemistry.elements import element_mask
 from mattergen_lite.io.tensors import from_structures, to_structures
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
@@ -19,6 +18,7 @@ from mattergen_lite.request.host import CellChange, parse_host
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.sampler import Target, sample
+from mattergen_lite.tensors.geometry import wrap_difference
 
 SKEWED = np.array([[1, 0, 0], [2, 1, 0], [-1, 3, 1]])  # another cell of the same lattice
 MIRRORED = np.diag([1, 1, -1])

@@ -6,10 +6,10 @@ from models import SCHEDULE, random_crystals, random_p1
 
 from mattergen_lite.diffusion.joint import JointDiffusion, State, Step, draw_noise
 from mattergen_lite.diffusion.lattice import free_numbers
-from mattergen_lite.geometry import wrap, wrap_difference, wrapped_normal_displacement
 from mattergen_lite.sampling.inpainting import Known
 from mattergen_lite.sampling.noise import SampleNoise, sample_rngs
 from mattergen_lite.sampling.solvers import solve_heun, solve_multistep
+from mattergen_lite.tensors.geometry import wrap, wrap_difference, wrapped_normal_displacement
 
 COUNT = 1500
 WELLS, WEIGHTS = torch.tensor([0.1, 0.75]), torch.tensor([0.7, 0.3])

@@ -16,7 +16,7 @@ from pymatgen.io.vasp import Poscar
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mattergen_lite import score
-from mattergen_lite.folders import atomic_path
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.io import read as io
 from mattergen_lite.io.parse import one_line
 from mattergen_lite.io.read import read_structures

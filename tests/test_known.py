@@ -5,9 +5,9 @@ import pytest
 import spglib
 from pymatgen.core import Structure
 
+from mattergen_lite.chemistry.elements import element_groups, parse_elements, parse_system
 from mattergen_lite.commands.data import data_elements, data_show
 from mattergen_lite.data.table import EMBEDDED, UNITS, read_table
-from mattergen_lite.elements import element_groups, parse_elements, parse_system
 from mattergen_lite.hub import find_checkpoint, read_config
 from mattergen_lite.options.request import Request
 from mattergen_lite.properties import Property

@@ -5,11 +5,11 @@ import torch
 from models import random_crystals, tiny_model
 from safetensors.torch import load_file, save_file
 
+from mattergen_lite.chemistry.elements import element_mask
 from mattergen_lite.config import shipped
-from mattergen_lite.crystal import Share
-from mattergen_lite.elements import element_mask
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.model import CrystalDiffusion, pick_device, weights_hash
+from mattergen_lite.tensors.crystal import Share
 from mattergen_lite.training.module import drawn_losses
 
 

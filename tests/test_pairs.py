@@ -6,9 +6,9 @@ import pytest
 import torch
 from models import random_crystals, random_p1
 
-from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.network.pairs import CUTOFF, FEATURES, NUM_HARMONICS, NUM_RADIAL, pair_features
 from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
+from mattergen_lite.tensors.geometry import wrap_difference
 
 
 def written_out(representatives, lattice, templates: Templates):

@@ -9,10 +9,10 @@ from crystals import nacl, rutile
 from models import tiny_model
 from pymatgen.core import Composition, Structure
 
+from mattergen_lite.chemistry.elements import atomic_number, element_mask, symbols
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.data.canonical import row_structure
 from mattergen_lite.data.table import read_table
-from mattergen_lite.elements import atomic_number, element_mask, symbols
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions

@@ -4,8 +4,8 @@ import io
 
 import pytest
 
-import mattergen_lite.progress as progress_module
-from mattergen_lite.progress import ProgressBar
+import mattergen_lite.console as progress_module
+from mattergen_lite.console import ProgressBar
 
 
 class Terminal(io.StringIO):

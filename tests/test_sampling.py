@@ -2,8 +2,6 @@ import pytest
 import torch
 from models import tiny_model
 
-from mattergen_lite.crystal import CrystalBatch
-from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions, is_mixed
 from mattergen_lite.request.constraints import parse_constraints
@@ -13,6 +11,8 @@ from mattergen_lite.sampling.guidance import AUXILIARY_INTERVAL, guided_calls, g
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.sampler import Samples, Target, sample, starting_points
 from mattergen_lite.symmetry.templates import OrbitCrystals
+from mattergen_lite.tensors.crystal import CrystalBatch
+from mattergen_lite.tensors.geometry import wrap_difference
 
 
 def options(**changes) -> SamplerOptions:

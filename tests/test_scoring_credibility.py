@@ -6,7 +6,7 @@ from matplotlib.image import imread
 from pymatgen.core import Composition, Lattice, Structure
 from test_scoring_novelty import judged, reference_of, rutile_of, trirutile
 
-from mattergen_lite.elements import element_groups, symbols
+from mattergen_lite.chemistry.elements import element_groups, symbols
 from mattergen_lite.scoring.criteria.credibility import (
     credibility,
     mean_concentration,

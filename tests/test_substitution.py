@@ -7,8 +7,8 @@ import pytest
 import torch
 from ase.data import covalent_radii
 
+from mattergen_lite.chemistry.elements import MAX_ATOMIC_NUMBER, atomic_number, element_descriptors
 from mattergen_lite.config import ModelConfig
-from mattergen_lite.elements import MAX_ATOMIC_NUMBER, atomic_number, element_descriptors
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.partial_crystals.choice import partial_crystal_sampler

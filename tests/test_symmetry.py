@@ -19,11 +19,6 @@ from mattergen_lite.data.table import read_table
 from mattergen_lite.diffusion import coordinates
 from mattergen_lite.diffusion.joint import State
 from mattergen_lite.diffusion.lattice import LatticeChannel, free_numbers
-from mattergen_lite.geometry import (
-    wrap_difference,
-    wrapped_normal_displacement,
-    wrapped_normal_scale,
-)
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.symmetry.orbits import Orbits, find_orbits
 from mattergen_lite.symmetry.space_groups import space_group
@@ -33,6 +28,11 @@ from mattergen_lite.symmetry.subgroups import (
     random_subgroup,
 )
 from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
+from mattergen_lite.tensors.geometry import (
+    wrap_difference,
+    wrapped_normal_displacement,
+    wrapped_normal_scale,
+)
 
 MATCHER = StructureMatcher(primitive_cell=False, scale=False)
 HEXAGONAL, RHOMBOHEDRAL, TRICLINIC = [186, 194], [146, 166], [1, 2]

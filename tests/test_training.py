@@ -15,12 +15,10 @@ import torch
 from crystals import nacl, rutile
 
 from mattergen_lite.config import LossConfig, OptimizerConfig, RunConfig
-from mattergen_lite.crystal import Share
 from mattergen_lite.data.canonical import canonical_crystal
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.prepare import prepare
 from mattergen_lite.data.table import read_table
-from mattergen_lite.geometry import wrap_difference
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion, read_weights
 from mattergen_lite.options.request import Request
@@ -28,6 +26,8 @@ from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.properties import Conditions
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.sampling.sampler import Target, sample
+from mattergen_lite.tensors.crystal import Share
+from mattergen_lite.tensors.geometry import wrap_difference
 from mattergen_lite.training.export import newest_checkpoint, read_metrics
 from mattergen_lite.training.module import drop_conditions, learning_rate_factor, vary
 from mattergen_lite.training.trainer import fit_statistics, reduced_views, train

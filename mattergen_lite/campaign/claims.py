@@ -26,7 +26,7 @@ from mattergen_lite.campaign.status import (
     write_refusal,
 )
 from mattergen_lite.campaign.work import check_judge, work
-from mattergen_lite.progress import ProgressBar
+from mattergen_lite.console import ProgressBar
 from mattergen_lite.runs.folder import environment
 
 POLL = 5.0  # s between looks at units that other processes hold

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mattergen_lite.config import CampaignConfig
-from mattergen_lite.folders import check_plain
+from mattergen_lite.files.folders import check_plain
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.read import iter_documents
 from mattergen_lite.io.records import Document

@@ -25,7 +25,7 @@ from mattergen_lite.campaign.status import (
 from mattergen_lite.campaign.work import check_judge, work
 from mattergen_lite.campaign.workers import job_script, require_dask
 from mattergen_lite.config import ClusterConfig, read_yaml
-from mattergen_lite.progress import ProgressBar
+from mattergen_lite.console import ProgressBar
 from mattergen_lite.runs.folder import environment
 
 if TYPE_CHECKING:

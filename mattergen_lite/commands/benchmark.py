@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mattergen_lite.commands.workspace import JUDGE, check_source, cores
-from mattergen_lite.folders import claimed
+from mattergen_lite.files.folders import claimed
 from mattergen_lite.options.checks import Count, Texts
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.judge import JudgeOptions, PotentialChoice

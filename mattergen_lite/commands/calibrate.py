@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mattergen_lite.commands.workspace import JUDGE, cores
-from mattergen_lite.folders import claimed_file
+from mattergen_lite.files.folders import claimed_file
 from mattergen_lite.options.checks import Atoms, Count, Paths, Seed, Workers
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.judge import PotentialChoice

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mattergen_lite.commands.workspace import configuration, cores
-from mattergen_lite.folders import claimed
+from mattergen_lite.files.folders import claimed
 from mattergen_lite.options.checks import Workers
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.judge import ShortlistOptions

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mattergen_lite.commands.workspace import check_source, cores
-from mattergen_lite.folders import claimed_file
+from mattergen_lite.files.folders import claimed_file
 from mattergen_lite.options.checks import Atoms, NameOrPath, Seed, ShareBelowOne, Workers
 from mattergen_lite.options.flat import flat
 
@@ -118,6 +118,6 @@ def data_show(
 @flat
 def data_elements() -> str:
     """List the groups of elements that --elements and --exclude take, such as toxic or scarce."""
-    from mattergen_lite.elements import element_groups_text
+    from mattergen_lite.chemistry.elements import element_groups_text
 
     return element_groups_text()

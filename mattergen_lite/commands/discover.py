@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from mattergen_lite.commands.generate import generate
 from mattergen_lite.commands.workspace import check_design, cores
-from mattergen_lite.folders import claimed
+from mattergen_lite.files.folders import claimed
 from mattergen_lite.options.checks import (
     Count,
     LearningRate,

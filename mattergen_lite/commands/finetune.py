@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mattergen_lite.commands.workspace import TABLES, check_source, cores
-from mattergen_lite.folders import claimed
+from mattergen_lite.files.folders import claimed
 from mattergen_lite.options.checks import NameOrPath, Workers
 from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.options.flat import flat

@@ -47,7 +47,7 @@ def generate(
     started = perf_counter()
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.commands.judging import hits_to_expect, open_design
-        from mattergen_lite.progress import ProgressBar
+        from mattergen_lite.console import ProgressBar
 
         asked = {"request": request, "sampler": sampler, "judge": judge, "best": best}
         generator, run, provenance = open_design(

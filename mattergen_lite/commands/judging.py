@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mattergen_lite.console import ProgressBar
 from mattergen_lite.io.parallel import read_records
 from mattergen_lite.io.read import count_unread
 from mattergen_lite.io.records import StructureRecord
@@ -14,7 +15,6 @@ from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.processes import Pool
-from mattergen_lite.progress import ProgressBar
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.judging import JudgingRun

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mattergen_lite.commands.workspace import check_source
-from mattergen_lite.folders import claimed_file
+from mattergen_lite.files.folders import claimed_file
 from mattergen_lite.options.checks import Count, NameOrPath, Texts
 from mattergen_lite.options.flat import flat
 

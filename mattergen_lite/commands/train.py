@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from mattergen_lite.commands.workspace import configuration
-from mattergen_lite.folders import claimed, is_first_process
+from mattergen_lite.files.folders import claimed, is_first_process
 from mattergen_lite.options.flat import flat
 
 

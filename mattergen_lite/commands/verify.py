@@ -30,7 +30,7 @@ def verify(source: RunSource, /, *, verification: VerifyOptions, machine: Machin
     Raises:
         ValueError: If there is no finished run, or GPAW is not installed.
     """
-    from mattergen_lite.folders import check_finished, claimed
+    from mattergen_lite.files.folders import check_finished, claimed
 
     if isinstance(source, str | Path):
         check_finished(Path(source))

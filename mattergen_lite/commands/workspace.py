@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from mattergen_lite.folders import check_free, claimed
+from mattergen_lite.files.folders import check_free, claimed
 from mattergen_lite.options.judge import Goal, JudgeOptions, ShortlistOptions
 from mattergen_lite.options.request import EMBEDDED, NEW_FRAMEWORKS, Request
 from mattergen_lite.scoring.checking import check_judging

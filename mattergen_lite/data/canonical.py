@@ -16,13 +16,13 @@ import torch
 from pymatgen.core import Structure
 
 from mattergen_lite.data.totals import scaled_totals
-from mattergen_lite.folders import atomic_path
-from mattergen_lite.geometry import canonical_orientation
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.symmetry.columns import ORBIT_TYPES, orbit_columns
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED, SYMPREC_RELAXED, find_symmetry
 from mattergen_lite.symmetry.orbits import find_orbits
+from mattergen_lite.tensors.geometry import canonical_orientation
 
 SPLITS = ("train", "val", "test", "val_or_test", "unknown", "extra")
 DECIMALS = 5  # 1e-5 Å or less than 1e-3 Å of a coordinate: far below what DFT relaxes to

@@ -8,10 +8,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from mattergen_lite.elements import atomic_masses, herfindahl_indices
-from mattergen_lite.geometry import cell_volume
+from mattergen_lite.chemistry.elements import atomic_masses, herfindahl_indices
 from mattergen_lite.properties import crystal_system
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.tensors.geometry import cell_volume
+from mattergen_lite.tensors.shapes import Float, Int
 
 AnyPacked = TypeVar("AnyPacked", bound="Packed")
 _GRAMS_PER_CM3 = 1.66053906660  # g/mol/Å³ in g/cm³

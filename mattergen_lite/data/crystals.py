@@ -9,10 +9,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from mattergen_lite.crystal import CrystalBatch, node_mask
 from mattergen_lite.data.columns import Packed, flat_column, property_columns, starts
 from mattergen_lite.data.materials import known_rows
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.tensors.crystal import CrystalBatch, node_mask
+from mattergen_lite.tensors.shapes import Float, Int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,17 +9,17 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
+from mattergen_lite.chemistry.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.config import DataConfig
-from mattergen_lite.crystal import Share, node_mask
 from mattergen_lite.data.columns import Packed, flat_column, property_columns, starts
 from mattergen_lite.data.table import EMBEDDED, UNITS, read_table, select_rows
-from mattergen_lite.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.properties import Conditions, Property
-from mattergen_lite.shapes import Float, Int
 from mattergen_lite.symmetry.columns import ORBIT_TYPES
 from mattergen_lite.symmetry.orbits import NUM_ROTATION_TYPES, Orbits
 from mattergen_lite.symmetry.space_groups import space_group_tables
 from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
+from mattergen_lite.tensors.crystal import Share, node_mask
+from mattergen_lite.tensors.shapes import Float, Int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mattergen_lite.chemistry.elements import periodic_table_position, symbols
+from mattergen_lite.console import text_table
 from mattergen_lite.data.canonical import CORE_SCHEMA
 from mattergen_lite.data.table import read_table
-from mattergen_lite.elements import periodic_table_position, symbols
-from mattergen_lite.folders import atomic_path
-from mattergen_lite.text_table import text_table
+from mattergen_lite.files.folders import atomic_path
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Literal
 import pyarrow.compute as pc
 from pymatgen.symmetry.groups import SpaceGroup
 
+from mattergen_lite.console import text_table
 from mattergen_lite.data.canonical import row_structure
 from mattergen_lite.data.table import EMBEDDED, UNITS, read_table
 from mattergen_lite.io.write import to_cif, write_extxyz, write_text
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
-from mattergen_lite.text_table import text_table
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

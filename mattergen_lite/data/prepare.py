@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
+from mattergen_lite.console import ProgressBar
 from mattergen_lite.data.canonical import (
     Row,
     crystal_row,
@@ -30,7 +31,6 @@ from mattergen_lite.io.read import iter_documents
 from mattergen_lite.io.records import Document
 from mattergen_lite.io.write import write_csv
 from mattergen_lite.processes import Failure, Pool
-from mattergen_lite.progress import ProgressBar
 
 CURATE_TIME_LIMIT = 60.0  # s per structure
 DUPLICATES_TIME_LIMIT = 86_400.0  # s per composition

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import spglib
 
+from mattergen_lite.console import ProgressBar
 from mattergen_lite.data.dataset import OrbitDataset
-from mattergen_lite.progress import ProgressBar
 from mattergen_lite.symmetry.columns import ORBIT_TYPES, orbit_columns
 from mattergen_lite.symmetry.orbits import Orbits, p1_orbits
 from mattergen_lite.symmetry.space_groups import space_group

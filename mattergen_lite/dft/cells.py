@@ -13,9 +13,9 @@ import spglib
 from pymatgen.core import Element, Structure
 from scipy.constants import physical_constants
 
+from mattergen_lite.chemistry.oxidation import is_metal
 from mattergen_lite.dft.settings import DftSettings, SampledCell
-from mattergen_lite.oxidation import is_metal
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.tensors.shapes import Float, Int
 
 SYMPREC = 0.01  # Å, of standardisation
 SYMPREC_OF_OPERATIONS = 1e-4  # relative, as the engine finds them

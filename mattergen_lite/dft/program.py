@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 
-from mattergen_lite.folders import atomic_path
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.processes import limit_memory, peak_memory
 
 

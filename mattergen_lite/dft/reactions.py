@@ -11,7 +11,7 @@ from itertools import combinations, islice
 
 import numpy as np
 
-from mattergen_lite.shapes import Float
+from mattergen_lite.tensors.shapes import Float
 
 MAX_PHASES = 26  # of which reactions are made, the cheapest
 PER_COMPOSITION = 2  # polymorphs among them

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.tensors.shapes import Float, Int
 
 ROUNDED = 4  # decimals of lattice vectors (Å) and fractional coordinates in a key
 

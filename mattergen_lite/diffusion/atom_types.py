@@ -14,9 +14,9 @@ arXiv 2211.15089.)
 import torch
 from torch import Tensor
 
-from mattergen_lite.elements import element_descriptors
-from mattergen_lite.shapes import Bool, Float, Int
+from mattergen_lite.chemistry.elements import element_descriptors
 from mattergen_lite.symmetry.templates import Templates
+from mattergen_lite.tensors.shapes import Bool, Float, Int
 
 
 def encode(atomic_numbers: Int[Tensor, "B O"]) -> Float[Tensor, "B O D"]:

@@ -14,9 +14,9 @@ origin: the true displacement field has zero mean over the atoms there, and so h
 import torch
 from torch import Tensor
 
-from mattergen_lite.geometry import wrapped_normal_displacement, wrapped_normal_scale
-from mattergen_lite.shapes import Float
 from mattergen_lite.symmetry.templates import Templates
+from mattergen_lite.tensors.geometry import wrapped_normal_displacement, wrapped_normal_scale
+from mattergen_lite.tensors.shapes import Float
 
 
 def encode(templates: Templates) -> Float[Tensor, "B O 3"]:

@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.crystal import Batch, Prediction
+from mattergen_lite.chemistry.elements import DESCRIPTOR_DIM, MAX_ATOMIC_NUMBER, element_descriptors
 from mattergen_lite.diffusion import atom_types, coordinates, lattice
 from mattergen_lite.diffusion.lattice import LatticeChannel
-from mattergen_lite.elements import DESCRIPTOR_DIM, MAX_ATOMIC_NUMBER, element_descriptors
-from mattergen_lite.geometry import wrap
-from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.templates import OrbitCrystals, Templates
+from mattergen_lite.tensors.crystal import Batch, Prediction
+from mattergen_lite.tensors.geometry import wrap
+from mattergen_lite.tensors.shapes import Bool, Float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from mattergen_lite.diffusion.schedule import scalings
-from mattergen_lite.geometry import cholesky_lattice
 from mattergen_lite.properties import crystal_system
-from mattergen_lite.shapes import Bool, Float, Int
 from mattergen_lite.symmetry.space_groups import space_group_tables
+from mattergen_lite.tensors.geometry import cholesky_lattice
+from mattergen_lite.tensors.shapes import Bool, Float, Int
 
 SIGMA_DATA = 0.3  # free coordinates spread by 1/sqrt(12) = 0.29; one sigma then suits both
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mattergen_lite.shapes import Float
+from mattergen_lite.tensors.shapes import Float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from mattergen_lite.crystal import CrystalBatch
-from mattergen_lite.geometry import wrap
 from mattergen_lite.io.formats.structures import ordered
+from mattergen_lite.tensors.crystal import CrystalBatch
+from mattergen_lite.tensors.geometry import wrap
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

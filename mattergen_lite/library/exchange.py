@@ -7,15 +7,15 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mattergen_lite.elements import atomic_number
-from mattergen_lite.folders import atomic_path
+from mattergen_lite.chemistry.elements import atomic_number
+from mattergen_lite.console import ProgressBar
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.io.write import write_csv
 from mattergen_lite.library.ase_database import write_database
 from mattergen_lite.library.entries import entries
 from mattergen_lite.library.materials_project import FIELDS, read_materials_project
 from mattergen_lite.library.optimade import read_provider, write_jsonl
-from mattergen_lite.progress import ProgressBar
 from mattergen_lite.runs.store import structure_cells
 
 MATERIALS_PROJECT = "materials-project"

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.linalg import LinAlgError
 from pymatgen.io.optimade import OptimadeStructureAdapter
 
-from mattergen_lite.elements import atomic_number
-from mattergen_lite.folders import atomic_path
+from mattergen_lite.chemistry.elements import atomic_number
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.io.formats.structures import (
     build_structure,
     check_count,

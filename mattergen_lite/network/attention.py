@@ -6,7 +6,7 @@ Adaptive layer norm with zero-initialised gates (DiT: Peebles and Xie 2023, arXi
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.shapes import Bool, Float
+from mattergen_lite.tensors.shapes import Bool, Float
 
 
 class PairAttention(nn.Module):

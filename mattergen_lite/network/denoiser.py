@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.crystal import Prediction
-from mattergen_lite.elements import DESCRIPTOR_DIM, MAX_ATOMIC_NUMBER
+from mattergen_lite.chemistry.elements import DESCRIPTOR_DIM, MAX_ATOMIC_NUMBER
 from mattergen_lite.network.attention import Block
 from mattergen_lite.network.embeddings import GlobalEmbedding, SiteEmbedding
 from mattergen_lite.network.pairs import PairEmbedding
 from mattergen_lite.properties import Conditions, Property
-from mattergen_lite.shapes import Float
 from mattergen_lite.symmetry.templates import Templates
+from mattergen_lite.tensors.crystal import Prediction
+from mattergen_lite.tensors.shapes import Float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.crystal_systems import CRYSTAL_SYSTEMS
-from mattergen_lite.elements import MAX_ATOMIC_NUMBER
+from mattergen_lite.chemistry.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.properties import Conditions, Property, crystal_system
-from mattergen_lite.shapes import Float
+from mattergen_lite.symmetry.crystal_systems import CRYSTAL_SYSTEMS
 from mattergen_lite.symmetry.orbits import NUM_ROTATION_TYPES
 from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS
 from mattergen_lite.symmetry.templates import Templates
+from mattergen_lite.tensors.shapes import Float
 
 NUM_FREQUENCIES = 16
 _LARGEST = 6.0  # standard deviations

@@ -13,8 +13,8 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.shapes import Bool, Float, Int
 from mattergen_lite.symmetry.templates import Templates
+from mattergen_lite.tensors.shapes import Bool, Float, Int
 
 NUM_HARMONICS = 4
 NUM_RADIAL = 12

@@ -16,7 +16,7 @@ from mattergen_lite.partial_crystals.partial_crystal import PartialCrystalSample
 from mattergen_lite.request.host import Host
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.targets import PropertyTarget
-from mattergen_lite.shapes import Bool
+from mattergen_lite.tensors.shapes import Bool
 
 # Atoms of a sample of which nothing says how many: three quarters of the known stable crystals have
 # at most so many, and twice as many of their samples are near the hull as of larger ones.

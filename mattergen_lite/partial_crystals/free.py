@@ -14,8 +14,8 @@ from mattergen_lite.partial_crystals.partial_crystal import (
     size_weights,
 )
 from mattergen_lite.request.protocol import Constraints
-from mattergen_lite.shapes import Float
 from mattergen_lite.symmetry.orbits import p1_orbits
+from mattergen_lite.tensors.shapes import Float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mattergen_lite.chemistry.elements import MAX_ATOMIC_NUMBER, symbols
 from mattergen_lite.config import ModelConfig, shipped
-from mattergen_lite.elements import MAX_ATOMIC_NUMBER, symbols
 from mattergen_lite.partial_crystals.partial_crystal import (
     PartialCrystal,
     PartialCrystalSampler,
@@ -18,7 +18,6 @@ from mattergen_lite.partial_crystals.partial_crystal import (
 )
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.stoichiometry import can_be_neutral
-from mattergen_lite.shapes import Bool
 from mattergen_lite.symmetry.frameworks import LEAST_SYMMETRY, known_frameworks
 from mattergen_lite.symmetry.orbits import Orbits, symmetrise_lattice
 from mattergen_lite.symmetry.protostructures import Protostructure
@@ -28,6 +27,7 @@ from mattergen_lite.templates.model import TemplateModel
 from mattergen_lite.templates.network import MAX_ATOMS
 from mattergen_lite.templates.sampling import TemplateRequest, draw_templates
 from mattergen_lite.templates.tokens import Template
+from mattergen_lite.tensors.shapes import Bool
 
 FOLDER = "mp/templates"
 VOLUME_PER_ATOM = 15.0  # Å³, of the cell that stands for one not drawn yet

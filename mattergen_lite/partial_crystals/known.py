@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mattergen_lite.chemistry.elements import symbols
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.data.table import EMBEDDED
-from mattergen_lite.elements import symbols
 from mattergen_lite.partial_crystals.library import Candidate, TemplateLibrary, template_library
 from mattergen_lite.partial_crystals.partial_crystal import (
     PartialCrystal,
@@ -23,7 +23,7 @@ from mattergen_lite.request.constraints import ChemicalSystem
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.stoichiometry import can_be_neutral
 from mattergen_lite.request.targets import PropertyTarget
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.tensors.shapes import Float, Int
 
 # Templates between which the similarity of elements decides, and of them if there are more, drawn
 # once for all samples; where elements go to single orbits each sample compares some of its own.

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mattergen_lite.chemistry.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.data.dataset import OrbitDataset, shipped_orbits
 from mattergen_lite.data.table import EMBEDDED
-from mattergen_lite.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.partial_crystals.placement import match_elements, place_on_orbits
 from mattergen_lite.partial_crystals.property_weights import closeness
 from mattergen_lite.partial_crystals.success_rates import (
@@ -22,7 +22,7 @@ from mattergen_lite.partial_crystals.success_rates import (
 )
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.targets import PropertyTarget
-from mattergen_lite.shapes import Bool, Float, Int
+from mattergen_lite.tensors.shapes import Bool, Float, Int
 
 MAX_TEMPLATE_ENERGY = 0.1  # eV/atom above the hull of the crystals whose templates are taken
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.config import ModelConfig
-from mattergen_lite.crystal import Batch, CrystalBatch
 from mattergen_lite.request.host import CellChange, Host
-from mattergen_lite.shapes import Bool
 from mattergen_lite.symmetry.orbits import Orbits
 from mattergen_lite.symmetry.templates import OrbitCrystals, classes_by_element
+from mattergen_lite.tensors.crystal import Batch, CrystalBatch
+from mattergen_lite.tensors.shapes import Bool
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from mattergen_lite.elements import element_descriptors
-from mattergen_lite.shapes import Int
+from mattergen_lite.chemistry.elements import element_descriptors
+from mattergen_lite.tensors.shapes import Int
 
 
 def match_elements(

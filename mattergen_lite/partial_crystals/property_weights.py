@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.request.targets import PropertyTarget
-from mattergen_lite.shapes import Float
+from mattergen_lite.tensors.shapes import Float
 
 # Standard deviations of the property, over which the weight of a crystal falls by a factor of e.
 WIDTH = 0.25

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.config import PropertyConfig
+from mattergen_lite.console import ProgressBar
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.diffusion.joint import draw_noise
 from mattergen_lite.model import CrystalDiffusion
@@ -22,9 +23,8 @@ from mattergen_lite.probe.probe import (
     Regression,
 )
 from mattergen_lite.probe.regression import best_penalty, held_out_predictions, ridge
-from mattergen_lite.progress import ProgressBar
 from mattergen_lite.properties import Property
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.tensors.shapes import Float, Int
 
 # Noise levels of the regressions: below the first crystals look clean, above the last like noise.
 SIGMAS = tuple(0.01 * 300 ** (level / 9) for level in range(10))  # 0.01 to 3

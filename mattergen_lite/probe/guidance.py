@@ -12,8 +12,8 @@ from mattergen_lite.diffusion.lattice import free_numbers
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.probe.probe import Probe, Regression
 from mattergen_lite.request.targets import PropertyTarget
-from mattergen_lite.shapes import Float
 from mattergen_lite.symmetry.templates import Templates
+from mattergen_lite.tensors.shapes import Float
 
 MAX_STEP = 3.0  # standard deviations of the noise that steering adds at most to a displacement
 

@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
+from mattergen_lite.chemistry.elements import MAX_ATOMIC_NUMBER, element_descriptors
 from mattergen_lite.config import PropertyConfig, Section, read_yaml, write_yaml
-from mattergen_lite.elements import MAX_ATOMIC_NUMBER, element_descriptors
 from mattergen_lite.io.records import LearnedValue
 from mattergen_lite.model import CrystalDiffusion, write_weights
 from mattergen_lite.probe.probe import ModelIdentity, clean_features, of_weights
 from mattergen_lite.properties import Property
-from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.templates import OrbitCrystals
+from mattergen_lite.tensors.shapes import Bool, Float
 
 WEIGHTS = "head.safetensors"
 CONFIG = "head.yaml"

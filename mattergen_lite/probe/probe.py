@@ -20,12 +20,12 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.config import PropertyConfig, Section, read_yaml, write_yaml
+from mattergen_lite.console import text_table
 from mattergen_lite.io.records import LearnedValue
 from mattergen_lite.model import CrystalDiffusion, read_weights, write_weights
 from mattergen_lite.properties import Property
-from mattergen_lite.shapes import Float, Int
 from mattergen_lite.symmetry.templates import OrbitCrystals
-from mattergen_lite.text_table import text_table
+from mattergen_lite.tensors.shapes import Float, Int
 
 WEIGHTS = "probe.safetensors"
 CONFIG = "probe.yaml"

@@ -7,7 +7,7 @@ one crystal, crystals of one formula) on one side of every split.
 import torch
 from torch import Tensor
 
-from mattergen_lite.shapes import Bool, Float, Int
+from mattergen_lite.tensors.shapes import Bool, Float, Int
 
 FOLDS = 5
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)  # relative to features of variance 1

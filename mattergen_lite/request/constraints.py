@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from mattergen_lite.elements import atomic_number, parse_elements, parse_system
+from mattergen_lite.chemistry.elements import atomic_number, parse_elements, parse_system
 from mattergen_lite.options.request import Request
 from mattergen_lite.request.protocol import EVERY_ELEMENT, Constraint, Constraints, listed
 from mattergen_lite.request.space_groups import parse_space_group

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import TYPE_CHECKING
 
-from mattergen_lite.elements import atomic_number, element_mask, symbols
+from mattergen_lite.chemistry.elements import atomic_number, element_mask, symbols
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from mattergen_lite.oxidation import anion_rank, is_metal, negative_state, positive_states
+from mattergen_lite.chemistry.oxidation import anion_rank, is_metal, negative_state, positive_states
 
 
 def can_be_neutral(counts: Mapping[str, int]) -> bool:

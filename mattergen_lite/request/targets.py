@@ -13,12 +13,12 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from mattergen_lite.crystal_systems import CRYSTAL_SYSTEMS
-from mattergen_lite.elements import element_mask, symbols
+from mattergen_lite.chemistry.elements import element_mask, symbols
 from mattergen_lite.options.texts import parse_conditions, parse_guidance, weights_of
 from mattergen_lite.properties import Conditions, Property
 from mattergen_lite.request.values import known_property, parse_values
-from mattergen_lite.shapes import Float
+from mattergen_lite.symmetry.crystal_systems import CRYSTAL_SYSTEMS
+from mattergen_lite.tensors.shapes import Float
 
 TargetValue = float | int | str
 

@@ -7,10 +7,10 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from mattergen_lite.chemistry.elements import parse_system
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.crystal_systems import CRYSTAL_SYSTEMS
-from mattergen_lite.elements import parse_system
 from mattergen_lite.options.texts import Condition, is_whole
+from mattergen_lite.symmetry.crystal_systems import CRYSTAL_SYSTEMS
 from mattergen_lite.symmetry.space_groups import space_group_number
 
 

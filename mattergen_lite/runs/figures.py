@@ -17,15 +17,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import norm
 
-from mattergen_lite.crystal_systems import CRYSTAL_SYSTEMS
+from mattergen_lite.chemistry.elements import symbols
 from mattergen_lite.data.describe import draw_elements
-from mattergen_lite.elements import symbols
-from mattergen_lite.folders import atomic_path
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.runs.phase_diagram import DRAWABLE, Placed, draw_phase_diagram
 from mattergen_lite.runs.tables import deciding_value
 from mattergen_lite.scoring.energy.accuracy import METASTABLE
 from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
 from mattergen_lite.scoring.score import Cell
+from mattergen_lite.symmetry.crystal_systems import CRYSTAL_SYSTEMS
 
 Row = Mapping[str, Cell]
 

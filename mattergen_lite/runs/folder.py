@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from mattergen_lite.folders import RECORD, check_plain
+from mattergen_lite.files.folders import RECORD, check_plain
 from mattergen_lite.runs.tables import Row, read_json, read_table
 
 FORMAT = 2  # of the record and what it stands for; raised when older programs would misread it

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pymatgen.core import Structure
 
-from mattergen_lite.folders import check_finished, check_free, claimed
+from mattergen_lite.files.folders import check_finished, check_free, claimed
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.runs.folder import RunFolder

@@ -7,6 +7,7 @@ from math import inf, isfinite
 from pathlib import Path
 from time import perf_counter
 
+from mattergen_lite.console import ProgressBar
 from mattergen_lite.data.crystals import embedded_crystals
 from mattergen_lite.dft.engines import find_engine
 from mattergen_lite.io.records import StructureRecord
@@ -14,7 +15,6 @@ from mattergen_lite.options.budget import FILES_PER_SAMPLING, Budget
 from mattergen_lite.options.judge import ShortlistOptions
 from mattergen_lite.options.verification import VerifyOptions
 from mattergen_lite.processes import Pool
-from mattergen_lite.progress import ProgressBar
 from mattergen_lite.runs.dft_codes import parse_codes
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements

@@ -15,7 +15,7 @@ from pymatgen.core import Composition, Element
 from pymatgen.util.string import latexify
 
 from mattergen_lite.scoring.known.hull import ReferenceHull, reference_hull
-from mattergen_lite.shapes import Float
+from mattergen_lite.tensors.shapes import Float
 
 if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 from pymatgen.core import Structure
 
-from mattergen_lite.folders import atomic_path
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.runs.tables import Row, read_table
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.property_result import PropertyResult

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mattergen_lite.folders import atomic_path
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.io.compressed import unpacking
 from mattergen_lite.io.write import write_csv
 from mattergen_lite.scoring.score import Cell

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from mattergen_lite.console import text_table
 from mattergen_lite.options.judge import CHECKS
 from mattergen_lite.runs.headline import Headline, duration
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
-from mattergen_lite.text_table import text_table
 
 NUM_SHOWN = 5  # of the best candidates
 WIDTHS = (4, 11, 13, 8, 31)  # of the columns, at least

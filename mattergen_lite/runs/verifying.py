@@ -9,6 +9,7 @@ from functools import cached_property, partial
 import numpy as np
 from pymatgen.core import Structure
 
+from mattergen_lite.console import ProgressBar
 from mattergen_lite.dft.cache import ResultFolder, default_folder
 from mattergen_lite.dft.engine import Limits
 from mattergen_lite.dft.engines import find_engine
@@ -17,7 +18,6 @@ from mattergen_lite.dft.verification import Verification, Verifier
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.options.verification import VerifyOptions
 from mattergen_lite.processes import Failure, Pool
-from mattergen_lite.progress import ProgressBar
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.decided import decide
 from mattergen_lite.scoring.energy.first_principles import FirstPrinciples

@@ -11,7 +11,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite.processes import Failure, attempt
 from mattergen_lite.scoring.candidate import Candidate
-from mattergen_lite.shapes import Float
+from mattergen_lite.tensors.shapes import Float
 
 SIZE = 84  # pixels, of a picture's longer side
 MAX_ATOMS = 150  # of a picture; more is a blot

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from pydantic import TypeAdapter
 
-from mattergen_lite.folders import RECORD, atomic_path, remove
+from mattergen_lite.files.folders import RECORD, atomic_path, remove
 from mattergen_lite.io.write import write_csv
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs.crystals import best_structures, write_structures

@@ -6,7 +6,6 @@ from typing import Protocol, runtime_checkable
 
 from torch import Tensor
 
-from mattergen_lite.crystal import Prediction
 from mattergen_lite.diffusion.joint import State, Step
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.partial_crystals.partial_crystal import PartialCrystalBatch
@@ -14,8 +13,9 @@ from mattergen_lite.properties import Conditions
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.sampling.inpainting import Known
 from mattergen_lite.sampling.solvers import Displacement
-from mattergen_lite.shapes import Float
 from mattergen_lite.symmetry.templates import Templates
+from mattergen_lite.tensors.crystal import Prediction
+from mattergen_lite.tensors.shapes import Float
 
 # Noise levels between which an auxiliary target is exaggerated. Above nothing is decided yet; below
 # elements are, and exaggeration costs calls without changing the energy.

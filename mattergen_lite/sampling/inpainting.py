@@ -16,9 +16,9 @@ from torch import Tensor
 
 from mattergen_lite.diffusion import coordinates
 from mattergen_lite.diffusion.joint import State, Step
-from mattergen_lite.geometry import wrapped_normal_displacement
-from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.templates import Templates
+from mattergen_lite.tensors.geometry import wrapped_normal_displacement
+from mattergen_lite.tensors.shapes import Bool, Float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,10 +9,10 @@ from functools import cache, lru_cache
 from pymatgen.core import Composition, Element
 from torch import Tensor
 
-from mattergen_lite.elements import symbols
-from mattergen_lite.oxidation import ion_radius
-from mattergen_lite.shapes import Bool
+from mattergen_lite.chemistry.elements import symbols
+from mattergen_lite.chemistry.oxidation import ion_radius
 from mattergen_lite.symmetry.orbits import Orbits
+from mattergen_lite.tensors.shapes import Bool
 
 
 def oxidation_states(crystal: Orbits) -> dict[int, int] | None:

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mattergen_lite.chemistry.elements import DESCRIPTOR_DIM
 from mattergen_lite.diffusion.joint import JointDiffusion, Step
-from mattergen_lite.elements import DESCRIPTOR_DIM
 from mattergen_lite.sampling.solvers import NoiseSource
-from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.templates import Templates
+from mattergen_lite.tensors.shapes import Bool, Float
 
 STEPS_AHEAD = 16  # of which noise is drawn at once
 

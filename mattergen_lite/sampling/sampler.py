@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mattergen_lite.crystal import CrystalBatch, concatenate
+from mattergen_lite.console import ProgressBar
 from mattergen_lite.io.records import LearnedValue, StructureRecord
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion
@@ -23,7 +23,6 @@ from mattergen_lite.partial_crystals.partial_crystal import (
     PartialCrystalSampler,
 )
 from mattergen_lite.probe.predictors import Predictor
-from mattergen_lite.progress import ProgressBar
 from mattergen_lite.properties import Conditions
 from mattergen_lite.request.host import Host
 from mattergen_lite.request.protocol import Constraints
@@ -36,8 +35,9 @@ from mattergen_lite.request.targets import (
 from mattergen_lite.sampling.guidance import Steering, guided_calls_by_level, guided_displacement
 from mattergen_lite.sampling.noise import crystal_noise, sample_rngs, scaled
 from mattergen_lite.sampling.solvers import solve_heun, solve_multistep
-from mattergen_lite.shapes import Int
 from mattergen_lite.symmetry.templates import OrbitCrystals
+from mattergen_lite.tensors.crystal import CrystalBatch, concatenate
+from mattergen_lite.tensors.shapes import Int
 
 # Of the noise, where samples start from known crystals: as good as all of it, with fewer steps
 # (benchmarks/yield.py).

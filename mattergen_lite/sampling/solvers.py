@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 
 from mattergen_lite.diffusion.joint import State, Step
-from mattergen_lite.geometry import wrap_difference
+from mattergen_lite.tensors.geometry import wrap_difference
 
 Displacement = Callable[[State, float], Step]  # (noisy crystals, sigma) -> denoised minus noisy
 NoiseSource = Callable[[], Step]

@@ -14,21 +14,21 @@ from ase.data import covalent_radii
 from pymatgen.core import Structure
 from torch import Tensor
 
+from mattergen_lite.chemistry.elements import element_descriptors
 from mattergen_lite.config import ModelConfig
-from mattergen_lite.elements import element_descriptors
+from mattergen_lite.console import ProgressBar
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.partial_crystals.choice import partial_crystal_sampler
 from mattergen_lite.partial_crystals.known import TemplateSampler
 from mattergen_lite.partial_crystals.library import template_library
 from mattergen_lite.partial_crystals.partial_crystal import PartialCrystal
-from mattergen_lite.progress import ProgressBar
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.sampling.ions import ionic_radii, nearest_ions, oxidation_states
 from mattergen_lite.sampling.noise import sample_rngs
-from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.orbits import Orbits
+from mattergen_lite.tensors.shapes import Bool, Float
 
 NUM_NEAREST = 6  # elements between which the one that replaces another is drawn
 SHARE_REPLACED = 0.5  # of the elements of a crystal, and at least one

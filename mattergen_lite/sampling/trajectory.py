@@ -15,12 +15,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from mpl_toolkits.mplot3d import Axes3D
 
-from mattergen_lite.crystal import CrystalBatch
-from mattergen_lite.geometry import cell_volume, wrap_difference
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.sampling.sampler import Target, follow
+from mattergen_lite.tensors.crystal import CrystalBatch
+from mattergen_lite.tensors.geometry import cell_volume, wrap_difference
 
 _CORNERS = np.array(list(np.ndindex(2, 2, 2)))
 _EDGES = [(a, b) for a in _CORNERS for b in _CORNERS if (b - a).sum() == 1 and (b - a).min() == 0]

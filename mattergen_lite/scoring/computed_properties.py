@@ -6,8 +6,8 @@ from typing import Literal
 
 from pymatgen.core import Structure
 
-from mattergen_lite.elements import atomic_masses, herfindahl_indices
-from mattergen_lite.oxidation import is_metal
+from mattergen_lite.chemistry.elements import atomic_masses, herfindahl_indices
+from mattergen_lite.chemistry.oxidation import is_metal
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.criteria.symmetry import crystal_system, space_group
 from mattergen_lite.scoring.energy.stability import Stability

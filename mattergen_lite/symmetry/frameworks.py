@@ -13,8 +13,8 @@ from math import gcd
 
 import numpy as np
 
-from mattergen_lite.shapes import Float, Int
 from mattergen_lite.symmetry.protostructures import Protostructure, short_digest
+from mattergen_lite.tensors.shapes import Float, Int
 
 NUM_NEIGHBOURS = 16  # of the fingerprint
 # P1 and P-1, in which any arrangement of atoms is possible, tell no framework from another.

@@ -11,9 +11,9 @@ from itertools import product
 
 import numpy as np
 
-from mattergen_lite.shapes import Float, Int
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED, find_symmetry
 from mattergen_lite.symmetry.space_groups import SpaceGroup, space_group
+from mattergen_lite.tensors.shapes import Float, Int
 
 # Å; tolerances tried one after the other where operations do not map the atoms onto each other.
 TOLERANCES = (SYMPREC_GENERATED, 0.03, 0.01, 0.001)

@@ -13,9 +13,9 @@ from hashlib import blake2b
 
 import numpy as np
 
-from mattergen_lite.shapes import Int
 from mattergen_lite.symmetry.orbits import Orbits
 from mattergen_lite.symmetry.wyckoff import wyckoff_positions
+from mattergen_lite.tensors.shapes import Int
 
 
 @dataclass(frozen=True, order=True)

@@ -6,9 +6,9 @@ random subgroups, down to P1, one network serves samples with and without prescr
 
 import numpy as np
 
-from mattergen_lite.shapes import Int
 from mattergen_lite.symmetry.orbits import Orbits, find_setting, orbits_in_setting
 from mattergen_lite.symmetry.space_groups import SpaceGroup, space_group
+from mattergen_lite.tensors.shapes import Int
 
 _MARKER_TOLERANCE = 1e-3  # Å
 _TRIES = 3

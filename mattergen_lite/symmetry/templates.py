@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from mattergen_lite.crystal import Batch, CrystalBatch, padded
-from mattergen_lite.geometry import canonical_orientation, wrap
-from mattergen_lite.shapes import Bool, Float, Int
 from mattergen_lite.symmetry.orbits import Orbits, site_symmetry
 from mattergen_lite.symmetry.space_groups import space_group_tables
+from mattergen_lite.tensors.crystal import Batch, CrystalBatch, padded
+from mattergen_lite.tensors.geometry import canonical_orientation, wrap
+from mattergen_lite.tensors.shapes import Bool, Float, Int
 
 _OF_ATOMS = ("orbit", "rotations", "translations")
 

@@ -16,9 +16,9 @@ from itertools import product
 
 import numpy as np
 
-from mattergen_lite.shapes import Float, Int
 from mattergen_lite.symmetry.orbits import site_symmetry
 from mattergen_lite.symmetry.space_groups import SpaceGroup, space_group
+from mattergen_lite.tensors.shapes import Float, Int
 
 _GENERIC = np.array([0.1327, 0.3119, 0.0871])  # free coordinates that fulfil no further symmetry
 _TOLERANCE = 2e-3  # cell fractions within which a point lies on a flat

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mattergen_lite.config import Section, write_yaml
+from mattergen_lite.files.plain_yaml import read_yaml
 from mattergen_lite.hub import CONFIG, WEIGHTS
 from mattergen_lite.model import load_weights, write_weights
-from mattergen_lite.plain_yaml import read_yaml
 from mattergen_lite.templates.network import TemplateNetwork
 
 

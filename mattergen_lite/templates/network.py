@@ -5,12 +5,12 @@ import math
 import torch
 from torch import Tensor, nn
 
-from mattergen_lite.elements import MAX_ATOMIC_NUMBER, element_descriptors
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.chemistry.elements import MAX_ATOMIC_NUMBER, element_descriptors
 from mattergen_lite.symmetry.orbits import NUM_ROTATION_TYPES
 from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS
 from mattergen_lite.symmetry.wyckoff import wyckoff_positions
 from mattergen_lite.templates.tokens import MAX_POSITIONS, Conditions, TokenBatch
+from mattergen_lite.tensors.shapes import Float, Int
 
 MAX_ATOMS = 52
 MAX_TOKENS = 64

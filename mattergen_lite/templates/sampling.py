@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS
 from mattergen_lite.templates.network import MAX_ATOMS, TemplateNetwork
 from mattergen_lite.templates.tokens import (
@@ -26,6 +25,7 @@ from mattergen_lite.templates.tokens import (
     completing_positions,
     pack,
 )
+from mattergen_lite.tensors.shapes import Bool, Float
 
 Drawn = Callable[[Callable[[Tensor], Tensor], np.ndarray], int | None]
 

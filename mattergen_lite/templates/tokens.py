@@ -15,10 +15,10 @@ import torch
 from pymatgen.core import Composition
 from torch import Tensor
 
-from mattergen_lite.crystal import Batch
-from mattergen_lite.shapes import Bool, Float, Int
 from mattergen_lite.symmetry.protostructures import Protostructure
 from mattergen_lite.symmetry.wyckoff import wyckoff_positions
+from mattergen_lite.tensors.crystal import Batch
+from mattergen_lite.tensors.shapes import Bool, Float, Int
 
 MAX_POSITIONS = 27  # Wyckoff positions of the group that has most, Pmmm
 UNKNOWN = 0  # of elements, numbers of atoms and space groups

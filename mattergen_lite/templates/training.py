@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mattergen_lite.shapes import Float, Int
 from mattergen_lite.templates.network import TemplateNetwork
 from mattergen_lite.templates.tokens import Conditions, Template, TokenBatch, pack, write_tokens
+from mattergen_lite.tensors.shapes import Float, Int
 
 # Shares of the crystals that are shown with all of their elements, and with none of them; of the
 # others each class shows its element or not, by a toss of a coin.

@@ -16,8 +16,8 @@ from pytorch_lightning.callbacks import (
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from mattergen_lite.config import RunConfig
+from mattergen_lite.console import ProgressBar
 from mattergen_lite.model import CrystalDiffusion
-from mattergen_lite.progress import ProgressBar
 from mattergen_lite.training.module import TrainingModule
 
 BEST = "best.ckpt"

@@ -15,11 +15,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from mattergen_lite.config import DataConfig
-from mattergen_lite.crystal import Share
 from mattergen_lite.data.dataset import LabelledBatch, OrbitDataset
 from mattergen_lite.data.table import read_table, select_rows
 from mattergen_lite.properties import Property
-from mattergen_lite.shapes import Bool, Int
+from mattergen_lite.tensors.crystal import Share
+from mattergen_lite.tensors.shapes import Bool, Int
 
 
 class BatchOrder:

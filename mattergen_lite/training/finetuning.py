@@ -32,11 +32,11 @@ from mattergen_lite.data.canonical import CORE_SCHEMA, write_table
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.labels import MIN_LABELS, LabelledCrystals
 from mattergen_lite.data.materials import known_rows
-from mattergen_lite.folders import atomic_path
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.hub import read_config
 from mattergen_lite.model import CrystalDiffusion, pick_device
 from mattergen_lite.options.finetune import FinetuneOptions
-from mattergen_lite.shapes import Bool
+from mattergen_lite.tensors.shapes import Bool
 from mattergen_lite.training.module import drawn_losses
 from mattergen_lite.training.trainer import check_same_model, fit_statistics, train
 

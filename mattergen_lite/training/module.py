@@ -5,14 +5,14 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.config import LossConfig, OptimizerConfig, RunConfig
-from mattergen_lite.crystal import Share
 from mattergen_lite.data.dataset import LabelledBatch
 from mattergen_lite.diffusion.joint import Losses, draw_noise
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.options.sampler import is_mixed
 from mattergen_lite.properties import Conditions
-from mattergen_lite.shapes import Bool, Float
 from mattergen_lite.symmetry.templates import OrbitCrystals, classes_by_element
+from mattergen_lite.tensors.crystal import Share
+from mattergen_lite.tensors.shapes import Bool, Float
 
 
 class TrainingModule(pl.LightningModule):

@@ -29,9 +29,9 @@ from torch import Tensor
 from mattergen_lite.config import ModelConfig, PropertyConfig, RunConfig
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.table import read_table, select_rows, table_hash
-from mattergen_lite.folders import is_first_process
+from mattergen_lite.files.folders import is_first_process
 from mattergen_lite.model import WEIGHTS, read_weights
-from mattergen_lite.shapes import Float
+from mattergen_lite.tensors.shapes import Float
 from mattergen_lite.training.callbacks import Judge, callbacks_of
 from mattergen_lite.training.datamodule import CrystalDataModule
 from mattergen_lite.training.export import export, newest_checkpoint

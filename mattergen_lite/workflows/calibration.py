@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from pymatgen.core import Composition, Structure
 
 from mattergen_lite.data.materials import KnownCompound, elemental_crystals
-from mattergen_lite.folders import atomic_path
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.io.formats.structures import ordered
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Failure, Pool

@@ -30,7 +30,7 @@ from matplotlib.ticker import MaxNLocator
 from pydantic import TypeAdapter
 
 from mattergen_lite.data.canonical import write_table as write_crystals
-from mattergen_lite.folders import atomic_path
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.hub import read_config
 from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.runs.figures import BLUE, DOTS_PER_INCH, GREY, ORANGE

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import TypeAdapter
 from pymatgen.core import Composition
 
-from mattergen_lite.folders import atomic_path
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
 from mattergen_lite.runs.tables import read_json, write_json

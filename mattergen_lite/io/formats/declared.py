@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mattergen_lite.elements import symbols
+from mattergen_lite.chemistry.elements import symbols
 from mattergen_lite.io.formats.structures import parse_number
 
 COMPOSITION_TOLERANCE = 0.01  # of the declared amount of an element, per formula unit

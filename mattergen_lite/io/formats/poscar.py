@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mattergen_lite.elements import symbols
+from mattergen_lite.chemistry.elements import symbols
 from mattergen_lite.io.formats.structures import (
     build_structure,
     check_count,

@@ -8,7 +8,7 @@ tungsten. Where letters leave a doubt (CA1, OW1), the elements that the file dec
 import re
 from collections.abc import Set
 
-from mattergen_lite.elements import symbols
+from mattergen_lite.chemistry.elements import symbols
 from mattergen_lite.io.formats.structures import HYDROGEN_ISOTOPES, number_of
 
 CHARGE = r"(?:\d*\.?\d*[+-])?"

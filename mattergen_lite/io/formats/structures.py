@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
-from mattergen_lite.elements import MAX_ATOMIC_NUMBER, symbols
+from mattergen_lite.chemistry.elements import MAX_ATOMIC_NUMBER, symbols
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

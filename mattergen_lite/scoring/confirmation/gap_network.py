@@ -17,7 +17,7 @@ from pymatgen.core import Structure
 from torch import Tensor, nn
 
 from mattergen_lite.scoring.energy.potentials.neighbors import neighbor_edges
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.tensors.shapes import Float, Int
 
 if TYPE_CHECKING:
     from ase import Atoms

@@ -5,7 +5,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite.scoring.energy.potentials.protocol import check_elements
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
-from mattergen_lite.shapes import Float
+from mattergen_lite.tensors.shapes import Float
 
 
 def magnetic_moments(structure: Structure) -> Float[np.ndarray, "N"]:

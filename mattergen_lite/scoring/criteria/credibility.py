@@ -11,8 +11,8 @@ from functools import cache
 
 from pymatgen.core import Composition, Structure
 
-from mattergen_lite.elements import SCARCE_ABUNDANCE, crustal_abundance, element_groups
-from mattergen_lite.oxidation import is_metal
+from mattergen_lite.chemistry.elements import SCARCE_ABUNDANCE, crustal_abundance, element_groups
+from mattergen_lite.chemistry.oxidation import is_metal
 from mattergen_lite.scoring.criteria.disorder import shared_sites
 from mattergen_lite.scoring.criteria.novelty import Novelty
 

@@ -13,7 +13,7 @@ from functools import cache
 
 from pymatgen.core import Element, Structure
 
-from mattergen_lite.oxidation import electronegativity, icsd_shares, ion_radius, is_metal
+from mattergen_lite.chemistry.oxidation import electronegativity, icsd_shares, ion_radius, is_metal
 from mattergen_lite.symmetry.detection import symmetry_dataset
 
 MAX_RADIUS_DIFFERENCE = 0.15  # of the larger radius

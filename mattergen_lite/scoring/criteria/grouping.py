@@ -9,8 +9,8 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
+from mattergen_lite.console import ProgressBar
 from mattergen_lite.processes import Failure, Pool
-from mattergen_lite.progress import ProgressBar
 from mattergen_lite.scoring.criteria.disorder import Groups
 from mattergen_lite.scoring.criteria.matching import (
     Comparison,

@@ -18,9 +18,9 @@ import numpy as np
 from pymatgen.core import Structure
 
 from mattergen_lite.io.formats.structures import build_structure
-from mattergen_lite.shapes import Float, Int
 from mattergen_lite.symmetry.detection import ANGLE_TOLERANCE, SYMPREC_GENERATED
 from mattergen_lite.symmetry.orbits import find_setting, project
+from mattergen_lite.tensors.shapes import Float, Int
 
 # Shares of the tolerance that are tried one after the other until the operations fit the atoms.
 _FALLBACKS = (1.0, 0.5, 0.2, 0.1, 0.01)

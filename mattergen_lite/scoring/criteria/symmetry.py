@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import spglib
 from pymatgen.core import Structure
 
-from mattergen_lite.crystal_systems import LAST_SPACE_GROUP
+from mattergen_lite.symmetry.crystal_systems import LAST_SPACE_GROUP
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED, symmetry_dataset
 
 if TYPE_CHECKING:

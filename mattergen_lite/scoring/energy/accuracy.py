@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from mattergen_lite.scoring.energy.calibration import ErrorDistribution
-from mattergen_lite.shapes import Float
+from mattergen_lite.tensors.shapes import Float
 
 METASTABLE = 0.1  # eV/atom above the hull, the field's threshold
 # Probability of lying within 0.1 eV/atom from which a candidate counts as worth a calculation: the

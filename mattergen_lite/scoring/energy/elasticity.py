@@ -17,7 +17,7 @@ import numpy as np
 from pymatgen.core import Structure
 
 from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
-from mattergen_lite.shapes import Float
+from mattergen_lite.tensors.shapes import Float
 
 if TYPE_CHECKING:
     from ase import Atoms

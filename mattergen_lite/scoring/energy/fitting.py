@@ -16,7 +16,7 @@ from mattergen_lite.scoring.energy.calibration import (
     ErrorModel,
     Trend,
 )
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.tensors.shapes import Float, Int
 
 NOISE = 0.05  # eV/atom, of the formation energies that element references are fitted to
 REFERENCE_PRIOR = 0.05  # eV/atom: how far a fitted element reference may go without evidence

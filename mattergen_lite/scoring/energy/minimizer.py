@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mattergen_lite.shapes import Float
+from mattergen_lite.tensors.shapes import Float
 
 INITIAL_CURVATURE = 10.0  # eV/Å², of every degree of freedom before anything is known
 MIN_CURVATURE = 0.5  # eV/Å²; softer directions are followed as if they were so stiff

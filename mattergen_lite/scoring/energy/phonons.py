@@ -20,8 +20,8 @@ from mattergen_lite.scoring.checking import require_phonopy
 from mattergen_lite.scoring.criteria.symmetry import conventional_structure, primitive_structure
 from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
 from mattergen_lite.scoring.energy.relaxation import Limits, relax
-from mattergen_lite.shapes import Float
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
+from mattergen_lite.tensors.shapes import Float
 
 if TYPE_CHECKING:
     from ase import Atoms

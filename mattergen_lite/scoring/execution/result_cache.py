@@ -21,10 +21,10 @@ from typing import Generic, TypeVar
 from pydantic import TypeAdapter, ValidationError
 from pymatgen.core import Structure
 
-from mattergen_lite.folders import atomic_path
+from mattergen_lite.console import ProgressBar
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.io.compressed import text_lines
 from mattergen_lite.processes import NO_TIME, Failure, Pool
-from mattergen_lite.progress import ProgressBar
 
 VERSION = version("mattergen-lite")  # whose answers these are: another one may judge differently
 FORMAT = 1  # of a line; raised when older programs would misread it

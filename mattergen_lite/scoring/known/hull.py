@@ -14,7 +14,7 @@ from pymatgen.core import Composition
 from scipy.optimize import linprog
 
 from mattergen_lite.data.materials import hull_table
-from mattergen_lite.shapes import Float
+from mattergen_lite.tensors.shapes import Float
 
 MIN_FRACTION = 1e-6  # of a decomposition product; less is rounding
 

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Composition, Element
 
-from mattergen_lite.elements import periodic_table_position, symbols
-from mattergen_lite.folders import atomic_path
+from mattergen_lite.chemistry.elements import periodic_table_position, symbols
+from mattergen_lite.console import text_table
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.scoring.criteria.credibility import (
     is_all_metal,
     is_dopant_like,
@@ -28,7 +29,6 @@ from mattergen_lite.scoring.known.reference import (
     composition_key,
     system_key,
 )
-from mattergen_lite.text_table import text_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

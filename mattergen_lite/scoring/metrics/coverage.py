@@ -23,10 +23,10 @@ from pydantic import TypeAdapter
 from pymatgen.core import Composition, Structure
 from scipy.spatial.distance import cdist
 
-from mattergen_lite.folders import atomic_path
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.scoring.execution.result_cache import CachedTask, structure_identity
-from mattergen_lite.shapes import Float
 from mattergen_lite.symmetry.detection import symmetry_dataset
+from mattergen_lite.tensors.shapes import Float
 
 if TYPE_CHECKING:
     from matminer.featurizers.composition import ElementProperty

@@ -8,7 +8,7 @@ from scipy.stats import wasserstein_distance
 
 from mattergen_lite.data.crystals import CrystalDataset
 from mattergen_lite.data.dataset import element_sets
-from mattergen_lite.shapes import Bool
+from mattergen_lite.tensors.shapes import Bool
 
 
 @dataclass(frozen=True, kw_only=True)

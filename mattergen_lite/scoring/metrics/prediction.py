@@ -13,8 +13,8 @@ from typing import NamedTuple
 
 from pymatgen.core import Structure
 
+from mattergen_lite.console import ProgressBar
 from mattergen_lite.processes import Failure, Pool
-from mattergen_lite.progress import ProgressBar
 from mattergen_lite.scoring.criteria.grouping import Comparer
 from mattergen_lite.scoring.criteria.matching import PREDICTED, Matcher, ReductionTask
 from mattergen_lite.scoring.criteria.symmetry import polymorph

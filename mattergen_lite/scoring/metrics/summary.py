@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from mattergen_lite.console import text_table
 from mattergen_lite.scoring.candidate import Candidate, is_credible, is_physical
 from mattergen_lite.scoring.criteria import matching
 from mattergen_lite.scoring.energy.accuracy import METASTABLE, WORTH_COMPUTING
 from mattergen_lite.scoring.energy.calibration import ASSUMED, UNCALIBRATED
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.score import Score
-from mattergen_lite.text_table import text_table
 
 PROTOCOL = {
     "readable": "judged by every criterion without an error; errors count as failing everything",

@@ -15,7 +15,7 @@ from typing import Literal
 
 from pymatgen.core import Element, Structure
 
-from mattergen_lite.oxidation import (
+from mattergen_lite.chemistry.oxidation import (
     MIN_SHARE,
     anion_rank,
     electronegativity,

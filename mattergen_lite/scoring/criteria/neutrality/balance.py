@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mattergen_lite.oxidation import anion_rank
+from mattergen_lite.chemistry.oxidation import anion_rank
 from mattergen_lite.scoring.criteria.neutrality.choices import Choice, Part
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from ase.data import covalent_radii
 from pymatgen.core import Element, Structure
 
-from mattergen_lite.oxidation import anion_rank, has_states, is_metal
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.chemistry.oxidation import anion_rank, has_states, is_metal
+from mattergen_lite.tensors.shapes import Float, Int
 
 CUTOFF = 4.0  # Å, of the neighbours that count, as in pymatgen's bond valence analysis
 LIKE = 1.15  # multiple of the radii within which like atoms are bonded

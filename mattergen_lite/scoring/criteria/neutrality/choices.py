@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mattergen_lite.oxidation import (
+from mattergen_lite.chemistry.oxidation import (
     HYDRIDE_METALS,
     anion_rank,
     icsd_shares,

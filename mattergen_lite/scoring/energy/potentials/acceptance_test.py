@@ -16,7 +16,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from mattergen_lite.folders import atomic_path
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.scoring.energy.potentials.acceptance_run import (
     NUM_COMPOUNDS,
     Exam,

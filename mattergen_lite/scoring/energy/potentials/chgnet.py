@@ -14,7 +14,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite.scoring.energy.potentials.neighbors import neighbor_edges
 from mattergen_lite.scoring.energy.potentials.protocol import COMMON_ELEMENTS, SinglePoint
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.tensors.shapes import Float, Int
 
 if TYPE_CHECKING:
     from ase import Atoms

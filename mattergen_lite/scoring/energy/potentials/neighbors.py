@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.tensors.shapes import Float, Int
 
 if TYPE_CHECKING:
     from ase import Atoms

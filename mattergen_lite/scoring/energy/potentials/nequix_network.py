@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn.functional import silu
 
 from mattergen_lite.scoring.energy.potentials.neighbors import neighbor_edges
-from mattergen_lite.shapes import Float, Int
+from mattergen_lite.tensors.shapes import Float, Int
 
 if TYPE_CHECKING:
     from ase import Atoms

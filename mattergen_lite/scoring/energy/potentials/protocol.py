@@ -13,7 +13,7 @@ import numpy as np
 from pymatgen.core import Element, Structure
 
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
-from mattergen_lite.shapes import Float
+from mattergen_lite.tensors.shapes import Float
 
 if TYPE_CHECKING:
     from ase import Atoms

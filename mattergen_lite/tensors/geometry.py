@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from mattergen_lite.shapes import Float
+from mattergen_lite.tensors.shapes import Float
 
 SIGMA_UNIFORM = 1 / math.sqrt(12)  # of a uniform coordinate in the cell
 

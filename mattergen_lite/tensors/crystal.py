@@ -11,7 +11,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from mattergen_lite.shapes import Bool, Float, Int
+from mattergen_lite.tensors.shapes import Bool, Float, Int
 
 PADDING = 0
 AnyBatch = TypeVar("AnyBatch", bound="Batch")

@@ -1,0 +1,1 @@
+"""Elements and their oxidation states."""

@@ -1,0 +1,1 @@
+"""Tensors of crystals: batches, mathematics of the torus and the lattice, shapes."""
