@@ -23,8 +23,10 @@ from pymatgen.core import Lattice, Structure
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.io.write import to_cif, write_text
 from mattergen_lite.processes import Pool
+from mattergen_lite.runs.figures import _hull_bins
 from mattergen_lite.runs.report import write_report
 from mattergen_lite.scoring.candidate import Candidate
+from mattergen_lite.scoring.energy.accuracy import METASTABLE
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.score import score
@@ -570,3 +572,12 @@ def test_polyhedra_reach_over_the_cell(report, evaluate):
     assert atoms > 15  # nine titanium and six oxygen atoms are in or on the cell
     assert cube == [4] * 6
     assert square == [4]
+
+
+@pytest.mark.parametrize("energies", [[-0.144, 0.012, 0.09], [0.1], [-0.3, 5.0], [0.1, 0.15]])
+def test_the_limit_of_metastability_is_an_edge_of_the_histogram(energies):
+    edges = _hull_bins(np.array(energies))
+    assert np.abs(edges - METASTABLE).min() < 1e-9
+    assert edges[0] <= min(energies)
+    assert edges[-1] >= max(energies)
+    assert len(edges) <= 43

@@ -122,7 +122,7 @@ def _histogram(axes: Axes, values: np.ndarray, label: str, bins: np.ndarray | No
 
 
 def _single(width: float = 4.6, height: float = 3.2) -> tuple[Figure, Axes]:
-    """A figure with one set of axes; inches, one result cache column wide."""
+    """A figure with one set of axes; inches, one column of an article wide."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
@@ -133,6 +133,15 @@ def _bins(values: np.ndarray, most: int = 40) -> np.ndarray:
     return MaxNLocator(nbins=wanted, steps=[1, 2, 2.5, 5, 10]).tick_values(
         values.min(), values.max()
     )
+
+
+def _hull_bins(energies: np.ndarray, most: int = 40) -> np.ndarray:
+    """Edges of histogram bins of energies above the hull, one at the limit of metastability."""
+    narrow = METASTABLE / 2
+    width = narrow * max(1, np.ceil(np.ptp(energies) / narrow / most))
+    first = np.floor((energies.min() - METASTABLE) / width)
+    last = np.floor((energies.max() - METASTABLE) / width) + 1
+    return METASTABLE + width * np.arange(first, last + 1)
 
 
 def _hull_label(rows: Sequence[Row]) -> str:
@@ -153,7 +162,7 @@ def _hull_distance(rows: Sequence[Row]) -> Figure | None:
     lower = [0.0, *upper[:-1]]
     axes.hist(
         [energies[shade == i] for i in range(len(upper))],
-        bins=_bins(energies),
+        bins=_hull_bins(energies),
         stacked=True,
         color=[colour for _, colour in _PROBABILITIES],
         edgecolor="white",
