@@ -126,15 +126,6 @@ def brier(predicted: np.ndarray, outcome: np.ndarray) -> float:
     return float((outcome * (1 - predicted) ** 2 + (1 - outcome) * predicted**2).mean())
 
 
-def predicted_from_the_other_half(table: pd.DataFrame) -> np.ndarray:
-    """Every crystal's probability from a model that was fitted without its half."""
-    predicted = np.empty(len(table))
-    for half in (False, True):
-        mine = (table.half == half).to_numpy()
-        predicted[mine] = predict(fit(table[~mine]), table[mine])
-    return predicted
-
-
 def figures(name: str, table: pd.DataFrame) -> dict[str, float | str]:
     """How good the screen is on crystals that it was not fitted to."""
     predicted, outcome = table.predicted.to_numpy(), table.probability.to_numpy()
