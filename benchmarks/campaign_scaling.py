@@ -47,19 +47,19 @@ def measure(arguments: argparse.Namespace, num_workers: int) -> Row:
 
 
 def total(stored: Sequence[UnitRecord]) -> int:
-    return sum(one.num_sampled for one in stored)
+    return sum(unit.num_sampled for unit in stored)
 
 
 def figures(stored: Sequence[UnitRecord]) -> Row:
     """What finished units say of rates, overhead and memory."""
     by_worker: dict[str, list[UnitRecord]] = defaultdict(list)
-    for one in sorted(stored, key=lambda one: one.finished):
-        by_worker[one.worker].append(one)
-    warm = [one for units in by_worker.values() for one in units[1:]]
+    for unit in sorted(stored, key=lambda unit: unit.finished):
+        by_worker[unit.worker].append(unit)
+    warm = [unit for units in by_worker.values() for unit in units[1:]]
     if not warm:
         raise ValueError("no worker finished two units: expected more --units")
     spans = [units[-1].finished - units[0].finished for units in by_worker.values()]
-    inside = sum(seconds_of_stages(one) for one in warm)
+    inside = sum(seconds_of_stages(unit) for unit in warm)
     first = [units[0].peak_memory for units in by_worker.values()]
     last = [units[-1].peak_memory for units in by_worker.values()]
     return {
@@ -77,8 +77,8 @@ def figures(stored: Sequence[UnitRecord]) -> Row:
     }
 
 
-def seconds_of_stages(one: UnitRecord) -> float:
-    return sum(spent for name, spent in one.seconds.items() if name not in STAGES_NOT_WORK)
+def seconds_of_stages(unit: UnitRecord) -> float:
+    return sum(spent for name, spent in unit.seconds.items() if name not in STAGES_NOT_WORK)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

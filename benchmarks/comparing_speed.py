@@ -75,11 +75,11 @@ def main(num_crystals: int = 2000, formula: str = "SiO2") -> None:
     names = [str(index) for index in range(num_crystals)]
     start = time.process_time()
     with Pool(0) as here:
-        found = novelty(crystals, names, reference=reference, pool=here)
+        novelties = novelty(crystals, names, reference=reference, pool=here)
     print(f"{num_crystals} {formula}: {time.process_time() - start:.0f} core seconds")
-    print(f"{sum(bool(one.is_unique) for one in found)} unique")
-    print(f"{sum(bool(one.is_novel) for one in found)} novel")
-    print(f"{sum(one.is_unknown for one in found)} unknown")
+    print(f"{sum(bool(result.is_unique) for result in novelties)} unique")
+    print(f"{sum(bool(result.is_novel) for result in novelties)} novel")
+    print(f"{sum(result.is_unknown for result in novelties)} unknown")
 
 
 if __name__ == "__main__":

@@ -144,7 +144,7 @@ def by_raw_energy(structures: Sequence[Structure]) -> list[int]:
     """Numbers of structures, lowest energy first; those without one come last."""
     if len(structures) == 1:
         return [0]
-    energies = [one.e_above_hull for one in raw_energies(structures)]
+    energies = [structure.e_above_hull for structure in raw_energies(structures)]
     return np.argsort(energies, kind="stable").tolist()  # NaN last
 
 
@@ -152,14 +152,16 @@ def relaxed_matches(truth: Structure, ordered: Sequence[Structure], number: int)
     """Whether the best of so many different structures, relaxed, matches; None for no number."""
     if number == 0:
         return None
-    firsts = find_duplicates([ReducedCrystal.from_structure(one) for one in ordered])
-    different = [one for one, first in zip(ordered, firsts, strict=True) if first.best is None]
-    relaxer, decider = (load_potential(one) for one in (JUDGE.relaxer, JUDGE.potential))
+    firsts = find_duplicates([ReducedCrystal.from_structure(structure) for structure in ordered])
+    different = [
+        structure for structure, first in zip(ordered, firsts, strict=True) if first.best is None
+    ]
+    relaxer, decider = (load_potential(name) for name in (JUDGE.relaxer, JUDGE.potential))
     ends = dict(relax_stream(different[:number], relaxer, symprec=SYMPREC_GENERATED))
     relaxed = [ends[i].structure for i in sorted(ends) if ends[i].structure is not None]
     energies = [
-        math.inf if one.error else one.energy_per_atom
-        for one in potential_energies(relaxed, decider)
+        math.inf if energy.error else energy.energy_per_atom
+        for energy in potential_energies(relaxed, decider)
     ]
     if not np.isfinite(energies).any():
         return False
@@ -191,23 +193,23 @@ def summary(rows: Sequence[Row], low: int, high: int) -> Row:
     inside = [row["distances"] for row in chosen]
     ranked = [row["distances"][row["lowest"]] is not None for row in chosen]
     relaxed = [row["relaxed"] for row in chosen if row["relaxed"] is not None]
-    best = [min(d for d in found if d is not None) for found in inside if any_match(found)]
+    best = [min(d for d in row if d is not None) for row in inside if any_match(row)]
     return {
         "atoms": f"{low}-{high}",
         "materials": len(inside),
-        "match@1": sum(found[0] is not None for found in inside) / max(1, len(inside)),
+        "match@1": sum(row[0] is not None for row in inside) / max(1, len(inside)),
         "match@k": len(best) / max(1, len(inside)),
         "ranked@k": sum(ranked) / max(1, len(inside)),
         "relaxed@k": sum(relaxed) / len(relaxed) if relaxed else None,
         "RMSE@k": sum(best) / max(1, len(best)),
         "random@k": sum(row["random"] for row in chosen) / max(1, len(inside)),
-        "samples matching": sum(d is not None for found in inside for d in found)
+        "samples matching": sum(d is not None for row in inside for d in row)
         / max(1, sum(map(len, inside))),
     }
 
 
-def any_match(found: Sequence[float | None]) -> bool:
-    return any(d is not None for d in found)
+def any_match(distances: Sequence[float | None]) -> bool:
+    return any(d is not None for d in distances)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -133,22 +133,26 @@ def run_cell(cell: Cell, num_samples: int, tools: Tools) -> Row:
         ),
     )
     structures = to_structures(samples.crystals)
-    records = [StructureRecord(f"{i:06d}", one) for i, one in enumerate(structures)]
+    records = [StructureRecord(f"{i:06d}", structure) for i, structure in enumerate(structures)]
     result_cache = ResultCache(tools.pool, progress=False)
     judged = shares(
         score(records, result_cache=result_cache, reference=tools.reference), num_samples
     )
-    exact = [attempt(partial(measure, symprec=SYMPREC_GENERATED), one) for one in structures]
-    exact = [{} if isinstance(found, Failure) else found for found in exact]
+    exact = [
+        attempt(partial(measure, symprec=SYMPREC_GENERATED), structure) for structure in structures
+    ]
+    exact = [{} if isinstance(measured, Failure) else measured for measured in exact]
     learned = learned_values(tools.predictors, samples.orbits)
     names = [predictor.definition.name for predictor in tools.predictors]
     return {
-        "measured": {name: [found.get(name) for found in exact] for name in EXACT}
-        | {name: [found[name].value for found in learned] for name in names},
+        "measured": {name: [measured.get(name) for measured in exact] for name in EXACT}
+        | {name: [values[name].value for values in learned] for name in names},
         "by_composition": {
             name: judge.measure(samples.crystals).tolist() for name, judge in tools.judges.items()
         },
-        "inside": float(np.mean([one.chemical_system == cell.system for one in structures]))
+        "inside": float(
+            np.mean([structure.chemical_system == cell.system for structure in structures])
+        )
         if cell.system
         else None,
         **{name: share for name, share in asdict(judged).items() if name in SHARES},
@@ -165,7 +169,7 @@ def held_out_systems(model: CrystalDiffusion, count: int, seed: int) -> list[str
     known = {tuple(row) for row in elements_of(embedded_crystals("train"))}
     seen = set(model.diffusion.allowed_elements.nonzero().flatten().tolist())
     test = {tuple(row) for row in elements_of(embedded_crystals("test"))} - known
-    new = sorted(one for one in test if seen.issuperset(one))
+    new = sorted(system for system in test if seen.issuperset(system))
     order = np.random.default_rng(seed).permutation(len(new))[:count]
     return ["-".join(sorted(symbols()[number] for number in new[i])) for i in order]
 
@@ -202,12 +206,21 @@ def hits(row: Row, target: str, source: str, properties: Sequence[Property]) -> 
         properties: What the model can be conditioned on.
     """
     columns = []
-    for one in asked(target, 1.0, properties):
-        values = column(row, one.definition.name, source)
+    for part in asked(target, 1.0, properties):
+        values = column(row, part.definition.name, source)
         if values is None:
             return None
         columns.append(
-            [bool(is_met(one, one.cell(one.draw(torch.Generator())), value)) for value in values]
+            [
+                bool(
+                    is_met(
+                        part,
+                        part.cell(part.draw(torch.Generator())),
+                        value,
+                    )
+                )
+                for value in values
+            ]
         )
     return float(np.mean(at_once(columns)))
 
@@ -221,8 +234,8 @@ def column(row: Row, name: str, source: str) -> Values | None:
 
 def base_rate(target: str, training: CrystalDataset, properties: Sequence[Property]) -> float:
     """Share of the training crystals with known values that meet a target."""
-    met = at_once([known_hits(one, training) for one in asked(target, 1.0, properties)])
-    known = [one for one in met if one is not None]
+    met = at_once([known_hits(part, training) for part in asked(target, 1.0, properties)])
+    known = [rate for rate in met if rate is not None]
     return sum(known) / len(known) if known else math.nan
 
 
@@ -259,15 +272,15 @@ def table_rows(rows: Mapping[Cell, Row], properties: Sequence[Property]) -> list
 
 def independent(row: Row, target: str, properties: Sequence[Property]) -> float | None:
     """Hits by the judge of compositions, where it has a say."""
-    names = {one.definition.name for one in asked(target, 1.0, properties)}
+    names = {part.definition.name for part in asked(target, 1.0, properties)}
     return hits(row, target, "by_composition", properties) if names & {*COMPOSITION} else None
 
 
 def tolerance_text(target: str, properties: Sequence[Property]) -> str:
     """How far off a hit may be."""
     texts = []
-    for one in asked(target, 1.0, properties):
-        allowed, prop = tolerance(one.definition.name), one.definition
+    for part in asked(target, 1.0, properties):
+        allowed, prop = tolerance(part.definition.name), part.definition
         if prop.kind != "real":
             texts.append("equal")
         elif allowed.absolute:
@@ -280,9 +293,9 @@ def tolerance_text(target: str, properties: Sequence[Property]) -> str:
 def median_text(row: Row, target: str, properties: Sequence[Property]) -> str:
     """Median of what real targets were measured to be."""
     medians = []
-    for one in asked(target, 1.0, properties):
-        values = finite(column(row, one.definition.name, "measured") or ())
-        if one.definition.kind == "real" and len(values):
+    for part in asked(target, 1.0, properties):
+        values = finite(column(row, part.definition.name, "measured") or ())
+        if part.definition.kind == "real" and len(values):
             medians.append(f"{np.median(values):.3g}")
     return ", ".join(medians)
 
@@ -295,7 +308,7 @@ def system_rows(rows: Mapping[Cell, Row]) -> list[Row]:
             row for cell, row in rows.items() if cell.system and bool(cell.target) == with_target
         ]
         if chosen:
-            means = {n: float(np.mean([one[n] for one in chosen])) for n in ("inside", *SHARES)}
+            means = {n: float(np.mean([row[n] for row in chosen])) for n in ("inside", *SHARES)}
             table.append({"held-out systems": len(chosen), "asked by": title, **means})
     return table
 
@@ -410,16 +423,16 @@ def draw(rows: Mapping[Cell, Row], properties: Sequence[Property]) -> Figure:
 
 def draw_histograms(axes: Axes, chosen: Mapping[str, Row], target: str, prop: Property) -> None:
     """Outlines of the distributions; the tolerance is shaded."""
-    found = {title: finite(shown(row, prop.name)) for title, row in chosen.items()}
-    (one,) = asked(target, 1.0, [prop])
-    allowed, value = tolerance(prop.name), one.low
-    everything = np.concatenate([*found.values(), [value]])
+    histograms = {title: finite(shown(row, prop.name)) for title, row in chosen.items()}
+    (part,) = asked(target, 1.0, [prop])
+    allowed, value = tolerance(prop.name), part.low
+    everything = np.concatenate([*histograms.values(), [value]])
     edges = np.linspace(*np.percentile(everything, [1, 99]), 16)
     if edges[0] == edges[-1]:
         edges = np.linspace(value - 1, value + 1, 16)
     half = max(allowed.absolute, allowed.relative * abs(value))
     axes.axvspan(value - half, value + half, color=ORANGE, alpha=0.2, linewidth=0)
-    for (title, values), colour in zip(found.items(), SHADES, strict=False):
+    for (title, values), colour in zip(histograms.items(), SHADES, strict=False):
         weights = np.full(len(values), 1 / max(1, len(values)))
         inside = values.clip(edges[0], edges[-1])
         axes.hist(inside, edges, weights=weights, histtype="step", color=colour, label=title)
@@ -504,7 +517,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name: getattr(choice, name) for name in ("num_samples", "system_samples", "steps", "seed")
     } | {"weights": weights_hash(folder)[:12]}
     for text in choice.targets:  # a slip is said before hours are spent
-        if any(one.low != one.high for one in asked(text, 1.0, model.properties)):
+        if any(part.low != part.high for part in asked(text, 1.0, model.properties)):
             raise ValueError(f"target {text}: expected values, not ranges")
     done = read_done(choice.out, settings)
     workers = available_cores() if choice.num_workers is None else choice.num_workers
@@ -519,7 +532,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             seed=choice.seed,
         )
         cells = cells_of(choice, model)
-        for cell in tqdm([one for one in cells if one not in done], desc="cells"):
+        for cell in tqdm([entry for entry in cells if entry not in done], desc="cells"):
             count = choice.system_samples if cell.system else choice.num_samples
             done[cell] = {"cell": asdict(cell), **settings, **run_cell(cell, count, tools)}
             append(choice.out, done[cell])

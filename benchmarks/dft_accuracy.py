@@ -57,7 +57,7 @@ def measure(path: Path, results: ResultFolder, num: int, max_seconds: float) -> 
     drawn = metastable_phases(*RANGE, max_atoms=MAX_ATOMS, seed=0)
     while counts.total() < num and drawn:
         chemistry = min(CLASSES, key=lambda name: counts[name])
-        phase = next((one for one in drawn if chemistry_of(one) == chemistry), None)
+        phase = next((phase for phase in drawn if chemistry_of(phase) == chemistry), None)
         if phase is None:
             return
         drawn.remove(phase)
@@ -79,8 +79,10 @@ def _measured(phase: KnownCompound, verifier: Verifier, max_seconds: float) -> d
             raise ValueError(f"too dear: {plan.estimated_seconds:.0f} core s")
     except ValueError as error:
         return row | {"formula": phase.formula, "error": str(error)}
-    found = verifier.carry_out(plan)
-    return row | asdict(found) | {"difference": found.e_above_hull - phase.e_above_hull}
+    verification = verifier.carry_out(plan)
+    return (
+        row | asdict(verification) | {"difference": verification.e_above_hull - phase.e_above_hull}
+    )
 
 
 def chemistry_of(phase: KnownCompound) -> str:

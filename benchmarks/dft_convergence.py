@@ -80,7 +80,7 @@ def reaction_energy(row: dict, settings: DftSettings, results: ResultFolder) -> 
         work = verifier.work(phase_by_id(material_id).structure)
         return verifier.lowest(work).energy_per_atom
 
-    phases = [energy(one) for one in reaction["material_ids"]]
+    phases = [energy(phase) for phase in reaction["material_ids"]]
     return energy_of_reaction(energy(row["material_id"]), phases, reaction["shares"])
 
 

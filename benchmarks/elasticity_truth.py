@@ -44,26 +44,26 @@ def measure(row: dict, potential: Potential) -> dict[str, object]:
     numbers = [int(number) for number in row["atomic_numbers"]]
     structure = build_structure(row["lattice"], numbers, row["frac_coords"])
     relaxation = relax(structure, potential)
-    found: dict[str, object] = {"formula": row["formula"], "DFT": row["bulk_modulus"]}
+    cells: dict[str, object] = {"formula": row["formula"], "DFT": row["bulk_modulus"]}
     if relaxation.structure is None:
-        return found | {"error": relaxation.error}
+        return cells | {"error": relaxation.error}
     for name, method in METHODS.items():
         start = time.process_time()
         elasticity = method(relaxation.structure, potential)
-        found[name] = elasticity.bulk_modulus
-        found[f"{name}: CPU s"] = time.process_time() - start
-        found["error"] = elasticity.elasticity_error or found.get("error")
-    return found
+        cells[name] = elasticity.bulk_modulus
+        cells[f"{name}: CPU s"] = time.process_time() - start
+        cells["error"] = elasticity.elasticity_error or cells.get("error")
+    return cells
 
 
-def accuracy(truth: pd.Series, found: pd.Series) -> dict[str, float]:
+def accuracy(truth: pd.Series, computed: pd.Series) -> dict[str, float]:
     """Errors in GPa, relative errors and rank correlation."""
-    relative = (found - truth).abs() / truth
+    relative = (computed - truth).abs() / truth
     return {
-        "MAE GPa": (found - truth).abs().mean(),
-        "bias GPa": (found - truth).mean(),
+        "MAE GPa": (computed - truth).abs().mean(),
+        "bias GPa": (computed - truth).mean(),
         "median |relative error|": relative.median(),
-        "Spearman": found.corr(truth, method="spearman"),
+        "Spearman": computed.corr(truth, method="spearman"),
     }
 
 

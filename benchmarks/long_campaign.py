@@ -129,10 +129,12 @@ class Processes:
 
     def kill(self, kind: str, rng: random.Random) -> str:
         """Kill one process of a kind; of a worker, the one that works and not who watches it."""
-        role = rng.choice([one for one in self.roles if one.startswith(kind)])
+        role = rng.choice([name for name in self.roles if name.startswith(kind)])
         process = self.running[role]
         if kind == "worker":
-            working = [one for one in process.children() if "spawn_main" in " ".join(one.cmdline())]
+            working = [
+                child for child in process.children() if "spawn_main" in " ".join(child.cmdline())
+            ]
             process = working[0] if working else process
         self.killed.add(role)
         process.kill()
@@ -141,18 +143,18 @@ class Processes:
     def memory(self) -> list[int]:
         """Bytes that each worker holds, with the processes in which it judges."""
         return [
-            sum(_resident(one) for one in process.children(recursive=True))
+            sum(_resident(child) for child in process.children(recursive=True))
             for role, process in self.running.items()
             if role.startswith("worker") and process.poll() is None
         ]
 
     def stop(self) -> None:
         """End all of them, and wait until they have."""
-        living = [one for one in self.running.values() if one.poll() is None]
-        living += [child for one in living for child in one.children(recursive=True)]
-        for one in living:
+        living = [process for process in self.running.values() if process.poll() is None]
+        living += [child for process in living for child in process.children(recursive=True)]
+        for process in living:
             with suppress(psutil.NoSuchProcess):
-                one.kill()
+                process.kill()
         psutil.wait_procs(living, timeout=60)
         self.log.close()
 
@@ -170,11 +172,11 @@ def processes(config: CampaignConfig, num_workers: int) -> Iterator[Processes]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    found = Processes(config=config, num_workers=num_workers, port=port)
+    started = Processes(config=config, num_workers=num_workers, port=port)
     try:
-        yield found
+        yield started
     finally:
-        found.stop()
+        started.stop()
 
 
 def run(config: CampaignConfig, num_workers: int, kills: Sequence[Kill], rng: random.Random) -> Row:
@@ -203,11 +205,11 @@ def run(config: CampaignConfig, num_workers: int, kills: Sequence[Kill], rng: ra
     stored = list(unit_records(config.run_dir))
     return {
         "run": config.run_dir.name,
-        "candidates": sum(one.num_sampled for one in stored),
+        "candidates": sum(unit.num_sampled for unit in stored),
         "kills": len(kills),
         "restarts": those.restarts,
         "seconds": time.monotonic() - started,
-        "worker s": sum(sum(one.seconds.values()) for one in stored),
+        "worker s": sum(sum(unit.seconds.values()) for unit in stored),
         **{f"MiB, quarter {i}": peak / 2**20 for i, peak in enumerate(peaks, start=1)},
     }
 
@@ -268,7 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = [run(undisturbed, asked.workers, [], rng), run(disturbed, asked.workers, kills, rng)]
     equal = rows_of(undisturbed.run_dir) == rows_of(disturbed.run_dir)
     facts = {**environment(), "seed": asked.seed, "workers": asked.workers}
-    report([one | {"equal rows": equal} for one in rows], facts, asked.json)
+    report([row | {"equal rows": equal} for row in rows], facts, asked.json)
     if not equal:
         raise SystemExit("the rows of the two campaigns differ")
 

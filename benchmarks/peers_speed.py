@@ -97,7 +97,7 @@ def measure_ours(
         network=model,
         calls=sum(structures_called) / counted,
         batch=options.batch_size,
-        atoms=sum(len(one.structure) for one in samples) / count,
+        atoms=sum(len(sample.structure) for sample in samples) / count,
         seconds=seconds / count,
         flops=flops / counted,
     )
@@ -105,7 +105,7 @@ def measure_ours(
 
 def sampled(generator: Generator, numbers: range) -> list:
     """Samples of these numbers."""
-    return [one for part in generator.records(numbers, len(numbers), seed=0) for one in part]
+    return [record for part in generator.records(numbers, len(numbers), seed=0) for record in part]
 
 
 @torch.inference_mode()
@@ -139,15 +139,15 @@ def markdown(rows: Sequence[Row], unit: str) -> str:
         f"| | parameters, millions | network calls | GFLOP a sample | {unit} | against ours |",
         "|---|---|---|---|---|---|",
     ]
-    for one in rows:
+    for row in rows:
         cells = (
-            f"{one['million parameters']:.1f}",
-            f"{one['calls']:,.0f}",
-            f"{one['GFLOP']:,.1f}",
-            f"{one[unit]:.3g}",
-            f"{one['times the time']:,.0f} x",
+            f"{row['million parameters']:.1f}",
+            f"{row['calls']:,.0f}",
+            f"{row['GFLOP']:,.1f}",
+            f"{row[unit]:.3g}",
+            f"{row['times the time']:,.0f} x",
         )
-        lines.append(f"| {one['network']} | {' | '.join(cells)} |")
+        lines.append(f"| {row['network']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
@@ -176,7 +176,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sizes = mp_20_sizes(batch or kind.batch_size, seed=0)
         costs.append(measure_peer(kind, sizes, repeats, device))
     unit = "core s a sample" if device.type == "cpu" else "GPU s a sample"
-    rows = [one.against(costs[0], unit) for one in costs]
+    rows = [cost.against(costs[0], unit) for cost in costs]
     print(f"{markdown(rows, unit)}\n")
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     facts = device_facts(device, dtype, measured_peak(device, dtype, 64 if asked.quick else None))

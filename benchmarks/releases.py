@@ -48,7 +48,9 @@ class Fall:
     def is_accepted(self) -> bool:
         """Whether both potentials find it worth it."""
         changes = (self.relaxer, self.decider)
-        return all(is_worth_releasing(one / 1000, self.kept, self.released) for one in changes)
+        return all(
+            is_worth_releasing(change / 1000, self.kept, self.released) for change in changes
+        )
 
 
 def read_releases(run: Path) -> Iterator[tuple[Relaxation, Release]]:
@@ -59,19 +61,22 @@ def read_releases(run: Path) -> Iterator[tuple[Relaxation, Release]]:
         if "accepted" in answer:
             released.append(TypeAdapter(Release).validate_python(answer))
         elif answer.get("structure") and "constrained_space_group" in answer:
-            one = TypeAdapter(Relaxation).validate_python(answer)
-            relaxed[one.structure.composition.reduced_formula].append(one)
-    for release in (one for one in released if one.relaxation.structure is not None):
+            relaxation = TypeAdapter(Relaxation).validate_python(answer)
+            relaxed[relaxation.structure.composition.reduced_formula].append(relaxation)
+    for release in (record for record in released if record.relaxation.structure is not None):
         start = release.relaxation.energy_per_atom - release.energy_change
         same = relaxed[release.relaxation.structure.composition.reduced_formula]
-        yield min(same, key=lambda one: abs(one.energy_per_atom - start)), release
+        yield (
+            min(same, key=lambda row: abs(row.energy_per_atom - start)),
+            release,
+        )
 
 
 def fall(kept: Relaxation, release: Release, decider: Potential) -> Fall:
     """What the release changed, by both potentials."""
     before, after = (
-        potential_energy(one.structure, decider).energy_per_atom
-        for one in (kept, release.relaxation)
+        potential_energy(relaxation.structure, decider).energy_per_atom
+        for relaxation in (kept, release.relaxation)
     )
     return Fall(
         kept=kept.constrained_space_group,
@@ -81,14 +86,15 @@ def fall(kept: Relaxation, release: Release, decider: Potential) -> Fall:
     )
 
 
-def summarise(name: str, found: Sequence[Fall]) -> Iterator[dict[str, str | int | float]]:
+def summarise(name: str, falls: Sequence[Fall]) -> Iterator[dict[str, str | int | float]]:
     """One row for each size of the fall, with lost and with kept symmetry."""
     for is_lost in (True, False):
         for low, high in pairwise(EDGES):
             chosen = [
-                one
-                for one in found
-                if is_distortion(one.kept, one.released) == is_lost and low < -one.relaxer <= high
+                drop
+                for drop in falls
+                if is_distortion(drop.kept, drop.released) == is_lost
+                and low < -drop.relaxer <= high
             ]
             if chosen:
                 yield {
@@ -96,12 +102,14 @@ def summarise(name: str, found: Sequence[Fall]) -> Iterator[dict[str, str | int 
                     "symmetry": "lost" if is_lost else "not lost",
                     "fall": f"{low} to {high} meV/atom",
                     "crystals": len(chosen),
-                    "to P1": sum(one.released == 1 for one in chosen),
-                    "decider falls": sum(one.decider < -1000 * MIN_ENERGY_FALL for one in chosen),
-                    "decider rises": sum(one.decider > 1000 * MIN_ENERGY_FALL for one in chosen),
-                    "decider median": float(np.median([one.decider for one in chosen])),
-                    "accepted": sum(one.is_accepted for one in chosen),
-                    "accepted to P1": sum(one.is_accepted and one.released == 1 for one in chosen),
+                    "to P1": sum(drop.released == 1 for drop in chosen),
+                    "decider falls": sum(drop.decider < -1000 * MIN_ENERGY_FALL for drop in chosen),
+                    "decider rises": sum(drop.decider > 1000 * MIN_ENERGY_FALL for drop in chosen),
+                    "decider median": float(np.median([drop.decider for drop in chosen])),
+                    "accepted": sum(drop.is_accepted for drop in chosen),
+                    "accepted to P1": sum(
+                        drop.is_accepted and drop.released == 1 for drop in chosen
+                    ),
                 }
 
 

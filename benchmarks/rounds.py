@@ -24,11 +24,11 @@ def figures(name: str, folder: Path) -> Row:
     stability = judged.summary().stability
     if stability is None:
         raise SystemExit(f"{folder}: expected a run with relaxations")
-    relaxed = sum(one.stability is not None for one in judged)
+    relaxed = sum(candidate.stability is not None for candidate in judged)
     msun = stability.expected_msun * len(judged)
     credible = stability.expected_credible_msun * len(judged)
     passed = judged.passed
-    found = drift(passed)
+    drifted = drift(passed)
     return {
         "run": name,
         "samples": len(judged),
@@ -38,9 +38,9 @@ def figures(name: str, folder: Path) -> Row:
         "M.S.U.N. of relaxed": msun / relaxed,
         "credible of relaxed": credible / relaxed,
         "passed": len(passed),
-        "systems per passed": found["num_systems"] / max(1, len(passed)),
-        "rare earths": found["rare_earth_share"],
-        "mean HHI": found["mean_hhi"],
+        "systems per passed": drifted["num_systems"] / max(1, len(passed)),
+        "rare earths": drifted["rare_earth_share"],
+        "mean HHI": drifted["mean_hhi"],
     }
 
 
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", nargs="+", help="name=folder of a run with relaxations")
     parser.add_argument("--json", type=Path, help="also write the JSON line into this file")
     choice = parser.parse_args(arguments)
-    runs = [one.partition("=") for one in choice.runs]
+    runs = [run.partition("=") for run in choice.runs]
     rows = [figures(name, Path(folder)) for name, _, folder in runs]
     report(rows, {"benchmark": "rounds"}, choice.json)
 

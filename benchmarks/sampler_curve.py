@@ -193,8 +193,8 @@ def raw_figures(records: list[StructureRecord], scores: list[Score], test: Cryst
         "force": median_force(
             [
                 record.structure
-                for record, found in zip(records, scores, strict=True)
-                if not found.validity.physical_problem
+                for record, scored in zip(records, scores, strict=True)
+                if not scored.validity.physical_problem
             ]
         ),
     }
@@ -221,10 +221,10 @@ def after_relaxing(
         device=device,
     )
     candidates = judge.judge(records, result_cache, Stopwatch())
-    found = summary(candidates).stability
-    if found is None:  # none of them could be relaxed
+    stability = summary(candidates).stability
+    if stability is None:  # none of them could be relaxed
         return {"metastable": 0.0, "rmsd": float("nan")}
-    return {"metastable": found.expected_metastable, "rmsd": found.median_rmsd}
+    return {"metastable": stability.expected_metastable, "rmsd": stability.median_rmsd}
 
 
 def table(rows: list[Row]) -> str:

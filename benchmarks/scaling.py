@@ -154,7 +154,7 @@ def training_rows(rates: Rates) -> Iterator[Row]:
 
     yield {"devices": "1 core", "efficiency, %": 100.0, **hours(measured.training_rate)}
     for gpus in GPUS:
-        found = forecast(
+        predicted = forecast(
             measured.gpu_training_rate,
             measured.gpu_batch,
             BYTES_PER_GRADIENT * measured.parameters,
@@ -165,8 +165,8 @@ def training_rows(rates: Rates) -> Iterator[Row]:
         name = f"{gpus} GPU{'s' * (gpus > 1)}"
         yield {
             "devices": name,
-            "efficiency, %": 100 * found.efficiency,
-            **hours(found.samples_per_second),
+            "efficiency, %": 100 * predicted.efficiency,
+            **hours(predicted.samples_per_second),
         }
 
 
@@ -183,8 +183,8 @@ def campaign_rows(rates: Rates) -> Iterator[Row]:
             yield _campaign(measured, number, name, of_core / workers, workers) | {"GPUs busy": "-"}
         for gpus in GPUS:
             name = f"{gpus} GPU{'s' * (gpus > 1)}, {gpus * assumed.gpu_cores:,} cores"
-            found = _campaign(measured, number, name, of_gpu / gpus, gpus * assumed.gpu_cores)
-            yield found | {"GPUs busy": f"{sampling / of_gpu:.1%}"}
+            row = _campaign(measured, number, name, of_gpu / gpus, gpus * assumed.gpu_cores)
+            yield row | {"GPUs busy": f"{sampling / of_gpu:.1%}"}
 
 
 def _campaign(measured: Measured, number: int, name: str, pace: float, cores: int) -> Row:

@@ -45,16 +45,18 @@ def read_run(folder: Path) -> pd.DataFrame:
     (table,) = [path for path in folder.glob("*.parquet") if path.stem in ("scores", "candidates")]
     judged = pd.read_parquet(table).set_index("name")
     judged = judged[judged.relaxed_with.notna() & judged.is_unique & judged.is_novel]
-    crystals = [one for one in read_structures(folder / FRAMES) if one.name in judged.index]
-    structures = [one.structure for one in crystals]
+    crystals = [
+        record for record in read_structures(folder / FRAMES) if record.name in judged.index
+    ]
+    structures = [crystal.structure for crystal in crystals]
     with Pool(0) as pool:
         energies = screening.ask_raw_energies(structures, ResultCache(pool, progress=False))
-    rows = judged.loc[[one.name for one in crystals]]
+    rows = judged.loc[[crystal.name for crystal in crystals]]
     return pd.DataFrame(
         {
-            "energy": [one.e_above_hull for one in energies],
-            "num_atoms": [one.num_atoms for one in energies],
-            "composition": [one.composition for one in structures],
+            "energy": [energy.e_above_hull for energy in energies],
+            "num_atoms": [energy.num_atoms for energy in energies],
+            "composition": [structure.composition for structure in structures],
             "probability": rows.probability_metastable.fillna(0.0).to_numpy(),
             "relaxed_energy": rows.e_above_hull_raw.to_numpy(dtype=float),
         }

@@ -36,7 +36,7 @@ def read_crystals(source: Path, count: int) -> list[Structure]:
     path = source / FRAMES if (source / FRAMES).exists() else source
     read = (record.structure for record in read_structures(path) if record.structure is not None)
     bare = (ordered(structure) for structure in read if structure.is_ordered)
-    physical = (one for one in bare if not validity(one).physical_problem)
+    physical = (structure for structure in bare if not validity(structure).physical_problem)
     return list(islice(physical, count))
 
 
@@ -77,7 +77,7 @@ def summarise(name: str, compared: Sequence[Figures]) -> dict[str, float | str]:
     """One row a set: means, and medians where stated; energies in meV/atom."""
 
     def column(key: str) -> np.ndarray:
-        return np.array([one[key] for one in compared], dtype=float)
+        return np.array([row[key] for row in compared], dtype=float)
 
     symmetric = column("symmetric").sum()
     falls = column("fall")
@@ -110,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name, _, path = text.partition("=")
         crystals = read_crystals(Path(path), options.num_crystals)
         compared = [compare(crystal, potential) for crystal in crystals]
-        rows.append(summarise(name, [one for one in compared if one is not None]))
+        rows.append(summarise(name, [row for row in compared if row is not None]))
     report(rows, {"potential": potential.name, "symprec": SYMPREC_GENERATED}, options.json)
 
 

@@ -145,8 +145,8 @@ def sample_flops(module: TrainingModule, data: TimedData, width: int) -> int:
     rng = torch.Generator(module.device).manual_seed(0)
 
     def losses() -> None:
-        found = drawn_losses(module.model, batch.crystals, batch.conditions, rng)
-        sum(vars(found).values()).sum().backward()
+        parts = drawn_losses(module.model, batch.crystals, batch.conditions, rng)
+        sum(vars(parts).values()).sum().backward()
 
     return count_flops(losses)
 

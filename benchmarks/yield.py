@@ -79,7 +79,7 @@ def from_checkpoint(text: str, count: int, seed: int) -> Proposal:
         ValueError: If an option does not exist, or its value is not accepted.
     """
     name, *settings = text.split(":")
-    values = dict(one.split("=", 1) for one in settings)
+    values = dict(setting.split("=", 1) for setting in settings)
     named = {"propose": name} if name in WITHOUT_MODEL else {"checkpoint": name}
     parts = [
         TypeAdapter(kind).validate_python(
@@ -157,12 +157,14 @@ def measure(proposal: Proposal, relax: int, reference: Reference) -> Row:
 
 def figures(proposal: Proposal, candidates: Sequence[Candidate], judging: dict[str, float]) -> Row:
     """One row of the table."""
-    expected = np.array([chance(one) for one in candidates])
-    credible = expected * np.array([one.is_credible for one in candidates])
-    frameworks = credible * np.array([one.has_new_framework for one in candidates])
-    relaxed = sum(one.stability is not None for one in candidates)
+    expected = np.array([chance(candidate) for candidate in candidates])
+    credible = expected * np.array([candidate.is_credible for candidate in candidates])
+    frameworks = credible * np.array([candidate.has_new_framework for candidate in candidates])
+    relaxed = sum(candidate.stability is not None for candidate in candidates)
     seconds = proposal.seconds + sum(judging.values())
-    hits = [one for one, value in zip(candidates, credible, strict=True) if value >= 0.4]
+    hits = [
+        candidate for candidate, value in zip(candidates, credible, strict=True) if value >= 0.4
+    ]
     return {
         "proposal": proposal.name,
         "samples": len(candidates),
@@ -182,7 +184,7 @@ def figures(proposal: Proposal, candidates: Sequence[Candidate], judging: dict[s
         "credible error": bootstrap_error(credible, seconds),
         "new framework per core hour": float(frameworks.sum() / seconds * SECONDS_PER_HOUR),
         "new framework error": bootstrap_error(frameworks, seconds),
-        "chemical systems": len({one.raw.chemical_system for one in hits}),
+        "chemical systems": len({hit.raw.chemical_system for hit in hits}),
     }
 
 

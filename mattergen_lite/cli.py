@@ -55,18 +55,22 @@ def printed(name: str, verb: Callable[..., object]) -> Callable[..., None]:
 
     @wraps(verb)
     def command(*args: object, **kwargs: object) -> None:
-        more = {one.name: kwargs.pop(one.name, one.default) for one in extra}
+        more = {
+            parameter.name: kwargs.pop(parameter.name, parameter.default) for parameter in extra
+        }
         outcome = verb(*args, **kwargs)
         print(outcome.text(**more) if hasattr(outcome, "text") else outcome)
 
     signature = inspect.signature(verb)
     given = [*signature.parameters.values(), *extra]
     plain = get_type_hints(verb) | {"verbose": bool}  # without bounds, which `flat` checks
-    parameters = [_option(one, plain[one.name], in_groups=len(given) > FEW) for one in given]
+    parameters = [
+        _option(parameter, plain[parameter.name], in_groups=len(given) > FEW) for parameter in given
+    ]
     command.__signature__ = signature.replace(
         parameters=parameters, return_annotation=inspect.Signature.empty
     )
-    command.__annotations__ = {one.name: one.annotation for one in parameters}
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return command
 
 
@@ -80,7 +84,7 @@ def _option(parameter: inspect.Parameter, plain: object, *, in_groups: bool) -> 
         }
     if in_groups and parameter.name in GROUP_OF:
         more["group"] = GROUP_OF[parameter.name]
-    own = [one for one in get_args(parameter.annotation)[1:] if isinstance(one, Parameter)]
+    own = [extra for extra in get_args(parameter.annotation)[1:] if isinstance(extra, Parameter)]
     return parameter.replace(annotation=Annotated[plain, *own, Parameter(**more)])
 
 

@@ -328,7 +328,7 @@ def _override_tree(override: str) -> dict[str, Any]:
 
 
 def _explain(section: type[Section], error: ValidationError) -> str:
-    newer = [one for one in error.errors() if one["loc"][-1:] == ("format",)]
+    newer = [line for line in error.errors() if line["loc"][-1:] == ("format",)]
     if newer:
         return (
             f"configuration format is {_shown(newer[0]['input'])}, this version reads up to "

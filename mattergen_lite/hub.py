@@ -39,8 +39,8 @@ def download(name: str) -> Path:
         ValueError: If the name names no commit, the client is not installed or the hub has no such
             model.
     """
-    found = _NAME.fullmatch(name)
-    if found is None:
+    match = _NAME.fullmatch(name)
+    if match is None:
         raise ValueError(
             f"{name[:200]!r}: expected hf:organisation/model@commit, with the 40 hexadecimal "
             "digits of a commit, which the model's page lists under Files, History"
@@ -53,7 +53,7 @@ def download(name: str) -> Path:
         ) from None
     try:
         folder = snapshot_download(
-            found["repository"], revision=found["commit"], allow_patterns=list(FILES)
+            match["repository"], revision=match["commit"], allow_patterns=list(FILES)
         )
     except Exception as error:  # of the client, the server or the network between
         reason = " ".join(str(error).split())[:300]

@@ -83,7 +83,7 @@ class CrystalDiffusion(nn.Module):
         """What the network says about the same noisy crystals under each of several conditions."""
         inputs = self._inputs(noisy, sigma, templates)
         with torch.autocast(sigma.device.type, torch.bfloat16, enabled=self.mixed_precision):
-            return [self.denoiser(inputs, one) for one in conditions]
+            return [self.denoiser(inputs, condition) for condition in conditions]
 
     def features(
         self, noisy: State, sigma: Float[Tensor, "B"], templates: Templates

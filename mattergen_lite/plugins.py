@@ -23,10 +23,10 @@ def import_object(name: str) -> object:
                 "Python's path, of which the current folder is no part"
             )
         with as_value_error(f"cannot import {name!r}"):
-            found = getattr(import_module(module), attribute, None)
-    if found is None:
+            value = getattr(import_module(module), attribute, None)
+    if value is None:
         raise ValueError(f"module {module!r} has no {attribute!r}: expected a function or object")
-    return found
+    return value
 
 
 @contextmanager

@@ -111,7 +111,10 @@ def room_for(num_bytes: int) -> Iterator[None]:
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     held = int(statistics.read_text().split()[5]) * resource.getpagesize()
-    bounds = [held + num_bytes, *(one for one in (soft, hard) if one != resource.RLIM_INFINITY)]
+    bounds = [
+        held + num_bytes,
+        *(limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY),
+    ]
     resource.setrlimit(resource.RLIMIT_DATA, (min(bounds), hard))
     try:
         yield

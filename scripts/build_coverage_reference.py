@@ -54,13 +54,15 @@ def build(out: Path, result_cache: ResultCache, limit: int | None) -> KnownFinge
     rows = table.take(pa.array(order)).to_pylist()
     answers = result_cache.ask(FINGERPRINT, [row_structure(row) for row in rows])
     pairs = zip([row["material_id"] for row in rows], answers, strict=True)
-    found = {}
+    fingerprints = {}
     for material_id, answer in pairs:
         if isinstance(answer, Failure):
             print(f"{material_id} has no fingerprint: {answer.reason}")
         else:
-            found[material_id] = answer
-    known = KnownFingerprints.of(list(found), found.values(), fitted_scaler(rows_of("train")))
+            fingerprints[material_id] = answer
+    known = KnownFingerprints.of(
+        list(fingerprints), fingerprints.values(), fitted_scaler(rows_of("train"))
+    )
     known.save(out)
     return known
 

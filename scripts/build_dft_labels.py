@@ -53,7 +53,7 @@ def write_phases(rows: Iterable[dict], results: ResultFolder) -> int:
     """Write results of all reference phases of the rows; returns how many there are."""
     verifier = Verifier(engine=Gpaw(), results=results)
     kept = json.loads(PHASES.read_text(encoding="utf-8")) if PHASES.exists() else {}
-    ids = {one for row in rows for r in row.get("reactions") or () for one in r["material_ids"]}
+    ids = {phase for row in rows for r in row.get("reactions") or () for phase in r["material_ids"]}
     for material_id in sorted(ids):
         for start in verifier.work(phase_by_id(material_id).structure).starts:
             result = results.lookup(start.key(verifier.engine.scale))

@@ -26,7 +26,7 @@ PATH = Path(__file__).parents[1] / "mattergen_lite" / "assets" / "exams.json"
 def rounded(value: object) -> object:
     """Plain data with numbers to 0.1 meV."""
     if isinstance(value, dict):
-        return {key: rounded(one) for key, one in value.items()}
+        return {key: rounded(cell) for key, cell in value.items()}
     return round(value, 4) if isinstance(value, float) else value
 
 

@@ -38,7 +38,7 @@ def main() -> None:
     cells = [table[name] for name in columns[2:]]
 
     def cell(row: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        numbers, coords, lattice = (np.array(one[row].as_py()) for one in cells)
+        numbers, coords, lattice = (np.array(column[row].as_py()) for column in cells)
         return numbers, coords.reshape(-1, 3).astype(float), lattice.reshape(3, 3).astype(float)
 
     examples: dict[Protostructure, int] = {}

@@ -32,7 +32,11 @@ MAX_ATOMS = 52
 
 def crystals_of(run: Path) -> pa.Table:
     """Likely crystals of a run whose relaxed frameworks are new."""
-    likely = [one for one in worth_teaching(load(run)) if is_likely(one) and one.has_new_framework]
+    likely = [
+        candidate
+        for candidate in worth_teaching(load(run))
+        if is_likely(candidate) and candidate.has_new_framework
+    ]
     return judged_crystals(likely, RunFolder(run).digest()[:8], "extra", MAX_ATOMS)
 
 

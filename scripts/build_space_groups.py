@@ -55,10 +55,10 @@ def main() -> None:
         halls[number] = standard_hall_number(number)
         kind = spglib.get_spacegroup_type(int(halls[number])).international_short[0]
         cells[number] = PRIMITIVE_CELLS[kind]
-        found, shifts = primitive_operations(int(halls[number]), cells[number])
-        counts[number] = len(found)
-        rotations[number, : len(found)] = found
-        translations[number, : len(found)] = shifts
+        matrices, shifts = primitive_operations(int(halls[number]), cells[number])
+        counts[number] = len(matrices)
+        rotations[number, : len(matrices)] = matrices
+        translations[number, : len(matrices)] = shifts
     np.savez_compressed(
         OUT,
         rotations=rotations,

@@ -56,10 +56,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     if options.add:
-        found = [pq.read_table(OWN)] if OWN.exists() else []
-        found += [own_crystals(run) for run in options.add]
+        tables = [pq.read_table(OWN)] if OWN.exists() else []
+        tables += [own_crystals(run) for run in options.add]
         OWN.parent.mkdir(exist_ok=True)
-        write_table(pa.concat_tables(found).combine_chunks(), OWN)
+        write_table(pa.concat_tables(tables).combine_chunks(), OWN)
     if options.without_symmetry is not None:
         write_table(as_p1(read_table(options.without_symmetry)), options.out)
     elif options.out is not None:
@@ -76,16 +76,18 @@ def labelled(table: pa.Table) -> pa.Table:
     missing = pc.and_(pc.is_null(table[E_ABOVE_HULL]), is_extra)
     rows = table.filter(missing)
     energies = [
-        one.e_above_hull
+        energy.e_above_hull
         for start in tqdm(range(0, len(rows), BATCH), desc="single points")
-        for one in raw_energies(
+        for energy in raw_energies(
             [row_structure(row) for row in rows[start : start + BATCH].to_pylist()]
         )
     ]
-    found = pa.array([max(one, 0.0) if one < MAX_E_ABOVE_HULL else None for one in energies])
-    print(f"{len(found) - found.null_count} of {len(found)} rows without an energy have one now")
+    labels = pa.array(
+        [max(energy, 0.0) if energy < MAX_E_ABOVE_HULL else None for energy in energies]
+    )
+    print(f"{len(labels) - labels.null_count} of {len(labels)} rows without an energy have one now")
     values = pc.replace_with_mask(
-        table[E_ABOVE_HULL].combine_chunks(), missing.combine_chunks(), found.cast(pa.float32())
+        table[E_ABOVE_HULL].combine_chunks(), missing.combine_chunks(), labels.cast(pa.float32())
     )
     named = pc.if_else(pc.and_(missing, pc.is_valid(values)), SCREENED, source)
     for name, column in ((E_ABOVE_HULL, values), (SOURCE, named)):

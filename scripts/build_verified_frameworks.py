@@ -39,29 +39,29 @@ def frames(run: Path) -> list[Atoms]:
     """Crystals of a run with new frameworks and energies by first principles."""
     labels = read_labels(DATASETS / "dft_labels.parquet")
     labels = labels[(labels.pool == run.name) & labels.error.isna()].set_index("name")
-    found = []
+    written = []
     for candidate in load(run):
         if candidate.relaxed_structure is None or not candidate.has_new_framework:
             continue
         row, name = candidate.row(), candidate.raw.name
         if row["dft_e_above_hull"] is not None and math.isfinite(row["dft_e_above_hull"]):
-            found.append(frame(candidate, {key: row[key] for key in COLUMNS}, "best"))
+            written.append(frame(candidate, {key: row[key] for key in COLUMNS}, "best"))
         elif name in labels.index:
             label = labels.loc[name]
-            values = {key: label[one] for key, one in zip(COLUMNS, LABELS, strict=True)}
-            found.append(frame(candidate, values, "random"))
-    return found
+            values = {key: label[column] for key, column in zip(COLUMNS, LABELS, strict=True)}
+            written.append(frame(candidate, values, "random"))
+    return written
 
 
 def main() -> None:
     """Command line: runs in, one file out."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("runs", type=Path, nargs="+")
-    every = [one for run in parser.parse_args().runs for one in frames(run)]
-    every.sort(key=lambda one: one.info["dft_e_above_hull"])
+    every = [atoms for run in parser.parse_args().runs for atoms in frames(run)]
+    every.sort(key=lambda atoms: atoms.info["dft_e_above_hull"])
     out = DATASETS / "new_frameworks_by_dft.extxyz"
     write(out, every, format="extxyz")
-    held = sum(one.info["dft_e_above_hull"] <= 0.1 for one in every)
+    held = sum(atoms.info["dft_e_above_hull"] <= 0.1 for atoms in every)
     print(f"{out}: {len(every)} crystals, {held} within 0.1 eV/atom")
 
 

@@ -93,16 +93,16 @@ def lines_and_planes(group: SpaceGroup) -> Iterator[Flat]:
 
 def orbits(group: SpaceGroup, flats: set[Flat]) -> list[list[Flat]]:
     """Flats that the operations map onto each other."""
-    left, found = set(flats), []
+    left, classes = set(flats), []
     while left:
         flat = min(left)
         orbit = {
             moved(flat, rotation, translation)
             for rotation, translation in zip(group.rotations, group.translations, strict=True)
         }
-        found.append(sorted(orbit))
+        classes.append(sorted(orbit))
         left -= orbit
-    return found
+    return classes
 
 
 def representative(orbit: list[Flat]) -> Flat:
@@ -143,17 +143,17 @@ def normaliser(group: SpaceGroup) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             yield matrix, shift
 
 
-def exchanges(group: SpaceGroup, found: list[list[Flat]]) -> np.ndarray:
+def exchanges(group: SpaceGroup, classes: list[list[Flat]]) -> np.ndarray:
     """Permutations of the positions by the normaliser, closed under composition."""
-    owner = {flat: index for index, orbit in enumerate(found) for flat in orbit}
-    general = len(found) - 1
+    owner = {flat: index for index, orbit in enumerate(classes) for flat in orbit}
+    general = len(classes) - 1
     if general == 0:
         return np.zeros((1, 1), int)
     generators = set()
     for matrix, shift in normaliser(group):
-        images = [owner[moved(found[w][0], matrix, shift)] for w in range(general)]
+        images = [owner[moved(classes[w][0], matrix, shift)] for w in range(general)]
         generators.add((*images, general))
-    closed = {tuple(range(len(found)))}
+    closed = {tuple(range(len(classes)))}
     used: list[tuple[int, ...]] = []
     for generator in sorted(generators):
         if generator in closed:
@@ -161,7 +161,9 @@ def exchanges(group: SpaceGroup, found: list[list[Flat]]) -> np.ndarray:
         used.append(generator)
         frontier = set(closed)
         while frontier:
-            frontier = {tuple(g[i] for i in one) for one in frontier for g in used} - closed
+            frontier = {
+                tuple(g[i] for i in permutation) for permutation in frontier for g in used
+            } - closed
             closed |= frontier
     return np.array(sorted(closed))
 
@@ -172,9 +174,9 @@ def main() -> None:
     for number in range(1, 231):
         group = space_group(number)
         _turned.cache_clear()
-        found = positions(group)
-        table = exchanges(group, found)
-        for orbit in found:
+        orbits_of_group = positions(group)
+        table = exchanges(group, orbits_of_group)
+        for orbit in orbits_of_group:
             flat = representative(orbit)
             basis = np.zeros((3, 3), np.int8)
             rows = np.array(flat[0]).reshape(-1, 3)
@@ -183,8 +185,8 @@ def main() -> None:
             offsets.append(np.array(flat[1]) / UNIT)
             bases.append(basis)
         exchange_owners += [number] * len(table)
-        tables += [np.pad(one, (0, 27 - len(one))) for one in table]
-        print(number, len(found), len(table), flush=True)
+        tables += [np.pad(permutation, (0, 27 - len(permutation))) for permutation in table]
+        print(number, len(orbits_of_group), len(table), flush=True)
     if len(owners) != NUM_POSITIONS:
         raise RuntimeError(f"{len(owners)} positions: expected {NUM_POSITIONS}")
     np.savez_compressed(

@@ -29,7 +29,7 @@ def crystals(path: Path) -> None:
     rows = rows[(test.num_atoms[rows] >= 4) & (test.num_atoms[rows] <= 10)][:10]
     known = to_structures(test.crystals(rows))
     samples = [
-        *(one.copy().perturb(0.03) for one in known[:3]),
+        *(structure.copy().perturb(0.03) for structure in known[:3]),
         known[3] * (2, 1, 1),
         Structure(Lattice(known[4].lattice.matrix * 1.02), known[4].species, known[4].frac_coords),
         known[5].copy().translate_sites(range(len(known[5])), [0.1, 0.2, 0.3]),
@@ -60,7 +60,7 @@ def answers(path: Path) -> None:
 
     data = json.loads(path.read_text())
     known, samples = (
-        [Structure.from_dict(one) for one in data[name]] for name in ("known", "samples")
+        [Structure.from_dict(cell) for cell in data[name]] for name in ("known", "samples")
     )
     alike = {"match_type": "StructureMatcher", "verbose": False}
     compositions, structures = featurize_comp_struct(known + samples)

@@ -38,8 +38,8 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 def on_page_content(content: str, **_: object) -> str:
     """Equations as MathML, which browsers draw without a script."""
-    content = _BLOCK.sub(lambda found: _mathml(found[1], "block"), content)
-    return _INLINE.sub(lambda found: _mathml(found[1], "inline"), content)
+    content = _BLOCK.sub(lambda match: _mathml(match[1], "block"), content)
+    return _INLINE.sub(lambda match: _mathml(match[1], "inline"), content)
 
 
 def _mathml(latex: str, display: str) -> str:

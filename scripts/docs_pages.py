@@ -119,9 +119,9 @@ def _sections(section: type[BaseModel], prefix: str) -> Iterator[str]:
     }
     yield f"## {code(prefix.rstrip('.')) or 'The run'}\n\n{inspect.getdoc(section)}\n"
     rows = [
-        (code(prefix + one.name), code(one.type), code(one.default) or "required", one.note)
-        for one in fields_of(section)
-        if one.name not in nested and one.name in section.model_fields
+        (code(prefix + field.name), code(field.type), code(field.default) or "required", field.note)
+        for field in fields_of(section)
+        if field.name not in nested and field.name in section.model_fields
     ]
     yield table(("key", "type", "default", "what"), rows) + "\n"
     for name, inner in nested.items():
@@ -140,9 +140,9 @@ def metrics() -> str:
     benchmarks = table(
         ("protocol", "figure", "column", "what"),
         [
-            (code(one.name), code(figure.name), figure.heading, figure.how)
-            for one in PROTOCOLS
-            for figure in one.figures
+            (code(protocol.name), code(figure.name), figure.heading, figure.how)
+            for protocol in PROTOCOLS
+            for figure in protocol.figures
         ],
     )
     return f"""# Metrics and protocols
@@ -182,7 +182,7 @@ def columns() -> str:
     criteria = criteria_of(Score) | criteria_of(Candidate) | {"targets": PropertyResult}
     headings = {name: kind for name, kind in criteria.items() if kind is not Score}
     for name, criterion in headings.items():
-        rows = [(code(one.name), code(one.type), one.note) for one in fields_of(criterion)]
+        rows = [(code(field.name), code(field.type), field.note) for field in fields_of(criterion)]
         text += f"\n## {name.capitalize()}\n\n{inspect.getdoc(criterion)}\n\n"
         text += table(("column", "type", "what"), rows) + "\n"
     return text + (

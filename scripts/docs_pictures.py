@@ -51,7 +51,7 @@ def pictures(model: CrystalDiffusion) -> dict[str, bytes]:
     }
     style = {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
     with matplotlib.rc_context(style | {"font.size": 9}):
-        return {name: _png(one()) for name, one in draw.items()}
+        return {name: _png(picture()) for name, picture in draw.items()}
 
 
 def _png(figure: Figure) -> bytes:

@@ -81,12 +81,14 @@ def _composition(formula: str) -> Composition:
 
 def formation_energies(energies: pd.DataFrame, calibrated: Calibration, name: str) -> np.ndarray:
     """Formation energies by a potential, eV/atom; NaN where it has none."""
-    found = []
+    computed = []
     for formula, energy in zip(energies.formula, energies[name], strict=True):
         composition = _composition(formula)
         has_references = {e.symbol for e in composition} <= calibrated.references.keys()
-        found.append(calibrated.formation_energy(composition, energy) if has_references else np.nan)
-    return np.array(found)
+        computed.append(
+            calibrated.formation_energy(composition, energy) if has_references else np.nan
+        )
+    return np.array(computed)
 
 
 def novel_labels(
@@ -143,8 +145,8 @@ def deciles(labels: Labels, predicted: list[ErrorDistribution], rows: np.ndarray
     """Share within 0.1 eV/atom against the probability, by tenths of the probability."""
     probability = np.array(
         [
-            one.probability_below(METASTABLE, raw)
-            for one, raw in zip(predicted, labels.raw, strict=True)
+            model.probability_below(METASTABLE, raw)
+            for model, raw in zip(predicted, labels.raw, strict=True)
         ]
     )[rows]
     table = pd.DataFrame({"said": probability, "true": labels.truth[rows] <= METASTABLE})

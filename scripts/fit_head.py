@@ -83,19 +83,19 @@ def fit_head(
 
 def prediction_error(head: Head, held_out: Examples, median: Float[Tensor, ""]) -> HeadError:
     """Errors of a head on crystals that it was not fitted to."""
-    found, truth = head.predict(held_out.inputs), held_out.values
-    misses = (found - truth).abs()
+    predicted, truth = head.predict(held_out.inputs), held_out.values
+    misses = (predicted - truth).abs()
 
     def mean(chosen: Bool[Tensor, "M"]) -> float:
         return misses[chosen].mean().item() if chosen.any() else misses.mean().item()
 
-    right = ((found > 0) == (truth > 0)).float().mean().item()
+    right = ((predicted > 0) == (truth > 0)).float().mean().item()
     has_zeros = head.config.has_zeros
     return HeadError(
         num_crystals=len(truth),
         mae=misses.mean().item(),
-        mae_zero=mean(found == 0),
-        mae_positive=mean(found > 0),
+        mae_zero=mean(predicted == 0),
+        mae_positive=mean(predicted > 0),
         accuracy=right if has_zeros else None,
         mae_of_median=(median - truth).abs().mean().item(),
         r2=(1 - misses.square().mean() / truth.var(correction=0)).item(),
@@ -168,9 +168,9 @@ def _trained(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LEARNING_RATE, total_steps=steps)
     for _ in ProgressBar(range(steps), desc="head", unit="step"):
         chosen = torch.randint(len(values), (BATCH_SIZE,))
-        logits, found = _outputs(learned, inputs[chosen]).unbind(-1)
+        logits, predicted = _outputs(learned, inputs[chosen]).unbind(-1)
         counts = above[chosen].float()
-        misses = (found - values[chosen]).abs() * counts
+        misses = (predicted - values[chosen]).abs() * counts
         loss = misses.sum(-1).div(counts.sum().clamp(min=1)).sum()
         if has_zeros:
             both = counts.expand_as(logits)

@@ -101,7 +101,9 @@ def figures(head: Head, test: Examples, new: Examples) -> list[str]:
         new: Those of it whose composition no fitted crystal has.
     """
     held, prop = head.config.held_out, head.config.prop
-    error, on_new = (prediction_error(head, one, torch.tensor(0.0)) for one in (test, new))
+    error, on_new = (
+        prediction_error(head, held_out, torch.tensor(0.0)) for held_out in (test, new)
+    )
     digits = [
         f"{value:.3g}"
         for value in (held.mae, error.mae, on_new.mae, error.mae_positive, held.mae_of_median)

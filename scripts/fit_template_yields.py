@@ -49,16 +49,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     outcomes = [
-        PropertyResult(template_of(one), (chance(one) or 0.0) * is_credible(one.final))
+        PropertyResult(
+            template_of(candidate), (chance(candidate) or 0.0) * is_credible(candidate.final)
+        )
         for run in options.runs
-        for one in load(run)
-        if one.raw.symmetry is not None
+        for candidate in load(run)
+        if candidate.raw.symmetry is not None
     ]
     if options.of:
         library = template_library(MAX_ORBITS, MAX_ATOMS, options.of)
         pairs = zip(library.space_groups.tolist(), library.class_sizes, strict=True)
         listed = set(pairs)
-        outcomes = [one for one in outcomes if one.template in listed]
+        outcomes = [outcome for outcome in outcomes if outcome.template in listed]
     with options.out.open("w", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("space_group", "class_sizes", "samples", "hits"))
@@ -82,11 +84,11 @@ def template_of(candidate: Candidate) -> TemplateKey:
 
 def counts(outcomes: Iterable[PropertyResult]) -> Mapping[TemplateKey, tuple[int, float]]:
     """Samples of each template and the expected number of hits among them."""
-    found: dict[TemplateKey, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
-    for one in outcomes:
-        samples, hits = found[one.template]
-        found[one.template] = samples + 1, hits + one.hit
-    return found
+    counted: dict[TemplateKey, tuple[int, float]] = defaultdict(lambda: (0, 0.0))
+    for outcome in outcomes:
+        samples, hits = counted[outcome.template]
+        counted[outcome.template] = samples + 1, hits + outcome.hit
+    return counted
 
 
 def forecast(outcomes: Sequence[PropertyResult], bias: float) -> tuple[float, float]:
@@ -96,12 +98,12 @@ def forecast(outcomes: Sequence[PropertyResult], bias: float) -> tuple[float, fl
         is_seen = rng.random(len(outcomes)) < 0.5
         seen, others = ([outcomes[i] for i in np.flatnonzero(part)] for part in (is_seen, ~is_seen))
         yields = TemplateSuccessRates.from_counts(counts(seen))
-        weights = np.array([yields.of(*one.template) for one in others]) ** bias
+        weights = np.array([yields.of(*other.template) for other in others]) ** bias
         weights /= weights.sum()
         shares: dict[TemplateKey, float] = defaultdict(float)
-        for one, weight in zip(others, weights, strict=True):
-            shares[one.template] += weight
-        hits = float(weights @ np.array([one.hit for one in others]))
+        for outcome, weight in zip(others, weights, strict=True):
+            shares[outcome.template] += weight
+        hits = float(weights @ np.array([other.hit for other in others]))
         results.append((hits, 1 / sum(share**2 for share in shares.values())))
     return tuple(np.mean(results, axis=0))
 

@@ -81,14 +81,14 @@ def measure(compounds: pd.DataFrame, path: Path, nequix: Path) -> pd.DataFrame:
         for row in compounds[~compounds.material_id.isin(done)].to_dict("records"):
             structure = known_compound(row).structure
             atoms = structure.to_ase_atoms(msonable=False)
-            found = {"material_id": row["material_id"], "stratum": row["stratum"]}
+            cells = {"material_id": row["material_id"], "stratum": row["stratum"]}
             for potential in potentials:
                 point = potential.single_points([atoms])[0]
                 correction = potential.correction(structure)
-                found[potential.name] = (point.energy + correction) / len(structure)
-            found["max_force"] = largest_force(point)
-            found["correction_per_atom"] = mp2020_correction(structure) / len(structure)
-            file.write(json.dumps(found) + "\n")
+                cells[potential.name] = (point.energy + correction) / len(structure)
+            cells["max_force"] = largest_force(point)
+            cells["correction_per_atom"] = mp2020_correction(structure) / len(structure)
+            file.write(json.dumps(cells) + "\n")
             file.flush()
     rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     columns = [

@@ -73,7 +73,9 @@ def label(
     counts = Counter((row["pool"], row["stratum"]) for row in rows if row["error"] is None)
     while num > 0:
         queues = {
-            (pool, stratum): [one for one in queue if (pool, one.raw.name) not in done]
+            (pool, stratum): [
+                candidate for candidate in queue if (pool, candidate.raw.name) not in done
+            ]
             for pool in _pools(patterns)
             for stratum, queue in enumerate(_strata(pool))
         }
@@ -82,8 +84,8 @@ def label(
             return
         pool, stratum = min(open_ones, key=lambda key: (counts[key], key))
         candidate = queues[pool, stratum][0]
-        found = _labelled(candidate, verifier, max_seconds)
-        row = _row(pool, stratum, candidate, found) | {
+        verification = _labelled(candidate, verifier, max_seconds)
+        row = _row(pool, stratum, candidate, verification) | {
             "max_seconds": max_seconds,
             "engine": verifier.engine.scale,
             "settings": asdict(verifier.settings),
@@ -91,7 +93,7 @@ def label(
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         done.add((pool, candidate.raw.name))
-        if found.error is None:
+        if verification.error is None:
             counts[pool, stratum] += 1
             num -= 1
         print(_line(row), flush=True)
@@ -110,23 +112,23 @@ def _is_retried(row: dict, max_seconds: float) -> bool:
 def _pools(patterns: list[str]) -> list[str]:
     """Finished runs that match the patterns."""
     paths = (Path(pattern) for pattern in patterns)
-    folders = {one for path in paths for one in path.parent.glob(path.name)}
-    return sorted(str(one) for one in folders if (one / "run.json").exists())
+    folders = {match for path in paths for match in path.parent.glob(path.name)}
+    return sorted(str(folder) for folder in folders if (folder / "run.json").exists())
 
 
 @cache
 def _strata(pool: str) -> list[list[Candidate]]:
     """Candidates with a probability, in a random order within each stratum."""
     strata: list[list[Candidate]] = [[] for _ in range(STRATA)]
-    for one in load(pool):
-        stability = one.stability
-        if one.relaxed_structure is None or stability is None:
+    for candidate in load(pool):
+        stability = candidate.stability
+        if candidate.relaxed_structure is None or stability is None:
             continue
         if math.isfinite(stability.probability_metastable):
             index = min(int(stability.probability_metastable * STRATA), STRATA - 1)
-            strata[index].append(one)
+            strata[index].append(candidate)
     for queue in strata:
-        queue.sort(key=lambda one: one.raw.name)
+        queue.sort(key=lambda candidate: candidate.raw.name)
         random.Random(f"{Path(pool).name}-{len(queue)}").shuffle(queue)
     return strata
 
@@ -148,7 +150,7 @@ def _labelled(candidate: Candidate, verifier: Verifier, max_seconds: float) -> V
     return verifier.carry_out(plan)
 
 
-def _row(pool: str, stratum: int, candidate: Candidate, found: Verification) -> dict:
+def _row(pool: str, stratum: int, candidate: Candidate, verification: Verification) -> dict:
     run = json.loads((Path(pool) / "run.json").read_text(encoding="utf-8"))
     table = candidate.row()
     return {
@@ -160,7 +162,7 @@ def _row(pool: str, stratum: int, candidate: Candidate, found: Verification) -> 
         "judged": {name: table.get(name) for name in COLUMNS},
         "structure": _plain(candidate.structure),
         "relaxed": _plain(candidate.relaxed_structure),
-        **asdict(found),
+        **asdict(verification),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 

@@ -113,7 +113,9 @@ def measure_known(number: int) -> None:
     errors = {}
     for method, (name, most, function) in methods.items():
         pairs = known_pairs(name, most, function)
-        rank = np.corrcoef(*(np.argsort(np.argsort(one)) for one in (pairs.values, pairs.truth)))
+        rank = np.corrcoef(
+            *(np.argsort(np.argsort(values)) for values in (pairs.values, pairs.truth))
+        )
         print(
             f"{method}: {len(pairs.values)} compounds, MAE {pairs.mae:.3g}, bias "
             f"{(pairs.values - pairs.truth).mean():+.3g}, rank correlation {rank[0, 1]:.2f}",
@@ -130,13 +132,13 @@ def measure_known(number: int) -> None:
 def guide_values(structures: Sequence[Structure], checkpoint: str) -> dict[str, np.ndarray]:
     """What the regressions of a checkpoint read of crystals, by property; NaN outside a domain."""
     folder = find_checkpoint(checkpoint)
-    crystals = OrbitCrystals.of([orbits_of(one) for one in structures])
+    crystals = OrbitCrystals.of([orbits_of(structure) for structure in structures])
     return {
-        one.definition.name: np.array(
-            [read.value if read.is_inside else np.nan for read in one.read(crystals)]
+        predictor.definition.name: np.array(
+            [read.value if read.is_inside else np.nan for read in predictor.read(crystals)]
         )
-        for one in load_predictors(folder, None)
-        if one.definition.name in EDGES
+        for predictor in load_predictors(folder, None)
+        if predictor.definition.name in EDGES
     }
 
 
@@ -150,18 +152,20 @@ def spread_over(values: np.ndarray, number: int) -> np.ndarray:
     """Rows with values evenly spread from the lowest to the highest."""
     order = np.argsort(values)[: np.isfinite(values).sum()]
     wanted = np.linspace(values[order[0]], values[order[-1]], number)
-    nearest = [int(np.abs(values[order] - one).argmin()) for one in wanted]
+    nearest = [int(np.abs(values[order] - value).argmin()) for value in wanted]
     return order[np.unique(nearest)]
 
 
 def measure_generated(folders: Sequence[Path], checkpoint: str, number: int) -> None:
     """Write the errors of the regressions for generated crystals into the predictors."""
-    structures = [one for at in folders for one in load(at).structures() if one is not None]
+    structures = [
+        structure for at in folders for structure in load(at).structures() if structure is not None
+    ]
     potential = accepted_potential(DECIDER)
     methods = {
         "band_gap": (len(structures), predict_band_gap),
         "magnetic_density": (12 * number, magnetic_density),
-        "bulk_modulus": (number, lambda one: bulk_modulus(one, potential).bulk_modulus),
+        "bulk_modulus": (number, lambda structure: bulk_modulus(structure, potential).bulk_modulus),
     }
     guides = guide_values(structures, checkpoint)
     for name, (most, method) in methods.items():
@@ -170,7 +174,7 @@ def measure_generated(folders: Sequence[Path], checkpoint: str, number: int) -> 
         truth = np.array([method(structures[row]) for row in rows])
         fine = np.isfinite(truth)
         pairs = Pairs(guide[rows][fine], truth[fine])
-        found = tuple(
+        bins = tuple(
             GeneratedError(
                 below=below,
                 num_crystals=len(part.values),
@@ -180,11 +184,14 @@ def measure_generated(folders: Sequence[Path], checkpoint: str, number: int) -> 
             for below, part in pairs.bins(EDGES[name])
         )
         path = find_checkpoint(checkpoint) / "predictors" / name / CONFIG
-        config = HeadConfig.parse(read_yaml(path)).model_copy(update={"generated": found})
+        config = HeadConfig.parse(read_yaml(path)).model_copy(update={"generated": bins})
         write_yaml(config, path)
         print(f"{name}: {len(pairs.values)} crystals, MAE {pairs.mae:.3g}", flush=True)
-        for one in found:
-            print(f"  below {one.below}: {one.num_crystals}, MAE {one.mae}, mean {one.expected}")
+        for interval in bins:
+            print(
+                f"  below {interval.below}: {interval.num_crystals}, MAE {interval.mae}, "
+                f"mean {interval.expected}"
+            )
 
 
 def main() -> None:

@@ -100,16 +100,16 @@ def concatenate(graphs: Sequence[CrystalGraphs]) -> CrystalGraphs:
     missing = [max(g.elements.shape[1] for g in graphs) - g.elements.shape[1] for g in graphs]
     pairs = list(zip(graphs, missing, strict=True))
     return CrystalGraphs(
-        elements=torch.cat([pad(one.elements, (0, more)) for one, more in pairs]),
-        weights=torch.cat([pad(one.weights, (0, more)) for one, more in pairs]),
-        radial=torch.cat([pad(one.radial, (0, more, 0, 0, 0, more)) for one, more in pairs]),
+        elements=torch.cat([pad(graph.elements, (0, more)) for graph, more in pairs]),
+        weights=torch.cat([pad(graph.weights, (0, more)) for graph, more in pairs]),
+        radial=torch.cat([pad(graph.radial, (0, more, 0, 0, 0, more)) for graph, more in pairs]),
     )
 
 
 def batch_of(examples: Sequence[Example]) -> tuple[CrystalGraphs, torch.Tensor]:
     """One batch and its gaps."""
-    gaps = torch.tensor([one.gap for one in examples])
-    return concatenate([one.graph for one in examples]), gaps
+    gaps = torch.tensor([example.gap for example in examples])
+    return concatenate([example.graph for example in examples]), gaps
 
 
 def loss_of(network: GapNetwork, examples: Sequence[Example]) -> torch.Tensor:
@@ -123,7 +123,7 @@ def loss_of(network: GapNetwork, examples: Sequence[Example]) -> torch.Tensor:
 
 def batches(examples: Sequence[Example], order: np.random.Generator) -> list[np.ndarray]:
     """Rows of batches of similar size, shuffled."""
-    sizes = np.array([one.graph.elements.shape[1] for one in examples])
+    sizes = np.array([example.graph.elements.shape[1] for example in examples])
     rows = np.argsort(sizes + order.uniform(0, 1, len(sizes)))
     parts = [rows[start : start + BATCH_SIZE] for start in range(0, len(rows), BATCH_SIZE)]
     return [parts[index] for index in order.permutation(len(parts))]
@@ -163,7 +163,7 @@ def predictions(network: GapNetwork, examples: Sequence[Example]) -> np.ndarray:
 
 def errors(predicted: np.ndarray, examples: Sequence[Example]) -> list[str]:
     """Cells of the card: crystals, MAE, MAE where a gap is, of the median, right about a gap."""
-    gaps = np.array([one.gap for one in examples])
+    gaps = np.array([example.gap for example in examples])
     missed, has_gap = np.abs(predicted - gaps), gaps > 0
     right = np.mean((predicted > 0) == has_gap)
     figures = (missed.mean(), missed[has_gap].mean(), np.abs(gaps - np.median(gaps)).mean())
@@ -203,11 +203,11 @@ def main() -> None:
     started = time.process_time()
     network = train(fitted, choice.epochs, choice.seed)
     minutes = (time.process_time() - started) / 60
-    formulas = {one.formula for one in fitted}
+    formulas = {example.formula for example in fitted}
     val, test = read_examples(("val",)), read_examples(("test",))
-    new = [one for one in test if one.formula not in formulas]
+    new = [example for example in test if example.formula not in formulas]
     sets = {"MP-20 validation": val, "MP-20 test": test, "of it, new compositions": new}
-    rows = [[name, *errors(predictions(network, one), one)] for name, one in sets.items()]
+    rows = [[name, *errors(predictions(network, subset), subset)] for name, subset in sets.items()]
     lines = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     save_file(
         {name: value.half().contiguous() for name, value in network.state_dict().items()}, WEIGHTS

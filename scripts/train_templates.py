@@ -78,8 +78,8 @@ def read_examples(without: Sequence[str] = ()) -> tuple[Examples, Examples]:
     )
     small = np.array(
         [
-            len(one.classes) <= MAX_CLASSES and one.anonymous_formula not in without
-            for one in templates
+            len(template.classes) <= MAX_CLASSES and template.anonymous_formula not in without
+            for template in templates
         ]
     )
     everything = Examples(templates, energies[rows])
@@ -104,7 +104,9 @@ class Training:
     def pass_over(self, examples: Examples) -> torch.Tensor:
         """Train on all examples once; mean losses by part."""
         rng, sums, count = np.random.default_rng(self.epoch), torch.zeros(4), 0
-        lengths = np.array([one.num_orbits + len(one.classes) for one in examples.templates])
+        lengths = np.array(
+            [template.num_orbits + len(template.classes) for template in examples.templates]
+        )
         self.model.network.train()
         for rows in batches_of_like_length(lengths, BATCH_SIZE, rng):
             parts = examples.take(rows).losses(self.model, rng)

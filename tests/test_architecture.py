@@ -47,6 +47,27 @@ def test_few_rooms_at_the_top():
     assert len(rooms - {"__init__"}) <= MAX_ROOMS
 
 
+VAGUE = {"found", "one", "there"}
+
+
+def test_names_are_nouns_of_what_they_hold():
+    """Names that a reader has to look up everywhere: no variable, parameter or function has one."""
+    vague = [
+        f"{path.relative_to(ROOT).as_posix()}: {name}"
+        for folder in (PACKAGE, ROOT / "benchmarks", ROOT / "scripts")
+        for path in sorted(folder.rglob("*.py"))
+        for name in sorted(names_in(path) & VAGUE)
+    ]
+    assert vague == []
+
+
+def names_in(path: Path) -> set[str]:
+    """All names that a file binds."""
+    kinds = {ast.Name: "id", ast.arg: "arg", ast.FunctionDef: "name", ast.ClassDef: "name"}
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return {getattr(node, kinds[type(node)]) for node in nodes if type(node) in kinds}
+
+
 QUESTIONS = ("How", "That", "What", "When", "Where", "Whether", "Which", "Who", "Why")
 
 

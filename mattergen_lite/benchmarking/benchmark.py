@@ -53,7 +53,7 @@ def benchmark(sets: Mapping[str, Path], options: BenchmarkOptions, pool: Pool) -
         else (),
         published_source=papers.source if papers else "",
         folder=options.out,
-        note=" ".join(filter(None, [_note(options.protocol), *(one.note for one in lines)])),
+        note=" ".join(filter(None, [_note(options.protocol), *(line.note for line in lines)])),
     )
     done.write()
     result_cache.forget()

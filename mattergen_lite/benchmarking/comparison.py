@@ -75,10 +75,10 @@ class Benchmarked:
         return {
             "protocol": asdict(self.protocol),
             "note": self.note,
-            "measured": [asdict(one) for one in self.measured],
+            "measured": [asdict(line) for line in self.measured],
             "published": {
                 "source": self.published_source,
-                "rows": [asdict(one) for one in self.published],
+                "rows": [asdict(line) for line in self.published],
             },
         }
 
@@ -94,7 +94,7 @@ class Benchmarked:
         """A panel of bars for every figure that was measured; published rows in grey."""
         lines = [*self.measured, *self.published]
         known = {name for o in self.measured for name, v in o.values.items() if v is not None}
-        shown = [one for one in self.protocol.figures if one.name in known]
+        shown = [quantity for quantity in self.protocol.figures if quantity.name in known]
         across = min(len(shown), PANELS_ACROSS)
         down = math.ceil(len(shown) / across)
         size = (2.4 + 1.7 * across, (0.9 + 0.3 * len(lines)) * down)
@@ -104,8 +104,8 @@ class Benchmarked:
         colours = [BLUE] * len(self.measured) + [GREY] * len(self.published)
         for panel, column in zip(axes, shown, strict=True):
             scale = 100 if column.unit == "%" else 1
-            values = [one.values.get(column.name) for one in lines]
-            heights = [math.nan if one is None else scale * one for one in values]
+            values = [line.values.get(column.name) for line in lines]
+            heights = [math.nan if value is None else scale * value for value in values]
             bars = panel.barh(range(len(lines)), np.nan_to_num(heights), color=colours)
             labels = ["" if math.isnan(h) else f"{h:.3g}" for h in heights]
             panel.bar_label(bars, labels, padding=2, fontsize=7)
@@ -115,7 +115,7 @@ class Benchmarked:
             panel.spines[["top", "right"]].set_visible(False)
         for empty in grid.flat[len(shown) :]:
             empty.remove()
-        axes[0].set_yticks(range(len(lines)), [one.name for one in lines])
+        axes[0].set_yticks(range(len(lines)), [line.name for line in lines])
         axes[0].invert_yaxis()  # for all: they share it
         return figure
 
@@ -141,10 +141,10 @@ def _table(
     """A Markdown table of all rows."""
     header = ["set", "crystals", "judged by", *map(heading, figures)]
     rows = [
-        [f"{mark}{one.name}{mark}", str(one.num or ""), one.judged_by]
-        + [_cell(one, figure) for figure in figures]
+        [f"{mark}{line.name}{mark}", str(line.num or ""), line.judged_by]
+        + [_cell(line, figure) for figure in figures]
         for mark, lines in (("**", measured), ("*", papers))
-        for one in lines
+        for line in lines
     ]
     return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
 

@@ -27,20 +27,20 @@ def _target_lines(name: str, source: Path) -> list[Line]:
     rows = run.rows()
     return [
         Line(
-            name=f"{name}: {one['target']}",
-            num=one["num_measured"],
+            name=f"{name}: {target['target']}",
+            num=target["num_measured"],
             judged_by="what decides in the run",
             values={
-                "rate": one["rate"],
-                "base_rate": one["base_rate"],
-                "enrichment": one["rate"] / one["base_rate"]
-                if one["base_rate"] and one["rate"] is not None
+                "rate": target["rate"],
+                "base_rate": target["base_rate"],
+                "enrichment": target["rate"] / target["base_rate"]
+                if target["base_rate"] and target["rate"] is not None
                 else None,
-                "mae": mean_error(rows, one["target"]),
+                "mae": mean_error(rows, target["target"]),
             },
             source=str(source),
         )
-        for one in targets
+        for target in targets
     ]
 
 

@@ -110,22 +110,24 @@ def _w1(crystals: CrystalSet, which: np.ndarray) -> Values:
     rows = np.flatnonzero(which & np.isfinite(densities))
     if not len(rows):
         return {"w1_density": None, "w1_n_ary": None}
-    found = distances(
+    measured = distances(
         densities[rows].tolist(),
         [crystals.rows[row]["chemical_system"].count("-") + 1 for row in rows],
         embedded_crystals("test"),
     )
-    return {"w1_density": found.density, "w1_n_ary": found.n_ary}
+    return {"w1_density": measured.density, "w1_n_ary": measured.n_ary}
 
 
 def _coverage(crystals: CrystalSet, result_cache: ResultCache) -> Values:
     """COV-R and COV-P over all crystals; None without matminer."""
     if not has_matminer():
         return {"cov_recall": None, "cov_precision": None}
-    answers = result_cache.ask(FINGERPRINT, [one for one in crystals.raw if one is not None])
-    found = [None if isinstance(one, Failure) else one for one in answers]
-    unread = [None] * (len(crystals.rows) - len(found))
-    covered = coverage([*found, *unread], known_fingerprints())
+    answers = result_cache.ask(
+        FINGERPRINT, [structure for structure in crystals.raw if structure is not None]
+    )
+    fingerprints = [None if isinstance(answer, Failure) else answer for answer in answers]
+    unread = [None] * (len(crystals.rows) - len(fingerprints))
+    covered = coverage([*fingerprints, *unread], known_fingerprints())
     return {"cov_recall": covered.recall, "cov_precision": covered.precision}
 
 
@@ -134,13 +136,15 @@ def _unique_and_novel(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which crystals are the first of their kind, which equal no known one, which were compared."""
     structures = crystals.relaxed if protocol.compared == "relaxed" else crystals.raw
-    there = [index for index, one in enumerate(structures) if one is not None]
-    names = [str(crystals.rows[index]["name"]) for index in there]
-    found = novelty([structures[index] for index in there], names, reference=known, pool=pool)
+    readable = [index for index, structure in enumerate(structures) if structure is not None]
+    names = [str(crystals.rows[index]["name"]) for index in readable]
+    novelties = novelty(
+        [structures[index] for index in readable], names, reference=known, pool=pool
+    )
     unique, novel, unknown = (np.zeros(len(structures), dtype=bool) for _ in range(3))
-    for index, one in zip(there, found, strict=True):
-        unique[index], novel[index] = bool(one.is_unique), bool(one.is_novel)
-        unknown[index] = one.is_unknown
+    for index, verdict in zip(readable, novelties, strict=True):
+        unique[index], novel[index] = bool(verdict.is_unique), bool(verdict.is_novel)
+        unknown[index] = verdict.is_unknown
     return unique, novel, ~unknown
 
 

@@ -20,19 +20,21 @@ def prediction(
     sets: Mapping[str, Path], options: BenchmarkOptions, result_cache: ResultCache
 ) -> list[Line]:
     """A line for every set against the same known structures."""
-    truths = [one for one in _ordered(read_structures(options.truth)) if one is not None]
+    truths = [
+        structure for structure in _ordered(read_structures(options.truth)) if structure is not None
+    ]
     lines = []
     for name, source in sets.items():
         records = islice(read_structures(structure_file(source)), options.limit)
-        found = predicted(
+        result = predicted(
             _ordered(records), truths, pool=result_cache.pool, ordered=not is_run(source)
         )
         lines.append(
             Line(
                 name=name,
-                num=found.num_known,
-                judged_by=f"paired by {found.paired}, {found.num_samples} samples",
-                values={f.name: getattr(found, f.name) for f in options.protocol.figures},
+                num=result.num_known,
+                judged_by=f"paired by {result.paired}, {result.num_samples} samples",
+                values={f.name: getattr(result, f.name) for f in options.protocol.figures},
                 source=str(source),
             )
         )
@@ -42,7 +44,7 @@ def prediction(
 def _ordered(records: Iterable[StructureRecord]) -> list[Structure | None]:
     """Bare structures, None where one cannot be read or is disordered."""
     read = (
-        Failure(one.error) if one.structure is None else attempt(ordered, one.structure)
-        for one in records
+        Failure(record.error) if record.structure is None else attempt(ordered, record.structure)
+        for record in records
     )
-    return [None if isinstance(one, Failure) else one for one in read]
+    return [None if isinstance(structure, Failure) else structure for structure in read]

@@ -63,8 +63,8 @@ class Published:
 def published(protocol: str) -> Published | None:
     """What was published under a protocol; None if nothing comparable was."""
     text = (files("mattergen_lite") / "assets" / "published.json").read_text(encoding="utf-8")
-    found = json.loads(text).get(protocol)
-    return Published(**found) if found else None
+    content = json.loads(text).get(protocol)
+    return Published(**content) if content else None
 
 
 def protocol_named(name: str) -> Protocol:
@@ -73,7 +73,7 @@ def protocol_named(name: str) -> Protocol:
     Raises:
         ValueError: If there is none.
     """
-    by_name = {one.name: one for one in PROTOCOLS}
+    by_name = {protocol.name: protocol for protocol in PROTOCOLS}
     if name not in by_name:
         raise ValueError(f"unknown protocol {name!r}: expected one of {', '.join(by_name)}")
     return by_name[name]

@@ -99,8 +99,11 @@ class CrystalSet:
         judgements = Judgements.load(folder)
         return cls(
             rows=judgements.rows(),
-            raw=[one.structure if one.raw.error is None else None for one in judgements],
-            relaxed=[one.relaxed_structure for one in judgements],
+            raw=[
+                candidate.structure if candidate.raw.error is None else None
+                for candidate in judgements
+            ],
+            relaxed=[candidate.relaxed_structure for candidate in judgements],
         )
 
     def column(self, name: str) -> np.ndarray:
@@ -145,7 +148,7 @@ def structure_file(source: Path) -> Path:
 def digest(records: Sequence[StructureRecord]) -> str:
     """Changes with any structure of a set."""
     parts = [
-        f"{one.name!r} {one.error if one.structure is None else structure_identity(one.structure)}"
-        for one in records
+        f"{r.name!r} {r.error if r.structure is None else structure_identity(r.structure)}"
+        for r in records
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

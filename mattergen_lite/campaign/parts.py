@@ -55,8 +55,8 @@ def finished_keys(run_dir: Path) -> set[str]:
 
 def part_paths(run_dir: Path) -> list[Path]:
     """All stored units, in order; hidden files are still being written, or never were."""
-    found = (run_dir / CANDIDATES).glob("*.parquet")
-    return sorted(path for path in found if path.name[0] != "." and path.is_file())
+    paths = (run_dir / CANDIDATES).glob("*.parquet")
+    return sorted(path for path in paths if path.name[0] != "." and path.is_file())
 
 
 def commit(
@@ -74,12 +74,14 @@ def commit(
     path = part_path(run_dir, unit.key, unit.start)
     try:
         write_candidates(
-            sorted(candidates, key=lambda one: one.raw.name),
+            sorted(candidates, key=lambda candidate: candidate.raw.name),
             path,
             shared=asdict(unit_record),
             more={"unit": [unit.key] * len(candidates)},
             required=judge.options.require or (),
-            targets={one.definition.name: one.definition.kind == "real" for one in judge.targets},
+            targets={
+                target.definition.name: target.definition.kind == "real" for target in judge.targets
+            },
             finish=_synchronise,
         )
     except FileNotFoundError:

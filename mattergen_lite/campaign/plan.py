@@ -94,7 +94,10 @@ class Plan:
         start, stream = 0, iter_documents(source)
         while block := tuple(islice(stream, self.config.unit_size)):
             documents, stop = _named_apart(block), start + len(block)
-            contents = [(one.name, one.format, one.content, one.labels) for one in documents]
+            contents = [
+                (document.name, document.format, document.content, document.labels)
+                for document in documents
+            ]
             yield Unit(self._key(start, stop, _digest(contents)), start, stop, documents)
             start = stop
 
@@ -166,13 +169,13 @@ def _named_apart(documents: tuple[Document, ...]) -> tuple[Document, ...]:
     """The documents with a number behind every name that occurred before."""
     taken: set[str] = set()
     named = []
-    for one in documents:
-        name, number = one.name, 1
+    for document in documents:
+        name, number = document.name, 1
         while name in taken:
             number += 1
-            name = f"{one.name}#{number}"
+            name = f"{document.name}#{number}"
         taken.add(name)
-        named.append(replace(one, name=name))
+        named.append(replace(document, name=name))
     return tuple(named)
 
 
@@ -208,8 +211,8 @@ def _content(path: Path) -> str:
     if path.is_file():
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
-    files = sorted(one for one in path.rglob("*") if one.is_file() and one.suffix != ".md")
-    return _digest([(one.relative_to(path).as_posix(), _content(one)) for one in files])
+    files = sorted(entry for entry in path.rglob("*") if entry.is_file() and entry.suffix != ".md")
+    return _digest([(entry.relative_to(path).as_posix(), _content(entry)) for entry in files])
 
 
 def _digest(content: object) -> str:

@@ -146,8 +146,8 @@ class _Drive:
             unit = units.pop(future.key)
             self._note(unit, future)
             future.release()
-            for one in islice(waiting, max(0, _room(client) - len(units))):
-                send(one)
+            for next_unit in islice(waiting, max(0, _room(client) - len(units))):
+                send(next_unit)
 
     def _submit(self, client: "Client", unit: Unit) -> "Future":
         workers = self.plan.config.workers

@@ -65,18 +65,20 @@ def _load(parts: Sequence[Path], places: Sequence[Place]) -> list[Candidate]:
     wanted: dict[int, list[int]] = {}
     for place in places:
         wanted.setdefault(place.part, []).append(place.row)
-    found: dict[tuple[int, int], Candidate] = {}
+    loaded: dict[tuple[int, int], Candidate] = {}
     for part, rows in wanted.items():
         read = read_candidates(parts[part], rows)
-        found |= {(part, row): one for row, one in zip(rows, read, strict=True)}
-    return [found[place.part, place.row] for place in places]
+        loaded |= {(part, row): candidate for row, candidate in zip(rows, read, strict=True)}
+    return [loaded[place.part, place.row] for place in places]
 
 
 def _each_once(candidates: Sequence[Candidate], pool: Pool) -> list[Candidate]:
     """Drop each candidate whose structure equals that of a better one."""
-    structures: list[Structure] = [one.final_structure for one in candidates]
-    names = [one.raw.name for one in candidates]
-    found = novelty(structures, names, reference=None, pool=pool)
+    structures: list[Structure] = [candidate.final_structure for candidate in candidates]
+    names = [candidate.raw.name for candidate in candidates]
+    novelties = novelty(structures, names, reference=None, pool=pool)
     return [
-        one for one, judged in zip(candidates, found, strict=True) if judged.is_unique is not False
+        candidate
+        for candidate, judged in zip(candidates, novelties, strict=True)
+        if judged.is_unique is not False
     ]

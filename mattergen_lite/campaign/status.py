@@ -72,18 +72,18 @@ def progress(run_dir: Path) -> Progress:
     Plan.read(run_dir)
     stored = list(unit_records(run_dir))
     left, given_up, seconds = Counter(), Counter(), Counter()
-    for one in stored:
-        left.update(one.left)
-        given_up.update(one.quarantined)
-        seconds.update(one.seconds)
-    sampled = sum(one.num_sampled for one in stored)
+    for unit in stored:
+        left.update(unit.left)
+        given_up.update(unit.quarantined)
+        seconds.update(unit.seconds)
+    sampled = sum(record.num_sampled for record in stored)
     return Progress(
         run_dir=run_dir,
         num_wanted=read_manifest(run_dir)["num_samples"],
         num_sampled=sampled,
         num_units=len(stored),
         funnel=Funnel(num_sampled=sampled, left=dict(left)),
-        screened=sum((one.screened for one in stored), ScreeningTally()),
+        screened=sum((record.screened for record in stored), ScreeningTally()),
         quarantined=dict(given_up),
         refused=refusals(run_dir),
         rate=recent_rate(stored),
@@ -93,17 +93,17 @@ def progress(run_dir: Path) -> Progress:
 
 def recent_rate(stored: Sequence[UnitRecord]) -> float | None:
     """Crystals an hour over the units that were finished last."""
-    recent = sorted(stored, key=lambda one: one.finished)[-RECENT_UNITS:]
+    recent = sorted(stored, key=lambda unit: unit.finished)[-RECENT_UNITS:]
     if len(recent) < 2:
         return None
     span = max(recent[-1].finished, _now_if_running(recent)) - recent[0].finished
-    return sum(one.num_sampled for one in recent[1:]) / max(span, 1e-3) * 3600
+    return sum(unit.num_sampled for unit in recent[1:]) / max(span, 1e-3) * 3600
 
 
 def _now_if_running(recent: Sequence[UnitRecord]) -> float:
     """Now, unless the last unit is so long ago that the campaign must be at rest."""
     now, last = time.time(), recent[-1].finished
-    longest = max(one.finished - one.started for one in recent)
+    longest = max(unit.finished - unit.started for unit in recent)
     return now if now - last < 2 * longest else last
 
 

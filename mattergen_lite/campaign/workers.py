@@ -144,7 +144,7 @@ def this_machine(config: WorkersConfig) -> "Cluster":
     security = _temporary_keys()
     protected = {"protocol": "tls://", "security": security}
     asked = [_nanny_options(config, index, num_gpus, number) for index in range(number)]
-    workers = {i: {"cls": Nanny, "options": one | protected} for i, one in enumerate(asked)}
+    workers = {i: {"cls": Nanny, "options": given | protected} for i, given in enumerate(asked)}
     options = NO_DASHBOARD | {"host": LOOPBACK, "port": 0} | protected
     with dask.config.set({**NO_PAGES, f"distributed.nanny.pre-spawn-environ.{SAFE_PATH}": "1"}):
         return SpecCluster(

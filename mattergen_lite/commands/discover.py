@@ -80,7 +80,7 @@ def discover(
     measured_by = request.measured_by or request.checkpoint
 
     def judged(sampling: Sampling) -> None:
-        known = (*judge.reference, *sampling.found)
+        known = (*judge.reference, *sampling.finds)
         calibration = sampling.calibration or judge.calibration
         generate(
             out=sampling.out,

@@ -51,9 +51,9 @@ def read_source(
     if not (relaxed and run.has_relaxed):
         return judged.records()[:limit], earlier
     final = [
-        StructureRecord(one.raw.name, one.final_structure)
-        for one in judged
-        if one.raw.error is None
+        StructureRecord(candidate.raw.name, candidate.final_structure)
+        for candidate in judged
+        if candidate.raw.error is None
     ]
     return final[:limit], EarlierRun(verified=earlier.verified)
 
@@ -78,8 +78,8 @@ def hits_to_expect(generator: Generator | Substitution) -> list[str]:
     if not generator.asked or isinstance(generator, Substitution):
         return []
     table = HitTable.load(generator.folder, weights_hash(generator.folder))
-    found = [table.expected(target) for target in generator.asked] if table else []
-    lines = [one.text() for one in found if one]
+    expected = [table.expected(target) for target in generator.asked] if table else []
+    lines = [expectation.text() for expectation in expected if expectation]
     if lines and generator.target.constraints.parts:
         lines.append(
             f"these rates are of samples without your constraints ({generator.target.constraints})"
@@ -89,7 +89,7 @@ def hits_to_expect(generator: Generator | Substitution) -> list[str]:
 
 def answers_in(*folders: Path) -> Sequence[Path]:
     """Files of answers of earlier runs."""
-    return [one.answers for one in map(RunFolder, folders) if one.answers.exists()]
+    return [folder.answers for folder in map(RunFolder, folders) if folder.answers.exists()]
 
 
 def open_design(

@@ -100,7 +100,7 @@ def _check_model(request: Request, constraints: "Constraints") -> None:
         constraints.atom_counts(config.max_atoms)
     properties = config.properties
     for asked in request.condition:
-        if not request.probe or asked.name in {one.name for one in properties}:
+        if not request.probe or asked.name in {prop.name for prop in properties}:
             parse_values(known_property(asked.name, properties), asked)
 
 
@@ -148,6 +148,6 @@ def configuration(text: str) -> Path:
     path = Path(text)
     chosen = path if path.exists() else shipped("configs") / path.name
     if not chosen.exists():
-        known = ", ".join(sorted(one.name for one in shipped("configs").glob("*.yaml")))
+        known = ", ".join(sorted(config.name for config in shipped("configs").glob("*.yaml")))
         raise ValueError(f"cannot read configuration {text}: expected a file, or one of {known}")
     return chosen

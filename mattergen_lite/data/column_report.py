@@ -79,7 +79,11 @@ def report_columns(
     text = Counter(name for name, cell, _ in cells if isinstance(cell, str))
     infinite = Counter(name for name, cell, _ in cells if not isinstance(cell, str))
     scaled = Counter(
-        name for one in source if one.is_reduced for name in _labels(one.row) if is_total(name)
+        name
+        for crystal in source
+        if crystal.is_reduced
+        for name in _labels(crystal.row)
+        if is_total(name)
     )
     contradicted = Counter(contradiction.column for contradiction in contradictions)
     return [

@@ -44,11 +44,14 @@ class DatasetInfo:
         rows = [
             (
                 name,
-                str(one.count),
-                f"{one.count / self.num_crystals:.1%}",
-                *(f"{value:.4g}" for value in (one.minimum, one.median, one.maximum)),
+                str(statistics.count),
+                f"{statistics.count / self.num_crystals:.1%}",
+                *(
+                    f"{value:.4g}"
+                    for value in (statistics.minimum, statistics.median, statistics.maximum)
+                ),
             )
-            for name, one in self.properties.items()
+            for name, statistics in self.properties.items()
         ]
         return "\n".join(
             [
@@ -79,7 +82,7 @@ class DatasetInfo:
         axes["sizes"].bar(list(self.sizes), list(self.sizes.values()))
         axes["sizes"].xaxis.set_major_locator(MaxNLocator(integer=True))
         axes["sizes"].set(xlabel="atoms in the primitive cell", ylabel="crystals")
-        counts = {name: found.count for name, found in reversed(self.properties.items())}
+        counts = {name: statistics.count for name, statistics in reversed(self.properties.items())}
         bars = axes["properties"].barh(list(counts), list(counts.values()))
         axes["properties"].bar_label(bars, fmt="{:,.0f}", padding=3)
         axes["properties"].set(xlabel="crystals with a value", xlim=(0, 1.2 * self.num_crystals))
@@ -138,17 +141,17 @@ def describe(path: str | Path) -> DatasetInfo:
     )
 
 
-def _is_like(found: pa.DataType, expected: pa.DataType) -> bool:
+def _is_like(given: pa.DataType, expected: pa.DataType) -> bool:
     """Whether a column has values of the expected kind, of whatever width."""
     if pa.types.is_list(expected):
-        lists = pa.types.is_list(found) or pa.types.is_large_list(found)
-        return lists and _is_like(found.value_type, expected.value_type)
-    if pa.types.is_dictionary(found):
-        found = found.value_type
-    if pa.types.is_large_string(found):
-        found = pa.string()
+        lists = pa.types.is_list(given) or pa.types.is_large_list(given)
+        return lists and _is_like(given.value_type, expected.value_type)
+    if pa.types.is_dictionary(given):
+        given = given.value_type
+    if pa.types.is_large_string(given):
+        given = pa.string()
     kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_string)
-    return any(kind(found) and kind(expected) for kind in kinds)
+    return any(kind(given) and kind(expected) for kind in kinds)
 
 
 def _value_counts(column: pa.ChunkedArray) -> dict:

@@ -51,8 +51,8 @@ class KnownCrystal:
 
         if kind == "primitive":
             return self.structure
-        found = SpacegroupAnalyzer(self.structure, SYMPREC_RELAXED)
-        return found.get_conventional_standard_structure()
+        analyzer = SpacegroupAnalyzer(self.structure, SYMPREC_RELAXED)
+        return analyzer.get_conventional_standard_structure()
 
     def write(self, path: Path, kind: Cell) -> None:
         """Write the structure in the format that the name asks for.

@@ -201,15 +201,15 @@ def find_duplicates(rows: Sequence[Row], num_workers: int) -> dict[int, int]:
     groups = [indices for indices in by_formula.values() if len(indices) > 1]
     members = [[rows[index] for index in indices] for indices in groups]
     limit = DUPLICATES_TIME_LIMIT
-    found = _parallel(_duplicates_in_group, members, num_workers, "duplicates", limit)
-    lost = next((i for i, answer in enumerate(found) if isinstance(answer, Failure)), None)
+    answers = _parallel(_duplicates_in_group, members, num_workers, "duplicates", limit)
+    lost = next((i for i, answer in enumerate(answers) if isinstance(answer, Failure)), None)
     if lost is not None:
         raise ValueError(
-            f"duplicates of {members[lost][0]['formula']} cannot be found: {found[lost].reason}"
+            f"duplicates of {members[lost][0]['formula']} cannot be found: {answers[lost].reason}"
         )
     return {
         indices[later]: indices[first]
-        for indices, pairs in zip(groups, found, strict=True)
+        for indices, pairs in zip(groups, answers, strict=True)
         for later, first in pairs.items()
     }
 

@@ -52,7 +52,9 @@ class PlaneWaveCell(SampledCell):
 def choose_cell(structure: Structure, settings: DftSettings) -> PlaneWaveCell:
     """Return the setting of an ordered crystal that costs least."""
     given = (structure.lattice.matrix, structure.frac_coords, np.array(structure.atomic_numbers))
-    return min((_planned(one, settings) for one in _settings_of(given)), key=lambda one: one.work)
+    return min(
+        (_planned(setting, settings) for setting in _settings_of(given)), key=lambda cell: cell.work
+    )
 
 
 def _settings_of(given: Spglib) -> Iterator[Spglib]:
@@ -96,11 +98,11 @@ def kpoint_divisions(cell: Float[np.ndarray, "3 3"], density: float) -> tuple[in
 
 def _symmorphic_rotations(setting: Spglib) -> Int[np.ndarray, "R 3 3"]:
     """Rotations whose translation is a lattice vector: those that the engine makes use of."""
-    found = spglib.get_symmetry(setting, symprec=SYMPREC_OF_OPERATIONS)
-    if found is None:
+    operations = spglib.get_symmetry(setting, symprec=SYMPREC_OF_OPERATIONS)
+    if operations is None:
         return np.eye(3, dtype=int)[None]
-    shifts = found["translations"] - np.round(found["translations"])
-    return np.unique(found["rotations"][np.abs(shifts).max(1) < 1e-4], axis=0)
+    shifts = operations["translations"] - np.round(operations["translations"])
+    return np.unique(operations["rotations"][np.abs(shifts).max(1) < 1e-4], axis=0)
 
 
 def count_irreducible(divisions: tuple[int, int, int], rotations: Int[np.ndarray, "R 3 3"]) -> int:
@@ -123,7 +125,7 @@ def fourier_grid(
     """Smallest quick grid that resolves the density of a cutoff in eV and maps onto itself."""
     spacing = np.pi / np.sqrt(4 * cutoff / HARTREE) * BOHR
     least = np.ceil(np.linalg.norm(cell, axis=1) / spacing)
-    size = np.array([_quick(one) for one in least])
+    size = np.array([_quick(points) for points in least])
     linked = (np.abs(rotations).sum(0) > 0) | (np.abs(rotations).sum(0) > 0).T
     if ((size[:, None] * rotations.transpose(0, 2, 1)) % size[None, :, None]).any():
         for _ in range(2):  # links are transitive

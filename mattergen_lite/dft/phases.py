@@ -34,7 +34,7 @@ def known_phases(composition: Composition, *, exclude: Collection[str] = ()) -> 
     rows = table.iloc[inside]
     compounds = [known_compound(row) for row in rows.to_dict("records")]
     phases = [*(_element(symbol) for symbol in sorted(present - MOLECULAR)), *compounds]
-    return [one for one in phases if one is not None and one.material_id not in exclude]
+    return [phase for phase in phases if phase is not None and phase.material_id not in exclude]
 
 
 def phase_by_id(material_id: str) -> KnownCompound:

@@ -61,7 +61,7 @@ def balanced_reactions(
                 shares=tuple(by_phase[phase] for phase in kept),
                 cost=float(costs[list(kept)].sum()),
             )
-    return sorted(reactions.values(), key=lambda one: (one.cost, one.phases))[:num]
+    return sorted(reactions.values(), key=lambda reaction: (reaction.cost, reaction.phases))[:num]
 
 
 def _cheapest(fractions: Float[np.ndarray, "P E"], costs: Float[np.ndarray, "P"]) -> list[int]:

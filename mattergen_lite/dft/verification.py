@@ -173,14 +173,14 @@ class Verifier:
         if not balanced:
             raise ValueError(f"no small known phases balance {composition.reduced_formula}")
         used = {*balanced[0].phases}
-        others = sorted(balanced[1:], key=lambda one: len(used.intersection(one.phases)))
+        others = sorted(balanced[1:], key=lambda reaction: len(used.intersection(reaction.phases)))
         return tuple(
             ReferenceReaction(
-                phases=tuple(phases[index] for index in one.phases),
-                shares=one.shares,
-                works=tuple(works[index] for index in one.phases),
+                phases=tuple(phases[index] for index in reaction.phases),
+                shares=reaction.shares,
+                works=tuple(works[index] for index in reaction.phases),
             )
-            for one in [balanced[0], *others[:1]]
+            for reaction in [balanced[0], *others[:1]]
         )
 
     # Calculations
@@ -211,7 +211,7 @@ class Verifier:
         correction = mp2020_correction(structure) / len(structure)
         energies, spent = self._by_reactions(plan, best.energy_per_atom + correction)
         place = reference_hull().decompose(structure.composition)
-        above = float(np.mean([one.e_above_hull for one in energies]))
+        above = float(np.mean([energy.e_above_hull for energy in energies]))
         return replace(
             known,
             e_above_hull=above,
@@ -245,7 +245,7 @@ class Verifier:
         if not good:
             raise ValueError(results[0].error)
         start, best = min(good, key=lambda pair: pair[1].energy)
-        return start, replace(best, cpu_seconds=sum(one.cpu_seconds for one in results))
+        return start, replace(best, cpu_seconds=sum(result.cpu_seconds for result in results))
 
     def _relaxed(self, work: Work) -> tuple[DftResult, Mapping[str, list] | None]:
         """Relax from the start of lowest energy; the crystal stays as it is if that is lower."""
@@ -289,7 +289,7 @@ class Verifier:
             mp2020_correction(phase.structure) / len(phase.structure) for phase in reaction.phases
         ]
         formation = [phase.formation_energy_per_atom for phase in reaction.phases]
-        energies = [one.energy_per_atom for one in results]
+        energies = [result.energy_per_atom for result in results]
         corrected = [a + b for a, b in zip(energies, corrections, strict=True)]
         hull = reference_hull().decompose(structure.composition).energy_per_atom
         change = energy_of_reaction(energy, corrected, reaction.shares)
@@ -302,7 +302,7 @@ class Verifier:
             energies_per_atom=tuple(energies),
             corrections_per_atom=tuple(corrections),
             formation_energies_per_atom=tuple(formation),
-        ), sum(one.cpu_seconds for one in results)
+        ), sum(result.cpu_seconds for result in results)
 
     def _of_phase(self, phase: KnownCompound, work: Work) -> DftResult:
         try:

@@ -18,10 +18,10 @@ def check_readable(path: Path, expected: str) -> None:
         ValueError: If it is not there or something else; says what is expected.
     """
     try:
-        there, readable = path.exists(), path.is_file() or path.is_dir()
+        exists, readable = path.exists(), path.is_file() or path.is_dir()
     except (OSError, ValueError) as error:  # too long; with a null byte
         raise ValueError(f"cannot read {str(path)[:200]!r}: {error}") from None
-    if not there:
+    if not exists:
         raise ValueError(f"{path} does not exist: {expected}")
     if not readable:
         raise ValueError(f"{path} is a pipe or a device: {expected}")
@@ -86,8 +86,8 @@ def parse_json(text: str) -> object:
 
 
 def _object(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
         twice = next(name for name, number in Counter(n for n, _ in pairs).items() if number > 1)
         raise ValueError(f"the key {twice[:60]!r} twice: expected it once")
-    return found
+    return mapping

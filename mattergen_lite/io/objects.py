@@ -35,11 +35,11 @@ def records_of(structures: object) -> list[StructureRecord]:
         ValueError: If there are none, or one is none of what `EXPECTED` lists.
     """
     if isinstance(structures, Mapping) and not _is_dict_of_one(structures):
-        named = [(str(name), one) for name, one in structures.items()]
+        named = [(str(name), structure) for name, structure in structures.items()]
     elif _is_one(structures) or not isinstance(structures, Iterable):
         named = [(None, structures)]
     else:
-        named = [(None, one) for one in structures]
+        named = [(None, structure) for structure in structures]
     records = list(_records(named))
     if not records:
         raise ValueError(f"no structures: {EXPECTED}")

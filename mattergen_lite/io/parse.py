@@ -63,9 +63,11 @@ def parse_document(document: Document) -> StructureRecord:
 def parse_within_limits(document: Document) -> StructureRecord:
     """Parse one document in this process, within the time and memory that a structure may take."""
     limits = {"time_limit": PARSE_TIME_LIMIT, "memory_limit": PARSE_MEMORY_LIMIT}
-    found = attempt_within(parse_document, document, **limits)
+    record = attempt_within(parse_document, document, **limits)
     return (
-        StructureRecord(document.name, None, found.reason) if isinstance(found, Failure) else found
+        StructureRecord(document.name, None, record.reason)
+        if isinstance(record, Failure)
+        else record
     )
 
 

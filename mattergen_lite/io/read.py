@@ -190,7 +190,7 @@ def _text_documents(name: str, stream: TextIOWrapper) -> Iterator[Document]:
 def _cif_blocks(name: str, text: str) -> Iterator[Document]:
     """One document per data block with atoms; publication blocks without atoms are skipped."""
     text = "\n".join(text.splitlines())
-    starts = [one.start() for one in _BLOCK.finditer(text) if one["text"] is None]
+    starts = [match.start() for match in _BLOCK.finditer(text) if match["text"] is None]
     blocks = [text[start:end] for start, end in pairwise([0, *starts, len(text)])]
     with_atoms = [block for block in blocks if "_atom_site_" in block]
     if len(with_atoms) <= 1:
@@ -236,13 +236,13 @@ def _xyz_frames(name: str, stream: TextIOWrapper) -> Iterator[Document]:
 
 def _bounded(lines: Iterable[str]) -> list[str] | None:
     """The lines; None if they are longer than those of a crystal, without reading on."""
-    found, room = [], MAX_CHARACTERS
+    bounded, room = [], MAX_CHARACTERS
     for line in lines:
-        found.append(line)
+        bounded.append(line)
         room -= len(line)
         if room < 0 or len(line) >= MAX_LINE:
             return None
-    return found
+    return bounded
 
 
 def _csv_documents(path: Path) -> Iterator[Document]:
@@ -304,13 +304,13 @@ def _listed_documents(
     """The files that a csv names, with their rows' values; none outside of its folder is read."""
     for row in rows:
         name = shown_name(str(row[column]))
-        found = [path for path in (folder / name, folder / f"{name}.cif") if _is_file(path)]
-        if not found or not found[0].resolve().is_relative_to(folder.resolve()):
+        paths = [path for path in (folder / name, folder / f"{name}.cif") if _is_file(path)]
+        if not paths or not paths[0].resolve().is_relative_to(folder.resolve()):
             yield Document(name, "unreadable", f"no such file in {folder}")
-        elif _file_format(found[0].name) is None:
+        elif _file_format(paths[0].name) is None:
             yield Document(name, "unreadable", f"a file of an unknown kind: {ACCEPTED}")
         else:
-            for document in _file_documents(found[0].name, partial(found[0].open, "rb")):
+            for document in _file_documents(paths[0].name, partial(paths[0].open, "rb")):
                 yield replace(document, labels=row)
 
 

@@ -48,7 +48,7 @@ def file_names(names: Iterable[str], reserved: Iterable[str] = ()) -> list[str]:
     Names come from other people's tables; some file systems do not tell capitals apart, and none
     takes more than 255 bytes. `reserved` are names of other files in the folder.
     """
-    found: list[str] = []
+    chosen: list[str] = []
     taken = {name.casefold() for name in reserved}
     for name in names:
         stem = "".join(c if c.isalnum() or c in "-_.#" else "_" for c in name.removesuffix(".cif"))
@@ -58,8 +58,8 @@ def file_names(names: Iterable[str], reserved: Iterable[str] = ()) -> list[str]:
             number += 1
             free = f"{stem}_{number}"
         taken.add(free.casefold())
-        found.append(free)
-    return found
+        chosen.append(free)
+    return chosen
 
 
 def write_text(text: str, path: str | Path) -> None:
@@ -74,18 +74,18 @@ def _symmetrised_cif(structure: "Structure", symprec: float) -> Cif | None:
     from pymatgen.io.cif import CifWriter
 
     try:
-        found = symmetry_dataset(structure, symprec)
-        standard = Structure(found.std_lattice, found.std_types, found.std_positions)
+        dataset = symmetry_dataset(structure, symprec)
+        standard = Structure(dataset.std_lattice, dataset.std_types, dataset.std_positions)
         text = str(CifWriter(standard, symprec=_EXACT_SYMPREC, refine_struct=False))
         written = parse_cif(text)
         space_group = int(symmetry_dataset(written, _EXACT_SYMPREC).number)
-        same = space_group == found.number and _is_same(structure, written, found)
+        same = space_group == dataset.number and _is_same(structure, written, dataset)
     except Exception:  # spglib and pymatgen fail in their own ways on odd cells
         return None
     return Cif(text, space_group) if same else None
 
 
-def _is_same(structure: "Structure", written: "Structure", found: "SpglibDataset") -> bool:
+def _is_same(structure: "Structure", written: "Structure", dataset: "SpglibDataset") -> bool:
     """Whether the standard cell that was written holds the crystal that was given.
 
     An atom at x is at `P x + p` of the standard cell, whose vectors are those of the given cell
@@ -93,12 +93,12 @@ def _is_same(structure: "Structure", written: "Structure", found: "SpglibDataset
     """
     from pymatgen.core import Lattice
 
-    cell = Lattice(np.linalg.inv(found.transformation_matrix).T @ structure.lattice.matrix)
+    cell = Lattice(np.linalg.inv(dataset.transformation_matrix).T @ structure.lattice.matrix)
     if len(written) != round(len(structure) * cell.volume / structure.volume):
         return False
     lengths = np.abs(np.divide(written.lattice.abc, cell.abc) - 1)
     angles = np.abs(np.subtract(written.lattice.angles, cell.angles))
-    moved = structure.frac_coords @ found.transformation_matrix.T + found.origin_shift
+    moved = structure.frac_coords @ dataset.transformation_matrix.T + dataset.origin_shift
     distances = written.lattice.get_all_distances(moved, written.frac_coords)
     other = np.not_equal.outer(structure.atomic_numbers, written.atomic_numbers)
     nearest = np.where(other, np.inf, distances).min(axis=1)

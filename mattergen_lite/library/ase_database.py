@@ -37,12 +37,12 @@ def write_database(entries: Iterable[Entry], address: str) -> int:
         ) from None
     except Exception as error:  # of the database's driver
         raise ValueError(f"cannot open database {address}: {str(error).strip()}") from None
-    new = (one for one in entries if one.id not in known)
+    new = (entry for entry in entries if entry.id not in known)
     added = 0
     while block := list(islice(new, ROWS_PER_TRANSACTION)):
         with database:
-            for one in block:
-                database.write(_atoms(one), key_value_pairs=_pairs(one))
+            for entry in block:
+                database.write(_atoms(entry), key_value_pairs=_pairs(entry))
         added += len(block)
     return added
 

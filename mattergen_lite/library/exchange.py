@@ -42,11 +42,11 @@ def export(source: Path, destination: str, *, passed_only: bool = False) -> Exch
     Raises:
         ValueError: If the source is neither or the destination is of an unknown kind.
     """
-    found = iter(ProgressBar(entries(source, passed_only=passed_only), unit="crystal"))
+    exported = iter(ProgressBar(entries(source, passed_only=passed_only), unit="crystal"))
     if destination.endswith(".jsonl"):
-        number = write_jsonl(found, Path(destination))
+        number = write_jsonl(exported, Path(destination))
     elif destination.endswith(DATABASES[0]) or destination.startswith(DATABASES[1:]):
-        number = write_database(found, destination)
+        number = write_database(exported, destination)
     else:
         raise ValueError(
             f"destination {destination!r}: expected a file ending in .jsonl (OPTIMADE) or .db "
@@ -74,16 +74,16 @@ def fetch(
     if provider == MATERIALS_PROJECT:
         if filter_text:
             raise ValueError(f"filter {filter_text!r}: {provider} takes a chemical system only")
-        found = read_materials_project(chemical_system, limit, fields or FIELDS)
+        records = read_materials_project(chemical_system, limit, fields or FIELDS)
     elif provider.startswith(("http://", "https://")):
         asked = _and(filter_text, system_filter(chemical_system))
-        found = read_provider(provider, asked, limit, fields)
+        records = read_provider(provider, asked, limit, fields)
     else:
         raise ValueError(
             f"provider {provider!r}: expected {MATERIALS_PROJECT} or the http(s) address of an "
             "OPTIMADE provider, see https://www.optimade.org/providers-dashboard"
         )
-    return _write_records(iter(ProgressBar(found, unit="crystal")), out)
+    return _write_records(iter(ProgressBar(records, unit="crystal")), out)
 
 
 def system_filter(chemical_system: str | None) -> str:
@@ -95,15 +95,15 @@ def system_filter(chemical_system: str | None) -> str:
     if chemical_system is None:
         return ""
     elements = chemical_system.split("-")
-    for one in elements:
-        atomic_number(one)
-    listed = ", ".join(f'"{one}"' for one in elements)
+    for element in elements:
+        atomic_number(element)
+    listed = ", ".join(f'"{symbol}"' for symbol in elements)
     return f"elements HAS ALL {listed} AND nelements={len(elements)}"
 
 
 def _and(*filters: str) -> str:
-    given = [one for one in filters if one]
-    return given[0] if len(given) == 1 else " AND ".join(f"({one})" for one in given)
+    given = [part for part in filters if part]
+    return given[0] if len(given) == 1 else " AND ".join(f"({part})" for part in given)
 
 
 def _write_records(records: Iterable[StructureRecord], out: Path) -> Exchanged:
@@ -126,8 +126,8 @@ def _rows(
     records: Iterable[StructureRecord], broken: list[StructureRecord]
 ) -> Iterator[dict[str, object]]:
     """Rows of the readable records; the others are put aside."""
-    for one in records:
-        if one.structure is None:
-            broken.append(one)
+    for record in records:
+        if record.structure is None:
+            broken.append(record)
             continue
-        yield {"material_id": one.name} | structure_cells(one.structure) | one.properties
+        yield {"material_id": record.name} | structure_cells(record.structure) | record.properties

@@ -33,22 +33,26 @@ def read_materials_project(
         asked |= {"num_chunks": 1, "chunk_size": limit}
     try:
         with MPRester(key, use_document_model=False, mute_progress_bars=True) as rester:
-            found = rester.materials.summary.search(
+            documents = rester.materials.summary.search(
                 fields=["material_id", "structure", *fields], **asked
             )
     except MPRestError as error:
         raise ValueError(f"Materials Project: {str(error).splitlines()[0]}") from None
-    for document in found[:limit]:
+    for document in documents[:limit]:
         yield _record(document, fields)
 
 
 def _record(document: dict, fields: Sequence[str]) -> StructureRecord:
     """A summary document as a record; what is wrong with it ends in the record's `error`."""
-    name, found = str(document["material_id"]), document["structure"]
+    name, given = str(document["material_id"]), document["structure"]
     try:
-        structure = build_structure(found.lattice.matrix, found.atomic_numbers, found.frac_coords)
+        structure = build_structure(
+            given.lattice.matrix,
+            given.atomic_numbers,
+            given.frac_coords,
+        )
     except (ValueError, AttributeError) as error:
         return StructureRecord(name, None, f"{type(error).__name__}: {error}")
-    values = {one: document.get(one) for one in fields}
+    values = {field: document.get(field) for field in fields}
     numeric = {k: float(v) for k, v in values.items() if isinstance(v, int | float)}
     return StructureRecord(name, structure, None, numeric)

@@ -53,10 +53,10 @@ def write_jsonl(entries: Iterable[Entry], path: Path) -> int:
     written, types = 0, {}
     # The header describes what comes after it, so the body is written first, and elsewhere.
     with TemporaryFile("w+", encoding="utf-8", dir=path.parent) as body:
-        for one in entries:
-            body.write(json.dumps(to_optimade(one)) + "\n")
+        for entry in entries:
+            body.write(json.dumps(to_optimade(entry)) + "\n")
             written += 1
-            types |= {name: type(value) for name, value in one.judgement.items()}
+            types |= {name: type(value) for name, value in entry.judgement.items()}
         body.seek(0)
         with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
             header = {"x-optimade": {"meta": {"api_version": API_VERSION}}}
@@ -68,11 +68,11 @@ def write_jsonl(entries: Iterable[Entry], path: Path) -> int:
 
 def to_optimade(entry: Entry) -> dict[str, object]:
     """One structure resource."""
-    found = OptimadeStructureAdapter.get_optimade_structure(entry.structure)["attributes"]
-    attributes = found | {
+    encoded = OptimadeStructureAdapter.get_optimade_structure(entry.structure)["attributes"]
+    attributes = encoded | {
         "last_modified": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "chemical_formula_descriptive": entry.structure.composition.reduced_formula,
-        "species": sorted(found["species"], key=lambda one: one["name"]),
+        "species": sorted(encoded["species"], key=lambda species: species["name"]),
     }
     own = {f"{PREFIX}{name}": value for name, value in entry.judgement.items()}
     return {"type": "structures", "id": entry.id, "attributes": attributes | own}
@@ -188,11 +188,11 @@ def _said(body: bytes) -> str:
 def _next(page: Mapping[str, Any], address: str) -> str | None:
     """Address of the next page, on the same host; None after the last."""
     links = page.get("links")
-    found = links.get("next") if isinstance(links, Mapping) else None
-    found = found.get("href") if isinstance(found, Mapping) else found
-    if found:
-        _check_own(str(found), address)
-    return str(found) if found else None
+    link = links.get("next") if isinstance(links, Mapping) else None
+    link = link.get("href") if isinstance(link, Mapping) else link
+    if link:
+        _check_own(str(link), address)
+    return str(link) if link else None
 
 
 def _check_own(url: str, address: str) -> None:
@@ -213,17 +213,17 @@ def from_optimade(resource: object, fields: Sequence[str] = (), number: int = 1)
     try:
         name = shown_name(str(resource.get("id") or name))
         attributes = resource["attributes"]
-        elements = {one["name"]: _element(one) for one in attributes["species"]}
+        elements = {species["name"]: _element(species) for species in attributes["species"]}
         lattice = np.array(attributes["lattice_vectors"], dtype=float)
         positions = np.array(attributes["cartesian_site_positions"], dtype=float)
-        check_periodic([bool(one) for one in attributes.get("dimension_types") or (1, 1, 1)])
+        check_periodic([bool(flag) for flag in attributes.get("dimension_types") or (1, 1, 1)])
         check_lattice(lattice)
         numbers = [elements[site] for site in attributes["species_at_sites"]]
         check_count(len(numbers))
         structure = build_structure(lattice, numbers, positions @ np.linalg.inv(lattice))
     except (ValueError, TypeError, KeyError, AttributeError, IndexError, LinAlgError) as error:
         return StructureRecord(name, None, f"{type(error).__name__}: {str(error)[:500]}")
-    values: dict[str, Cell] = {one: attributes.get(one) for one in fields}
+    values: dict[str, Cell] = {field: attributes.get(field) for field in fields}
     numeric = {
         k: float(v) for k, v in values.items() if isinstance(v, int | float) and math.isfinite(v)
     }

@@ -26,9 +26,9 @@ def flat(function: Callable[P, R]) -> Callable[..., R]:
     """The function with the fields of its option classes as keywords; all arguments are checked."""
     signature = inspect.signature(function)
     groups = {  # name of a parameter -> options it stands for, with their defaults
-        name: one.annotation() if one.default is one.empty else one.default
-        for name, one in signature.parameters.items()
-        if is_dataclass(one.annotation)
+        name: parameter.annotation() if parameter.default is parameter.empty else parameter.default
+        for name, parameter in signature.parameters.items()
+        if is_dataclass(parameter.annotation)
     }
     flattened = _flattened(signature, groups)
 
@@ -38,8 +38,8 @@ def flat(function: Callable[P, R]) -> Callable[..., R]:
         whole = {name: keywords.pop(name, default) for name, default in groups.items()}
         bound = flattened.bind(*args, **keywords)
         for name, options in whole.items():
-            given = [one.name for one in fields(options) if one.name in bound.arguments]
-            whole[name] = replace(options, **{one: bound.arguments.pop(one) for one in given})
+            given = [option.name for option in fields(options) if option.name in bound.arguments]
+            whole[name] = replace(options, **{field: bound.arguments.pop(field) for field in given})
         for name, value in bound.arguments.items():
             parameter = flattened.parameters[name]
             if parameter.kind is parameter.VAR_POSITIONAL:
@@ -49,7 +49,9 @@ def flat(function: Callable[P, R]) -> Callable[..., R]:
         return function(*bound.args, **bound.kwargs, **whole)
 
     call.__signature__ = flattened
-    call.__annotations__ = {name: one.annotation for name, one in flattened.parameters.items()}
+    call.__annotations__ = {
+        name: parameter.annotation for name, parameter in flattened.parameters.items()
+    }
     head, args, rest = (inspect.getdoc(function) or "").partition("Args:\n")
     call.__doc__ = head + args + "".join(map(_attributes, groups.values())) + rest
     return call
@@ -57,8 +59,8 @@ def flat(function: Callable[P, R]) -> Callable[..., R]:
 
 def arguments_of(*options: object, **others: object) -> dict[str, object]:
     """Fields of options as records have them, and other arguments, as one flat mapping."""
-    written = [TypeAdapter(type(one)).dump_python(one) for one in options]
-    return {name: value for one in written for name, value in one.items()} | others
+    written = [TypeAdapter(type(option)).dump_python(option) for option in options]
+    return {name: value for values in written for name, value in values.items()} | others
 
 
 def _flattened(signature: inspect.Signature, groups: Mapping[str, object]) -> inspect.Signature:
@@ -73,21 +75,23 @@ def _parameters_of(options: object) -> list[inspect.Parameter]:
     hints = get_type_hints(type(options), include_extras=True)
     return [
         inspect.Parameter(
-            one.name,
+            field.name,
             inspect.Parameter.KEYWORD_ONLY,
-            default=getattr(options, one.name),
-            annotation=_given(hints[one.name]),
+            default=getattr(options, field.name),
+            annotation=_given(hints[field.name]),
         )
-        for one in fields(options)
+        for field in fields(options)
     ]
 
 
 def _given(annotation: object) -> object:
     """The type that a person gives: text, for what is read from text."""
     if get_origin(annotation) is Annotated:
-        readers = [one for one in annotation.__metadata__ if isinstance(one, PlainValidator)]
+        readers = [
+            marker for marker in annotation.__metadata__ if isinstance(marker, PlainValidator)
+        ]
         return readers[0].json_schema_input_type if readers else annotation
-    optional = [one for one in get_args(annotation) if get_origin(one) is Annotated]
+    optional = [part for part in get_args(annotation) if get_origin(part) is Annotated]
     return _given(optional[0]) | None if optional else annotation
 
 

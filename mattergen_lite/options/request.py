@@ -85,4 +85,4 @@ class Request:
     insert: Range | None = None
 
     def __post_init__(self) -> None:
-        weights_of(self.guidance, [one.name for one in self.condition])
+        weights_of(self.guidance, [target.name for target in self.condition])

@@ -62,11 +62,11 @@ def parse_range(value: object) -> Interval | None:
         return value
     if isinstance(value, str):
         first, dots, last = (part.strip() for part in value.partition(".."))
-        ends = [int(one) if is_whole(one) else None for one in (first, last if dots else first)]
+        ends = [int(end) if is_whole(end) else None for end in (first, last if dots else first)]
     else:
         ends = list(value) if isinstance(value, range | list | tuple) else [value]
         ends = [ends[0], ends[-1]] if ends and (len(ends) < 3 or isinstance(value, range)) else []
-    if not ends or not all(type(one) is int for one in ends):
+    if not ends or not all(type(end) is int for end in ends):
         text = str(value)[:60]
         raise ValueError(f"{text!r} is no whole number such as 8 and no range such as 4..12")
     if not 0 <= ends[0] <= ends[1] <= MAX_COUNT:
@@ -112,11 +112,11 @@ def parse_conditions(value: object) -> tuple[Condition, ...]:
         ValueError: If a text has another form, or a property is given twice.
     """
     if isinstance(value, Mapping):
-        conditions = [_condition(name, "=", one) for name, one in value.items()]
+        conditions = [_condition(name, "=", text) for name, text in value.items()]
     else:
         texts = value if type(value) in (list, tuple) else [value]
-        conditions = [one if isinstance(one, Condition) else _split(one) for one in texts]
-    names = [one.name for one in conditions]
+        conditions = [text if isinstance(text, Condition) else _split(text) for text in texts]
+    names = [condition.name for condition in conditions]
     for name in (name for name in names if names.count(name) > 1):
         raise ValueError(f"condition {name!r} is given twice")
     return tuple(conditions)
@@ -153,17 +153,17 @@ def parse_guidance(value: object) -> tuple[Weight, ...]:
         ValueError: If a weight is out of bounds or given twice.
     """
     if isinstance(value, Mapping):
-        weights = [Weight(name, parse_number(one)) for name, one in value.items()]
+        weights = [Weight(name, parse_number(number)) for name, number in value.items()]
     else:
-        weights = [_weight(one) for one in (value if type(value) in (list, tuple) else [value])]
-    names = [one.name for one in weights]
-    for one in weights:
-        if names.count(one.name) > 1:
-            raise ValueError(f"guidance {str(one)!r} is given twice")
-        if not 0 <= one.value <= MAX_GUIDANCE:
+        weights = [_weight(text) for text in (value if type(value) in (list, tuple) else [value])]
+    names = [weight.name for weight in weights]
+    for weight in weights:
+        if names.count(weight.name) > 1:
+            raise ValueError(f"guidance {str(weight)!r} is given twice")
+        if not 0 <= weight.value <= MAX_GUIDANCE:
             raise ValueError(
-                f"guidance {str(one)!r}: expected a weight of 0 to {MAX_GUIDANCE:g}, such as 2 or "
-                "band_gap=2"
+                f"guidance {str(weight)!r}: expected a weight of 0 to {MAX_GUIDANCE:g}, such as 2 "
+                "or band_gap=2"
             )
     return tuple(weights)
 

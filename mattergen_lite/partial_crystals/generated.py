@@ -104,7 +104,9 @@ class GeneratedTemplateSampler(PartialCrystalSampler):
         """Whether a template may be used, and charges can balance where its elements are drawn."""
         if not self._accepts(template):
             return False
-        counts = {symbols()[one.element]: one.size for one in template.classes if one.element}
+        counts = {
+            symbols()[orbits.element]: orbits.size for orbits in template.classes if orbits.element
+        }
         is_drawn = len(counts) == len(template.classes) and not self.constraints.is_complete
         return not is_drawn or can_be_neutral(counts)
 
@@ -135,7 +137,7 @@ class GeneratedTemplateSampler(PartialCrystalSampler):
         )
 
     def _partial_crystal(self, template: Template, rng: torch.Generator) -> PartialCrystal:
-        elements = tuple(one.element for one in template.classes for _ in one.positions)
+        elements = tuple(orbits.element for orbits in template.classes for _ in orbits.positions)
         return PartialCrystal(
             orbits=template_orbits(template, rng),
             elements=elements,
@@ -161,7 +163,7 @@ class MixedSampler(PartialCrystalSampler):
         chosen = [int(torch.multinomial(shares, 1, generator=rng)) for rng in rngs]
         partial_crystals: list[PartialCrystal] = [None] * len(rngs)
         for number in range(len(self.sources)):
-            rows = [row for row, one in enumerate(chosen) if one == number]
+            rows = [row for row, choice in enumerate(chosen) if choice == number]
             drawn = self._draw_from(number, [rngs[row] for row in rows])
             for row, partial_crystal in zip(rows, drawn, strict=True):
                 partial_crystals[row] = partial_crystal
@@ -193,8 +195,10 @@ class MixedSampler(PartialCrystalSampler):
 def template_orbits(template: Template, rng: torch.Generator) -> Orbits:
     """A crystal on a template; a number names each class, free coordinates are drawn alike."""
     table = wyckoff_positions(template.space_group)
-    sites = [site for one in template.classes for site in one.positions]
-    names = [name for name, one in enumerate(template.classes, start=1) for _ in one.positions]
+    sites = [site for orbits in template.classes for site in orbits.positions]
+    names = [
+        name for name, orbits in enumerate(template.classes, start=1) for _ in orbits.positions
+    ]
     free = torch.rand((len(sites), 3), generator=rng, dtype=torch.float64).numpy()
     places = table.offset[sites] + (free[:, None] @ table.basis[sites])[:, 0]
     edge = (VOLUME_PER_ATOM * template.num_atoms) ** (1 / 3)

@@ -123,14 +123,14 @@ class HostSampler(PartialCrystalSampler):
             chosen: list[Position] = []
             left, open_ones = count, list(self.positions)
             while left and open_ones and len(chosen) < room:
-                fitting = [one for one in open_ones if len(one.operations) <= left]
+                fitting = [position for position in open_ones if len(position.operations) <= left]
                 if not fitting:
                     break
-                one = fitting[int(torch.randint(len(fitting), (), generator=rng))]
-                chosen.append(one)
-                left -= len(one.operations)
-                if not one.is_free:
-                    open_ones.remove(one)
+                position = fitting[int(torch.randint(len(fitting), (), generator=rng))]
+                chosen.append(position)
+                left -= len(position.operations)
+                if not position.is_free:
+                    open_ones.remove(position)
             if not left:
                 return chosen
         return None
@@ -143,7 +143,7 @@ class HostSampler(PartialCrystalSampler):
         total = count * cells + len(self.host.numbers)
         pinned = self.constraints.pinned(total) - Counter(self.host.numbers.tolist())
         pinned = Counter({z: -(-number // cells) for z, number in pinned.items()})
-        sizes = np.array([len(one.operations) for one in chosen], dtype=int)
+        sizes = np.array([len(position.operations) for position in chosen], dtype=int)
         return place_on_orbits(sizes, pinned, self.constraints.is_complete, rng)
 
     def _partial_crystal(self, chosen: list[Position], elements: tuple[int, ...]) -> PartialCrystal:
@@ -155,11 +155,11 @@ class HostSampler(PartialCrystalSampler):
                 [framework.atomic_numbers, np.ones(len(chosen), int)]
             ).astype(int),
             frac_coords=np.array(
-                [*framework.frac_coords, *(one.frac_coords for one in chosen)]
+                [*framework.frac_coords, *(position.frac_coords for position in chosen)]
             ).reshape(-1, 3),
             operations=(
                 *framework.operations,
-                *(np.array(one.operations) for one in chosen),
+                *(np.array(position.operations) for position in chosen),
             ),
         )
         fixed = framework.atomic_numbers.tolist()
@@ -217,9 +217,9 @@ def _positions(framework: Orbits, model: ModelConfig) -> tuple[Position, ...]:
         return bool((distance < _MIN_DISTANCE).any())
 
     special = (
-        one
-        for one in _known_positions(framework.space_group, model)
-        if one.is_free or not is_taken(np.array(one.frac_coords))
+        position
+        for position in _known_positions(framework.space_group, model)
+        if position.is_free or not is_taken(np.array(position.frac_coords))
     )
     return (general, *special)
 
@@ -239,15 +239,15 @@ def _known_positions(number: int, model: ModelConfig) -> list[Position]:
     marks = np.concatenate(
         [sizes[:, None], np.rint(basis).reshape(-1, 9), np.rint(places * 48) % 48], axis=1
     )
-    found = []
+    positions = []
     for index in np.sort(np.unique(marks, axis=0, return_index=True)[1]).tolist():
         row = int(owner[orbits[index]])
         operations = crystals.orbits(row).operations[orbits[index] - int(crystals.first_orbit[row])]
-        found.append(
+        positions.append(
             Position(
                 frac_coords=tuple(places[index].tolist()),
                 operations=tuple(operations.tolist()),
                 is_free=bool(basis[index].any()),
             )
         )
-    return found
+    return positions

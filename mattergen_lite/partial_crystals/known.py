@@ -63,10 +63,10 @@ class TemplateSampler(PartialCrystalSampler):
             ValueError: If there is none; the message says what there is instead.
         """
         library = template_library(model.max_orbits, model.max_atoms, table)
-        there = library.rows(constraints.space_groups)
-        rows = there[np.isin(library.num_atoms[there], counts)]
+        allowed = library.rows(constraints.space_groups)
+        rows = allowed[np.isin(library.num_atoms[allowed], counts)]
         if not len(rows):
-            sizes = listed_counts(np.unique(library.num_atoms[there]).tolist()) or "no number"
+            sizes = listed_counts(np.unique(library.num_atoms[allowed]).tolist()) or "no number"
             raise ValueError(
                 f"{constraints}: no known crystal near the hull has that with "
                 f"{listed_counts(counts)} atoms in its primitive cell; there are some with "
@@ -93,27 +93,29 @@ class TemplateSampler(PartialCrystalSampler):
             elements = (0,) * int(self.library.crystals.num_orbits[row])
             return self._partial_crystal(Candidate(row=row, elements=elements, dissimilarity=0.0))
         if self.prescribed:
-            found, weights = self._compared
+            candidates, weights = self._compared
         else:
             rows = self._draw_rows(_TRIES, rng)
-            found = list(islice(self._placed(rows, rng), NUM_COMPARED_FREE))
-            weights = self._weights(found)
-        if not found:
+            candidates = list(islice(self._placed(rows, rng), NUM_COMPARED_FREE))
+            weights = self._weights(candidates)
+        if not candidates:
             raise ValueError(
                 f"{self.constraints}: none of the known crystals that were tried has sites for "
                 "the elements that are asked for; allow more numbers of atoms or space groups, or "
                 "say space-group none"
             )
-        return self._partial_crystal(found[int(torch.multinomial(weights, 1, generator=rng))])
+        return self._partial_crystal(candidates[int(torch.multinomial(weights, 1, generator=rng))])
 
     @cached_property
     def _compared(self) -> tuple[list[Candidate], Float[Tensor, "C"]]:
         """Templates with the wanted elements on whole classes, the same for all samples."""
         rng = torch.Generator().manual_seed(0)
-        found = list(self._placed(self._draw_rows(NUM_COMPARED, rng), rng))
+        candidates = list(self._placed(self._draw_rows(NUM_COMPARED, rng), rng))
         if not self.constraints.is_complete:
-            found = [one for one in found if self._is_neutral(one)] or found
-        return found, self._weights(found)
+            candidates = [
+                candidate for candidate in candidates if self._is_neutral(candidate)
+            ] or candidates
+        return candidates, self._weights(candidates)
 
     def _is_neutral(self, candidate: Candidate) -> bool:
         """Whether charges can balance; elements that are still open are free to balance them.
@@ -135,10 +137,12 @@ class TemplateSampler(PartialCrystalSampler):
             if candidate is not None:
                 yield candidate
 
-    def _weights(self, found: Sequence[Candidate]) -> Float[Tensor, "C"]:
+    def _weights(self, candidates: Sequence[Candidate]) -> Float[Tensor, "C"]:
         """Probabilities of templates: softmax(ln closeness - d / scale - ln N)."""
-        unlike = torch.tensor([one.dissimilarity for one in found], dtype=torch.float64)
-        rows = [one.row for one in found]
+        unlike = torch.tensor(
+            [candidate.dissimilarity for candidate in candidates], dtype=torch.float64
+        )
+        rows = [candidate.row for candidate in candidates]
         close, atoms = (
             torch.from_numpy(each[rows]) for each in (self._closeness, self.library.num_atoms)
         )

@@ -52,7 +52,7 @@ def place_on_orbits(
     if not complete:
         placed = {}
         for number in sorted(wanted):
-            while wanted[number] > sum(sizes[one] for one in placed if placed[one] == number):
+            while wanted[number] > sum(sizes[orbit] for orbit in placed if placed[orbit] == number):
                 if len(placed) == len(sizes):
                     return None
                 placed[order[len(placed)]] = number

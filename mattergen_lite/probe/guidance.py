@@ -90,7 +90,9 @@ def steering(
     for probe in probes:
         probe.check_width(model)
         prop = probe.definition
-        target = next((one for one in targets if one.definition.name == prop.name), None)
+        target = next(
+            (candidate for candidate in targets if candidate.definition.name == prop.name), None
+        )
         if target is None:
             raise ValueError(
                 f"the probe of {prop.name!r} has no target: add --condition {prop.name}=..."

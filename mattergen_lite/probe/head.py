@@ -110,8 +110,8 @@ class Head:
         """The property in its unit; exactly 0 where the classifier says so."""
         with torch.no_grad():
             logits, values = self.net.outputs(self.net.standardised(inputs)).mean(0).unbind(-1)
-        found = self.definition.within_reason(self.definition.denormalise(values))
-        return torch.where(logits > 0, found, 0.0) if self.config.has_zeros else found
+        predicted = self.definition.within_reason(self.definition.denormalise(values))
+        return torch.where(logits > 0, predicted, 0.0) if self.config.has_zeros else predicted
 
     def is_inside(self, inputs: Float[Tensor, "B I"]) -> Bool[Tensor, "B"]:
         """Whether crystals are within what the labels cover."""
@@ -127,9 +127,9 @@ class Head:
 
     def _learned(self, value: float, is_inside: bool) -> LearnedValue:
         """A prediction with its error: that for generated crystals, where it is measured."""
-        for one in self.config.generated:
-            if one.below is None or value < one.below:
-                return LearnedValue(value, one.mae, is_inside, one.expected)
+        for limit in self.config.generated:
+            if limit.below is None or value < limit.below:
+                return LearnedValue(value, limit.mae, is_inside, limit.expected)
         error = self.config.held_out
         return LearnedValue(value, error.mae_positive if value else error.mae_zero, is_inside)
 

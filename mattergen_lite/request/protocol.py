@@ -59,10 +59,10 @@ class Constraints:
     allowed = property(lambda self: EVERY_ELEMENT.intersection(*(p.allowed for p in self.parts)))
 
     def __post_init__(self) -> None:
-        for one, other in permutations(self.parts, 2):
-            missing = one.needed - other.allowed
-            if missing and not (one.fixed_elements and other.spares_fixed):
-                raise ValueError(f"{one} contains {listed(missing)}, ruled out by {other}")
+        for part, other in permutations(self.parts, 2):
+            missing = part.needed - other.allowed
+            if missing and not (part.fixed_elements and other.spares_fixed):
+                raise ValueError(f"{part} contains {listed(missing)}, ruled out by {other}")
         if not self.allowed:
             raise ValueError(f"no element is left of {len(EVERY_ELEMENT)} that are known: {self}")
 
@@ -99,7 +99,7 @@ class Constraints:
         atoms = Counter[str]()
         for part in self.parts:
             atoms |= part.pinned(num_atoms)
-        return Counter(dict(sorted((atomic_number(one), atoms[one]) for one in atoms)))
+        return Counter(dict(sorted((atomic_number(symbol), atoms[symbol]) for symbol in atoms)))
 
     def atom_counts(self, max_atoms: int) -> list[int]:
         """Numbers of atoms a sample may have, ascending.

@@ -132,11 +132,11 @@ def parse_targets(
             given twice, or guidance of a property without a condition.
     """
     asked = parse_conditions(conditions)
-    known = [known_property(one.name, properties) for one in asked]
-    weights = weights_of(parse_guidance(guidance), [one.name for one in asked])
+    known = [known_property(condition.name, properties) for condition in asked]
+    weights = weights_of(parse_guidance(guidance), [condition.name for condition in asked])
     return tuple(
         PropertyTarget(
-            definition=prop, guidance=weights[prop.name], **parse_values(prop, one)._asdict()
+            definition=prop, guidance=weights[prop.name], **parse_values(prop, condition)._asdict()
         )
-        for prop, one in zip(known, asked, strict=True)
+        for prop, condition in zip(known, asked, strict=True)
     )

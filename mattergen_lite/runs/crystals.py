@@ -23,12 +23,12 @@ def write_structures(
     A crystal that could not be judged is there as well, or whoever counts the files would find a
     set without its worst; only what could not be read at all is in none.
     """
-    raw = [one.structure for one in candidates]
-    relaxed = [one.relaxed_structure for one in candidates]
-    names = file_names([one.raw.name for one in candidates])
+    raw = [candidate.structure for candidate in candidates]
+    relaxed = [candidate.relaxed_structure for candidate in candidates]
+    names = file_names([candidate.raw.name for candidate in candidates])
     cifs = _write_cifs(raw, names, folder / "cifs", SYMPREC_GENERATED, pool)
     relaxed_cifs = _write_cifs(relaxed, names, folder / "relaxed", SYMPREC_RELAXED, pool)
-    by_dft = [one.dft_structure for one in candidates]
+    by_dft = [candidate.dft_structure for candidate in candidates]
     _write_cifs(by_dft, names, folder / DFT_RELAXED, SYMPREC_RELAXED, pool)
     _write_frames(raw, candidates, folder / FRAMES)
     if any(relaxed):
@@ -50,12 +50,14 @@ def _write_cifs(
     pool: Pool,
 ) -> list[Cif | None]:
     """Write a symmetrised CIF of every crystal; returns them, None where there is none."""
-    there = [index for index, structure in enumerate(structures) if structure is not None]
+    readable = [index for index, structure in enumerate(structures) if structure is not None]
     cifs: list[Cif | None] = [None] * len(structures)
     made = pool.map(
-        partial(to_cif, symprec=symprec), [structures[i] for i in there], time_limit=CIF_TIME_LIMIT
+        partial(to_cif, symprec=symprec),
+        [structures[i] for i in readable],
+        time_limit=CIF_TIME_LIMIT,
     )
-    for index, cif in zip(there, made, strict=True):
+    for index, cif in zip(readable, made, strict=True):
         # Symmetrising is what takes time or breaks; the cell as it is can always be written.
         cifs[index] = to_cif(structures[index], None) if isinstance(cif, Failure) else cif
         write_text(cifs[index].text, folder / f"{names[index]}.cif")
@@ -66,19 +68,21 @@ def _write_frames(
     structures: Sequence[Structure | None], candidates: Sequence[Candidate], path: Path
 ) -> None:
     """Write all crystals as one extxyz file, best first."""
-    there = [
-        (structure, {"name": one.raw.name, "rank": one.rank})
-        for structure, one in zip(structures, candidates, strict=True)
+    frames = [
+        (structure, {"name": candidate.raw.name, "rank": candidate.rank})
+        for structure, candidate in zip(structures, candidates, strict=True)
         if structure is not None
     ]
-    write_extxyz([frame for frame, _ in there], path, [info for _, info in there])
+    write_extxyz([frame for frame, _ in frames], path, [info for _, info in frames])
 
 
 def best_structures(candidates: Sequence[Candidate], count: int) -> dict[str, Structure]:
     """Of the best candidates those that are relaxed, by name of their files."""
     best = candidates[:count]
     return {
-        name: one.relaxed_structure
-        for name, one in zip(file_names([one.raw.name for one in best]), best, strict=True)
-        if one.relaxed_structure is not None
+        name: candidate.relaxed_structure
+        for name, candidate in zip(
+            file_names([candidate.raw.name for candidate in best]), best, strict=True
+        )
+        if candidate.relaxed_structure is not None
     }

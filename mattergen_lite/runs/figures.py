@@ -245,8 +245,8 @@ def _crystal_systems(rows: Sequence[Row]) -> Figure | None:
     """Bars of the seven crystal systems, of relaxed crystals if any were relaxed."""
     relaxed = [row for row in rows if row.get("relaxed_crystal_system")]
     column = "relaxed_crystal_system" if relaxed else "crystal_system"
-    found = Counter(row.get(column) for row in rows)
-    counts = {system: found[system] for system in CRYSTAL_SYSTEMS}
+    occurring = Counter(row.get(column) for row in rows)
+    counts = {system: occurring[system] for system in CRYSTAL_SYSTEMS}
     when = "after relaxation" if relaxed else "as they came"
     return _bars(counts, f"crystals, symmetry {when}") if any(counts.values()) else None
 
@@ -254,11 +254,11 @@ def _crystal_systems(rows: Sequence[Row]) -> Figure | None:
 def _density(rows: Sequence[Row]) -> Figure | None:
     """Histograms of mass density and of volume per atom."""
     units = {"density": "g/cm³", "volume_per_atom": "Å³"}
-    found = {column: numbers(rows, column).ravel() for column in units}
-    if not all(map(len, found.values())):
+    columns = {column: numbers(rows, column).ravel() for column in units}
+    if not all(map(len, columns.values())):
         return None
     figure = Figure(figsize=(7.2, 3.0), layout="constrained")
-    for axes, (column, values) in zip(figure.subplots(1, 2), found.items(), strict=True):
+    for axes, (column, values) in zip(figure.subplots(1, 2), columns.items(), strict=True):
         # A few exploded cells would squeeze all others into one bin: they are counted in words.
         shown = values[values <= 3 * np.percentile(values, 95)]
         _histogram(axes, shown, f"{column.replace('_', ' ')} ({units[column]})")

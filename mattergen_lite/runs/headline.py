@@ -50,17 +50,17 @@ class Headline:
     ) -> "Headline":
         """Figures of judged candidates, best first; arguments as in the record of the run."""
         names = set(funnel.passed or ())
-        passed = [one for one in candidates if one.raw.name in names]
+        passed = [candidate for candidate in candidates if candidate.raw.name in names]
         return cls(
             asked=_asked(arguments),
             num_delivered=funnel.num_passed,
             num_wanted=asked_for,
-            num_systems=len({one.raw.chemical_system for one in passed}),
+            num_systems=len({candidate.raw.chemical_system for candidate in passed}),
             expected_msun=_expected_msun(candidates),
             best=_best(candidates),
             left={"sampled" if is_sampled else "given": funnel.num_sampled, **funnel.left},
             seconds=float(sum(seconds.values())),
-            is_calibrated=not any(one.is_uncalibrated for one in candidates),
+            is_calibrated=not any(candidate.is_uncalibrated for candidate in candidates),
         )
 
     def figures(self) -> list[dict[str, str]]:
@@ -80,7 +80,7 @@ class Headline:
             ("Chemical systems", str(self.num_systems), "different ones among the delivered"),
             ("Time", duration(self.seconds), "all stages together"),
         )
-        return [dict(zip(("label", "value", "more"), one, strict=True)) for one in told]
+        return [dict(zip(("label", "value", "more"), cells, strict=True)) for cells in told]
 
 
 def _left(first: tuple[str, int], others: Sequence[tuple[str, int]]) -> str:
@@ -102,7 +102,9 @@ def duration(seconds: float) -> str:
 
 def _asked(arguments: Mapping[str, object]) -> str:
     """Number first, then what was asked of every sample, as options."""
-    defaults = {one.name: one.default for one in fields(Request) if one.name not in _NOT_ASKED}
+    defaults = {
+        option.name: option.default for option in fields(Request) if option.name not in _NOT_ASKED
+    }
     numbers = [name for name in _NUMBERS if arguments.get(name) is not None][:1]
     asked = [
         name
@@ -125,13 +127,15 @@ def _option(name: str, value: object) -> str:
 
 
 def _expected_msun(candidates: Sequence[Candidate]) -> float | None:
-    judged = [one for one in candidates if one.stability]
+    judged = [candidate for candidate in candidates if candidate.stability]
     if not judged:
         return None
     odds = [
-        one.stability.probability_metastable for one in judged if is_unique_and_novel(one.final)
+        candidate.stability.probability_metastable
+        for candidate in judged
+        if is_unique_and_novel(candidate.final)
     ]
-    return float(sum(one for one in odds if one == one))  # NaN where stability is unknown
+    return float(sum(p for p in odds if p == p))  # NaN where stability is unknown
 
 
 def _best(candidates: Sequence[Candidate]) -> str:
@@ -139,7 +143,7 @@ def _best(candidates: Sequence[Candidate]) -> str:
     if not candidates or candidates[0].raw.error is not None:
         return "none"
     first = candidates[0]
-    found = first.stability
-    if found is None or found.stability_error is not None:
+    stability = first.stability
+    if stability is None or stability.stability_error is not None:
         return first.raw.formula
-    return f"{first.raw.formula}, {found.stated_energy} above the hull"
+    return f"{first.raw.formula}, {stability.stated_energy} above the hull"

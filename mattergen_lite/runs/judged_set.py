@@ -77,7 +77,7 @@ class JudgedSet(RunFacts, Sequence[Candidate]):
     def passed(self) -> list[Candidate]:
         """The candidates that pass every required check, best first."""
         names = set(self.funnel.passed)
-        return [one for one in self.candidates if one.raw.name in names]
+        return [candidate for candidate in self.candidates if candidate.raw.name in names]
 
     @cached_property
     def expected(self) -> Expectation | None:
@@ -106,9 +106,9 @@ class JudgedSet(RunFacts, Sequence[Candidate]):
         return {
             "figures": asdict(self.summary()),
             "funnel": asdict(self.funnel),
-            "stages": [one.figures() for one in self.stages],
+            "stages": [stage.figures() for stage in self.stages],
             "screening": loss and loss.figures(),
-            "targets": [one.figures() for one in self.hits],
+            "targets": [hit.figures() for hit in self.hits],
             "expected": self.expected and self.expected.figures(),
             "protocol": self.protocol,
         }
@@ -139,7 +139,7 @@ class JudgedSet(RunFacts, Sequence[Candidate]):
         asked, sampled = self.asked_for, self.is_sampled
         lines = [
             *brief(self.candidates, self.headline, is_sampled=sampled, asked_for=asked),
-            *(one.text() for one in self.hits),
+            *(hit.text() for hit in self.hits),
             *(self._more() if verbose else ()),
         ]
         if self.folder is not None:
@@ -162,7 +162,7 @@ class JudgedSet(RunFacts, Sequence[Candidate]):
     @property
     def required(self) -> Sequence[str]:
         """Checks that come before all others in the ranks."""
-        if any(one.goal != "discover" for one in self.candidates):
+        if any(candidate.goal != "discover" for candidate in self.candidates):
             return self.checks
         arguments = self.provenance.get("arguments") or {}
         text = arguments.get("require") if isinstance(arguments, Mapping) else None

@@ -42,7 +42,7 @@ class Judgements(JudgedSet):
 
     def rows(self) -> list[Row]:
         """One row of the table a crystal, best first."""
-        return [one.row() for one in self.candidates]
+        return [candidate.row() for candidate in self.candidates]
 
     def to_pandas(self) -> "pd.DataFrame":
         """The table as a DataFrame; every column is explained in the documentation.
@@ -60,12 +60,13 @@ class Judgements(JudgedSet):
 
     def structures(self) -> list[Structure | None]:
         """The crystals, relaxed where they were, best first; None where one could not be read."""
-        return [one.final_structure for one in self.candidates]
+        return [candidate.final_structure for candidate in self.candidates]
 
     def records(self) -> list[StructureRecord]:
         """The crystals as they came, for another judgement."""
         return [
-            StructureRecord(one.raw.name, one.structure, one.raw.error) for one in self.candidates
+            StructureRecord(candidate.raw.name, candidate.structure, candidate.raw.error)
+            for candidate in self.candidates
         ]
 
     def answers(self) -> list[str]:

@@ -109,7 +109,7 @@ class JudgingRun:
             screened: What was screened in a larger set, of which the candidates are the best.
         """
         judge = self.judge
-        readable = [one.structure for one in candidates if one.raw.error is None]
+        readable = [candidate.structure for candidate in candidates if candidate.raw.error is None]
         compositions = [structure.composition for structure in readable]
         training = embedded_crystals("train") if judge.targets else None
         judged = Judgements(

@@ -78,30 +78,35 @@ def _places(
 ) -> Float[np.ndarray, "C E"]:
     """Fractions of all elements but the first: the axes of the diagram."""
     rest = phases.elements[1:]
-    shares = [[one.get_atomic_fraction(element) for element in rest] for one in compositions]
+    shares = [
+        [composition.get_atomic_fraction(element) for element in rest]
+        for composition in compositions
+    ]
     return np.array(shares, dtype=float).reshape(-1, len(rest))
 
 
 def _draw_binary(
     axes: Axes, phases: "PhaseDiagram", candidates: Sequence[Placed], hull: ReferenceHull
 ) -> None:
-    stable = sorted(phases.stable_entries, key=lambda one: _places(phases, [one.composition])[0, 0])
+    stable = sorted(
+        phases.stable_entries, key=lambda phase: _places(phases, [phase.composition])[0, 0]
+    )
     x = _places(phases, [entry.composition for entry in stable]).ravel()
     y = [entry.energy_per_atom for entry in stable]
     axes.plot(x, y, "o-", color="black", markersize=4, linewidth=1, label="known, stable")
     for entry, place, energy in zip(stable, x, y, strict=True):
         label = latexify(entry.composition.reduced_formula)
         axes.annotate(label, (place, energy), (0, -11), textcoords="offset points", ha="center")
-    compositions = [Composition(one.formula) for one in candidates]
+    compositions = [Composition(candidate.formula) for candidate in candidates]
     heights = [
-        hull.decompose(composition).energy_per_atom + one.e_above_hull
-        for composition, one in zip(compositions, candidates, strict=True)
+        hull.decompose(composition).energy_per_atom + candidate.e_above_hull
+        for composition, candidate in zip(compositions, candidates, strict=True)
     ]
     if candidates:
         axes.errorbar(
             _places(phases, compositions).ravel(),
             heights,
-            yerr=[one.std for one in candidates],
+            yerr=[candidate.std for candidate in candidates],
             fmt="D",
             color="#d55e00",
             ecolor="#e8b08a",
@@ -138,10 +143,12 @@ def _draw_ternary(
     for (x, y, side), element in zip(_CORNERS, phases.elements, strict=True):
         axes.text(x, y, element.symbol, ha=side, va="center", weight="bold")
     if candidates:
-        ours = triangular_coord(_places(phases, [Composition(one.formula) for one in candidates]))
+        ours = triangular_coord(
+            _places(phases, [Composition(candidate.formula) for candidate in candidates])
+        )
         marks = axes.scatter(
             *ours,
-            c=[one.e_above_hull for one in candidates],
+            c=[candidate.e_above_hull for candidate in candidates],
             vmin=0,
             vmax=SHOWN_UP_TO,
             cmap="viridis",

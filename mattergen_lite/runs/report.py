@@ -194,10 +194,10 @@ def _crystal(structure: Structure | None) -> Json:
 _conventional = partial(conventional_structure, symprec=SYMPREC_GENERATED)
 
 
-def _is_same_cell(one: Structure, other: Structure) -> bool:
+def _is_same_cell(structure: Structure, other: Structure) -> bool:
     """Whether two cells of a crystal have the same lattice vectors, to what a picture shows."""
-    return len(one) == len(other) and np.allclose(
-        one.lattice.matrix, other.lattice.matrix, atol=0.1
+    return len(structure) == len(other) and np.allclose(
+        structure.lattice.matrix, other.lattice.matrix, atol=0.1
     )
 
 

@@ -66,10 +66,10 @@ def write_candidates(
         is_number = any(isinstance(cell, int) for cell in cells)
         columns = columns.append(pa.field(name, pa.int64() if is_number else pa.string()))
     cells = [dict(zip(more, row, strict=True)) for row in zip(*more.values(), strict=True)]
-    shown = [one.row() | row for one, row in zip(candidates, cells, strict=True)]
+    shown = [candidate.row() | row for candidate, row in zip(candidates, cells, strict=True)]
     rows = [
-        row | _crystal(one, required) | {name: str(row[name]) for name in _words(row)}
-        for one, row in zip(candidates, shown, strict=True)
+        row | _crystal(candidate, required) | {name: str(row[name]) for name in _words(row)}
+        for candidate, row in zip(candidates, shown, strict=True)
     ]
     note = {_SHARED: json.dumps(shared, default=str).encode()}
     with atomic_path(path) as temporary:
@@ -151,8 +151,8 @@ def schema(targets: Mapping[str, bool]) -> pa.Schema:
 
 def _kinds(candidates: Sequence[Candidate]) -> dict[str, bool]:
     """Whether each property with a target is a number."""
-    outcomes = [outcome for one in candidates for outcome in one.outcomes]
-    return {one.property: isinstance(one.target, float) for one in outcomes}
+    outcomes = [outcome for candidate in candidates for outcome in candidate.outcomes]
+    return {outcome.property: isinstance(outcome.target, float) for outcome in outcomes}
 
 
 def _column_types() -> dict[str, pa.DataType]:
@@ -174,7 +174,7 @@ def _arrow_type(annotation: object) -> pa.DataType:
     if get_origin(annotation) is Annotated:
         annotation = get_args(annotation)[0]
     if get_origin(annotation) in (Union, types.UnionType):
-        (annotation,) = (one for one in get_args(annotation) if one is not type(None))
+        (annotation,) = (kind for kind in get_args(annotation) if kind is not type(None))
     return _ARROW.get(annotation, pa.string())
 
 

@@ -27,7 +27,9 @@ def brief(
     candidates; None if a number of samples was wanted.
     """
     shown = candidates[: min(asked_for or NUM_SHOWN, 2 * NUM_SHOWN)]
-    yield from text_table([_cells(one) for one in shown], widths=WIDTHS, left=range(1, 6))
+    yield from text_table(
+        [_cells(candidate) for candidate in shown], widths=WIDTHS, left=range(1, 6)
+    )
     yield " -> ".join(f"{count} {name}" for name, count in headline.left.items())
     yield f"{_expectation(headline)}; {duration(headline.seconds)}"
     if headline.num_delivered == 0:
@@ -41,15 +43,15 @@ def brief(
 
 def _cells(candidate: Candidate) -> tuple[str, ...]:
     """Rank, name, formula, group, energy, and the checks in words."""
-    final, found = candidate.final, candidate.stability
+    final, stability = candidate.final, candidate.stability
     group = final.symmetry.space_group_symbol if final.symmetry else ""
     energy = "energy unknown"
-    if found is not None and found.stability_error is None:
-        energy = f"{found.stated_energy}, P {found.probability_metastable:.2f}"
-    elif found is None:
+    if stability is not None and stability.stability_error is None:
+        energy = f"{stability.stated_energy}, P {stability.probability_metastable:.2f}"
+    elif stability is None:
         energy = "not relaxed"
     checks, *more = candidate.verdict.split("; ")
-    said = ("flags", "doubtful", "known as", *(one.property for one in candidate.outcomes))
+    said = ("flags", "doubtful", "known as", *(outcome.property for outcome in candidate.outcomes))
     doubts = [part for part in more if part.startswith(said)]
     name, formula = candidate.raw.name, candidate.raw.formula or "-"
     return str(candidate.rank), name, formula, group, energy, "; ".join([checks, *doubts])

@@ -171,14 +171,14 @@ def write_shortlist_inputs(
     write_text(_readme(written, codes, recipes, incar or {}), folder / README)
     if not recipes:
         return written
-    there = [one.folder.name for one in written if one.folder is not None]
-    write_text("".join(f"{place}\n" for place in there), folder / JOBS)
-    steps = [f'run {one} "{_start_of(one, recipes)}"' for one in in_order(recipes)]
+    prepared = [entry.folder.name for entry in written if entry.folder is not None]
+    write_text("".join(f"{place}\n" for place in prepared), folder / JOBS)
+    steps = [f'run {recipe} "{_start_of(recipe, recipes)}"' for recipe in in_order(recipes)]
     script = template("array.sbatch").format(
-        count=max(len(there), 1), jobs=JOBS, steps="\n".join(steps)
+        count=max(len(prepared), 1), jobs=JOBS, steps="\n".join(steps)
     )
     write_text(script, folder / ARRAY)
-    done = {one.name: exact[one.name] for one in written if one.folder is not None}
+    done = {entry.name: exact[entry.name] for entry in written if entry.folder is not None}
     if find_spec("atomate2") is not None and find_spec("jobflow") is not None:
         write_text(flow_as_json(done, recipes, incar or {}), folder / FLOW)
     return written

@@ -72,7 +72,7 @@ class VerifyingRun:
             ValueError: If a named candidate does not exist, or structures were predicted, whose
                 energies are compared with those that a potential has for known ones.
         """
-        if any(one.goal != "discover" for one in candidates):
+        if any(candidate.goal != "discover" for candidate in candidates):
             raise ValueError("verify: expected a run of `generate` or `score`")
         budget = self.options.time_budget
         deadline = float("inf") if budget is None else time.time() + 60 * budget
@@ -88,7 +88,10 @@ class VerifyingRun:
                         is_failure = isinstance(result, Failure)
                         results[left[index]] = self._failure(result) if is_failure else result
                         bar.update()
-        return {_identity(candidates[position]): one for position, one in results.items()}
+        return {
+            _identity(candidates[position]): verification
+            for position, verification in results.items()
+        }
 
     def _failure(self, failure: Failure) -> Verification:
         return Verification(formula="", method=self.verifier.method, error=failure.reason)
@@ -143,8 +146,8 @@ class VerifyingRun:
 def _looked_at(candidates: Sequence[Candidate], chosen: Sequence[str] | None) -> list[int]:
     """Positions of candidates in the order in which they are verified."""
     if chosen is None:
-        return [index for index, one in enumerate(candidates) if one.raw.error is None]
-    names = [one.raw.name for one in candidates]
+        return [index for index, candidate in enumerate(candidates) if candidate.raw.error is None]
+    names = [candidate.raw.name for candidate in candidates]
     for name in chosen:
         if names.count(name) != 1:
             number = names.count(name) or "no"
@@ -158,10 +161,10 @@ def decided(
     candidates: Sequence[Candidate], results: Mapping[Identity, Verification]
 ) -> list[Candidate]:
     """Candidates of which those with a result have it; an energy decides."""
-    found = [results.get(_identity(one)) for one in candidates]
+    known = [results.get(_identity(candidate)) for candidate in candidates]
     return [
-        one if result is None else decide(one, _columns(result), _relaxed(result))
-        for one, result in zip(candidates, found, strict=True)
+        candidate if result is None else decide(candidate, _columns(result), _relaxed(result))
+        for candidate, result in zip(candidates, known, strict=True)
     ]
 
 
@@ -188,13 +191,15 @@ def _relaxed(result: Verification) -> Structure | None:
     return build_structure(np.array(cell["cell"]), numbers, np.array(cell["frac_coords"]))
 
 
-def _columns(found: Verification) -> FirstPrinciples:
+def _columns(verification: Verification) -> FirstPrinciples:
     """Columns dft_*, which are mostly named as the fields of a verification."""
-    names = {one.name for one in fields(Verification)}
-    same = [one.name for one in fields(FirstPrinciples) if one.name[4:] in names - {"reactions"}]
+    names = {field.name for field in fields(Verification)}
+    same = [
+        field.name for field in fields(FirstPrinciples) if field.name[4:] in names - {"reactions"}
+    ]
     return FirstPrinciples(
-        **{name: getattr(found, name[4:]) for name in same},
-        dft_reactions=tuple(one.text for one in found.reactions),
-        dft_core_seconds=found.seconds,
-        dft_reference_core_seconds=found.reference_seconds,
+        **{name: getattr(verification, name[4:]) for name in same},
+        dft_reactions=tuple(reaction.text for reaction in verification.reactions),
+        dft_core_seconds=verification.seconds,
+        dft_reference_core_seconds=verification.reference_seconds,
     )

@@ -29,7 +29,7 @@ _CAMERA = np.array(
 
 def html_table(candidates: Sequence[Candidate], caption: str) -> str:
     """A table of candidates with a picture of each."""
-    rows = "".join(_row(one) for one in candidates)
+    rows = "".join(_row(candidate) for candidate in candidates)
     return (
         f"<table><caption style='text-align:left'>{html.escape(caption)}</caption>"
         f"<thead><tr>{_HEAD}</tr></thead><tbody>{rows}</tbody></table>"

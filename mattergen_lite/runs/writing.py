@@ -45,7 +45,7 @@ def write_run(path: Path, judged: Judged, pool: Pool, watch: Stopwatch) -> Judge
     judged = replace(judged, folder=path, seconds=watch.seconds, result_cache=None)
     remove(path, WRITTEN)  # so that nothing of an earlier run passes for a new one's
     with watch.stage("writing"):
-        facts = RunFacts(**{one.name: getattr(judged, one.name) for one in fields(RunFacts)})
+        facts = RunFacts(**{field.name: getattr(judged, field.name) for field in fields(RunFacts)})
         rows = write_candidates(
             judged,
             run.store,
@@ -70,18 +70,20 @@ def write_run(path: Path, judged: Judged, pool: Pool, watch: Stopwatch) -> Judge
     record = dict(judged.provenance) | environment()
     with watch.stage("report"):
         passed = set(judged.funnel.passed)
-        stages = {one.name: one.num_passed for one in judged.stages}
+        stages = {stage.name: stage.num_passed for stage in judged.stages}
         write_report(
             path,
             title=f"{judged.provenance['verb']}: {judged.headline.asked or len(judged)}",
             rows=rows,
-            structures=[one.structure if one.raw.error is None else None for one in judged],
-            relaxed=[one.relaxed_structure for one in judged],
+            structures=[
+                candidate.structure if candidate.raw.error is None else None for candidate in judged
+            ],
+            relaxed=[candidate.relaxed_structure for candidate in judged],
             figures=asdict(judged.summary()) | {"funnel": stages},
             protocol=judged.protocol,
             provenance=record,
             headline=judged.headline.figures(),
-            passed=[one.raw.name in passed for one in judged],
+            passed=[candidate.raw.name in passed for candidate in judged],
         )
     write_json({"format": FORMAT} | record | {"seconds": watch.seconds}, path / RECORD)
     return judged

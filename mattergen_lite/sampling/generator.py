@@ -77,12 +77,12 @@ def open_generator(
     probes = [Probe.load(path, weights_hash(folder)) for path in request.probe]
     reader = find_checkpoint(request.measured_by or request.checkpoint)
     learned = [
-        *(Predictor(reader=one, model=model) for one in probes),
+        *(Predictor(reader=probe, model=model) for probe in probes),
         *load_predictors(reader, model if reader == folder else None, device),
     ]
-    probed = [one.definition for one in probes]
+    probed = [probe.definition for probe in probes]
     targets = parse_targets(request.condition, request.guidance, [*probed, *model.properties])
-    guided = tuple(one for one in targets if one.definition not in probed)
+    guided = tuple(target for target in targets if target.definition not in probed)
     return Generator(
         model=model,
         folder=folder,

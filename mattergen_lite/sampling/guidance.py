@@ -66,7 +66,7 @@ def guided_calls_by_level(
     then the joint call takes none.
     """
     inside = guided_calls((*properties, *auxiliary_targets), conditions)
-    shared = {one.guidance for one in properties}
+    shared = {target.guidance for target in properties}
     plain = [
         auxiliary
         if auxiliary.guidance in shared

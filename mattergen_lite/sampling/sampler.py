@@ -174,7 +174,7 @@ def starting_points(
         _check_crystals(target.constraints, options)
     model.allowed(target.constraints.named_elements())
     # A weight of 0 ignores a target.
-    guiding = tuple(one for one in target.properties if one.guidance != 0)
+    guiding = tuple(prop for prop in target.properties if prop.guidance != 0)
     source = source or partial_crystal_sampler(
         target.constraints,
         model.config,

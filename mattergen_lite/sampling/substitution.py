@@ -145,8 +145,8 @@ def replaced_elements(
 
     None if two new ones are equal, nothing changes, or nothing is found for one that may not stay.
     """
-    found = alternatives(partial_crystal, allowed)
-    if found is None:
+    partners = alternatives(partial_crystal, allowed)
+    if partners is None:
         return None
     settled = settled_elements(partial_crystal)
     open_ones = [old for old, new in settled.items() if new == 0]
@@ -154,10 +154,10 @@ def replaced_elements(
     if len(open_ones) == len(settled) and len(open_ones):
         drawn[torch.randint(len(open_ones), (), generator=rng)] = True
     for old, is_drawn in zip(open_ones, drawn.tolist(), strict=True):
-        stays = bool(allowed[old]) and (not is_drawn or not found[old])
-        if not stays and not found[old]:
+        stays = bool(allowed[old]) and (not is_drawn or not partners[old])
+        if not stays and not partners[old]:
             return None
-        others = found[old]
+        others = partners[old]
         draw = None if stays else int(torch.randint(len(others), (), generator=rng))
         settled[old] = old if stays else others[draw]
     unequal = len(set(settled.values())) == len(settled)

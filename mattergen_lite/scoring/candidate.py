@@ -233,7 +233,7 @@ class Candidate:
             return f"not judged: {self.raw.error}"
         words = [
             _words_on_checks(self),
-            *(one.words for one in self.outcomes),
+            *(outcome.words for outcome in self.outcomes),
             _words_on_symmetry(self),
             _words_on_charge(self.raw),
             _words_on_screening(self.screening),
@@ -271,7 +271,7 @@ class Candidate:
             **flatten(self.phonons, Phonons),
             **flatten(self.elasticity, Elasticity),
             **flatten(self.first_principles, FirstPrinciples),
-            **{name: cell for one in self.outcomes for name, cell in one.columns().items()},
+            **{name: cell for outcome in self.outcomes for name, cell in outcome.columns().items()},
             "on_target": self.on_target,
         }
 
@@ -317,8 +317,8 @@ def _words_on_checks(candidate: Candidate) -> str:
 def _words_on_symmetry(candidate: Candidate) -> str | None:
     if candidate.kept_symmetry is not False:
         return None
-    found = candidate.relaxed.symmetry
-    group = f"{found.space_group_symbol} ({found.space_group})"
+    symmetry = candidate.relaxed.symmetry
+    group = f"{symmetry.space_group_symbol} ({symmetry.space_group})"
     return f"relaxed to {group}, not the symmetry asked for"
 
 
@@ -364,7 +364,9 @@ def _words_on_stability(stability: Stability | None) -> str | None:
 
 def ranked(candidates: Iterable[Candidate], required: Collection[str] = ()) -> list[Candidate]:
     """The candidates with their ranks, best first; equals by what they are, not as they came."""
-    order = sorted(candidates, key=lambda one: (one.sort_key(required), _content(one)))
+    order = sorted(
+        candidates, key=lambda candidate: (candidate.sort_key(required), _content(candidate))
+    )
     return [replace(candidate, rank=place) for place, candidate in enumerate(order, start=1)]
 
 

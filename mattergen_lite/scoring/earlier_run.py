@@ -21,18 +21,20 @@ class EarlierRun:
     def of(cls, candidates: Sequence[Candidate]) -> "EarlierRun":
         """Read the decisions from the candidates of the earlier run."""
         known = {
-            structure_identity(one.structure): one
-            for one in candidates
-            if one.structure is not None
+            structure_identity(candidate.structure): candidate
+            for candidate in candidates
+            if candidate.structure is not None
         }
-        relaxed = {key for key, one in known.items() if one.is_relaxed}
+        relaxed = {key for key, candidate in known.items() if candidate.is_relaxed}
         return cls(
-            screening={key: one.screening for key, one in known.items() if one.screening},
+            screening={
+                key: candidate.screening for key, candidate in known.items() if candidate.screening
+            },
             not_relaxed=known.keys() - relaxed if relaxed else frozenset(),
             verified={
-                structure_identity(one.final_structure): one
-                for one in sorted(candidates, key=has_dft_energy)
-                if one.structure is not None and one.first_principles
+                structure_identity(candidate.final_structure): candidate
+                for candidate in sorted(candidates, key=has_dft_energy)
+                if candidate.structure is not None and candidate.first_principles
             },
         )
 

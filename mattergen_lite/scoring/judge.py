@@ -212,8 +212,8 @@ class Judge:
         result_cache: ResultCache,
     ) -> list[Progress]:
         """Screen by raw energies; the cut is a share of all that pass the cheap checks."""
-        worth = [i for i, one in enumerate(progress) if one.left_out is None]
-        passing = [i for i, one in enumerate(progress) if one.left_out in (None, "target")]
+        worth = [i for i, state in enumerate(progress) if state.left_out is None]
+        passing = [i for i, state in enumerate(progress) if state.left_out in (None, "target")]
         screened = screen(
             [ordered(records[index].structure) for index in worth],
             [bisect_left(worth, end) for end in ends],
@@ -223,9 +223,9 @@ class Judge:
             num_passing=np.diff([bisect_left(passing, end) for end in [0, *ends]]).tolist(),
         )
         after = list(progress)
-        for index, one in zip(worth, screened, strict=True):
-            left_out = "screen" if one.screening_decision == "reject" else None
-            after[index] = replace(after[index], screening=one, left_out=left_out)
+        for index, screening in zip(worth, screened, strict=True):
+            left_out = "screen" if screening.screening_decision == "reject" else None
+            after[index] = replace(after[index], screening=screening, left_out=left_out)
         return after
 
     def _recall(
@@ -233,13 +233,13 @@ class Judge:
     ) -> list[Progress]:
         """Take over what the screen of an earlier run decided."""
         after = []
-        for record, one in zip(records, progress, strict=True):
+        for record, state in zip(records, progress, strict=True):
             key = record.structure and structure_identity(record.structure)
             screening = self.earlier.screening.get(key)
             is_rejected = screening is not None and screening.screening_decision == "reject"
             is_left_out = is_rejected or key in self.earlier.not_relaxed
-            left_out = one.left_out or ("earlier run" if is_left_out else None)
-            after.append(replace(one, screening=screening, left_out=left_out))
+            left_out = state.left_out or ("earlier run" if is_left_out else None)
+            after.append(replace(state, screening=screening, left_out=left_out))
         return after
 
     def _weight(self, raw: Score) -> float:
@@ -260,7 +260,7 @@ class Judge:
             device=self.device,
             time_limit=self.options.time_limit,
         )
-        chosen = [index for index, one in enumerate(progress) if one.left_out is None]
+        chosen = [index for index, state in enumerate(progress) if state.left_out is None]
         chosen.sort(key=lambda index: progress[index].likelihood, reverse=True)
         structures = [ordered(records[index].structure) for index in chosen]
         with watch.stage("relaxing"):
@@ -279,38 +279,38 @@ class Judge:
         self, names: Sequence[str], measured: Sequence[Measurement], result_cache: ResultCache
     ) -> list[Score | None]:
         """Scores of what crystals relaxed to, at the tolerance of raw crystals."""
-        structures = [one.judged.structure for one in measured]
+        structures = [measurement.judged.structure for measurement in measured]
         records = [StructureRecord(*pair) for pair in zip(names, structures, strict=True)]
         scores = iter(
             score(
-                [one for one in records if one.structure is not None],
+                [record for record in records if record.structure is not None],
                 result_cache=result_cache,
                 reference=self.reference,
                 polymorphs=not self.ranking.wants_new,
                 relaxed=True,
             )
         )
-        return [None if one is None else next(scores) for one in structures]
+        return [None if structure is None else next(scores) for structure in structures]
 
-    def _assess(self, record: StructureRecord, found: Progress) -> Candidate:
+    def _assess(self, record: StructureRecord, progress: Progress) -> Candidate:
         """Put together what is known of one crystal, and assess its stability."""
         candidate = Candidate(
-            raw=found.raw,
+            raw=progress.raw,
             structure=record.structure,
-            screening=found.screening,
+            screening=progress.screening,
             goal=self.goal,
             required=self.options.require or (),
             space_groups=self.space_groups,
         )
-        if found.measured is not None:
-            novelty = (found.relaxed or found.raw).novelty
+        if progress.measured is not None:
+            novelty = (progress.relaxed or progress.raw).novelty
             candidate = replace(
                 candidate,
-                relaxed=found.relaxed,
-                relaxed_structure=found.measured.judged.structure,
+                relaxed=progress.relaxed,
+                relaxed_structure=progress.measured.judged.structure,
                 # Crystals of a reference of one's own are not novel, but new to the potentials.
                 stability=self.potential_set.assess(
-                    found.measured,
+                    progress.measured,
                     known=novelty is not None and novelty.nearest_known in row_numbers(),
                 ),
             )

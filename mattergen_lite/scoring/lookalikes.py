@@ -15,17 +15,21 @@ INDISTINGUISHABLE = 0.005  # eV/atom between energies of a potential
 def mark_lookalikes(candidates: Sequence[Candidate]) -> list[Candidate]:
     """The candidates, new ones with the nearest known one that has nearly their raw energy."""
     known: dict[str, list[Candidate]] = {}
-    for one in candidates:
-        if one.energy is not None and one.final.novelty and one.final.novelty.nearest_known:
-            known.setdefault(one.raw.formula, []).append(one)
-    return [_marked(one, known.get(one.raw.formula, ())) for one in candidates]
+    for candidate in candidates:
+        if (
+            candidate.energy is not None
+            and candidate.final.novelty
+            and candidate.final.novelty.nearest_known
+        ):
+            known.setdefault(candidate.raw.formula, []).append(candidate)
+    return [_marked(candidate, known.get(candidate.raw.formula, ())) for candidate in candidates]
 
 
 def _marked(candidate: Candidate, known: Sequence[Candidate]) -> Candidate:
     novelty = candidate.final.novelty
     if not known or candidate.energy is None or novelty is None or novelty.nearest_known:
         return candidate
-    nearest = min(known, key=lambda one: abs(one.energy - candidate.energy))
+    nearest = min(known, key=lambda other: abs(other.energy - candidate.energy))
     difference = candidate.energy - nearest.energy
     if abs(difference) > INDISTINGUISHABLE:
         return candidate

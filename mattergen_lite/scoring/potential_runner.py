@@ -56,8 +56,8 @@ class PotentialRunner:
         """
         relaxed = self._relax(structures)
         measured = [
-            measurement(one, structure.composition, self._relaxer)
-            for one, structure in zip(relaxed, structures, strict=True)
+            measurement(relaxation, structure.composition, self._relaxer)
+            for relaxation, structure in zip(relaxed, structures, strict=True)
         ]
         return self._with_energies(measured)
 
@@ -67,7 +67,7 @@ class PotentialRunner:
         That takes a probability of `RELEASE_FROM`. A release that fails leaves its crystal as it
         is.
         """
-        promising = [i for i, one in enumerate(measured) if self._is_promising(one)]
+        promising = [i for i, result in enumerate(measured) if self._is_promising(result)]
         question = CachedTask(
             partial(find_release, relaxer=self.potential_set.relaxer),
             _relaxed_identity,
@@ -75,27 +75,27 @@ class PotentialRunner:
             "release",
             self.time_limit,
         )
-        found = self.result_cache.ask(question, [measured[i].relaxation for i in promising])
+        answers = self.result_cache.ask(question, [measured[i].relaxation for i in promising])
         released = list(measured)
-        for i, answer in zip(promising, found, strict=True):
+        for i, answer in zip(promising, answers, strict=True):
             if not isinstance(answer, Failure):
                 released[i] = replace(measured[i], release=answer)
         changed = [i for i in promising if released[i].judged is not released[i].relaxation]
         again = self._with_energies([released[i] for i in changed])
         who = (self._relaxer, potential_name(self.potential_set.decider))
-        for i, one in zip(changed, again, strict=True):
-            kept = replace(measured[i], release=replace(one.release, accepted=False))
-            released[i] = one if is_confirmed(measured[i], one, who) else kept
+        for i, result in zip(changed, again, strict=True):
+            kept = replace(measured[i], release=replace(result.release, accepted=False))
+            released[i] = result if is_confirmed(measured[i], result, who) else kept
         return released
 
     def _is_promising(self, measured: Measurement) -> bool:
         """Whether the release of a crystal may change its verdict."""
         if measured.relaxation.constrained_space_group <= 1:
             return False
-        found = self.potential_set.assess(
+        stability = self.potential_set.assess(
             measured
         )  # without probabilities where the hull has a hole
-        return found.probability_metastable >= RELEASE_FROM or found.e_above_hull_raw < 0
+        return stability.probability_metastable >= RELEASE_FROM or stability.e_above_hull_raw < 0
 
     def _relax(self, structures: Sequence[Structure]) -> list[Relaxation]:
         """Relaxations of crystals; one that crashes or takes too long is one with an error."""
@@ -106,24 +106,26 @@ class PotentialRunner:
 
     def _with_energies(self, measured: Sequence[Measurement]) -> list[Measurement]:
         """The measurements with the energies of the judged crystals by every potential."""
-        there = [i for i, one in enumerate(measured) if one.judged.structure is not None]
-        energies = [{self._relaxer: one.judged.energy_per_atom} for one in measured]
-        corrections = [{self._relaxer: one.judged.correction_per_atom} for one in measured]
+        readable = [i for i, result in enumerate(measured) if result.judged.structure is not None]
+        energies = [{self._relaxer: result.judged.energy_per_atom} for result in measured]
+        corrections = [{self._relaxer: result.judged.correction_per_atom} for result in measured]
         errors: list[dict[str, str]] = [{} for _ in measured]
         for source in (
-            one for one in self.potential_set.asked if one != self.potential_set.relaxer
+            potential
+            for potential in self.potential_set.asked
+            if potential != self.potential_set.relaxer
         ):
             name = potential_name(source)
-            found = self._find_energies(source, [measured[i].judged.structure for i in there])
-            for i, one in zip(there, found, strict=True):
-                if one.error is None:
-                    energies[i][name] = one.energy_per_atom
-                    corrections[i][name] = one.correction_per_atom
+            answers = self._find_energies(source, [measured[i].judged.structure for i in readable])
+            for i, answer in zip(readable, answers, strict=True):
+                if answer.error is None:
+                    energies[i][name] = answer.energy_per_atom
+                    corrections[i][name] = answer.correction_per_atom
                 else:
-                    errors[i][name] = one.error
+                    errors[i][name] = answer.error
         return [
-            replace(one, energies_per_atom=by_name, corrections_per_atom=added, errors=why)
-            for one, by_name, added, why in zip(
+            replace(result, energies_per_atom=by_name, corrections_per_atom=added, errors=why)
+            for result, by_name, added, why in zip(
                 measured, energies, corrections, errors, strict=True
             )
         ]
@@ -157,7 +159,10 @@ class PotentialRunner:
         )
         at_once = None if self.device == "cpu" else together
         answers = self.result_cache.ask(question, structures, at_once)
-        return [kind(error=one.reason) if isinstance(one, Failure) else one for one in answers]
+        return [
+            kind(error=answer.reason) if isinstance(answer, Failure) else answer
+            for answer in answers
+        ]
 
 
 def is_confirmed(before: Measurement, after: Measurement, potentials: Sequence[str]) -> bool:

@@ -56,9 +56,10 @@ def cannot_be_on_target(
     candidate = Candidate(raw=raw, structure=record.structure)
     exact = measure_composition(record.structure)
     settled = [target for target in targets if target.definition.name not in ENERGIES]
-    found = [_outcome(target, candidate, record, exact) for target in settled]
+    results = [_outcome(target, candidate, record, exact) for target in settled]
     is_settled = any(
-        one.on_target is False and one.method in ("structure", "regression") for one in found
+        outcome.on_target is False and outcome.method in ("structure", "regression")
+        for outcome in results
     )
     return is_settled or any(_is_out_of_reach(target, record) for target in settled)
 
@@ -76,7 +77,7 @@ def _is_out_of_reach(target: PropertyTarget, record: StructureRecord) -> bool:
 def decide_targets(candidate: Candidate) -> Candidate:
     """The candidate with its targets judged by the best value that it has of each property."""
     return replace(
-        candidate, outcomes=tuple(_decided(one, candidate) for one in candidate.outcomes)
+        candidate, outcomes=tuple(_decided(outcome, candidate) for outcome in candidate.outcomes)
     )
 
 

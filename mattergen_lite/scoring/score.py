@@ -182,7 +182,7 @@ def compare(
     scores = list(scores)
     compared = [index for index, judged in enumerate(scores) if judged.num_atoms]
     compared.sort(key=lambda index: (_natural(records[index].name), _identity(records[index])))
-    found = novelty(
+    novelties = novelty(
         [ordered(records[index].structure) for index in compared],
         [records[index].name for index in compared],
         reference=reference,
@@ -190,7 +190,7 @@ def compare(
         polymorphs=polymorphs,
         progress=result_cache.progress,
     )
-    for index, result in zip(compared, found, strict=True):
+    for index, result in zip(compared, novelties, strict=True):
         scores[index] = _add_novelty(scores[index], result)
     return scores
 
@@ -208,7 +208,7 @@ def _identity(record: StructureRecord) -> str:
     return f"{record.name!r} {structure_identity(record.structure)}"
 
 
-def _add_novelty(judged: Score, found: Novelty) -> Score:
+def _add_novelty(judged: Score, result: Novelty) -> Score:
     """The score with what the batch and the reference say about it."""
-    flagged = with_novelty(judged.credibility, found) if judged.credibility else None
-    return replace(judged, novelty=found, credibility=flagged)
+    flagged = with_novelty(judged.credibility, result) if judged.credibility else None
+    return replace(judged, novelty=result, credibility=flagged)

@@ -57,7 +57,7 @@ def deepen(
     With `needs_stability` crystals more than `HOPELESS` above the hull are left out.
     """
     best = candidates[: options.shortlist]
-    relaxed = [i for i, one in enumerate(best) if one.relaxed_structure is not None]
+    relaxed = [i for i, candidate in enumerate(best) if candidate.relaxed_structure is not None]
     hopeless = [i for i in relaxed if needs_stability and is_hopeless(best[i])]
     chosen = [i for i in relaxed if i not in hopeless]
     deeper = list(candidates)

@@ -35,7 +35,7 @@ class Orbits:
     @property
     def multiplicities(self) -> Int[np.ndarray, "O"]:
         """Atoms of each orbit in the primitive cell."""
-        return np.array([len(one) for one in self.operations])
+        return np.array([len(orbit) for orbit in self.operations])
 
     @property
     def atom_operations(self) -> tuple[Int[np.ndarray, "N 3 3"], Float[np.ndarray, "N 3"]]:
@@ -122,13 +122,13 @@ def find_setting(
     Raises:
         ValueError: If spglib finds no symmetry within the tolerance.
     """
-    found = find_symmetry(lattice, frac_coords, atomic_numbers, symprec, angle_tolerance)
-    if found is None:
+    dataset = find_symmetry(lattice, frac_coords, atomic_numbers, symprec, angle_tolerance)
+    if dataset is None:
         raise ValueError(f"spglib finds no symmetry within {symprec} Å")
-    group = space_group(int(found.number))
-    if found.hall_number != group.hall_number:
-        raise ValueError(f"Hall number {found.hall_number} is no standard setting")
-    return Setting(group=group, matrix=found.transformation_matrix, shift=found.origin_shift)
+    group = space_group(int(dataset.number))
+    if dataset.hall_number != group.hall_number:
+        raise ValueError(f"Hall number {dataset.hall_number} is no standard setting")
+    return Setting(group=group, matrix=dataset.transformation_matrix, shift=dataset.origin_shift)
 
 
 def orbits_in_setting(

@@ -29,10 +29,12 @@ class Protostructure:
     @classmethod
     def canonical(cls, space_group: int, classes: Iterable[Sequence[int]]) -> "Protostructure":
         """The form that sorts first among all that the normaliser relates."""
-        return _canonical(space_group, tuple(sorted(tuple(sorted(one)) for one in classes)))
+        return _canonical(space_group, tuple(sorted(tuple(sorted(sites)) for sites in classes)))
 
     def __str__(self) -> str:
-        return f"{self.space_group}:" + "|".join(".".join(map(str, one)) for one in self.classes)
+        return f"{self.space_group}:" + "|".join(
+            ".".join(map(str, sites)) for sites in self.classes
+        )
 
     @property
     def digest(self) -> int:
@@ -43,15 +45,15 @@ class Protostructure:
     def class_sizes(self) -> tuple[int, ...]:
         """Atoms of each element in the primitive cell."""
         multiplicity = wyckoff_positions(self.space_group).multiplicity
-        return tuple(int(multiplicity[list(one)].sum()) for one in self.classes)
+        return tuple(int(multiplicity[list(sites)].sum()) for sites in self.classes)
 
 
 @lru_cache(maxsize=100_000)
 def _canonical(space_group: int, classes: tuple[tuple[int, ...], ...]) -> Protostructure:
     exchanges = wyckoff_positions(space_group).exchanges
-    rows = [list(one) for one in classes]
+    rows = [list(sites) for sites in classes]
     forms = (
-        sorted(tuple(sorted(exchange[one].tolist())) for one in rows) for exchange in exchanges
+        sorted(tuple(sorted(exchange[row].tolist())) for row in rows) for exchange in exchanges
     )
     return Protostructure(space_group, tuple(min(forms)))
 

@@ -60,7 +60,7 @@ def orbits_in_subgroup(
             for _ in range(2)
         ]
         kinds = np.repeat([1, 2], len(operations))
-        found = find_setting(kinds, np.concatenate(places), orbits.lattice, _MARKER_TOLERANCE)
-        if len(found.group.rotations) == len(operations):
-            return orbits_in_setting(found, numbers, coords, orbits.lattice, 0.01)
+        setting = find_setting(kinds, np.concatenate(places), orbits.lattice, _MARKER_TOLERANCE)
+        if len(setting.group.rotations) == len(operations):
+            return orbits_in_setting(setting, numbers, coords, orbits.lattice, 0.01)
     raise ValueError(f"no marker shows a subgroup of space group {orbits.space_group}")

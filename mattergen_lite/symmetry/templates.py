@@ -171,23 +171,26 @@ class OrbitCrystals(Batch):
     @classmethod
     def of(cls, crystals: Sequence[Orbits]) -> "OrbitCrystals":
         """Pad crystals with different numbers of orbits and atoms into one batch."""
-        most = max(len(one.operations) for one in crystals)
-        sites = [site_symmetry(one.space_group, one.frac_coords) for one in crystals]
+        most = max(len(crystal.operations) for crystal in crystals)
+        sites = [site_symmetry(crystal.space_group, crystal.frac_coords) for crystal in crystals]
 
         def padded(rows: Iterable[np.ndarray], dtype: torch.dtype, fill: int = 0) -> Tensor:
             tensors = [torch.as_tensor(row).to(dtype) for row in rows]
             return pad_sequence(tensors, batch_first=True, padding_value=fill)
 
         atoms = [
-            (np.repeat(np.arange(len(one.operations)), one.multiplicities), one.atom_operations)
-            for one in crystals
+            (
+                np.repeat(np.arange(len(crystal.operations)), crystal.multiplicities),
+                crystal.atom_operations,
+            )
+            for crystal in crystals
         ]
-        numbers = padded((one.atomic_numbers for one in crystals), torch.long)
+        numbers = padded((crystal.atomic_numbers for crystal in crystals), torch.long)
         slots = torch.arange(most).expand_as(numbers)
         templates = Templates(
-            space_group=torch.tensor([one.space_group for one in crystals]),
-            multiplicity=padded((one.multiplicities for one in crystals), torch.long),
-            origin=padded((one.frac_coords for one in crystals), torch.float),
+            space_group=torch.tensor([crystal.space_group for crystal in crystals]),
+            multiplicity=padded((crystal.multiplicities for crystal in crystals), torch.long),
+            origin=padded((crystal.frac_coords for crystal in crystals), torch.float),
             basis=padded((basis for basis, _ in sites), torch.float),
             rotation_types=padded(
                 (kinds / kinds.sum(-1, keepdims=True) for _, kinds in sites), torch.float
@@ -198,7 +201,7 @@ class OrbitCrystals(Batch):
             element_class=slots,
             classes_known=torch.zeros(len(crystals), dtype=torch.bool),
         )
-        lattice = np.stack([one.lattice for one in crystals])
+        lattice = np.stack([crystal.lattice for crystal in crystals])
         return cls(
             templates=templates,
             atomic_numbers=numbers,
@@ -208,16 +211,18 @@ class OrbitCrystals(Batch):
     @classmethod
     def concatenate(cls, batches: Sequence["OrbitCrystals"]) -> "OrbitCrystals":
         """One batch of all crystals, padded to the most orbits and atoms."""
-        most_orbits = max(one.atomic_numbers.shape[1] for one in batches)
-        most_atoms = max(one.templates.orbit.shape[1] for one in batches)
+        most_orbits = max(batch.atomic_numbers.shape[1] for batch in batches)
+        most_atoms = max(batch.templates.orbit.shape[1] for batch in batches)
 
         def joined(name: str) -> Tensor:
-            return torch.cat([_widened(one, name, most_orbits, most_atoms) for one in batches])
+            return torch.cat([_widened(batch, name, most_orbits, most_atoms) for batch in batches])
 
         return cls(
             templates=Templates(**{f.name: joined(f.name) for f in fields(Templates)}),
-            atomic_numbers=torch.cat([padded(one.atomic_numbers, most_orbits) for one in batches]),
-            lattice=torch.cat([one.lattice for one in batches]),
+            atomic_numbers=torch.cat(
+                [padded(batch.atomic_numbers, most_orbits) for batch in batches]
+            ),
+            lattice=torch.cat([batch.lattice for batch in batches]),
         )
 
     def with_classes(

@@ -45,7 +45,7 @@ class WyckoffPositions:
     @cached_property
     def multiplicity(self) -> Int[np.ndarray, "W"]:
         """Atoms of an orbit in the primitive cell."""
-        return np.array([len(one) for one in self.operations])
+        return np.array([len(site) for site in self.operations])
 
     @cached_property
     def operations(self) -> tuple[Int[np.ndarray, "_"], ...]:

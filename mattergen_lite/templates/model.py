@@ -34,7 +34,7 @@ class TemplateModel:
     def save(self, folder: Path) -> None:
         """Write weights in bfloat16 and the configuration into a folder."""
         state = self.network.state_dict()
-        write_weights({name: one.bfloat16() for name, one in state.items()}, folder / WEIGHTS)
+        write_weights({name: tensor.bfloat16() for name, tensor in state.items()}, folder / WEIGHTS)
         write_yaml(self.config, folder / CONFIG)
 
     @classmethod

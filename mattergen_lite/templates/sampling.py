@@ -66,7 +66,7 @@ class _Draft:
         if self.request.classes is not None:
             order = torch.randperm(len(self.request.classes), generator=self.rng).tolist()
             shuffled = [self.request.classes[index] for index in order]
-            for size, element in sorted(shuffled, key=lambda one: one[0]):
+            for size, element in sorted(shuffled, key=lambda pair: pair[0]):
                 self.add_class(size, element)
 
     @property
@@ -186,19 +186,25 @@ def draw_templates(
         for draft, stuck in zip(active, _advance(network, active), strict=True):
             if stuck or (draft.template is not None and not accept(draft.template)):
                 draft.restart()
-        active = [one for one in active if one.template is None and one.tries <= TRIES]
-    return [one.template for one in drafts]
+        active = [
+            candidate
+            for candidate in active
+            if candidate.template is None and candidate.tries <= TRIES
+        ]
+    return [draft.template for draft in drafts]
 
 
 @torch.no_grad()
 def _advance(network: TemplateNetwork, drafts: Sequence[_Draft]) -> list[bool]:
     """Draw the next token of every draft; True where none is possible."""
     requests = [draft.request for draft in drafts]
-    groups = [one.space_groups or () for one in requests]
+    groups = [request.space_groups or () for request in requests]
     told = replace(
         Conditions.none(len(drafts)),
-        num_atoms=torch.tensor([one.num_atoms for one in requests]),
-        space_group=torch.tensor([min(one) if len(one) == 1 else UNKNOWN for one in groups]),
+        num_atoms=torch.tensor([request.num_atoms for request in requests]),
+        space_group=torch.tensor(
+            [min(numbers) if len(numbers) == 1 else UNKNOWN for numbers in groups]
+        ),
     )
     ends = torch.tensor([len(draft.writer.possible) - 1 for draft in drafts])
     tokens = pack([draft.writer for draft in drafts])
@@ -207,7 +213,7 @@ def _advance(network: TemplateNetwork, drafts: Sequence[_Draft]) -> list[bool]:
     def drawn(row: int, head: Callable[[Tensor], Tensor], possible: np.ndarray) -> int | None:
         return _draw(head(hidden[row]), possible, drafts[row].rng)
 
-    return [_draw_next(network, one, partial(drawn, row)) for row, one in enumerate(drafts)]
+    return [_draw_next(network, draft, partial(drawn, row)) for row, draft in enumerate(drafts)]
 
 
 def _draw_next(network: TemplateNetwork, draft: _Draft, drawn: Drawn) -> bool:

@@ -43,22 +43,24 @@ class Template:
     @property
     def protostructure(self) -> Protostructure:
         """What is left without elements and order."""
-        return Protostructure.canonical(self.space_group, [one.positions for one in self.classes])
+        return Protostructure.canonical(
+            self.space_group, [orbits.positions for orbits in self.classes]
+        )
 
     @property
     def num_atoms(self) -> int:
         """Atoms in the primitive cell."""
-        return sum(one.size for one in self.classes)
+        return sum(orbits.size for orbits in self.classes)
 
     @property
     def anonymous_formula(self) -> str:
         """Formula with letters in place of elements, such as AB3."""
-        return anonymous_formula([one.size for one in self.classes])
+        return anonymous_formula([orbits.size for orbits in self.classes])
 
     @property
     def num_orbits(self) -> int:
         """Orbits of all classes."""
-        return sum(len(one.positions) for one in self.classes)
+        return sum(len(orbits.positions) for orbits in self.classes)
 
 
 def anonymous_formula(sizes: Sequence[int]) -> str:
@@ -163,7 +165,7 @@ def write_tokens(template: Template, shown: Sequence[bool]) -> SequenceWriter:
             next_group=-1 if following else template.space_group,
         )
     rules = PositionRules(template.space_group)
-    steps = [(index, site) for index, one in enumerate(classes) for site in one.positions]
+    steps = [(index, site) for index, orbits in enumerate(classes) for site in orbits.positions]
     previous, remaining, current = None, classes[0].size, 0
     for index, site in steps:
         if index != current:
@@ -247,18 +249,18 @@ def completing_positions(
 
 def pack(writers: Sequence[SequenceWriter]) -> TokenBatch:
     """Pad sequences into one batch."""
-    longest = max(len(one.possible) for one in writers)
+    longest = max(len(writer.possible) for writer in writers)
 
     def column(name: str) -> Tensor:
         fill = 4 if name == "kind" else -1 if name.startswith("next_") else 0
         table = np.full((len(writers), longest), fill, np.int64)
-        for row, one in zip(table, writers, strict=True):
-            row[: len(one.rows[name])] = one.rows[name]
+        for row, writer in zip(table, writers, strict=True):
+            row[: len(writer.rows[name])] = writer.rows[name]
         return torch.from_numpy(table)
 
     possible = np.zeros((len(writers), longest, MAX_POSITIONS), bool)
-    for row, one in zip(possible, writers, strict=True):
-        row[: len(one.possible)] = one.possible
+    for row, writer in zip(possible, writers, strict=True):
+        row[: len(writer.possible)] = writer.possible
     return TokenBatch(
         **{name: column(name) for name in _COLUMNS}, possible=torch.from_numpy(possible)
     )

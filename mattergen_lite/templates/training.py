@@ -58,7 +58,7 @@ def losses(net: TemplateNetwork, tokens: TokenBatch, conditions: Conditions) -> 
 
 def shuffled(template: Template, rng: np.random.Generator) -> Template:
     """The classes by rising number of atoms, those of equal number in any order."""
-    order = sorted(template.classes, key=lambda one: (one.size, rng.random()))
+    order = sorted(template.classes, key=lambda item: (item.size, rng.random()))
     return replace(template, classes=tuple(order))
 
 
@@ -78,8 +78,9 @@ def training_batch(
         writers.append(write_tokens(shuffled(template, rng), shown))
     told = rng.random((3, len(templates))) < [[SHARE_SIZED], [SHARE_GROUPED], [SHARE_OF_ENERGIES]]
     conditions = Conditions(
-        num_atoms=torch.tensor([one.num_atoms for one in templates]) * torch.from_numpy(told[0]),
-        space_group=torch.tensor([one.space_group for one in templates])
+        num_atoms=torch.tensor([example.num_atoms for example in templates])
+        * torch.from_numpy(told[0]),
+        space_group=torch.tensor([example.space_group for example in templates])
         * torch.from_numpy(told[1]),
         e_above_hull=torch.from_numpy(np.where(told[2], energies, np.nan)).float(),
     )

@@ -126,7 +126,7 @@ def finetune(
     )
 
 
-def finetune_on(base: Path, found: pa.Table, run_dir: Path, options: FinetuneOptions) -> Path:
+def finetune_on(base: Path, rows: pa.Table, run_dir: Path, options: FinetuneOptions) -> Path:
     """Teach the model in the folder `base` to make more crystals like those of a table.
 
     Trains for all of `options.steps`, or continues the run that `run_dir` holds. Columns of the
@@ -139,13 +139,13 @@ def finetune_on(base: Path, found: pa.Table, run_dir: Path, options: FinetuneOpt
         ValueError: If no crystal has only elements the base knows, or `run_dir` holds another run.
     """
     seen = CrystalDiffusion.load(base).diffusion.allowed_elements
-    found = known_elements(found, seen)
-    if not len(found):
+    rows = known_elements(rows, seen)
+    if not len(rows):
         raise ValueError("no crystals to learn from: expected some of elements the model has seen")
     config = run_config(base, None, run_dir, options)
     pool, held_out = (_base_rows(seen, split, config.model) for split in ("train", "val"))
     held_out = held_out.slice(0, REPORT_CRYSTALS)
-    table = _training_table(found, held_out, pool, config.model.properties, options)
+    table = _training_table(rows, held_out, pool, config.model.properties, options)
     _store_table(table, config)
     return train(config)
 

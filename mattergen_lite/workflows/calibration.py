@@ -95,8 +95,8 @@ class Calibrated:
         """Summary for a terminal."""
         lines = []
         for potential, kinds in self.held_out.items():
-            for kind, found in kinds.items():
-                told = found.text() if found else "uncalibrated: too few crystals with energies"
+            for kind, model in kinds.items():
+                told = model.text() if model else "uncalibrated: too few crystals with energies"
                 lines.append(f"{potential}, {kind} crystals, not fitted: {told}")
         if self.failed:
             name, reason = next(iter(self.failed.items()))
@@ -109,8 +109,10 @@ def find_energies(
 ) -> dict[str, float]:
     """Energies of a crystal as it is, by potential, eV/atom on the MP2020 frame."""
     return {
-        potential_name(one): potential_energy(structure, accepted_potential(one)).energy_per_atom
-        for one in potentials
+        potential_name(potential): potential_energy(
+            structure, accepted_potential(potential)
+        ).energy_per_atom
+        for potential in potentials
     }
 
 
@@ -130,7 +132,7 @@ def labelled(
     Raises:
         ValueError: If no readable structure has a label.
     """
-    found = []
+    crystals = []
     for record in records:
         names = [column] if column else [*ABOVE_HULL_LABELS, *FORMATION_LABELS]
         present = [name for name in names if np.isfinite(record.properties.get(name, np.nan))]
@@ -140,11 +142,11 @@ def labelled(
         if "formation" in present[0]:
             label -= _hull_energy(structure.composition.reduced_formula)
         known = {"structure": structure, "e_above_hull": float(label)}
-        found.append(Labelled(name=record.name, label_set=label_set, **known))
-    if not found:
+        crystals.append(Labelled(name=record.name, label_set=label_set, **known))
+    if not crystals:
         expected = column or ", ".join([*ABOVE_HULL_LABELS, *FORMATION_LABELS])
         raise ValueError(f"no crystal has a label: expected numbers in a column {expected}")
-    return found
+    return crystals
 
 
 def calibrate(
@@ -160,8 +162,12 @@ def calibrate(
     result_cache = ResultCache(pool, out.with_name(f"{out.name}.journal.jsonl"))
     references, failed = _references(options, result_cache)
     known = [
-        Labelled(name=one.material_id, structure=one.structure, e_above_hull=one.e_above_hull)
-        for one in known_compounds(
+        Labelled(
+            name=compound.material_id,
+            structure=compound.structure,
+            e_above_hull=compound.e_above_hull,
+        )
+        for compound in known_compounds(
             "test", max_atoms=options.max_atoms, num=options.num_known, seed=options.seed
         )
     ]
@@ -171,11 +177,11 @@ def calibrate(
         sets[kind], failed = measured, failed | lost
     fitted, held_out = {}, {}
     relaxer = potential_name(options.relaxer)
-    frames = {name: uncalibrated(one, relaxer) for name, one in references.items()}
+    frames = {name: uncalibrated(energies, relaxer) for name, energies in references.items()}
     for name in options.names:
         fitted[name], held_out[name] = _fit(name, frames, sets)
     figures = {
-        name: {kind: found and asdict(found) for kind, found in kinds.items()}
+        name: {kind: model and asdict(model) for kind, model in kinds.items()}
         for name, kinds in held_out.items()
     }
     source = (
@@ -205,35 +211,35 @@ def _references(
         TIME_LIMIT,
     )
     crystals = [*elements, *compounds]
-    answers = result_cache.ask(question, [one.structure for one in crystals])
-    found: list[tuple[KnownCompound, Mapping[str, float]]] = []
+    answers = result_cache.ask(question, [crystal.structure for crystal in crystals])
+    pairs: list[tuple[KnownCompound, Mapping[str, float]]] = []
     failed = {}
-    for one, answer in zip(crystals, answers, strict=True):
+    for crystal, answer in zip(crystals, answers, strict=True):
         if isinstance(answer, Failure):
-            failed[one.material_id] = answer.reason
+            failed[crystal.material_id] = answer.reason
         else:
-            found.append((one, answer))
-    return {name: _fit_references(name, found) for name in options.names}, failed
+            pairs.append((crystal, answer))
+    return {name: _fit_references(name, pairs) for name in options.names}, failed
 
 
 def _fit_references(
-    name: str, found: Sequence[tuple[KnownCompound, Mapping[str, float]]]
+    name: str, pairs: Sequence[tuple[KnownCompound, Mapping[str, float]]]
 ) -> dict[str, float]:
     """Element references of one potential in eV/atom."""
     own = {
-        one.composition.elements[0].symbol: energies[name] - one.formation_energy_per_atom
-        for one, energies in found
-        if len(one.composition) == 1
+        compound.composition.elements[0].symbol: energies[name] - compound.formation_energy_per_atom
+        for compound, energies in pairs
+        if len(compound.composition) == 1
     }
     compounds = [
-        (one, energies[name])
-        for one, energies in found
-        if len(one.composition) > 1 and set(one.structure.symbol_set) <= own.keys()
+        (compound, energies[name])
+        for compound, energies in pairs
+        if len(compound.composition) > 1 and set(compound.structure.symbol_set) <= own.keys()
     ]
     return fit_references(
-        [one.composition for one, _ in compounds],
+        [compound.composition for compound, _ in compounds],
         np.array([energy for _, energy in compounds]),
-        np.array([one.formation_energy_per_atom for one, _ in compounds]),
+        np.array([compound.formation_energy_per_atom for compound, _ in compounds]),
         own,
     )
 
@@ -279,7 +285,7 @@ def measure_labelled(
     runner = PotentialRunner(
         potential_set=potential_set, result_cache=result_cache, time_limit=TIME_LIMIT
     )
-    answers = runner.measure([one.structure for one in crystals])
+    answers = runner.measure([crystal.structure for crystal in crystals])
     measured, failed = [], {}
     for crystal, answer in zip(crystals, answers, strict=True):
         problem = _problem(answer)
@@ -305,21 +311,21 @@ def _fit(
     held_out: dict[str, Accuracy | None] = {}
     for kind, measured in crystals.items():
         usable = [
-            one
-            for one in measured
-            if set(one.crystal.structure.symbol_set) <= whole.references.keys()
+            crystal
+            for crystal in measured
+            if set(crystal.crystal.structure.symbol_set) <= whole.references.keys()
         ]
         if len(usable) < MIN_LABELS:
             held_out[kind] = None
             continue
-        raw = np.array([one.e_above_hull(name, whole) for one in usable])
-        truth = np.array([one.crystal.e_above_hull for one in usable])
+        raw = np.array([crystal.e_above_hull(name, whole) for crystal in usable])
+        truth = np.array([crystal.crystal.e_above_hull for crystal in usable])
         labels = (
-            [one.composition for one in usable],
+            [crystal.composition for crystal in usable],
             truth - raw,
             ELEMENT_PRIORS[kind],
-            [one.crystal.label_set for one in usable],
-            [one.traits(name, frames) for one in usable],
+            [crystal.crystal.label_set for crystal in usable],
+            [crystal.traits(name, frames) for crystal in usable],
         )
         held_out[kind] = accuracy(cross_fitted(*labels), raw, truth)
         whole = replace(whole, **{kind: fit_error_models(*labels)[""]})

@@ -104,9 +104,9 @@ def read_truth(path: Path, formula: str) -> Target:
     (record, *others) = islice(read_structures(path), 2)
     if others or record.structure is None:
         raise ValueError(f"truth {path}: {record.error or 'several structures: expected one'}")
-    found = record.structure.composition.reduced_formula
-    if found != Composition(formula).reduced_formula:
-        raise ValueError(f"truth {path} is {found}: expected the composition {formula}")
+    composition = record.structure.composition.reduced_formula
+    if composition != Composition(formula).reduced_formula:
+        raise ValueError(f"truth {path} is {composition}: expected the composition {formula}")
     return Target(name=path.name, structure=record.structure, is_given=True)
 
 
@@ -118,14 +118,16 @@ def known_forms(
     The structure that was given is left out where no sample has its composition.
     """
     formulas = Counter(
-        one.structure.composition.reduced_formula for one in records if one.structure is not None
+        record.structure.composition.reduced_formula
+        for record in records
+        if record.structure is not None
     )
     own = given.structure.composition.reduced_formula
-    found: list[Target] = []
+    targets: list[Target] = []
     for formula, _ in formulas.most_common():
-        if len(found) < NUM_KNOWN:
-            found += known_polymorphs(formula, reference, [given] if formula == own else [])
-    return found
+        if len(targets) < NUM_KNOWN:
+            targets += known_polymorphs(formula, reference, [given] if formula == own else [])
+    return targets
 
 
 def known_polymorphs(
@@ -141,20 +143,20 @@ def known_polymorphs(
         Target(name=reference.material_ids[row], structure=reference.crystal(row).structure())
         for row in order[:NUM_KNOWN]
     ]
-    for one in given:
-        same = _equal_to(one, known)
+    for target in given:
+        same = _equal_to(target, known)
         known = [other for other in known if other.name != same]
-        known.insert(0, replace(one, name=f"{one.name} = {same}") if same else one)
+        known.insert(0, replace(target, name=f"{target.name} = {same}") if same else target)
     return known
 
 
 def _equal_to(given: Target, known: Sequence[Target]) -> str | None:
     """Name of the known structure that a given one equals; None if none does."""
     group = polymorph(given.structure)
-    alike = [one for one in known if polymorph(one.structure) == group]
-    reduced = [ReducedCrystal.from_structure(one.structure) for one in (given, *alike)]
-    (found,) = find_nearest(Comparison(reduced[:1], reduced[1:]))
-    return None if found.best is None else alike[found.best.index].name
+    alike = [target for target in known if polymorph(target.structure) == group]
+    reduced = [ReducedCrystal.from_structure(target.structure) for target in (given, *alike)]
+    (match,) = find_nearest(Comparison(reduced[:1], reduced[1:]))
+    return None if match.best is None else alike[match.best.index].name
 
 
 # The run
@@ -191,7 +193,7 @@ def predict(
     )
     if run.place is not None:
         if structures:
-            write_table([asdict(one) for one in structures], run.place.path / DISTINCT)
+            write_table([asdict(structure) for structure in structures], run.place.path / DISTINCT)
         write_json(prediction.figures(), run.place.path / PREDICTION)
     return prediction
 
@@ -220,8 +222,10 @@ def judge_targets(run: JudgingRun, targets: Sequence[Target]) -> dict[str, Candi
         return {}
     everything = replace(run.judge.options, keep=None, relax_at_most=None, require=None)
     judge = replace(run.judge, options=everything, selective=False)
-    records = [StructureRecord(one.key, one.structure) for one in targets]
-    return {one.raw.name: one for one in judge.judge(records, run.result_cache(), run.watch)}
+    records = [StructureRecord(target.key, target.structure) for target in targets]
+    return {
+        judged.raw.name: judged for judged in judge.judge(records, run.result_cache(), run.watch)
+    }
 
 
 def _distances(
@@ -230,7 +234,7 @@ def _distances(
     """How far every different structure is from each target; None where it does not match."""
     structures = [basin.best.final_structure for basin in seen.basins]
     wanted = [*structures, *(target.structure for target in targets)]
-    crystals = [ReductionTask(Crystal.from_structure(one)) for one in wanted]
+    crystals = [ReductionTask(Crystal.from_structure(structure)) for structure in wanted]
     reduced = list(run.pool.map(reduce_crystal, crystals, time_limit=MATCH_TIME_LIMIT))
     made = {i: r for i, r in enumerate(reduced[: len(structures)]) if not isinstance(r, Failure)}
     tasks = [
@@ -241,8 +245,10 @@ def _distances(
     distances: dict[str, list[Match | None]] = {}
     for target, answer in zip(targets, answers, strict=True):
         distances[target.key] = [None] * len(structures)
-        for index, one in zip(made, [] if isinstance(answer, Failure) else answer, strict=False):
-            distances[target.key][index] = one.best
+        for index, matches in zip(
+            made, [] if isinstance(answer, Failure) else answer, strict=False
+        ):
+            distances[target.key][index] = matches.best
     return distances
 
 
@@ -274,7 +280,7 @@ def _found(seen: Landscape, distances: dict[str, list[Match | None]]) -> list[Fo
             place,
             basin,
             lowest,
-            {name: one[place - 1] for name, one in distances.items()},
+            {name: distance[place - 1] for name, distance in distances.items()},
             is_tie=is_tie and sum(ties) > 1,
         )
         for place, (basin, is_tie) in enumerate(zip(seen.basins, ties, strict=True), start=1)
@@ -336,12 +342,12 @@ def _recovered(
     """What became of each target: the nearest of the different structures that is one with it."""
     lowest = _lowest_energy(seen)
     same = _same_polymorph(seen, distances, judged)
-    found = []
+    recovered = []
     for target in targets:
         place, match = _nearest(same[target.key])
         itself = judged[target.key]
         energy = itself.energy
-        found.append(
+        recovered.append(
             Recovery(
                 name=target.name,
                 is_given=target.is_given,
@@ -352,7 +358,7 @@ def _recovered(
                 resembles="" if place else _resembling(seen, distances[target.key]),
             )
         )
-    return found
+    return recovered
 
 
 def _nearest(matches: Sequence[Match | None]) -> tuple[int | None, Match | None]:

@@ -101,9 +101,9 @@ class Prediction:
         seen = self.landscape
         return {
             "title": self.title,
-            "cells": [asdict(one) for one in self.cells],
-            "structures": [asdict(one) for one in self.structures],
-            "recovered": [asdict(one) for one in self.recovered],
+            "cells": [asdict(cell) for cell in self.cells],
+            "structures": [asdict(structure) for structure in self.structures],
+            "recovered": [asdict(target) for target in self.recovered],
             "num_relaxed": seen.num_samples,
             "chance_of_new": seen.chance_of_new,
             "num_more": seen.num_more,
@@ -112,9 +112,9 @@ class Prediction:
 
     def text(self) -> str:
         """Summary for a terminal: what was done, found and recovered, how sure, what next."""
-        lines = [self.title, *(f"  {one.text()}" for one in self.cells)]
+        lines = [self.title, *(f"  {cell.text()}" for cell in self.cells)]
         lines += self._on_structures()
-        lines += [one.text() for one in self.recovered]
+        lines += [target.text() for target in self.recovered]
         lines += [self.expected.text()] if self.expected else []
         lines += self._how_sure()
         folder = self.judgements.folder
@@ -126,14 +126,14 @@ class Prediction:
         is_relaxed = self.structures[0].energy_above_best is not None
         how = "by energy (eV/atom above the best)" if is_relaxed else "not relaxed, in no order"
         head = f"{len(self.structures)} different structures, {how}"
-        if any(one.is_tie for one in self.structures):
+        if any(structure.is_tie for structure in self.structures):
             head += (
                 f"; tie: less than {TIE} above the lowest, which potentials cannot rank, known "
                 "crystals first"
             )
         more = len(self.structures) - NUM_SHOWN
         rest = [f"      and {more} more"] if more > 0 else []
-        return [head, *(one.text() for one in self.structures[:NUM_SHOWN]), *rest]
+        return [head, *(structure.text() for structure in self.structures[:NUM_SHOWN]), *rest]
 
     def _how_sure(self) -> list[str]:
         """How complete the list is, and what to do about it."""
@@ -158,10 +158,10 @@ class Prediction:
                 f"--num-samples {len(self.judgements) + round(seen.num_more / share)} "
                 f"--relax-at-most {seen.num_samples + seen.num_more}"
             )
-        lower = [one for one in self.recovered if one.is_lower and one.place != 1]
+        lower = [target for target in self.recovered if target.is_lower and target.place != 1]
         lines += [
-            f"missing: {one.name} ({one.space_group}) is known and lies "
-            f"{-one.energy_above_best:.3f} eV/atom below all samples: make more"
-            for one in lower[:1]
+            f"missing: {target.name} ({target.space_group}) is known and lies "
+            f"{-target.energy_above_best:.3f} eV/atom below all samples: make more"
+            for target in lower[:1]
         ]
         return lines

@@ -66,7 +66,7 @@ class Sampling:
     out: Path
     checkpoint: Path
     first_sample: int  # every round has samples of its own
-    found: Sequence[Path]  # crystal tables of what earlier rounds have found
+    finds: Sequence[Path]  # crystal tables of what earlier rounds have found
     calibration: Path | None = None  # that has seen the labels of earlier rounds
 
 
@@ -137,10 +137,10 @@ class Discovered:
     def text(self) -> str:
         """One line a round."""
         lines = [
-            f"round {one.number}: {one.num_passed} of {one.num_sampled} passed "
-            f"({one.pass_rate:.1%}), {one.num_found} found, loss of MP-20 validation crystals "
-            f"{one.base_loss:.3f}"
-            for one in self.rounds
+            f"round {state.number}: {state.num_passed} of {state.num_sampled} passed "
+            f"({state.pass_rate:.1%}), {state.num_found} found, loss of MP-20 validation crystals "
+            f"{state.base_loss:.3f}"
+            for state in self.rounds
         ]
         best = f"highest pass rate: round {self.best.number}, model {self.best.checkpoint}"
         if self.judged is not None:
@@ -173,7 +173,7 @@ def discover(
         rounds.append(_run_round(len(rounds), base, out, generate, options))
         _write_rounds(out, rounds)
     labelling = options.labelling
-    labels = [read_labels(_round_folder(out, one.number) / LABELS) for one in rounds]
+    labels = [read_labels(_round_folder(out, row.number) / LABELS) for row in rounds]
     return Discovered(
         table=out / "rounds.csv",
         rounds=tuple(rounds),
@@ -232,7 +232,7 @@ def _run_round(
             out=generated.path,
             checkpoint=model,
             first_sample=number * options.num_samples,
-            found=tuple(finds.values()),
+            finds=tuple(finds.values()),
             calibration=_calibration(out, number, options.labelling),
         )
         generate(sampling)
@@ -242,8 +242,8 @@ def _run_round(
     passed = judged.passed
     as_table = partial(judged_crystals, prefix=f"{number:02d}", split="train")
     max_atoms = read_config(base).max_atoms
-    found = as_table(sorted(passed, key=lambda one: one.raw.name), max_atoms=max_atoms)
-    write_crystals(found, folder / FOUND)
+    rows = as_table(sorted(passed, key=lambda candidate: candidate.raw.name), max_atoms=max_atoms)
+    write_crystals(rows, folder / FOUND)
     write_crystals(as_table(worth_teaching(judged), max_atoms=max_atoms), folder / JUDGED)
     statistics = Round(
         number=number,
@@ -251,7 +251,7 @@ def _run_round(
         num_sampled=len(judged),
         left=judged.funnel.left,
         num_passed=len(passed),
-        num_found=len(found) + sum(pq.read_metadata(path).num_rows for path in finds.values()),
+        num_found=len(rows) + sum(pq.read_metadata(path).num_rows for path in finds.values()),
         base_loss=base_loss(model, options.tuning.device),
         num_verified=len(labels),
         **_yields(judged),
@@ -265,7 +265,7 @@ def _calibration(out: Path, number: int, labelling: Labelling | None) -> Path | 
     """Calibration that has seen the labels of all earlier rounds; None where there are none."""
     if labelling is None:
         return None
-    earlier = [read_labels(_round_folder(out, one) / LABELS) for one in range(number)]
+    earlier = [read_labels(_round_folder(out, index) / LABELS) for index in range(number)]
     labels = [label for some in earlier for label in some]
     if not labels:
         return None
@@ -275,7 +275,9 @@ def _calibration(out: Path, number: int, labelling: Labelling | None) -> Path | 
 
 def _yields(judged: Judgements) -> dict[str, int | float | None]:
     """What a round can be expected to hold, and how much of it was there before."""
-    nearest = [one.final.novelty.nearest_known for one in judged if one.final.novelty]
+    nearest = [
+        candidate.final.novelty.nearest_known for candidate in judged if candidate.final.novelty
+    ]
     stability = judged.summary().stability
     return {
         "num_found_again": sum(bool(EARLIER.match(name or "")) for name in nearest),
@@ -286,10 +288,14 @@ def _yields(judged: Judgements) -> dict[str, int | float | None]:
 
 def drift(passed: Sequence[Candidate]) -> dict[str, int | float | None]:
     """Of which elements the crystals are that passed: a loop may drift towards a few."""
-    elements = [set(one.final_structure.composition.elements) for one in passed]
-    hhi = [one.raw.credibility.hhi_production for one in passed if one.raw.credibility]
+    elements = [set(candidate.final_structure.composition.elements) for candidate in passed]
+    hhi = [
+        candidate.raw.credibility.hhi_production
+        for candidate in passed
+        if candidate.raw.credibility
+    ]
     known = [value for value in hhi if value is not None]
-    rare_earths = sum(any(one.is_rare_earth for one in some) for some in elements)
+    rare_earths = sum(any(element.is_rare_earth for element in some) for some in elements)
     return {
         "num_systems": len({frozenset(some) for some in elements}),
         "rare_earth_share": rare_earths / len(passed) if passed else 0.0,
@@ -333,7 +339,7 @@ def taught(base: Path, out: Path, number: int, options: FinetuneOptions) -> Path
 
 def _training_rows(base: Path, finds: Iterable[Path]) -> pa.Table:
     """What a model is taught: good and bad crystals if it can tell them apart, else good ones."""
-    if E_ABOVE_HULL not in {one.name for one in read_config(base).properties}:
+    if E_ABOVE_HULL not in {prop.name for prop in read_config(base).properties}:
         tables = [pq.read_table(path) for path in finds]
         return pa.concat_tables(tables, promote_options="default")
     tables = [pq.read_table(path.with_name(JUDGED)) for path in finds]
@@ -342,19 +348,19 @@ def _training_rows(base: Path, finds: Iterable[Path]) -> pa.Table:
 
 def _write_rounds(out: Path, rounds: Sequence[Round]) -> None:
     """Write the statistics of all rounds as table, JSON and figure."""
-    write_table([one.row() for one in rounds], out / "rounds.csv")
-    write_json({"rounds": [one.row() for one in rounds]}, out / "rounds.json")
+    write_table([state.row() for state in rounds], out / "rounds.csv")
+    write_json({"rounds": [state.row() for state in rounds]}, out / "rounds.json")
     with atomic_path(out / "rounds.png") as temporary:
         _draw_rounds(rounds).savefig(temporary, format="png", dpi=DOTS_PER_INCH)
 
 
 def _draw_rounds(rounds: Sequence[Round]) -> Figure:
     """Pass rate, crystals found and loss of the base's crystals, by round."""
-    numbers = [one.number for one in rounds]
+    numbers = [state.number for state in rounds]
     panels = {
-        "share that passes": ([one.pass_rate for one in rounds], BLUE),
-        "crystals found": ([one.num_found for one in rounds], ORANGE),
-        "loss of MP-20 validation crystals": ([one.base_loss for one in rounds], GREY),
+        "share that passes": ([state.pass_rate for state in rounds], BLUE),
+        "crystals found": ([state.num_found for state in rounds], ORANGE),
+        "loss of MP-20 validation crystals": ([state.base_loss for state in rounds], GREY),
     }
     figure = Figure(figsize=(9.0, 2.8), layout="constrained")
     for axes, (label, (values, colour)) in zip(figure.subplots(1, 3), panels.items(), strict=True):

@@ -36,7 +36,7 @@ class Completion:
         elements = Counter(site.specie.symbol for site in structure)
         removed = elements - Counter(host.fixed_elements)
         said = (request.elements, request.chemical_system, request.formula, request.insert)
-        if not removed and all(one is None for one in said):
+        if not removed and all(option is None for option in said):
             raise ValueError(
                 f"all sites of {path.name} stay: say which do with fix-sites, such as "
                 f"{','.join(list(elements)[:-1]) or 'none'}, or what to add with insert and "
@@ -76,4 +76,4 @@ def _formula(counts: Counter[str]) -> str:
     """Write a formula such as LiFePO4, electropositive elements first."""
     ordered = Composition(counts).formula.split()  # "Li1 Fe1 P1 O4"
     symbols = [part.rstrip("0123456789") for part in ordered]
-    return "".join(f"{one}{counts[one] if counts[one] > 1 else ''}" for one in symbols)
+    return "".join(f"{symbol}{counts[symbol] if counts[symbol] > 1 else ''}" for symbol in symbols)

@@ -94,19 +94,23 @@ def label_run(folder: RunFolder, run: VerifyingRun, path: Path) -> list[Label]:
     is written from results that are kept, and no other crystals are verified.
     """
     before = Judgements.load(folder.path)
-    decided_names = {one.raw.name for one in before if has_dft_energy(one)}
-    if path.exists() and {one.name for one in read_labels(path)} <= decided_names:
+    decided_names = {candidate.raw.name for candidate in before if has_dft_energy(candidate)}
+    if path.exists() and {label.name for label in read_labels(path)} <= decided_names:
         return read_labels(path)
     results = run.calculate(most_instructive(before.candidates))
     verified = before.with_candidates(decided(before.candidates, results))
     if not path.exists():
         energies = {
-            one.raw.name: one.first_principles.dft_e_above_hull
-            for one in verified
-            if has_dft_energy(one)
+            candidate.raw.name: candidate.first_principles.dft_e_above_hull
+            for candidate in verified
+            if has_dft_energy(candidate)
         }
-        labels = [_label(one, energies[one.raw.name]) for one in before if one.raw.name in energies]
-        write_json({"labels": [asdict(one) for one in labels]}, path)
+        labels = [
+            _label(candidate, energies[candidate.raw.name])
+            for candidate in before
+            if candidate.raw.name in energies
+        ]
+        write_json({"labels": [asdict(label) for label in labels]}, path)
     rewrite_run(folder.path, verified, run.pool)
     return read_labels(path)
 
@@ -146,14 +150,14 @@ def read_labels(path: Path) -> list[Label]:
 
 def most_instructive(candidates: Sequence[Candidate]) -> list[Candidate]:
     """New relaxed crystals whose labels teach most; of each chemical system one, then a second."""
-    new = [one for one in worth_teaching(candidates) if one.relaxed is not None]
+    new = [candidate for candidate in worth_teaching(candidates) if candidate.relaxed is not None]
     turns: Counter[str] = Counter()
     turn_of: list[tuple[int, Candidate]] = []
-    for one in sorted(new, key=_value, reverse=True):
-        system = one.final_structure.composition.chemical_system
-        turn_of.append((turns[system], one))
+    for candidate in sorted(new, key=_value, reverse=True):
+        system = candidate.final_structure.composition.chemical_system
+        turn_of.append((turns[system], candidate))
         turns[system] += 1
-    return [one for _, one in sorted(turn_of, key=lambda pair: pair[0])]
+    return [candidate for _, candidate in sorted(turn_of, key=lambda pair: pair[0])]
 
 
 def _value(candidate: Candidate) -> float:
@@ -164,9 +168,9 @@ def _value(candidate: Candidate) -> float:
 
 def recalibrated(base: Calibration, labels: Sequence[Label]) -> Calibration:
     """A calibration whose error model of new crystals has seen labels."""
-    compositions = [one.composition for one in labels]
-    errors = np.array([one.e_above_hull - one.raw for one in labels])
-    traits = [one.traits for one in labels]
+    compositions = [label.composition for label in labels]
+    errors = np.array([label.e_above_hull - label.raw for label in labels])
+    traits = [label.traits for label in labels]
     return replace(base, novel=update_error_model(base.novel, compositions, errors, traits))
 
 
@@ -190,13 +194,13 @@ def before_and_after(
     """
     if sum(bool(labels) for labels in rounds) < 2:
         return None
-    labels = [one for some in rounds for one in some]
-    raw = np.array([one.raw for one in labels])
-    truth = np.array([one.e_above_hull for one in labels])
+    labels = [label for some in rounds for label in some]
+    raw = np.array([label.raw for label in labels])
+    truth = np.array([label.e_above_hull for label in labels])
     after = []
     for number, some in enumerate(rounds):
-        others = [one for k, other in enumerate(rounds) if k != number for one in other]
+        others = [label for k, other in enumerate(rounds) if k != number for label in other]
         model = recalibrated(base, others).novel
-        after += [model.at(one.composition, one.traits) for one in some]
-    before = [base.novel.at(one.composition, one.traits) for one in labels]
+        after += [model.at(label.composition, label.traits) for label in some]
+    before = [base.novel.at(label.composition, label.traits) for label in labels]
     return accuracy(before, raw, truth), accuracy(after, raw, truth)

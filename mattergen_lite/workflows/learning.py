@@ -44,11 +44,11 @@ def judged_crystals(
     """
     documents = [
         Document(
-            f"{prefix}-{one.raw.name}",
+            f"{prefix}-{candidate.raw.name}",
             "row",
-            structure_to_json(one.final_structure) | _labels(one) | {"split": split},
+            structure_to_json(candidate.final_structure) | _labels(candidate) | {"split": split},
         )
-        for one in candidates
+        for candidate in candidates
     ]
     rows, _ = canonical_rows(documents, 0, max_atoms)
     return table_from_rows(rows)
@@ -56,7 +56,11 @@ def judged_crystals(
 
 def worth_teaching(candidates: Iterable[Candidate]) -> list[Candidate]:
     """The new crystals with an energy: equal to no known one, nor to an earlier one of the set."""
-    return [one for one in candidates if _is_new(one) and _energy(one) < MAX_E_ABOVE_HULL]
+    return [
+        candidate
+        for candidate in candidates
+        if _is_new(candidate) and _energy(candidate) < MAX_E_ABOVE_HULL
+    ]
 
 
 def training_rows(judged: pa.Table) -> pa.Table:
@@ -73,8 +77,8 @@ def is_likely(candidate: Candidate) -> bool:
 
 def _is_new(candidate: Candidate) -> bool:
     """Whether a crystal equals neither a known nor an earlier one, as it came and as it relaxed."""
-    scores = (one for one in (candidate.raw, candidate.relaxed) if one is not None)
-    return all(is_unique_and_novel(one) for one in scores)
+    scores = (score for score in (candidate.raw, candidate.relaxed) if score is not None)
+    return all(is_unique_and_novel(score) for score in scores)
 
 
 def _labels(candidate: Candidate) -> dict[str, float]:

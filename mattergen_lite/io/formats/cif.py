@@ -85,13 +85,13 @@ def parse_cif(text: str) -> "Structure":
 
 def _block_with_atoms(text: str) -> Block:
     blocks = list(data_blocks(text))
-    found = [block for block in blocks if any(name in block.columns for name in _COORDINATES)]
-    found += [block for block in blocks if block.values.keys() & {*_COORDINATES}]
-    if not found:
+    filled = [block for block in blocks if any(name in block.columns for name in _COORDINATES)]
+    filled += [block for block in blocks if block.values.keys() & {*_COORDINATES}]
+    if not filled:
         raise ValueError("unreadable CIF: no _atom_site_fract_x, _y and _z")
-    if len(found) > 1:
-        raise ValueError(f"{len(found)} blocks with atoms: expected one")
-    return found[0]
+    if len(filled) > 1:
+        raise ValueError(f"{len(filled)} blocks with atoms: expected one")
+    return filled[0]
 
 
 def _lattice(block: Block) -> np.ndarray:
@@ -164,8 +164,10 @@ def _fitting_operations(
     settings: Sequence["Setting"], symbol: str, lattice: np.ndarray, *, is_named: bool
 ) -> Operations:
     """Operations of the one setting that the cell fits; short monoclinic names mean axis b."""
-    found = [(setting, Operations.of(list(setting.operations()))) for setting in settings]
-    fitting = [(setting, operations) for setting, operations in found if operations.keep(lattice)]
+    candidates = [(setting, Operations.of(list(setting.operations()))) for setting in settings]
+    fitting = [
+        (setting, operations) for setting, operations in candidates if operations.keep(lattice)
+    ]
     if not fitting:
         raise not_understood(f"{symbol[:40]!r} does not fit the cell")
     is_monoclinic = fitting[0][0].crystal_system_str() == "monoclinic"

@@ -18,8 +18,8 @@ class Block(NamedTuple):
 
     def given(self, names: Sequence[str]) -> str | None:
         """The first of these data names that has a value."""
-        found = (self.values.get(name, (self.columns.get(name) or [""])[0]) for name in names)
-        return next((text for text in found if text not in ABSENT), None)
+        texts = (self.values.get(name, (self.columns.get(name) or [""])[0]) for name in names)
+        return next((text for text in texts if text not in ABSENT), None)
 
     def first(self, name: str) -> str | None:
         """The value of a data name, if it has one."""

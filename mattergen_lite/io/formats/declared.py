@@ -69,15 +69,15 @@ def formula(text: str) -> dict[str, float]:
 
 def _check_composition(declared: dict[str, float], text: str, numbers: Counter[int]) -> float:
     """Count how many times the declared sum formula the atoms contain."""
-    found = {symbols()[number]: count for number, count in numbers.items()}
-    units = sum(found.values()) / sum(declared.values())
+    counts = {symbols()[number]: count for number, count in numbers.items()}
+    units = sum(counts.values()) / sum(declared.values())
     differs = [
-        one
-        for one in sorted({*found, *declared})
-        if abs(found.get(one, 0) / units - declared.get(one, 0.0)) > COMPOSITION_TOLERANCE
+        symbol
+        for symbol in sorted({*counts, *declared})
+        if abs(counts.get(symbol, 0) / units - declared.get(symbol, 0.0)) > COMPOSITION_TOLERANCE
     ]
     if differs:
-        listed = " ".join(f"{one}{found[one]}" for one in sorted(found))
+        listed = " ".join(f"{symbol}{counts[symbol]}" for symbol in sorted(counts))
         raise ValueError(
             f"the atoms are {listed}, the file's formula is {text[:60]}: {differs[0]} differs"
         )

@@ -62,7 +62,7 @@ def parse_extxyz(frame: str) -> tuple["Structure", Mapping[str, str | bool]]:
     for name in columns.keys() & OCCUPANCIES:
         check_stated({name: [row[columns[name]] for row in rows]})
     if INITIAL_CHARGES in columns:
-        check_initial_charges([one for row in rows for one in row[columns[INITIAL_CHARGES]]])
+        check_initial_charges([charge for row in rows for charge in row[columns[INITIAL_CHARGES]]])
     structure = build_structure(lattice, numbers, positions @ np.linalg.inv(lattice))
     others = {key: text for key, text in values.items() if key.lower() not in _RESERVED}
     return structure, {key: _FLAGS.get(text, text) for key, text in others.items()}
@@ -70,13 +70,13 @@ def parse_extxyz(frame: str) -> tuple["Structure", Mapping[str, str | bool]]:
 
 def _keys(comment: str) -> dict[str, str]:
     """Values by key in lower case; what says what a crystal is may be said once."""
-    found: dict[str, str] = {}
+    words: dict[str, str] = {}
     for match in _PAIR.finditer(comment):
         key, text = match["key"].lower(), _text(match)
-        if key in _RESERVED and found.get(key, text) != text:
-            raise ValueError(f"{key} is {found[key][:60]!r} and {text[:60]!r}: expected it once")
-        found[key] = text
-    return found
+        if key in _RESERVED and words.get(key, text) != text:
+            raise ValueError(f"{key} is {words[key][:60]!r} and {text[:60]!r}: expected it once")
+        words[key] = text
+    return words
 
 
 def _lattice(text: str | None) -> np.ndarray:
@@ -99,8 +99,8 @@ def _pbc(text: str) -> list[bool]:
     words = _words(text.lower())
     if not all(word in _TRUTH for word in words):
         raise ValueError(f"pbc is {text[:40]!r}: expected T T T")
-    found = [_TRUTH[word] for word in words]
-    return found * 3 if len(found) == 1 else found
+    flags = [_TRUTH[word] for word in words]
+    return flags * 3 if len(flags) == 1 else flags
 
 
 def _columns(text: str) -> dict[str, slice]:

@@ -158,16 +158,16 @@ def check_apart(lattice: np.ndarray, frac_coords: np.ndarray) -> None:
     wrapped = frac_coords % 1.0 % 1.0
     reach = MIN_DISTANCE * np.linalg.norm(np.linalg.inv(lattice), 2)  # in fractions of the cell
     tree = cKDTree(wrapped, boxsize=1.0)
-    found = tree.query(wrapped, k=min(2, len(wrapped)), distance_upper_bound=reach)
+    neighbours = tree.query(wrapped, k=min(2, len(wrapped)), distance_upper_bound=reach)
     if len(wrapped) < 2:
         return
-    for one, other in enumerate(found[1][:, 1]):
+    for atom, other in enumerate(neighbours[1][:, 1]):
         if other < len(wrapped):
-            way = wrapped[one] - wrapped[other]
+            way = wrapped[atom] - wrapped[other]
             distance = np.linalg.norm((way - np.rint(way)) @ lattice)
             if distance < MIN_DISTANCE:
                 raise ValueError(
-                    f"atoms {min(one, other) + 1} and {max(one, other) + 1} are {distance:.3f} Å "
+                    f"atoms {min(atom, other) + 1} and {max(atom, other) + 1} are {distance:.3f} Å "
                     "apart: one is listed twice"
                 )
 
@@ -179,7 +179,7 @@ def check_periodic(pbc: Sequence[bool]) -> None:
         ValueError: If a direction is not periodic.
     """
     if len(pbc) != 3 or not all(pbc):
-        shown = " ".join("T" if one else "F" for one in pbc)
+        shown = " ".join("T" if flag else "F" for flag in pbc)
         raise ValueError(f"pbc is {shown}: expected a crystal, periodic in all three directions")
 
 
@@ -196,7 +196,9 @@ def check_stated(values: Mapping[str, object]) -> None:
         if name.casefold() in CHARGES and abs(_number_or(value, unread=0.0)) > MAX_CHARGE:
             raise ValueError(f"{name} is {value}: only neutral cells are accepted")
         if name.casefold() in OCCUPANCIES:
-            broken = [one for one in _occupancies(value) if not abs(one - 1) <= FULL]
+            broken = [
+                occupancy for occupancy in _occupancies(value) if not abs(occupancy - 1) <= FULL
+            ]
             if broken:
                 raise ValueError(f"{name} is {' '.join(str(value).split())[:80]}: {ONLY_ORDERED}")
 

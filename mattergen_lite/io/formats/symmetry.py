@@ -57,8 +57,8 @@ class Operations:
         rows = np.vstack([_rows(rotations, shifts), _rows(products, moved)])
         if any(len(np.unique(part, axis=0)) != len(self) for part in (rows, rows[: len(self)])):
             return None  # one is listed twice, or a product of two is none of them
-        found = spglib.get_spacegroup_type_from_symmetry(rotations.astype("intc"), shifts)
-        return None if found is None else int(found.number)
+        group = spglib.get_spacegroup_type_from_symmetry(rotations.astype("intc"), shifts)
+        return None if group is None else int(group.number)
 
 
 def _rows(rotations: np.ndarray, translations: np.ndarray) -> np.ndarray:

@@ -44,13 +44,13 @@ def confirm(
     Band gaps and moments of every relaxed crystal; equations of state, by the deciding potential,
     of what passes the checks.
     """
-    asked = {one.property for candidate in candidates for one in candidate.outcomes}
+    asked = {outcome.property for candidate in candidates for outcome in candidate.outcomes}
     confirmed = list(candidates)
     for name in sorted(asked & QUICK.keys()):
         confirmed = _confirm_quickly(name, confirmed, result_cache)
     if "bulk_modulus" not in asked:
         return confirmed
-    chosen = [i for i, one in enumerate(confirmed) if _is_deliverable(one, checks)]
+    chosen = [i for i, candidate in enumerate(confirmed) if _is_deliverable(candidate, checks)]
     return with_curvatures("elasticity", confirmed, chosen, decider, result_cache)
 
 
@@ -71,7 +71,9 @@ def _confirm_quickly(
             result = Confirmed(method=method, value=answer, error=error)
         return replace(candidate, confirmed={**candidate.confirmed, name: result})
 
-    chosen = [i for i, one in enumerate(candidates) if one.relaxed_structure is not None]
+    chosen = [
+        i for i, candidate in enumerate(candidates) if candidate.relaxed_structure is not None
+    ]
     return compute(question, candidates, chosen, result_cache, add)
 
 

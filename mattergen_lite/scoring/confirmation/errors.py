@@ -16,13 +16,13 @@ def confirmation_error(method: str, value: float) -> float | None:
     None if not measured.
     """
     bins = _errors().get(method, ())
-    return next((one["mae"] for one in bins if value < one["below"]), None)
+    return next((interval["mae"] for interval in bins if value < interval["below"]), None)
 
 
 @cache
 def _errors() -> dict[str, list[dict[str, float]]]:
     """Bins of every method, ascending; the last is open."""
-    found = json.loads(ERRORS.read_text(encoding="utf-8"))
-    for bins in found.values():
+    errors = json.loads(ERRORS.read_text(encoding="utf-8"))
+    for bins in errors.values():
         bins[-1]["below"] = float("inf")
-    return found
+    return errors

@@ -45,18 +45,18 @@ def _ions(symbol: str) -> dict[int, float]:
     return {state: radius for state, radius in radii.items() if radius is not None}
 
 
-def _similar_radii(one: float, other: float) -> bool:
+def _similar_radii(radius: float, other: float) -> bool:
     """True if two radii differ by no more than 15% of the larger."""
-    return abs(one - other) <= MAX_RADIUS_DIFFERENCE * max(one, other)
+    return abs(radius - other) <= MAX_RADIUS_DIFFERENCE * max(radius, other)
 
 
-def _similar_ions(one: str, other: str) -> bool:
+def _similar_ions(symbol: str, other: str) -> bool:
     """True if the elements have common ions of the same sign, similar charge and radius."""
     return any(
         state * other_state > 0
         and abs(state - other_state) <= MAX_CHARGE_DIFFERENCE
         and _similar_radii(radius, other_radius)
-        for state, radius in _ions(one).items()
+        for state, radius in _ions(symbol).items()
         for other_state, other_radius in _ions(other).items()
     )
 
@@ -70,14 +70,14 @@ def _metallic_radius(symbol: str) -> float:
 
 
 @cache
-def could_share_a_site(one: str, other: str, *, metallic: bool) -> bool:
+def could_share_a_site(symbol: str, other: str, *, metallic: bool) -> bool:
     """True if two elements could mix on one site, as ions or as metal atoms."""
-    difference = abs(electronegativity(one) - electronegativity(other))  # NaN compares as False
+    difference = abs(electronegativity(symbol) - electronegativity(other))  # NaN compares as False
     if metallic:
         return difference <= MAX_METAL_ELECTRONEGATIVITY_DIFFERENCE and _similar_radii(
-            _metallic_radius(one), _metallic_radius(other)
+            _metallic_radius(symbol), _metallic_radius(other)
         )
-    return difference <= MAX_ELECTRONEGATIVITY_DIFFERENCE and _similar_ions(one, other)
+    return difference <= MAX_ELECTRONEGATIVITY_DIFFERENCE and _similar_ions(symbol, other)
 
 
 def mixable_groups(symbols: Iterable[str]) -> Groups:

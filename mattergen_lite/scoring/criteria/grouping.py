@@ -128,8 +128,8 @@ class Comparer:
             if not isinstance(crystal, Failure):
                 buckets[keys[index], len(crystal.atomic_numbers)].append(index)
         shared = [_Groups(indices, reduced) for indices in buckets.values() if len(indices) > 1]
-        for start in range(0, max((len(one.order) for one in shared), default=0), WAVE):
-            growing = [one for one in shared if len(one.order) > start]
+        for start in range(0, max((len(groups.order) for groups in shared), default=0), WAVE):
+            growing = [groups for groups in shared if len(groups.order) > start]
             self._join(growing, start)
             self._split(growing, start)
         return _batch_places(reduced, shared)
@@ -137,37 +137,39 @@ class Comparer:
     def _join(self, groups: Sequence["_Groups"], start: int) -> None:
         """Compare the next crystals of every composition with the groups that there are."""
         owners = [
-            (one, queries)
-            for one in groups
-            if one.firsts
-            for queries in _chunks(one.order[start : start + WAVE])
+            (owner, queries)
+            for owner in groups
+            if owner.firsts
+            for queries in _chunks(owner.order[start : start + WAVE])
         ]
-        tasks = [one.comparison(queries, one.firsts) for one, queries in owners]
-        for (one, queries), answers in zip(
+        tasks = [owner.comparison(queries, owner.firsts) for owner, queries in owners]
+        for (owner, queries), answers in zip(
             owners, self._compare(find_equal, tasks, "unique"), strict=True
         ):
-            one.add(queries, one.firsts, answers)
+            owner.add(queries, owner.firsts, answers)
 
     def _split(self, groups: Sequence["_Groups"], start: int) -> None:
         """Compare the next crystals that joined no group with each other."""
         left = [
-            [index for index in one.order[start : start + WAVE] if index not in one.first_of]
-            for one in groups
+            [index for index in owner.order[start : start + WAVE] if index not in owner.first_of]
+            for owner in groups
         ]
-        tasks = [[one.reduced[i] for i in new] for one, new in zip(groups, left, strict=True)]
+        tasks = [[owner.reduced[i] for i in new] for owner, new in zip(groups, left, strict=True)]
         answers = self._run(find_duplicates, tasks, "unique")
-        for one, new, answer in zip(groups, left, answers, strict=True):
+        for owner, new, answer in zip(groups, left, answers, strict=True):
             if not isinstance(answer, Failure):
-                one.add(new, new, answer)
-                one.firsts += [index for index in new if index not in one.first_of]
+                owner.add(new, new, answer)
+                owner.firsts += [index for index in new if index not in owner.first_of]
                 continue
-            before = len(one.firsts)
+            before = len(owner.firsts)
             for index in new:
-                task = one.comparison([index], one.firsts[before:])
-                one.add(
-                    [index], one.firsts[before:], self._compare(find_equal, [task], "unique")[0]
+                task = owner.comparison([index], owner.firsts[before:])
+                owner.add(
+                    [index],
+                    owner.firsts[before:],
+                    self._compare(find_equal, [task], "unique")[0],
                 )
-                one.firsts += [] if index in one.first_of else [index]
+                owner.firsts += [] if index in owner.first_of else [index]
 
     def search(
         self,
@@ -177,25 +179,25 @@ class Comparer:
         label: str,
     ) -> dict[int, Known]:
         """Find the known structures that crystals equal, by position of the crystal."""
-        found = {
-            index: Known(not_compared=one.reason)
-            for index, one in reduced.items()
-            if isinstance(one, Failure)
+        results = {
+            index: Known(not_compared=crystal.reason)
+            for index, crystal in reduced.items()
+            if isinstance(crystal, Failure)
         }
         blocks = self._blocks(reduced, buckets, label)
         tasks = [
-            Comparison([reduced[i] for i in one.queries], [known for _, known in one.known])
-            for one in blocks
+            Comparison([reduced[i] for i in block.queries], [known for _, known in block.known])
+            for block in blocks
         ]
-        for one, answers in zip(blocks, self._compare(function, tasks, label), strict=True):
-            for index, answer in zip(one.queries, answers, strict=True):
-                missing = "; ".join(filter(None, [one.not_compared, answer.skipped]))
-                found[index] = (
+        for block, answers in zip(blocks, self._compare(function, tasks, label), strict=True):
+            for index, answer in zip(block.queries, answers, strict=True):
+                missing = "; ".join(filter(None, [block.not_compared, answer.skipped]))
+                results[index] = (
                     Known(not_compared=missing)
                     if answer.best is None
-                    else Known(one.known[answer.best.index][0], answer.best.rms_distance)
+                    else Known(block.known[answer.best.index][0], answer.best.rms_distance)
                 )
-        return found
+        return results
 
     def _blocks(
         self, reduced: Mapping[int, Reduced], buckets: Sequence[Bucket], label: str
@@ -205,13 +207,15 @@ class Comparer:
             (
                 size,
                 queries,
-                [k for k in one.known if len(k.crystal.atomic_numbers) % size == 0],
-                one,
+                [k for k in bucket.known if len(k.crystal.atomic_numbers) % size == 0],
+                bucket,
             )
-            for one in buckets
-            for size, queries in _by_size(one.queries, reduced).items()
+            for bucket in buckets
+            for size, queries in _by_size(bucket.queries, reduced).items()
         ]
-        tasks = [ReductionTask(k.crystal, one.groups) for _, _, known, one in sized for k in known]
+        tasks = [
+            ReductionTask(k.crystal, bucket.groups) for _, _, known, bucket in sized for k in known
+        ]
         answers = iter(self.reduce(tasks, label))
         blocks: list[_Block] = []
         for size, queries, known, _ in sized:
@@ -270,8 +274,8 @@ class _Groups:
 def _batch_places(reduced: Sequence[Reduced], shared: Sequence[_Groups]) -> list[BatchPlace]:
     """The place of every crystal, by the position of the first crystal of its group."""
     places = [
-        BatchPlace(index, one.reason if isinstance(one, Failure) else "")
-        for index, one in enumerate(reduced)
+        BatchPlace(index, crystal.reason if isinstance(crystal, Failure) else "")
+        for index, crystal in enumerate(reduced)
     ]
     for groups in shared:
         members: dict[int, list[int]] = defaultdict(list)

@@ -110,16 +110,16 @@ def reduce_crystal(task: ReductionTask) -> ReducedCrystal:
 def find_duplicates(crystals: Sequence[ReducedCrystal]) -> list[Matches]:
     """Find the first crystal before it that each crystal equals and that equals none itself."""
     firsts: list[int] = []
-    found: list[Matches] = []
-    cells = [_Cell(one) for one in crystals]
+    matches: list[Matches] = []
+    cells = [_Cell(crystal) for crystal in crystals]
     for index, cell in enumerate(cells):
         answer = _search(cell, [cells[first] for first in firsts], nearest=False)
         if answer.best is None:
             firsts.append(index)
         else:
             answer = Matches(answer.best._replace(index=firsts[answer.best.index]))
-        found.append(answer)
-    return found
+        matches.append(answer)
+    return matches
 
 
 def find_equal(comparison: Comparison) -> list[Matches]:
@@ -133,8 +133,8 @@ def find_nearest(comparison: Comparison) -> list[Matches]:
 
 
 def _search_all(comparison: Comparison, *, nearest: bool) -> list[Matches]:
-    others = [_Cell(one) for one in comparison.others]
-    return [_search(_Cell(one), others, nearest=nearest) for one in comparison.queries]
+    others = [_Cell(other) for other in comparison.others]
+    return [_search(_Cell(query), others, nearest=nearest) for query in comparison.queries]
 
 
 def _search(query: "_Cell", others: Sequence["_Cell"], *, nearest: bool) -> Matches:
@@ -161,12 +161,12 @@ def _words_on_skipped(num_skipped: int, num: int) -> str:
     return f"{num_skipped} of {num} comparisons took too long" if num_skipped else ""
 
 
-def _timed_distance(one: "_Cell", other: "_Cell", *, rms: bool) -> float | None:
+def _timed_distance(cell: "_Cell", other: "_Cell", *, rms: bool) -> float | None:
     """Displacement in Å at the volume of the other; None where the crystals differ."""
-    if one.key != other.key:
+    if cell.key != other.key:
         return None
     with alarm(PAIR_TIME_LIMIT):
-        match = _matcher().match(one, other, rms=rms)
+        match = _matcher().match(cell, other, rms=rms)
     return None if match is None else match * other.reduced.length
 
 
@@ -183,11 +183,11 @@ class Matcher(StructureMatcher):
         reduced = struct.get_reduced_structure() if niggli else struct.copy()
         return reduced.get_primitive_structure() if primitive_cell else reduced
 
-    def match(self, one: "_Cell", other: "_Cell", *, rms: bool) -> float | None:
+    def match(self, cell: "_Cell", other: "_Cell", *, rms: bool) -> float | None:
         """Displacement in (V/N)^(1/3), the smallest `rms` or one below the tolerance."""
-        if next(one.mappings(other, SAME), None) is None:
+        if next(cell.mappings(other, SAME), None) is None:
             return None
-        match = self._strict_match(one, other, 1, use_rms=rms, break_on_match=not rms)
+        match = self._strict_match(cell, other, 1, use_rms=rms, break_on_match=not rms)
         return None if match is None else float(match[0])
 
 
@@ -213,9 +213,9 @@ def _matcher() -> _ReducedMatcher:
 
 
 @cache
-def _mask(one: bytes, other: bytes) -> tuple[np.ndarray, np.ndarray, int]:
+def _mask(key: bytes, other: bytes) -> tuple[np.ndarray, np.ndarray, int]:
     """Sites of other elements; those of the rarest element in one, the first in the other."""
-    first, second = np.frombuffer(one, dtype=np.int64), np.frombuffer(other, dtype=np.int64)
+    first, second = np.frombuffer(key, dtype=np.int64), np.frombuffer(other, dtype=np.int64)
     mask = second[:, None] != first
     anchor = int(mask.sum(axis=1).argmax())
     return mask, np.flatnonzero(~mask[anchor]), anchor
@@ -267,7 +267,7 @@ class _Cell:
         near = (ratios < stretch) & (ratios > 1 / stretch)
         if not near.any(axis=1).all():
             return np.zeros((0, 3, 3))
-        edges = [vectors[one] / lengths[one, None] for one in near]
+        edges = [vectors[edge] / lengths[edge, None] for edge in near]
 
         def have_angle(first: int, second: int) -> np.ndarray:
             cosines = np.clip(edges[first] @ edges[second].T, -1, 1)
@@ -312,10 +312,10 @@ def _boxes(parameters: np.ndarray, num_atoms: int, stol: float) -> np.ndarray:
     return 2 * stol * (volumes[:, None] / num_atoms) ** (1 / 3) / heights
 
 
-def _fits(coords: np.ndarray, boxes: np.ndarray, one: _Cell, other: _Cell) -> np.ndarray:
+def _fits(coords: np.ndarray, boxes: np.ndarray, cell: _Cell, other: _Cell) -> np.ndarray:
     """Which mappings [K] bring every atom of the other into the box of an equal one."""
     # The rarest element first: one of its atoms is laid on each of the other's.
-    mask, anchors, anchor = _mask(one.key, other.key)
+    mask, anchors, anchor = _mask(cell.key, other.key)
     rare = np.flatnonzero((mask == mask[anchor]).all(axis=1))
     shifts = coords[:, anchors] - other.frac_coords[anchor]  # [K, T, 3]
     mapping, shift = np.divmod(np.arange(shifts.shape[0] * shifts.shape[1]), len(anchors))

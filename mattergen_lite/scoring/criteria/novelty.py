@@ -103,14 +103,14 @@ def novelty(
     comparer = Comparer(pool, progress)
     crystals = [Crystal.from_structure(structure) for structure in structures]
     keys = [composition_key(crystal.atomic_numbers.tolist()) for crystal in crystals]
-    reduced = comparer.reduce([ReductionTask(one) for one in crystals], "reduce")
-    groups = [polymorph(one) if polymorphs else 0 for one in structures]
+    reduced = comparer.reduce([ReductionTask(crystal) for crystal in crystals], "reduce")
+    groups = [polymorph(structure) if polymorphs else 0 for structure in structures]
     places = comparer.group(reduced, list(zip(keys, groups, strict=True)))
     judged = [_of_batch(index, place, names) for index, place in enumerate(places)]
     if reference is None:
         return judged
     known = _known_structures(reduced, keys, groups, reference, comparer)
-    unseen = [index for index, one in enumerate(known) if one == Known()]
+    unseen = [index for index, result in enumerate(known) if result == Known()]
     forms = _disordered_forms(crystals, keys, unseen, reference, comparer)
     return [
         _against(reference, keys[index], known[index], forms.get(index, _NO_FORM), batch=batch)
@@ -178,8 +178,8 @@ def _known_structures(
             fitting = [k for k in known if group in (0, polymorph(k.crystal.structure()))]
             buckets.append(Bucket(members, fitting))
     compared = {index: reduced[index] for index in listed}
-    found = comparer.search(compared, buckets, find_nearest, "novel")
-    return [found.get(index, Known()) for index in range(len(keys))]
+    results = comparer.search(compared, buckets, find_nearest, "novel")
+    return [results.get(index, Known()) for index in range(len(keys))]
 
 
 def _known(reference: Reference, compositions: Sequence[CompositionKey]) -> list[KnownCrystal]:
@@ -202,11 +202,11 @@ def _disordered_forms(
         known = _known(reference, _same_when_merged(key, groups, reference)) if groups else []
         if known:
             buckets[key] = Bucket(indices, known, groups)
-    indices = [index for one in buckets.values() for index in one.queries]
+    indices = [index for bucket in buckets.values() for index in bucket.queries]
     tasks = [ReductionTask(crystals[index], buckets[keys[index]].groups) for index in indices]
     reduced = dict(zip(indices, comparer.reduce(tasks, "disorder"), strict=True))
-    found = comparer.search(reduced, list(buckets.values()), find_equal, "disorder")
-    return {index: (form, buckets[keys[index]].groups) for index, form in found.items()}
+    forms = comparer.search(reduced, list(buckets.values()), find_equal, "disorder")
+    return {index: (form, buckets[keys[index]].groups) for index, form in forms.items()}
 
 
 def _by_key(keys: Sequence[Key], indices: Iterable[int]) -> dict[Key, list[int]]:

@@ -95,11 +95,11 @@ def _symmetrized_at(structure: Structure, symprec: float) -> Symmetrized:
     """
     crystal = (np.array(structure.atomic_numbers), structure.frac_coords, structure.lattice.matrix)
     setting = find_setting(*crystal, symprec, ANGLE_TOLERANCE)
-    found, group = project(setting, *crystal, 2 * symprec), setting.group
+    projected, group = project(setting, *crystal, 2 * symprec), setting.group
     # Images say where an atom goes, sources where it comes from.
-    sources = np.argsort(found.images, axis=1)
+    sources = np.argsort(projected.images, axis=1)
     projection = SymmetryProjection(group.number, group.rotations, group.translations, sources)
-    exact = build_structure(found.lattice, found.atomic_numbers, found.frac_coords)
+    exact = build_structure(projected.lattice, projected.atomic_numbers, projected.frac_coords)
     atom_of, shift = _nearest(crystal[0], setting.to_primitive(crystal[1]), exact)
     _check_same_crystal(structure, exact, atom_of, shift, _MAX_SHIFT * symprec)
     return Symmetrized(exact, projection, atom_of, shift)

@@ -113,8 +113,10 @@ def conventional_structure(structure: Structure, *, symprec: float) -> Structure
     Raises:
         ValueError: If spglib finds no symmetry at `symprec` (Å).
     """
-    found = symmetry_dataset(structure, symprec)
-    return Structure(found.std_lattice, found.std_types, found.std_positions, to_unit_cell=True)
+    dataset = symmetry_dataset(structure, symprec)
+    return Structure(
+        dataset.std_lattice, dataset.std_types, dataset.std_positions, to_unit_cell=True
+    )
 
 
 def primitive_structure(structure: Structure, *, symprec: float) -> Structure:

@@ -69,8 +69,8 @@ def _periodic_distances(structure: Structure) -> np.ndarray:
 def _cell_aspect(structure: Structure) -> float:
     """Longest over shortest vector of the reduced primitive cell; of the cell if none is found."""
     cell = structure.lattice.matrix, structure.frac_coords, np.array(structure.atomic_numbers)
-    found = find_symmetry(*cell, SYMPREC_RELAXED)
-    lattice = structure.lattice if found is None else Lattice(found.primitive_lattice)
+    dataset = find_symmetry(*cell, SYMPREC_RELAXED)
+    lattice = structure.lattice if dataset is None else Lattice(dataset.primitive_lattice)
     lengths = lattice.get_lll_reduced_lattice().abc
     return max(lengths) / min(lengths)
 
@@ -116,8 +116,8 @@ def dimensionality(structure: Structure, radii: np.ndarray) -> int:
     bonded = (first <= second) & (distances <= BOND * (radii[first] + radii[second]))
     graph = RDA(len(structure))
     bonds = zip(first[bonded], second[bonded], images[bonded].astype(int), strict=True)
-    for one, other, image in bonds:
-        graph.insert_bond(int(one), int(other), tuple(image.tolist()))
+    for atom, other, image in bonds:
+        graph.insert_bond(int(atom), int(other), tuple(image.tolist()))
     return int(np.flatnonzero(graph.check()).max())
 
 

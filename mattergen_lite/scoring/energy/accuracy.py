@@ -58,14 +58,17 @@ def accuracy(
 
     Each error is the distribution of DFT minus potential, to be added to the `raw` energy.
     """
-    location = np.array([one.location for one in errors])
+    location = np.array([error.location for error in errors])
     predicted = raw + location
     quantile = np.array(
-        [one.quantile(float(value)) for one, value in zip(errors, truth - raw, strict=True)]
+        [error.quantile(float(value)) for error, value in zip(errors, truth - raw, strict=True)]
     )
-    std = np.array([one.std for one in errors])
+    std = np.array([error.std for error in errors])
     probability = np.array(
-        [one.probability_below(METASTABLE, float(e)) for one, e in zip(errors, raw, strict=True)]
+        [
+            error.probability_below(METASTABLE, float(e))
+            for error, e in zip(errors, raw, strict=True)
+        ]
     )
     is_true, called = truth <= METASTABLE, probability >= WORTH_COMPUTING
     hits = float((called & is_true).sum())

@@ -239,9 +239,9 @@ def _parse(text: str, source: str) -> dict[str, Calibration]:
             f"{source} has format {content.format}, this version reads up to {FORMAT}: "
             "use a newer version of mattergen-lite"
         )
-    parsed = {name: replace(one, source=source) for name, one in content.potentials.items()}
-    for name, one in parsed.items():
-        for model in filter(None, (one.novel, one.known)):
+    parsed = {name: replace(read, source=source) for name, read in content.potentials.items()}
+    for name, entry in parsed.items():
+        for model in filter(None, (entry.novel, entry.known)):
             widths = [model.scale, *(trend.spread for trend in model.trends.values())]
             if not min(widths) > 0:
                 raise ValueError(f"{source}: a scale of {name!r} is not positive: expected eV/atom")
@@ -254,12 +254,12 @@ def calibrations_as_json(
     """Calibrations as the text of a file, energies rounded to 0.1 meV/atom."""
     potentials = {
         name: {
-            "relaxer": one.relaxer,
-            "references": {s: round(energy, 4) for s, energy in one.references.items()},
-            "novel": _plain(one.novel),
-            "known": _plain(one.known),
+            "relaxer": entry.relaxer,
+            "references": {s: round(energy, 4) for s, energy in entry.references.items()},
+            "novel": _plain(entry.novel),
+            "known": _plain(entry.known),
         }
-        for name, one in fitted.items()
+        for name, entry in fitted.items()
     }
     content = {"format": FORMAT, "source": source, "held_out": held_out, "potentials": potentials}
     return json.dumps(content, indent=1) + "\n"

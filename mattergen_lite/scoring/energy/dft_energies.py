@@ -219,11 +219,11 @@ def _number(where: str, row: Mapping[str, str | None], column: str) -> float:
 
 def _hubbards(where: str, text: str) -> dict[str, float]:
     """U in eV by element from "Fe:5.3;Co:3.32"."""
-    found = {}
-    for part in (one.strip() for one in text.split(";")):
+    hubbards = {}
+    for part in (line.strip() for line in text.split(";")):
         symbol, _, number = part.partition(":")
         if part:
-            found[symbol.strip()] = _number(where, {"hubbards": number}, "hubbards")
-            if not Element.is_valid_symbol(symbol.strip()) or math.isnan(found[symbol.strip()]):
+            hubbards[symbol.strip()] = _number(where, {"hubbards": number}, "hubbards")
+            if not Element.is_valid_symbol(symbol.strip()) or math.isnan(hubbards[symbol.strip()]):
                 raise ValueError(f"{where}: hubbards is {text!r}: expected such as Fe:5.3;Co:3.32")
-    return found
+    return hubbards

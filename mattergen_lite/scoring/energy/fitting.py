@@ -242,7 +242,7 @@ def update_error_model(
     ]
     residual = errors - np.array(expected)
     design = np.column_stack([np.ones(len(errors)), shares])
-    prior = np.array([OFFSET_PRIOR, *[max(one.std, MIN_SCALE) for one in offsets]]) ** -2.0
+    prior = np.array([OFFSET_PRIOR, *[max(offset.std, MIN_SCALE) for offset in offsets]]) ** -2.0
     variance, shift = model.scale**2, np.zeros(design.shape[1])
     for _ in range(MAX_ITERATIONS):
         left = residual - design @ shift
@@ -267,8 +267,13 @@ def atomic_fractions(
     compositions: Sequence[Composition],
 ) -> tuple[list[str], Float[np.ndarray, "C E"]]:
     """List the elements of some compositions, and the atomic fraction of each in each."""
-    symbols = sorted({element.symbol for one in compositions for element in one.elements})
-    shares = [[one.get_atomic_fraction(symbol) for symbol in symbols] for one in compositions]
+    symbols = sorted(
+        {element.symbol for composition in compositions for element in composition.elements}
+    )
+    shares = [
+        [composition.get_atomic_fraction(symbol) for symbol in symbols]
+        for composition in compositions
+    ]
     return symbols, np.array(shares)
 
 
@@ -311,6 +316,6 @@ def cross_fitted(
             [shown[index] for index in seen],
         )
     return [
-        models[fold].get(name, models[fold][""]).at(one, own)
-        for fold, name, one, own in zip(folds, names, compositions, shown, strict=True)
+        models[fold].get(name, models[fold][""]).at(composition, own)
+        for fold, name, composition, own in zip(folds, names, compositions, shown, strict=True)
     ]

@@ -45,12 +45,14 @@ class PotentialSet:
                 calibrations cannot be read.
         """
         asked = [options.potential, options.second_opinion, options.relaxer]
-        chosen = [None if one is None else potential_source(one) for one in asked]
+        chosen = [None if potential is None else potential_source(potential) for potential in asked]
         for source in chosen:
             if source is not None:
                 check_potential(source)
-        decider, second, relaxer = (one and identified(one) for one in chosen)
-        sources = dict.fromkeys(one for one in (decider, second, relaxer) if one is not None)
+        decider, second, relaxer = (choice and identified(choice) for choice in chosen)
+        sources = dict.fromkeys(
+            potential for potential in (decider, second, relaxer) if potential is not None
+        )
         known = dict(calibrations())
         if options.calibration is not None:
             known |= read_calibrations(options.calibration)
@@ -72,11 +74,11 @@ class PotentialSet:
     def asked(self) -> tuple[PotentialSource, ...]:
         """Who is asked for the energy of what relaxed; the first decides."""
         given = (self.decider, self.second_opinion)
-        return tuple(one for one in given if one is not None)
+        return tuple(potential for potential in given if potential is not None)
 
     def assess(self, measured: Measurement, *, known: bool = False) -> Stability:
         """Judge the stability of a measured crystal; known ones are in the training data."""
-        names = [potential_name(one) for one in self.asked]
+        names = [potential_name(potential) for potential in self.asked]
         return assess(
             measured,
             decider=names[0],

@@ -101,16 +101,16 @@ def raw_energies(structures: Sequence[Structure]) -> tuple[RawEnergy, ...]:
     """Energies above the hull of ordered crystals as they came, on exact symmetric positions."""
     potential = load_potential(POTENTIAL)
     exact = [symmetrized(structure).structure for structure in structures]
-    problems = [_unsupported(potential, one) for one in exact]
+    problems = [_unsupported(potential, structure) for structure in exact]
     atoms = [
-        one.to_ase_atoms(msonable=False)
-        for one, problem in zip(exact, problems, strict=True)
+        structure.to_ase_atoms(msonable=False)
+        for structure, problem in zip(exact, problems, strict=True)
         if problem is None
     ]
     energies = iter(evaluate(potential.energies, atoms))
     return tuple(
-        _against_hull(one, problem or next(energies))
-        for one, problem in zip(exact, problems, strict=True)
+        _against_hull(structure, problem or next(energies))
+        for structure, problem in zip(exact, problems, strict=True)
     )
 
 
@@ -174,7 +174,7 @@ def screen(
     share = 1.0 if options.keep is None else options.keep
     for (start, end), size in zip(pairwise([0, *ends]), num_passing, strict=True):
         energies = ask_raw_energies(structures[start:end], result_cache)
-        kept = sum(one.screening_decision == "keep" for one in screened)
+        kept = sum(screening.screening_decision == "keep" for screening in screened)
         number = math.ceil(share * size)
         if options.relax_at_most is not None:
             number = min(number, options.relax_at_most - kept)
@@ -192,25 +192,27 @@ def _decide(
 ) -> list[Screening]:
     """Keep so many of the most promising of one round, and some of the others at random."""
     model = screening_model()
-    found = [
+    screened = [
         Screening(
-            screening_e_above_hull=one.e_above_hull,
+            screening_e_above_hull=energy.e_above_hull,
             screening_probability=model.probability(
-                one.e_above_hull, one.num_atoms, structure.composition
+                energy.e_above_hull, energy.num_atoms, structure.composition
             ),
-            screening_error=one.error,
+            screening_error=energy.error,
         )
-        for one, structure in zip(energies, structures, strict=True)
+        for energy, structure in zip(energies, structures, strict=True)
     ]
-    possible = [index for index, one in enumerate(found) if one.screening_error is None]
-    order = sorted(possible, key=lambda i: -weights[i] * found[i].screening_probability)
+    possible = [
+        index for index, screening in enumerate(screened) if screening.screening_error is None
+    ]
+    order = sorted(possible, key=lambda i: -weights[i] * screened[i].screening_probability)
     decisions: dict[int, Decision] = {
         **{i: "control" for i in order[number:] if content_draw(structures[i]) < control},
         **dict.fromkeys(order[:number], "keep"),
     }
     return [
-        replace(one, screening_decision=decisions.get(index, "reject"))
-        for index, one in enumerate(found)
+        replace(screening, screening_decision=decisions.get(index, "reject"))
+        for index, screening in enumerate(screened)
     ]
 
 

@@ -143,7 +143,9 @@ def potential_energies(
     def ask(batch: list[Structure]) -> list[PotentialEnergy]:
         for structure in batch:
             check_elements(potential, structure.symbol_set)
-        points = potential.single_points([one.to_ase_atoms(msonable=False) for one in batch])
+        points = potential.single_points(
+            [crystal.to_ase_atoms(msonable=False) for crystal in batch]
+        )
         return [
             _corrected(point.energy, structure, potential)
             for point, structure in zip(points, batch, strict=True)
@@ -151,7 +153,8 @@ def potential_energies(
 
     answers = evaluate(ask, list(structures))
     return [
-        PotentialEnergy(error=str(one)) if isinstance(one, Exception) else one for one in answers
+        PotentialEnergy(error=str(answer)) if isinstance(answer, Exception) else answer
+        for answer in answers
     ]
 
 

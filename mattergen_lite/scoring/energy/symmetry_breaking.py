@@ -49,7 +49,7 @@ def is_worth_releasing(energy_change: float, kept: int, released: int) -> bool:
 
 def is_distortion(kept: int, released: int) -> bool:
     """Whether the point group of the second space group has fewer operations."""
-    before, after = (len(space_groups.space_group(one).rotations) for one in (kept, released))
+    before, after = (len(space_groups.space_group(group).rotations) for group in (kept, released))
     return after < before
 
 

@@ -54,7 +54,7 @@ class ReferenceHull:
         symbols = [frozenset(re.findall("[A-Z][a-z]?", formula)) for formula in formulas]
         self.elements = frozenset().union(*symbols)
         # By element, so that the compounds of a chemical system are found by adding a few rows.
-        self._contains = {one: np.zeros(len(formulas), dtype=bool) for one in self.elements}
+        self._contains = {element: np.zeros(len(formulas), dtype=bool) for element in self.elements}
         for row, present in enumerate(symbols):
             for symbol in present:
                 self._contains[symbol][row] = True
@@ -80,7 +80,10 @@ class ReferenceHull:
             elements=tuple(ordered),
             formulas=tuple(composition.reduced_formula for composition in compositions),
             fractions=np.array(
-                [[one.get_atomic_fraction(symbol) for one in compositions] for symbol in ordered]
+                [
+                    [composition.get_atomic_fraction(symbol) for composition in compositions]
+                    for symbol in ordered
+                ]
             ),
             energies=np.concatenate([np.zeros(len(ordered)), self.energies[rows]]),
         )

@@ -146,17 +146,24 @@ class Reference:
     @classmethod
     def joined(cls, references: Sequence["Reference"]) -> "Reference":
         """All structures and compositions of several references."""
-        starts = np.cumsum([0, *(len(one.atomic_numbers) for one in references)])
-        offsets = [one.offsets[:-1] + start for one, start in zip(references, starts, strict=False)]
+        starts = np.cumsum([0, *(len(reference.atomic_numbers) for reference in references)])
+        offsets = [
+            reference.offsets[:-1] + start
+            for reference, start in zip(references, starts, strict=False)
+        ]
         return cls(
-            " and ".join(one.name for one in references),
-            [material_id for one in references for material_id in one.material_ids],
-            np.concatenate([one.lattices for one in references]),
-            np.concatenate([one.atomic_numbers for one in references]),
-            np.concatenate([one.frac_coords for one in references]),
+            " and ".join(reference.name for reference in references),
+            [material_id for reference in references for material_id in reference.material_ids],
+            np.concatenate([reference.lattices for reference in references]),
+            np.concatenate([reference.atomic_numbers for reference in references]),
+            np.concatenate([reference.frac_coords for reference in references]),
             np.concatenate([*offsets, starts[-1:]]),
             next(
-                (one.compositions for one in references if one.compositions.formulas),
+                (
+                    reference.compositions
+                    for reference in references
+                    if reference.compositions.formulas
+                ),
                 NO_COMPOSITIONS,
             ),
         )
@@ -198,7 +205,10 @@ def known_structures(paths: Sequence[Path]) -> Reference:
         ValueError: If one of the sources holds no readable structure.
     """
     own = [Reference.from_records(read_structures(path), name=path.name) for path in paths]
-    pure = [StructureRecord(one.material_id, one.structure) for one in elements_of_experiment()]
+    pure = [
+        StructureRecord(element.material_id, element.structure)
+        for element in elements_of_experiment()
+    ]
     elements = Reference.from_records(pure, name="elements of experiment")
     known = Reference.joined([Reference.embedded(), elements, *own])
     return replace(known, compositions=known_compositions())

@@ -155,11 +155,11 @@ class KnownFingerprints:
         cls, material_ids: Sequence[str], fingerprints: Iterable[Fingerprint], scaler: Scaler
     ) -> "KnownFingerprints":
         """Put together what was worked out."""
-        found = list(fingerprints)
+        read = list(fingerprints)
         return cls(
             material_ids=list(material_ids),
-            structures=np.array([one.structure for one in found]),
-            compositions=scaler.scaled(np.array([one.composition for one in found])),
+            structures=np.array([crystal.structure for crystal in read]),
+            compositions=scaler.scaled(np.array([crystal.composition for crystal in read])),
             scaler=scaler,
         )
 
@@ -214,11 +214,11 @@ def coverage(
             f"{len(fingerprints)} samples against {len(known.material_ids)} known crystals: "
             "expected at least one each"
         )
-    there = [one for one in fingerprints if one is not None]
-    if not there:
+    readable = [crystal for crystal in fingerprints if crystal is not None]
+    if not readable:
         return Coverage(recall=0.0, precision=0.0)
-    structures = np.array([one.structure for one in there])
-    compositions = known.scaler.scaled(np.array([one.composition for one in there]))
+    structures = np.array([crystal.structure for crystal in readable])
+    compositions = known.scaler.scaled(np.array([crystal.composition for crystal in readable]))
     of_known, of_sample = (
         (structure <= structure_cutoff) & (composition <= composition_cutoff)
         for structure, composition in zip(

@@ -39,15 +39,17 @@ class Expectation:
 
     def text(self) -> str:
         """One line: what can be expected of these samples, and of how many more."""
-        found = (
+        sentence = (
             f"expected yield: {self.expected:.1f} ± {self.std:.1f} of {self.num_samples} samples "
             f"{self.what}, by their {self.by} energies"
         )
         if self.num_more is None:
-            return f"{found}; no number of samples like these would have one"
+            return f"{sentence}; no number of samples like these would have one"
         if self.num_more == 0:
-            return found
-        return f"{found}; at least one ({SURE:.0%} sure) takes about {self.num_more} samples more"
+            return sentence
+        return (
+            f"{sentence}; at least one ({SURE:.0%} sure) takes about {self.num_more} samples more"
+        )
 
 
 def expectation(candidates: Sequence[Candidate]) -> Expectation | None:
@@ -56,42 +58,45 @@ def expectation(candidates: Sequence[Candidate]) -> Expectation | None:
     Relaxed crystals count with the probability after relaxing, what the screen left out with the
     screen's, and what failed a cheaper check or a required target with none.
     """
-    chances = [chance(one) for one in candidates]
-    if all(one is None for one in chances):
+    chances = [chance(candidate) for candidate in candidates]
+    if all(p is None for p in chances):
         return None
-    known = [one or 0.0 for one in chances]
+    known = [p or 0.0 for p in chances]
     return Expectation(
         what=candidates[0].ranking.success,
         num_samples=len(candidates),
         expected=math.fsum(known),
-        std=math.sqrt(math.fsum(one * (1 - one) for one in known)),
-        at_least_one=1 - math.prod(1 - one for one in known),
+        std=math.sqrt(math.fsum(p * (1 - p) for p in known)),
+        at_least_one=1 - math.prod(1 - p for p in known),
         by=_kind_of_energies(candidates),
     )
 
 
 def _kind_of_energies(candidates: Sequence[Candidate]) -> str:
     """What the probabilities follow from, in words."""
-    if not any(one.stability for one in candidates):
+    if not any(candidate.stability for candidate in candidates):
         return "raw"
-    doubt = any(one.is_uncalibrated for one in candidates)
+    doubt = any(candidate.is_uncalibrated for candidate in candidates)
     relaxed = f"relaxed, {UNCALIBRATED}" if doubt else "relaxed"
-    screened_out = any(one.screening and not one.stability and chance(one) for one in candidates)
+    screened_out = any(
+        candidate.screening and not candidate.stability and chance(candidate)
+        for candidate in candidates
+    )
     return f"{relaxed}, or else raw" if screened_out else relaxed
 
 
 def chance(candidate: Candidate) -> float | None:
     """Probability of being what is wanted; None where nothing is known of its energy."""
     if candidate.stability is not None:
-        found = candidate.stability.probability_metastable
+        probability = candidate.stability.probability_metastable
     elif candidate.screening is not None:
-        found = candidate.screening.screening_probability
+        probability = candidate.screening.screening_probability
     else:
         return None
     failed = {"physical", "unique", "novel"}.intersection(candidate.failed)
-    if not math.isfinite(found) or failed or _may_be_known(candidate):
+    if not math.isfinite(probability) or failed or _may_be_known(candidate):
         return 0.0
-    return found
+    return probability
 
 
 def _may_be_known(candidate: Candidate) -> bool:

@@ -71,30 +71,33 @@ def stages(candidates: Sequence[Candidate], seconds: Mapping[str, float]) -> lis
     passes: dict[str, Callable[[Candidate], bool | None]] = {
         name: _raw_check(name) for name in CHEAP_CHECKS
     }
-    if any(one.outcomes for one in candidates):
+    if any(candidate.outcomes for candidate in candidates):
         passes["on_target"] = _may_be_on_target
-    if any(one.screening for one in candidates):
+    if any(candidate.screening for candidate in candidates):
         passes["screened"] = _check("screened")
-    has_symmetry = any(one.space_groups is not None for one in candidates)
-    if any(one.stability for one in candidates):
+    has_symmetry = any(candidate.space_groups is not None for candidate in candidates)
+    if any(candidate.stability for candidate in candidates):
         passes |= {
-            "relaxed": lambda one: one.relaxed_structure is not None,
-            "released": lambda one: one.relaxed_structure is not None,
+            "relaxed": lambda candidate: candidate.relaxed_structure is not None,
+            "released": lambda candidate: candidate.relaxed_structure is not None,
             **({"kept_symmetry": _check("kept_symmetry")} if has_symmetry else {}),
             "metastable": _check("metastable"),
             "still_unique": _check("unique"),
             "still_novel": _check("novel"),
         }
     remaining = list(candidates)
-    found = [_stage("sampled", len(remaining), len(remaining), seconds)]
+    stages_so_far = [_stage("sampled", len(remaining), len(remaining), seconds)]
     for name, passed in passes.items():
-        entered, remaining = len(remaining), [one for one in remaining if passed(one)]
-        found.append(_stage(name, entered, len(remaining), seconds))
-    return found
+        entered, remaining = (
+            len(remaining),
+            [candidate for candidate in remaining if passed(candidate)],
+        )
+        stages_so_far.append(_stage(name, entered, len(remaining), seconds))
+    return stages_so_far
 
 
 def _check(name: str) -> Callable[[Candidate], bool]:
-    return lambda one: not one.misses(name)
+    return lambda candidate: not candidate.misses(name)
 
 
 def _may_be_on_target(candidate: Candidate) -> bool:
@@ -106,7 +109,7 @@ def _may_be_on_target(candidate: Candidate) -> bool:
 
 def _raw_check(name: str) -> Callable[[Candidate], bool]:
     """Check of the crystal before relaxation."""
-    return lambda one: not Candidate(raw=one.raw, structure=None).misses(name)
+    return lambda candidate: not Candidate(raw=candidate.raw, structure=None).misses(name)
 
 
 def _stage(name: str, entered: int, passed: int, seconds: Mapping[str, float]) -> Stage:
@@ -129,7 +132,7 @@ def funnel(candidates: Sequence[Candidate], required: Sequence[str]) -> Funnel:
     for name in (name for name in CHECK_NAMES if name in required):
         is_open = name == "on_target" and "screened" in required
         passed = _may_be_on_target if is_open else _check(name)
-        remaining = [one for one in remaining if passed(one)]
+        remaining = [candidate for candidate in remaining if passed(candidate)]
         left[name] = len(remaining)
-    names = tuple(one.raw.name for one in remaining)
+    names = tuple(candidate.raw.name for candidate in remaining)
     return Funnel(num_sampled=len(candidates), left=left, passed=names)

@@ -109,10 +109,10 @@ def hit_rates(
 
 def recounted(rates: Sequence[HitRate], candidates: Sequence[Candidate]) -> tuple[HitRate, ...]:
     """The same targets' hits among other candidates, or among those of which more is known."""
-    names = [one.target for one in rates if one.target != EVERY]
-    methods = (lambda one: one.on_target, _confirmed_hit, _guide_hit)
+    names = [rate.target for rate in rates if rate.target != EVERY]
+    methods = (lambda outcome: outcome.on_target, _confirmed_hit, _guide_hit)
     columns = [[_column(candidates, name, met) for name in names] for met in methods]
-    columns = [[*one, at_once(one)] for one in columns]
+    columns = [[*column, at_once(column)] for column in columns]
     return tuple(
         replace(
             rate,
@@ -130,7 +130,7 @@ def _column(
     candidates: Sequence[Candidate], name: str, met: Callable[[PropertyResult], Met]
 ) -> list[Met]:
     """Whether each candidate meets a target; None where it has no such outcome."""
-    outcomes = [{one.property: met(one) for one in c.outcomes} for c in candidates]
+    outcomes = [{outcome.property: met(outcome) for outcome in c.outcomes} for c in candidates]
     return [by_name.get(name) for by_name in outcomes]
 
 

@@ -62,20 +62,20 @@ def landscape(candidates: Sequence[Candidate]) -> Landscape:
     A sample that equals another one as it came was not relaxed: it ends where that one does. What
     equals one known crystal is one structure.
     """
-    readable = [one for one in candidates if one.raw.error is None]
-    is_relaxed = any(one.relaxed is not None for one in readable)
-    by_name = {one.raw.name: one for one in readable}
+    readable = [candidate for candidate in candidates if candidate.raw.error is None]
+    is_relaxed = any(candidate.relaxed is not None for candidate in readable)
+    by_name = {candidate.raw.name: candidate for candidate in readable}
     ends: dict[tuple[str, str], list[Candidate]] = {}
     counts: Counter[tuple[str, str]] = Counter()
-    for one in readable:
-        first = by_name.get(_first(one.raw), one)
-        followed = one if one.relaxed is not None or not is_relaxed else first
+    for candidate in readable:
+        first = by_name.get(_first(candidate.raw), candidate)
+        followed = candidate if candidate.relaxed is not None or not is_relaxed else first
         if is_relaxed and (followed.relaxed is None or followed.energy is None):
             continue
         place = _place(by_name.get(_first(followed.final), followed).final)
         counts[place] += 1
-        if followed is one:
-            ends.setdefault(place, []).append(one)
+        if followed is candidate:
+            ends.setdefault(place, []).append(candidate)
     basins = [
         Basin(best=min(group, key=_energy_and_distance), num_found=counts[place])
         for place, group in ends.items()

@@ -60,13 +60,13 @@ def displacements(truth: Structure, samples: Sequence[Structure]) -> list[Distan
 
     The sample comes first, as in CDVAE: at its limits the matcher depends on the order.
     """
-    found = [_matcher().get_rms_dist(structure, truth) for structure in samples]
-    return [None if pair is None else float(pair[0]) for pair in found]
+    pairs = [_matcher().get_rms_dist(structure, truth) for structure in samples]
+    return [None if pair is None else float(pair[0]) for pair in pairs]
 
 
 def _compare(case: tuple[Crystal, list[Crystal]]) -> list[Comparison]:
     """Compare a known structure with the samples of its composition."""
-    truth, samples = case[0].structure(), [one.structure() for one in case[1]]
+    truth, samples = case[0].structure(), [sample.structure() for sample in case[1]]
     group = polymorph(truth)
     return [
         Comparison(distance, distance is not None and polymorph(sample) == group)
@@ -91,20 +91,22 @@ def predicted(
     """
     if not truths:
         raise ValueError("no known structures to compare with: expected at least one")
-    known = [Crystal.from_structure(one) for one in truths]
-    made = [None if one is None else Crystal.from_structure(one) for one in samples]
-    known_keys, made_keys = ([one and _key(one) for one in side] for side in (known, made))
+    known = [Crystal.from_structure(truth) for truth in truths]
+    made = [None if sample is None else Crystal.from_structure(sample) for sample in samples]
+    known_keys, made_keys = (
+        [crystal and _key(crystal) for crystal in side] for side in (known, made)
+    )
     in_order = ordered and _same_order(made_keys, known_keys)
     compared = _all_comparisons(known, made, pool)
-    found = [{i: one.distance for i, one in row.items()} for row in compared]
+    distances = [{i: comparison.distance for i, comparison in row.items()} for row in compared]
     own = [
-        _smallest([one.get(position)] if in_order else one.values())
-        for position, one in enumerate(found)
+        _smallest([row.get(position)] if in_order else row.values())
+        for position, row in enumerate(distances)
     ]
     hits = [distance for distance in own if distance is not None]
     known_groups, made_groups = (_groups(side, pool) for side in (known, made))
-    closest = [_smallest(d for i in group for d in found[i].values()) for group in known_groups]
-    matching = {i for one in found for i, distance in one.items() if distance is not None}
+    closest = [_smallest(d for i in group for d in distances[i].values()) for group in known_groups]
+    matching = {i for row in distances for i, distance in row.items() if distance is not None}
     return Predicted(
         paired="order" if in_order else "formula",
         num_known=len(known),
@@ -114,7 +116,9 @@ def predicted(
         rmse=sum(hits) / len(hits) if hits else None,
         metre=sum(distance is not None for distance in closest) / len(closest),
         crmse=sum(PREDICTED.stol if d is None else d for d in closest) / len(closest),
-        polymorph_rate=sum(any(one.is_same_polymorph for one in row.values()) for row in compared)
+        polymorph_rate=sum(
+            any(comparison.is_same_polymorph for comparison in row.values()) for row in compared
+        )
         / len(known),
         sample_match_rate=sum(bool(matching & {*group}) for group in made_groups)
         / (len(made_groups) + made.count(None)),
@@ -129,10 +133,12 @@ def _all_comparisons(
     for position, crystal in enumerate(made):
         if crystal is not None:
             positions[_key(crystal)].append(position)
-    fitting = [positions.get(_key(one), []) for one in known]
+    fitting = [positions.get(_key(truth), []) for truth in known]
     if not any(fitting):
         raise ValueError("no sample has the composition of a known structure")
-    cases = [(one, [made[i] for i in indices]) for one, indices in zip(known, fitting, strict=True)]
+    cases = [
+        (truth, [made[i] for i in indices]) for truth, indices in zip(known, fitting, strict=True)
+    ]
     answers = ProgressBar(
         pool.map(_compare, cases, time_limit=TIME_LIMIT),
         total=len(cases),
@@ -154,21 +160,21 @@ def _same_order(
 ) -> bool:
     """Whether samples and known structures pair up; one that cannot be read pairs with any."""
     return len(made) == len(known) and all(
-        one in (None, other) for one, other in zip(made, known, strict=True)
+        sample in (None, other) for sample, other in zip(made, known, strict=True)
     )
 
 
 def _groups(crystals: Sequence[Crystal | None], pool: Pool) -> list[list[int]]:
     """Positions of equal crystals together; where comparing broke, every crystal is its own."""
-    there = [index for index, one in enumerate(crystals) if one is not None]
+    readable = [index for index, crystal in enumerate(crystals) if crystal is not None]
     comparer = Comparer(pool, progress=False)
-    reduced = comparer.reduce([ReductionTask(crystals[index]) for index in there], "reduce")
-    places = comparer.group(reduced, [_key(crystals[index]) for index in there])
+    reduced = comparer.reduce([ReductionTask(crystals[index]) for index in readable], "reduce")
+    places = comparer.group(reduced, [_key(crystals[index]) for index in readable])
     groups: dict[int, list[int]] = defaultdict(list)
-    for index, place in zip(there, places, strict=True):
+    for index, place in zip(readable, places, strict=True):
         groups[place.first].append(index)
     return list(groups.values())
 
 
 def _smallest(distances: Iterable[Distance]) -> Distance:
-    return min((one for one in distances if one is not None), default=None)
+    return min((distance for distance in distances if distance is not None), default=None)

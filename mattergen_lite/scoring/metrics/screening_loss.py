@@ -66,8 +66,10 @@ class ScreeningTally:
         """Count candidates; those that were not screened do not count."""
 
         def chances(decision: str) -> list[float]:
-            chosen = [one for one in candidates if _decision(one) == decision]
-            return [0.0 if one.stability is None else _chance(one) for one in chosen]
+            chosen = [candidate for candidate in candidates if _decision(candidate) == decision]
+            return [
+                0.0 if candidate.stability is None else _chance(candidate) for candidate in chosen
+            ]
 
         kept, controls = chances("keep"), chances("control")
         return cls(
@@ -78,9 +80,9 @@ class ScreeningTally:
             controls=math.fsum(controls),
             controls_squared=math.fsum(chance**2 for chance in controls),
             predicted=math.fsum(
-                one.screening.screening_probability
-                for one in candidates
-                if one.screening is not None and _decision(one) == "keep"
+                candidate.screening.screening_probability
+                for candidate in candidates
+                if candidate.screening is not None and _decision(candidate) == "keep"
             ),
         )
 

@@ -159,7 +159,7 @@ def summary(candidates: Sequence[Candidate]) -> Summary:
         raw=shares([candidate.raw for candidate in candidates], count),
         relaxed=shares(relaxed, count) if was_assessed else None,
         stability=_stability_shares(candidates) if was_assessed else None,
-        is_calibrated=not any(one.is_uncalibrated for one in candidates),
+        is_calibrated=not any(candidate.is_uncalibrated for candidate in candidates),
     )
 
 
@@ -173,7 +173,9 @@ def shares(scores: Sequence[Score], count: int) -> Shares:
 
     def share_compared(passes: Callable[[Score], bool | None]) -> float | None:
         compared = [score for score in scores if not _is_unknown(score)]
-        return sum(bool(passes(one)) for one in compared) / num_compared if num_compared else None
+        return (
+            sum(bool(passes(score)) for score in compared) / num_compared if num_compared else None
+        )
 
     has_reference = any(score.novelty and score.novelty.is_novel is not None for score in scores)
 
@@ -238,13 +240,13 @@ def _stability_shares(candidates: Sequence[Candidate]) -> StabilityShares:
     def share(outcomes: Iterator[float], count: int = len(candidates)) -> float:
         return float(np.nansum(list(outcomes))) / max(count, 1)
 
-    def counts(found: Sequence[Stability], count: int) -> Mapping[str, float]:
+    def counts(assessed: Sequence[Stability], count: int) -> Mapping[str, float]:
         sums = {
-            "stable": (s.e_above_hull <= 0 for s in found),
-            "metastable": (s.e_above_hull <= METASTABLE for s in found),
-            "metastable_uncalibrated": (s.e_above_hull_raw <= METASTABLE for s in found),
-            "expected_stable": (s.probability_stable for s in found),
-            "expected_metastable": (s.probability_metastable for s in found),
+            "stable": (s.e_above_hull <= 0 for s in assessed),
+            "metastable": (s.e_above_hull <= METASTABLE for s in assessed),
+            "metastable_uncalibrated": (s.e_above_hull_raw <= METASTABLE for s in assessed),
+            "expected_stable": (s.probability_stable for s in assessed),
+            "expected_metastable": (s.probability_metastable for s in assessed),
         }
         return {name: share(outcomes, count) for name, outcomes in sums.items()}
 

@@ -38,7 +38,9 @@ MIN_COMMON_SHARE = 0.02
 # charges do not explain is no failure.
 SOFT_ANIONS = frozenset({"H", "B", "C", "Si", "Ge", "Sn", "Pb", "P", "As", "Sb", "Bi", "Te"})
 CHALCOGENS = frozenset({"S", "Se"})
-RARE_EARTHS = frozenset({one.symbol for one in Element if one.group == 3})  # LaS conducts
+RARE_EARTHS = frozenset(
+    {element.symbol for element in Element if element.group == 3}
+)  # LaS conducts
 SUBOXIDE_METALS = {"O": {"Rb", "Cs"}, "N": {"Ca", "Sr", "Ba"}}  # Cs11O3, Ba2N
 
 
@@ -135,14 +137,14 @@ def _judge(symbols: Sequence[str], bonds: Bonds) -> _Judgement:
 def _is_interstitial_hydride(symbols: Sequence[str]) -> bool:
     """Whether hydrogen is the only non-metal beside metals of groups 5 to 10."""
     others = [Element(symbol) for symbol in symbols if symbol != "H"]
-    interstitial = all(one.block == "d" and 5 <= one.group <= 10 for one in others)
+    interstitial = all(other.block == "d" and 5 <= other.group <= 10 for other in others)
     return len(others) < len(symbols) and interstitial
 
 
 def _metallic_reason(symbols: Sequence[str], bonds: Bonds, parts: Sequence[Part]) -> str | None:
     """Say why formal charges mean nothing in a compound; None if they should balance."""
-    metals = {one for one in symbols if is_metal(one) and Element(one).block != "s"}
-    anion = max((one for one in symbols if not is_metal(one)), key=anion_rank)
+    metals = {symbol for symbol in symbols if is_metal(symbol) and Element(symbol).block != "s"}
+    anion = max((symbol for symbol in symbols if not is_metal(symbol)), key=anion_rank)
     soft = sorted(_soft_anions(bonds, metals))
     if soft:
         return f"electrons of {', '.join(soft)} are shared in metallic bonds or networks"
@@ -154,7 +156,7 @@ def _metallic_reason(symbols: Sequence[str], bonds: Bonds, parts: Sequence[Part]
             f"bonds between {', '.join(sorted(bonds.metal_contacts))} hold the electrons "
             f"that {anion} does not take"
         )
-    others = {one for one in symbols if one != anion}
+    others = {symbol for symbol in symbols if symbol != anion}
     if others <= RARE_EARTHS if anion in CHALCOGENS else others & SUBOXIDE_METALS.get(anion, set()):
         return f"{', '.join(sorted(others))} keeps electrons that {anion} does not take"
     return None
@@ -178,9 +180,9 @@ def _imbalance(parts: Sequence[Part], bonds: Bonds) -> str:
         for part, choice in forced.pairs:
             allowed = {
                 state
-                for one in parts
-                if part.symbols[0] in one.symbols
-                for option in one.choices
+                for relative in parts
+                if part.symbols[0] in relative.symbols
+                for option in relative.choices
                 for state in option.states
             }
             for state, share in zip(choice.states, choice.rarity, strict=True):

@@ -40,7 +40,7 @@ def best_assignment(parts: Sequence[Part]) -> Assignment | None:
     assignments = [_likeliest(parts, choices) for choices in options if all(choices)]
     return max(
         filter(None, assignments),
-        key=lambda one: (round(one.log_likelihood, 6), one.choices),
+        key=lambda assignment: (round(assignment.log_likelihood, 6), assignment.choices),
         default=None,
     )
 

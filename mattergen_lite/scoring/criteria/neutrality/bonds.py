@@ -74,38 +74,38 @@ def _radius(symbol: str) -> float:
 
 
 @cache
-def _like_limit(one: str, other: str) -> float:
+def _like_limit(symbol: str, other: str) -> float:
     """Longest bond of two atoms that share its electrons equally, in Å; 0 if they do not."""
-    first, second = Element(one), Element(other)
-    if not (_can_bond(one) and _can_bond(other)):
+    first, second = Element(symbol), Element(other)
+    if not (_can_bond(symbol) and _can_bond(other)):
         return 0.0
-    if one != other and not {one, other} <= HALOGENS:
-        unequal = abs(anion_rank(one) - anion_rank(other)) > SIMILAR
+    if symbol != other and not {symbol, other} <= HALOGENS:
+        unequal = abs(anion_rank(symbol) - anion_rank(other)) > SIMILAR
         if first.group != second.group or min(first.row, second.row) < 3 or unequal:
             return 0.0
-    scale = max(LIKE_OF.get(one, LIKE), LIKE_OF.get(other, LIKE)) if one == other else LIKE
-    return scale * (_radius(one) + _radius(other))
+    scale = max(LIKE_OF.get(symbol, LIKE), LIKE_OF.get(other, LIKE)) if symbol == other else LIKE
+    return scale * (_radius(symbol) + _radius(other))
 
 
 @cache
-def _unlike_limit(one: str, other: str) -> float:
+def _unlike_limit(symbol: str, other: str) -> float:
     """Longest bond of an atom to a more electronegative one that takes its electrons, in Å."""
-    element = Element(one)
-    drawn = one == "H" or (element.block == "p" and element.group in GROUPS_OF_NONMETALS)
-    polar = anion_rank(one) < anion_rank(other)
-    if not (drawn and polar and _is_nonmetal(other)) or {one, other} <= HALOGENS:
+    element = Element(symbol)
+    drawn = symbol == "H" or (element.block == "p" and element.group in GROUPS_OF_NONMETALS)
+    polar = anion_rank(symbol) < anion_rank(other)
+    if not (drawn and polar and _is_nonmetal(other)) or {symbol, other} <= HALOGENS:
         return 0.0
-    if _like_limit(one, other):
+    if _like_limit(symbol, other):
         return 0.0
-    scale = UNLIKE_HYDROGEN if "H" in (one, other) else UNLIKE
-    return scale * (_radius(one) + _radius(other))
+    scale = UNLIKE_HYDROGEN if "H" in (symbol, other) else UNLIKE
+    return scale * (_radius(symbol) + _radius(other))
 
 
 @cache
-def _contact_limit(one: str, other: str) -> float:
+def _contact_limit(first: str, second: str) -> float:
     """Longest contact of two metals, neither of the s block, in Å."""
     radii = []
-    for symbol in (one, other):
+    for symbol in (first, second):
         element = Element(symbol)
         if not is_metal(symbol) or element.block == "s":
             return 0.0
@@ -115,13 +115,13 @@ def _contact_limit(one: str, other: str) -> float:
 
 
 @cache
-def _valence_length(one: str, other: str) -> float:
+def _valence_length(symbol: str, other: str) -> float:
     """Length of a bond of valence 1 after O'Keeffe and Brese (JACS 1991, 113, 3226), in Å."""
     from pymatgen.analysis.bond_valence import BV_PARAMS, ELECTRONEG
 
-    first, second = Element(one), Element(other)
+    first, second = Element(symbol), Element(other)
     known = first in BV_PARAMS and second in BV_PARAMS
-    if one == other or not known or not (first in ELECTRONEG or second in ELECTRONEG):
+    if symbol == other or not known or not (first in ELECTRONEG or second in ELECTRONEG):
         return -np.inf
     (r, c), (s, d) = ((BV_PARAMS[e]["r"], BV_PARAMS[e]["c"]) for e in (first, second))
     return r + s - r * s * (np.sqrt(c) - np.sqrt(d)) ** 2 / (c * r + d * s)
@@ -129,7 +129,7 @@ def _valence_length(one: str, other: str) -> float:
 
 def _table(names: Sequence[str], function: Callable[[str, str], float]) -> Float[np.ndarray, "E E"]:
     """Values of a function of two elements."""
-    return np.array([[function(one, other) for other in names] for one in names], dtype=float)
+    return np.array([[function(name, other) for other in names] for name in names], dtype=float)
 
 
 def find_bonds(structure: Structure) -> Bonds:
@@ -173,8 +173,8 @@ def find_bonds(structure: Structure) -> Bonds:
     )
 
 
-def _sign(one: str, other: str) -> float:
-    return 1.0 if anion_rank(one) < anion_rank(other) else -1.0
+def _sign(symbol: str, other: str) -> float:
+    return 1.0 if anion_rank(symbol) < anion_rank(other) else -1.0
 
 
 def _clusters(
@@ -184,7 +184,7 @@ def _clusters(
     neighbours: dict[int, list[tuple[int, np.ndarray, float]]] = {}
     for i, j, image, distance in zip(first, second, images, distances, strict=True):
         neighbours.setdefault(int(i), []).append((int(j), image, float(distance)))
-    found, visited = [], set()
+    clusters, visited = [], set()
     for start in sorted(neighbours):
         if start in visited:
             continue
@@ -199,11 +199,11 @@ def _clusters(
                 infinite |= not np.array_equal(offsets[other], offset)
         visited |= set(offsets)
         lengths = [length for site in offsets for _, _, length in neighbours[site]]
-        found.append(
+        clusters.append(
             Cluster(
                 sites=tuple(sorted(offsets)),
                 bond_length=float(np.mean(lengths)),
                 is_infinite=infinite,
             )
         )
-    return tuple(found)
+    return tuple(clusters)

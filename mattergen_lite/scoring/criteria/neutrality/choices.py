@@ -80,8 +80,10 @@ def list_parts(bonds: Bonds, *, rare: bool = False, copies: int = 1) -> list[Par
         rare: Allow any state that the ICSD reports, whatever bonds it needs.
         copies: Number of cells, so that the atoms of a small one can have two states.
     """
-    molecules = [] if rare else [one for one in bonds.clusters if _is_molecule(one, bonds)]
-    inside = {site for one in molecules for site in one.sites}
+    molecules = (
+        [] if rare else [cluster for cluster in bonds.clusters if _is_molecule(cluster, bonds)]
+    )
+    inside = {site for molecule in molecules for site in molecule.sites}
     alike: dict[tuple, list[int]] = defaultdict(list)
     for site, symbol in enumerate(bonds.symbols):
         if site not in inside:
@@ -92,7 +94,7 @@ def list_parts(bonds: Bonds, *, rare: bool = False, copies: int = 1) -> list[Par
     parts = [
         _part(kind, sites * copies, bonds, hard, rare) for kind, sites in sorted(alike.items())
     ]
-    parts += [_molecule_part(one, bonds) for one in molecules * copies]
+    parts += [_molecule_part(molecule, bonds) for molecule in molecules * copies]
     return sorted(parts, key=lambda part: (part.symbols, len(part.sites), part.choices))
 
 
@@ -269,13 +271,15 @@ def _log_likelihoods(
     if like or not bonds.has_neighbours or len(shares) < 2:
         return logs
     data = {q: ICSD_BV_DATA.get(Species(symbol, q)) for q in shares}
-    known = {q: one for q, one in data.items() if one and one["std"] > 0}
+    known = {
+        q: statistics for q, statistics in data.items() if statistics and statistics["std"] > 0
+    }
     sums = bonds.valence_sums[sites]
     if not sums.all():
         return logs
     penalties = {
-        q: ((sums - one["mean"]) / one["std"]) ** 2 / 2 + math.log(one["std"])
-        for q, one in known.items()
+        q: ((sums - statistics["mean"]) / statistics["std"]) ** 2 / 2 + math.log(statistics["std"])
+        for q, statistics in known.items()
     }
     if len(penalties) < len(shares):
         return logs

@@ -93,8 +93,8 @@ class Exam:
         }
         return [
             f"{problem} (at most {limit})"
-            for problem, (found, limit) in limits.items()
-            if not found <= limit  # a number that is none is a failure
+            for problem, (measured, limit) in limits.items()
+            if not measured <= limit  # a number that is none is a failure
         ]
 
     def _too_few(self) -> str:
@@ -140,7 +140,11 @@ def examine(potential: Potential) -> Exam:
 
 def _within(compounds: Sequence[KnownCompound], symbols: Container[str]) -> list[KnownCompound]:
     """Compounds that have no other elements."""
-    return [one for one in compounds if all(s in symbols for s in one.structure.symbol_set)]
+    return [
+        compound
+        for compound in compounds
+        if all(s in symbols for s in compound.structure.symbol_set)
+    ]
 
 
 def _examine_few(potential: Potential, references: Mapping[str, float], num_spread: int) -> Exam:
@@ -150,7 +154,7 @@ def _examine_few(potential: Potential, references: Mapping[str, float], num_spre
     kept, left_out = dict(references), {}
     compounds = compounds_within(kept.keys(), MAX_COMPOUNDS_WITHIN)
     energies, _, _ = _single_points(potential, compounds)
-    compounds = [one for one in compounds if one.material_id in energies]
+    compounds = [compound for compound in compounds if compound.material_id in energies]
     while compounds:
         _, errors = _errors(potential, compounds, energies, kept)
         means = _mean_errors(compounds, errors)
@@ -160,7 +164,7 @@ def _examine_few(potential: Potential, references: Mapping[str, float], num_spre
         left_out[worst] = means[worst]
         del kept[worst]
         compounds = _within(compounds, kept)
-    examined = set().union(*(one.structure.symbol_set for one in compounds))
+    examined = set().union(*(compound.structure.symbol_set for compound in compounds))
     kept = {symbol: energy for symbol, energy in kept.items() if symbol in examined}
     exam = _examine_on(potential, kept, compounds)
     return replace(exam, num_spread=num_spread, left_out=left_out)
@@ -180,7 +184,7 @@ def _examine_on(
 ) -> Exam:
     """Compare a potential with DFT on some compounds."""
     energies, forces, failures = _single_points(potential, compounds)
-    known = [one for one in compounds if one.material_id in energies]
+    known = [compound for compound in compounds if compound.material_id in energies]
     frame, errors = _errors(potential, known, energies, references)
     if not known:
         return Exam(
@@ -202,11 +206,13 @@ def _examine_on(
         bias=float(errors.mean()),
         worst=known[worst].composition.reduced_formula,
         worst_error=float(errors[worst]),
-        force=float(np.median([forces[one.material_id] for one in known])),
+        force=float(np.median([forces[compound.material_id] for compound in known])),
         force_gradient_error=force_error,
         stress_gradient_error=stress_error,
         failures=failures,
-        mean_formation=float(np.mean([abs(one.formation_energy_per_atom) for one in known])),
+        mean_formation=float(
+            np.mean([abs(compound.formation_energy_per_atom) for compound in known])
+        ),
     )
 
 
@@ -227,16 +233,16 @@ def _single_points(
 ) -> tuple[dict[str, float], dict[str, float], dict[str, str]]:
     """Energies in eV/atom and largest forces in eV/Å by identifier; failures by formula."""
     energies, forces, failures = {}, {}, {}
-    for one in compounds:
-        atoms = one.structure.to_ase_atoms(msonable=False)
+    for compound in compounds:
+        atoms = compound.structure.to_ase_atoms(msonable=False)
         try:
             [point] = potential.single_points([atoms])
         except Exception as error:
             reason = f"{type(error).__name__}: {str(error)[:200]}"
-            failures[one.composition.reduced_formula] = reason
+            failures[compound.composition.reduced_formula] = reason
             continue
-        energies[one.material_id] = point.energy / len(atoms)
-        forces[one.material_id] = float(np.linalg.norm(point.forces, axis=1).max())
+        energies[compound.material_id] = point.energy / len(atoms)
+        forces[compound.material_id] = float(np.linalg.norm(point.forces, axis=1).max())
     return energies, forces, failures
 
 
@@ -251,10 +257,10 @@ def _errors(
     if undecided:
         frames = {frame: replace(potential, frame=frame) for frame in ("raw", "corrected")}
     else:
-        is_raw = any(potential.correction(one.structure) for one in known)
+        is_raw = any(potential.correction(compound.structure) for compound in known)
         frames = {"raw" if is_raw else "corrected": potential}
     errors = {
-        frame: np.array([_error(on_frame, one, energies, references) for one in known])
+        frame: np.array([_error(on_frame, compound, energies, references) for compound in known])
         for frame, on_frame in frames.items()
     }
     frame = min(errors, key=lambda name: np.abs(errors[name]).mean() if known else 0.0)

@@ -72,8 +72,8 @@ def _angles(edges: np.ndarray, bond_of_edge: np.ndarray, is_short: np.ndarray) -
     first = np.repeat(np.arange(len(short)), group_size)
     position = np.arange(len(first)) - np.repeat(np.cumsum(group_size) - group_size, group_size)
     second = np.repeat(np.repeat(start, count), group_size) + position
-    one, two = short[first[first != second]], short[second[first != second]]
-    return np.stack([edges[one, 0], bond_of_edge[one], one, bond_of_edge[two], two], axis=1)
+    edge, other = short[first[first != second]], short[second[first != second]]
+    return np.stack([edges[edge, 0], bond_of_edge[edge], edge, bond_of_edge[other], other], axis=1)
 
 
 def _graph(atoms: "Atoms", cutoff: float, angle_cutoff: float) -> _Graph:

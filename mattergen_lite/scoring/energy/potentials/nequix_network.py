@@ -281,7 +281,7 @@ def read_network(path: Path, device: str = "cpu") -> NequixNetwork:
             leaves = _read_leaves(file, leaf_shapes(config))
         except ValidationError as error:
             first = error.errors()[0]
-            problem = f"{'.'.join(str(one) for one in first['loc'])}: {first['msg']}"
+            problem = f"{'.'.join(str(key) for key in first['loc'])}: {first['msg']}"
             raise ValueError(f"{path} is no Nequix model: {problem}") from None
         except (ValueError, EOFError) as error:
             raise ValueError(f"{path} is no Nequix model: {error}") from None

@@ -118,7 +118,9 @@ def _loader(name: str) -> tuple[Load, str]:
                 return published[entry].load(), rest
     if colon and name.replace(":", ".").replace(".", "").isidentifier():
         return _factory(name), ""
-    others = [f"{one}:..." for one in [*FAMILIES, *published] if one not in ("chgnet", "7net")]
+    others = [
+        f"{family}:..." for family in [*FAMILIES, *published] if family not in ("chgnet", "7net")
+    ]
     raise ValueError(
         f"unknown potential {name!r}: expected one of {', '.join([*SHIPPED, *others])}, "
         "a path to weights or module:factory"

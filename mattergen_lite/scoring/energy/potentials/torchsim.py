@@ -51,11 +51,11 @@ class TorchSimBatches:
             points = static(crystals, self.model, autobatcher=self.batcher)
         return [
             SinglePoint(
-                energy=float(one["potential_energy"]),
-                forces=one["forces"].double().cpu().numpy(),
-                stress=one["stress"].reshape(3, 3).double().cpu().numpy(),
+                energy=float(point["potential_energy"]),
+                forces=point["forces"].double().cpu().numpy(),
+                stress=point["stress"].reshape(3, 3).double().cpu().numpy(),
             )
-            for one in points
+            for point in points
         ]
 
 
