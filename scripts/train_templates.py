@@ -12,7 +12,7 @@ import argparse
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +51,7 @@ class Examples:
     def losses(self, model: TemplateModel, rng: np.random.Generator) -> torch.Tensor:
         """Losses by part, in nats a template."""
         batch = training_batch(self.templates, self.energies, rng)
-        return torch.stack(astuple(losses(model.network, *batch)))
+        return torch.stack([*vars(losses(model.network, *batch)).values()])
 
 
 def read_examples(without: Sequence[str] = ()) -> tuple[Examples, Examples]:
@@ -158,7 +158,7 @@ def evaluate(model: TemplateModel, examples: Examples) -> torch.Tensor:
     return torch.stack([examples.take(rows).losses(model, rng) for rows in parts]).mean(0)
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Train, and log losses after every pass."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
@@ -166,7 +166,7 @@ def main() -> None:
     parser.add_argument("--without", nargs="*", default=[], help="anonymous formulas left out")
     parser.add_argument("--dim", type=int, default=128)
     parser.add_argument("--depth", type=int, default=5)
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     handlers = [logging.StreamHandler(), logging.FileHandler(options.out / "train.log")]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers)

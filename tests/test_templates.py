@@ -1,6 +1,8 @@
 """The template model: what is drawn is legal, as asked, and does not depend on its batch."""
 
+import importlib
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -229,3 +231,23 @@ def test_a_source_that_cannot_make_a_sample_leaves_it_to_the_others():
     assert len(partial_crystals(24, "any", space_group="2")) == 24
     with pytest.raises(ValueError, match="beyond P-1 is new"):
         partial_crystals(1, "drawn", space_group="2")
+
+
+def test_training_learns_and_goes_on_from_its_folder(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "scripts")
+    script = importlib.import_module("train_templates")
+    crystals = template_library(12, 52, NEW_FRAMEWORKS).crystals
+    templates = [
+        canonical_template(orbits.space_group, positions_of(orbits), orbits.atomic_numbers)
+        for orbits in map(crystals.orbits, range(64))
+    ]
+    examples = script.Examples(templates, np.zeros(len(templates)))
+    monkeypatch.setattr(script, "read_examples", lambda without: (examples, examples))
+    monkeypatch.setattr(script, "BATCH_SIZE", 16)
+    monkeypatch.setattr(script, "WARM_UP", 1)
+    size = ("--out", str(tmp_path), "--dim", "32", "--depth", "1")
+    script.main([*size, "--epochs", "1"])
+    first = script.evaluate(TemplateModel.load(tmp_path), examples).sum()
+    script.main([*size, "--epochs", "6"])
+    assert script.evaluate(TemplateModel.load(tmp_path), examples).sum() < first - 1
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["epoch"] == 6
