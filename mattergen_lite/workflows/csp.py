@@ -19,7 +19,6 @@ from mattergen_lite.config import ModelConfig
 from mattergen_lite.data.materials import known_value
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import StructureRecord
-from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Failure
 from mattergen_lite.request.constraints import NumAtoms
 from mattergen_lite.request.protocol import Constraints
@@ -45,7 +44,6 @@ from mattergen_lite.scoring.score import Score
 from mattergen_lite.workflows.cell_sizes import CellSize, plan_cells
 from mattergen_lite.workflows.csp_report import TIE, FoundStructure, Prediction, Recovery
 
-NUM_RELAXED = 16  # of the different samples, unless another number is asked for
 NUM_KNOWN = 3  # known structures of the composition that are relaxed, lowest above the hull first
 MATCH_TIME_LIMIT = 600.0  # s
 GIVEN = "given"  # key of the structure that the user has given
@@ -63,13 +61,6 @@ class Target:
     def key(self) -> str:
         """Key of the target among all targets."""
         return GIVEN if self.is_given else self.name
-
-
-def relaxing_few(judge: JudgeOptions) -> JudgeOptions:
-    """The options of a judge that relaxes the likeliest samples, if nothing else is said."""
-    if not judge.relax or judge.is_screened:
-        return judge
-    return replace(judge, relax_at_most=NUM_RELAXED, control=0.0)
 
 
 def sample_cells(
@@ -178,7 +169,7 @@ def predict(
     """
     # Before the samples, because a finished run is not gone on with after a kill.
     judged = judge_targets(run, targets)
-    judgements = run.of([records], provenance)
+    judgements = run.execute([records], provenance)
     seen = _known_first(landscape(judgements.candidates))
     distances = _distances(seen, targets, run)
     structures = _found(seen, _same_polymorph(seen, distances, judged))
