@@ -12,7 +12,7 @@ from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 
 if TYPE_CHECKING:
-    from mattergen_lite.workflows.csp_report import Prediction
+    from mattergen_lite.workflows.csp_report import StructurePrediction
 
 
 @flat
@@ -27,7 +27,7 @@ def complete(
     seed: Seed = 0,
     machine: Machine,
     overwrite: bool = False,
-) -> "Prediction":
+) -> "StructurePrediction":
     """Complete a host: --seed-structure LiFePO4.cif --fix-sites Fe,P,O puts the Li back.
 
     The sites that do not stay are removed, and as many atoms of the same elements are placed anew,

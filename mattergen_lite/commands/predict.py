@@ -13,7 +13,7 @@ from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 
 if TYPE_CHECKING:
-    from mattergen_lite.workflows.csp_report import Prediction
+    from mattergen_lite.workflows.csp_report import StructurePrediction
 
 
 @flat
@@ -29,7 +29,7 @@ def predict(
     seed: Seed = 0,
     machine: Machine,
     overwrite: bool = False,
-) -> "Prediction":
+) -> "StructurePrediction":
     """Predict the structure of a composition: --formula K2PdCl4.
 
     Samples cells of few formula units first, on templates of known crystals, relaxes the 16 of
