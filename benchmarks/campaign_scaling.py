@@ -18,7 +18,7 @@ from pathlib import Path
 from measuring import Row, report
 
 from mattergen_lite.campaign.parts import UnitRecord, part_paths, unit_records
-from mattergen_lite.campaign.plan import Plan
+from mattergen_lite.campaign.plan import CampaignPlan
 from mattergen_lite.campaign.run import run
 from mattergen_lite.campaign.workers import connection
 from mattergen_lite.config import CampaignConfig
@@ -40,7 +40,7 @@ def measure(arguments: argparse.Namespace, num_workers: int) -> Row:
                 "workers": {"count": num_workers, "device": "cpu"},
             }
         )
-        run(Plan.of(config), connection(config.workers, config.run_dir))
+        run(CampaignPlan.of(config), connection(config.workers, config.run_dir))
         stored = list(unit_records(Path(folder)))
         size = sum(path.stat().st_size for path in part_paths(Path(folder)))
     return {"workers": num_workers, **figures(stored), "bytes_per_crystal": size / total(stored)}

@@ -38,7 +38,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite.config import DataConfig
 from mattergen_lite.data.crystals import CrystalDataset
-from mattergen_lite.data.table import read_table, select_rows
+from mattergen_lite.data.table import read_crystal_table, select_rows
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion, pick_device
@@ -171,7 +171,7 @@ def relaxed_matches(truth: Structure, ordered: Sequence[Structure], number: int)
 def test_materials(choice: argparse.Namespace, model: CrystalDiffusion) -> dict[str, Structure]:
     """A random choice of test materials of elements the model knows, by name."""
     limits = DataConfig(max_atoms=min(choice.max_atoms, model.config.max_atoms))
-    table = select_rows(read_table("embedded"), ["test"], limits)
+    table = select_rows(read_crystal_table("embedded"), ["test"], limits)
     crystals = CrystalDataset.from_table(table)
     order = torch.randperm(len(crystals), generator=torch.Generator().manual_seed(choice.seed))
     seen = model.diffusion.allowed_elements.cpu()
@@ -239,7 +239,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = CrystalDiffusion.load(find_checkpoint(choice.checkpoint), pick_device(choice.device))
     settings = {name: str(getattr(choice, name)) for name in SETTINGS}
     done = read_done(choice.rows, settings)
-    train = CrystalDataset.from_table(select_rows(read_table("embedded"), ["train"], EVERY_SIZE))
+    train = CrystalDataset.from_table(
+        select_rows(read_crystal_table("embedded"), ["train"], EVERY_SIZE)
+    )
     rows: list[Row] = []
     for name, truth in test_materials(choice, model).items():
         if name not in done:

@@ -44,7 +44,7 @@ from mattergen_lite.chemistry.elements import symbols
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.crystals import CrystalDataset, embedded_crystals
 from mattergen_lite.data.dataset import element_sets
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.io.tensors import to_structures
@@ -183,7 +183,7 @@ def elements_of(crystals: CrystalDataset) -> Iterator[list[int]]:
 
 def composition_judges(model: CrystalDiffusion) -> dict[str, Judge]:
     """Regressions on the composition of properties that have nothing exact."""
-    table = read_table(EMBEDDED)
+    table = read_crystal_table(EMBEDDED)
     table = table.filter(pc.equal(table["split"].cast(pa.string()), "train"))
     conditions = {prop.name for prop in model.properties}
     return {

@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.scoring.energy.elasticity import MAX_STRAIN, bulk_modulus
 from mattergen_lite.scoring.energy.potentials.protocol import Potential
@@ -33,7 +33,7 @@ METHODS = {
 
 def compounds(num_crystals: int, max_atoms: int) -> pd.DataFrame:
     """Rows of random test compounds whose bulk modulus DFT knows."""
-    table = read_table(EMBEDDED).to_pandas()
+    table = read_crystal_table(EMBEDDED).to_pandas()
     known = (table.split.astype(str) == "test") & table.bulk_modulus.notna()
     table = table[known & (table.num_atoms <= max_atoms)]
     return table.sample(min(num_crystals, len(table)), random_state=0)

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from mattergen_lite.config import DataConfig
 from mattergen_lite.data.crystals import CrystalDataset
-from mattergen_lite.data.table import read_table, select_rows
+from mattergen_lite.data.table import read_crystal_table, select_rows
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.processes import Pool, available_cores
 from mattergen_lite.runs.folder import RunFolder
@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="folder that `generate` wrote")
     parser.add_argument("card", type=Path, help="model card to update")
     arguments = parser.parse_args()
-    table = read_table("embedded")
+    table = read_crystal_table("embedded")
     train = select_rows(table, ["train"], EVERY_SIZE)
     test = CrystalDataset.from_table(select_rows(table, ["test"], EVERY_SIZE))
     scores = judged_against(train, arguments.results)

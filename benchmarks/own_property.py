@@ -29,10 +29,10 @@ from torch import Tensor
 
 from mattergen_lite.chemistry.elements import atomic_masses, element_descriptors
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.data.canonical import write_table
+from mattergen_lite.data.canonical import write_crystal_table
 from mattergen_lite.data.dataset import element_sets
 from mattergen_lite.data.labels import read_labelled
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.model import CrystalDiffusion, pick_device, weights_hash
 from mattergen_lite.options.finetune import FinetuneOptions
@@ -54,7 +54,7 @@ Row = dict[str, str | int | float]
 
 def labelled_halves(name: str, num_labels: int, seed: int) -> tuple[pa.Table, pa.Table]:
     """Rows for the user and for the judge: no formula is in both."""
-    table = read_table(EMBEDDED)
+    table = read_crystal_table(EMBEDDED)
     table = table.filter(pc.and_(pc.is_valid(table[name]), pc.equal(table["split"], "train")))
     table = table.take(np.random.default_rng(seed).permutation(len(table)))
     user = table.slice(0, num_labels)
@@ -193,7 +193,7 @@ def finetuned_trials(
         out, device = Path(folder), pick_device(choice.device)
         splits = pa.array(["val" if i % 7 == 0 else "train" for i in range(len(user))])
         position = user.column_names.index("split")
-        write_table(user.set_column(position, "split", splits), out / "user.parquet")
+        write_crystal_table(user.set_column(position, "split", splits), out / "user.parquet")
         base = find_checkpoint(choice.checkpoint)
         start = process_time()
         crystals = read_labelled(out / "user.parquet", prop, keep=out, seed=0, num_workers=1)

@@ -24,7 +24,7 @@ from measuring import Row, count_flops, device_facts, measured_peak, now, report
 from peer_networks import PEERS
 from torch import nn
 
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.model import pick_device
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT, Request
 from mattergen_lite.options.sampler import SamplerOptions
@@ -44,7 +44,7 @@ def seconds_of(work: Callable[[], object], device: torch.device) -> float:
 
 def mp_20_sizes(count: int, seed: int) -> list[int]:
     """Atoms per primitive cell of crystals drawn from MP-20's training split."""
-    table = read_table(EMBEDDED, ["split", "num_atoms"]).to_pandas()
+    table = read_crystal_table(EMBEDDED, ["split", "num_atoms"]).to_pandas()
     known = table[(table.split == "train") & (table.num_atoms <= MAX_ATOMS)].num_atoms
     return known.sample(count, replace=True, random_state=seed).tolist()
 

@@ -24,9 +24,9 @@ from pymatgen.core import Structure
 
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
-from mattergen_lite.scoring.energy.relaxation import GPA, Limits, relax
+from mattergen_lite.scoring.energy.relaxation import GPA, RelaxationLimits, relax
 
-LIMITS = Limits()
+LIMITS = RelaxationLimits()
 
 
 def perturbed_crystals(path: Path, num_crystals: int) -> list[Structure]:

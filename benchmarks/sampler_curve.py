@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from mattergen_lite.config import DataConfig
 from mattergen_lite.data.crystals import CrystalDataset
-from mattergen_lite.data.table import read_table, select_rows
+from mattergen_lite.data.table import read_crystal_table, select_rows
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.model import CrystalDiffusion, pick_device
@@ -136,7 +136,7 @@ def main() -> None:
 
 def read_yardstick() -> Yardstick:
     """The embedded data in its roles."""
-    data = read_table("embedded")
+    data = read_crystal_table("embedded")
     return Yardstick(
         known=Reference.from_table(
             select_rows(data, ["train"], EVERY_SIZE), name="MP-20 training split"

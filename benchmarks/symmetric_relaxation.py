@@ -20,7 +20,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite.io.formats.structures import ordered
 from mattergen_lite.io.read import read_structures
-from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group
+from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group_of
 from mattergen_lite.scoring.criteria.validity import validity
 from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
@@ -64,8 +64,8 @@ def compare(crystal: Structure, potential: Potential) -> Figures | None:
         "symmetric s": kept_seconds,
         "release s": time.process_time() - start,
         "symmetric": kept.constrained_space_group > 1,
-        "free above P1 at 0.01": space_group(free.structure, 0.01) > 1,
-        "symmetric above P1 at 0.01": space_group(kept.structure, 0.01) > 1,
+        "free above P1 at 0.01": space_group_of(free.structure, 0.01) > 1,
+        "symmetric above P1 at 0.01": space_group_of(kept.structure, 0.01) > 1,
         "free converged": free.converged,
         "symmetric converged": kept.converged,
         "rise": kept.energy_per_atom - free.energy_per_atom,

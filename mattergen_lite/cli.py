@@ -1,4 +1,4 @@
-"""The command line: the functions of `verbs` as commands, bad input as one line and exit code 2.
+"""The command line: the functions of `commands`, bad input as one line and exit code 2.
 
 Exit codes are 0 for success, 2 for what is wrong with the input, the disk or the network, 130 after
 an interrupt from the keyboard and 143 after SIGTERM; the same command goes on where it was.
@@ -45,25 +45,25 @@ VERBOSE = inspect.Parameter(
 )
 
 
-def printed(name: str, verb: Callable[..., object]) -> Callable[..., None]:
-    """The verb as a command: same arguments, its outcome printed instead of returned.
+def printed(name: str, function: Callable[..., object]) -> Callable[..., None]:
+    """The function as a command: same arguments, its outcome printed instead of returned.
 
     Dropping the return type matters: cyclopts evaluates annotations, and importing the classes that
-    verbs return would cost `--help` the seconds that torch takes to load.
+    functions return would cost `--help` the seconds that torch takes to load.
     """
     extra = [VERBOSE] if name in JUDGING else []
 
-    @wraps(verb)
+    @wraps(function)
     def command(*args: object, **kwargs: object) -> None:
         more = {
             parameter.name: kwargs.pop(parameter.name, parameter.default) for parameter in extra
         }
-        outcome = verb(*args, **kwargs)
+        outcome = function(*args, **kwargs)
         print(outcome.text(**more) if hasattr(outcome, "text") else outcome)
 
-    signature = inspect.signature(verb)
+    signature = inspect.signature(function)
     given = [*signature.parameters.values(), *extra]
-    plain = get_type_hints(verb) | {"verbose": bool}  # without bounds, which `flat` checks
+    plain = get_type_hints(function) | {"verbose": bool}  # without bounds, which `flat` checks
     parameters = [
         _option(parameter, plain[parameter.name], in_groups=len(given) > FEW) for parameter in given
     ]
@@ -121,13 +121,13 @@ GROUPS = {
 
 
 def assembled() -> App:
-    """All commands; a verb such as `data_info` is the command `info` of the group `data`."""
+    """All commands; a function such as `data_info` is the command `info` of the group `data`."""
     whole = _app("mattergen-lite", "Design inorganic crystals: sample, judge, train.")
     groups = {name: _app(name, text) for name, text in GROUPS.items()}
     for name in COMMANDS:
-        verb = getattr(import_module(module_of(name)), name)
+        function = getattr(import_module(module_of(name)), name)
         group, _, rest = name.partition("_")
-        (groups[group] if rest else whole).command(printed(name, verb), name=rest or name)
+        (groups[group] if rest else whole).command(printed(name, function), name=rest or name)
     for group in groups.values():
         whole.command(group)
     return whole

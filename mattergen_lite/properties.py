@@ -49,7 +49,7 @@ class Conditions:
         return self._each(lambda value: value[index])
 
 
-def crystal_system(space_group: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
+def crystal_system_index(space_group: Int[Tensor, "*B"]) -> Int[Tensor, "*B"]:
     """Crystal system 1..7 (triclinic to cubic) of a space group number 1..230."""
     last = torch.tensor(list(LAST_SPACE_GROUP.values())[:-1], device=space_group.device)
     return torch.bucketize(space_group, last) + 1

@@ -21,7 +21,7 @@ from pymatgen.core import Composition
 from tqdm import tqdm
 
 from mattergen_lite.data.canonical import row_structure
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.processes import Failure, Pool, available_cores
 from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.metrics.coverage import (
@@ -37,7 +37,7 @@ COLUMNS = ["split", "material_id", "num_atoms", "lattice", "atomic_numbers", "fr
 
 def rows_of(split: str) -> pa.Table:
     """Crystals of a split of the embedded table."""
-    table = read_table(EMBEDDED, COLUMNS)
+    table = read_crystal_table(EMBEDDED, COLUMNS)
     return table.filter(pc.equal(table["split"].cast(pa.string()), split))
 
 

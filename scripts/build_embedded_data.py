@@ -17,7 +17,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
-from mattergen_lite.data.canonical import CORE_SCHEMA, row_structure, table_from_rows, write_table
+from mattergen_lite.data.canonical import (
+    CORE_SCHEMA,
+    row_structure,
+    table_from_rows,
+    write_crystal_table,
+)
 from mattergen_lite.data.prepare import canonical_rows
 from mattergen_lite.io.records import Document
 
@@ -70,7 +75,7 @@ def main() -> None:
         place = crystals.schema.get_field_index(name)
         crystals = crystals.set_column(place, name, crystals[name].dictionary_encode())
     out = ASSETS / "mp.parquet"
-    write_table(crystals.combine_chunks(), out)
+    write_crystal_table(crystals.combine_chunks(), out)
     print(f"{out.name}: {crystals.num_rows} rows, {out.stat().st_size / 1e6:.2f} MB")
 
 
@@ -79,7 +84,7 @@ def build_hull(source: Path, out: Path) -> None:
     table = pq.read_table(source, columns=HULL_COLUMNS).select(HULL_COLUMNS)
     energies = table["formation_energy_per_atom"].cast(pa.float32())
     table = table.set_column(2, HULL_COLUMNS[2], energies).replace_schema_metadata()
-    write_table(table.sort_by("formula"), out)
+    write_crystal_table(table.sort_by("formula"), out)
     print(f"{out.name}: {table.num_rows} rows, {out.stat().st_size / 1e6:.2f} MB")
 
 

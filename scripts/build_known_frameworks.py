@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mattergen_lite.data.dataset import OrbitDataset
-from mattergen_lite.data.table import EMBEDDED, UNITS, read_table
+from mattergen_lite.data.table import EMBEDDED, UNITS, read_crystal_table
 from mattergen_lite.scoring.criteria.symmetry import MIRROR_IMAGES
 from mattergen_lite.symmetry.columns import ORBIT_TYPES
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
@@ -31,7 +31,7 @@ CHIRAL = {*MIRROR_IMAGES, *MIRROR_IMAGES.values()}
 def main() -> None:
     """Label every crystal; describe for each protostructure its most stable crystal."""
     columns = ["num_atoms", "space_group", "atomic_numbers", "frac_coords", "lattice"]
-    table = read_table(EMBEDDED, [*columns, *UNITS, *ORBIT_TYPES])
+    table = read_crystal_table(EMBEDDED, [*columns, *UNITS, *ORBIT_TYPES])
     crystals = OrbitDataset.from_table(table)
     energies = np.nan_to_num(crystals.columns["e_above_hull"].numpy(), nan=np.inf)
     at_small_tolerance = table["space_group"].to_numpy()

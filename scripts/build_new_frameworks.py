@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from ase.io import read
 
 from mattergen_lite import load
-from mattergen_lite.data.canonical import row_structure, write_table
+from mattergen_lite.data.canonical import row_structure, write_crystal_table
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.table import NEW_FRAMEWORKS, table_path
 from mattergen_lite.runs.folder import RunFolder
@@ -72,7 +72,7 @@ def main() -> None:
     parts = [pq.read_table(out)] if out.exists() else []
     parts += [crystals_of(run).drop_columns([LIKELY]) for run in options.runs]
     table = best_of_each(pa.concat_tables(parts, promote_options="default").combine_chunks())
-    write_table(table, out)
+    write_crystal_table(table, out)
     formulas = [row_structure(row).reduced_formula for row in table.to_pylist()]
     print(f"{out}: {len(table)} frameworks, {len(set(formulas))} formulas")
 

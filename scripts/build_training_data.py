@@ -24,10 +24,10 @@ import torch
 from tqdm import tqdm
 
 from mattergen_lite import load
-from mattergen_lite.data.canonical import row_structure, write_table
+from mattergen_lite.data.canonical import row_structure, write_crystal_table
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.subgroup_augmentation import without_symmetry
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.scoring.energy.screening import raw_energies
 from mattergen_lite.symmetry.columns import ORBIT_TYPES, orbit_columns
@@ -59,13 +59,13 @@ def main() -> None:
         tables = [pq.read_table(OWN)] if OWN.exists() else []
         tables += [own_crystals(run) for run in options.add]
         OWN.parent.mkdir(exist_ok=True)
-        write_table(pa.concat_tables(tables).combine_chunks(), OWN)
+        write_crystal_table(pa.concat_tables(tables).combine_chunks(), OWN)
     if options.without_symmetry is not None:
-        write_table(as_p1(read_table(options.without_symmetry)), options.out)
+        write_crystal_table(as_p1(read_crystal_table(options.without_symmetry)), options.out)
     elif options.out is not None:
-        parts = [labelled(read_table(EMBEDDED)), training_rows(pq.read_table(OWN))]
+        parts = [labelled(read_crystal_table(EMBEDDED)), training_rows(pq.read_table(OWN))]
         table = pa.concat_tables(parts, promote_options="default").combine_chunks()
-        write_table(table, options.out)
+        write_crystal_table(table, options.out)
         print(f"{options.out}: {len(table)} rows")
 
 

@@ -21,7 +21,7 @@ from fit_head import Examples, fit_head, prediction_error
 
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.dataset import OrbitDataset
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.files.folders import remove
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.model import CrystalDiffusion, pick_device, weights_hash
@@ -148,7 +148,7 @@ class Splits:
     """Labelled crystals by what they are for; what predictors read of them is worked out once."""
 
     def __init__(self, model: CrystalDiffusion, names: Sequence[str], most: int) -> None:
-        table = read_table(EMBEDDED)
+        table = read_crystal_table(EMBEDDED)
         self.model = model
         self.tables = {
             part: labelled(table, names, splits, most) for part, splits in SPLITS.items()

@@ -23,7 +23,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite import load
 from mattergen_lite.dft.cache import ResultFolder
-from mattergen_lite.dft.engine import Limits
+from mattergen_lite.dft.engine import JobLimits
 from mattergen_lite.dft.gpaw import Gpaw
 from mattergen_lite.dft.verification import Verification, Verifier
 from mattergen_lite.scoring.candidate import Candidate
@@ -59,7 +59,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=None, help="folder of calculations")
     options = parser.parse_args()
     folder = options.results or options.labels.parent / "results"
-    verifier = Verifier(engine=Gpaw(), results=ResultFolder(folder), limits=Limits(seconds=3600.0))
+    verifier = Verifier(
+        engine=Gpaw(), results=ResultFolder(folder), limits=JobLimits(seconds=3600.0)
+    )
     verifier.engine.check_installed()
     label(options.labels, options.pool, verifier, options.num, options.max_seconds)
 

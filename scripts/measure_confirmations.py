@@ -21,7 +21,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite import load
 from mattergen_lite.config import read_yaml, write_yaml
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.probe.head import CONFIG, GeneratedError, HeadConfig
@@ -82,7 +82,7 @@ def rounded(value: float) -> float:
 
 def known_pairs(name: str, number: int, method: Callable[[Structure], float]) -> Pairs:
     """Values by a method and by DFT of test compounds: half random, half spread over the values."""
-    table = read_table(EMBEDDED, [*COLUMNS, name]).filter(pc.field("split") == "test")
+    table = read_crystal_table(EMBEDDED, [*COLUMNS, name]).filter(pc.field("split") == "test")
     rows = table.filter(pc.is_valid(table[name])).to_pylist()
     at_random = np.random.default_rng(0).permutation(len(rows))[: number // 2]
     spread = spread_over(np.array([row[name] for row in rows]), number - len(at_random))

@@ -18,7 +18,7 @@ import torch
 from ase import Atoms
 from torch.nn.functional import binary_cross_entropy_with_logits, pad
 
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.scoring.confirmation.gap_network import (
     CUTOFF,
     NUM_LAYERS,
@@ -45,7 +45,7 @@ class Example:
 
 def read_examples(splits: Sequence[str]) -> list[Example]:
     """Crystals of some splits that have a gap, but those with an isolated atom."""
-    table = read_table(EMBEDDED, COLUMNS)
+    table = read_crystal_table(EMBEDDED, COLUMNS)
     table = table.filter(pc.is_valid(table["band_gap"]))
     examples = []
     for row in table.to_pylist():

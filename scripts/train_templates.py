@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from mattergen_lite.data.dataset import OrbitDataset
-from mattergen_lite.data.table import EMBEDDED, UNITS, read_table
+from mattergen_lite.data.table import EMBEDDED, UNITS, read_crystal_table
 from mattergen_lite.symmetry.columns import ORBIT_TYPES
 from mattergen_lite.symmetry.protostructures import positions_of
 from mattergen_lite.templates.model import TemplateModel
@@ -56,7 +56,7 @@ class Examples:
 
 def read_examples(without: Sequence[str] = ()) -> tuple[Examples, Examples]:
     """Crystals to train on, and those held out, none of the anonymous formulas to leave out."""
-    table = read_table(EMBEDDED, ["split", "num_atoms", *UNITS, *ORBIT_TYPES])
+    table = read_crystal_table(EMBEDDED, ["split", "num_atoms", *UNITS, *ORBIT_TYPES])
     crystals = OrbitDataset.from_table(table)
     split = np.array(table["split"].to_pylist())
     energies = crystals.columns["e_above_hull"].numpy()

@@ -160,15 +160,15 @@ def misread(odd: Odd, path: Path) -> list[str]:
 
 def differences(structure: object, odd: Odd) -> Iterator[str]:
     """What is not as the file states it."""
-    from mattergen_lite.scoring.criteria.symmetry import space_group
+    from mattergen_lite.scoring.criteria.symmetry import space_group_of
 
     formula = structure.composition.alphabetical_formula
     if formula != odd.truth.formula:
         yield f"composition {formula}"
     if abs(structure.volume / odd.truth.volume - 1) > 1e-4:
         yield f"volume {structure.volume:.3f}"
-    if space_group(structure, symprec=0.01) != odd.truth.space_group:
-        yield f"space group {space_group(structure, symprec=0.01)}"
+    if space_group_of(structure, symprec=0.01) != odd.truth.space_group:
+        yield f"space group {space_group_of(structure, symprec=0.01)}"
 
 
 def command_cases(folder: Path) -> Iterator[Work]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from mattergen_lite.commands import COMMANDS, IN_MEMORY
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "mattergen_lite"
 MODULES = sorted(
@@ -66,6 +68,17 @@ def names_in(path: Path) -> set[str]:
     kinds = {ast.Name: "id", ast.arg: "arg", ast.FunctionDef: "name", ast.ClassDef: "name"}
     nodes = ast.walk(ast.parse(path.read_text()))
     return {getattr(node, kinds[type(node)]) for node in nodes if type(node) in kinds}
+
+
+def test_public_names_have_one_meaning():
+    """No class or function stands in two packages, but for commands and what carries them out."""
+    packages: dict[str, set[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.parse(path.read_text()).body:
+            if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+                room = path.relative_to(PACKAGE).parts[0]
+                packages.setdefault(node.name, set()).add(room)
+    assert {name for name, rooms in packages.items() if len(rooms) > 1} <= {*COMMANDS, *IN_MEMORY}
 
 
 QUESTIONS = ("How", "That", "What", "When", "Where", "Whether", "Which", "Who", "Why")

@@ -18,7 +18,7 @@ from mattergen_lite import benchmark
 from mattergen_lite.benchmarking.benchmark import FINGERPRINTS
 from mattergen_lite.benchmarking.comparison import RESULT, standard_error
 from mattergen_lite.benchmarking.conditional import mean_error
-from mattergen_lite.benchmarking.de_novo import de_novo_figures, known_structures
+from mattergen_lite.benchmarking.de_novo import de_novo_figures, novelty_reference
 from mattergen_lite.benchmarking.protocols import (
     CDVAE,
     CRYSTALITE,
@@ -30,7 +30,7 @@ from mattergen_lite.benchmarking.protocols import (
 from mattergen_lite.benchmarking.sets import CrystalSet, parse_sets
 from mattergen_lite.commands.generate import generate
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.processes import Pool
@@ -51,7 +51,7 @@ def killed(*arguments, **options):
 def table():
     """Small crystals of the embedded table as pandas reads them."""
     columns = ["split", "material_id", "num_atoms", "lattice", "atomic_numbers", "frac_coords"]
-    rows = read_table(EMBEDDED, columns).to_pandas()
+    rows = read_crystal_table(EMBEDDED, columns).to_pandas()
     return rows[rows["num_atoms"] <= 5]
 
 
@@ -121,7 +121,7 @@ def test_sun_is_counted_as_by_hand(protocol, judged_set, crystals, table):
     unique, novel = is_new(crystals, [structure_of(row) for row in near.itertuples()])
     assert unique.sum() <= len(crystals) - 2
     with Pool(0) as pool:
-        known = known_structures(protocol.novel_against)
+        known = novelty_reference(protocol.novel_against)
         found, num_missing = de_novo_figures(judged_set, protocol, known, ResultCache(pool))
     assert num_missing == 0
     frame = pd.DataFrame(judged_set.rows).iloc[:-1]
@@ -317,7 +317,7 @@ def test_hit_rates_are_those_of_the_run(tmp_path):
 
 
 def embedded_density():
-    table = read_table(EMBEDDED).to_pandas().query("split == 'train'")
+    table = read_crystal_table(EMBEDDED).to_pandas().query("split == 'train'")
     masses = [
         sum(Element.from_Z(int(n)).atomic_mass for n in numbers)
         for numbers in table["atomic_numbers"]

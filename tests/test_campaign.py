@@ -24,7 +24,7 @@ from mattergen_lite.campaign.parts import (
     part_paths,
     unit_records,
 )
-from mattergen_lite.campaign.plan import Plan
+from mattergen_lite.campaign.plan import CampaignPlan
 from mattergen_lite.campaign.shortlist import best_candidates
 from mattergen_lite.campaign.status import (
     UNFINISHED,
@@ -70,7 +70,7 @@ def campaign(checkpoint, tmp_path):
 
 
 def finish(config):
-    plan = Plan.of(config)
+    plan = CampaignPlan.of(config)
     plan.save({})
     for unit in plan.units():
         work(config, unit, "cpu")
@@ -115,7 +115,9 @@ def test_finished_units_are_not_done_again(campaign):
     plan = finish(config)
     before = {path: path.stat().st_mtime_ns for path in part_paths(config.run_dir)}
     larger = campaign(num_samples=9)
-    assert [unit.key for unit in Plan.of(larger).units()][:2] == [u.key for u in plan.units()]
+    assert [unit.key for unit in CampaignPlan.of(larger).units()][:2] == [
+        u.key for u in plan.units()
+    ]
     finish(larger)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert progress(config.run_dir).num_sampled == 9
@@ -123,7 +125,7 @@ def test_finished_units_are_not_done_again(campaign):
 
 def test_keys_follow_everything_that_matters_and_nothing_else(campaign, tmp_path):
     def key(config):
-        return next(Plan.of(config).units()).key
+        return next(CampaignPlan.of(config).units()).key
 
     original = key(campaign())
     same = [{"run_dir": tmp_path / "other"}, {"num_samples": 12}, {"workers": {"count": 3}}]
@@ -139,15 +141,15 @@ def test_keys_follow_everything_that_matters_and_nothing_else(campaign, tmp_path
 
 
 def test_a_folder_keeps_to_one_campaign(campaign):
-    Plan.of(campaign()).save({})
+    CampaignPlan.of(campaign()).save({})
     with pytest.raises(ValueError, match=r"another seed \(0, now 1\)"):
-        Plan.of(campaign(seed=1)).save({})
+        CampaignPlan.of(campaign(seed=1)).save({})
     with pytest.raises(ValueError, match="num_samples is 3: expected at least the 6"):
-        Plan.of(campaign(num_samples=3)).save({})
+        CampaignPlan.of(campaign(num_samples=3)).save({})
     with pytest.raises(ValueError, match=r"expected a multiple of unit_size \(3\)"):
-        Plan.of(campaign(num_samples=7))
+        CampaignPlan.of(campaign(num_samples=7))
     with pytest.raises(ValueError, match="does not exist"):
-        Plan.of(campaign(source="nowhere.cif"))
+        CampaignPlan.of(campaign(source="nowhere.cif"))
 
 
 def test_the_shortlist_has_every_kind_once_and_the_best_first(campaign, tmp_path):
@@ -231,7 +233,7 @@ def test_processes_without_a_scheduler_share_the_units(campaign, tmp_path):
     """What another process holds is left to it, until it lets go."""
     alone, shared = (campaign(run_dir=tmp_path / name) for name in "ab")
     finish(alone)
-    plan = Plan.of(shared)
+    plan = CampaignPlan.of(shared)
     first = next(plan.units())
     (shared.run_dir / UNFINISHED).mkdir(parents=True)
     lock = FileLock(shared.run_dir / UNFINISHED / f"{first.key}.lock", is_singleton=False)
@@ -259,19 +261,19 @@ def test_a_unit_that_fails_or_kills_is_set_aside_and_tried_again(campaign, monke
         raise RuntimeError("no luck")
 
     monkeypatch.setattr("mattergen_lite.campaign.work._workshop", broken)
-    first, second = Plan.of(config).units()
+    first, second = CampaignPlan.of(config).units()
     tries_path(config.run_dir, second.key).parent.mkdir(parents=True)
     tries_path(config.run_dir, second.key).write_bytes(b"...")  # of processes that were killed
-    stands = work_through(Plan.of(config))
+    stands = work_through(CampaignPlan.of(config))
     assert stands.refused == dict.fromkeys((first.key, second.key), "RuntimeError: no luck")
     assert sorted(devices) == ["cpu"] * 4  # three tries of the first, the fourth of the second
     monkeypatch.undo()
-    assert work_through(Plan.of(config)).complete
+    assert work_through(CampaignPlan.of(config)).complete
 
 
 def test_status_counts_and_names_what_was_set_aside(campaign):
     config = campaign(num_samples=9)
-    plan = Plan.of(config)
+    plan = CampaignPlan.of(config)
     plan.save({})
     first, second, third = plan.units()
     assert progress(config.run_dir).rate is None
@@ -417,7 +419,7 @@ def test_damaged_parts_and_refusals_are_named(campaign):
 def test_names_of_a_source_are_apart(campaign, tmp_path):
     names = ["a", "a", "a#2", "a"]
     write_extxyz([nacl()] * 4, tmp_path / "all.xyz", [{"name": name} for name in names])
-    (unit,) = Plan.of(campaign(source=tmp_path / "all.xyz", unit_size=4)).units()
+    (unit,) = CampaignPlan.of(campaign(source=tmp_path / "all.xyz", unit_size=4)).units()
     assert len({one.name for one in unit.documents}) == 4
 
 
@@ -428,7 +430,7 @@ def test_what_cannot_work_is_refused(campaign, tmp_path, monkeypatch, capsys):
         connection(WorkersConfig(), tmp_path, None, tmp_path / "slurm.yaml")
     with pytest.raises(ValueError, match="holds no campaign"):
         campaign_status(tmp_path)
-    Plan.of(campaign()).save({})
+    CampaignPlan.of(campaign()).save({})
     with pytest.raises(ValueError, match="holds no finished unit"):
         campaign_report(campaign().run_dir, num_workers=0)
     with pytest.raises(ValueError, match=r"nearest one is 'generate\.elements'"):

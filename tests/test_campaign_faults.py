@@ -21,7 +21,7 @@ from crystals import nacl, perovskite, rutile
 from models import tiny_model
 
 from mattergen_lite.campaign.parts import CANDIDATES, part_paths
-from mattergen_lite.campaign.plan import Plan
+from mattergen_lite.campaign.plan import CampaignPlan
 from mattergen_lite.campaign.run import run
 from mattergen_lite.campaign.status import UNFINISHED
 from mattergen_lite.campaign.work import work
@@ -77,7 +77,7 @@ def campaign(checkpoint):
 def undisturbed(campaign, tmp_path_factory):
     """The table of a run in this process, in which nothing goes wrong."""
     config = campaign(tmp_path_factory.mktemp("undisturbed"))
-    for unit in Plan.of(config).units():
+    for unit in CampaignPlan.of(config).units():
         work(config, unit, "cpu")
     return table(config.run_dir)
 
@@ -114,7 +114,7 @@ class Running(threading.Thread):
 
     def __init__(self, config, connect):
         super().__init__(daemon=True)
-        self.arguments, self.outcome = (Plan.of(config), connect), None
+        self.arguments, self.outcome = (CampaignPlan.of(config), connect), None
         self.start()
 
     def run(self):
@@ -177,7 +177,7 @@ def test_worker_killed_in_the_middle_of_a_unit(campaign, undisturbed, cluster, t
 def test_every_unit_delivered_twice_at_once(campaign, undisturbed, cluster, tmp_path):
     config = campaign(tmp_path)
     running = Running(config, connection(config.workers, config.run_dir, cluster))
-    for unit in Plan.of(config).units():
+    for unit in CampaignPlan.of(config).units():
         work(config, unit, "cpu")
     assert running.finished().complete
     assert len(part_paths(tmp_path)) == UNITS
@@ -199,7 +199,9 @@ def test_client_killed_and_started_again(campaign, undisturbed, cluster, tmp_pat
     assert not psutil.wait_procs(children, timeout=60)[1]
     before = {path: path.stat().st_mtime_ns for path in part_paths(config.run_dir)}
     assert before
-    assert run(Plan.of(config), connection(config.workers, config.run_dir, cluster)).complete
+    assert run(
+        CampaignPlan.of(config), connection(config.workers, config.run_dir, cluster)
+    ).complete
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert not list((config.run_dir / CANDIDATES).glob(".*"))
     assert table(config.run_dir).equals(undisturbed)
@@ -227,7 +229,9 @@ def test_command_interrupted_and_started_again(
     assert "Traceback" not in errors
     assert not psutil.wait_procs(children, timeout=60)[1]
     assert len(part_paths(config.run_dir)) < UNITS
-    assert run(Plan.of(config), connection(config.workers, config.run_dir, cluster)).complete
+    assert run(
+        CampaignPlan.of(config), connection(config.workers, config.run_dir, cluster)
+    ).complete
     assert table(config.run_dir).equals(undisturbed)
 
 
@@ -316,12 +320,12 @@ def test_disk_full_when_a_unit_is_stored(campaign, undisturbed, cluster, small_d
     config = campaign(small_disk)
     connect = connection(config.workers, config.run_dir, cluster)
     with pytest.raises(ValueError, match=r"cannot write .* No space left on device"):
-        run(Plan.of(config), connect)
+        run(CampaignPlan.of(config), connect)
     stored = len(part_paths(small_disk))
     assert 0 < stored < UNITS
     assert ds.dataset(small_disk / CANDIDATES).to_table().num_rows == 3 * stored  # all readable
     subprocess.run(["mount", "-o", "remount,size=64m", str(small_disk)], check=True)
-    assert run(Plan.of(config), connect).complete
+    assert run(CampaignPlan.of(config), connect).complete
     assert table(small_disk).equals(undisturbed)
 
 
@@ -337,7 +341,7 @@ def test_crystals_that_crash_or_hang_cost_themselves_only(campaign, cluster, tmp
     }
     config = campaign(tmp_path / "run", **settings)
     assert run(
-        Plan.of(config), connection(config.workers, config.run_dir, cluster)
+        CampaignPlan.of(config), connection(config.workers, config.run_dir, cluster)
     ).quarantined == {
         f"its process died with exit code -{signal.SIGSEGV:d}": 1,
         "no result within 20 s": 1,
@@ -345,7 +349,7 @@ def test_crystals_that_crash_or_hang_cost_themselves_only(campaign, cluster, tmp
     healthy = campaign(tmp_path / "healthy", **settings)
     honest = [entry for entry in sys.path if not Path(entry, "sitecustomize.py").exists()]
     monkeypatch.setattr(sys, "path", honest)  # which processes that judge take over
-    for unit in Plan.of(healthy).units():
+    for unit in CampaignPlan.of(healthy).units():
         work(healthy, unit, "cpu")
     found, expected = (
         {row["name"]: row for row in table(one.run_dir).to_pylist()} for one in (config, healthy)

@@ -31,7 +31,7 @@ from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Pool
 from mattergen_lite.scoring import score as scoring
-from mattergen_lite.scoring.criteria.symmetry import space_group
+from mattergen_lite.scoring.criteria.symmetry import space_group_of
 from mattergen_lite.scoring.energy.potential_set import PotentialSet
 from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.judge import is_worth_relaxing
@@ -281,7 +281,7 @@ def test_stability_is_judged_and_ranks(polymorphs, tmp_path):
     assert abs(float(rows["salt.cif"]["released_energy_change"])) < 0.001
     frames = {one.name: one.structure for one in read_structures(out / "relaxed.extxyz")}
     assert {name: len(one) for name, one in frames.items()} == {"salt.cif": 2, "other.cif": 2}
-    assert space_group(frames["salt.cif"], 1e-4) == 225
+    assert space_group_of(frames["salt.cif"], 1e-4) == 225
     assert rows["broken.cif"]["verdict"].startswith("not judged: ")
     relaxed = Structure.from_file(out / "relaxed" / "salt.cif")
     assert SpacegroupAnalyzer(relaxed).get_space_group_number() == 225

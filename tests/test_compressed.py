@@ -10,7 +10,7 @@ import pytest
 
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.labels import read_labelled
-from mattergen_lite.data.table import read_table as read_crystal_table
+from mattergen_lite.data.table import read_crystal_table as read_crystal_table
 from mattergen_lite.io import compressed
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.runs.store import read_candidates

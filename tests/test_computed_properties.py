@@ -7,7 +7,7 @@ import torch
 from crystals import li3ps4, nacl, quartz
 
 from mattergen_lite.data.crystals import CrystalDataset
-from mattergen_lite.data.table import read_table
+from mattergen_lite.data.table import read_crystal_table
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.scoring.computed_properties import is_within, measure
 from mattergen_lite.scoring.energy.stability import Stability
@@ -25,7 +25,7 @@ def test_known_crystals():
 
 
 def test_exact_properties_are_what_models_are_trained_with():
-    data = CrystalDataset.from_table(read_table("embedded").slice(1000, 40))
+    data = CrystalDataset.from_table(read_crystal_table("embedded").slice(1000, 40))
     for row, structure in enumerate(to_structures(data.crystals(torch.arange(40)))):
         found = measure(structure, symprec=0.01)
         for name in ("density", "volume_per_atom", "hhi"):

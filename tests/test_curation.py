@@ -16,13 +16,13 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 from mattergen_lite.data.canonical import (
     canonical_crystal,
     crystal_row,
+    find_space_group,
     row_structure,
-    space_group_number,
     table_from_rows,
-    write_table,
+    write_crystal_table,
 )
 from mattergen_lite.data.describe import describe
-from mattergen_lite.data.prepare import assign_splits, canonical_rows, find_duplicates, prepare
+from mattergen_lite.data.prepare import assign_splits, canonical_rows, find_duplicate_rows, prepare
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import Document, StructureRecord
 
@@ -65,7 +65,7 @@ def test_canonical_crystal_is_the_same_crystal(make):
     assert TIGHT.fit(canonical, original)
     assert canonical.density == pytest.approx(original.density, rel=1e-3)
     assert len(canonical) == len(original.get_primitive_structure())
-    assert space_group_number(canonical) == SpacegroupAnalyzer(original).get_space_group_number()
+    assert find_space_group(canonical) == SpacegroupAnalyzer(original).get_space_group_number()
 
 
 @pytest.mark.parametrize("make", ALL)
@@ -91,7 +91,7 @@ def test_disguises_end_in_one_cell():
 def test_canonical_crystal_keeps_chirality():
     left = crystals.quartz()
     mirrored = Structure(left.lattice.matrix * [1, 1, -1], left.species, left.frac_coords)
-    numbers = [space_group_number(canonical_crystal(disguised(s))) for s in (left, mirrored)]
+    numbers = [find_space_group(canonical_crystal(disguised(s))) for s in (left, mirrored)]
     assert numbers == [154, 152]
 
 
@@ -101,7 +101,7 @@ def test_left_handed_cell_keeps_chirality_where_spglib_fails(monkeypatch):
     mirrored = Structure(quartz.lattice.matrix * [1, 1, -1], quartz.species, quartz.frac_coords)
     monkeypatch.setattr(spglib, "find_primitive", lambda cell, symprec: None)
     canonical = canonical_crystal(mirrored)
-    assert space_group_number(canonical) == 152
+    assert find_space_group(canonical) == 152
     assert TIGHT.fit(canonical, mirrored)
 
 
@@ -218,7 +218,7 @@ def test_duplicates_need_the_same_structure_not_only_the_formula():
     noisy = crystals.rutile()
     noisy.perturb(0.03, seed=1)
     rows = rows_from([crystals.rutile(), anatase, swollen, crystals.nacl(), noisy, anatase])
-    assert find_duplicates(rows, num_workers=1) == {4: 0, 5: 1}
+    assert find_duplicate_rows(rows, num_workers=1) == {4: 0, 5: 1}
 
 
 def test_random_split_is_seeded_and_complete():
@@ -246,7 +246,7 @@ def table_path(tmp_path):
     rows = rows_from([crystals.nacl(), crystals.rutile(), crystals.quartz()])
     for row, split, value in zip(rows, ("train", "train", "val"), (1.0, None, 4.0), strict=True):
         row |= {"split": split} | ({"hardness": value} if value else {})
-    write_table(table_from_rows(rows), tmp_path / "table.parquet")
+    write_crystal_table(table_from_rows(rows), tmp_path / "table.parquet")
     return tmp_path / "table.parquet"
 
 

@@ -7,11 +7,11 @@ import torch
 from pymatgen.analysis.structure_matcher import StructureMatcher
 
 from mattergen_lite.config import DataConfig
-from mattergen_lite.data.canonical import row_structure, write_table
+from mattergen_lite.data.canonical import row_structure, write_crystal_table
 from mattergen_lite.data.crystals import CrystalDataset
 from mattergen_lite.data.dataset import OrbitDataset, shipped_orbits
 from mattergen_lite.data.subgroup_augmentation import view_columns
-from mattergen_lite.data.table import read_table, select_rows
+from mattergen_lite.data.table import read_crystal_table, select_rows
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.properties import Property
 from mattergen_lite.symmetry.columns import ORBIT_TYPES
@@ -20,7 +20,7 @@ from mattergen_lite.training.datamodule import BatchOrder, CrystalDataModule, wi
 
 @pytest.fixture(scope="module")
 def table():
-    return read_table("embedded")
+    return read_crystal_table("embedded")
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_views_are_shown_every_other_time(tmp_path, table, views):
     small = table.slice(0, 60)
     split = small.column_names.index("split")
     small = small.set_column(split, "split", [["train"] * 50 + ["val"] * 10])
-    write_table(small, config.path)
+    write_crystal_table(small, config.path)
     inside = views.filter(pc.less(views["row"], 50))
     data = CrystalDataModule(config, (), 0, inside)
     assert len(data.train) == 50 + len(inside)
@@ -211,4 +211,4 @@ def test_unreadable_tables_are_named(tmp_path, content):
     if content:
         path.write_bytes(content)
     with pytest.raises(ValueError, match=r"cannot read crystal table .*table.parquet"):
-        read_table(path)
+        read_crystal_table(path)

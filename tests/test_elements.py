@@ -9,7 +9,7 @@ import torch
 from mattergen_lite.chemistry import elements
 from mattergen_lite.config import DataConfig
 from mattergen_lite.data.dataset import OrbitDataset
-from mattergen_lite.data.table import EMBEDDED, read_table, select_rows
+from mattergen_lite.data.table import EMBEDDED, read_crystal_table, select_rows
 from mattergen_lite.diffusion import atom_types, joint
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.model import CrystalDiffusion
@@ -27,7 +27,7 @@ COUNT = 128
 def crystals() -> OrbitCrystals:
     """Known crystals near the hull, every hundredth or so of the table."""
     limits = DataConfig(max_e_above_hull=0.05, max_atoms=20)
-    data = OrbitDataset.from_table(select_rows(read_table(EMBEDDED), ("train",), limits))
+    data = OrbitDataset.from_table(select_rows(read_crystal_table(EMBEDDED), ("train",), limits))
     return data.crystals(torch.linspace(0, len(data) - 1, COUNT).long())
 
 

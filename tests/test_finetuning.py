@@ -10,7 +10,7 @@ from mattergen_lite import finetune
 from mattergen_lite.commands.generate import generate
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.labels import read_labelled
-from mattergen_lite.data.table import read_table
+from mattergen_lite.data.table import read_crystal_table
 from mattergen_lite.diffusion.joint import draw_noise
 from mattergen_lite.hub import read_config
 from mattergen_lite.model import CrystalDiffusion
@@ -105,7 +105,7 @@ def test_what_the_base_knows_stays_as_it_was(base, taught):
 
 def test_the_property_is_learnt_from_labels_only(taught):
     """Half of what is trained on is the base's own kind, without a value."""
-    table = read_table(taught.folder.parent / "training.parquet")
+    table = read_crystal_table(taught.folder.parent / "training.parquet")
     train = table.filter([split == "train" for split in table["split"].to_pylist()])
     assert train["weight"].null_count == pytest.approx(len(train) / 2, rel=0.01)
     assert taught.num_train + taught.num_val == 36

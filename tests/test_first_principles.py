@@ -18,7 +18,7 @@ from mattergen_lite.dft import gpaw as gpaw_engine
 from mattergen_lite.dft.cache import ResultFolder
 from mattergen_lite.dft.cells import choose_cell, count_irreducible, fourier_grid, kpoint_divisions
 from mattergen_lite.dft.cost import estimate_seconds
-from mattergen_lite.dft.engine import Limits
+from mattergen_lite.dft.engine import JobLimits
 from mattergen_lite.dft.gpaw import Gpaw
 from mattergen_lite.dft.phases import (
     MOLECULAR,
@@ -270,7 +270,7 @@ def test_a_key_stands_for_crystal_settings_and_engine():
 def test_results_are_calculated_once_and_damage_is_repaired(tmp_path):
     folder = ResultFolder(tmp_path)
     engine = TableEngine()
-    calculate = lambda path: engine.calculate(calculation(nacl()), path, Limits())  # noqa: E731
+    calculate = lambda path: engine.calculate(calculation(nacl()), path, JobLimits())  # noqa: E731
     first = folder.obtain("key", calculate)
     assert folder.obtain("key", calculate) == first
     assert len(engine.jobs) == 1
@@ -525,7 +525,7 @@ def test_energies_of_dft_and_of_a_potential_are_not_ranked_together(goal, tmp_pa
 @pytest.fixture
 def gpaw(tmp_path):
     pytest.importorskip("gpaw")
-    return Verifier(engine=Gpaw(), results=ResultFolder(tmp_path), limits=Limits(seconds=900.0))
+    return Verifier(engine=Gpaw(), results=ResultFolder(tmp_path), limits=JobLimits(seconds=900.0))
 
 
 def silicon() -> Structure:

@@ -15,7 +15,7 @@ from mattergen_lite.benchmarking.sets import parse_sets
 from mattergen_lite.campaign.plan import read_manifest
 from mattergen_lite.config import PropertyConfig, read_yaml
 from mattergen_lite.data.labels import read_labelled
-from mattergen_lite.data.table import read_table
+from mattergen_lite.data.table import read_crystal_table
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.processes import Failure, Pool
@@ -57,7 +57,7 @@ def test_odd_commands_end_in_one_line(tmp_path):
             path, PropertyConfig(name="gap"), keep=path, seed=0, num_workers=0
         ),
         lambda path: parse_sets(path, []),
-        read_table,
+        read_crystal_table,
         read_yaml,
     ],
 )

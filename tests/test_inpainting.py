@@ -6,7 +6,7 @@ from models import SCHEDULE, random_crystals, random_p1
 
 from mattergen_lite.diffusion.joint import JointDiffusion, State, Step, draw_noise
 from mattergen_lite.diffusion.lattice import free_numbers
-from mattergen_lite.sampling.inpainting import Known
+from mattergen_lite.sampling.inpainting import KnownSites
 from mattergen_lite.sampling.noise import SampleNoise, sample_rngs
 from mattergen_lite.sampling.solvers import solve_heun, solve_multistep
 from mattergen_lite.tensors.geometry import wrap, wrap_difference, wrapped_normal_displacement
@@ -33,7 +33,7 @@ def pair_displacement(x: State, sigma: float, spread: float) -> Step:
 
 @pytest.fixture(scope="module")
 def known():
-    return Known(
+    return KnownSites(
         templates=PAIR[torch.zeros(COUNT, dtype=torch.long)],
         orbits=torch.tensor([[True, False]]).expand(COUNT, 2),
         cell=torch.full((COUNT, 6), 0.37),
@@ -89,7 +89,7 @@ def test_known_orbits_say_where_the_crystal_is(group):
     )
     first = torch.zeros_like(templates.mask)
     first[:, -1] = True
-    known = Known(
+    known = KnownSites(
         templates=templates,
         orbits=first,
         cell=torch.zeros(1, 6),
@@ -112,7 +112,7 @@ def test_with_a_known_cell_only_coordinates_are_left_alone():
         cell=torch.zeros(2, 6),
     )
     cell = 0.2 * free
-    known = Known(
+    known = KnownSites(
         templates=templates,
         orbits=torch.zeros(2, 3, dtype=torch.bool),
         cell=cell,

@@ -7,7 +7,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite.chemistry.elements import element_groups, parse_elements, parse_system
 from mattergen_lite.commands.data import data_elements, data_show
-from mattergen_lite.data.table import EMBEDDED, UNITS, read_table
+from mattergen_lite.data.table import EMBEDDED, UNITS, read_crystal_table
 from mattergen_lite.hub import find_checkpoint, read_config
 from mattergen_lite.options.request import Request
 from mattergen_lite.properties import Property
@@ -99,7 +99,9 @@ def test_units_are_those_of_the_model():
     assert {name: units[name] for name in UNITS if name in units} == {
         name: unit for name, unit in UNITS.items() if name in units
     }
-    floats = {one.name for one in read_table(EMBEDDED).schema if pa.types.is_floating(one.type)}
+    floats = {
+        one.name for one in read_crystal_table(EMBEDDED).schema if pa.types.is_floating(one.type)
+    }
     assert floats == UNITS.keys()
 
 

@@ -11,7 +11,7 @@ from labelled import mass, volume, write_csv, write_folder
 from mattergen_lite import finetune
 from mattergen_lite.commands.probe import probe_fit
 from mattergen_lite.config import PropertyConfig
-from mattergen_lite.data.canonical import write_table
+from mattergen_lite.data.canonical import write_crystal_table
 from mattergen_lite.data.labels import read_labelled
 
 
@@ -65,7 +65,7 @@ def test_a_crystal_table_is_taken_as_it_is(tmp_path):
     first = read(write_csv(tmp_path / "data.csv", {"mine": mass}), tmp_path / "kept").table
     with_nan = pa.array([np.nan, *first["mine"].to_pylist()[1:]], pa.float64())
     table = first.set_column(first.column_names.index("mine"), "mine", with_nan)
-    write_table(table, tmp_path / "table.parquet")
+    write_crystal_table(table, tmp_path / "table.parquet")
     again = read(tmp_path / "table.parquet", tmp_path / "unused")
     assert again.labelled("train", "val").num_rows == 35
     assert again.table["split"] == first["split"]

@@ -12,7 +12,7 @@ from pymatgen.core import Composition, Structure
 from mattergen_lite.chemistry.elements import atomic_number, element_mask, symbols
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.data.canonical import row_structure
-from mattergen_lite.data.table import read_table
+from mattergen_lite.data.table import read_crystal_table
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
@@ -20,7 +20,7 @@ from mattergen_lite.partial_crystals.choice import partial_crystal_sampler
 from mattergen_lite.partial_crystals.library import MAX_TEMPLATE_ENERGY, template_library
 from mattergen_lite.partial_crystals.partial_crystal import PartialCrystal, PartialCrystalBatch
 from mattergen_lite.partial_crystals.placement import match_elements, place_on_orbits, share_out
-from mattergen_lite.properties import crystal_system
+from mattergen_lite.properties import crystal_system_index
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import parse_host
 from mattergen_lite.sampling.noise import sample_rngs
@@ -60,7 +60,7 @@ def test_templates_are_of_stable_known_crystals_outside_the_test_split():
     assert library.crystals.num_orbits.max() <= 20
     assert library.num_atoms.max() <= 52
     assert (library.num_atoms > 20).any()
-    table = read_table("embedded", ["split", "e_above_hull"])
+    table = read_crystal_table("embedded", ["split", "e_above_hull"])
     near = table.to_pandas()
     near = near[near["e_above_hull"] <= MAX_TEMPLATE_ENERGY]
     allowed = near["split"].isin(["train", "val", "extra"]).sum()
@@ -130,7 +130,7 @@ def test_space_groups_filter_templates(text, first, last):
         for partial_crystal in partial_crystals(20, space_group=text)
     }
     assert all(first <= group <= last for group in groups)
-    systems = crystal_system(torch.tensor(sorted(groups)))
+    systems = crystal_system_index(torch.tensor(sorted(groups)))
     assert len(systems.unique()) == 1
 
 
@@ -229,7 +229,7 @@ def test_prescribed_classes_hold_one_element_in_every_sample():
 
 @pytest.fixture(scope="module")
 def olivine() -> Structure:
-    table = read_table("embedded")
+    table = read_crystal_table("embedded")
     rows = [i for i, name in enumerate(table["material_id"].to_pylist()) if name == "mp-19017"]
     return row_structure(table.slice(rows[0], 1).to_pylist()[0])
 

@@ -5,7 +5,7 @@ from matplotlib.image import imread
 from pymatgen.core import Composition
 
 from mattergen_lite.runs.figures import write_figures
-from mattergen_lite.runs.phase_diagram import Placed, draw_phase_diagram, known_phases
+from mattergen_lite.runs.phase_diagram import Placed, draw_phase_diagram, stable_phases
 from mattergen_lite.scoring.known.hull import reference_hull
 
 CANDIDATES = [
@@ -24,7 +24,7 @@ def judged(formula: str, system: str, above: float = 0.05) -> dict:
 
 
 def test_the_known_phases_are_those_of_the_hull():
-    phases = known_phases(["Li", "S"], reference_hull())
+    phases = stable_phases(["Li", "S"], reference_hull())
     stable = {entry.composition.reduced_formula: entry for entry in phases.stable_entries}
     assert {"Li", "S", "Li2S"} <= set(stable)
     assert -1.8 < stable["Li2S"].energy_per_atom < -1.2  # eV/atom, Materials Project: -1.5
@@ -33,7 +33,7 @@ def test_the_known_phases_are_those_of_the_hull():
 def test_a_candidate_stands_at_its_energy_above_the_hull():
     (axes,) = draw_phase_diagram(["Li", "S"], CANDIDATES).axes
     (marks,) = [line for line in axes.lines if line.get_marker() == "D"]
-    hull = known_phases(["Li", "S"], reference_hull())
+    hull = stable_phases(["Li", "S"], reference_hull())
     x, y = marks.get_data()
     assert x == pytest.approx([1 / 3, 4 / 5])
     for place, height in zip(CANDIDATES, y, strict=True):  # pymatgen's own hull of the same phases

@@ -29,8 +29,8 @@ from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.metrics.expectation import expectation
 from mattergen_lite.scoring.metrics.landscape import Basin, Landscape, landscape, num_needed
 from mattergen_lite.scoring.score import Score, score
-from mattergen_lite.workflows.cell_sizes import plan_cells, share_out
-from mattergen_lite.workflows.csp import Target, _known_first, _lowest_energy
+from mattergen_lite.workflows.cell_sizes import in_proportion, plan_cells
+from mattergen_lite.workflows.csp import TargetStructure, _known_first, _lowest_energy
 from mattergen_lite.workflows.csp import predict as predict_structures
 
 FAST = {"checkpoint": "tiny", "steps": 4, "relax": False, "num_workers": 0, "device": "cpu"}
@@ -157,7 +157,7 @@ def test_small_cells_come_first_and_every_sample_is_in_one():
     asked = parse_constraints(Request(formula="K2PdCl4", formula_units="2"))
     two = plan_cells(asked, model, 5)
     assert [(cell.units, cell.num_samples) for cell in two] == [(2, 5)]
-    assert share_out([3.0, 1.0], 5) == [4, 1]
+    assert in_proportion([3.0, 1.0], 5) == [4, 1]
 
 
 def test_prediction_recovers_rock_salt_and_says_so(tmp_path):
@@ -226,9 +226,9 @@ def test_a_polymorph_is_found_only_with_its_space_group():
     """All forms match each other within the tolerances of structure prediction."""
     records = [StructureRecord("a", shifted([1, 1, 1])), StructureRecord("b", shifted([0, 0, 1]))]
     targets = [
-        Target(name="R3m", structure=shifted([1, 1, 1]) * (2, 1, 1), is_given=True),
-        Target(name="Amm2", structure=shifted([0, 1, 1])),
-        Target(name="cubic", structure=perovskite()),
+        TargetStructure(name="R3m", structure=shifted([1, 1, 1]) * (2, 1, 1), is_given=True),
+        TargetStructure(name="Amm2", structure=shifted([0, 1, 1])),
+        TargetStructure(name="cubic", structure=perovskite()),
     ]
     judge = Judge.of(JudgeOptions(relax=False), goal="predict")
     with Pool(0) as pool:

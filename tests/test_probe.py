@@ -13,7 +13,7 @@ from mattergen_lite.commands.generate import generate
 from mattergen_lite.commands.probe import probe_fit
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.dataset import OrbitDataset
-from mattergen_lite.data.table import read_table
+from mattergen_lite.data.table import read_crystal_table
 from mattergen_lite.diffusion.joint import State, Step, draw_noise
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.model import CrystalDiffusion, weights_hash
@@ -72,8 +72,8 @@ def shipped():
 def labels():
     """150 small crystals of the embedded table with a property that can be computed."""
     table = (
-        read_table("embedded")
-        .filter(read_table("embedded")["num_atoms"].to_numpy() <= 4)
+        read_crystal_table("embedded")
+        .filter(read_crystal_table("embedded")["num_atoms"].to_numpy() <= 4)
         .slice(0, 3000)
     )
     index = torch.randperm(len(table), generator=torch.Generator().manual_seed(0))[:150]

@@ -1,6 +1,6 @@
 import torch
 
-from mattergen_lite.properties import Conditions, Property, crystal_system
+from mattergen_lite.properties import Conditions, Property, crystal_system_index
 
 BULK_MODULUS = Property(name="bulk_modulus", unit="GPa", log=True, mean=2.0, std=0.5)
 
@@ -31,4 +31,8 @@ def test_conditions_on_some_properties_only():
 def test_crystal_systems_change_at_the_right_space_groups():
     first = torch.tensor([1, 3, 16, 75, 143, 168, 195])
     last = torch.tensor([2, 15, 74, 142, 167, 194, 230])
-    assert crystal_system(first).tolist() == crystal_system(last).tolist() == [1, 2, 3, 4, 5, 6, 7]
+    assert (
+        crystal_system_index(first).tolist()
+        == crystal_system_index(last).tolist()
+        == [1, 2, 3, 4, 5, 6, 7]
+    )

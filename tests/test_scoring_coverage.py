@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 
 from mattergen_lite.benchmarking.protocols import COV_RECALL
 from mattergen_lite.data.canonical import row_structure
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.metrics import coverage as module
@@ -149,7 +149,7 @@ def test_what_is_not_known_of_an_element_survives_the_journal():
 @pytest.fixture(scope="module")
 def test_rows():
     columns = ["split", "material_id", "num_atoms", "lattice", "atomic_numbers", "frac_coords"]
-    table = read_table(EMBEDDED, columns)
+    table = read_crystal_table(EMBEDDED, columns)
     return table.filter(pc.equal(table["split"].cast("string"), "test"))
 
 
@@ -189,7 +189,7 @@ def test_the_known_crystals_cover_themselves(tmp_path):
 
 def test_the_scale_is_that_of_the_training_split():
     """A mean atomic number over all training crystals, computed apart."""
-    table = read_table(EMBEDDED, ["split", "atomic_numbers"])
+    table = read_crystal_table(EMBEDDED, ["split", "atomic_numbers"])
     train = table.filter(pc.equal(table["split"].cast("string"), "train"))
     means = [np.mean(numbers) for numbers in train["atomic_numbers"].to_pylist()]
     scaler, place = known_fingerprints().scaler, STATISTICS.index("MagpieData mean Number")

@@ -5,7 +5,7 @@ import pytest
 from pymatgen.core import Structure
 
 from mattergen_lite.data.crystals import embedded_crystals
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.scoring.metrics.distributions import distances
 
 
@@ -18,7 +18,11 @@ def known():
 def structures():
     """The same crystals as pymatgen sees them."""
     columns = ["split", "num_atoms", "lattice", "atomic_numbers", "frac_coords"]
-    rows = read_table(EMBEDDED, columns).to_pandas().query("split == 'test' and num_atoms <= 4")
+    rows = (
+        read_crystal_table(EMBEDDED, columns)
+        .to_pandas()
+        .query("split == 'test' and num_atoms <= 4")
+    )
     return [
         Structure(
             np.reshape(row.lattice, (3, 3)),

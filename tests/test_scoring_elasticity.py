@@ -13,7 +13,7 @@ from pymatgen.core import Lattice, Structure
 from mattergen_lite.scoring.energy.elasticity import bulk_modulus
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
-from mattergen_lite.scoring.energy.relaxation import GPA, Limits, relax
+from mattergen_lite.scoring.energy.relaxation import GPA, RelaxationLimits, relax
 
 WELL, DISTANCE, STIFFNESS = 0.4, 2.6, 5.0  # eV, Å, dimensionless
 
@@ -47,7 +47,7 @@ def test_springs_between_nearest_neighbours_follow_the_formula(nearest_neighbour
 
 
 def test_emt_copper_agrees_with_the_slope_of_its_pressure(emt):
-    copper = relax(single_atom(), emt, Limits(max_stress=1e-4)).structure
+    copper = relax(single_atom(), emt, RelaxationLimits(max_stress=1e-4)).structure
 
     def pressure(volume_ratio):
         atoms = copper.to_ase_atoms(msonable=False)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mattergen_lite.data.crystals import embedded_crystals
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.io.records import LearnedValue
 from mattergen_lite.properties import Property
 from mattergen_lite.request.targets import parse_targets
@@ -31,7 +31,7 @@ def training():
 @pytest.fixture(scope="module")
 def columns():
     """The training split as pandas reads it."""
-    table = read_table(EMBEDDED).select(
+    table = read_crystal_table(EMBEDDED).select(
         ["split", "formula", "band_gap", "bulk_modulus", "space_group", "atomic_numbers"]
     )
     return table.to_pandas().query("split == 'train'")

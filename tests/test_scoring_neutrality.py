@@ -14,7 +14,7 @@ from pymatgen.core import Composition, Lattice, Structure
 from smact.screening import smact_validity
 
 import mattergen_lite.scoring.criteria.neutrality.benchmark as benchmark_module
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.scoring.criteria.neutrality import Neutrality, neutrality
 
@@ -29,7 +29,7 @@ MISSED = {"MnTe2", "RuO4"}
 def known_structures() -> dict[str, Structure]:
     """The crystals of `KNOWN_STATES` from the embedded table."""
     names = ["material_id", "lattice", "atomic_numbers", "frac_coords"]
-    table = read_table(EMBEDDED, names)
+    table = read_crystal_table(EMBEDDED, names)
     chosen = pc.is_in(table["material_id"], pa.array([row["material_id"] for row in KNOWN_STATES]))
     return {
         row["material_id"]: build_structure(

@@ -9,10 +9,15 @@ from ase.calculators.lj import LennardJones
 from crystals import cubic_lead_titanate, nacl_primitive, perovskite, quartz, rutile, triclinic
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group
+from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group_of
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, SinglePoint
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
-from mattergen_lite.scoring.energy.relaxation import MIN_ENERGY_FALL, Limits, relax, relax_stream
+from mattergen_lite.scoring.energy.relaxation import (
+    MIN_ENERGY_FALL,
+    RelaxationLimits,
+    relax,
+    relax_stream,
+)
 from mattergen_lite.scoring.energy.symmetry_breaking import (
     MIN_DISTORTION_FALL,
     is_worth_releasing,
@@ -21,7 +26,7 @@ from mattergen_lite.scoring.energy.symmetry_breaking import (
 )
 
 SIGMA, EPSILON = 3.4, 0.0104  # Å, eV: argon
-TIGHT = Limits(max_force=1e-4, max_stress=1e-3, max_steps=500)
+TIGHT = RelaxationLimits(max_force=1e-4, max_stress=1e-3, max_steps=500)
 
 
 @pytest.fixture
@@ -80,7 +85,7 @@ def test_relaxed_input_takes_no_step_and_does_not_move():
 
 
 def test_running_out_of_steps_is_not_converged():
-    relaxation = relax(triclinic(), load_potential("chgnet"), Limits(max_steps=2))
+    relaxation = relax(triclinic(), load_potential("chgnet"), RelaxationLimits(max_steps=2))
     assert not relaxation.converged
     assert relaxation.error is None
     assert relaxation.num_steps == 2
@@ -129,7 +134,7 @@ class Rigged:
     ],
 )
 def test_hopeless_relaxations_are_given_up_with_a_reason(potential, reason):
-    relaxation = relax(nacl_primitive(), potential, Limits(max_steps=500))
+    relaxation = relax(nacl_primitive(), potential, RelaxationLimits(max_steps=500))
     assert relaxation.structure is None
     assert relaxation.error.startswith("rigged: relaxation given up after")
     with pytest.raises(AssertionError, match=reason):
@@ -141,7 +146,7 @@ def test_batch_gives_the_same_as_one_by_one_and_loses_only_the_broken():
     overlapping = Structure(Lattice.cubic(4), ["Na", "Cl"], [[0, 0, 0], [0.01, 0, 0]])
     radon = Structure(Lattice.cubic(4), ["Rn"], [[0, 0, 0]])
     crystals = [triclinic(), overlapping, nacl_primitive(), radon, nacl_primitive()]
-    limits = Limits(max_steps=5)
+    limits = RelaxationLimits(max_steps=5)
     results = dict(relax_stream(crystals, chgnet, limits, batch_size=3))
     together = [results[i] for i in range(len(crystals))]
     for structure, one in zip(crystals, together, strict=True):
@@ -180,9 +185,9 @@ def test_perturbed_rock_salt_stays_rock_salt_at_the_energy_of_the_free_relaxatio
     chgnet = load_potential("chgnet")
     free = relax(hafnium_phosphide(), chgnet)
     kept = relax(hafnium_phosphide(), chgnet, symprec=SYMPREC_GENERATED)
-    assert space_group(free.structure, 1e-3) != 225  # what is lost without
+    assert space_group_of(free.structure, 1e-3) != 225  # what is lost without
     assert kept.constrained_space_group == 225
-    assert space_group(kept.structure, 1e-5) == 225
+    assert space_group_of(kept.structure, 1e-5) == 225
     assert kept.energy_per_atom < free.energy_per_atom + MIN_ENERGY_FALL
     assert kept.num_steps <= free.num_steps
     assert kept.rmsd > 0.005  # the way from where the atoms were given, not from the exact crystal
@@ -193,7 +198,7 @@ def test_symmetric_crystals_stay_symmetric_and_reach_the_free_minimum(make):
     chgnet, strained = load_potential("chgnet"), make().apply_strain(0.03).perturb(0.02, seed=1)
     kept = relax(strained, chgnet, symprec=SYMPREC_GENERATED)
     assert kept.converged
-    assert space_group(kept.structure, 1e-6) == space_group(make(), 1e-3)
+    assert space_group_of(kept.structure, 1e-6) == space_group_of(make(), 1e-3)
     free = relax(strained, chgnet)
     assert kept.energy_per_atom == pytest.approx(free.energy_per_atom, abs=3e-3)
     assert kept.volume_change == pytest.approx(free.volume_change, abs=0.02)
@@ -212,10 +217,10 @@ def test_a_higher_group_that_is_reached_is_taken():
     # Sheared rock salt comes back within the tolerance of a higher group, not to the last digit.
     sheared = nacl_primitive().apply_strain([0.0, 0.0, 0.06])
     kept = relax(sheared, load_potential("chgnet"), symprec=SYMPREC_GENERATED)
-    assert kept.constrained_space_group == space_group(sheared, SYMPREC_GENERATED) == 12
-    reached = space_group(kept.structure, SYMPREC_GENERATED)
+    assert kept.constrained_space_group == space_group_of(sheared, SYMPREC_GENERATED) == 12
+    reached = space_group_of(kept.structure, SYMPREC_GENERATED)
     assert reached in (166, 225)  # rhombohedral or cubic: supergroups of 12
-    assert space_group(kept.structure, 1e-5) == reached
+    assert space_group_of(kept.structure, 1e-5) == reached
 
 
 def simple_cubic(lattice_constant=3.6):
@@ -227,7 +232,7 @@ def test_saddle_point_is_left_when_the_symmetry_is_released(lennard_jones):
     kept = relax(simple_cubic(), lennard_jones, TIGHT, symprec=SYMPREC_GENERATED)
     assert kept.converged
     assert kept.constrained_space_group == 221
-    assert space_group(kept.structure, 1e-6) == 221
+    assert space_group_of(kept.structure, 1e-6) == 221
     released = release(kept, lennard_jones, TIGHT)
     assert released.accepted
     assert released.relaxation.energy_per_atom == pytest.approx(-8.61 * EPSILON, rel=0.05)
@@ -235,7 +240,7 @@ def test_saddle_point_is_left_when_the_symmetry_is_released(lennard_jones):
         released.relaxation.energy_per_atom - kept.energy_per_atom
     )
     assert released.space_group == 225  # of the lower minimum, on exact positions
-    assert space_group(released.relaxation.structure, 1e-5) == 225
+    assert space_group_of(released.relaxation.structure, 1e-5) == 225
 
 
 def test_minimum_is_kept_when_the_symmetry_is_released():

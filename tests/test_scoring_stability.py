@@ -24,7 +24,7 @@ from mattergen_lite.scoring.energy.fitting import (
 )
 from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
-from mattergen_lite.scoring.energy.relaxation import Limits, Relaxation, relax
+from mattergen_lite.scoring.energy.relaxation import Relaxation, RelaxationLimits, relax
 from mattergen_lite.scoring.energy.stability import (
     Measurement,
     Stability,
@@ -36,7 +36,7 @@ from mattergen_lite.scoring.energy.symmetry_breaking import Release
 from mattergen_lite.scoring.potential_runner import is_confirmed
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
 
-AS_IS = Limits(max_steps=0)
+AS_IS = RelaxationLimits(max_steps=0)
 
 
 def fit_hull_model(*labels, **settings):
@@ -49,7 +49,7 @@ def judge_stability(
     relaxer: Potential,
     *others: Potential,
     known: bool = False,
-    limits: Limits | None = None,
+    limits: RelaxationLimits | None = None,
 ) -> tuple[Relaxation, Stability]:
     relaxation = relax(structure, relaxer, limits, symprec=SYMPREC_GENERATED)
     measured = measurement(relaxation, structure.composition, relaxer.name)

@@ -7,7 +7,7 @@ from crystals import li3ps4, nacl, nacl_primitive, perovskite, quartz, rutile, t
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.scoring.criteria.symmetrization import symmetrized
-from mattergen_lite.scoring.criteria.symmetry import space_group
+from mattergen_lite.scoring.criteria.symmetry import space_group_of
 from mattergen_lite.scoring.known.reference import Reference
 
 NAMED = [nacl, rutile, quartz, li3ps4, perovskite, triclinic]
@@ -27,8 +27,8 @@ def test_known_crystals_keep_their_group_exactly_in_the_primitive_cell(known):
         exact = symmetrized(crystal)
         group = exact.projection.space_group
         groups.add(group)
-        assert group == space_group(crystal, 0.1)
-        assert space_group(exact.structure, 1e-4) == group
+        assert group == space_group_of(crystal, 0.1)
+        assert space_group_of(exact.structure, 1e-4) == group
         lattice = exact.structure.lattice.matrix
         assert deviation(exact.projection, exact.structure.frac_coords, lattice) < 1e-6
         assert len(crystal) % len(exact.structure) == 0
@@ -89,7 +89,7 @@ def test_noise_below_the_tolerance_is_taken_back(known):
     for crystal in [make() for make in NAMED] + known[:20]:
         noisy = crystal.copy().perturb(0.01, seed=0)
         exact = symmetrized(noisy)
-        assert exact.projection.space_group == space_group(noisy, 0.1)
+        assert exact.projection.space_group == space_group_of(noisy, 0.1)
         assert np.linalg.norm(exact.shift, axis=1).max() < 0.1
 
 

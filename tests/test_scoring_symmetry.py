@@ -20,7 +20,7 @@ from mattergen_lite.scoring.criteria.symmetry import (
     conventional_structure,
     crystal_system,
     primitive_structure,
-    space_group,
+    space_group_of,
     symmetry,
 )
 
@@ -61,7 +61,7 @@ def test_tolerance_decides_on_a_rattled_crystal():
     assert found.space_group == 154
     assert found.space_groups[0.01] == 1
     refined = conventional_structure(rattled, symprec=0.1)
-    assert space_group(refined, 0.001) == 154
+    assert space_group_of(refined, 0.001) == 154
     assert StructureMatcher().fit(refined, quartz())
 
 
@@ -83,7 +83,7 @@ def test_overlapping_atoms_are_refused(monkeypatch, old_handling):
     overlapping.append("Na", [0.001, 0, 0])
     with pytest.raises(ValueError, match="do atoms overlap"):
         symmetry(overlapping)
-    assert space_group(overlapping, 0.1) == 1
+    assert space_group_of(overlapping, 0.1) == 1
 
 
 @pytest.mark.parametrize("where", ["cell", "coordinates"])
@@ -93,4 +93,4 @@ def test_what_is_not_finite_has_no_symmetry(where):
     broken = Structure(lattice, ["Na"], [[np.nan if where == "coordinates" else 0, 0, 0]])
     with pytest.raises(ValueError, match="not finite"):
         symmetry(broken)
-    assert space_group(broken, 0.1) == 1
+    assert space_group_of(broken, 0.1) == 1

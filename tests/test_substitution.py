@@ -26,7 +26,7 @@ from mattergen_lite.sampling.substitution import (
     similar_ions,
     substituted,
 )
-from mattergen_lite.scoring.criteria.symmetry import space_group
+from mattergen_lite.scoring.criteria.symmetry import space_group_of
 from mattergen_lite.symmetry.orbits import find_orbits
 
 EVERY_ELEMENT = torch.arange(MAX_ATOMIC_NUMBER + 1) > 0
@@ -81,7 +81,7 @@ def test_proposals_are_known_frameworks_with_other_elements_and_scaled_cells():
         assert np.allclose((crystal.frac_coords - frac_coords + 0.5) % 1, 0.5)
         scale = covalent_radii[list(crystal.atomic_numbers)].sum() / covalent_radii[old].sum()
         assert np.allclose(crystal.lattice.matrix, scale * partial_crystal.orbits.lattice)
-        assert space_group(crystal, 0.1) >= partial_crystal.orbits.space_group
+        assert space_group_of(crystal, 0.1) >= partial_crystal.orbits.space_group
 
 
 def test_constraints_hold():
@@ -89,7 +89,7 @@ def test_constraints_hold():
         assert record.structure.chemical_system == "Li-P-S"
     for record in proposals(formula="SrTiO3", space_group="221"):
         assert record.structure.composition.reduced_formula == "SrTiO3"
-        assert space_group(record.structure, 0.1) == 221
+        assert space_group_of(record.structure, 0.1) == 221
     for record in proposals(exclude="toxic", num_atoms="4..6"):
         assert 4 <= len(record.structure) <= 6
         assert not {"As", "Cd", "Hg", "Tl", "Pb"} & set(record.structure.symbol_set)

@@ -15,7 +15,7 @@ from pymatgen.core import Lattice, Structure
 from mattergen_lite.data.canonical import row_structure
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.subgroup_augmentation import without_symmetry
-from mattergen_lite.data.table import read_table
+from mattergen_lite.data.table import read_crystal_table
 from mattergen_lite.diffusion import coordinates
 from mattergen_lite.diffusion.joint import State
 from mattergen_lite.diffusion.lattice import LatticeChannel, free_numbers
@@ -46,7 +46,7 @@ def structure_of(orbits: Orbits) -> Structure:
 @pytest.fixture(scope="module")
 def embedded():
     """The smallest crystal of every space group that occurs, as a table."""
-    table = read_table("embedded")
+    table = read_crystal_table("embedded")
     table = table.filter(pc.is_valid(table["orbit_space_group"]))
     groups = table["orbit_space_group"].to_numpy()
     size = table["num_atoms"].to_numpy()

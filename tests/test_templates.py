@@ -28,8 +28,8 @@ from mattergen_lite.symmetry.wyckoff import wyckoff_positions
 from mattergen_lite.templates.model import TemplateModel
 from mattergen_lite.templates.sampling import TemplateRequest, draw_templates
 from mattergen_lite.templates.tokens import (
-    Conditions,
     PositionRules,
+    TemplateConditions,
     canonical_template,
     completing_positions,
     pack,
@@ -184,7 +184,7 @@ def test_the_likelihood_of_equivalent_descriptions_is_equal():
     assert first == second
     network = template_model().network
     tokens = pack([write_tokens(one, [False, False]) for one in (first, second)])
-    parts = losses(network, tokens, Conditions.none(2))
+    parts = losses(network, tokens, TemplateConditions.none(2))
     assert torch.isfinite(parts.total)
 
 

@@ -18,7 +18,7 @@ from mattergen_lite.config import LossConfig, OptimizerConfig, RunConfig
 from mattergen_lite.data.canonical import canonical_crystal
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.prepare import prepare
-from mattergen_lite.data.table import read_table
+from mattergen_lite.data.table import read_crystal_table
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion, read_weights
 from mattergen_lite.options.request import Request
@@ -236,7 +236,9 @@ def test_one_crystal_is_learnt_and_sampled_back(table, tmp_path):
         "trainer.log_every=50",
     )
     model = CrystalDiffusion.load(train(config))
-    assert read_table(tmp_path / "run" / "views.parquet")["orbit_space_group"].to_pylist() == [1]
+    assert read_crystal_table(tmp_path / "run" / "views.parquet")[
+        "orbit_space_group"
+    ].to_pylist() == [1]
     matcher = StructureMatcher(scale=False)
     for space_group in ("225", "none"):
         asked = parse_constraints(Request(num_atoms="2", space_group=space_group))
@@ -263,7 +265,9 @@ def test_views_are_made_once_and_the_same(table, tmp_path):
 
 def test_crystals_are_shown_from_all_sides_and_with_classes_at_the_stated_rate(table):
     """Varied crystals have the same atoms; half of them say which orbits hold one element."""
-    crystals = OrbitDataset.from_table(read_table(table)).crystals(torch.arange(4).repeat(500))
+    crystals = OrbitDataset.from_table(read_crystal_table(table)).crystals(
+        torch.arange(4).repeat(500)
+    )
     config = LossConfig(hide_classes=0.3)
     shown = vary(crystals, config, torch.Generator().manual_seed(0), Share.whole(2000))
     assert shown.templates.classes_known.float().mean() == pytest.approx(0.7, abs=0.03)
@@ -275,7 +279,9 @@ def test_crystals_are_shown_from_all_sides_and_with_classes_at_the_stated_rate(t
 
 
 def test_shares_of_a_batch_are_varied_as_the_whole(table):
-    crystals = OrbitDataset.from_table(read_table(table)).crystals(torch.arange(4).repeat(3))
+    crystals = OrbitDataset.from_table(read_crystal_table(table)).crystals(
+        torch.arange(4).repeat(3)
+    )
     whole, mine = (
         vary(part, LossConfig(), torch.Generator().manual_seed(0), share)
         for part, share in (

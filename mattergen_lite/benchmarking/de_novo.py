@@ -30,7 +30,7 @@ def de_novo(
     sets: Mapping[str, Path], options: BenchmarkOptions, result_cache: ResultCache
 ) -> list[Line]:
     """A line for every set."""
-    known = known_structures(options.protocol.novel_against)
+    known = novelty_reference(options.protocol.novel_against)
     lines = []
     for name, source in sets.items():
         crystals = CrystalSet.read(judged(name, source, options, result_cache.pool))
@@ -58,7 +58,7 @@ def _note(name: str, num_missing: int) -> str:
     )
 
 
-def known_structures(name: str | None) -> Reference | None:
+def novelty_reference(name: str | None) -> Reference | None:
     """Load the known structures that a novel crystal differs from."""
     if name is None:
         return None

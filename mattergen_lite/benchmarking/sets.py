@@ -136,7 +136,7 @@ def judged(name: str, source: Path, options: BenchmarkOptions, pool: Pool) -> Pa
     run = JudgingRun(
         judge=Judge.of(judging, device=options.device), pool=pool, place=RunFolder(folder)
     )
-    run.of([records], {"verb": "benchmark", "arguments": asked})
+    run.execute([records], {"verb": "benchmark", "arguments": asked})
     return folder
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from mattergen_lite.campaign.parts import part_path
-from mattergen_lite.campaign.plan import Plan, Unit
+from mattergen_lite.campaign.plan import CampaignPlan, Unit
 from mattergen_lite.campaign.status import (
     DEVICE_TRIES,
     UNFINISHED,
-    Progress,
+    CampaignProgress,
     clear_leftovers,
     forget_refusals,
     num_tries,
@@ -32,7 +32,9 @@ from mattergen_lite.runs.folder import environment
 POLL = 5.0  # s between looks at units that other processes hold
 
 
-def work_through(plan: Plan, wait: Callable[[float], None] = time.sleep) -> Progress:
+def work_through(
+    plan: CampaignPlan, wait: Callable[[float], None] = time.sleep
+) -> CampaignProgress:
     """Work on units until each is stored or set aside, by this process or others.
 
     Raises:
@@ -51,7 +53,7 @@ def work_through(plan: Plan, wait: Callable[[float], None] = time.sleep) -> Prog
     return progress(config.run_dir)
 
 
-def _take(plan: Plan, unit: Unit, bar: ProgressBar) -> bool:
+def _take(plan: CampaignPlan, unit: Unit, bar: ProgressBar) -> bool:
     """Work on a unit, unless another process holds it or has finished it; tell which."""
     config = plan.config
     with _held(config.run_dir / UNFINISHED / f"{unit.key}.lock") as is_held:

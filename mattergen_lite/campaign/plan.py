@@ -38,14 +38,14 @@ class Unit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Plan:
+class CampaignPlan:
     """A campaign's configuration and everything that determines its results."""
 
     config: CampaignConfig
     determinants: dict[str, object]
 
     @classmethod
-    def of(cls, config: CampaignConfig) -> "Plan":
+    def of(cls, config: CampaignConfig) -> "CampaignPlan":
         """Look at every file that the configuration names.
 
         Raises:
@@ -59,7 +59,7 @@ class Plan:
         return cls(config, _determinants(config))
 
     @classmethod
-    def read(cls, run_dir: Path) -> "Plan":
+    def read(cls, run_dir: Path) -> "CampaignPlan":
         """The plan of an existing campaign.
 
         Raises:
@@ -112,7 +112,7 @@ class Plan:
         """
         path = self.config.run_dir / MANIFEST
         if path.exists():
-            self._check_same(Plan.read(self.config.run_dir))
+            self._check_same(CampaignPlan.read(self.config.run_dir))
         manifest = {
             "format": FORMAT,
             "config": self.config.model_dump(mode="json"),
@@ -123,7 +123,7 @@ class Plan:
         }
         write_text(json.dumps(manifest, indent=2) + "\n", path)
 
-    def _check_same(self, earlier: "Plan") -> None:
+    def _check_same(self, earlier: "CampaignPlan") -> None:
         folder = self.config.run_dir
         if self.fingerprint != earlier.fingerprint:
             mine, theirs = _flat(self.determinants), _flat(earlier.determinants)

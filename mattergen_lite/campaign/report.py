@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from mattergen_lite.campaign.parts import part_paths
-from mattergen_lite.campaign.plan import Plan
+from mattergen_lite.campaign.plan import CampaignPlan
 from mattergen_lite.campaign.shortlist import best_candidates
 from mattergen_lite.campaign.status import progress
 from mattergen_lite.io.write import write_csv
@@ -30,7 +30,7 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
     Raises:
         ValueError: If there is no campaign or nothing finished, or a deeper check is impossible.
     """
-    plan, stands = Plan.read(run_dir), progress(run_dir)
+    plan, stands = CampaignPlan.read(run_dir), progress(run_dir)
     # Checks about targets only a model would know; units have made them.
     cheap = replace(plan.config.judge, require=None)
     place = RunFolder(out)

@@ -13,9 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mattergen_lite.campaign.plan import Plan, Unit
+from mattergen_lite.campaign.plan import CampaignPlan, Unit
 from mattergen_lite.campaign.status import (
-    Progress,
+    CampaignProgress,
     clear_leftovers,
     forget_refusals,
     pending,
@@ -48,7 +48,7 @@ class DryRun:
     script: str | None  # of the jobs of a batch system
 
     @classmethod
-    def of(cls, plan: Plan, cluster: Path | None) -> "DryRun":
+    def of(cls, plan: CampaignPlan, cluster: Path | None) -> "DryRun":
         """Look at everything that `run` would, and start nothing.
 
         Raises:
@@ -75,7 +75,7 @@ class SchedulerLostError(Exception):
     """Raised when the scheduler is lost, and with it the units that were being worked on."""
 
 
-def run(plan: Plan, connect: "Connect", patience: float = PATIENCE) -> Progress:
+def run(plan: CampaignPlan, connect: "Connect", patience: float = PATIENCE) -> CampaignProgress:
     """Finish a campaign, from wherever it is; a lost scheduler is looked for with patience.
 
     Raises:
@@ -118,7 +118,7 @@ def _persist(drive: "_Drive", connect: "Connect", patience: float) -> None:
 class _Drive:
     """Sends units to workers and takes note of what becomes of them."""
 
-    plan: Plan
+    plan: CampaignPlan
     bar: ProgressBar
     progressed: bool = False  # something was finished since this was last looked at
 

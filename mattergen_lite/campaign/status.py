@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mattergen_lite.campaign.parts import CANDIDATES, UnitRecord, finished_keys, unit_records
-from mattergen_lite.campaign.plan import Plan, Unit, read_manifest
+from mattergen_lite.campaign.plan import CampaignPlan, Unit, read_manifest
 from mattergen_lite.io.write import write_text
 from mattergen_lite.scoring.metrics.funnel import Funnel
 from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
@@ -22,7 +22,7 @@ NUM_REASONS = 5  # shown
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class CampaignProgress:
     """Finished units, rates and expected end of a campaign."""
 
     run_dir: Path
@@ -63,13 +63,13 @@ class Progress:
         return "\n".join([*lines, f"-> {self.run_dir}"])
 
 
-def progress(run_dir: Path) -> Progress:
+def progress(run_dir: Path) -> CampaignProgress:
     """Where the campaign in a folder stands, while it is running or not.
 
     Raises:
         ValueError: If there is no campaign in this folder.
     """
-    Plan.read(run_dir)
+    CampaignPlan.read(run_dir)
     stored = list(unit_records(run_dir))
     left, given_up, seconds = Counter(), Counter(), Counter()
     for unit in stored:
@@ -77,7 +77,7 @@ def progress(run_dir: Path) -> Progress:
         given_up.update(unit.quarantined)
         seconds.update(unit.seconds)
     sampled = sum(record.num_sampled for record in stored)
-    return Progress(
+    return CampaignProgress(
         run_dir=run_dir,
         num_wanted=read_manifest(run_dir)["num_samples"],
         num_sampled=sampled,
@@ -132,7 +132,7 @@ def counted_try(run_dir: Path, key: str) -> Iterator[int]:
     path.unlink(missing_ok=True)
 
 
-def pending(plan: Plan) -> Iterator[Unit]:
+def pending(plan: CampaignPlan) -> Iterator[Unit]:
     """Units that are neither stored nor set aside by now."""
     over = finished_keys(plan.config.run_dir) | refusals(plan.config.run_dir).keys()
     return (unit for unit in plan.units() if unit.key not in over)

@@ -12,7 +12,7 @@ from mattergen_lite.options.judge import ShortlistOptions
 
 if TYPE_CHECKING:
     from mattergen_lite.campaign.run import DryRun
-    from mattergen_lite.campaign.status import Progress
+    from mattergen_lite.campaign.status import CampaignProgress
     from mattergen_lite.config import CampaignConfig
     from mattergen_lite.runs.judgements import Judgements
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @flat
 def campaign_run(
     *settings: str, scheduler: str | None = None, cluster: Path | None = None, dry_run: bool = False
-) -> "Progress | DryRun":
+) -> "CampaignProgress | DryRun":
     """Generate or read, judge and store any number of crystals, on any number of machines.
 
     Work is cut into units. A finished unit is a parquet file in `<run_dir>/candidates`, which
@@ -39,20 +39,20 @@ def campaign_run(
         ValueError: For a bad configuration, a folder that holds another campaign, or a full disk.
     """
     config = campaign_config(settings)
-    from mattergen_lite.campaign.plan import Plan
+    from mattergen_lite.campaign.plan import CampaignPlan
     from mattergen_lite.campaign.run import DryRun, run
     from mattergen_lite.campaign.workers import connection
 
     batch_system = None if cluster is None else configuration(str(cluster))
     if dry_run:
-        return DryRun.of(Plan.of(config), batch_system)
+        return DryRun.of(CampaignPlan.of(config), batch_system)
     with claimed(config.run_dir):
         connect = connection(config.workers, config.run_dir, scheduler, batch_system)
-        return run(Plan.of(config), connect)
+        return run(CampaignPlan.of(config), connect)
 
 
 @flat
-def campaign_work(*settings: str) -> "Progress":
+def campaign_work(*settings: str) -> "CampaignProgress":
     """Work on a campaign as one process of any number, with no scheduler: for array jobs.
 
     Each process takes units that no other holds, by locks in `<run_dir>/unfinished`, until all are
@@ -68,13 +68,13 @@ def campaign_work(*settings: str) -> "Progress":
     """
     config = campaign_config(settings)
     from mattergen_lite.campaign.claims import work_through
-    from mattergen_lite.campaign.plan import Plan
+    from mattergen_lite.campaign.plan import CampaignPlan
 
-    return work_through(Plan.of(config))
+    return work_through(CampaignPlan.of(config))
 
 
 @flat
-def campaign_status(run_dir: Path, /) -> "Progress":
+def campaign_status(run_dir: Path, /) -> "CampaignProgress":
     """Show the progress of a campaign: funnel, rate, time left, crystals given up and why.
 
     Args:
@@ -113,13 +113,13 @@ def campaign_report(
     Raises:
         ValueError: If there is no campaign or nothing finished yet.
     """
-    from mattergen_lite.campaign.plan import Plan
+    from mattergen_lite.campaign.plan import CampaignPlan
     from mattergen_lite.campaign.report import report
     from mattergen_lite.processes import Pool
 
     folder = out
     if folder is None:
-        Plan.read(run_dir)  # before a folder is made in what may be no campaign
+        CampaignPlan.read(run_dir)  # before a folder is made in what may be no campaign
         folder = run_dir / "report"
     with claimed(folder), Pool(cores(num_workers)) as pool:
         return report(run_dir, folder, best, pool)

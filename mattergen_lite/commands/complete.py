@@ -2,16 +2,17 @@
 
 from typing import TYPE_CHECKING
 
-from mattergen_lite.commands.workspace import OutFolder, check_design, judging_in
+from mattergen_lite.commands.design import open_design
+from mattergen_lite.commands.workspace import OutFolder
 from mattergen_lite.options.checks import Count, Seed
-from mattergen_lite.options.flat import arguments_of, flat
+from mattergen_lite.options.flat import flat
 from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
 from mattergen_lite.options.machine import Machine
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 
 if TYPE_CHECKING:
-    from mattergen_lite.workflows.csp_report import Prediction
+    from mattergen_lite.workflows.csp_report import StructurePrediction
 
 
 @flat
@@ -26,7 +27,7 @@ def complete(
     seed: Seed = 0,
     machine: Machine,
     overwrite: bool = False,
-) -> "Prediction":
+) -> "StructurePrediction":
     """Complete a host: --seed-structure LiFePO4.cif --fix-sites Fe,P,O puts the Li back.
 
     The sites that do not stay are removed, and as many atoms of the same elements are placed anew,
@@ -47,24 +48,23 @@ def complete(
     """
     if request.seed_structure is None:
         raise ValueError("seed-structure: expected the host to complete, a structure file")
-    check_design(request, judge, best, out=out, goal="complete")
-    with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
-        from mattergen_lite.commands.judging import open_design
-        from mattergen_lite.workflows.csp import known_forms, predict, relaxing_few
+    asked = {"request": request, "sampler": sampler, "judge": judge, "best": best}
+    record = {"num_samples": num_samples, "seed": seed}
+    with open_design(
+        "complete",
+        **asked,
+        machine=machine,
+        out=out,
+        overwrite=overwrite,
+        relaxing=JudgeOptions.relaxing_few,
+        prepared=_completed,
+        goal="complete",
+        **record,
+    ) as (generator, run, provenance):
+        from mattergen_lite.workflows.csp import known_forms, predict
         from mattergen_lite.workflows.inpainting import Completion
 
         completion = Completion.of(request)
-        asked = {"request": completion.request, "sampler": sampler, "judge": judge, "best": best}
-        record = {"out": out, "num_samples": num_samples, "seed": seed, "overwrite": overwrite}
-        generator, run, provenance = open_design(
-            *("complete", pool, place),
-            **asked,
-            machine=machine,
-            relaxing=relaxing_few,
-            goal="complete",
-            **arguments_of(request),
-            **record,
-        )
         with run.watch.stage("structures"):
             batches = generator.records(range(num_samples), num_samples, seed=seed)
             records = [record for batch in batches for record in batch]
@@ -75,3 +75,10 @@ def complete(
             title=f"{completion.text()}: {num_samples} samples",
             provenance=provenance,
         )
+
+
+def _completed(request: Request) -> Request:
+    """The request for what is missing in its host."""
+    from mattergen_lite.workflows.inpainting import Completion
+
+    return Completion.of(request).request

@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mattergen_lite.commands.design import check_design
 from mattergen_lite.commands.generate import generate
-from mattergen_lite.commands.workspace import check_design, cores
+from mattergen_lite.commands.workspace import cores
 from mattergen_lite.files.folders import claimed
 from mattergen_lite.options.checks import (
     Count,

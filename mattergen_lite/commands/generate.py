@@ -5,7 +5,8 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from mattergen_lite.commands.workspace import OutFolder, check_design, judging_in
+from mattergen_lite.commands.design import open_design
+from mattergen_lite.commands.workspace import OutFolder
 from mattergen_lite.options.budget import Budget
 from mattergen_lite.options.flat import arguments_of, flat
 from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
@@ -15,6 +16,8 @@ from mattergen_lite.options.sampler import SamplerOptions
 
 if TYPE_CHECKING:
     from mattergen_lite.runs.judgements import Judgements
+    from mattergen_lite.sampling.generator import Generator
+    from mattergen_lite.sampling.substitution import Substitution
 
 
 @flat
@@ -43,24 +46,39 @@ def generate(
     Raises:
         ValueError: If an argument does not make sense; nothing is written then.
     """
-    check_design(request, judge, best, out=out)
     started = perf_counter()
-    with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
-        from mattergen_lite.commands.judging import hits_to_expect, open_design
+    asked = {"request": request, "sampler": sampler, "judge": judge, "best": best}
+    with open_design(
+        "generate",
+        **asked,
+        machine=machine,
+        relaxing=budget.judged,
+        selective=budget.num_candidates is not None,
+        **arguments_of(budget, out=out, overwrite=overwrite),
+    ) as (generator, run, provenance):
         from mattergen_lite.console import ProgressBar
 
-        asked = {"request": request, "sampler": sampler, "judge": judge, "best": best}
-        generator, run, provenance = open_design(
-            *("generate", pool, place),
-            **asked,
-            machine=machine,
-            relaxing=budget.judged,
-            selective=budget.num_candidates is not None,
-            **arguments_of(budget, out=out, overwrite=overwrite),
-        )
-        for line in hits_to_expect(generator):
+        for line in _hits_to_expect(generator):
             ProgressBar.write(line, file=sys.stderr)
         deadline = budget.deadline(started)
         batches = generator.records(budget.numbers, budget.num_sampled_together, seed=budget.seed)
         rounds = budget.rounds(batches, deadline)
-        return replace(run, deadline=deadline).of(rounds, provenance, budget)
+        return replace(run, deadline=deadline).execute(rounds, provenance, budget)
+
+
+def _hits_to_expect(generator: "Generator | Substitution") -> list[str]:
+    """Lines on how many samples can be expected to meet each target, with the model's own rates."""
+    from mattergen_lite.model import weights_hash
+    from mattergen_lite.sampling.generator import Generator
+    from mattergen_lite.scoring.metrics.expected_hits import HitTable
+
+    if not generator.asked or not isinstance(generator, Generator):
+        return []
+    table = HitTable.load(generator.folder, weights_hash(generator.folder))
+    expected = [table.expected(target) for target in generator.asked] if table else []
+    lines = [expectation.text() for expectation in expected if expectation]
+    if lines and generator.target.constraints.parts:
+        lines.append(
+            f"these rates are of samples without your constraints ({generator.target.constraints})"
+        )
+    return lines

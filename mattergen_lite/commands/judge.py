@@ -48,9 +48,9 @@ def judge(
         if isinstance(structures, Judgements):
             records, remembered = structures.records(), structures.answers()
         records = records_of(records)
-        who = Judge.of(options, best, device=str(pick_device(machine.device)))
+        opened = Judge.of(options, best, device=str(pick_device(machine.device)))
         arguments = arguments_of(options, best, machine, audit=audit)
         run = JudgingRun(
-            judge=who, pool=pool, shortlist=best, audit=audit, remembered=tuple(remembered)
+            judge=opened, pool=pool, shortlist=best, audit=audit, remembered=tuple(remembered)
         )
-        return run.of([records], {"verb": "judge", "arguments": arguments})
+        return run.execute([records], {"verb": "judge", "arguments": arguments})

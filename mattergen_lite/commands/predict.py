@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mattergen_lite.commands.workspace import OutFolder, check_design, judging_in
+from mattergen_lite.commands.design import open_design
+from mattergen_lite.commands.workspace import OutFolder
 from mattergen_lite.options.checks import Count, Seed
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
@@ -12,7 +13,7 @@ from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 
 if TYPE_CHECKING:
-    from mattergen_lite.workflows.csp_report import Prediction
+    from mattergen_lite.workflows.csp_report import StructurePrediction
 
 
 @flat
@@ -28,7 +29,7 @@ def predict(
     seed: Seed = 0,
     machine: Machine,
     overwrite: bool = False,
-) -> "Prediction":
+) -> "StructurePrediction":
     """Predict the structure of a composition: --formula K2PdCl4.
 
     Samples cells of few formula units first, on templates of known crystals, relaxes the 16 of
@@ -51,23 +52,21 @@ def predict(
         raise ValueError("formula: expected the composition to predict, such as --formula LiFePO4")
     if request.seed_structure is not None:
         raise ValueError("seed-structure: `complete` fills a host, `predict` takes a formula only")
-    check_design(request, judge, best, out=out, goal="predict")
-    with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
-        from mattergen_lite.commands.judging import open_design
+    asked = {"request": request, "sampler": sampler, "judge": judge, "best": best}
+    record = {"num_samples": num_samples, "truth": truth, "seed": seed}
+    with open_design(
+        "predict",
+        **asked,
+        machine=machine,
+        out=out,
+        overwrite=overwrite,
+        relaxing=JudgeOptions.relaxing_few,
+        goal="predict",
+        **record,
+    ) as (generator, run, provenance):
         from mattergen_lite.workflows import csp
 
         given = [] if truth is None else [csp.read_truth(truth, request.formula)]
-        asked = {"request": request, "sampler": sampler, "judge": judge, "best": best}
-        record = {"out": out, "num_samples": num_samples, "truth": truth, "seed": seed}
-        generator, run, provenance = open_design(
-            *("predict", pool, place),
-            **asked,
-            machine=machine,
-            relaxing=csp.relaxing_few,
-            goal="predict",
-            **record,
-            overwrite=overwrite,
-        )
         with run.watch.stage("structures"):
             cells, records = csp.sample_cells(generator, num_samples, seed)
         return csp.predict(

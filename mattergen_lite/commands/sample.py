@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from mattergen_lite.commands.workspace import check_request
 from mattergen_lite.options.checks import Count, NameOrPath, Number, Seed
 from mattergen_lite.options.flat import flat
 from mattergen_lite.options.request import DEFAULT_CHECKPOINT, Request
 from mattergen_lite.options.sampler import SamplerOptions
+from mattergen_lite.request.checking import check_request
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -59,7 +59,7 @@ def score(
     check_dft_inputs(best)
     check_source(source, out)
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
-        from mattergen_lite.commands.judging import answers_in, read_source
+        from mattergen_lite.commands.sources import answers_in, read_source
         from mattergen_lite.model import pick_device
         from mattergen_lite.runs.judging import JudgingRun
         from mattergen_lite.scoring.execution.stopwatch import Stopwatch
@@ -67,7 +67,7 @@ def score(
 
         watch = Stopwatch()
         with watch.stage("reference"):
-            who = Judge.of(judge, best, device=str(pick_device(machine.device)))
+            opened = Judge.of(judge, best, device=str(pick_device(machine.device)))
         with watch.stage("reading"):
             records, earlier = read_source(
                 source, limit, relaxed=not judge.relax, pool=pool, out=out
@@ -78,7 +78,7 @@ def score(
             overwrite=overwrite,
         )
         run = JudgingRun(
-            judge=replace(who, earlier=earlier),
+            judge=replace(opened, earlier=earlier),
             pool=pool,
             place=place,
             shortlist=best,
@@ -86,4 +86,4 @@ def score(
             earlier=answers_in(source),
             watch=watch,
         )
-        return run.of([records], {"verb": "score", "arguments": arguments})
+        return run.execute([records], {"verb": "score", "arguments": arguments})

@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from mattergen_lite.files.folders import check_free, claimed
-from mattergen_lite.options.judge import Goal, JudgeOptions, ShortlistOptions
-from mattergen_lite.options.request import EMBEDDED, NEW_FRAMEWORKS, Request
-from mattergen_lite.scoring.checking import check_judging
+from mattergen_lite.options.judge import ShortlistOptions
+from mattergen_lite.options.request import EMBEDDED, NEW_FRAMEWORKS
 
 if TYPE_CHECKING:
     from mattergen_lite.processes import Pool
-    from mattergen_lite.request.protocol import Constraints
     from mattergen_lite.runs.folder import RunFolder
 
 TABLES = (EMBEDDED, NEW_FRAMEWORKS)  # in the package, which may stand in place of a file
@@ -44,64 +42,6 @@ def check_source(source: Path, out: Path | None = None, *, tables: Sequence[str]
     with claimed(out):
         if not source.exists() and str(source) not in tables:
             raise ValueError(f"{source} does not exist")
-
-
-def check_request(request: Request, out: Path | None = None) -> "Constraints":
-    """Read the constraints of a request; refuse texts that cannot be read or contradict each other.
-
-    This loads no model. What only its weights can tell, such as elements, is refused later.
-
-    Raises:
-        ValueError: If there is such a text, the seed structure or the model does not exist, or
-            another run writes to `out`.
-    """
-    from mattergen_lite.request.constraints import check_texts
-
-    with claimed(out):
-        constraints = check_texts(request)
-        if request.propose == "model":
-            _check_model(request, constraints)
-        return constraints
-
-
-def check_design(
-    request: Request,
-    judge: JudgeOptions,
-    best: ShortlistOptions | None = None,
-    *,
-    out: Path | None,
-    goal: Goal = "discover",
-) -> None:
-    """Refuse a request, and options of the judge of its samples, that make no sense.
-
-    Raises:
-        ValueError: As `check_request`, `check_judging` and `check_dft_inputs`.
-    """
-    constraints = check_request(request, out)
-    check_judging(
-        judge,
-        best,
-        has_targets=bool(request.condition),
-        has_symmetry=constraints.space_groups is not None,
-        goal=goal,
-    )
-    check_dft_inputs(best)
-
-
-def _check_model(request: Request, constraints: "Constraints") -> None:
-    """Refuse a missing model, sizes that it does not make, values its properties cannot have."""
-    from mattergen_lite.hub import find_checkpoint, is_hub_name, read_config
-    from mattergen_lite.request.values import known_property, parse_values
-
-    if is_hub_name(request.checkpoint):  # not fetched before the rest is right
-        return
-    config = read_config(find_checkpoint(request.checkpoint))
-    if request.seed_structure is None:  # which takes room, too
-        constraints.atom_counts(config.max_atoms)
-    properties = config.properties
-    for asked in request.condition:
-        if not request.probe or asked.name in {prop.name for prop in properties}:
-            parse_values(known_property(asked.name, properties), asked)
 
 
 def check_dft_inputs(best: ShortlistOptions | None) -> None:

@@ -64,7 +64,7 @@ def canonical_crystal(structure: Structure) -> Structure:
     return build_structure(lattice, np.asarray(numbers)[order].tolist(), frac_coords[order])
 
 
-def space_group_number(structure: Structure) -> int:
+def find_space_group(structure: Structure) -> int:
     """Find the number of the space group for a table: 1..230, 0 = unknown where none is found."""
     numbers = np.array(structure.atomic_numbers)
     for symprec in (SYMPREC_RELAXED, SYMPREC_GENERATED):
@@ -96,7 +96,7 @@ def crystal_row(record: StructureRecord, max_atoms: int) -> Row:
         "atomic_numbers": list(crystal.atomic_numbers),
         "frac_coords": crystal.frac_coords.ravel().tolist(),
         "lattice": crystal.lattice.matrix.ravel().tolist(),
-        "space_group": space_group_number(crystal),
+        "space_group": find_space_group(crystal),
         "split": record.split,
         **orbit_columns(find_orbits(numbers, crystal.frac_coords, crystal.lattice.matrix)),
     } | {name: value for name, value in labels.items() if name not in CORE_SCHEMA.names}
@@ -124,7 +124,7 @@ def table_from_rows(rows: Sequence[Row]) -> pa.Table:
     return pa.Table.from_pylist(list(rows), schema=schema)
 
 
-def write_table(table: pa.Table, path: str | Path) -> None:
+def write_crystal_table(table: pa.Table, path: str | Path) -> None:
     """Write a parquet file atomically, compressed as for shipping."""
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd", compression_level=19)

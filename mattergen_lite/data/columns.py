@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mattergen_lite.chemistry.elements import atomic_masses, herfindahl_indices
-from mattergen_lite.properties import crystal_system
+from mattergen_lite.properties import crystal_system_index
 from mattergen_lite.tensors.geometry import cell_volume
 from mattergen_lite.tensors.shapes import Float, Int
 
@@ -76,6 +76,6 @@ def property_columns(
         "hhi": total(masses * herfindahl_indices()[atomic_numbers]) / total_mass,
     }
     if (group := columns.get(space_group)) is not None:
-        system = crystal_system(group.nan_to_num().long()).float()
+        system = crystal_system_index(group.nan_to_num().long()).float()
         columns["crystal_system"] = torch.where(group > 0, system, torch.nan)
     return columns

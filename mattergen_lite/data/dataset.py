@@ -12,7 +12,7 @@ from torch import Tensor
 from mattergen_lite.chemistry.elements import MAX_ATOMIC_NUMBER
 from mattergen_lite.config import DataConfig
 from mattergen_lite.data.columns import Packed, flat_column, property_columns, starts
-from mattergen_lite.data.table import EMBEDDED, UNITS, read_table, select_rows
+from mattergen_lite.data.table import EMBEDDED, UNITS, read_crystal_table, select_rows
 from mattergen_lite.properties import Conditions, Property
 from mattergen_lite.symmetry.columns import ORBIT_TYPES
 from mattergen_lite.symmetry.orbits import NUM_ROTATION_TYPES, Orbits
@@ -225,7 +225,7 @@ def shipped_orbits(
     )
     units = UNITS if name == EMBEDDED else ("e_above_hull",)
     table = select_rows(
-        read_table(name, ["split", "num_atoms", *units, *ORBIT_TYPES]),
+        read_crystal_table(name, ["split", "num_atoms", *units, *ORBIT_TYPES]),
         ("train", "val", "extra"),
         limits,
     )

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from mattergen_lite.chemistry.elements import periodic_table_position, symbols
 from mattergen_lite.console import text_table
 from mattergen_lite.data.canonical import CORE_SCHEMA
-from mattergen_lite.data.table import read_table
+from mattergen_lite.data.table import read_crystal_table
 from mattergen_lite.files.folders import atomic_path
 
 
@@ -117,7 +117,7 @@ def describe(path: str | Path) -> DatasetInfo:
     Raises:
         ValueError: If the file is missing or is not a crystal table.
     """
-    table = read_table(path)
+    table = read_crystal_table(path)
     missing = set(CORE_SCHEMA.names) - set(table.column_names)
     if missing:
         raise ValueError(f"{path} is not a crystal table: no columns {', '.join(sorted(missing))}")

@@ -10,7 +10,7 @@ from pymatgen.symmetry.groups import SpaceGroup
 
 from mattergen_lite.console import text_table
 from mattergen_lite.data.canonical import row_structure
-from mattergen_lite.data.table import EMBEDDED, UNITS, read_table
+from mattergen_lite.data.table import EMBEDDED, UNITS, read_crystal_table
 from mattergen_lite.io.write import to_cif, write_extxyz, write_text
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 
@@ -91,7 +91,7 @@ def known_crystal(name: str) -> KnownCrystal:
     Raises:
         ValueError: If there is none.
     """
-    table = read_table(EMBEDDED)
+    table = read_crystal_table(EMBEDDED)
     rows = table.filter(pc.equal(table["material_id"], name)).to_pylist()
     if not rows:
         of_formula = table.filter(pc.equal(table["formula"], _reduced(name)))

@@ -18,7 +18,7 @@ from torch import nn
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.canonical import CORE_SCHEMA
 from mattergen_lite.data.prepare import prepare
-from mattergen_lite.data.table import in_splits, read_table, table_path
+from mattergen_lite.data.table import in_splits, read_crystal_table, table_path
 from mattergen_lite.io.bounds import check_readable, check_unique_columns
 from mattergen_lite.io.read import ACCEPTED, read_csv
 
@@ -78,7 +78,7 @@ def read_labelled(
     _check_name(prop.name)
     _check_column(prop.name, source)
     if _is_crystal_table(source):
-        table = read_table(source)
+        table = read_crystal_table(source)
         return _checked(table, source, prop)
     with TemporaryDirectory() as folder:
         table = Path(folder) / PREPARED
@@ -92,7 +92,7 @@ def read_labelled(
             max_atoms=MAX_ATOMS,
         )
         left_out = len(report.rejected) + len(report.duplicates)
-        crystals = replace(_checked(read_table(table), source, prop), num_left_out=left_out)
+        crystals = replace(_checked(read_crystal_table(table), source, prop), num_left_out=left_out)
         shutil.copytree(folder, keep, dirs_exist_ok=True)
     return crystals
 
@@ -117,7 +117,7 @@ def _check_column(name: str, source: Path) -> None:
     if not source.exists() or source.suffix.lower() not in (".csv", ".parquet"):
         return
     is_parquet = source.suffix.lower() == ".parquet"
-    table = read_table(source) if is_parquet else read_csv(source, [])
+    table = read_crystal_table(source) if is_parquet else read_csv(source, [])
     check_unique_columns(source, table.column_names)
     if name not in table.column_names:
         raise ValueError(f"{source} has no column {name!r}: it has {', '.join(table.column_names)}")

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pymatgen.core import Composition, Structure
 
 from mattergen_lite.data.canonical import row_structure
-from mattergen_lite.data.table import EMBEDDED, in_splits, read_table, table_path
+from mattergen_lite.data.table import EMBEDDED, in_splits, read_crystal_table, table_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,7 +56,7 @@ class KnownCompound:
 
 def known_rows(*splits: str) -> pa.Table:
     """Rows of the embedded table in these splits, such as "train", which is MP-20's."""
-    table = read_table(EMBEDDED)
+    table = read_crystal_table(EMBEDDED)
     return table.filter(in_splits(table, splits))
 
 
@@ -77,13 +77,13 @@ def known_value(material_id: str, name: str) -> float | None:
 
 @cache
 def _column(name: str) -> pa.ChunkedArray:
-    return read_table(EMBEDDED, [name])[name]
+    return read_crystal_table(EMBEDDED, [name])[name]
 
 
 @cache
 def known_frame() -> "pd.DataFrame":
     """Structures, energies and their sources of the whole embedded table."""
-    return read_table(EMBEDDED, [*_STRUCTURE, *_LABELS]).to_pandas()
+    return read_crystal_table(EMBEDDED, [*_STRUCTURE, *_LABELS]).to_pandas()
 
 
 @cache

@@ -17,7 +17,7 @@ from mattergen_lite.data.canonical import (
     crystal_row,
     row_structure,
     table_from_rows,
-    write_table,
+    write_crystal_table,
 )
 from mattergen_lite.data.column_report import (
     ColumnReport,
@@ -115,7 +115,7 @@ def prepare(
         first = rejected[0]
         raise ValueError(f"{source} holds no usable structure; {first.name}: {first.reason}")
     rows = [crystal.row for crystal in crystals]
-    same_as = find_duplicates(rows, num_workers)
+    same_as = find_duplicate_rows(rows, num_workers)
     merged, contradictions = merge_duplicates(rows, same_as)
     merged = assign_splits(
         merged, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed
@@ -131,7 +131,7 @@ def prepare(
         report_columns(merged, crystals, contradictions),
         contradictions,
     )
-    write_table(table_from_rows(merged), out)
+    write_crystal_table(table_from_rows(merged), out)
     for what, kind in _LISTS.items():
         names = [field.name for field in fields(kind)]
         write_csv(_list_path(out, what), names, map(astuple, getattr(report, what)))
@@ -185,7 +185,7 @@ def _curate(document: Document, max_atoms: int) -> Curated | Rejected:
     return Curated(row=row, unread=record.unread, is_reduced=is_reduced)
 
 
-def find_duplicates(rows: Sequence[Row], num_workers: int) -> dict[int, int]:
+def find_duplicate_rows(rows: Sequence[Row], num_workers: int) -> dict[int, int]:
     """Position of each duplicate -> position of the first crystal it equals.
 
     Crystals of one composition are the same if `StructureMatcher` maps one on the other within a

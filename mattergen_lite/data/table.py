@@ -41,7 +41,7 @@ def table_hash(path: str | Path) -> str:
     return hashlib.sha256(table_path(path).read_bytes()).hexdigest()
 
 
-def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_crystal_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a crystal table, or the one in the package if `path` is "embedded".
 
     Raises:

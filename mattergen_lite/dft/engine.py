@@ -24,7 +24,7 @@ TIME_LIMIT = 3600.0  # s
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class JobLimits:
     """What one calculation may take."""
 
     seconds: float = TIME_LIMIT  # elapsed time after which it is ended
@@ -51,7 +51,7 @@ class Engine(Protocol):
         """
         ...
 
-    def calculate(self, calculation: Calculation, result: Path, limits: Limits) -> DftResult:
+    def calculate(self, calculation: Calculation, result: Path, limits: JobLimits) -> DftResult:
         """Run the program and write its result to a file, failures included."""
         ...
 
@@ -67,7 +67,7 @@ class ProgramEngine:
         """Functional, program and cutoff."""
         return f"{settings.functional}, {self.label}, {settings.cutoff:g} eV"
 
-    def calculate(self, calculation: Calculation, result: Path, limits: Limits) -> DftResult:
+    def calculate(self, calculation: Calculation, result: Path, limits: JobLimits) -> DftResult:
         """Run the program and write its result to a file, failures included."""
         steps = result.with_suffix(".steps").absolute()
         job = calculation.job() | {"engine": self.scale, "memory_limit": limits.memory}

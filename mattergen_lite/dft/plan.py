@@ -31,7 +31,7 @@ class ReferenceReaction:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class VerificationPlan:
     """All that a verification may have to calculate."""
 
     structure: Structure

@@ -17,9 +17,9 @@ from mattergen_lite.data.materials import KnownCompound
 from mattergen_lite.dft.cache import ResultFolder
 from mattergen_lite.dft.cells import PlaneWaveCell, choose_cell
 from mattergen_lite.dft.cost import estimate_seconds
-from mattergen_lite.dft.engine import Engine, Limits
+from mattergen_lite.dft.engine import Engine, JobLimits
 from mattergen_lite.dft.phases import known_phases
-from mattergen_lite.dft.plan import Plan, ReferenceReaction, Work
+from mattergen_lite.dft.plan import ReferenceReaction, VerificationPlan, Work
 from mattergen_lite.dft.reactions import balanced_reactions, energy_of_reaction
 from mattergen_lite.dft.result import DftResult
 from mattergen_lite.dft.settings import Calculation, DftSettings
@@ -88,7 +88,7 @@ class Verifier:
     engine: Engine  # program of first principles
     results: ResultFolder  # where results are kept
     settings: DftSettings = field(default_factory=DftSettings)  # of all calculations
-    limits: Limits = field(default_factory=Limits)  # of each calculation
+    limits: JobLimits = field(default_factory=JobLimits)  # of each calculation
     exclude: Collection[str] = ()  # identifiers of phases that are no references
     # relax crystals, cell and positions within the symmetry; phases stay as they are
     relax: bool = False
@@ -98,18 +98,18 @@ class Verifier:
         """Such as "PBE, GPAW 26.7, 400 eV"."""
         return self.engine.method(self.settings)
 
-    def plan(self, structure: Structure) -> Plan:
+    def plan(self, structure: Structure) -> VerificationPlan:
         """Choose cells and reactions of a crystal, and estimate their cost.
 
         Raises:
             ValueError: If the crystal cannot be treated, or no known phases balance it.
         """
         composition = structure.composition
-        check_elements(composition, self.engine)
+        check_dft_elements(composition, self.engine)
         candidate = self.work(structure)
         reactions = self._reactions(composition)
         works = [candidate, *reactions[0].works]
-        return Plan(
+        return VerificationPlan(
             structure=structure,
             candidate=candidate,
             reactions=reactions,
@@ -185,7 +185,7 @@ class Verifier:
 
     # Calculations
 
-    def carry_out(self, plan: Plan) -> Verification:
+    def carry_out(self, plan: VerificationPlan) -> Verification:
         """Calculate a planned crystal and the phases of its reactions; failures are results."""
         formula = plan.structure.composition.reduced_formula
         known = Verification(
@@ -204,7 +204,7 @@ class Verifier:
             formula = structure.composition.reduced_formula
             return Verification(formula=formula, method=self.method, error=str(error))
 
-    def _verified(self, plan: Plan, known: Verification) -> Verification:
+    def _verified(self, plan: VerificationPlan, known: Verification) -> Verification:
         """Raise ValueError where a calculation has failed."""
         before, structure = self.lowest(plan.candidate), plan.structure
         best, relaxed = self._relaxed(plan.candidate) if self.relax else (before, None)
@@ -268,7 +268,9 @@ class Verifier:
             lambda path: self.engine.calculate(calculation, path, self.limits),
         )
 
-    def _by_reactions(self, plan: Plan, energy: float) -> tuple[list[ReactionEnergy], float]:
+    def _by_reactions(
+        self, plan: VerificationPlan, energy: float
+    ) -> tuple[list[ReactionEnergy], float]:
         """Energies above the hull by one reaction, or two, and the core seconds of their phases."""
         first, spent = self._by_reaction(plan.reactions[0], energy, plan.structure)
         energies = [first]
@@ -311,7 +313,7 @@ class Verifier:
             raise ValueError(f"reference {phase.formula} ({phase.material_id}): {error}") from None
 
 
-def check_elements(composition: Composition, engine: Engine) -> None:
+def check_dft_elements(composition: Composition, engine: Engine) -> None:
     """Refuse what an engine cannot treat.
 
     Raises:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mattergen_lite.diffusion.schedule import scalings
-from mattergen_lite.properties import crystal_system
+from mattergen_lite.properties import crystal_system_index
 from mattergen_lite.symmetry.space_groups import space_group_tables
 from mattergen_lite.tensors.geometry import cholesky_lattice
 from mattergen_lite.tensors.shapes import Bool, Float, Int
@@ -54,7 +54,9 @@ def _symmetric_log(matrix: Float[Tensor, "*B 3 3"]) -> Float[Tensor, "*B 3 3"]:
 
 def free_numbers(space_group: Int[Tensor, "B"]) -> Bool[Tensor, "B 6"]:
     """Which of the six numbers of a cell its crystal system leaves free."""
-    count = torch.tensor(_FREE_NUMBERS, device=space_group.device)[crystal_system(space_group)]
+    count = torch.tensor(_FREE_NUMBERS, device=space_group.device)[
+        crystal_system_index(space_group)
+    ]
     return torch.arange(6, device=space_group.device) < count.unsqueeze(-1)
 
 
@@ -81,7 +83,7 @@ class LatticeChannel(nn.Module):
     ) -> None:
         """Set mean and spread of each crystal system from training lattices."""
         raw = self._strain_numbers(lattice, space_group, num_atoms)
-        system = crystal_system(space_group)
+        system = crystal_system_index(space_group)
         for number in range(1, 8):
             rows = raw[system == number]
             rows = raw if len(rows) < MIN_CRYSTALS else rows
@@ -95,7 +97,7 @@ class LatticeChannel(nn.Module):
         num_atoms: Int[Tensor, "B"],
     ) -> Float[Tensor, "B 6"]:
         """Free numbers, standard deviation SIGMA_DATA over the training set; 0 where not free."""
-        system = crystal_system(space_group)
+        system = crystal_system_index(space_group)
         raw = self._strain_numbers(lattice, space_group, num_atoms)
         scaled = (raw - self.mean[system]) / self.std[system] * SIGMA_DATA
         return scaled.to(lattice) * free_numbers(space_group)
@@ -104,7 +106,7 @@ class LatticeChannel(nn.Module):
         self, cell: Float[Tensor, "B 6"], space_group: Int[Tensor, "B"], num_atoms: Int[Tensor, "B"]
     ) -> Float[Tensor, "B 3 3"]:
         """Lower-triangular row lattice of the primitive cell in Å."""
-        system = crystal_system(space_group)
+        system = crystal_system_index(space_group)
         scaled = (cell / SIGMA_DATA).clamp(-_LIMIT, _LIMIT) * self.std[system] + self.mean[system]
         raw = (scaled * free_numbers(space_group)).double()
         # S = S_ref + sum_k x_k B_k, then G = exp(2 S) of the standard cell of volume 1 an atom
@@ -137,7 +139,7 @@ class LatticeChannel(nn.Module):
         standard = torch.linalg.inv(primitive) @ lattice.double()
         strain = _symmetric_log(standard @ standard.mT) / 2
         size = (num_atoms / torch.linalg.det(primitive)).log() / 3
-        strain = strain - self.reference[crystal_system(space_group)]
+        strain = strain - self.reference[crystal_system_index(space_group)]
         strain = strain - size[:, None, None] * torch.eye(3, device=strain.device)
         return torch.einsum("bij,kij->bk", strain, self.basis).to(self.mean)
 

@@ -18,7 +18,7 @@ from mattergen_lite.io.formats.structures import (
     check_periodic,
     check_stated,
     number_of,
-    parse_number,
+    parse_finite,
     partially_occupied,
 )
 from mattergen_lite.io.records import (
@@ -54,7 +54,7 @@ def parse_document(document: Document) -> StructureRecord:
     except Exception as error:  # parsers of foreign files raise anything
         return StructureRecord(document.name, None, one_line(error))
     split = labels.get("split") if document.format == "row" or document.labels else None
-    properties, unread = read_labels(labels)
+    properties, unread = split_labels(labels)
     return StructureRecord(
         document.name, structure, None, properties, str(split) if split else None, unread=unread
     )
@@ -148,7 +148,7 @@ def _only_element(species: Sequence[tuple[str, float]], place: int) -> int:
     return number_of(names.pop(), f"atom {place}")
 
 
-def read_labels(values: Mapping[str, object]) -> tuple[dict[str, float], dict[str, str | float]]:
+def split_labels(values: Mapping[str, object]) -> tuple[dict[str, float], dict[str, str | float]]:
     """Numbers among the cells of a row, and the cells that are no finite number.
 
     Row numbers, names and what follows from the structure are no labels; empty cells are in
@@ -184,7 +184,7 @@ def _number_in(value: object) -> float | None:
     if _INFINITE.fullmatch(text):
         return math.inf
     try:
-        return parse_number(text, "")
+        return parse_finite(text, "")
     except ValueError:
         return None
 

@@ -39,7 +39,7 @@ class PairAttention(nn.Module):
         return self.out(torch.cat([values, geometry], dim=-1))
 
 
-class Block(nn.Module):
+class AttentionBlock(nn.Module):
     """Attention and feed-forward, each scaled, shifted and gated by the crystal's global state."""
 
     def __init__(self, dim: int, num_heads: int, pair_dim: int, mlp_ratio: int) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from mattergen_lite.chemistry.elements import DESCRIPTOR_DIM, MAX_ATOMIC_NUMBER
-from mattergen_lite.network.attention import Block
+from mattergen_lite.network.attention import AttentionBlock
 from mattergen_lite.network.embeddings import GlobalEmbedding, SiteEmbedding
 from mattergen_lite.network.pairs import PairEmbedding
 from mattergen_lite.properties import Conditions, Property
@@ -53,7 +53,7 @@ class Denoiser(nn.Module):
         self.embed_global = GlobalEmbedding(dim, properties)
         self.embed_pairs = PairEmbedding(dim, pair_dim)
         self.blocks = nn.ModuleList(
-            Block(dim, num_heads, pair_dim, mlp_ratio) for _ in range(depth)
+            AttentionBlock(dim, num_heads, pair_dim, mlp_ratio) for _ in range(depth)
         )
         self.norm = nn.LayerNorm(dim)
         self.modulation = _zero_linear(dim, 2 * dim)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from mattergen_lite.chemistry.elements import MAX_ATOMIC_NUMBER
-from mattergen_lite.properties import Conditions, Property, crystal_system
+from mattergen_lite.properties import Conditions, Property, crystal_system_index
 from mattergen_lite.symmetry.crystal_systems import CRYSTAL_SYSTEMS
 from mattergen_lite.symmetry.orbits import NUM_ROTATION_TYPES
 from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS
@@ -74,7 +74,7 @@ class GlobalEmbedding(nn.Module):
             + self.num_orbits(_fourier_features(templates.mask.sum(-1).log()))
             + self.cell(cell)
             + self.space_group(templates.space_group)
-            + self.crystal_system(crystal_system(templates.space_group))
+            + self.crystal_system(crystal_system_index(templates.space_group))
         )
         if conditions is not None:
             for name, present in conditions.present.items():

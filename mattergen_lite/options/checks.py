@@ -87,7 +87,7 @@ def options(cls: type[Options]) -> type[Options]:
         try:
             init(self, **values)
         except ValidationError as error:
-            raise ValueError(one_line(error)) from None
+            raise ValueError(complaint(error)) from None
 
     checked.__init__ = __init__
     return checked
@@ -111,7 +111,7 @@ def checked_value(name: str, value: object, annotation: object) -> Any:  # noqa:
     try:
         return TypeAdapter(annotation).validate_python(value)
     except ValidationError as error:
-        raise ValueError(one_line(error, name)) from None
+        raise ValueError(complaint(error, name)) from None
 
 
 def check_text(name: str, value: object) -> None:
@@ -128,7 +128,7 @@ def check_text(name: str, value: object) -> None:
             raise ValueError(f"{name} has {count} characters: expected at most {MAX_TEXT} of text")
 
 
-def one_line(error: ValidationError, name: str = "") -> str:
+def complaint(error: ValidationError, name: str = "") -> str:
     """The first complaint of pydantic, such as "seed is 1.5: expected a whole number"."""
     first = error.errors()[0]
     context = first.get("ctx", {})

@@ -1,6 +1,6 @@
 """Options of the judge."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,6 +21,7 @@ def _written_potential(given: object) -> object:
 PotentialChoice = Annotated[Any, PlainSerializer(_written_potential)]
 # What crystals are made for: new materials; the structure of a composition; a host made complete.
 Goal = Literal["discover", "predict", "complete"]
+NUM_RELAXED = 16  # crystals of one composition, unless another number is asked for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,6 +163,12 @@ class JudgeOptions:
     def is_screened(self) -> bool:
         """Whether only the likeliest crystals are relaxed."""
         return self.keep is not None or self.relax_at_most is not None
+
+    def relaxing_few(self) -> "JudgeOptions":
+        """The options of a judge that relaxes the likeliest samples, if nothing else is said."""
+        if not self.relax or self.is_screened:
+            return self
+        return replace(self, relax_at_most=NUM_RELAXED, control=0.0)
 
     def checks(
         self,

@@ -68,7 +68,7 @@ class HostSampler(PartialCrystalSampler):
         if not constraints.is_free and len(host.numbers):
             options = [*_with_symmetry(host), *options]
         for framework, change in options:
-            drafting = cls(
+            sampler = cls(
                 constraints=constraints,
                 host=host,
                 framework=framework,
@@ -77,8 +77,8 @@ class HostSampler(PartialCrystalSampler):
                 placed=tuple(n // change.num_copies for n in wanted if n % change.num_copies == 0),
                 max_orbits=model.max_orbits,
             )
-            if possible := tuple(n for n in drafting.placed if drafting.can_place(n)):
-                return replace(drafting, placed=possible)
+            if possible := tuple(n for n in sampler.placed if sampler.can_place(n)):
+                return replace(sampler, placed=possible)
         listed = ", ".join(map(str, wanted))
         raise ValueError(
             f"{host.name}: no Wyckoff positions of its fixed sites' symmetry (space group "

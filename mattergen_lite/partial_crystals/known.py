@@ -13,7 +13,11 @@ from torch import Tensor
 from mattergen_lite.chemistry.elements import symbols
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.data.table import EMBEDDED
-from mattergen_lite.partial_crystals.library import Candidate, TemplateLibrary, template_library
+from mattergen_lite.partial_crystals.library import (
+    PlacedTemplate,
+    TemplateLibrary,
+    template_library,
+)
 from mattergen_lite.partial_crystals.partial_crystal import (
     PartialCrystal,
     PartialCrystalSampler,
@@ -91,7 +95,9 @@ class TemplateSampler(PartialCrystalSampler):
         if not self.constraints.needed:
             row = self._draw_any(rng)
             elements = (0,) * int(self.library.crystals.num_orbits[row])
-            return self._partial_crystal(Candidate(row=row, elements=elements, dissimilarity=0.0))
+            return self._partial_crystal(
+                PlacedTemplate(row=row, elements=elements, dissimilarity=0.0)
+            )
         if self.prescribed:
             candidates, weights = self._compared
         else:
@@ -107,7 +113,7 @@ class TemplateSampler(PartialCrystalSampler):
         return self._partial_crystal(candidates[int(torch.multinomial(weights, 1, generator=rng))])
 
     @cached_property
-    def _compared(self) -> tuple[list[Candidate], Float[Tensor, "C"]]:
+    def _compared(self) -> tuple[list[PlacedTemplate], Float[Tensor, "C"]]:
         """Templates with the wanted elements on whole classes, the same for all samples."""
         rng = torch.Generator().manual_seed(0)
         candidates = list(self._placed(self._draw_rows(NUM_COMPARED, rng), rng))
@@ -117,7 +123,7 @@ class TemplateSampler(PartialCrystalSampler):
             ] or candidates
         return candidates, self._weights(candidates)
 
-    def _is_neutral(self, candidate: Candidate) -> bool:
+    def _is_neutral(self, candidate: PlacedTemplate) -> bool:
         """Whether charges can balance; elements that are still open are free to balance them.
 
         In a chemical system nothing else may occur: open elements repeat those of the system.
@@ -130,14 +136,14 @@ class TemplateSampler(PartialCrystalSampler):
         is_open = counts.pop("X", 0) > 0
         return system is None if is_open else can_be_neutral(counts)
 
-    def _placed(self, rows: Int[np.ndarray, "R"], rng: torch.Generator) -> Iterator[Candidate]:
+    def _placed(self, rows: Int[np.ndarray, "R"], rng: torch.Generator) -> Iterator[PlacedTemplate]:
         """Templates that the wanted elements fit on."""
         for row in rows:
             candidate = self.library.place(int(row), self.constraints, self.prescribed, rng)
             if candidate is not None:
                 yield candidate
 
-    def _weights(self, candidates: Sequence[Candidate]) -> Float[Tensor, "C"]:
+    def _weights(self, candidates: Sequence[PlacedTemplate]) -> Float[Tensor, "C"]:
         """Probabilities of templates: softmax(ln closeness - d / scale - ln N)."""
         unlike = torch.tensor(
             [candidate.dissimilarity for candidate in candidates], dtype=torch.float64
@@ -178,7 +184,7 @@ class TemplateSampler(PartialCrystalSampler):
             return self.rows[torch.randperm(len(self.rows), generator=rng).numpy()]
         return self.rows[torch.randint(len(self.rows), (count,), generator=rng).numpy()]
 
-    def _partial_crystal(self, candidate: Candidate) -> PartialCrystal:
+    def _partial_crystal(self, candidate: PlacedTemplate) -> PartialCrystal:
         return PartialCrystal(
             orbits=self.library.crystals.orbits(candidate.row),
             elements=candidate.elements,

@@ -28,7 +28,7 @@ MAX_TEMPLATE_ENERGY = 0.1  # eV/atom above the hull of the crystals whose templa
 
 
 @dataclass(frozen=True, kw_only=True)
-class Candidate:
+class PlacedTemplate:
     """A template with elements put where they must be."""
 
     row: int
@@ -110,7 +110,7 @@ class TemplateLibrary:
 
     def place(
         self, row: int, constraints: Constraints, prescribed: bool, rng: torch.Generator
-    ) -> Candidate | None:
+    ) -> PlacedTemplate | None:
         """Put the elements that must occur on a template; None if they do not fit.
 
         Where classes are prescribed, each takes one element, so that the elements resemble those
@@ -122,7 +122,7 @@ class TemplateLibrary:
             elements = place_on_orbits(orbits.multiplicities, wanted, complete, rng)
             if elements is None:
                 return None
-            return Candidate(row=row, elements=elements, dissimilarity=1.0)
+            return PlacedTemplate(row=row, elements=elements, dissimilarity=1.0)
         classes = Counter()
         for number, size in zip(orbits.atomic_numbers, orbits.multiplicities, strict=True):
             classes[int(number)] += int(size)
@@ -130,7 +130,7 @@ class TemplateLibrary:
         if match is None:
             return None
         elements, dissimilarity = match
-        return Candidate(
+        return PlacedTemplate(
             row=row,
             elements=tuple(elements.get(int(number), 0) for number in orbits.atomic_numbers),
             dissimilarity=dissimilarity,

@@ -9,7 +9,7 @@ from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS, space_group_n
 
 
 @dataclass(frozen=True, kw_only=True)
-class Symmetry(Constraint):
+class SpaceGroups(Constraint):
     """Space groups that a sample may have, and how they were asked for."""
 
     text: str
@@ -20,7 +20,7 @@ class Symmetry(Constraint):
         return f"space-group {self.text}"
 
 
-def parse_space_group(value: Interval | str | None) -> Symmetry | None:
+def parse_space_group(value: Interval | str | None) -> SpaceGroups | None:
     """Which symmetry samples take; None where it is that of known crystals.
 
     Args:
@@ -36,7 +36,7 @@ def parse_space_group(value: Interval | str | None) -> Symmetry | None:
     if word == "any":
         return None
     if word == "none":
-        return Symmetry(text=word, is_free=True)
+        return SpaceGroups(text=word, is_free=True)
     if word in CRYSTAL_SYSTEMS:
         numbers = space_groups_of(word)
     else:
@@ -47,7 +47,7 @@ def parse_space_group(value: Interval | str | None) -> Symmetry | None:
                 f"such as Fm-3m, a range such as 195..230 or one of {', '.join(CRYSTAL_SYSTEMS)}"
             )
         numbers = range(low, high + 1)
-    return Symmetry(text=str(asked), space_groups=frozenset(numbers))
+    return SpaceGroups(text=str(asked), space_groups=frozenset(numbers))
 
 
 def _numbers_of(symbol: str) -> tuple[int, int]:

@@ -58,7 +58,7 @@ class JudgingRun:
         if self.shortlist.verify:
             find_engine(VerifyOptions().engine).check_installed()
 
-    def of(
+    def execute(
         self,
         rounds: Iterable[Sequence[StructureRecord]],
         provenance: Mapping[str, object],

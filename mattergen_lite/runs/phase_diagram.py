@@ -34,7 +34,7 @@ class Placed:
     std: float = 0.0  # its standard error
 
 
-def known_phases(elements: Sequence[str], hull: ReferenceHull) -> "PhaseDiagram":
+def stable_phases(elements: Sequence[str], hull: ReferenceHull) -> "PhaseDiagram":
     """The stable compounds of a chemical system, formation energies in eV.
 
     Raises:
@@ -66,7 +66,7 @@ def draw_phase_diagram(
     if len(set(elements)) not in DRAWABLE:
         raise ValueError(f"{'-'.join(elements)}: expected two or three different elements")
     hull = hull or reference_hull()
-    phases = known_phases(elements, hull)
+    phases = stable_phases(elements, hull)
     figure = Figure(figsize=(4.6, 3.2) if len(elements) == 2 else (5.4, 4.4), layout="constrained")
     draw = _draw_binary if len(elements) == 2 else _draw_ternary
     draw(figure.subplots(), phases, candidates, hull)

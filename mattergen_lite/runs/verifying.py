@@ -11,9 +11,9 @@ from pymatgen.core import Structure
 
 from mattergen_lite.console import ProgressBar
 from mattergen_lite.dft.cache import ResultFolder, default_folder
-from mattergen_lite.dft.engine import Limits
+from mattergen_lite.dft.engine import JobLimits
 from mattergen_lite.dft.engines import find_engine
-from mattergen_lite.dft.plan import Plan
+from mattergen_lite.dft.plan import VerificationPlan
 from mattergen_lite.dft.verification import Verification, Verifier
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.options.verification import VerifyOptions
@@ -50,7 +50,7 @@ class VerifyingRun:
         return Verifier(
             engine=engine,
             results=ResultFolder(self.options.cache or default_folder()),
-            limits=Limits(
+            limits=JobLimits(
                 seconds=max(600.0, SLACK * 60 * self.options.max_minutes),
                 memory=int(self.options.memory * 2**30),
             ),
@@ -98,12 +98,12 @@ class VerifyingRun:
 
     def _planned(
         self, candidates: Sequence[Candidate]
-    ) -> tuple[dict[int, Verification], dict[int, Plan]]:
+    ) -> tuple[dict[int, Verification], dict[int, VerificationPlan]]:
         """Refusals and plans by position in the candidates, until there are so many plans."""
         chosen = self.options.names
         number = self.options.top if chosen is None else len(chosen)
         refusals: dict[int, Verification] = {}
-        plans: dict[int, Plan] = {}
+        plans: dict[int, VerificationPlan] = {}
         for position in _looked_at(candidates, chosen):
             if len(plans) == number:
                 break
@@ -113,7 +113,7 @@ class VerifyingRun:
                 refusals[position] = self._failure(Failure(str(error)))
         return refusals, plans
 
-    def _plan(self, candidate: Candidate) -> Plan:
+    def _plan(self, candidate: Candidate) -> VerificationPlan:
         """Raise ValueError if a candidate cannot be calculated, or is too dear."""
         structure = candidate.final_structure
         if structure is None or not structure.is_ordered:
@@ -129,7 +129,7 @@ class VerifyingRun:
             )
         return plan
 
-    def _announce(self, plans: dict[int, Plan]) -> None:
+    def _announce(self, plans: dict[int, VerificationPlan]) -> None:
         """Print the estimate before the work."""
         total = sum(plan.estimated_seconds for plan in plans.values())
         each = ", ".join(
@@ -173,7 +173,9 @@ def _identity(candidate: Candidate) -> Identity:
     return candidate.raw.name, "" if structure is None else structure_identity(structure)
 
 
-def _carry_out(verifier: Verifier, deadline: float, waits: bool, plan: Plan) -> Verification | None:
+def _carry_out(
+    verifier: Verifier, deadline: float, waits: bool, plan: VerificationPlan
+) -> Verification | None:
     """Calculate a crystal; None where another process does and this one does not wait."""
     if time.time() > deadline:
         formula = plan.structure.composition.reduced_formula

@@ -11,7 +11,7 @@ from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.partial_crystals.partial_crystal import PartialCrystalBatch
 from mattergen_lite.properties import Conditions
 from mattergen_lite.request.targets import PropertyTarget
-from mattergen_lite.sampling.inpainting import Known
+from mattergen_lite.sampling.inpainting import KnownSites
 from mattergen_lite.sampling.solvers import Displacement
 from mattergen_lite.symmetry.templates import Templates
 from mattergen_lite.tensors.crystal import Prediction
@@ -105,11 +105,11 @@ def guided_displacement(
     return displacement
 
 
-def _known_parts(model: CrystalDiffusion, batch: PartialCrystalBatch) -> Known | None:
+def _known_parts(model: CrystalDiffusion, batch: PartialCrystalBatch) -> KnownSites | None:
     """Which positions and cells the partial crystals fix; None if they fix nothing."""
     if not (batch.known.any() or batch.fixed_cell.any()):
         return None
-    return Known(
+    return KnownSites(
         templates=batch.crystals.templates,
         orbits=batch.known,
         cell=model.diffusion.encode(batch.crystals).cell,

@@ -22,7 +22,7 @@ from mattergen_lite.tensors.shapes import Bool, Float
 
 
 @dataclass(frozen=True, kw_only=True)
-class Known:
+class KnownSites:
     """Fixed positions and cells of B crystals; a fixed orbit has free coordinates of 0."""
 
     templates: Templates

@@ -9,7 +9,7 @@ from pymatgen.core import Structure
 from mattergen_lite.chemistry.elements import atomic_masses, herfindahl_indices
 from mattergen_lite.chemistry.oxidation import is_metal
 from mattergen_lite.request.targets import PropertyTarget
-from mattergen_lite.scoring.criteria.symmetry import crystal_system, space_group
+from mattergen_lite.scoring.criteria.symmetry import crystal_system, space_group_of
 from mattergen_lite.scoring.energy.stability import Stability
 
 Value = float | int | str
@@ -121,7 +121,7 @@ def measure(
         symprec: Symmetry tolerance in Å; 0.1 for generated, 0.01 for relaxed structures.
         stability: What the stability stage said of it, for the energies.
     """
-    number = space_group(structure, symprec)
+    number = space_group_of(structure, symprec)
     energies = {name: getattr(stability, name, math.nan) for name in ENERGIES}
     return {
         **measure_volume(structure),

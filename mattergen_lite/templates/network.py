@@ -9,7 +9,7 @@ from mattergen_lite.chemistry.elements import MAX_ATOMIC_NUMBER, element_descrip
 from mattergen_lite.symmetry.orbits import NUM_ROTATION_TYPES
 from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS
 from mattergen_lite.symmetry.wyckoff import wyckoff_positions
-from mattergen_lite.templates.tokens import MAX_POSITIONS, Conditions, TokenBatch
+from mattergen_lite.templates.tokens import MAX_POSITIONS, TemplateConditions, TokenBatch
 from mattergen_lite.tensors.shapes import Float, Int
 
 MAX_ATOMS = 52
@@ -51,7 +51,7 @@ class TemplateNetwork(nn.Module):
         self.register_buffer("descriptors", element_descriptors().float(), persistent=False)
         self.register_buffer("position_features", _position_features(), persistent=False)
 
-    def forward(self, tokens: TokenBatch, conditions: Conditions) -> Float[Tensor, "B T D"]:
+    def forward(self, tokens: TokenBatch, conditions: TemplateConditions) -> Float[Tensor, "B T D"]:
         """Hidden states, from which the heads predict what comes next."""
         hidden = (
             self.kind(tokens.kind)
@@ -100,7 +100,7 @@ class TemplateNetwork(nn.Module):
         index = space_group * MAX_POSITIONS + position
         return self.position(index) + self.position_kind(self.position_features[index])
 
-    def _conditions(self, conditions: Conditions) -> Float[Tensor, "B D"]:
+    def _conditions(self, conditions: TemplateConditions) -> Float[Tensor, "B D"]:
         energy = conditions.e_above_hull.nan_to_num(0.0).clamp(0, 1).sqrt()
         centres = torch.linspace(0, 1, _ENERGY_FEATURES, device=energy.device)
         bumps = torch.exp(-(((energy.unsqueeze(-1) - centres) * _ENERGY_FEATURES) ** 2) / 2)

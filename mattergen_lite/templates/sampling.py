@@ -17,11 +17,11 @@ from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS
 from mattergen_lite.templates.network import MAX_ATOMS, TemplateNetwork
 from mattergen_lite.templates.tokens import (
     UNKNOWN,
-    Conditions,
     PositionRules,
     SequenceWriter,
     Template,
     TemplateClass,
+    TemplateConditions,
     completing_positions,
     pack,
 )
@@ -200,7 +200,7 @@ def _advance(network: TemplateNetwork, drafts: Sequence[_Draft]) -> list[bool]:
     requests = [draft.request for draft in drafts]
     groups = [request.space_groups or () for request in requests]
     told = replace(
-        Conditions.none(len(drafts)),
+        TemplateConditions.none(len(drafts)),
         num_atoms=torch.tensor([request.num_atoms for request in requests]),
         space_group=torch.tensor(
             [min(numbers) if len(numbers) == 1 else UNKNOWN for numbers in groups]

@@ -95,7 +95,7 @@ def canonical_template(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conditions:
+class TemplateConditions:
     """What is known of B templates before anything is drawn; 0 or NaN where nothing is."""
 
     num_atoms: Int[Tensor, "B"]
@@ -103,7 +103,7 @@ class Conditions:
     e_above_hull: Float[Tensor, "B"]  # eV/atom
 
     @classmethod
-    def none(cls, count: int) -> "Conditions":
+    def none(cls, count: int) -> "TemplateConditions":
         """No condition for any of so many templates."""
         zeros = torch.zeros(count, dtype=torch.long)
         return cls(num_atoms=zeros, space_group=zeros, e_above_hull=torch.full((count,), torch.nan))

@@ -9,7 +9,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from mattergen_lite.templates.network import TemplateNetwork
-from mattergen_lite.templates.tokens import Conditions, Template, TokenBatch, pack, write_tokens
+from mattergen_lite.templates.tokens import (
+    Template,
+    TemplateConditions,
+    TokenBatch,
+    pack,
+    write_tokens,
+)
 from mattergen_lite.tensors.shapes import Float, Int
 
 # Shares of the crystals that are shown with all of their elements, and with none of them; of the
@@ -33,7 +39,9 @@ class TemplateLosses:
         return self.size + self.element + self.group + self.position
 
 
-def losses(net: TemplateNetwork, tokens: TokenBatch, conditions: Conditions) -> TemplateLosses:
+def losses(
+    net: TemplateNetwork, tokens: TokenBatch, conditions: TemplateConditions
+) -> TemplateLosses:
     """Negative log likelihood of sequences."""
     hidden, count = net(tokens, conditions), len(tokens)
 
@@ -64,7 +72,7 @@ def shuffled(template: Template, rng: np.random.Generator) -> Template:
 
 def training_batch(
     templates: Sequence[Template], energies: Float[np.ndarray, "B"], rng: np.random.Generator
-) -> tuple[TokenBatch, Conditions]:
+) -> tuple[TokenBatch, TemplateConditions]:
     """Sequences of templates, of which some elements and conditions are hidden at random."""
     writers = []
     for template in templates:
@@ -77,7 +85,7 @@ def training_batch(
             shown = (rng.random(count) < 0.5).tolist()
         writers.append(write_tokens(shuffled(template, rng), shown))
     told = rng.random((3, len(templates))) < [[SHARE_SIZED], [SHARE_GROUPED], [SHARE_OF_ENERGIES]]
-    conditions = Conditions(
+    conditions = TemplateConditions(
         num_atoms=torch.tensor([example.num_atoms for example in templates])
         * torch.from_numpy(told[0]),
         space_group=torch.tensor([example.space_group for example in templates])

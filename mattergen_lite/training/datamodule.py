@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from mattergen_lite.config import DataConfig
 from mattergen_lite.data.dataset import LabelledBatch, OrbitDataset
-from mattergen_lite.data.table import read_table, select_rows
+from mattergen_lite.data.table import read_crystal_table, select_rows
 from mattergen_lite.properties import Property
 from mattergen_lite.tensors.crystal import Share
 from mattergen_lite.tensors.shapes import Bool, Int
@@ -153,7 +153,7 @@ class CrystalDataModule(pl.LightningDataModule):
         self.config = config
         self.properties = tuple(properties)
         self.seed = seed
-        table = read_table(config.path)
+        table = read_crystal_table(config.path)
         train = select_rows(table, config.train_splits, config)
         self.num_train = len(train)
         self.views: dict[int, int] = {}

@@ -28,7 +28,9 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
     return newest
 
 
-def export(trainer: pl.Trainer, module: TrainingModule, config: RunConfig, seconds: float) -> None:
+def export_model(
+    trainer: pl.Trainer, module: TrainingModule, config: RunConfig, seconds: float
+) -> None:
     """Write the averaged weights as a model folder and draw the learning curves."""
     folder = config.run_dir / "model"
     best = config.run_dir / BEST

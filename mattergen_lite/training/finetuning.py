@@ -28,7 +28,7 @@ from mattergen_lite.config import (
     RunConfig,
     TrainerConfig,
 )
-from mattergen_lite.data.canonical import CORE_SCHEMA, write_table
+from mattergen_lite.data.canonical import CORE_SCHEMA, write_crystal_table
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.labels import MIN_LABELS, LabelledCrystals
 from mattergen_lite.data.materials import known_rows
@@ -153,7 +153,7 @@ def finetune_on(base: Path, rows: pa.Table, run_dir: Path, options: FinetuneOpti
 def _store_table(table: pa.Table, config: RunConfig) -> None:
     """Write the table of a run, unless its folder holds a run of another model."""
     with atomic_path(config.run_dir / TABLE) as temporary:
-        write_table(table, temporary)
+        write_crystal_table(table, temporary)
         data = config.data.model_copy(update={"path": str(temporary)})
         stored = config.model_copy(update={"data": data})
         check_same_model(stored.model_copy(update={"model": fit_statistics(stored)}))

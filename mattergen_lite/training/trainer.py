@@ -28,13 +28,13 @@ from torch import Tensor
 
 from mattergen_lite.config import ModelConfig, PropertyConfig, RunConfig
 from mattergen_lite.data.dataset import OrbitDataset
-from mattergen_lite.data.table import read_table, select_rows, table_hash
+from mattergen_lite.data.table import read_crystal_table, select_rows, table_hash
 from mattergen_lite.files.folders import is_first_process
 from mattergen_lite.model import WEIGHTS, read_weights
 from mattergen_lite.tensors.shapes import Float
 from mattergen_lite.training.callbacks import Judge, callbacks_of
 from mattergen_lite.training.datamodule import CrystalDataModule
-from mattergen_lite.training.export import export, newest_checkpoint
+from mattergen_lite.training.export import export_model, newest_checkpoint
 from mattergen_lite.training.module import TrainingModule
 
 VIEWS = "views.parquet"
@@ -73,7 +73,7 @@ def train(config: RunConfig, judge: Judge | None = None) -> Path:
     start = perf_counter()
     trainer.fit(module, data, ckpt_path=newest_checkpoint(config.run_dir), weights_only=True)
     if trainer.is_global_zero:
-        export(trainer, module, config, perf_counter() - start)
+        export_model(trainer, module, config, perf_counter() - start)
     return config.run_dir / "model"
 
 
@@ -84,7 +84,7 @@ def fit_statistics(config: RunConfig) -> ModelConfig:
     says already, as that of a model to be extended does, stays. Properties of which the table has
     no value are left out and printed; a model to be extended must keep its own.
     """
-    table = read_table(config.data.path)
+    table = read_crystal_table(config.data.path)
     data = OrbitDataset.from_table(select_rows(table, config.data.train_splits, config.data))
     histogram = torch.bincount(data.num_atoms, minlength=config.data.max_atoms + 1)[1:]
     return config.model.model_copy(
@@ -160,7 +160,9 @@ def reduced_views(config: RunConfig) -> pa.Table | None:
             view_columns,  # needs spglib, which a bare node may lack
         )
 
-        table = select_rows(read_table(config.data.path), config.data.train_splits, config.data)
+        table = select_rows(
+            read_crystal_table(config.data.path), config.data.train_splits, config.data
+        )
         views = view_columns(table, share, config.data.max_orbits, config.seed)
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{VIEWS}.{os.getpid()}")

@@ -48,7 +48,7 @@ def plan_cells(
     weights = {n: math.sqrt(counts[n]) / (n // size) for n in possible if counts.get(n)}
     if not weights:  # an unusual stoichiometry: the smallest cells, on any sites
         weights = {n: 1.0 / (n // size) for n in possible[:3]}
-    shares = share_out(list(weights.values()), num_samples)
+    shares = in_proportion(list(weights.values()), num_samples)
     return tuple(
         CellSize(units=n // size, num_atoms=n, num_templates=counts.get(n, 0), num_samples=number)
         for n, number in zip(weights, shares, strict=True)
@@ -63,7 +63,7 @@ def _num_templates(constraints: Constraints, model: ModelConfig) -> Counter[int]
     return Counter(library.num_atoms[library.holding(rows, constraints)].tolist())
 
 
-def share_out(weights: Sequence[float], total: int) -> list[int]:
+def in_proportion(weights: Sequence[float], total: int) -> list[int]:
     """Whole numbers in proportion to weights that add up to a total; rests go to the first."""
     whole = sum(weights)
     shares = [int(total * weight / whole) for weight in weights]

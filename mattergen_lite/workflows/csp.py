@@ -19,7 +19,6 @@ from mattergen_lite.config import ModelConfig
 from mattergen_lite.data.materials import known_value
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import StructureRecord
-from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Failure
 from mattergen_lite.request.constraints import NumAtoms
 from mattergen_lite.request.protocol import Constraints
@@ -43,16 +42,15 @@ from mattergen_lite.scoring.metrics.expectation import expectation
 from mattergen_lite.scoring.metrics.landscape import Basin, Landscape, landscape
 from mattergen_lite.scoring.score import Score
 from mattergen_lite.workflows.cell_sizes import CellSize, plan_cells
-from mattergen_lite.workflows.csp_report import TIE, FoundStructure, Prediction, Recovery
+from mattergen_lite.workflows.csp_report import TIE, FoundStructure, Recovery, StructurePrediction
 
-NUM_RELAXED = 16  # of the different samples, unless another number is asked for
 NUM_KNOWN = 3  # known structures of the composition that are relaxed, lowest above the hull first
 MATCH_TIME_LIMIT = 600.0  # s
 GIVEN = "given"  # key of the structure that the user has given
 
 
 @dataclass(frozen=True, kw_only=True)
-class Target:
+class TargetStructure:
     """A structure that the samples are to be compared with."""
 
     name: str  # of a file, or the material_id
@@ -63,13 +61,6 @@ class Target:
     def key(self) -> str:
         """Key of the target among all targets."""
         return GIVEN if self.is_given else self.name
-
-
-def relaxing_few(judge: JudgeOptions) -> JudgeOptions:
-    """The options of a judge that relaxes the likeliest samples, if nothing else is said."""
-    if not judge.relax or judge.is_screened:
-        return judge
-    return replace(judge, relax_at_most=NUM_RELAXED, control=0.0)
 
 
 def sample_cells(
@@ -95,7 +86,7 @@ def sample_cells(
     return cells, records
 
 
-def read_truth(path: Path, formula: str) -> Target:
+def read_truth(path: Path, formula: str) -> TargetStructure:
     """A structure to compare with, of the composition that is predicted.
 
     Raises:
@@ -107,12 +98,12 @@ def read_truth(path: Path, formula: str) -> Target:
     composition = record.structure.composition.reduced_formula
     if composition != Composition(formula).reduced_formula:
         raise ValueError(f"truth {path} is {composition}: expected the composition {formula}")
-    return Target(name=path.name, structure=record.structure, is_given=True)
+    return TargetStructure(name=path.name, structure=record.structure, is_given=True)
 
 
 def known_forms(
-    records: Sequence[StructureRecord], reference: Reference, given: Target
-) -> list[Target]:
+    records: Sequence[StructureRecord], reference: Reference, given: TargetStructure
+) -> list[TargetStructure]:
     """What is known of the compositions of samples, the most frequent first, after what was given.
 
     The structure that was given is left out where no sample has its composition.
@@ -123,7 +114,7 @@ def known_forms(
         if record.structure is not None
     )
     own = given.structure.composition.reduced_formula
-    targets: list[Target] = []
+    targets: list[TargetStructure] = []
     for formula, _ in formulas.most_common():
         if len(targets) < NUM_KNOWN:
             targets += known_polymorphs(formula, reference, [given] if formula == own else [])
@@ -131,8 +122,8 @@ def known_forms(
 
 
 def known_polymorphs(
-    formula: str, reference: Reference, given: Sequence[Target] = ()
-) -> list[Target]:
+    formula: str, reference: Reference, given: Sequence[TargetStructure] = ()
+) -> list[TargetStructure]:
     """What is known of a composition, lowest energy first, after what was given."""
     counts = Composition(formula).get_el_amt_dict()
     numbers = [Element(symbol).Z for symbol, count in counts.items() for _ in range(int(count))]
@@ -140,7 +131,9 @@ def known_polymorphs(
     energies = {row: known_value(reference.material_ids[row], "e_above_hull") for row in rows}
     order = sorted(rows, key=lambda row: (energies[row] is None, energies[row] or 0.0))
     known = [
-        Target(name=reference.material_ids[row], structure=reference.crystal(row).structure())
+        TargetStructure(
+            name=reference.material_ids[row], structure=reference.crystal(row).structure()
+        )
         for row in order[:NUM_KNOWN]
     ]
     for target in given:
@@ -150,7 +143,7 @@ def known_polymorphs(
     return known
 
 
-def _equal_to(given: Target, known: Sequence[Target]) -> str | None:
+def _equal_to(given: TargetStructure, known: Sequence[TargetStructure]) -> str | None:
     """Name of the known structure that a given one equals; None if none does."""
     group = polymorph(given.structure)
     alike = [target for target in known if polymorph(target.structure) == group]
@@ -165,12 +158,12 @@ def _equal_to(given: Target, known: Sequence[Target]) -> str | None:
 def predict(
     run: JudgingRun,
     records: Sequence[StructureRecord],
-    targets: Sequence[Target],
+    targets: Sequence[TargetStructure],
     *,
     title: str,
     cells: Sequence[CellSize] = (),
     provenance: Mapping[str, object],
-) -> Prediction:
+) -> StructurePrediction:
     """Judge samples of a composition, rank them by energy and compare them with what is known.
 
     Raises:
@@ -178,11 +171,11 @@ def predict(
     """
     # Before the samples, because a finished run is not gone on with after a kill.
     judged = judge_targets(run, targets)
-    judgements = run.of([records], provenance)
+    judgements = run.execute([records], provenance)
     seen = _known_first(landscape(judgements.candidates))
     distances = _distances(seen, targets, run)
     structures = _found(seen, _same_polymorph(seen, distances, judged))
-    prediction = Prediction(
+    prediction = StructurePrediction(
         judgements=judgements,
         title=title,
         cells=tuple(cells),
@@ -216,7 +209,7 @@ def _known_first(seen: Landscape) -> Landscape:
     return Landscape(basins=(*ordered, *seen.basins[len(ties) :]))
 
 
-def judge_targets(run: JudgingRun, targets: Sequence[Target]) -> dict[str, Candidate]:
+def judge_targets(run: JudgingRun, targets: Sequence[TargetStructure]) -> dict[str, Candidate]:
     """Known structures judged and relaxed as the samples are, all of them, by key."""
     if not targets:
         return {}
@@ -229,7 +222,7 @@ def judge_targets(run: JudgingRun, targets: Sequence[Target]) -> dict[str, Candi
 
 
 def _distances(
-    seen: Landscape, targets: Sequence[Target], run: JudgingRun
+    seen: Landscape, targets: Sequence[TargetStructure], run: JudgingRun
 ) -> dict[str, list[Match | None]]:
     """How far every different structure is from each target; None where it does not match."""
     structures = [basin.best.final_structure for basin in seen.basins]
@@ -336,7 +329,7 @@ def _distance(match: Match | None) -> float | None:
 def _recovered(
     seen: Landscape,
     distances: dict[str, list[Match | None]],
-    targets: Sequence[Target],
+    targets: Sequence[TargetStructure],
     judged: dict[str, Candidate],
 ) -> list[Recovery]:
     """What became of each target: the nearest of the different structures that is one with it."""

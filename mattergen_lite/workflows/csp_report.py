@@ -85,7 +85,7 @@ class Recovery:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prediction:
+class StructurePrediction:
     """Outcome of `predict` and `complete`."""
 
     judgements: Judgements

@@ -29,7 +29,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from pydantic import TypeAdapter
 
-from mattergen_lite.data.canonical import write_table as write_crystals
+from mattergen_lite.data.canonical import write_crystal_table
 from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.hub import read_config
 from mattergen_lite.options.finetune import FinetuneOptions
@@ -243,8 +243,8 @@ def _run_round(
     as_table = partial(judged_crystals, prefix=f"{number:02d}", split="train")
     max_atoms = read_config(base).max_atoms
     rows = as_table(sorted(passed, key=lambda candidate: candidate.raw.name), max_atoms=max_atoms)
-    write_crystals(rows, folder / FOUND)
-    write_crystals(as_table(worth_teaching(judged), max_atoms=max_atoms), folder / JUDGED)
+    write_crystal_table(rows, folder / FOUND)
+    write_crystal_table(as_table(worth_teaching(judged), max_atoms=max_atoms), folder / JUDGED)
     statistics = Round(
         number=number,
         checkpoint=str(model),

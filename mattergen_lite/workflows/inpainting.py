@@ -8,14 +8,14 @@ from pymatgen.core import Composition
 
 from mattergen_lite.options.request import Request
 from mattergen_lite.request.host import parse_host, read_one
-from mattergen_lite.workflows.csp import Target
+from mattergen_lite.workflows.csp import TargetStructure
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
     """A host, what was taken out of it and what samples are asked for."""
 
-    whole: Target  # the seed structure before anything was taken out
+    whole: TargetStructure  # the seed structure before anything was taken out
     removed: Counter[str]  # atoms of each element that was taken out
     request: Request
 
@@ -43,7 +43,7 @@ class Completion:
                 "elements"
             )
         return cls(
-            whole=Target(name=path.name, structure=structure, is_given=True),
+            whole=TargetStructure(name=path.name, structure=structure, is_given=True),
             removed=removed,
             request=_asking(request, elements, removed),
         )

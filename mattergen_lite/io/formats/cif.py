@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mattergen_lite.io.formats.cif_blocks import ABSENT, Block, data_blocks
+from mattergen_lite.io.formats.cif_blocks import ABSENT, CifBlock, data_blocks
 from mattergen_lite.io.formats.declared import check_declared, formula, parse_measured
 from mattergen_lite.io.formats.species import element_of
 from mattergen_lite.io.formats.structures import (
@@ -83,7 +83,7 @@ def parse_cif(text: str) -> "Structure":
     return build_structure(lattice, numbers, coordinates)
 
 
-def _block_with_atoms(text: str) -> Block:
+def _block_with_atoms(text: str) -> CifBlock:
     blocks = list(data_blocks(text))
     filled = [block for block in blocks if any(name in block.columns for name in _COORDINATES)]
     filled += [block for block in blocks if block.values.keys() & {*_COORDINATES}]
@@ -94,7 +94,7 @@ def _block_with_atoms(text: str) -> Block:
     return filled[0]
 
 
-def _lattice(block: Block) -> np.ndarray:
+def _lattice(block: CifBlock) -> np.ndarray:
     """Rows a, b, c in Å: c along z, a in the xz plane, as pymatgen has it."""
     from pymatgen.core import Lattice
 
@@ -115,7 +115,7 @@ def _lattice(block: Block) -> np.ndarray:
     return Lattice.from_parameters(*lengths, *angles).matrix
 
 
-def _operations(block: Block, lattice: np.ndarray) -> Operations:
+def _operations(block: CifBlock, lattice: np.ndarray) -> Operations:
     """Symmetry operations, as listed or as named; the listed ones must be of the named group."""
     listed = next((name for name in _OPERATIONS if block.given([name])), None)
     texts = [] if listed is None else block.columns.get(listed) or [block.values[listed]]
@@ -127,7 +127,7 @@ def _operations(block: Block, lattice: np.ndarray) -> Operations:
     return operations
 
 
-def _number_stated(block: Block) -> int | None:
+def _number_stated(block: CifBlock) -> int | None:
     """International number that the file states, or nothing in its place."""
     text = block.given(_NUMBERS)
     if text is None:
@@ -137,7 +137,7 @@ def _number_stated(block: Block) -> int | None:
     return int(text)
 
 
-def _named_operations(block: Block, lattice: np.ndarray) -> Operations:
+def _named_operations(block: CifBlock, lattice: np.ndarray) -> Operations:
     """Operations of the setting that the file names; the identity if it names none."""
     hall, name, number = block.given(_HALL), block.given(_NAMES), _number_stated(block)
     if hall is None and name is None and number is None:
@@ -179,7 +179,7 @@ def _fitting_operations(
     return fitting[0][1]
 
 
-def _check_group(block: Block, operations: Operations) -> None:
+def _check_group(block: CifBlock, operations: Operations) -> None:
     """Refuse operations that are no group, or not the one that the file names."""
     group = operations.space_group()
     if group is None:
@@ -196,7 +196,7 @@ def _check_group(block: Block, operations: Operations) -> None:
             )
 
 
-def _sites(block: Block) -> tuple[list[str], list[int], list[np.ndarray]]:
+def _sites(block: CifBlock) -> tuple[list[str], list[int], list[np.ndarray]]:
     """Label, atomic number and position of every site of the list."""
     columns = {
         name: column
@@ -226,7 +226,7 @@ def _sites(block: Block) -> tuple[list[str], list[int], list[np.ndarray]]:
 
 
 def _check_multiplicities(
-    block: Block, labels: Sequence[str], counts: Sequence[int], num_operations: int
+    block: CifBlock, labels: Sequence[str], counts: Sequence[int], num_operations: int
 ) -> None:
     """Refuse sites that stand for another number of atoms than the file says."""
     orders = [num_operations // count for count in counts]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 ABSENT = frozenset({".", "?", ""})
 
 
-class Block(NamedTuple):
+class CifBlock(NamedTuple):
     """A data block: single values, and the columns of loops, by data name in lower case."""
 
     values: dict[str, str]
@@ -26,7 +26,7 @@ class Block(NamedTuple):
         return self.given([name])
 
 
-def data_blocks(text: str) -> list[Block]:
+def data_blocks(text: str) -> list[CifBlock]:
     """All data blocks of a CIF; text without a `data_` line is one block.
 
     Raises:
@@ -44,8 +44,8 @@ def data_blocks(text: str) -> list[Block]:
         raise ValueError(_reason(error)) from None
 
 
-def _block(part: "cif.Block") -> Block:
-    block = Block({}, {})
+def _block(part: "cif.CifBlock") -> CifBlock:
+    block = CifBlock({}, {})
     for item in part:
         if item.pair is not None:
             block.values[item.pair[0].lower()] = _plain(item.pair[1])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mattergen_lite.chemistry.elements import symbols
-from mattergen_lite.io.formats.structures import parse_number
+from mattergen_lite.io.formats.structures import parse_finite
 
 COMPOSITION_TOLERANCE = 0.01  # of the declared amount of an element, per formula unit
 VOLUME_TOLERANCE = 0.02  # relative; volumes are often rounded, and cells measured anew
@@ -49,8 +49,8 @@ def check_declared(given: Lookup, lattice: np.ndarray, numbers: Counter[int]) ->
 
 
 def parse_measured(text: str, what: str) -> float:
-    """A number without its standard uncertainty: 1.234 of 1.234(5); otherwise as `parse_number`."""
-    return parse_number(re.sub(r"\(\d+\)$", "", text), what)
+    """A number without its standard uncertainty: 1.234 of 1.234(5); otherwise as `parse_finite`."""
+    return parse_finite(re.sub(r"\(\d+\)$", "", text), what)
 
 
 def formula(text: str) -> dict[str, float]:

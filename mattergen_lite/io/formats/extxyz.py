@@ -15,7 +15,7 @@ from mattergen_lite.io.formats.structures import (
     check_periodic,
     check_stated,
     number_of,
-    parse_number,
+    parse_finite,
 )
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _lattice(text: str | None) -> np.ndarray:
     words = _words(text)
     if len(words) not in (3, 9):
         raise ValueError(f"Lattice has {len(words)} numbers: expected 9")
-    numbers = [parse_number(word, "a number of Lattice") for word in words]
+    numbers = [parse_finite(word, "a number of Lattice") for word in words]
     lattice = np.diag(numbers) if len(words) == 3 else np.reshape(numbers, (3, 3))
     check_lattice(lattice)
     return lattice
@@ -147,4 +147,4 @@ def _position(row: Sequence[str], place: slice, what: str) -> list[float]:
     words = row[place]
     if len(words) != 3 or len(row) < place.stop:
         raise ValueError(f"{what} has {len(row)} values: expected {place.stop} or more")
-    return [parse_number(word, f"a coordinate of {what}") for word in words]
+    return [parse_finite(word, f"a coordinate of {what}") for word in words]

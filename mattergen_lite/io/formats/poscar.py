@@ -12,7 +12,7 @@ from mattergen_lite.io.formats.structures import (
     check_count,
     check_lattice,
     number_of,
-    parse_number,
+    parse_finite,
 )
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def parse_poscar(text: str) -> "Structure":
 def _numbers(words: Sequence[str], count: int, what: str) -> list[float]:
     if len(words) < count:
         raise ValueError(f"POSCAR: {what} has {len(words)} numbers: expected {count}")
-    return [parse_number(word, f"a number of {what}") for word in words[:count]]
+    return [parse_finite(word, f"a number of {what}") for word in words[:count]]
 
 
 def _scale(words: Sequence[str], raw: np.ndarray) -> np.ndarray:

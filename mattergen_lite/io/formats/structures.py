@@ -265,7 +265,7 @@ def number_of(symbol: str, where: str) -> int:
     return symbols().index(symbol)
 
 
-def parse_number(text: str, what: str) -> float:
+def parse_finite(text: str, what: str) -> float:
     """A finite number written in decimal digits.
 
     Raises:

@@ -33,7 +33,7 @@ Answer = TypeVar("Answer")
 Reduced = ReducedCrystal | Failure
 
 
-class KnownCrystal(NamedTuple):
+class ReferenceCrystal(NamedTuple):
     """A known structure to compare with."""
 
     material_id: str
@@ -49,7 +49,7 @@ class BatchPlace:
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownMatch:
     """What the known structures say of a crystal."""
 
     material_id: str = ""  # of the one that it equals; empty if none does
@@ -62,7 +62,7 @@ class Bucket:
     """Crystals, by position, and the known structures that they may equal."""
 
     queries: Sequence[int]
-    known: Sequence[KnownCrystal]
+    known: Sequence[ReferenceCrystal]
     groups: Groups = ()  # elements that have been merged
 
 
@@ -177,10 +177,10 @@ class Comparer:
         buckets: Sequence[Bucket],
         function: Callable[[Comparison], list[Matches]],
         label: str,
-    ) -> dict[int, Known]:
+    ) -> dict[int, KnownMatch]:
         """Find the known structures that crystals equal, by position of the crystal."""
         results = {
-            index: Known(not_compared=crystal.reason)
+            index: KnownMatch(not_compared=crystal.reason)
             for index, crystal in reduced.items()
             if isinstance(crystal, Failure)
         }
@@ -193,9 +193,9 @@ class Comparer:
             for index, answer in zip(block.queries, answers, strict=True):
                 missing = "; ".join(filter(None, [block.not_compared, answer.skipped]))
                 results[index] = (
-                    Known(not_compared=missing)
+                    KnownMatch(not_compared=missing)
                     if answer.best is None
-                    else Known(block.known[answer.best.index][0], answer.best.rms_distance)
+                    else KnownMatch(block.known[answer.best.index][0], answer.best.rms_distance)
                 )
         return results
 

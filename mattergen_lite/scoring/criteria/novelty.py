@@ -22,9 +22,9 @@ from mattergen_lite.scoring.criteria.grouping import (
     BatchPlace,
     Bucket,
     Comparer,
-    Known,
-    KnownCrystal,
+    KnownMatch,
     Reduced,
+    ReferenceCrystal,
 )
 from mattergen_lite.scoring.criteria.matching import ReductionTask, find_equal, find_nearest
 from mattergen_lite.scoring.criteria.symmetry import polymorph
@@ -110,7 +110,7 @@ def novelty(
     if reference is None:
         return judged
     known = _known_structures(reduced, keys, groups, reference, comparer)
-    unseen = [index for index, result in enumerate(known) if result == Known()]
+    unseen = [index for index, result in enumerate(known) if result == KnownMatch()]
     forms = _disordered_forms(crystals, keys, unseen, reference, comparer)
     return [
         _against(reference, keys[index], known[index], forms.get(index, _NO_FORM), batch=batch)
@@ -118,7 +118,7 @@ def novelty(
     ]
 
 
-_NO_FORM: tuple[Known, Groups] = (Known(), ())
+_NO_FORM: tuple[KnownMatch, Groups] = (KnownMatch(), ())
 
 
 def _of_batch(index: int, place: BatchPlace, names: Sequence[str]) -> Novelty:
@@ -133,8 +133,8 @@ def _of_batch(index: int, place: BatchPlace, names: Sequence[str]) -> Novelty:
 def _against(
     reference: Reference,
     key: CompositionKey,
-    known: Known,
-    merged: tuple[Known, Groups],
+    known: KnownMatch,
+    merged: tuple[KnownMatch, Groups],
     *,
     batch: Novelty,
 ) -> Novelty:
@@ -168,7 +168,7 @@ def _known_structures(
     groups: Sequence[int],
     reference: Reference,
     comparer: Comparer,
-) -> list[Known]:
+) -> list[KnownMatch]:
     """The closest equal structure of the reference, for each crystal."""
     listed = [i for i, key in enumerate(keys) if key in reference.rows_of_composition]
     buckets = []
@@ -179,13 +179,13 @@ def _known_structures(
             buckets.append(Bucket(members, fitting))
     compared = {index: reduced[index] for index in listed}
     results = comparer.search(compared, buckets, find_nearest, "novel")
-    return [results.get(index, Known()) for index in range(len(keys))]
+    return [results.get(index, KnownMatch()) for index in range(len(keys))]
 
 
-def _known(reference: Reference, compositions: Sequence[CompositionKey]) -> list[KnownCrystal]:
+def _known(reference: Reference, compositions: Sequence[CompositionKey]) -> list[ReferenceCrystal]:
     """All known structures of some compositions."""
     rows = chain.from_iterable(reference.rows_of_composition[key] for key in compositions)
-    return [KnownCrystal(reference.material_ids[row], reference.crystal(row)) for row in rows]
+    return [ReferenceCrystal(reference.material_ids[row], reference.crystal(row)) for row in rows]
 
 
 def _disordered_forms(
@@ -194,7 +194,7 @@ def _disordered_forms(
     unseen: Sequence[int],
     reference: Reference,
     comparer: Comparer,
-) -> dict[int, tuple[Known, Groups]]:
+) -> dict[int, tuple[KnownMatch, Groups]]:
     """Known structures that crystals equal when similar elements are merged."""
     buckets: dict[CompositionKey, Bucket] = {}
     for key, indices in _by_key(keys, unseen).items():

@@ -54,7 +54,7 @@ def crystal_system(space_group: int) -> str:
     return next(name for name, last in LAST_SPACE_GROUP.items() if space_group <= last)
 
 
-def space_group(structure: Structure, symprec: float) -> int:
+def space_group_of(structure: Structure, symprec: float) -> int:
     """Find the number of the space group at a tolerance in Å; 1, no symmetry, if none is found."""
     try:
         return int(symmetry_dataset(structure, symprec).number)
@@ -64,7 +64,7 @@ def space_group(structure: Structure, symprec: float) -> int:
 
 def polymorph(structure: Structure) -> int:
     """Space group that tells polymorphs apart: of mirror images the first, 1 if none is found."""
-    return achiral(space_group(structure, SYMPREC_POLYMORPHS))
+    return achiral(space_group_of(structure, SYMPREC_POLYMORPHS))
 
 
 def achiral(space_group: int) -> int:
@@ -101,7 +101,7 @@ def symmetry(structure: Structure, *, symprec: float = SYMPREC_GENERATED) -> Sym
         num_atoms_conventional=len(dataset.std_types),
         symprec=symprec,
         space_groups={
-            tolerance: number if tolerance == symprec else space_group(structure, tolerance)
+            tolerance: number if tolerance == symprec else space_group_of(structure, tolerance)
             for tolerance in SYMPRECS
         },
     )

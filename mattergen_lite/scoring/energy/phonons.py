@@ -19,7 +19,7 @@ from pymatgen.core import Structure
 from mattergen_lite.scoring.checking import require_phonopy
 from mattergen_lite.scoring.criteria.symmetry import conventional_structure, primitive_structure
 from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
-from mattergen_lite.scoring.energy.relaxation import Limits, relax
+from mattergen_lite.scoring.energy.relaxation import RelaxationLimits, relax
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 from mattergen_lite.tensors.shapes import Float
 
@@ -35,7 +35,7 @@ BATCH_ATOMS = 1000  # evaluated together
 # makes up instabilities. On smooth potentials it errs by less than 1%, below their own errors.
 DISPLACEMENT = 0.05  # Å
 IMAGINARY_TOLERANCE = 0.3  # THz; smaller ones are errors of forces and of the minimum
-TIGHT = Limits(max_force=0.005, max_stress=0.05, max_steps=500)
+TIGHT = RelaxationLimits(max_force=0.005, max_stress=0.05, max_steps=500)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ def phonons(
     *,
     displacement: float = DISPLACEMENT,
     tolerance: float = IMAGINARY_TOLERANCE,
-    limits: Limits = TIGHT,
+    limits: RelaxationLimits = TIGHT,
 ) -> Phonons:
     """Vibrations of a crystal at its nearest minimum; failures end in `phonon_error`.
 
@@ -95,7 +95,7 @@ def phonons(
     )
 
 
-def _minimum(structure: Structure, potential: Potential, limits: Limits) -> Structure:
+def _minimum(structure: Structure, potential: Potential, limits: RelaxationLimits) -> Structure:
     """The relaxed crystal."""
     relaxation = relax(structure, potential, limits)
     if relaxation.structure is None:

@@ -37,7 +37,9 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 GPA = 160.21766208  # GPa per eV/Å³
-MIN_ENERGY_FALL = 0.001  # eV/atom; less is the scatter of relaxations that end above `Limits`
+MIN_ENERGY_FALL = (
+    0.001  # eV/atom; less is the scatter of relaxations that end above `RelaxationLimits`
+)
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 StoredStructure = Annotated[
@@ -49,7 +51,7 @@ MAX_VOLUME_RATIO = 2.5  # either way, to the input
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
+class RelaxationLimits:
     """When a relaxation is done."""
 
     max_force: float = 0.05  # eV/Å, on any atom
@@ -84,7 +86,7 @@ def _largest_stress(point: SinglePoint) -> float:
     return float(np.abs(point.stress).max()) * GPA
 
 
-def _is_converged(point: SinglePoint, limits: Limits) -> bool:
+def _is_converged(point: SinglePoint, limits: RelaxationLimits) -> bool:
     return largest_force(point) <= limits.max_force and _largest_stress(point) <= limits.max_stress
 
 
@@ -108,7 +110,7 @@ def _projected(point: SinglePoint, atoms: "Atoms", kept: SymmetryProjection) -> 
 
 
 def _descend(
-    atoms: "Atoms", limits: Limits, kept: SymmetryProjection
+    atoms: "Atoms", limits: RelaxationLimits, kept: SymmetryProjection
 ) -> Generator["Atoms", SinglePoint, tuple[SinglePoint, int]]:
     """Move `atoms` downhill; yields them to be evaluated, returns the last point and the steps."""
     from ase.calculators.singlepoint import SinglePointCalculator
@@ -143,7 +145,11 @@ class _Crystal:
     """The state of one crystal's relaxation between two evaluations of the potential."""
 
     def __init__(
-        self, structure: Structure, potential: Potential, limits: Limits, symprec: float | None
+        self,
+        structure: Structure,
+        potential: Potential,
+        limits: RelaxationLimits,
+        symprec: float | None,
     ) -> None:
         self.potential, self.limits, self.symprec = potential, limits, symprec
         self.exact = (
@@ -222,7 +228,7 @@ def evaluate(
 def relax(
     structure: Structure,
     potential: Potential,
-    limits: Limits | None = None,
+    limits: RelaxationLimits | None = None,
     *,
     symprec: float | None = None,
 ) -> Relaxation:
@@ -237,7 +243,7 @@ def relax(
 def relax_stream(
     structures: Sequence[Structure],
     potential: Potential,
-    limits: Limits | None = None,
+    limits: RelaxationLimits | None = None,
     *,
     symprec: float | None = None,
     batch_size: int = 64,
@@ -246,7 +252,7 @@ def relax_stream(
 
     A crystal that arrives makes room for the next. On a CPU batches gain nothing.
     """
-    limits = limits or Limits()
+    limits = limits or RelaxationLimits()
     active: dict[int, _Crystal] = {}
     waiting = deque(enumerate(structures))
     while waiting or active:

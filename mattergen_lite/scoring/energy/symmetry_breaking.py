@@ -10,12 +10,12 @@ import numpy as np
 from pymatgen.core import Structure
 
 from mattergen_lite.io.formats.structures import build_structure
-from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group
+from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group_of
 from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.relaxation import (
     MIN_ENERGY_FALL,
-    Limits,
     Relaxation,
+    RelaxationLimits,
     relax,
     symmetrized_below,
 )
@@ -67,7 +67,7 @@ def rattled(structure: Structure) -> Structure:
 def release(
     constrained: Relaxation,
     potential: Potential,
-    limits: Limits | None = None,
+    limits: RelaxationLimits | None = None,
 ) -> Release:
     """Rattle a relaxed crystal, relax it without symmetry and symmetrise what it became.
 
@@ -77,7 +77,9 @@ def release(
     free = relax(rattled(constrained.structure), potential, limits)
     change = free.energy_per_atom - constrained.energy_per_atom
     if free.structure is None or not change < -MIN_ENERGY_FALL:
-        group = space_group(free.structure, SYMPREC_GENERATED) if free.structure is not None else 1
+        group = (
+            space_group_of(free.structure, SYMPREC_GENERATED) if free.structure is not None else 1
+        )
         return Release(relaxation=free, space_group=group, energy_change=change, accepted=False)
     ceiling = min(free.energy_per_atom, constrained.energy_per_atom - 2 * MIN_ENERGY_FALL)
     exact, group = symmetrized_below(ceiling + MIN_ENERGY_FALL, free, potential, SYMPREC_GENERATED)

@@ -19,7 +19,7 @@ import pyarrow as pa
 from pymatgen.core import Composition, Element, Structure
 
 from mattergen_lite.data.materials import elements_of_experiment, hull_table
-from mattergen_lite.data.table import EMBEDDED, read_table
+from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import StructureRecord
 
@@ -106,7 +106,7 @@ class Reference:
     @classmethod
     def embedded(cls) -> "Reference":
         """The Materials Project structures of up to 52 atoms that ship with the package."""
-        table = read_table(EMBEDDED, _COLUMNS)
+        table = read_crystal_table(EMBEDDED, _COLUMNS)
         return cls.from_table(table, name="Materials Project, up to 52 atoms")
 
     @classmethod

@@ -25,7 +25,7 @@ TIME_LIMIT = 600.0  # s per known structure
 Distance = float | None  # None where two structures do not match
 
 
-class Comparison(NamedTuple):
+class SampleComparison(NamedTuple):
     """How a sample compares with a known structure."""
 
     distance: Distance
@@ -64,12 +64,12 @@ def displacements(truth: Structure, samples: Sequence[Structure]) -> list[Distan
     return [None if pair is None else float(pair[0]) for pair in pairs]
 
 
-def _compare(case: tuple[Crystal, list[Crystal]]) -> list[Comparison]:
+def _compare(case: tuple[Crystal, list[Crystal]]) -> list[SampleComparison]:
     """Compare a known structure with the samples of its composition."""
     truth, samples = case[0].structure(), [sample.structure() for sample in case[1]]
     group = polymorph(truth)
     return [
-        Comparison(distance, distance is not None and polymorph(sample) == group)
+        SampleComparison(distance, distance is not None and polymorph(sample) == group)
         for sample, distance in zip(samples, displacements(truth, samples), strict=True)
     ]
 
@@ -127,7 +127,7 @@ def predicted(
 
 def _all_comparisons(
     known: Sequence[Crystal], made: Sequence[Crystal | None], pool: Pool
-) -> list[dict[int, Comparison]]:
+) -> list[dict[int, SampleComparison]]:
     """For every known structure: comparisons of the samples of its composition, by position."""
     positions: dict[CompositionKey, list[int]] = defaultdict(list)
     for position, crystal in enumerate(made):
