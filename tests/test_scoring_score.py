@@ -99,6 +99,7 @@ def test_atoms_in_one_place_are_a_crystal_that_is_not_physical(distance):
     assert judged.checks["readable"]
     assert {"physical"} <= {*judged.failed}
     assert judged.verdict.startswith("fails: physical")
+    assert f"; Na-Na overlap: {distance:.2f} Å, " in judged.verdict
 
 
 def test_parallel_equals_serial():

@@ -53,6 +53,34 @@ def test_problems_are_said_in_words(lattice, coords, problem, structure_valid):
     assert measured.structure_valid == structure_valid
 
 
+@pytest.mark.parametrize(
+    ("lattice", "elements", "coords", "words"),
+    [  # covalent radii in Å: Na 1.66, Cl 1.02, H 0.31
+        (
+            Lattice.cubic(5.69),
+            ["Na", "Cl", "Cl"],
+            [[0, 0, 0], [0.5, 0.5, 0.5], [0.2, 0, 0]],
+            "Cl-Na overlap: 1.14 Å, 0.42 of their covalent radii (atoms 1 and 3)",
+        ),
+        (
+            Lattice.tetragonal(1.5, 6),
+            ["Na"],
+            [[0, 0, 0]],
+            "Na-Na overlap: 1.50 Å, 0.45 of their covalent radii (atom 1 and its image in the next "
+            "cell)",
+        ),
+        (  # closer than CDVAE allows, not too close for hydrogen's spheres
+            Lattice.cubic(2.5),
+            ["H", "H"],
+            [[0, 0, 0], [0.18, 0, 0]],
+            "H-H overlap: 0.45 Å, 0.73 of their covalent radii (atoms 1 and 2)",
+        ),
+    ],
+)
+def test_overlapping_atoms_are_named_with_their_distance(lattice, elements, coords, words):
+    assert validity(Structure(lattice, elements, coords)).physical_problem == words
+
+
 def in_vacuum(structure: Structure, axes: list[int], space: float) -> Structure:
     """The atoms of a cell with empty space along some of its axes."""
     lengths, angles = list(structure.lattice.abc), structure.lattice.angles

@@ -2,11 +2,13 @@
 
 import pytest
 from crystals import nacl
+from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.runs.headline import Headline, duration
 from mattergen_lite.runs.terminal import brief
 from mattergen_lite.scoring.candidate import Candidate, ranked
 from mattergen_lite.scoring.criteria.novelty import Novelty
+from mattergen_lite.scoring.criteria.validity import validity
 from mattergen_lite.scoring.energy.calibration import UNCALIBRATED
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.metrics.expectation import expectation
@@ -104,6 +106,16 @@ def test_nothing_passes_for_a_reason_and_with_a_next_step():
     known = ranked([candidate("a", 0.9, novel=False)])
     assert said(known)[-1].startswith("nothing passes: none of 1 is novel; all are known")
     assert "column failed_checks" in said(unlikely, is_sampled=False)[-1]
+
+
+def test_the_reason_of_an_impossible_geometry_is_said():
+    overlapping = Structure(Lattice.cubic(5.69), ["Na", "Cl"], [[0, 0, 0], [0.2, 0, 0]])
+    judged = Candidate(
+        raw=Score(name="a", formula="NaCl", validity=validity(overlapping)), structure=overlapping
+    )
+    assert said([judged])[0].endswith(
+        "fails: physical; Cl-Na overlap: 1.14 Å, 0.42 of their covalent radii (atoms 1 and 2)"
+    )
 
 
 def test_a_search_that_fell_short_says_what_to_raise(eight):

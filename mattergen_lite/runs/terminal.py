@@ -52,7 +52,8 @@ def _cells(candidate: Candidate) -> tuple[str, ...]:
         energy = "not relaxed"
     checks, *more = candidate.verdict.split("; ")
     said = ("flags", "doubtful", "known as", *(outcome.property for outcome in candidate.outcomes))
-    doubts = [part for part in more if part.startswith(said)]
+    problem = final.validity.physical_problem if final.validity else ""
+    doubts = [part for part in more if part.startswith(said) or part in problem.split("; ")]
     name, formula = candidate.raw.name, candidate.raw.formula or "-"
     return str(candidate.rank), name, formula, group, energy, "; ".join([checks, *doubts])
 

@@ -233,6 +233,7 @@ class Candidate:
             return f"not judged: {self.raw.error}"
         words = [
             _words_on_checks(self),
+            self.final.validity and self.final.validity.physical_problem,
             *(outcome.words for outcome in self.outcomes),
             _words_on_symmetry(self),
             _words_on_charge(self.raw),

@@ -3,7 +3,7 @@
 const panel = document.getElementById("detail");
 const keys = rowKeys();
 const rowOfKey = new Map(keys.map((key, row) => [key, row]));
-const SAID_ABOVE = new Set(["name", "formula", "verdict", "flags", "flag_reasons", "error", "stability_error", "physical_problem"]);
+const SAID_ABOVE = new Set(["name", "formula", "verdict", "flags", "flag_reasons", "error", "stability_error"]);
 let viewer = null; // one for all crystals, made when the first is opened; it keeps its options
 let shownForm = "relaxed"; // what the reader saw last: "raw" or "relaxed"
 let shownCell = "conventional"; // or "as given", where that is another cell
@@ -99,7 +99,7 @@ function detailHead(row) {
 function verdictNodes(row) {
   const nodes = [];
   if (cell(row, "verdict")) nodes.push(el("p", { className: "lead" }, String(cell(row, "verdict"))));
-  const problems = { error: "Error", physical_problem: "Physical problem", stability_error: "Stability not judged" };
+  const problems = { error: "Error", stability_error: "Stability not judged" };
   for (const [name, label] of Object.entries(problems)) {
     if (cell(row, name)) nodes.push(el("p", { className: "warning" }, el("strong", {}, `${label}: `), String(cell(row, name))));
   }

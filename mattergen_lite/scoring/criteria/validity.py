@@ -121,9 +121,16 @@ def dimensionality(structure: Structure, radii: np.ndarray) -> int:
     return int(np.flatnonzero(graph.check()).max())
 
 
+def _overlap(pair: str, first: int, second: int, distance: float, ratio: float) -> str:
+    """Say how close two atoms are; numbers of atoms start at 1, as lines of a file do."""
+    atoms = f"atoms {first + 1} and {second + 1}"
+    if first == second:
+        atoms = f"atom {first + 1} and its image in the next cell"
+    return f"{pair} overlap: {distance:.2f} Å, {ratio:.2f} of their covalent radii ({atoms})"
+
+
 def _problem(
-    contact: float,
-    pair: str,
+    overlap: str,
     packings: tuple[float, float],
     density: float,
     aspect: float,
@@ -134,7 +141,7 @@ def _problem(
     is_empty = packing < MIN_PACKING_FRACTION and loose_packing < MIN_VAN_DER_WAALS_PACKING
     checks = (
         (gap > MAX_GAP, f"not a bulk crystal: {gap:.1f} Å of vacuum"),
-        (contact < MIN_CONTACT_RATIO, f"{pair} overlap: {contact:.2f} of their covalent radii"),
+        (bool(overlap), overlap),
         (is_empty, f"almost empty: packing fraction {packing:.3f}"),
         (density > MAX_DENSITY, f"density {density:.1f} g/cm³ is above any known solid"),
         (aspect > MAX_CELL_ASPECT, f"cell {aspect:.0f} times longer than wide"),
@@ -147,9 +154,12 @@ def validity(structure: Structure) -> Validity:
     distances = _periodic_distances(structure)
     radii = covalent_radii[list(structure.atomic_numbers)]  # Å; Cordero et al., Dalton 2008, 2832
     ratios = distances / (radii[:, None] + radii)
-    tightest = np.unravel_index(ratios.argmin(), ratios.shape)
-    pair = "-".join(sorted(structure[int(i)].specie.symbol for i in tightest))
+    first, second = divmod(int(ratios.argmin()), len(structure))
+    pair = "-".join(sorted(structure[place].specie.symbol for place in (first, second)))
     contact, density = float(ratios.min()), float(structure.density)
+    is_valid = distances.min() >= CDVAE_MIN_DISTANCE and structure.volume >= CDVAE_MIN_VOLUME
+    is_overlapping = contact < MIN_CONTACT_RATIO or not is_valid
+    overlap = _overlap(pair, first, second, float(distances[first, second]), contact)
     packing, loose_packing = (
         float(4 / 3 * np.pi * ((radii + shell) ** 3).sum() / structure.volume)
         for shell in (0, VAN_DER_WAALS_SHELL)
@@ -168,8 +178,8 @@ def validity(structure: Structure) -> Validity:
         max_angle=float(max(structure.lattice.angles)),
         dimensionality=None if contact < MIN_CONTACT_RATIO else dimensionality(structure, radii),
         widest_gap=gap,
-        structure_valid=bool(
-            distances.min() >= CDVAE_MIN_DISTANCE and structure.volume >= CDVAE_MIN_VOLUME
+        structure_valid=bool(is_valid),
+        physical_problem=_problem(
+            overlap if is_overlapping else "", (packing, loose_packing), density, aspect, gap
         ),
-        physical_problem=_problem(contact, pair, (packing, loose_packing), density, aspect, gap),
     )
