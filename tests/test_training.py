@@ -188,6 +188,21 @@ def test_selection_by_samples_needs_a_judge(table, tmp_path):
         train(run_config(table, tmp_path, "trainer.select=sun"))
 
 
+def test_lightning_advertises_nothing(tmp_path, table):
+    """In a process of its own, as Lightning's log has its handlers from the first import."""
+    script = (
+        "import sys; from pathlib import Path; from mattergen_lite.config import RunConfig; "
+        "from mattergen_lite.training.trainer import build_trainer; "
+        "build_trainer(RunConfig.load([Path(sys.argv[1])]))"
+    )
+    run_config(table, tmp_path).save(tmp_path / "config.yaml")
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "config.yaml"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stderr.splitlines() if "GPU available" not in line] == []
+
+
 def test_newest_checkpoint_wins(tmp_path):
     assert newest_checkpoint(tmp_path) is None
     torch.save({}, tmp_path / "last.ckpt")

@@ -12,8 +12,10 @@ what an undisturbed one would have done, and so does one on another number of de
 Needs only torch, lightning, numpy, pyarrow and pydantic until the export.
 """
 
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -38,6 +40,9 @@ from mattergen_lite.training.export import export_model, newest_checkpoint
 from mattergen_lite.training.module import TrainingModule
 
 VIEWS = "views.parquet"
+# Lines of Lightning that tell nothing of the run: advertisements, and that a run goes on in its
+# folder.
+NOISE = ("TPU available", "💡 Tip", "Checkpoint directory")
 
 
 def train(config: RunConfig, judge: Judge | None = None) -> Path:
@@ -175,6 +180,9 @@ def reduced_views(config: RunConfig) -> pa.Table | None:
 def build_trainer(config: RunConfig, judge: Judge | None = None) -> pl.Trainer:
     """Lightning's trainer for this configuration."""
     options = config.trainer
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(tells_of_the_run)
+    for start in NOISE:
+        warnings.filterwarnings("ignore", start)
     return pl.Trainer(
         default_root_dir=config.run_dir,
         accelerator=options.accelerator,
@@ -191,6 +199,11 @@ def build_trainer(config: RunConfig, judge: Judge | None = None) -> pl.Trainer:
         callbacks=callbacks_of(config, judge),
         enable_model_summary=False,
     )
+
+
+def tells_of_the_run(line: logging.LogRecord) -> bool:
+    """Tell whether a line of Lightning's log says anything of the run."""
+    return not line.getMessage().startswith(NOISE)
 
 
 def _loggers(run_dir: Path) -> list[Logger]:
