@@ -4,6 +4,7 @@ import csv
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from crystals import simple_compounds
 from labelled import mass, volume, write_csv, write_folder
@@ -13,6 +14,7 @@ from mattergen_lite.commands.probe import probe_fit
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.data.canonical import write_crystal_table
 from mattergen_lite.data.labels import read_labelled
+from mattergen_lite.probe.fit import Labels
 
 
 def read(source, keep, name="mine", **options):
@@ -59,6 +61,27 @@ def test_files_that_are_not_there_or_not_in_the_folder_are_rejected(tmp_path):
     rejected = (tmp_path / "kept" / "crystals.parquet.errors.csv").read_text()
     assert "missing,no such file" in rejected
     assert "../outside.cif,no such file" in rejected
+
+
+def test_labels_that_are_not_used_are_counted_by_reason(tmp_path):
+    """36 crystals of two atoms, 4 of them once more, 3 without a value, 5 too large, 1 broken."""
+    salts = simple_compounds()
+    larger = [salt.make_supercell(2, in_place=False) for salt in salts[:5]]
+    for salt in larger:  # without an atom they are no longer the small crystals
+        salt.remove_sites([0])
+    values = iter([*range(1, 37), *range(101, 105), "", "", "", *range(201, 206)])
+    unlabelled = [
+        salt.replace_species({salt[0].specie: "Ag"}, in_place=False) for salt in salts[:3]
+    ]
+    crystals = [*salts, *salts[:4], *unlabelled, *larger]
+    source = write_csv(tmp_path / "data.csv", {"mine": lambda _: next(values)}, crystals)
+    with source.open("a", newline="") as file:
+        csv.writer(file).writerow([7.0, "no CIF"])
+    read_crystals = read(source, tmp_path / "kept")
+    fits = pc.less_equal(read_crystals.table["num_atoms"], 8)
+    labels = Labels.of(read_crystals, fits)
+    assert len(labels.values) == 36
+    assert list(labels.not_used.values()) == [1, 4, 3, 5, 0]
 
 
 def test_a_crystal_table_is_taken_as_it_is(tmp_path):

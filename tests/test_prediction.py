@@ -245,6 +245,25 @@ def test_a_polymorph_is_found_only_with_its_space_group():
     assert " Å away, but " in cubic.text()
 
 
+def test_a_distant_match_is_called_distorted():
+    """Of five atoms one moves by d: after the best shift of all, sqrt(4)/5 d remain.
+
+    The bound is 0.05 of 3.905 Å / 5^(1/3), that is 0.114 Å.
+    """
+    moves = {"near": 0.5, "far": 3.0}  # beside 1.0 of the sample, in 0.03 of the diagonal
+    targets = [Target(name=name, structure=shifted([n] * 3)) for name, n in moves.items()]
+    with Pool(0) as pool:
+        run = JudgingRun(judge=Judge.of(JudgeOptions(relax=False), goal="predict"), pool=pool)
+        records = [StructureRecord("a", shifted([1, 1, 1]))]
+        found = predict_structures(run, records, targets, title="", provenance={})
+    diagonal = 0.03 * 3.905 * np.sqrt(3)
+    near, far = found.recovered
+    assert near.distance == pytest.approx(0.4 * 0.5 * diagonal, rel=0.01)
+    assert far.distance == pytest.approx(0.4 * 2.0 * diagonal, rel=0.01)
+    assert near.text().endswith("RECOVERED in place 1, 0.04 Å away")
+    assert far.text().endswith("RECOVERED in place 1, 0.16 Å away (distorted)")
+
+
 def basin(energy: float, known: str) -> Basin:
     best = Candidate(
         raw=Score(name="gan", novelty=Novelty(is_unique=True, nearest_known=known)),

@@ -101,6 +101,14 @@ def test_the_probe_is_good_without_noise_and_useless_in_noise(probe, labels):
     assert "150 labels" in probe.text()
 
 
+def test_crystals_that_are_not_used_are_said_with_the_reason(probe):
+    assert "not used" not in probe.text()
+    fewer = probe.config.model_copy(update={"not_used": {"unreadable": 1, "copies": 49}})
+    assert replace(probe, config=fewer).text().splitlines()[1] == (
+        "50 of 200 crystals are not used: 1 unreadable, 49 copies"
+    )
+
+
 def test_it_measures_crystals_in_the_unit_of_the_property(probe, shipped, labels):
     crystals = labels.crystals.crystals(torch.arange(40))
     error = (probe.predict(shipped, crystals) - labels.values[:40]).abs().mean()

@@ -74,8 +74,7 @@ def probe_fit(
             num_workers=cores(num_workers),
         )
         identity = ModelIdentity(checkpoint=checkpoint, weights_sha256=weights_hash(folder))
-        small = crystals.restricted(fits(crystals.table, model.config))
-        labels = Labels.from_table(small.labelled_outside("test"), property)
+        labels = Labels.of(crystals, fits(crystals.table, model.config))
         fitted = fit(model, labels, crystals.prop, identity, seed)
         fitted.save(out)
         return fitted

@@ -5,8 +5,8 @@ What is wrong with the labels is said in one line before anything is computed or
 
 import math
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -35,7 +35,8 @@ class LabelledCrystals:
 
     table: pa.Table
     prop: PropertyConfig  # mean and spread not filled in
-    num_left_out: int = 0  # of the source: unreadable, too large or twice
+    # crystals of the source that are not in the table, by reason
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def restricted(self, keep: pa.ChunkedArray) -> "LabelledCrystals":
         """Only the crystals of the rows that are to be kept."""
@@ -45,11 +46,6 @@ class LabelledCrystals:
         """The rows of these splits with a known value."""
         inside = in_splits(self.table, splits)
         return self.table.filter(pc.and_(inside, pc.is_valid(self.table[self.prop.name])))
-
-    def labelled_outside(self, split: str) -> pa.Table:
-        """The rows with a known value that are not in this split."""
-        outside = pc.not_equal(self.table["split"].cast(pa.string()), split)
-        return self.table.filter(pc.and_(outside, pc.is_valid(self.table[self.prop.name])))
 
 
 def read_labelled(
@@ -91,8 +87,11 @@ def read_labelled(
             seed=seed,
             max_atoms=MAX_ATOMS,
         )
-        left_out = len(report.rejected) + len(report.duplicates)
-        crystals = replace(_checked(read_crystal_table(table), source, prop), num_left_out=left_out)
+        left_out = {
+            f"unreadable or above {MAX_ATOMS} atoms": len(report.rejected),
+            "equal to an earlier crystal, whose label counts": len(report.duplicates),
+        }
+        crystals = replace(_checked(read_crystal_table(table), source, prop), left_out=left_out)
         shutil.copytree(folder, keep, dirs_exist_ok=True)
     return crystals
 

@@ -1,17 +1,20 @@
 """Fitting a probe: regressions on features of noisy crystals, errors on held-out formulas."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 
 from mattergen_lite.config import PropertyConfig
 from mattergen_lite.console import ProgressBar
 from mattergen_lite.data.dataset import OrbitDataset
+from mattergen_lite.data.labels import LabelledCrystals
+from mattergen_lite.data.table import in_splits
 from mattergen_lite.diffusion.joint import draw_noise
 from mattergen_lite.model import CrystalDiffusion
 from mattergen_lite.probe.probe import (
@@ -40,6 +43,27 @@ class Labels:
     crystals: OrbitDataset
     values: Float[Tensor, "M"]  # in the property's unit
     formulas: Sequence[str]  # crystals of one formula are never on both sides of a split
+    not_used: Mapping[str, int] = field(default_factory=dict)  # crystals by reason
+
+    @classmethod
+    def of(cls, crystals: LabelledCrystals, fits: pa.ChunkedArray) -> "Labels":
+        """Labels of the crystals that have a value, fit the model and are not for testing.
+
+        Args:
+            crystals: A user's crystals.
+            fits: Whether each is small enough for the model.
+        """
+        table, name = crystals.table, crystals.prop.name
+        unusable = {
+            f"without {name}": pc.is_null(table[name]),
+            "of more orbits or atoms than the model makes": pc.invert(fits),
+            'of the split "test"': in_splits(table, ["test"]),
+        }
+        left, not_used = np.ones(len(table), dtype=bool), dict(crystals.left_out)
+        for reason, mask in unusable.items():
+            not_used[reason] = int((left & mask.to_numpy()).sum())
+            left &= ~mask.to_numpy()
+        return replace(cls.from_table(table.filter(pa.array(left)), name), not_used=not_used)
 
     @classmethod
     def from_table(cls, table: pa.Table, name: str) -> "Labels":
@@ -91,6 +115,7 @@ def fit(
         prop=prop,
         model=identity,
         num_labels=len(values),
+        not_used={reason: count for reason, count in labels.not_used.items() if count},
         num_draws=num_draws,
         errors=tuple(errors),
     )

@@ -69,6 +69,7 @@ class ProbeConfig(Section):
     prop: PropertyConfig
     model: ModelIdentity
     num_labels: int
+    not_used: dict[str, int] = {}  # crystals of the source by reason
     num_draws: int
     errors: tuple[LevelError, ...]
 
@@ -184,6 +185,10 @@ class Probe:
             f"{self.config.num_draws} noise draws each{scale}",
             *text_table(rows, ("sigma", "R2", "MAE", "of mean"), left=()),
         ]
+        if not_used := self.config.not_used:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in not_used.items())
+            given = self.config.num_labels + sum(not_used.values())
+            lines.insert(1, f"{sum(not_used.values())} of {given} crystals are not used: {reasons}")
         if self.held_out.r2 < 0.3:
             lines.append(
                 "warning: the probe is weak; more labels help, or the property is not in "

@@ -117,7 +117,7 @@ def finetune(
         num_val=len(val_rows),
         num_too_large=crystals.labelled("train", "val").num_rows - num_small,
         num_strange=num_small - len(train_rows) - len(val_rows),
-        num_unusable=crystals.num_left_out,
+        num_unusable=sum(crystals.left_out.values()),
         base=_mean_loss(model, held_out),
         hidden=_mean_loss(tuned, held_out),
         shown=_mean_loss(tuned, held_out, (crystals.prop.name,)),

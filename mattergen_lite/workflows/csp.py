@@ -42,7 +42,13 @@ from mattergen_lite.scoring.metrics.expectation import expectation
 from mattergen_lite.scoring.metrics.landscape import Basin, Landscape, landscape
 from mattergen_lite.scoring.score import Score
 from mattergen_lite.workflows.cell_sizes import CellSize, plan_cells
-from mattergen_lite.workflows.csp_report import TIE, FoundStructure, Recovery, StructurePrediction
+from mattergen_lite.workflows.csp_report import (
+    DISTORTED,
+    TIE,
+    FoundStructure,
+    Recovery,
+    StructurePrediction,
+)
 
 NUM_KNOWN = 3  # known structures of the composition that are relaxed, lowest above the hull first
 MATCH_TIME_LIMIT = 600.0  # s
@@ -307,6 +313,7 @@ def _row(
         truth_distance=_distance(matches.get(GIVEN)),
         known_e_above_hull=_known_e_above_hull(basin),
         is_tie=is_tie,
+        is_distorted=_is_distorted(basin, novelty.rms_distance if novelty else None),
     )
 
 
@@ -314,6 +321,13 @@ def _known_e_above_hull(basin: Basin) -> float | None:
     """Energy above the hull of the known crystal that a structure equals, in the embedded table."""
     novelty = basin.best.final.novelty
     return known_value(novelty.nearest_known, "e_above_hull") if novelty else None
+
+
+def _is_distorted(basin: Basin, distance: float | None) -> bool:
+    """Whether a structure is farther from what it equals than relaxations explain."""
+    structure = basin.best.final_structure
+    limit = DISTORTED * (structure.volume / len(structure)) ** (1 / 3)
+    return distance is not None and distance > limit
 
 
 def _lowest_energy(seen: Landscape) -> float | None:
@@ -349,6 +363,8 @@ def _recovered(
                 place=place,
                 distance=_distance(match),
                 resembles="" if place else _resembling(seen, distances[target.key]),
+                is_distorted=place is not None
+                and _is_distorted(seen.basins[place - 1], _distance(match)),
             )
         )
     return recovered

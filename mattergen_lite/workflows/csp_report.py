@@ -11,6 +11,9 @@ from mattergen_lite.workflows.cell_sizes import CellSize
 
 NUM_SHOWN = 8
 NUMERICAL = 0.002  # eV/atom by which two relaxations into one structure may differ
+# Displacement in (V/N)^(1/3) above which a match is called distorted. Equal structures that the
+# potential and PBE relax differ by 0.00 to 0.02; `StructureMatcher` allows 0.3.
+DISTORTED = 0.05
 TIE = 0.005  # eV/atom above the lowest within which potentials cannot rank structures
 
 
@@ -34,6 +37,7 @@ class FoundStructure:
 
     known_e_above_hull: float | None = None  # of the known one, in the embedded table
     is_tie: bool = False  # another structure is as low, within what potentials can tell apart
+    is_distorted: bool = False  # the known one is farther away than `DISTORTED`
 
     def text(self) -> str:
         """One line."""
@@ -44,7 +48,9 @@ class FoundStructure:
             line += f"hull {self.e_above_hull:+z.3f} ± {self.e_above_hull_std:.3f}  "
             line += f"({UNCALIBRATED})  " if self.calibration == UNCALIBRATED else ""
         line += f"{self.num_found}x"
-        known = f"  {self.known_as}, {self.distance:.2f} Å away" if self.known_as else "  new"
+        known = "  new"
+        if self.known_as:
+            known = f"  {self.known_as}, {_words_on_distance(self.distance, self.is_distorted)}"
         if self.known_e_above_hull is not None:
             known += f", hull {self.known_e_above_hull:+z.3f} in the Materials Project"
         if self.truth_distance is None:
@@ -63,6 +69,7 @@ class Recovery:
     place: int | None  # of the structure that equals it, in its space group; None if none does
     distance: float | None  # Å
     resembles: str = ""  # the nearest structure of another space group, if it was not found
+    is_distorted: bool = False  # what equals it is farther away than `DISTORTED`
 
     @property
     def is_lower(self) -> bool:
@@ -80,8 +87,12 @@ class Recovery:
             return f"{what}: {self.name} ({self.space_group}) not found{near}{energy}"
         return (
             f"{what}: {self.name} ({self.space_group}) RECOVERED in place {self.place}, "
-            f"{self.distance:.2f} Å away{energy}"
+            f"{_words_on_distance(self.distance, self.is_distorted)}{energy}"
         )
+
+
+def _words_on_distance(distance: float, is_distorted: bool) -> str:
+    return f"{distance:.2f} Å away{' (distorted)' if is_distorted else ''}"
 
 
 @dataclass(frozen=True, kw_only=True)
