@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
@@ -189,7 +189,7 @@ class _Worker:
 
     def ask(self, item: Item, time_limit: float) -> Result | Failure:
         """The function's result for one item, within `time_limit` seconds."""
-        timer = Timer(time_limit, self.process.kill)
+        timer = Timer(time_limit, self.kill)
         timer.start()
         try:
             _send(self.process.stdin, (False, item))
@@ -203,10 +203,20 @@ class _Worker:
         finally:
             timer.cancel()
 
+    def kill(self) -> None:
+        """End the process and what it has started; who waits for its answer gets a failure."""
+        if self.process is None or self.process.poll() is not None:
+            return
+        if hasattr(os, "killpg"):  # it leads a session of its own
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+        else:
+            self.process.kill()
+
     def close(self) -> None:
         """End the process."""
+        self.kill()
         if self.process is not None:
-            self.process.kill()
             self.process.communicate()
 
 
@@ -300,6 +310,7 @@ class Pool:
             raise ValueError(f"num_workers is {num_workers}: expected 0 or more")
         early = available_cores()  # more at once would only make the first ones late
         self._workers = [_Worker(preload if slot < early else None) for slot in range(num_workers)]
+        self._is_interrupted = False
 
     def __enter__(self) -> "Pool":
         return self
@@ -364,7 +375,7 @@ class Pool:
                     return NO_TIME
                 worker.prepare(function, memory_limit)
                 answer = worker.ask(item, clock.seconds_left())
-                if isinstance(answer, Failure) and answer.died:
+                if isinstance(answer, Failure) and answer.died and not self._is_interrupted:
                     # Not always the item's fault: memory runs out, batch systems end jobs.
                     worker.prepare(function, memory_limit)
                     answer = worker.ask(item, clock.seconds_left())
@@ -376,5 +387,10 @@ class Pool:
             answers = {threads.submit(answer, item): index for index, item in enumerate(items)}
             try:
                 yield from ((answers[future], future.result()) for future in as_completed(answers))
+            except (KeyboardInterrupt, SystemExit):  # what runs is not waited for
+                self._is_interrupted = True
+                for worker in self._workers:
+                    worker.kill()
+                raise
             finally:  # a caller who stops early does not wait for the rest
                 threads.shutdown(wait=False, cancel_futures=True)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -34,15 +35,15 @@ def run(tmp_path):
     return judge(crystals, relax=False, num_workers=0).save(tmp_path / "run", num_workers=0)
 
 
-def start(run, tmp_path: Path) -> subprocess.Popen:
+def start(run, tmp_path: Path, workers: int = 0, seconds: float = 0.3) -> subprocess.Popen:
     names = ",".join(sorted(one.raw.name for one in run))
     command = [sys.executable, "-m", "mattergen_lite.cli", "verify", str(run.folder)]
-    options = ["--names", names, "--engine", ENGINE, "--num-workers", "0"]
+    options = ["--names", names, "--engine", ENGINE, "--num-workers", str(workers)]
     paths = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
-    environment = {"EMT_SECONDS": "0.3", "EMT_LOG": str(tmp_path / "log"), "PYTHONPATH": paths}
+    emt = {"EMT_SECONDS": str(seconds), "EMT_LOG": str(tmp_path / "log")}
     return subprocess.Popen(
         [*command, *options, "--cache", str(tmp_path / "cache")],
-        env=os.environ | environment,
+        env=os.environ | emt | {"PYTHONPATH": paths},
         cwd=tmp_path,
         stderr=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -68,6 +69,33 @@ def test_processes_share_a_run_and_a_kill_loses_nothing(run, tmp_path):
     assert len({*jobs}) <= len(jobs) <= len({*jobs}) + 1  # but for what was killed on its way
     assert len([*(tmp_path / "cache").glob("*.json")]) == len({*jobs})
     assert {one.dft_method for one in done.values()} == {"EMT"}
+
+
+def engines(tmp_path: Path) -> list[str]:
+    """Processes that calculate for this test."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            command = (process / "cmdline").read_bytes()
+            if b"\0emt_engine\0" in command and str(tmp_path / "cache").encode() in command:
+                found.append(process.name)
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_end_of_the_command_ends_its_engines_at_once(run, tmp_path, workers):
+    """Each calculation would take two minutes."""
+    command = start(run, tmp_path, workers, seconds=120)
+    while len(engines(tmp_path)) < max(workers, 1):
+        time.sleep(0.1)
+        assert command.poll() is None
+    command.send_signal(signal.SIGTERM)
+    assert command.wait(20) == 143
+    end = time.monotonic() + 2
+    while engines(tmp_path) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert engines(tmp_path) == []
 
 
 def test_an_engine_is_one_file(tmp_path):

@@ -5,6 +5,7 @@ An engine is a program of its own that reads a job and writes a result, see `pro
 """
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -72,6 +73,7 @@ class ProgramEngine:
         steps = result.with_suffix(".steps").absolute()
         job = calculation.job() | {"engine": self.scale, "memory_limit": limits.memory}
         job["steps"] = str(steps)  # where a relaxation goes on
+        job["parent"] = os.getpid()  # with which the program ends
         symbols = [chemical_symbols[number] for number in calculation.numbers]
         job["num_electrons"] = sum(self.valence_electrons[symbol] for symbol in symbols)
         result.parent.mkdir(parents=True, exist_ok=True)

@@ -23,8 +23,8 @@ def run_job(calculate: Callable[[dict], dict[str, object]]) -> None:
     that started it has ended.
     """
     job_path, result_path = sys.argv[1:]
-    Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     job = json.loads(Path(job_path).read_text(encoding="utf-8"))
+    Thread(target=_end_with, args=(job["parent"],), daemon=True).start()
     started = time.time()
     limit_memory(job["memory_limit"])
     try:

@@ -11,12 +11,13 @@ Dhariwal and Nichol 2021, arXiv 2105.05233). Where noise hides the property it v
 A probe on disk is a folder: `probe.safetensors` and `probe.yaml`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from mattergen_lite.config import PropertyConfig, Section, read_yaml, write_yaml
@@ -69,7 +70,7 @@ class ProbeConfig(Section):
     prop: PropertyConfig
     model: ModelIdentity
     num_labels: int
-    not_used: dict[str, int] = {}  # crystals of the source by reason
+    not_used: Mapping[str, int] = Field(default_factory=dict)  # crystals by reason
     num_draws: int
     errors: tuple[LevelError, ...]
 
