@@ -205,19 +205,23 @@ class _Worker:
 
     def kill(self) -> None:
         """End the process and what it has started; who waits for its answer gets a failure."""
-        if self.process is None or self.process.poll() is not None:
-            return
-        if hasattr(os, "killpg"):  # it leads a session of its own
-            with suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
-        else:
-            self.process.kill()
+        if self.process is not None and self.process.poll() is None:
+            end_group(self.process)
 
     def close(self) -> None:
         """End the process."""
         self.kill()
         if self.process is not None:
             self.process.communicate()
+
+
+def end_group(process: subprocess.Popen) -> None:
+    """Kill a process that leads a session of its own, and what it has started."""
+    if hasattr(os, "killpg"):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    else:  # Windows
+        process.kill()
 
 
 def module_path() -> list[str]:

@@ -5,6 +5,8 @@ first principles: it shows what an engine needs, and stands in where processes a
 """
 
 import os
+import shlex
+import subprocess
 import time
 from pathlib import Path
 from typing import ClassVar
@@ -37,6 +39,8 @@ def calculate(job: dict) -> dict[str, object]:
     from ase.optimize import BFGS
 
     time.sleep(float(os.environ.get("EMT_SECONDS", "0")))
+    if command := os.environ.get("EMT_CHILD"):  # stands for a program of another language
+        subprocess.run(shlex.split(command), check=True)
     if log := os.environ.get("EMT_LOG"):
         with Path(log).open("a", encoding="utf-8") as file:
             file.write(f"{job['numbers']} {job['cell']} {job.get('task')}\n")

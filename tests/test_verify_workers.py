@@ -4,6 +4,7 @@ The engine is `emt_engine`: real energies of alloys in a fraction of a second, f
 """
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,8 +16,13 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite import judge, load, verify
+from mattergen_lite.dft.cache import ResultFolder
+from mattergen_lite.dft.engine import Limits
 from mattergen_lite.dft.engines import find_engine
 from mattergen_lite.dft.phases import phase_by_id
+from mattergen_lite.dft.result import DftResult
+from mattergen_lite.dft.settings import DftSettings
+from mattergen_lite.dft.verification import Verifier
 
 ENGINE = "emt_engine:Emt"
 
@@ -112,6 +118,42 @@ def test_an_engine_is_one_file(tmp_path):
     energies = [one.first_principles.dft_energy_per_atom for one in (stretched, relaxed)]
     assert energies[1] - energies[0] == pytest.approx(gain, abs=1e-6)
     assert stretched.dft_structure is None
+
+
+def emt_of_copper_gold(tmp_path, seconds: float) -> DftResult:
+    """One calculation, in a process of its own."""
+    verifier = Verifier(engine=find_engine(ENGINE), results=ResultFolder(tmp_path))
+    (start,) = verifier.work(phase_by_id("mp-522").structure).starts
+    return verifier.engine.calculate(start, tmp_path / "result.json", Limits(seconds=seconds))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_an_engine_starts_ends_with_it(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    monkeypatch.setenv("EMT_CHILD", "sleep 86399")
+    result = emt_of_copper_gold(tmp_path, seconds=10)
+    assert result.error == "no result within 10 s"
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert not [command for command in commands if b"86399" in command]
+
+
+def test_the_time_of_what_an_engine_starts_counts(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    quick = emt_of_copper_gold(tmp_path / "quick", seconds=60)
+    busy = "import time\nwhile time.process_time() < 3: pass"
+    monkeypatch.setenv("EMT_CHILD", shlex.join([sys.executable, "-c", busy]))
+    slow = emt_of_copper_gold(tmp_path / "slow", seconds=60)
+    assert slow.energy == quick.energy
+    assert slow.cpu_seconds > quick.cpu_seconds + 2
+
+
+def test_an_engine_states_its_settings_and_error(run, tmp_path, monkeypatch):
+    engine = type(find_engine(ENGINE))
+    monkeypatch.setattr(engine, "settings", DftSettings(cutoff=700.0))
+    monkeypatch.setattr(engine, "error", 0.5)
+    names = run[0].raw.name
+    (verified,) = verify(run, names=names, engine=ENGINE, cache=tmp_path / "c", num_workers=0)[:1]
+    assert verified.first_principles.dft_e_above_hull_std >= 0.5
 
 
 @pytest.mark.parametrize("name", ["vasp", "no_module:Engine", "json:JSONDecoder", "emt_engine:No"])

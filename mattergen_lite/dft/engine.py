@@ -18,7 +18,7 @@ from ase.data import chemical_symbols
 
 from mattergen_lite.dft.result import DftResult
 from mattergen_lite.dft.settings import Calculation, DftSettings
-from mattergen_lite.processes import worker_environment
+from mattergen_lite.processes import end_group, worker_environment
 
 MEMORY_LIMIT = 8 * 2**30  # bytes
 TIME_LIMIT = 3600.0  # s
@@ -39,6 +39,8 @@ class Engine(Protocol):
     label: str  # name and version, as reports show it, such as "GPAW 26.7"
     scale: str  # name and versions of program and pseudopotentials, whose energies are compared
     valence_electrons: Mapping[str, int]  # of every element that has a pseudopotential
+    settings: DftSettings  # with which its energies are converged
+    error: float  # eV/atom, of an energy above the hull, against the Materials Project's
 
     def method(self, settings: DftSettings) -> str:
         """How energies are calculated, such as "PBE, GPAW 26.7, 400 eV"."""
@@ -58,11 +60,16 @@ class Engine(Protocol):
 
 
 class ProgramEngine:
-    """An engine whose own module is the program that calculates, see `program.run_job`."""
+    """An engine whose own module is the program that calculates, see `program.run_job`.
+
+    Settings and error are those of GPAW; an engine with other pseudopotentials states its own.
+    """
 
     label: str
     scale: str
     valence_electrons: Mapping[str, int]
+    settings = DftSettings()
+    error = 0.02
 
     def method(self, settings: DftSettings) -> str:
         """Functional, program and cutoff."""
@@ -89,8 +96,11 @@ class ProgramEngine:
 
 
 def _run(command: list[str], folder: str, seconds: float) -> str | None:
-    """Run a program of one thread in a folder; returns why it has failed."""
-    streams = {"stderr": subprocess.STDOUT, "env": worker_environment()}
+    """Run a program of one thread in a folder; returns why it has failed.
+
+    What the program has started ends with it.
+    """
+    streams = {"stderr": subprocess.STDOUT, "env": worker_environment(), "start_new_session": True}
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(command, cwd=folder, stdout=output, **streams)
         try:
@@ -98,7 +108,7 @@ def _run(command: list[str], folder: str, seconds: float) -> str | None:
         except subprocess.TimeoutExpired:
             return f"no result within {seconds:g} s"
         finally:
-            process.kill()
+            end_group(process)
             process.wait()
         if code == 0:
             return None

@@ -28,7 +28,6 @@ from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.scoring.energy.potentials.mp2020 import hubbard_u, mp2020_correction
 from mattergen_lite.scoring.known.hull import reference_hull
 
-ERROR = 0.02  # eV/atom, standard error against the Materials Project's energies above the hull
 FAILED = 0.1  # eV/atom above the hull, from which on a second reaction has to confirm it
 ELEMENTS_COST = 15.0  # s; elements make errors of pseudopotentials cancel less than compounds do
 NUM_REACTIONS = 40  # among which the second one is looked for
@@ -215,7 +214,9 @@ class Verifier:
         return replace(
             known,
             e_above_hull=above,
-            e_above_hull_std=math.hypot(ERROR, float(np.std([e.e_above_hull for e in energies]))),
+            e_above_hull_std=math.hypot(
+                self.engine.error, float(np.std([e.e_above_hull for e in energies]))
+            ),
             formation_energy_per_atom=above + place.energy_per_atom,
             decomposition=str(place),
             energy_per_atom=best.energy_per_atom,
