@@ -2,7 +2,7 @@
 
     python benchmarks/matgl_messages.py M3GNet-MP-2021.2.8-PES
 
-Prints energies of NaCl and MgO and the entrance exam, as the weights load and with the messages of
+Prints energies of NaCl and MgO and the acceptance test, as the weights load and with messages of
 M3GNet summed at the end of an edge, as the version did that trained them.
 """
 
@@ -13,7 +13,7 @@ from matgl.layers import _graph_convolution
 from matgl.utils.maths import scatter_add
 from pymatgen.core import Lattice, Structure
 
-from mattergen_lite.scoring.energy.potentials.acceptance_test import examine
+from mattergen_lite.scoring.energy.potentials.acceptance_test import run_acceptance_test
 from mattergen_lite.scoring.energy.potentials.protocol import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 
@@ -42,8 +42,8 @@ def report(label: str, potential: Potential) -> None:
         )
         atoms = cubic.get_primitive_structure().to_ase_atoms(msonable=False)
         print(f"  {cation}{anion}: {potential.energy(atoms):.2f} eV")
-    exam = examine(potential)
-    print(f"  {exam}\n  {'; '.join(exam.problems) or 'passes'}")
+    acceptance = run_acceptance_test(potential)
+    print(f"  {acceptance}\n  {'; '.join(acceptance.problems) or 'passes'}")
 
 
 def main() -> None:

@@ -85,7 +85,7 @@ def attempt_within(
 
 @contextmanager
 def alarm(seconds: float) -> Iterator[None]:
-    """Raise `OutOfTime` after so many seconds, and again each second, should it be swallowed."""
+    """Raise `OutOfTime` after a time, and again each second, should it be swallowed."""
     if current_thread() is not main_thread() or not hasattr(signal, "setitimer"):
         yield
         return
@@ -104,7 +104,7 @@ def alarm(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def room_for(num_bytes: int) -> Iterator[None]:
-    """Let this process allocate so many bytes more, where the system tells what it has."""
+    """Let this process allocate a number of bytes more, where the system tells what it has."""
     statistics = Path("/proc/self/statm")
     if resource is None or not statistics.exists():
         yield
@@ -144,7 +144,7 @@ def serve() -> None:
 
 
 def limit_memory(num_bytes: int) -> None:
-    """Let this process allocate so many bytes and no more, unless a lower hard limit is set.
+    """Let this process allocate a number of bytes and no more, or less if a hard limit is lower.
 
     Windows has no such limit, and the time limit alone stops a process there.
     """

@@ -96,6 +96,21 @@ def test_modules_say_what_they_do():
     assert long == []
 
 
+DIALECT = re.compile(r"\b(so many|likewise|the like|as said)\b", re.IGNORECASE)
+
+
+def test_docstrings_are_plain_english():
+    """A sentence is understood without the one before it."""
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef
+    dialect = [
+        f"{path.relative_to(PACKAGE).as_posix()}: {match[0]}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, kinds) and (match := DIALECT.search(ast.get_docstring(node) or ""))
+    ]
+    assert dialect == []
+
+
 def lines_of(function: ast.FunctionDef) -> int:
     """Lines of a function without its docstring."""
     first = function.body[0]

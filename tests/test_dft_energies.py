@@ -6,7 +6,7 @@ from pymatgen.core import Lattice, Structure
 
 from mattergen_lite import judge
 from mattergen_lite.scoring.energy.dft_energies import read_energies
-from mattergen_lite.scoring.energy.potentials.acceptance_test import exam_of
+from mattergen_lite.scoring.energy.potentials.acceptance_test import acceptance_of
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
 from mattergen_lite.scoring.energy.stability import Stability
 
@@ -37,7 +37,7 @@ def test_a_formation_energy_decides_and_the_potential_is_the_second_opinion(tmp_
 
 def test_raw_energies_are_corrected_and_referred_to_the_elements(tmp_path):
     """An energy made of the references and the correction has the formation energy that went in."""
-    references = exam_of("7net-l3i5").references
+    references = acceptance_of("7net-l3i5").references
     correction = mp2020_correction(nacl()) / 8
     raw = -1.5 + (references["Na"] + references["Cl"]) / 2 - correction
     path = table(tmp_path, f"name,energy,num_atoms,functional\nsalt,{2 * raw},2,PBE\n")

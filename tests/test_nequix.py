@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from torch.nn.functional import one_hot, silu
 
 from mattergen_lite.data.materials import known_compound, labelled_compounds
-from mattergen_lite.scoring.energy.potentials.acceptance_test import exam_of, identified
+from mattergen_lite.scoring.energy.potentials.acceptance_test import acceptance_of, identified
 from mattergen_lite.scoring.energy.potentials.neighbors import neighbor_edges
 from mattergen_lite.scoring.energy.potentials.nequix_network import NequixConfig, leaf_shapes
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
@@ -241,8 +241,8 @@ def test_nequix_oam_1_gives_the_energies_of_its_makers_code():
     salt = known_compound(table.loc["mp-22862"].to_dict()).structure.to_ase_atoms(msonable=False)
     assert known.energy(salt) / len(salt) == pytest.approx(-3.3872, abs=2e-4)
     assert len(known.supported_elements) == 89
-    exam = exam_of(source)
-    assert not exam.problems
-    assert exam.frame == "raw"
+    acceptance = acceptance_of(source)
+    assert not acceptance.problems
+    assert acceptance.frame == "raw"
     [point] = known.single_points([triclinic().to_ase_atoms(msonable=False)])
     assert np.isfinite(point.stress).all()

@@ -15,7 +15,7 @@ from crystals import triclinic
 from pymatgen.core import Structure
 
 from mattergen_lite.scoring.energy.potentials import sources
-from mattergen_lite.scoring.energy.potentials.acceptance_test import examine
+from mattergen_lite.scoring.energy.potentials.acceptance_test import run_acceptance_test
 from mattergen_lite.scoring.energy.potentials.families import FAMILIES
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
 from mattergen_lite.scoring.energy.potentials.sevennet import SevennetPotential
@@ -154,10 +154,10 @@ def test_matgl_refuses_weights_of_its_first_version():
     weights = Path(__file__).parents[2] / "shared" / "potentials" / "M3GNet-MP-2021.2.8-PES"
     if not weights.exists():
         pytest.skip("the weights are not in the repository")
-    exam = examine(load_potential(f"matgl:{weights}"))
-    assert exam.mean_error > 1
-    with pytest.raises(ValueError, match=r"fails the entrance exam.*formation energies are off by"):
-        exam.check()
+    acceptance = run_acceptance_test(load_potential(f"matgl:{weights}"))
+    assert acceptance.mean_error > 1
+    with pytest.raises(ValueError, match=r"fails the acceptance.*formation energies are off by"):
+        acceptance.check()
 
 
 @pytest.mark.parametrize("given", ["7net-l3i5", "7net-mf-0", random_mace, random_orb])

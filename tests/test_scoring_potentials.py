@@ -11,12 +11,11 @@ from pymatgen.core import Lattice, Structure
 
 from mattergen_lite import judge
 from mattergen_lite.data.materials import known_compound, labelled_compounds
-from mattergen_lite.scoring.energy.potentials import acceptance_test as exam_module
-from mattergen_lite.scoring.energy.potentials import sources
+from mattergen_lite.scoring.energy.potentials import acceptance_test, sources
 from mattergen_lite.scoring.energy.potentials.acceptance_test import (
+    acceptance_of,
     accepted_potential,
-    exam_of,
-    examine,
+    run_acceptance_test,
 )
 from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
 from mattergen_lite.scoring.energy.potentials.mp2020 import hubbard_u, mp2020_correction
@@ -269,7 +268,7 @@ def test_other_sevennet_models_agree_with_their_authors_code():
         assert potential.correction(nacl()) == pytest.approx(4 * -0.614, abs=1e-3)
 
 
-# The entrance exam
+# The acceptance test
 
 
 def test_the_compounds_of_the_exam_have_the_periodic_table_in_them():
@@ -281,10 +280,10 @@ def test_the_compounds_of_the_exam_have_the_periodic_table_in_them():
 
 
 def test_chgnet_passes_and_its_exam_is_in_the_package(chgnet):
-    found = examine(chgnet)
+    found = run_acceptance_test(chgnet)
     assert found.problems == []
     assert found.frame == "corrected"
-    shipped = exam_of("chgnet")
+    shipped = acceptance_of("chgnet")
     assert shipped.mean_error == pytest.approx(found.mean_error, abs=1e-3)
     assert shipped.references["Na"] == pytest.approx(found.references["Na"], abs=1e-3)
 
@@ -330,22 +329,22 @@ class Broken:
     ],
 )
 def test_wrong_units_and_signs_fail_the_exam(chgnet, fault, problem):
-    exam = examine(Broken(chgnet, **fault))
-    assert any(problem in one for one in exam.problems)
+    acceptance = run_acceptance_test(Broken(chgnet, **fault))
+    assert any(problem in one for one in acceptance.problems)
     with pytest.raises(
-        ValueError, match=r"broken fails the entrance exam on known compounds: .*at"
+        ValueError, match=r"broken fails the acceptance test on known compounds: .*at"
     ):
-        exam.check()
+        acceptance.check()
 
 
 def test_a_calculator_of_a_few_elements_may_judge_those_that_it_describes():
     """EMT is fitted to six metals; its aluminides and oxides are known to be wrong."""
-    exam = examine(AsePotential("emt", EMT()))
-    exam.check()
-    assert exam.references.keys() == {"Ag", "Au", "Cu", "Ni", "Pd", "Pt"}
-    assert exam.left_out.keys() == {"Al", "C", "H", "N", "O"}
-    assert exam.num_spread < 16 <= exam.num_compounds
-    assert exam.mean_error < exam.mean_formation
+    acceptance = run_acceptance_test(AsePotential("emt", EMT()))
+    acceptance.check()
+    assert acceptance.references.keys() == {"Ag", "Au", "Cu", "Ni", "Pd", "Pt"}
+    assert acceptance.left_out.keys() == {"Al", "C", "H", "N", "O"}
+    assert acceptance.num_spread < 16 <= acceptance.num_compounds
+    assert acceptance.mean_error < acceptance.mean_formation
 
 
 class ScaledEmt(EMT):
@@ -364,13 +363,13 @@ def test_a_wrong_calculator_of_a_few_elements_is_refused(factor):
     calculator.factor = factor
     metals = frozenset(["Ag", "Au", "Cu", "Ni", "Pd", "Pt"])
     with pytest.raises(ValueError, match=r"(too few elements|no better than zero).*expected a pot"):
-        examine(AsePotential("scaled", calculator, metals)).check()
+        run_acceptance_test(AsePotential("scaled", calculator, metals)).check()
 
 
 def test_a_calculator_of_too_few_compounds_is_refused_with_their_number():
-    exam = examine(AsePotential("emt", EMT(), frozenset(["Cu", "Au"])))
+    acceptance = run_acceptance_test(AsePotential("emt", EMT(), frozenset(["Cu", "Au"])))
     with pytest.raises(ValueError, match=r"0 of 64 compounds, and \d of the compounds of") as error:
-        exam.check()
+        acceptance.check()
     assert "other weights" not in str(error.value)
 
 
@@ -394,9 +393,11 @@ def test_the_exam_finds_the_frame_and_a_pass_is_remembered(chgnet, tmp_path, mon
     source = potential_source(calculator)
     potential = accepted_potential(source)
     assert potential.frame == "corrected"
-    [kept] = (tmp_path / "mattergen_lite" / "exams").iterdir()
-    monkeypatch.setattr(exam_module, "examine", lambda potential: pytest.fail("asked twice"))
-    assert exam_of(source).frame == "corrected"
+    [kept] = (tmp_path / "mattergen_lite" / "acceptance_tests").iterdir()
+    monkeypatch.setattr(
+        acceptance_test, "run_acceptance_test", lambda potential: pytest.fail("asked twice")
+    )
+    assert acceptance_of(source).frame == "corrected"
     kept.write_text("{}")  # damaged: asked again
     with pytest.raises(pytest.fail.Exception, match="asked twice"):
-        exam_of(source)
+        acceptance_of(source)

@@ -271,7 +271,7 @@ CSP = Protocol(
 CONDITIONAL = Protocol(
     name="conditional",
     title="hit rates of property targets",
-    source="this package: `scoring.hits`",
+    source="this package: `scoring.metrics.hits`",
     kind="conditional",
     figures=(
         Figure(

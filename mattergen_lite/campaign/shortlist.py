@@ -33,8 +33,8 @@ def best_candidates(
 ) -> list[Candidate]:
     """The best candidates of a campaign, no two of them the same crystal; the best first.
 
-    There are fewer than asked for if there are not so many kinds. Required checks come before all
-    others, as when the units were judged.
+    Fewer than asked for if fewer kinds exist. Required checks come before all others, as when the
+    units were judged.
 
     Raises:
         ValueError: If no unit is stored yet.

@@ -56,7 +56,7 @@ def calibrate(
         num_workers: Processes; default one a core.
 
     Raises:
-        ValueError: If a potential fails its exam, or the labels cannot be read; nothing is written.
+        ValueError: If a potential is not accepted or labels cannot be read; nothing is written.
     """
     from mattergen_lite.processes import Pool
 

@@ -60,7 +60,7 @@ def discover(
         rounds: Largest number of rounds.
         patience: Number of rounds without a higher pass rate after which to stop.
         num_samples: Crystals a round.
-        verify: Verify so many new crystals of each round by DFT (PBE, with GPAW), uncertain and
+        verify: Number of new crystals a round to verify by DFT (PBE, with GPAW), uncertain and
             promising ones. Their energies decide, and calibrate the judge of later rounds.
         verify_minutes: Estimated core minutes from which on a crystal is too dear to verify.
         finetune_steps: Optimiser steps before every round but the first.

@@ -21,7 +21,7 @@ def read_source(
 
     Args:
         source: A file or folder of structures, or the folder of an earlier run.
-        limit: So many, the first ones.
+        limit: Largest number of structures, from the first.
         relaxed: Of an earlier run, as they relaxed there.
         pool: Processes to parse in.
         out: Where the results go: what an earlier run left there is not read.

@@ -62,7 +62,7 @@ def claimed(folder: Path | None, timeout: float = 0.0) -> Iterator[None]:
 
 @contextmanager
 def claimed_file(path: Path | None) -> Iterator[None]:
-    """Hold a file that is to be written, likewise.
+    """Hold a file that is to be written, as `claimed` holds a folder.
 
     Raises:
         ValueError: If it is a folder, or its own folder cannot be written.

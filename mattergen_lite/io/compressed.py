@@ -33,7 +33,7 @@ def unpacking(path: Path) -> Iterator[None]:
 
 
 def table_batches(path: Path, table: pq.ParquetFile, num_rows: int) -> Iterator[pa.RecordBatch]:
-    """Rows of a parquet table, so many at once.
+    """Batches of rows of a parquet table.
 
     Raises:
         ValueError: If they are much larger than the file.

@@ -31,14 +31,14 @@ class Check:
     Attributes:
         name: As `require` takes it.
         advice: What to do where nothing passes, in the options of `generate`.
-        needs: What a check that is not cheap needs; a cheap one is made before any relaxation. A
-            check that needs a request passes or fails only where `require` names it.
+        needs: What a check that is not cheap needs; a cheap one is made before any relaxation and
+            reads nothing but `Candidate.raw`. One that needs naming counts only in `require`.
         discovery_only: Required by default of new materials only.
     """
 
     name: str
     advice: str
-    needs: Literal["screening", "relaxation", "targets", "symmetry", "request"] | None = None
+    needs: Literal["screening", "relaxation", "targets", "symmetry", "naming"] | None = None
     discovery_only: bool = False
 
 
@@ -65,7 +65,7 @@ CHECKS = (
     ),
     Check(
         name="new_framework",
-        needs="request",
+        needs="naming",
         advice="sample with --frameworks new, or leave new_framework out of --require",
     ),
     Check(
@@ -200,7 +200,7 @@ class JudgeOptions:
                 "relaxation": self.relax,
                 "targets": has_targets,
                 "symmetry": has_symmetry and self.relax,
-                "request": False,
+                "naming": False,
                 None: True,
             }
             return tuple(

@@ -88,7 +88,7 @@ class HostSampler(PartialCrystalSampler):
         )
 
     def can_place(self, count: int) -> bool:
-        """Whether some positions add up to so many atoms in few enough orbits, elements and all."""
+        """Whether some positions and elements add up to `count` atoms in few enough orbits."""
         rng = torch.Generator().manual_seed(0)
         for _ in range(_ELEMENT_TRIES):
             chosen = self._draw_positions(count, rng)

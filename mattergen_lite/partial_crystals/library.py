@@ -38,7 +38,7 @@ class PlacedTemplate:
 
 @cache
 def template_library(max_orbits: int, max_atoms: int, table: str = EMBEDDED) -> "TemplateLibrary":
-    """Crystals of a table near the hull, outside MP-20's test split, with at most so many orbits.
+    """Crystals of a table near the hull, outside MP-20's test split, of few enough orbits.
 
     Raises:
         ValueError: If none is so small.

@@ -90,7 +90,7 @@ class Regression:
         return (levels * self._shares(sigma)).sum(-1)
 
     def variance_at(self, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B"]:
-        """Variance of the property given the features, likewise."""
+        """Variance of the property given the features."""
         return self._shares(sigma) @ self.variance
 
     def _shares(self, sigma: Float[Tensor, "B"]) -> Float[Tensor, "B K"]:

@@ -1,8 +1,8 @@
 """Defines the questions that every constraint answers, and combines constraints.
 
 Elements and space groups meet as sets, sizes as common numbers, atoms as the fewest that contain
-those of every demand. `drafting` puts these on orbits, and the posterior over the elements of such
-an orbit has a single entry: nothing is rejected after sampling.
+those of every demand. `partial_crystals` puts these on orbits, whose posterior over the elements
+has a single entry: nothing is rejected after sampling.
 """
 
 from collections import Counter
@@ -33,7 +33,7 @@ class Constraint:
     is_complete: bool = False  # `pinned` names every atom
 
     def counts(self, max_atoms: int) -> Sequence[int]:
-        """Numbers of atoms that are possible, if a model makes so many at most."""
+        """Numbers of atoms that are possible, up to the most that a model makes."""
         return range(1, max_atoms + 1)
 
     def pinned(self, num_atoms: int) -> Counter[str]:

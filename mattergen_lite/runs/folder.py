@@ -5,7 +5,7 @@ candidates.parquet        the same and everything else, to the last bit: for pro
 structures.extxyz         the crystals as they came, each with its rank
 relaxed.extxyz            what they relaxed to
 cifs/, relaxed/           the same, symmetrised, one file a crystal
-dft_relaxed/              what was relaxed by first principles, likewise
+dft_relaxed/              what was relaxed by first principles, as CIF
 summary.json              shares, funnel, protocol
 answers.jsonl.gz          what was worked out, for runs that judge the same crystals again
 report.html, figures/     for people

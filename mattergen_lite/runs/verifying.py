@@ -100,7 +100,7 @@ class VerifyingRun:
     def _planned(
         self, candidates: Sequence[Candidate]
     ) -> tuple[dict[int, Verification], dict[int, VerificationPlan]]:
-        """Refusals and plans by position in the candidates, until there are so many plans."""
+        """Refusals and plans by position in the candidates, until enough are planned."""
         chosen = self.options.names
         number = self.options.top if chosen is None else len(chosen)
         refusals: dict[int, Verification] = {}

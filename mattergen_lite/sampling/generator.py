@@ -35,7 +35,7 @@ class Generator:
     def records(
         self, indices: Sequence[int], num_at_once: int, *, seed: int
     ) -> Iterator[list[StructureRecord]]:
-        """The samples of these numbers, so many at a time.
+        """Generate the samples of these numbers, `num_at_once` at a time.
 
         Raises:
             ValueError: If the model cannot fulfil the constraints; nothing has been sampled then.

@@ -46,7 +46,7 @@ def ionic_radii(state: int) -> dict[int, float]:
 def nearest_ions(number: int, state: int, allowed: Bool[Tensor, "Z"], count: int) -> list[int]:
     """The allowed elements whose ions of a charge have the radii most similar to an element's.
 
-    Nearest first, at most `count`; fewer, or none, where not so many have this oxidation state.
+    Nearest first, at most `count`; fewer, or none, where fewer have this oxidation state.
     """
     radii = ionic_radii(state)
     if number not in radii:

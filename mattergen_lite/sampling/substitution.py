@@ -56,7 +56,7 @@ class Substitution:
     def records(
         self, indices: Sequence[int], num_at_once: int, *, seed: int
     ) -> Iterator[list[StructureRecord]]:
-        """Propose crystals of these numbers, so many at a time; each is a function of its number.
+        """Propose crystals of these numbers in batches; each is a function of its number.
 
         Raises:
             ValueError: If no known crystal has room for what is asked.

@@ -96,7 +96,7 @@ class Judge:
 
         Raises:
             ValueError: If options contradict each other, phonopy is not installed, a potential
-                cannot be had or fails its exam, or a reference is missing or not readable.
+                cannot be had or is not accepted, or a reference is missing or not readable.
         """
         check_judging(
             options,

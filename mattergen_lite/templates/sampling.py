@@ -134,7 +134,7 @@ class _Draft:
         return mask
 
     def possible_elements(self, size: int) -> Bool[np.ndarray, "Z"]:
-        """Elements of the next class, which has so many atoms."""
+        """Elements that the next class, of `size` atoms, may have."""
         mask = np.zeros(101, bool)
         used = {element for _, element in self.classes}
         missing = self.request.needed - used
@@ -160,7 +160,7 @@ class _Draft:
 
 @cache
 def _groups_holding(size: int) -> Bool[np.ndarray, "G"]:
-    """Space groups with positions for so many atoms of an element."""
+    """Space groups with positions for a number of atoms of an element."""
     return np.array(
         [
             number > 0 and bool(completing_positions(number, frozenset(), 0, size).any())

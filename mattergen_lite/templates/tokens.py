@@ -64,7 +64,7 @@ class Template:
 
 
 def anonymous_formula(sizes: Sequence[int]) -> str:
-    """Formula of so many atoms of each element, with letters in place of elements."""
+    """Formula with letters in place of elements, from the numbers of atoms of each element."""
     return Composition(dict(enumerate(sizes, start=1))).anonymized_formula
 
 
@@ -104,7 +104,7 @@ class TemplateConditions:
 
     @classmethod
     def none(cls, count: int) -> "TemplateConditions":
-        """No condition for any of so many templates."""
+        """No condition for any template of a batch."""
         zeros = torch.zeros(count, dtype=torch.long)
         return cls(num_atoms=zeros, space_group=zeros, e_above_hull=torch.full((count,), torch.nan))
 

@@ -155,7 +155,7 @@ def calibrate(
     """Measure, fit, test on what was not fitted, and write.
 
     Raises:
-        ValueError: If a potential cannot be loaded or fails its exam.
+        ValueError: If a potential cannot be loaded or fails its acceptance test.
     """
     for source in (options.potential, options.relaxer):
         accepted_potential(source)  # before any work

@@ -113,7 +113,7 @@ def _coordinates(
 
 
 def _looks_like_an_atom(words: Sequence[str]) -> bool:
-    """Velocities and the like come after an empty line or a keyword, atoms do not."""
+    """Velocities and other blocks come after an empty line or a keyword, atoms do not."""
     try:
         return len(_numbers(words, 3, "")) == 3
     except ValueError:

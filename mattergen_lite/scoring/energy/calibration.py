@@ -84,7 +84,7 @@ class ErrorModel:
     """Distribution of DFT's energy above the hull minus a potential's, in eV/atom.
 
     A Student t. Its offset is a common one plus those of the elements, weighted by their shares,
-    plus those of the traits; the logarithm of its scale likewise. An element that the fit has
+    plus those of the traits, and so is the logarithm of its scale. An element that the fit has
     hardly seen widens it.
     """
 

@@ -20,7 +20,7 @@ from pymatgen.core import Composition, Element, Structure
 
 from mattergen_lite.scoring.energy.accuracy import METASTABLE
 from mattergen_lite.scoring.energy.calibration import ErrorDistribution
-from mattergen_lite.scoring.energy.potentials.acceptance_test import exam_of
+from mattergen_lite.scoring.energy.potentials.acceptance_test import acceptance_of
 from mattergen_lite.scoring.energy.potentials.mp2020 import hubbard_u, mp2020_correction
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.known.hull import reference_hull
@@ -78,7 +78,7 @@ class DftEnergies:
             return row.formation_energy_per_atom, SCATTER
         _check_settings(row, composition)
         shares = composition.fractional_composition.get_el_amt_dict()
-        references = {**exam_of("7net-l3i5").references, **self.elements}
+        references = {**acceptance_of("7net-l3i5").references, **self.elements}
         missing = sorted(shares.keys() - references.keys())
         if missing:
             raise ValueError(f"no energy of {', '.join(missing)}: expected rows of the elements")

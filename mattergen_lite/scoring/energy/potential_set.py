@@ -11,8 +11,8 @@ from mattergen_lite.scoring.energy.calibration import (
     uncalibrated,
 )
 from mattergen_lite.scoring.energy.potentials.acceptance_test import (
+    acceptance_of,
     accepted_potential,
-    exam_of,
     identified,
 )
 from mattergen_lite.scoring.energy.potentials.sources import (
@@ -27,7 +27,7 @@ from mattergen_lite.scoring.energy.stability import Measurement, Stability, asse
 
 @dataclass(frozen=True, kw_only=True)
 class PotentialSet:
-    """The potentials of a judge, each of which has passed the entrance exam."""
+    """The potentials of a judge, each of which has passed the acceptance test."""
 
     relaxer: PotentialSource
     decider: PotentialSource  # about the energy of what relaxed
@@ -38,10 +38,10 @@ class PotentialSet:
     def of(cls, options: JudgeOptions, device: str = "cpu") -> "PotentialSet":
         """The potentials that the options name.
 
-        Those with weights in wheels are not loaded here: their exams are in the package.
+        Those with weights in wheels are not loaded here: their acceptance tests are in the package.
 
         Raises:
-            ValueError: If one is unknown, cannot be loaded or fails the exam, or the file of
+            ValueError: If one is unknown, cannot be loaded or is not accepted, or the file of
                 calibrations cannot be read.
         """
         asked = [options.potential, options.second_opinion, options.relaxer]
@@ -61,7 +61,7 @@ class PotentialSet:
             if source not in SHIPPED:
                 accepted_potential(source, device)
             if name not in known:
-                references = exam_of(source).references
+                references = acceptance_of(source).references
                 known[name] = uncalibrated(references, potential_name(relaxer))
         return cls(
             relaxer=relaxer,

@@ -190,7 +190,7 @@ def _decide(
     number: int,
     control: float,
 ) -> list[Screening]:
-    """Keep so many of the most promising of one round, and some of the others at random."""
+    """Keep a number of the most promising of one round, and some of the others at random."""
     model = screening_model()
     screened = [
         Screening(

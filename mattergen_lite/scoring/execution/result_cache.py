@@ -61,7 +61,7 @@ class ResultCache:
         pool: Who answers.
         path: File of the answers; None keeps them in memory.
         earlier: Files that `keep` has written, whose answers are taken too.
-        memory: Lines of another result cache's memory, likewise.
+        memory: Lines of another result cache's memory, read as `earlier` is.
         progress: Show progress bars, if standard error is a terminal.
         deadline: Time of `perf_counter` after which nothing costly is worked out.
     """

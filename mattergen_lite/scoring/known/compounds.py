@@ -1,4 +1,4 @@
-"""Draws the known compounds that potentials are examined and calibrated on."""
+"""Draws the known compounds that potentials are tested and calibrated on."""
 
 from collections import Counter
 from collections.abc import Set

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
-from mattergen_lite.options.judge import CHEAP_CHECKS, CHECK_NAMES
+from mattergen_lite.options.judge import CHEAP_CHECKS, CHECK_NAMES, CHECKS
 from mattergen_lite.scoring.candidate import Candidate
 
 
@@ -81,7 +81,7 @@ def stages(candidates: Sequence[Candidate], seconds: Mapping[str, float]) -> lis
             "relaxed": lambda candidate: candidate.relaxed_structure is not None,
             "released": lambda candidate: candidate.relaxed_structure is not None,
             **({"kept_symmetry": _check("kept_symmetry")} if has_symmetry else {}),
-            "metastable": _check("metastable"),
+            **{check.name: _check(check.name) for check in CHECKS if check.needs == "relaxation"},
             "still_unique": _check("unique"),
             "still_novel": _check("novel"),
         }

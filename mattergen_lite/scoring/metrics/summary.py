@@ -1,7 +1,7 @@
 """The figures of a whole set of candidates, with the protocol that makes them comparable."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
 
@@ -53,11 +53,11 @@ STABILITY_PROTOCOL = {
     "msun": "metastable, unique and novel, all after relaxation",
     "expected_sun": "sum of the probabilities of stable over unique and novel crystals",
     "expected_msun": "sum of the probabilities of metastable over unique and novel crystals",
-    "expected_credible_msun": "likewise, of those that are credible once relaxed",
-    "expected_new_framework_msun": "likewise, of those whose framework no known crystal has",
+    "expected_credible_msun": "expected_msun of the crystals that are credible once relaxed",
+    "expected_new_framework_msun": "expected_msun of frameworks that no known crystal has",
     "msun_uncalibrated": "metastable_uncalibrated, unique and novel",
     "median_rmsd": "of atoms from raw to relaxed, without the strain of the cell",
-    "mean_rmsd": "likewise",
+    "mean_rmsd": "mean of the displacements whose median is median_rmsd",
     "symmetry_raised": "relaxation raised the point group as seen at 0.1 Å",
 }
 
@@ -110,8 +110,8 @@ class StabilityShares:
     expected_new_framework_msun: float
     msun_uncalibrated: float
     symmetry_raised: float
-    median_rmsd: float  # Å
-    mean_rmsd: float  # Å
+    median_rmsd: float = field(metadata={"unit": "Å"})  # any other field is a share
+    mean_rmsd: float = field(metadata={"unit": "Å"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,9 +132,10 @@ class Summary:
             for name, share in asdict(self.raw).items()
         ]
         how = protocol(self)
-        for name, value in asdict(self.stability).items() if self.stability else ():
-            cell = f"{value:.2f} Å" if name.endswith("rmsd") else _percent(value)
-            rows.append((name, "", cell, how[name]))
+        for figure in fields(self.stability) if self.stability else ():
+            value, unit = getattr(self.stability, figure.name), figure.metadata.get("unit")
+            cell = f"{value:.2f} {unit}" if unit else _percent(value)
+            rows.append((figure.name, "", cell, how[figure.name]))
         headings = ("structures", str(self.num_structures), "relaxed", "")
         return "\n".join(text_table(rows, headings, left=(0, 3)))
 

@@ -1,1 +1,1 @@
-"""Interatomic potentials of many makers behind one protocol, and the exam that each has to pass."""
+"""Interatomic potentials of many makers behind one protocol, and the test that each has to pass."""

@@ -8,7 +8,7 @@ So a potential is asked about the elements and 64 stable compounds with the whol
 - **forces** on the geometries that DFT has relaxed, which should be small;
 - whether forces and stress are the **gradients** of the energy, on rattled crystals.
 
-A potential of a few elements is examined on the compounds of these instead.
+A potential of a few elements is tested on their compounds instead.
 """
 
 import math
@@ -44,7 +44,7 @@ STRAIN_STEP = 0.005
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exam:
+class AcceptanceTest:
     """Errors of a potential on known crystals, by which it may judge or is refused."""
 
     potential: str
@@ -124,18 +124,18 @@ class Exam:
             expected = "a potential of more elements, or one that is right about these"
         if self.problems:
             raise ValueError(
-                f"{self.potential} fails the entrance exam on known compounds: "
+                f"{self.potential} fails the acceptance test on known compounds: "
                 f"{'; '.join(self.problems)}: expected {expected}"
             )
 
 
-def examine(potential: Potential) -> Exam:
+def run_acceptance_test(potential: Potential) -> AcceptanceTest:
     """Ask a potential about the elements and the compounds: some 200 energies of small cells."""
     references = _own_references(potential)
     spread = _within(spread_compounds(NUM_COMPOUNDS), references)
     if len(spread) < MIN_COMPOUNDS:
-        return _examine_few(potential, references, len(spread))
-    return _examine_on(potential, references, spread)
+        return _test_few(potential, references, len(spread))
+    return _test_on(potential, references, spread)
 
 
 def _within(compounds: Sequence[KnownCompound], symbols: Container[str]) -> list[KnownCompound]:
@@ -147,8 +147,10 @@ def _within(compounds: Sequence[KnownCompound], symbols: Container[str]) -> list
     ]
 
 
-def _examine_few(potential: Potential, references: Mapping[str, float], num_spread: int) -> Exam:
-    """Examine a potential of a few elements on the compounds of these."""
+def _test_few(
+    potential: Potential, references: Mapping[str, float], num_spread: int
+) -> AcceptanceTest:
+    """Test a potential of a few elements on their compounds."""
     # Elements whose compounds have the largest mean errors are left out, one after the other, and
     # so are elements without a compound.
     kept, left_out = dict(references), {}
@@ -164,10 +166,10 @@ def _examine_few(potential: Potential, references: Mapping[str, float], num_spre
         left_out[worst] = means[worst]
         del kept[worst]
         compounds = _within(compounds, kept)
-    examined = set().union(*(compound.structure.symbol_set for compound in compounds))
-    kept = {symbol: energy for symbol, energy in kept.items() if symbol in examined}
-    exam = _examine_on(potential, kept, compounds)
-    return replace(exam, num_spread=num_spread, left_out=left_out)
+    tested = set().union(*(compound.structure.symbol_set for compound in compounds))
+    kept = {symbol: energy for symbol, energy in kept.items() if symbol in tested}
+    acceptance = _test_on(potential, kept, compounds)
+    return replace(acceptance, num_spread=num_spread, left_out=left_out)
 
 
 def _mean_errors(compounds: Sequence[KnownCompound], errors: np.ndarray) -> dict[str, float]:
@@ -179,15 +181,15 @@ def _mean_errors(compounds: Sequence[KnownCompound], errors: np.ndarray) -> dict
     return {symbol: float(np.mean(own)) for symbol, own in sorted(by_element.items())}
 
 
-def _examine_on(
+def _test_on(
     potential: Potential, references: Mapping[str, float], compounds: Sequence[KnownCompound]
-) -> Exam:
+) -> AcceptanceTest:
     """Compare a potential with DFT on some compounds."""
     energies, forces, failures = _single_points(potential, compounds)
     known = [compound for compound in compounds if compound.material_id in energies]
     frame, errors = _errors(potential, known, energies, references)
     if not known:
-        return Exam(
+        return AcceptanceTest(
             potential=potential.name,
             frame=frame,
             references=references,
@@ -196,7 +198,7 @@ def _examine_on(
         )
     worst = int(np.abs(errors).argmax())
     force_error, stress_error = _gradient_errors(potential, known)
-    return Exam(
+    return AcceptanceTest(
         potential=potential.name,
         frame=frame,
         references=references,

@@ -1,4 +1,4 @@
-"""Admission of potentials: each passes the entrance exam (`examination`) before it judges.
+"""Accepts potentials: each passes the acceptance test (`acceptance_run`) before it judges.
 
 What fails is refused with the figures. A pass is kept, by the package's version and the energies of
 a few probes, in the user's cache; those of the shipped potentials are in the package.
@@ -19,9 +19,9 @@ from pydantic import TypeAdapter, ValidationError
 from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.scoring.energy.potentials.acceptance_run import (
     NUM_COMPOUNDS,
-    Exam,
+    AcceptanceTest,
     energy_per_atom,
-    examine,
+    run_acceptance_test,
 )
 from mattergen_lite.scoring.energy.potentials.nequix import NequixPotential
 from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Potential
@@ -37,59 +37,59 @@ from mattergen_lite.scoring.known.compounds import spread_compounds
 
 NUM_PROBES = 4  # compounds whose energies tell weights apart
 
-_EXAMS = TypeAdapter(Exam)
-_SHIPPED_EXAMS = TypeAdapter(dict[str, Exam])
+_TEST = TypeAdapter(AcceptanceTest)
+_SHIPPED_TESTS = TypeAdapter(dict[str, AcceptanceTest])
 
 
 @lru_cache(maxsize=8)
 def accepted_potential(source: PotentialSource, device: str = "cpu") -> Potential:
-    """Load a potential that has passed the exam, with what the exam found out about it.
+    """Load a potential that has passed the acceptance test, with what the test found out.
 
     Raises:
         ValueError: If it cannot be loaded or fails.
     """
     potential = load_potential(source, device)
-    exam = exam_of(source, potential)
-    exam.check()
+    acceptance = acceptance_of(source, potential)
+    acceptance.check()
     if not isinstance(potential, AsePotential):
         return potential
-    known = potential.supported_elements & exam.references.keys()
-    return replace(potential, supported_elements=frozenset(known), frame=exam.frame)
+    known = potential.supported_elements & acceptance.references.keys()
+    return replace(potential, supported_elements=frozenset(known), frame=acceptance.frame)
 
 
-def exam_of(source: PotentialSource, potential: Potential | None = None) -> Exam:
-    """The exam of a potential, from the package, from the cache, or made now.
+def acceptance_of(source: PotentialSource, potential: Potential | None = None) -> AcceptanceTest:
+    """The acceptance test of a potential, from the package, from the cache, or made now.
 
     Raises:
         ValueError: If it cannot be loaded.
     """
-    shipped = shipped_exams().get(exam_key(source))
+    shipped = shipped_acceptances().get(acceptance_key(source))
     if shipped is not None:
         return shipped
     potential = potential or load_potential(source)
     path = _cached(potential, source)
     with suppress(OSError, ValidationError, UnicodeDecodeError):
-        return _EXAMS.validate_json(path.read_text(encoding="utf-8"))
-    exam = examine(potential)
-    if not exam.problems:
+        return _TEST.validate_json(path.read_text(encoding="utf-8"))
+    acceptance = run_acceptance_test(potential)
+    if not acceptance.problems:
         with suppress(OSError):  # a home that cannot be written to costs time, nothing else
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_path(path) as temporary:
-                temporary.write_bytes(_EXAMS.dump_json(exam))
-    return exam
+                temporary.write_bytes(_TEST.dump_json(acceptance))
+    return acceptance
 
 
-def exam_key(source: PotentialSource) -> str:
-    """Name of a shipped exam: a potential with the version of its package, or its weights' hash."""
+def acceptance_key(source: PotentialSource) -> str:
+    """Key of a shipped test: a potential with the version of its package, or its weights' hash."""
     if isinstance(source, str):
         return f"{source} {family_version(source)}"
     return f"{source.name} {source.identity}"
 
 
-def shipped_exams() -> dict[str, Exam]:
-    """Exams that the package brings, by `exam_key`."""
-    path = files("mattergen_lite") / "assets" / "exams.json"
-    return _SHIPPED_EXAMS.validate_json(path.read_text(encoding="utf-8"))
+def shipped_acceptances() -> dict[str, AcceptanceTest]:
+    """Acceptance tests that the package brings, by `acceptance_key`."""
+    path = files("mattergen_lite") / "assets" / "acceptance_tests.json"
+    return _SHIPPED_TESTS.validate_json(path.read_text(encoding="utf-8"))
 
 
 def _cached(potential: Potential, source: PotentialSource) -> Path:
@@ -99,7 +99,7 @@ def _cached(potential: Potential, source: PotentialSource) -> Path:
     installed = family_version(potential_name(source))
     identity = [potential.name, installed, version("mattergen-lite"), version("ase"), probes]
     digest = hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:24]
-    return home / "mattergen_lite" / "exams" / f"{digest}.json"
+    return home / "mattergen_lite" / "acceptance_tests" / f"{digest}.json"
 
 
 def identified(source: PotentialSource) -> PotentialSource:

@@ -90,7 +90,7 @@ def matgl(model: str, device: str) -> AsePotential:
     """M3GNet, CHGNet and TensorNet of matgl (Ko et al., npj Comput. Mater. 2025, 11, 253).
 
     Weights of M3GNet that were trained with matgl before its version 2 are wrong in newer ones: see
-    `docs/howto/potentials.md`. The entrance exam refuses them.
+    `docs/howto/potentials.md`. The acceptance test refuses them.
     """
     from matgl import load_model
     from matgl.ext.ase import PESCalculator

@@ -67,7 +67,7 @@ class Potential(Protocol):
 class AsePotential:
     """A potential made of an ASE calculator that gives energy, forces and stress.
 
-    Without a `frame` its energies count as corrected; the entrance exam finds out the right one.
+    Without a `frame` its energies count as corrected; the acceptance test finds out the right one.
     Without `together`, which evaluates many crystals at once, it takes one after the other.
     """
 

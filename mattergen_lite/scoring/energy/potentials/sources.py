@@ -74,7 +74,7 @@ def check_potential(source: PotentialSource) -> None:
 
 
 def load_potential(source: PotentialSource, device: str = "cpu") -> Potential:
-    """Load a potential as it is, without an exam; by name only once a process.
+    """Load a potential as it is, without an acceptance test; by name only once a process.
 
     Raises:
         ValueError: If it is unknown, its package is not installed or its weights cannot be had.

@@ -1,6 +1,6 @@
-"""Write `assets/exams.json`: the entrance exams of the potentials whose weights are in wheels.
+"""Write `assets/acceptance_tests.json`, for the potentials whose weights are in wheels.
 
-python scripts/build_exams.py nequix:nequix-oam-1.nqx
+python scripts/build_acceptance_tests.py nequix:nequix-oam-1.nqx
 
 Those of files of weights that the package knows by their hash are added, if they are given.
 """
@@ -11,16 +11,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mattergen_lite.scoring.energy.potentials.acceptance_test import (
-    exam_key,
-    examine,
+    acceptance_key,
     identified,
+    run_acceptance_test,
 )
 from mattergen_lite.scoring.energy.potentials.sources import (
     SHIPPED,
     load_potential,
 )
 
-PATH = Path(__file__).parents[1] / "mattergen_lite" / "assets" / "exams.json"
+PATH = Path(__file__).parents[1] / "mattergen_lite" / "assets" / "acceptance_tests.json"
 
 
 def rounded(value: object) -> object:
@@ -32,13 +32,13 @@ def rounded(value: object) -> object:
 
 def main() -> None:
     """Examine and write."""
-    exams = {}
+    acceptances = {}
     for source in map(identified, (*SHIPPED, *sys.argv[1:])):
-        exam = examine(load_potential(source))
-        print(exam)
-        exam.check()
-        exams[exam_key(source)] = rounded(asdict(exam))
-    PATH.write_text(json.dumps(exams, indent=1) + "\n", encoding="utf-8")
+        acceptance = run_acceptance_test(load_potential(source))
+        print(acceptance)
+        acceptance.check()
+        acceptances[acceptance_key(source)] = rounded(asdict(acceptance))
+    PATH.write_text(json.dumps(acceptances, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
