@@ -133,9 +133,9 @@ class JudgeOptions:
             source that `score` reads; repeat for several.
         require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target and, with
             --space-group, kept_symmetry; default all that apply. new_framework and
-            new_composition (no known crystal has it) count only where they are named. Crystals that pass them come first. With
-            --num-candidates, a crystal that fails a cheap check, or cannot be on target, is not
-            relaxed.
+            new_composition (no known crystal has it) count only where they are named. Crystals
+            that pass them come first. With --num-candidates, a crystal that fails a cheap check, or
+            cannot be on target, is not relaxed.
         keep: Share of the crystals that pass the cheap checks to relax, those first whose raw
             energies make them likeliest to be metastable; default all, 0.3 with --num-candidates.
         relax_at_most: Largest number of crystals to relax, chosen as for --keep, without controls.
