@@ -17,7 +17,7 @@ from mattergen_lite.dft import engine as engines
 from mattergen_lite.dft import gpaw as gpaw_engine
 from mattergen_lite.dft.cache import ResultFolder
 from mattergen_lite.dft.cells import choose_cell, count_irreducible, fourier_grid, kpoint_divisions
-from mattergen_lite.dft.cost import estimate_seconds
+from mattergen_lite.dft.cost import FEWEST, MOST, estimate_seconds
 from mattergen_lite.dft.engine import JobLimits
 from mattergen_lite.dft.gpaw import Gpaw
 from mattergen_lite.dft.phases import (
@@ -233,6 +233,29 @@ def test_the_cost_grows_with_the_cell_and_with_spin():
     assert estimate_seconds(small, valence, is_polarised=True) > costs[0]
 
 
+@pytest.mark.parametrize(
+    ("kpoints", "electrons", "grid", "measured"),
+    [
+        (10, 17, (21, 21, 21), 4.9),
+        (6, 76, (40, 40, 40), 32.9),
+        (14, 32, (30, 30, 30), 22.8),
+        (10, 88, (54, 54, 54), 184.0),
+        (33, 16, (25, 25, 25), 9.0),
+    ],
+)
+def test_measured_core_seconds_lie_in_the_range_of_the_estimate(kpoints, electrons, grid, measured):
+    """GPAW 26.7 on an idle core; a hydrogen atom for every electron stands for any elements."""
+    cell = replace(
+        choose_cell(nacl(), SETTINGS),
+        numbers=np.ones(electrons, dtype=int),
+        frac_coords=np.zeros((electrons, 3)),
+        num_irreducible=kpoints,
+        grid=grid,
+    )
+    estimate = estimate_seconds(cell, {"H": 1}, is_polarised=False)
+    assert FEWEST * estimate < measured < MOST * estimate
+
+
 def test_open_shells_start_twice():
     assert starting_moments([11, 17]) == [None]
     assert starting_moments([26, 14]) == [None, (3.0, 0.0)]
@@ -350,7 +373,11 @@ def test_nothing_is_calculated_twice(tmp_path):
     engine = TableEngine()
     one = verifier(tmp_path, engine)
     plan = one.plan(cscl_type())
-    assert plan.estimated_seconds > 0
+    first_works, second_works = (reaction.works for reaction in plan.reactions)
+    low, high = plan.seconds_range
+    seconds = sum(map(one.seconds_left, [plan.candidate, *first_works]))
+    assert 0 < low < seconds < high
+    assert high / 1.6 == pytest.approx(seconds + sum(map(one.seconds_left, second_works)))
     first = one.carry_out(plan)
     num_jobs = len(engine.jobs)
     again = one.plan(cscl_type())

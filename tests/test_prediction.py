@@ -251,7 +251,7 @@ def test_a_distant_match_is_called_distorted():
     The bound is 0.05 of 3.905 Å / 5^(1/3), that is 0.114 Å.
     """
     moves = {"near": 0.5, "far": 3.0}  # beside 1.0 of the sample, in 0.03 of the diagonal
-    targets = [Target(name=name, structure=shifted([n] * 3)) for name, n in moves.items()]
+    targets = [TargetStructure(name=name, structure=shifted([n] * 3)) for name, n in moves.items()]
     with Pool(0) as pool:
         run = JudgingRun(judge=Judge.of(JudgeOptions(relax=False), goal="predict"), pool=pool)
         records = [StructureRecord("a", shifted([1, 1, 1]))]

@@ -39,6 +39,33 @@ def test_what_a_screen_left_out_is_not_relaxed_later(screened, tmp_path, monkeyp
     assert "screened" in score(screened.folder, **default).checks
 
 
+def test_files_that_would_be_the_same_are_taken_over(tmp_path, monkeypatch):
+    """Inputs of DFT are asked for: no crystal is symmetrised and no figure drawn again."""
+    quick = {"relax": False, "num_workers": 0}
+    crystals = [nacl_primitive(), rutile(), perovskite()]
+    first = judge(crystals, **quick).save(tmp_path / "first", num_workers=0)
+
+    def fail(*args, **keywords):
+        raise AssertionError("a file is made again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mattergen_lite.runs.crystals.to_cif", fail)
+        patch.setattr("mattergen_lite.runs.report.write_figures", fail)
+        score(first.folder, out=tmp_path / "again", audit=True, **quick)
+    for pattern in ("cifs/*", "figures/*", "candidates.csv"):
+        files = sorted(first.folder.glob(pattern))
+        assert files
+        for path in files:
+            again = tmp_path / "again" / path.relative_to(first.folder)
+            assert again.read_bytes() == path.read_bytes()
+    # With one crystal less the figures are others, and the CIFs are not.
+    monkeypatch.setattr("mattergen_lite.runs.crystals.to_cif", fail)
+    fewer = score(first.folder, out=tmp_path / "fewer", limit=2, **quick)
+    assert len([*(fewer.folder / "cifs").iterdir()]) == 2
+    one = "figures/density.svg"
+    assert (fewer.folder / one).read_bytes() != (first.folder / one).read_bytes()
+
+
 def test_all_is_relaxed_where_it_is_asked_for(screened):
     again = score(screened.folder, keep=1.0, **CHEAP)
     assert relaxed(again) == {one.raw.name for one in again}

@@ -16,6 +16,7 @@ from mattergen_lite.scoring.criteria.symmetry import symmetry
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.judge import is_worth_relaxing
+from mattergen_lite.scoring.known.reference import Reference
 from mattergen_lite.scoring.property_result import PropertyResult
 from mattergen_lite.scoring.score import Score, score
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
@@ -228,6 +229,34 @@ def test_a_known_framework_fails_only_where_a_new_one_is_required(salt):
     assert JudgeOptions(require="new_framework").require == ("new_framework",)
     assert is_worth_relaxing(salt, ["physical"])
     assert not is_worth_relaxing(salt, ["physical", "new_framework"])
+
+
+def test_a_polymorph_of_a_known_salt_is_no_new_composition():
+    """Rock salt is known, zincblende of LiCl is another structure, LiKCl2 another compound."""
+    zincblende = Structure.from_spacegroup(
+        "F-43m", Lattice.cubic(5.6), ["Li", "Cl"], [[0, 0, 0], [0.25, 0.25, 0.25]]
+    )
+    unheard_of = Structure.from_spacegroup(
+        "P4/mmm", Lattice.tetragonal(3.9, 5.9), ["Li", "K", "Cl", "Cl"],
+        [[0, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0], [0, 0, 0.5]],
+    )  # fmt: skip
+    records = [StructureRecord("a", zincblende), StructureRecord("b", unheard_of)]
+    salt = Structure.from_spacegroup(
+        "Fm-3m", Lattice.cubic(5.1), ["Li", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]
+    )
+    known = Reference.from_records([StructureRecord("rock salt", salt)], name="known")
+    with Pool(0) as pool:
+        scores = score(records, result_cache=ResultCache(pool), reference=known)
+    form, new = (Candidate(raw=raw, structure=nacl()) for raw in scores)
+    assert [candidate.checks["novel"] for candidate in (form, new)] == [True, True]
+    assert "new_composition" not in form.checks
+    assert "a polymorph: 1 known of this composition" in form.verdict
+    assert "polymorph" not in new.verdict
+    wanted = ("new_composition",)
+    assert replace(form, required=wanted).failed == [*form.failed, "new_composition"]
+    assert replace(new, required=wanted).failed == new.failed
+    assert not is_worth_relaxing(form.raw, wanted)
+    assert is_worth_relaxing(new.raw, wanted)
 
 
 def test_what_was_not_compared_is_unknown_in_the_verdict_and_no_failure(salt):

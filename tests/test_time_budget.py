@@ -64,12 +64,38 @@ def test_rounds_hold_as_many_samples_as_the_time_allows():
     assert Budget(num_candidates=5).num_sampled_together == Budget(num_candidates=5).at_once
 
 
+@pytest.mark.parametrize("seconds_per_sample", [0.1, 0.5, 2.0])
+def test_a_slow_machine_samples_fewer_so_that_something_can_be_relaxed(
+    monkeypatch, seconds_per_sample
+):
+    """Cheap checks take up to 1.6 times as long as sampling; a third of the time is left."""
+    clock = [0.0]
+    monkeypatch.setattr("mattergen_lite.options.budget.perf_counter", lambda: clock[0])
+    budget = Budget(num_candidates=4, time_budget=1.2)
+
+    def batches():
+        while True:
+            clock[0] += seconds_per_sample * budget.num_sampled_together
+            yield [0] * budget.num_sampled_together
+
+    left = 40.0  # s of 72 after loading, less what the report takes
+    samples = next(budget.rounds(batches(), left))
+    judged = clock[0] + 1.6 * clock[0]
+    assert len(samples) == {0.1: 64, 0.5: 12, 2.0: 4}[seconds_per_sample]
+    assert left - judged >= left / 3 or len(samples) == budget.num_sampled_together
+
+
 def test_writing_gets_the_time_that_loading_shows_it_needs():
     budget, now = Budget(time_budget=2.0), perf_counter()
     assert budget.deadline(now) == pytest.approx(now + 114, abs=0.1)  # 5% of two minutes
-    slow = now - 40  # loading took 40 s, so the report takes some 28 s
-    assert budget.deadline(slow) == pytest.approx(slow + 120 - 28, abs=0.1)
+    slow = now - 40  # loading took 40 s, and so does the report
+    assert budget.deadline(slow) == pytest.approx(slow + 120 - 40, abs=0.1)
     assert Budget().deadline(slow) == math.inf
+    assert Budget(time_budget=1.2).warning(now) == Budget().warning(slow) == ""
+    assert Budget(time_budget=1.5).warning(slow) == (
+        "time budget: loading took 40 s and the report takes as long, which leaves 10 of 90 s for "
+        "sampling and relaxing"
+    )
 
 
 def candidate(energy):

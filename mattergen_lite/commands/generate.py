@@ -58,7 +58,7 @@ def generate(
     ) as (generator, run, provenance):
         from mattergen_lite.console import ProgressBar
 
-        for line in _hits_to_expect(generator):
+        for line in filter(None, [*_hits_to_expect(generator), budget.warning(started)]):
             ProgressBar.write(line, file=sys.stderr)
         deadline = budget.deadline(started)
         batches = generator.records(budget.numbers, budget.num_sampled_together, seed=budget.seed)

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mattergen_lite.commands.workspace import (
+    JUDGE,
     OutFolder,
     check_dft_inputs,
     check_source,
     judging_in,
 )
+from mattergen_lite.files.folders import RECORD
 from mattergen_lite.options.checks import Count
 from mattergen_lite.options.flat import arguments_of, flat
 from mattergen_lite.options.judge import JudgeOptions, ShortlistOptions
@@ -58,7 +60,9 @@ def score(
     check_judging(judge, best)
     check_dft_inputs(best)
     check_source(source, out)
-    with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
+    is_judged = (source / RECORD).exists()  # then there may be nothing to do for processes
+    preparing = {"overwrite": overwrite, "preload": None if is_judged else JUDGE}
+    with judging_in(out, machine.num_workers, **preparing) as (pool, place):
         from mattergen_lite.commands.sources import answers_in, read_source
         from mattergen_lite.model import pick_device
         from mattergen_lite.runs.judging import JudgingRun
@@ -69,7 +73,7 @@ def score(
         with watch.stage("reference"):
             opened = Judge.of(judge, best, device=str(pick_device(machine.device)))
         with watch.stage("reading"):
-            records, earlier = read_source(
+            records, earlier, earlier_run = read_source(
                 source, limit, relaxed=not judge.relax, pool=pool, out=out
             )
         arguments = arguments_of(
@@ -84,6 +88,7 @@ def score(
             shortlist=best,
             audit=audit,
             earlier=answers_in(source),
+            source=earlier_run,
             watch=watch,
         )
         return run.execute([records], {"verb": "score", "arguments": arguments})

@@ -16,8 +16,8 @@ from mattergen_lite.scoring.earlier_run import EarlierRun
 
 def read_source(
     source: Path, limit: int | None, *, relaxed: bool, pool: Pool, out: Path | None
-) -> tuple[list[StructureRecord], EarlierRun]:
-    """Structures of any source, those of an earlier run each once, and what that run decided.
+) -> tuple[list[StructureRecord], EarlierRun, Judgements | None]:
+    """Structures of any source, those of an earlier run each once; what it decided, and that run.
 
     Args:
         source: A file or folder of structures, or the folder of an earlier run.
@@ -33,17 +33,17 @@ def read_source(
     if not run.is_finished:
         records = read_records(source, limit, pool, without=out)
         _say_what_is_not_read(source, out)
-        return records, EarlierRun()
+        return records, EarlierRun(), None
     judged = Judgements.load(source)  # to the last bit: answers are found again
     earlier = EarlierRun.of(judged)
     if not (relaxed and run.has_relaxed):
-        return judged.records()[:limit], earlier
+        return judged.records()[:limit], earlier, judged
     final = [
         StructureRecord(candidate.raw.name, candidate.final_structure)
         for candidate in judged
         if candidate.raw.error is None
     ]
-    return final[:limit], EarlierRun(verified=earlier.verified)
+    return final[:limit], EarlierRun(verified=earlier.verified), judged
 
 
 def _say_what_is_not_read(source: Path, out: Path | None) -> None:

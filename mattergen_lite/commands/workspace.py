@@ -60,9 +60,15 @@ def check_dft_inputs(best: ShortlistOptions | None) -> None:
 
 @contextmanager
 def judging_in(
-    out: Path | None, num_workers: int | None, *, overwrite: bool = False
+    out: Path | None,
+    num_workers: int | None,
+    *,
+    overwrite: bool = False,
+    preload: str | None = JUDGE,
 ) -> Iterator[tuple["Pool", "RunFolder | None"]]:
     """Hold the folder of results, if there is one, and have the processes that judge.
+
+    The processes import the module that they preload at once, else when they are needed.
 
     Raises:
         ValueError: If the folder holds an earlier run that may not be replaced.
@@ -70,7 +76,7 @@ def judging_in(
     from mattergen_lite.processes import Pool
 
     check_free(out, overwrite=overwrite)  # before anything slow is loaded
-    with claimed(out), Pool(cores(num_workers), preload=JUDGE) as pool:
+    with claimed(out), Pool(cores(num_workers), preload=preload) as pool:
         from mattergen_lite.runs.folder import RunFolder
 
         check_free(out, overwrite=overwrite)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pymatgen.core import Structure
 
 from mattergen_lite.data.materials import KnownCompound
+from mattergen_lite.dft.cost import FEWEST, MOST
 from mattergen_lite.dft.settings import Calculation
 
 
@@ -39,3 +40,10 @@ class VerificationPlan:
     # the cheapest, and one that confirms a failure if there is another
     reactions: tuple[ReferenceReaction, ...]
     estimated_seconds: float  # core seconds of crystal and first reaction, less what is cached
+    confirmation_seconds: float  # likewise, of a second reaction, which failures take
+
+    @property
+    def seconds_range(self) -> tuple[float, float]:
+        """Core seconds that few plans fall short of, and that few exceed."""
+        most = self.estimated_seconds + self.confirmation_seconds
+        return FEWEST * self.estimated_seconds, MOST * most

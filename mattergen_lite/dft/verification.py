@@ -114,6 +114,9 @@ class Verifier:
             reactions=reactions,
             estimated_seconds=sum(self.seconds_left(work) for work in works)
             + RELAXATION_COST * self.relax * max(candidate.estimated_seconds),
+            confirmation_seconds=sum(
+                self.seconds_left(work) for second in reactions[1:] for work in second.works
+            ),
         )
 
     def work(self, structure: Structure) -> Work:

@@ -18,10 +18,14 @@ KEEP = 0.3
 WORKING_SHARE = 0.95  # of a time budget, at most: writing takes the rest
 # What writing takes, on an idle machine and a busy one alike: the report, as a share of the seconds
 # that loading took, and the files of crystals, as a share of those that sampling took.
-REPORT_PER_LOADING = 0.7
+REPORT_PER_LOADING = 1.0
 FILES_PER_SAMPLING = 0.5
-SAMPLING_SHARE = 0.3  # of the time left that the samples of a round may take
+# Of the time left, what the samples of a round may take. Cheap checks and comparisons, which are
+# always made, take up to 1.6 times that; screening and relaxing have the rest.
+SAMPLING_SHARE = 0.2
 NUM_UNTIL_A_LOOK = 16  # samples between two looks at the clock
+NUM_UNTIL_A_LOOK_IF_SHORT = 4  # likewise, if the budget is short: 16 can take half of a minute
+SHORT = 5.0  # minutes
 
 
 @options
@@ -75,13 +79,30 @@ class Budget:
         report = REPORT_PER_LOADING * (perf_counter() - started)
         return started + min(WORKING_SHARE * seconds, seconds - report)
 
+    def warning(self, started: float) -> str:
+        """A line for a budget of which loading and writing leave less than a third; else empty."""
+        left = self.deadline(started) - perf_counter()
+        if self.time_budget is None or left > 20 * self.time_budget:
+            return ""
+        return (
+            f"time budget: loading took {perf_counter() - started:.0f} s and the report takes as "
+            f"long, which leaves {max(left, 0):.0f} of {60 * self.time_budget:.0f} s for sampling "
+            "and relaxing"
+        )
+
     @property
     def num_sampled_together(self) -> int:
         """Samples after which the clock is looked at."""
-        return self.at_once if self.time_budget is None else min(self.at_once, NUM_UNTIL_A_LOOK)
+        if self.time_budget is None:
+            return self.at_once
+        is_short = self.time_budget < SHORT
+        return min(self.at_once, NUM_UNTIL_A_LOOK_IF_SHORT if is_short else NUM_UNTIL_A_LOOK)
 
     def rounds(self, batches: Iterable[list[Sample]], deadline: float) -> Iterator[list[Sample]]:
-        """Put batches of samples together to rounds; one that takes too long ends early.
+        """Put batches of samples together to rounds.
+
+        A round ends early where its next batch, taken to last as long as the one before, would
+        end late. The first batch is always made: a run has something to judge.
 
         Args:
             batches: Of `num_sampled_together` samples each.
@@ -92,9 +113,10 @@ class Budget:
         while is_more:
             samples: list[Sample] = []
             now = perf_counter()
-            last_start = now + SAMPLING_SHARE * (deadline - now)
-            while len(samples) < self.at_once and (not samples or perf_counter() < last_start):
+            end, seconds = now + SAMPLING_SHARE * (deadline - now), 0.0
+            while len(samples) < self.at_once and (not samples or now + seconds < end):
                 batch = next(batches, None)
+                now, seconds = perf_counter(), perf_counter() - now
                 if batch is None:
                     is_more = False
                     break

@@ -64,6 +64,12 @@ CHECKS = (
         "leave novel out of --require",
     ),
     Check(
+        name="new_composition",
+        needs="request",
+        advice="all are polymorphs of known compounds: ask for more elements (--elements), or "
+        "leave new_composition out of --require",
+    ),
+    Check(
         name="new_framework",
         needs="naming",
         advice="sample with --frameworks new, or leave new_framework out of --require",
@@ -126,10 +132,10 @@ class JudgeOptions:
         reference: Known structures to compare with, beside the embedded Materials Project: any
             source that `score` reads; repeat for several.
         require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target and, with
-            --space-group, kept_symmetry; default all that apply. new_framework (no known crystal
-            has it) counts only where it is named. Crystals that pass them come first. With
-            --num-candidates, a crystal that fails a cheap check, or cannot be on target, is not
-            relaxed.
+            --space-group, kept_symmetry; default all that apply. new_framework and
+            new_composition (no known crystal has it) count only where they are named. Crystals
+            that pass them come first. With --num-candidates, a crystal that fails a cheap check, or
+            cannot be on target, is not relaxed.
         keep: Share of the crystals that pass the cheap checks to relax, those first whose raw
             energies make them likeliest to be metastable; default all, 0.3 with --num-candidates.
         relax_at_most: Largest number of crystals to relax, chosen as for --keep, without controls.

@@ -8,6 +8,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite.io.write import Cif, file_names, to_cif, write_extxyz, write_text
 from mattergen_lite.processes import Failure, Pool
+from mattergen_lite.runs.earlier_files import EarlierFiles
 from mattergen_lite.runs.folder import DFT_RELAXED, FRAMES, RELAXED_FRAMES
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED, SYMPREC_RELAXED
@@ -16,7 +17,7 @@ CIF_TIME_LIMIT = 60.0  # s
 
 
 def write_structures(
-    folder: Path, candidates: Sequence[Candidate], pool: Pool
+    folder: Path, candidates: Sequence[Candidate], pool: Pool, earlier: EarlierFiles
 ) -> dict[str, list[str | int | None]]:
     """Write CIFs and extxyz of raw and relaxed crystals; returns columns that name the CIFs.
 
@@ -26,10 +27,11 @@ def write_structures(
     raw = [candidate.structure for candidate in candidates]
     relaxed = [candidate.relaxed_structure for candidate in candidates]
     names = file_names([candidate.raw.name for candidate in candidates])
-    cifs = _write_cifs(raw, names, folder / "cifs", SYMPREC_GENERATED, pool)
-    relaxed_cifs = _write_cifs(relaxed, names, folder / "relaxed", SYMPREC_RELAXED, pool)
+    write_cifs = partial(_write_cifs, names=names, pool=pool, earlier=earlier)
+    cifs = write_cifs(raw, folder=folder / "cifs", symprec=SYMPREC_GENERATED)
+    relaxed_cifs = write_cifs(relaxed, folder=folder / "relaxed", symprec=SYMPREC_RELAXED)
     by_dft = [candidate.dft_structure for candidate in candidates]
-    _write_cifs(by_dft, names, folder / DFT_RELAXED, SYMPREC_RELAXED, pool)
+    write_cifs(by_dft, folder=folder / DFT_RELAXED, symprec=SYMPREC_RELAXED)
     _write_frames(raw, candidates, folder / FRAMES)
     if any(relaxed):
         _write_frames(relaxed, candidates, folder / RELAXED_FRAMES)
@@ -44,23 +46,31 @@ def write_structures(
 
 def _write_cifs(
     structures: Sequence[Structure | None],
+    *,
     names: Sequence[str],
     folder: Path,
     symprec: float,
     pool: Pool,
+    earlier: EarlierFiles,
 ) -> list[Cif | None]:
     """Write a symmetrised CIF of every crystal; returns them, None where there is none."""
-    readable = [index for index, structure in enumerate(structures) if structure is not None]
-    cifs: list[Cif | None] = [None] * len(structures)
+    cifs = [structure and earlier.cif(structure, symprec) for structure in structures]
+    missing = [
+        index
+        for index, structure in enumerate(structures)
+        if structure is not None and cifs[index] is None
+    ]
     made = pool.map(
         partial(to_cif, symprec=symprec),
-        [structures[i] for i in readable],
+        [structures[i] for i in missing],
         time_limit=CIF_TIME_LIMIT,
     )
-    for index, cif in zip(readable, made, strict=True):
+    for index, cif in zip(missing, made, strict=True):
         # Symmetrising is what takes time or breaks; the cell as it is can always be written.
         cifs[index] = to_cif(structures[index], None) if isinstance(cif, Failure) else cif
-        write_text(cifs[index].text, folder / f"{names[index]}.cif")
+    for name, cif in zip(names, cifs, strict=True):
+        if cif is not None:
+            write_text(cif.text, folder / f"{name}.cif")
     return cifs
 
 

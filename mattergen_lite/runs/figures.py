@@ -70,6 +70,13 @@ def write_figures(
     return [path for paths in drawn for path in paths]
 
 
+def figures_in(folder: Path) -> list[Path]:
+    """Files that `write_figures` has written into a folder, in its order."""
+    names = ["funnel", *(draw.__name__[1:] for draw in _OF_ROWS)]
+    paths = [folder / f"{name}.{kind}" for name in names for kind in FORMATS]
+    return [path for path in paths if path.exists()]
+
+
 def _write(figure: Figure | None, stem: Path) -> list[Path]:
     """Write a figure in every format, or remove the files of an earlier one."""
     paths = {kind: stem.with_suffix(f".{kind}") for kind in FORMATS}

@@ -46,6 +46,7 @@ class JudgingRun:
     shortlist: ShortlistOptions = field(default_factory=ShortlistOptions)  # done for the best
     audit: bool = False  # compare the whole set with the known materials
     earlier: Sequence[Path] = ()  # files of answers, which are not worked out again
+    source: Judgements | None = None  # where the crystals come from, if that is a run
     remembered: Sequence[str] = ()  # lines of such answers
     watch: Stopwatch = field(default_factory=Stopwatch)
     deadline: float = inf  # of `perf_counter`, after which no stage begins anything costly
@@ -127,7 +128,7 @@ class JudgingRun:
         )
         if self.place is None:
             return judged
-        written = write_run(self.place.path, judged, self.pool, self.watch)
+        written = write_run(self.place.path, judged, self.pool, self.watch, self.source)
         result_cache.forget()
         return written
 

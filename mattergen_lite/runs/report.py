@@ -27,7 +27,7 @@ from mattergen_lite.chemistry.oxidation import electronegativity, is_metal
 from mattergen_lite.io.formats.structures import ordered
 from mattergen_lite.io.write import write_text
 from mattergen_lite.processes import Failure, attempt
-from mattergen_lite.runs.figures import write_figures
+from mattergen_lite.runs.figures import figures_in, write_figures
 from mattergen_lite.runs.folder import FIGURES, REPORT
 from mattergen_lite.runs.view import colour
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, conventional_structure
@@ -61,6 +61,7 @@ def write_report(
     provenance: Mapping[str, object],
     headline: Sequence[Mapping[str, str]] = (),
     passed: Sequence[bool] | None = None,
+    is_drawn: bool = False,
 ) -> Path:
     """Write `report.html` and the files of `figures/` into a folder; returns the page.
 
@@ -75,6 +76,7 @@ def write_report(
         provenance: What it takes to repeat the run, as in `run.json`.
         headline: See `Headline.figures`.
         passed: Whether each crystal passes every required check; None shows all alike.
+        is_drawn: The figures of these rows are there already.
 
     Raises:
         ValueError: If there is not one structure and one relaxed structure (or None) a row.
@@ -102,9 +104,9 @@ def write_report(
         "elements": _elements(),
         "groups": json.loads(_asset("columns.json")),
     }
-    drawn = [
-        path for path in write_figures(folder / FIGURES, rows, figures) if path.suffix == ".svg"
-    ]
+    place = folder / FIGURES
+    paths = figures_in(place) if is_drawn else write_figures(place, rows, figures)
+    drawn = [path for path in paths if path.suffix == ".svg"]
     files = {"cifs": cifs, "figures": {path.stem: path.read_text("utf-8") for path in drawn}}
     write_text(_page(title, data, files), folder / REPORT)
     return folder / REPORT

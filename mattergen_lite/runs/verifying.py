@@ -131,15 +131,17 @@ class VerifyingRun:
         return plan
 
     def _announce(self, plans: dict[int, VerificationPlan]) -> None:
-        """Print the estimate before the work."""
-        total = sum(plan.estimated_seconds for plan in plans.values())
+        """Print the estimate before the work, as a range."""
+        ranges = [plan.seconds_range for plan in plans.values()]
+        formulas = [plan.structure.composition.reduced_formula for plan in plans.values()]
         each = ", ".join(
-            f"{plan.structure.composition.reduced_formula} {plan.estimated_seconds:.0f} s"
-            for plan in plans.values()
+            f"{formula} {low:.0f} to {high:.0f}"
+            for formula, (low, high) in zip(formulas, ranges, strict=True)
         )
+        low, high = (sum(bounds) for bounds in zip((0.0, 0.0), *ranges, strict=True))
         ProgressBar.write(
-            f"verify with {self.verifier.method}: {len(plans)} crystals, about {total:.0f} core s "
-            f"({each})",
+            f"verify with {self.verifier.method}: {len(plans)} crystals, {low:.0f} to {high:.0f} "
+            f"core s, the higher if crystals fail and a second reaction confirms it ({each})",
             file=sys.stderr,
         )
 

@@ -13,6 +13,7 @@ from mattergen_lite.io.write import write_csv
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs.crystals import best_structures, write_structures
 from mattergen_lite.runs.dft_codes import parse_codes
+from mattergen_lite.runs.earlier_files import EarlierFiles
 from mattergen_lite.runs.folder import (
     AUDIT,
     DFT,
@@ -35,12 +36,15 @@ FACTS = TypeAdapter(RunFacts)
 Judged = TypeVar("Judged", bound=JudgedSet)
 
 
-def write_run(path: Path, judged: Judged, pool: Pool, watch: Stopwatch) -> Judged:
+def write_run(
+    path: Path, judged: Judged, pool: Pool, watch: Stopwatch, source: JudgedSet | None = None
+) -> Judged:
     """Write a run, in the place of any earlier one; this process holds the folder.
 
-    The stopwatch has the time of the stages before. Returns the judgements with their folder.
+    Files of the run that is the source are taken over where they would be the same. The stopwatch
+    has the time of the stages before. Returns the judgements with their folder.
     """
-    run = RunFolder(path)
+    run, earlier = RunFolder(path), EarlierFiles.of(source)
     _keep_answers(judged, run)
     judged = replace(judged, folder=path, seconds=watch.seconds, result_cache=None)
     remove(path, WRITTEN)  # so that nothing of an earlier run passes for a new one's
@@ -50,7 +54,7 @@ def write_run(path: Path, judged: Judged, pool: Pool, watch: Stopwatch) -> Judge
             judged,
             run.store,
             shared=FACTS.dump_python(facts, mode="json"),
-            more=write_structures(path, judged, pool),
+            more=write_structures(path, judged, pool, earlier),
             required=judged.required,
         )
         write_csv(path / TABLE, list(rows[0]), [tuple(row.values()) for row in rows])
@@ -84,6 +88,7 @@ def write_run(path: Path, judged: Judged, pool: Pool, watch: Stopwatch) -> Judge
             provenance=record,
             headline=judged.headline.figures(),
             passed=[candidate.raw.name in passed for candidate in judged],
+            is_drawn=earlier.copy_figures(path, rows, stages),
         )
     write_json({"format": FORMAT} | record | {"seconds": watch.seconds}, path / RECORD)
     return judged

@@ -145,6 +145,7 @@ class Candidate:
             "neutral": _is_neutral(self.raw),
             "unique": novelty and novelty.is_unique,
             "novel": novelty.is_novel if novelty and self.ranking.wants_new else None,
+            "new_composition": novelty and novelty.is_new_composition,
             "new_framework": self.final.framework and self.has_new_framework,
             "on_target": self.on_target,
             "kept_symmetry": self.kept_symmetry,

@@ -64,6 +64,13 @@ class Novelty:
         return bool(self.not_compared) and False not in (self.is_unique, self.is_novel)
 
     @property
+    def is_new_composition(self) -> bool | None:
+        """Whether no known compound has the composition; None without a reference."""
+        if self.num_known_polymorphs is None:
+            return None
+        return self.num_known_polymorphs == 0 and not self.known_composition
+
+    @property
     def words(self) -> str:
         """What a verdict says of it; empty where the crystal is new in every way."""
         if self.is_unique is False:
@@ -76,6 +83,8 @@ class Novelty:
             return f"an ordered form of {self.disordered_form_of} with {self.mixed_elements} mixed"
         if self.known_composition:
             return f"composition known as {self.known_composition}, its structure is not here"
+        if self.num_known_polymorphs:
+            return f"a polymorph: {self.num_known_polymorphs} known of this composition"
         return ""
 
 
