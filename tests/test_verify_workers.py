@@ -17,7 +17,7 @@ from pymatgen.core import Lattice, Structure
 
 from mattergen_lite import judge, load, verify
 from mattergen_lite.dft.cache import ResultFolder
-from mattergen_lite.dft.engine import Limits
+from mattergen_lite.dft.engine import JobLimits
 from mattergen_lite.dft.engines import find_engine
 from mattergen_lite.dft.phases import phase_by_id
 from mattergen_lite.dft.result import DftResult
@@ -124,7 +124,7 @@ def emt_of_copper_gold(tmp_path, seconds: float) -> DftResult:
     """One calculation, in a process of its own."""
     verifier = Verifier(engine=find_engine(ENGINE), results=ResultFolder(tmp_path))
     (start,) = verifier.work(phase_by_id("mp-522").structure).starts
-    return verifier.engine.calculate(start, tmp_path / "result.json", Limits(seconds=seconds))
+    return verifier.engine.calculate(start, tmp_path / "result.json", JobLimits(seconds=seconds))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
