@@ -65,7 +65,7 @@ CHECKS = (
     ),
     Check(
         name="new_composition",
-        needs="request",
+        needs="naming",
         advice="all are polymorphs of known compounds: ask for more elements (--elements), or "
         "leave new_composition out of --require",
     ),

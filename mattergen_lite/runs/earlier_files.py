@@ -9,8 +9,8 @@ from pymatgen.core import Structure
 
 from mattergen_lite.io.write import Cif
 from mattergen_lite.runs.folder import FIGURES, RunFolder
-from mattergen_lite.runs.judged_set import JudgedSet
 from mattergen_lite.runs.tables import Row, read_table
+from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.execution.result_cache import structure_identity
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED, SYMPREC_RELAXED
 
@@ -26,24 +26,23 @@ class EarlierFiles:
     cifs: Mapping[tuple[str, float], tuple[Path, int]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, judged: JudgedSet | None) -> "EarlierFiles":
-        """Read what lies in the folder that judgements come from."""
-        if judged is None or judged.folder is None:
-            return cls()
-        rows = read_table(RunFolder(judged.folder).store)
+    def of(
+        cls, folder: Path, candidates: Sequence[Candidate], stages: Mapping[str, int]
+    ) -> "EarlierFiles":
+        """Read what lies in the folder of a finished run, whose candidates are in its order."""
+        rows = read_table(RunFolder(folder).store)
         cifs: dict[tuple[str, float], tuple[Path, int]] = {}
-        for candidate, row in zip(judged, rows, strict=True):
+        for candidate, row in zip(candidates, rows, strict=True):
             kinds = (
                 ("cif", candidate.structure, SYMPREC_GENERATED),
                 ("relaxed_cif", candidate.relaxed_structure, SYMPREC_RELAXED),
             )
             for column, structure, symprec in kinds:
                 if structure is not None and row.get(column):
-                    place = judged.folder / str(row[column])
+                    place = folder / str(row[column])
                     known = place, int(row[f"{column}_space_group"])
                     cifs[structure_identity(structure), symprec] = known
-        stages = {stage.name: stage.num_passed for stage in judged.stages}
-        return cls(folder=judged.folder, rows=rows, stages=stages, cifs=cifs)
+        return cls(folder=folder, rows=rows, stages=stages, cifs=cifs)
 
     def cif(self, structure: Structure, symprec: float) -> Cif | None:
         """The CIF of the same structure; None where there is none."""

@@ -44,7 +44,9 @@ def write_run(
     Files of the run that is the source are taken over where they would be the same. The stopwatch
     has the time of the stages before. Returns the judgements with their folder.
     """
-    run, earlier = RunFolder(path), EarlierFiles.of(source)
+    run, earlier = RunFolder(path), EarlierFiles()
+    if source is not None and source.folder is not None:
+        earlier = EarlierFiles.of(source.folder, source, _passed_by_stage(source))
     _keep_answers(judged, run)
     judged = replace(judged, folder=path, seconds=watch.seconds, result_cache=None)
     remove(path, WRITTEN)  # so that nothing of an earlier run passes for a new one's
@@ -74,7 +76,7 @@ def write_run(
     record = dict(judged.provenance) | environment()
     with watch.stage("report"):
         passed = set(judged.funnel.passed)
-        stages = {stage.name: stage.num_passed for stage in judged.stages}
+        stages = _passed_by_stage(judged)
         write_report(
             path,
             title=f"{judged.provenance['verb']}: {judged.headline.asked or len(judged)}",
@@ -92,6 +94,10 @@ def write_run(
         )
     write_json({"format": FORMAT} | record | {"seconds": watch.seconds}, path / RECORD)
     return judged
+
+
+def _passed_by_stage(judged: JudgedSet) -> dict[str, int]:
+    return {stage.name: stage.num_passed for stage in judged.stages}
 
 
 def rewrite_run(path: Path, judged: Judged, pool: Pool) -> Judged:
