@@ -94,7 +94,7 @@ CHECKS = (
     ),
 )
 CHECK_NAMES = tuple(check.name for check in CHECKS)
-ON_REQUEST = tuple(check.name for check in CHECKS if check.needs == "request")
+ON_REQUEST = tuple(check.name for check in CHECKS if check.needs == "naming")
 CHEAP_CHECKS = tuple(check.name for check in CHECKS if check.needs is None)
 
 
