@@ -79,13 +79,13 @@ CHECKS = (
         needs="targets",
         advice="ask for a wider range, or insist with --guidance 5",
     ),
+    Check(name="screened", needs="screening", advice="relax more of them with --keep"),
     Check(
         name="kept_symmetry",
         needs="symmetry",
         advice="all leave the symmetry asked for when they relax: ask for another --space-group, "
         "or leave kept_symmetry out of --require",
     ),
-    Check(name="screened", needs="screening", advice="relax more of them with --keep"),
     Check(
         name="metastable",
         needs="relaxation",
