@@ -13,10 +13,12 @@ from mattergen_lite.processes import Pool
 from mattergen_lite.scoring.candidate import Candidate, ranked
 from mattergen_lite.scoring.computed_properties import is_possible
 from mattergen_lite.scoring.criteria.symmetry import symmetry
+from mattergen_lite.scoring.energy.screening import Screening
 from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.judge import is_worth_relaxing
 from mattergen_lite.scoring.known.reference import Reference
+from mattergen_lite.scoring.metrics.funnel import funnel
 from mattergen_lite.scoring.property_result import PropertyResult
 from mattergen_lite.scoring.score import Score, score
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
@@ -215,6 +217,20 @@ def test_where_no_symmetry_was_asked_for_or_nothing_relaxed_none_is_checked(salt
         JudgeOptions(require="kept_symmetry").checks(has_targets=False)
     with pytest.raises(ValueError, match="kept_symmetry needs relaxed crystals"):
         JudgeOptions(require="kept_symmetry", relax=False)
+
+
+def test_what_the_screen_leaves_out_is_not_said_to_have_lost_its_symmetry(salt):
+    """Symmetry is that of the relaxed crystal: in the funnel the screen comes before it."""
+    checks = JudgeOptions(keep=0.3).checks(has_targets=False, has_symmetry=True)
+    rejected = Candidate(
+        raw=salt,
+        structure=nacl(),
+        screening=Screening(screening_decision="reject"),
+        space_groups=frozenset([225]),
+    )
+    left = funnel([rejected], [name for name in checks if name != "novel"]).left
+    assert (left["unique"], left["screened"]) == (1, 0)
+    assert list(left).index("screened") < list(left).index("kept_symmetry")
 
 
 def test_a_known_framework_fails_only_where_a_new_one_is_required(salt):

@@ -79,13 +79,13 @@ CHECKS = (
         needs="targets",
         advice="ask for a wider range, or insist with --guidance 5",
     ),
+    Check(name="screened", needs="screening", advice="relax more of them with --keep"),
     Check(
         name="kept_symmetry",
         needs="symmetry",
         advice="all leave the symmetry asked for when they relax: ask for another --space-group, "
         "or leave kept_symmetry out of --require",
     ),
-    Check(name="screened", needs="screening", advice="relax more of them with --keep"),
     Check(
         name="metastable",
         needs="relaxation",
@@ -94,7 +94,7 @@ CHECKS = (
     ),
 )
 CHECK_NAMES = tuple(check.name for check in CHECKS)
-ON_REQUEST = tuple(check.name for check in CHECKS if check.needs == "request")
+ON_REQUEST = tuple(check.name for check in CHECKS if check.needs == "naming")
 CHEAP_CHECKS = tuple(check.name for check in CHECKS if check.needs is None)
 
 

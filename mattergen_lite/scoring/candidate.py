@@ -148,8 +148,8 @@ class Candidate:
             "new_composition": novelty and novelty.is_new_composition,
             "new_framework": self.final.framework and self.has_new_framework,
             "on_target": self.on_target,
-            "kept_symmetry": self.kept_symmetry,
             "screened": self.screening and self.screening.screening_decision != "reject",
+            "kept_symmetry": self.kept_symmetry,
             "metastable": self.stability
             and self.stability.probability_metastable >= WORTH_COMPUTING,
         }
