@@ -174,7 +174,9 @@ def test_forces_that_are_no_numbers_are_an_error():
 
 
 def test_crystal_that_does_not_relax_is_an_error():
-    found = phonons(triclinic(), load_potential("chgnet"), limits=module.RelaxationLimits(max_steps=1))
+    found = phonons(
+        triclinic(), load_potential("chgnet"), limits=module.RelaxationLimits(max_steps=1)
+    )
     assert "not relaxed after 1 steps" in found.phonon_error
 
 
