@@ -225,7 +225,7 @@ def test_a_benchmark_goes_on_from_what_is_judged_and_notices_another_file(tmp_pa
     first = benchmark(source, **asked)
     with pytest.raises(ValueError, match="holds an earlier benchmark"):
         benchmark(source, **asked)
-    monkeypatch.setattr("mattergen_lite.benchmarking.sets.JudgingRun.of", killed)
+    monkeypatch.setattr("mattergen_lite.benchmarking.sets.JudgingRun.execute", killed)
     (out / RESULT).unlink()
     assert benchmark(source, **asked).measured == first.measured
     write([nacl(), perovskite()], source)
@@ -247,7 +247,7 @@ def test_relaxations_of_a_run_are_used_again(tmp_path, monkeypatch):
     assert 0.9 < values["expected_stable"] <= 1
     assert 0 <= values["rmsd"] < 0.05
     run = tmp_path / "one" / "judged" / "set"
-    monkeypatch.setattr("mattergen_lite.benchmarking.sets.JudgingRun.of", killed)
+    monkeypatch.setattr("mattergen_lite.benchmarking.sets.JudgingRun.execute", killed)
     for protocol in ("lemat", "crystalite", "mattergen", "cdvae"):
         out = tmp_path / protocol
         done = benchmark(run, protocol=protocol, out=out, beside=[f"again={run}"], **asked)
