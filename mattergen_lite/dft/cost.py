@@ -1,8 +1,8 @@
 """Cost of a calculation, estimated before it starts.
 
 Fourier transforms of every band at every k point dominate small crystals: the time grows with k
-points, bands and the grid. Of 307 calculations of one core 90% took `FEWEST` to `MOST` times the
-estimate (median 1.0, standard deviation of the logarithm 0.28); on busy cores the median is 1.07.
+points, bands and the grid. Of 307 calculations, most of them on busy cores, 90% took 0.71 to 1.78
+times the estimate (median 1.11); five on an idle core took 0.54 to 1.14 times.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,11 +13,11 @@ from ase.data import chemical_symbols
 
 from mattergen_lite.dft.cells import PlaneWaveCell
 
-START = 3.3  # core s: loading the program, setups, the first density
-PER_TRANSFORM = 9.4e-7  # core s per k point, band and grid point, all iterations together
-PER_BAND_PAIR = 4.7e-8  # core s per k point, pair of bands and grid point: orthogonalisation
+START = 3.0  # core s: loading the program, setups, the first density
+PER_TRANSFORM = 8.5e-7  # core s per k point, band and grid point, all iterations together
+PER_BAND_PAIR = 4.2e-8  # core s per k point, pair of bands and grid point: orthogonalisation
 SPIN = 3.0  # two densities, and more iterations; 2.7 to 4 times the paired start (FeCo, CoAl, NiAl)
-FEWEST, MOST = 0.65, 1.6  # core seconds over their estimate
+FEWEST, MOST = 0.5, 1.8  # core seconds over their estimate
 
 
 def estimate_seconds(
