@@ -369,6 +369,16 @@ def test_a_second_reaction_that_fails_leaves_the_first(tmp_path):
     assert found.e_above_hull == pytest.approx(0.3, abs=2e-3)
 
 
+def test_what_is_cached_costs_nothing_more(tmp_path):
+    one = verifier(tmp_path)
+    plan = one.plan(cscl_type())
+    works = [plan.candidate, *(work for reaction in plan.reactions for work in reaction.works)]
+    assert plan.seconds_range[0] > 0
+    for work in works:
+        one.lowest(work)
+    assert one.plan(cscl_type()).seconds_range == (0.0, 0.0)
+
+
 def test_nothing_is_calculated_twice(tmp_path):
     engine = TableEngine()
     one = verifier(tmp_path, engine)

@@ -112,9 +112,9 @@ class Verifier:
             structure=structure,
             candidate=candidate,
             reactions=reactions,
-            estimated_seconds=sum(self.seconds_left(work) for work in works)
+            estimated_seconds=math.fsum(self.seconds_left(work) for work in works)
             + RELAXATION_COST * self.relax * max(candidate.estimated_seconds),
-            confirmation_seconds=sum(
+            confirmation_seconds=math.fsum(
                 self.seconds_left(work) for second in reactions[1:] for work in second.works
             ),
         )
