@@ -120,8 +120,8 @@ class JudgeOptions:
     Attributes:
         relax: Relax every crystal and judge its stability; takes seconds a crystal.
         potential: Gives the energy above the hull of relaxed crystals: chgnet, 7net-0,
-            7net-l3i5, 7net-mf-0, mace:NAME, orb:NAME, mattersim:NAME, matgl:NAME, uma:NAME, a path
-            to weights, or module:factory, which makes an ASE calculator.
+            7net-l3i5, 7net-mf-0, mace:NAME, orb:NAME, mattersim:NAME, matgl:NAME, uma:NAME,
+            nequix:FILE, a path to weights, or module:factory, which makes an ASE calculator.
         second_opinion: Potential to compare with, named in the same way; a disagreement is flagged.
         relaxer: Potential that relaxes, named in the same way. The shipped calibrations hold for
             geometries of chgnet.
