@@ -131,7 +131,7 @@ def emt_of_copper_gold(tmp_path, seconds: float) -> DftResult:
 def test_what_an_engine_starts_ends_with_it(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
     monkeypatch.setenv("EMT_CHILD", "sleep 86399")
-    result = emt_of_copper_gold(tmp_path, seconds=10)
+    result = emt_of_copper_gold(tmp_path, seconds=10.0)
     assert result.error == "no result within 10 s"
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not [command for command in commands if b"86399" in command]
@@ -139,10 +139,10 @@ def test_what_an_engine_starts_ends_with_it(tmp_path, monkeypatch):
 
 def test_the_time_of_what_an_engine_starts_counts(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-    quick = emt_of_copper_gold(tmp_path / "quick", seconds=60)
+    quick = emt_of_copper_gold(tmp_path / "quick", seconds=60.0)
     busy = "import time\nwhile time.process_time() < 3: pass"
     monkeypatch.setenv("EMT_CHILD", shlex.join([sys.executable, "-c", busy]))
-    slow = emt_of_copper_gold(tmp_path / "slow", seconds=60)
+    slow = emt_of_copper_gold(tmp_path / "slow", seconds=60.0)
     assert slow.energy == quick.energy
     assert slow.cpu_seconds > quick.cpu_seconds + 2
 
