@@ -9,10 +9,11 @@ Elements can be hidden, so that one model serves open elements and given composi
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from math import gcd
+from string import ascii_uppercase
 
 import numpy as np
 import torch
-from pymatgen.core import Composition
 from torch import Tensor
 
 from mattergen_lite.symmetry.protostructures import Protostructure
@@ -65,7 +66,12 @@ class Template:
 
 def anonymous_formula(sizes: Sequence[int]) -> str:
     """Formula with letters in place of elements, from the numbers of atoms of each element."""
-    return Composition(dict(enumerate(sizes, start=1))).anonymized_formula
+    divisor = gcd(*sizes)
+    counts = sorted(size // divisor for size in sizes)
+    return "".join(
+        f"{letter}{count if count > 1 else ''}"
+        for letter, count in zip(ascii_uppercase, counts, strict=False)
+    )
 
 
 def canonical_template(
