@@ -2,8 +2,13 @@
 
 One row a crystal that was drawn, failures included; the data card beside the file explains every
 column. Splits are by chemical system, so that no composition of one split is in another.
+
+    python scripts/dft_labels.py default512 --run RUN
+
+prints the judge beside DFT for one pool; RUN is the run from which the pool was drawn.
 """
 
+import argparse
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +20,8 @@ from pymatgen.core import Structure
 
 from mattergen_lite.io.formats.structures import build_structure
 
+ROOT = Path(__file__).parents[1]
+STRATA = 5  # of equal width in probability, as `label_with_dft.py` draws
 SPLITS = ("train", "val", "test")  # of chemical systems: 60, 20 and 20%
 METASTABLE = 0.1  # eV/atom
 _CELLS = ("structure", "relaxed")
@@ -130,3 +137,52 @@ def reliability(table: pd.DataFrame, edges: Sequence[float] = (0, 1 / 3, 2 / 3, 
             }
         )
     return pd.DataFrame(rows)
+
+
+def share_of_pool(known: pd.DataFrame, probabilities: np.ndarray) -> tuple[float, float]:
+    """Share of a pool within 0.1 eV/atom by DFT, and its standard error.
+
+    Args:
+        known: Labels with an energy, drawn within strata of the judge's probability.
+        probabilities: The judge's, of all crystals of the pool.
+    """
+    strata = np.minimum((probabilities * STRATA).astype(int), STRATA - 1)
+    sizes = np.bincount(strata, minlength=STRATA) / len(strata)
+    holds = (known.e_above_hull <= METASTABLE).groupby(known.stratum).agg(["sum", "size"])
+    counts, held = holds["size"].to_numpy(), holds["sum"].to_numpy()
+    weights, usual = sizes[holds.index], (held + 0.5) / (counts + 1)
+    error = np.sqrt((weights**2 * usual * (1 - usual) / counts).sum())
+    return float(weights @ (held / counts)), float(error)
+
+
+def main() -> None:
+    """Command line: the judge beside DFT, for one pool."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("pool")
+    parser.add_argument("--run", type=Path, help="from which the pool was drawn")
+    options = parser.parse_args()
+    table = read_labels(ROOT / "datasets" / "dft_labels.parquet")
+    known = table[(table.pool == options.pool) & table.error.isna()]
+    error = known.judge_e_above_hull - known.e_above_hull
+    width = np.hypot(known.judge_e_above_hull_std, known.e_above_hull_std)
+    print(reliability(known).round(3).to_string(index=False))
+    print(f"bias {error.mean():+.3f}, MAE {error.abs().mean():.3f} eV/atom")
+    print(f"within two standard errors {(error.abs() < 2 * width).mean():.0%}")
+    for least in (0.0, 0.4, 0.8):
+        likely = known[known.judge_probability_metastable >= least]
+        new = likely[likely.judge_relaxed_is_novel.eq(True)]
+        confirmed = int((new.e_above_hull <= METASTABLE).sum())
+        hours = (new.seconds + new.reference_seconds).sum() / 3600
+        print(
+            f"P >= {least}: {(likely.e_above_hull <= METASTABLE).sum()} of {len(likely)} hold, "
+            f"{likely.judge_probability_metastable.sum():.1f} expected; {confirmed} of {len(new)} "
+            f"novel ones, {confirmed / hours:.1f} per core hour of DFT"
+        )
+    if options.run is not None:
+        judged = pd.read_parquet(options.run / "candidates.parquet").probability_metastable.dropna()
+        share, deviation = share_of_pool(known, judged.to_numpy())
+        print(f"of the pool {share:.0%} ± {deviation:.0%} by DFT, {judged.mean():.0%} by the judge")
+
+
+if __name__ == "__main__":
+    main()

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import spglib
 from crystals import nacl, nacl_primitive, perovskite, quartz, rutile
@@ -44,7 +45,14 @@ from mattergen_lite.scoring.known.hull import reference_hull
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts"))
 
-from dft_labels import label_table, read_labels, reliability, split_of, structure_of
+from dft_labels import (
+    label_table,
+    read_labels,
+    reliability,
+    share_of_pool,
+    split_of,
+    structure_of,
+)
 
 SETTINGS = DftSettings()
 ELEMENTS = {"Na": -1.3, "Cl": -1.9, "Mg": -1.6, "O": -4.9, "Ti": -7.8, "Li": -1.9, "Sr": -1.7}
@@ -657,6 +665,14 @@ def test_labels_come_back_and_the_last_line_counts(tmp_path):
     assert {*table.split} == {split_of("Cl-Na")}
     with pytest.raises(ValueError, match="cannot read labels"):
         read_labels(tmp_path / "none.parquet")
+
+
+def test_the_share_of_a_pool_weighs_the_strata():
+    """Three quarters of the pool lie in the stratum of which half holds, the rest where all do."""
+    known = pd.DataFrame({"stratum": [0, 0, 4, 4], "e_above_hull": [0.0, 0.5, 0.0, 0.1]})
+    share, error = share_of_pool(known, np.array([0.1, 0.1, 0.05, 1.0]))
+    assert share == pytest.approx(0.75 * 0.5 + 0.25)
+    assert 0 < error < 0.5
 
 
 def test_reliability_counts_what_holds():
