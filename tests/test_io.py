@@ -1,6 +1,7 @@
 """Files, structures and batches: what was written is read back, and broken input is named."""
 
 import csv
+import gzip
 import json
 import zipfile
 from pathlib import Path
@@ -17,6 +18,7 @@ from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mattergen_lite import score
 from mattergen_lite.files.folders import atomic_path
+from mattergen_lite.io import compressed
 from mattergen_lite.io import read as io
 from mattergen_lite.io.parse import one_line
 from mattergen_lite.io.read import read_structures
@@ -141,6 +143,38 @@ def test_zip_bomb_is_refused(tmp_path, monkeypatch):
     errors = errors_of(tmp_path / "bomb.zip")
     assert list(errors) == ["huge.cif", "huge.xyz"]
     assert "that unpack to 100007: refused" in errors["huge.cif"]
+
+
+def test_packed_files_are_read_like_plain_ones(tmp_path):
+    (tmp_path / "a.cif.gz").write_bytes(gzip.compress(cif(crystals.nacl()).encode()))
+    poscar = Poscar(crystals.triclinic()).get_str()
+    (tmp_path / "POSCAR.gz").write_bytes(gzip.compress(poscar.encode()))
+    frames = tmp_path / "frames.extxyz"
+    names = [{"name": "first"}, {"name": "second"}]
+    write_extxyz([crystals.nacl(), crystals.triclinic()], frames, names)
+    (tmp_path / "frames.extxyz.gz").write_bytes(gzip.compress(frames.read_bytes()))
+    frames.unlink()
+    records = {record.name: record for record in read_structures(tmp_path)}
+    assert set(records) == {"POSCAR.gz", "a.cif.gz", "first", "second"}
+    assert_same_coordinates(records["POSCAR.gz"].structure, crystals.triclinic())
+    assert_same_coordinates(records["second"].structure, crystals.triclinic())
+
+
+def test_a_damaged_or_exploding_packed_file_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(compressed, "FREE", 10_000)
+    packed = gzip.compress(cif(crystals.nacl()).encode())
+    contents = {
+        "cut.cif.gz": packed[:100],
+        "plain.cif.gz": cif(crystals.nacl()).encode(),
+        "bomb.xyz.gz": gzip.compress(b" " * 10_000_000),
+        "ok.cif.gz": packed,
+    }
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    errors = errors_of(tmp_path)
+    assert list(errors) == ["bomb.xyz.gz", "cut.cif.gz", "plain.cif.gz"]
+    assert "refused" in errors["bomb.xyz.gz"]
+    assert "end-of-stream" in errors["cut.cif.gz"]
 
 
 def test_a_large_file_is_refused(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -74,6 +75,24 @@ def text_lines(path: Path) -> Iterator[str]:
             room -= len(line) + LINE  # or millions of empty ones would do
             _check_room(path, room)
             yield line
+
+
+class BoundedGzip(gzip.GzipFile):
+    """A gzip file that raises OSError once it has unpacked to far more than was read of it."""
+
+    def __init__(self, packed: IO[bytes]) -> None:
+        super().__init__(fileobj=packed, mode="rb")
+        self._packed, self._unpacked = packed, 0
+
+    def read1(self, size: int = -1) -> bytes:
+        """Bytes of one read, as a text stream takes them."""
+        read = super().read1(size)
+        self._unpacked += len(read)
+        if self._unpacked > FREE + MAX_RATIO * self._packed.tell():
+            raise OSError(
+                f"{self._packed.tell()} bytes that unpack to more than {self._unpacked}: refused"
+            )
+        return read
 
 
 def _room_of(path: Path) -> int:

@@ -28,7 +28,7 @@ from mattergen_lite.io.bounds import (
     check_utf8,
     parse_json,
 )
-from mattergen_lite.io.compressed import MAX_RATIO, table_batches
+from mattergen_lite.io.compressed import MAX_RATIO, BoundedGzip, table_batches
 from mattergen_lite.io.formats.extxyz import comment_values
 from mattergen_lite.io.formats.structures import MAX_ATOMS
 from mattergen_lite.io.parse import one_line, parse_within_limits
@@ -44,9 +44,9 @@ from mattergen_lite.io.records import (
 )
 
 ACCEPTED = (
-    "expected a folder or zip of CIF, POSCAR/.vasp or (ext)xyz files, one such file, a csv or "
-    "parquet table with a column `cif`, `structure` or `cif_string`, a csv with a column `file` or "
-    "`cif` that names such files, a crystal table, or pymatgen JSON"
+    "expected a folder or zip of CIF, POSCAR/.vasp or (ext)xyz files, one such file, each as it is "
+    "or packed by gzip, a csv or parquet table with a column `cif`, `structure` or `cif_string`, "
+    "a csv with a column `file` or `cif` that names such files, a crystal table, or pymatgen JSON"
 )
 MAX_CHARACTERS = 16 * 2**20  # of one CIF or POSCAR
 MAX_LINE = 100_000  # characters of a line of xyz
@@ -103,12 +103,17 @@ def _documents(path: Path, without: Path | None) -> Iterator[Document]:
 
 def _file_format(name: str) -> Format | None:
     """Format by file name; None for files that hold no structure, hidden ones included."""
-    pure = PurePath(name)
+    pure = PurePath(_unpacked_name(name))
     if any(part.startswith((".", "__MACOSX")) and part != ".." for part in pure.parts):
         return None
     if pure.name.upper().startswith(("POSCAR", "CONTCAR")):
         return _SUFFIXES.get(pure.suffix.lower(), "poscar")
     return _SUFFIXES.get(pure.suffix.lower())
+
+
+def _unpacked_name(name: str) -> str:
+    """Name of a file without the ending of a gzip file."""
+    return name[:-3] if name.lower().endswith(".gz") else name
 
 
 def _folder_documents(folder: Path, without: Path | None) -> Iterator[Document]:
@@ -164,8 +169,9 @@ def _zip_documents(path: Path) -> Iterator[Document]:
 def _file_documents(name: str, open_file: Callable[[], IO[bytes]]) -> Iterator[Document]:
     try:
         with open_file() as binary:
+            plain = BoundedGzip(binary) if _unpacked_name(name) != name else binary
             # With or without the byte order mark that editors on Windows write.
-            stream = TextIOWrapper(binary, encoding="utf-8-sig", errors="replace")
+            stream = TextIOWrapper(plain, encoding="utf-8-sig", errors="replace")
             yield from _text_documents(name, stream)
     # RuntimeError: encrypted entry or unknown compression; zlib.error: damaged entry.
     except (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:

@@ -150,8 +150,7 @@ class Candidate:
             "on_target": self.on_target,
             "screened": self.screening and self.screening.screening_decision != "reject",
             "kept_symmetry": self.kept_symmetry,
-            "metastable": self.stability
-            and self.stability.probability_metastable >= WORTH_COMPUTING,
+            "metastable": _is_metastable(self.stability),
         }
 
     @property
@@ -292,6 +291,13 @@ def is_physical(score: Score) -> bool | None:
 
 def _is_neutral(score: Score) -> bool | None:
     return score.neutrality and score.neutrality.is_neutral
+
+
+def _is_metastable(stability: Stability | None) -> bool | None:
+    """Whether it is probable; None without a probability."""
+    if stability is None or math.isnan(stability.probability_metastable):
+        return None
+    return stability.probability_metastable >= WORTH_COMPUTING
 
 
 def _is_unassigned(score: Score) -> bool:
