@@ -6,6 +6,7 @@ refused.
 """
 
 import csv
+import gzip
 import io
 import json
 import math
@@ -410,6 +411,13 @@ def containers() -> Iterator[Odd]:
     yield Odd("nested.zip", zipped({"b.zip": zipped({"a.cif": cif().encode()})}))
     yield Odd("cut.zip", zipped({"a.cif": cif().encode()})[:-30])
     yield Odd("nothing.zip", zipped({}))
+    packed = gzip.compress(cif().encode())
+    yield Odd("good.cif.gz", packed, SALT)
+    yield Odd("twice.cif.gz", gzip.compress(packed))
+    yield Odd("cut.cif.gz", packed[:-30])
+    yield Odd("bomb.cif.gz", gzip.compress(bytes(10**8)))
+    yield Odd("bomb.xyz.gz", gzip.compress(b"8\n" + b" " * 10**8))
+    yield Odd("packed.zip", zipped({"a.cif.gz": packed}), SALT)
     for kind in ("parquet", "zip", "csv", "json"):
         yield Odd(f"noise.{kind}", bytes((i * 7919) % 256 for i in range(5000)))
     yield Odd("fake.parquet", b"PAR1" + b"\xff" * 100 + b"PAR1")
