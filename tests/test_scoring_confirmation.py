@@ -17,6 +17,7 @@ from mattergen_lite.scoring.confirmation.confirming import confirm
 from mattergen_lite.scoring.confirmation.errors import confirmation_error
 from mattergen_lite.scoring.confirmation.gap_network import (
     crystal_graph,
+    has_odd_electrons,
     load_gap_network,
     predict_band_gap,
 )
@@ -55,6 +56,24 @@ def test_the_deciding_potential_is_near_experiment(crystal, experiment):
     elasticity = bulk_modulus(crystal.get_primitive_structure(), load_potential("7net-l3i5"))
     assert elasticity.elasticity_error is None
     assert elasticity.bulk_modulus == pytest.approx(experiment, rel=0.2)
+
+
+@pytest.mark.parametrize("copies", [(1, 1, 1), (2, 1, 1), (1, 3, 2)])
+def test_parity_is_that_of_the_primitive_cell(copies):
+    potassium = Structure(Lattice.cubic(5.3), ["K"] * 2, [[0] * 3, [0.5] * 3])  # 19 electrons
+    for crystal, is_odd in ((potassium, True), (nacl(), False), (iron(), False)):
+        atoms = crystal.to_ase_atoms(msonable=False).repeat(copies)
+        assert has_odd_electrons(atoms) == is_odd
+
+
+def test_an_odd_number_of_electrons_leaves_no_gap():
+    """Without moments bands are filled by pairs: an electron more or less makes a metal."""
+    sites = [[0] * 3, [0.5] * 3, [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]]
+    for cations, a in (("BaTi", 4.0), ("SrTi", 3.9), ("CaZr", 4.1), ("BaZr", 4.2)):
+        elements = [cations[:2], cations[2:], "O", "O", "O"]
+        assert predict_band_gap(Structure(Lattice.cubic(a), elements, sites)) > 1.0
+        doped = [cations[:2], "Ga" if cations[2:] == "Ti" else "In", "O", "O", "O"]
+        assert predict_band_gap(Structure(Lattice.cubic(a), doped, sites)) < 0.5
 
 
 def test_moments_are_those_of_magnets():

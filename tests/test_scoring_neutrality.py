@@ -14,6 +14,7 @@ from pymatgen.core import Composition, Lattice, Structure
 from smact.screening import smact_validity
 
 import mattergen_lite.scoring.criteria.neutrality.benchmark as benchmark_module
+from mattergen_lite.chemistry.oxidation import positive_states, shares_beside
 from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.scoring.criteria.neutrality import Neutrality, neutrality
@@ -220,3 +221,25 @@ def test_twenty_different_elements_take_no_time():
     formula = "LiNaKRbCsMgCaSrBaTiVCrMnFeCoNiCuZnOF"
     assert benchmark_module.smact_sets(formula) == ()
     assert "smact14" in benchmark_module.smact_sets(formula.replace("OF", "O18F"))
+
+
+def test_states_depend_on_the_anion():
+    """Sm+2 is a state of iodides; oxides have Sm+3 alone, bromides both."""
+    assert set(positive_states("Sm", frozenset({"O"}))) == {3}
+    assert set(positive_states("Sm", frozenset({"I"}))) >= {2, 3}
+    assert set(positive_states("Eu", frozenset({"O"}))) == {2, 3}
+    assert 6 in positive_states("Fe", frozenset({"O"}))  # K2FeO4
+    assert shares_beside("Xe", frozenset({"N"})) is None  # too few compounds
+
+
+def test_pairs_of_states_on_equal_sites_are_doubtful():
+    """A cubic double perovskite has a single Te site: it cannot be Te+4 and Te+6."""
+    elpasolite = Structure.from_spacegroup(
+        "Fm-3m",
+        Lattice.cubic(8.4),
+        ["Ba", "Sm", "Te", "O"],
+        [[0.25, 0.25, 0.25], [0.5, 0.5, 0.5], [0, 0, 0], [0.235, 0, 0]],
+    )
+    judged = neutrality(elpasolite)
+    assert "Sm+2" not in judged.oxidation_states
+    assert "Te+4 Te+6 (on sites that do not differ)" in judged.doubtful_oxidation_states

@@ -1,13 +1,18 @@
-"""Lists the oxidation states of the elements and how often the ICSD reports them.
+"""Lists the oxidation states of the elements, how often the ICSD reports them, and beside what.
 
 Counts are those of smact's ICSD 2024 set. A state occurs if at least `MIN_SHARE` of the reports of
 its element have it and, of an element of the p block, if no electron is left single; to these come
-the textbook states which the counts miss (`positive_states`, `negative_state`).
+the textbook states which the counts miss (`positive_states`, `negative_state`). A state that is
+common beside one anion may not occur beside another (Sm+2 is one of iodides, not of oxides): those
+counts are of the stable compounds of the embedded table (`scripts/build_anion_states.py`).
 """
 
+import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +21,9 @@ if TYPE_CHECKING:
 MIN_ICSD_COUNT = 3  # smact's own default
 # Y+2 has 0.9% of the reports of Y, Zn+3 0.2%, B+1 0.6%, Cl+3 0.5%; Fe+4 and Ni+4 have 1.2%.
 MIN_SHARE = 0.01
+MIN_SHARE_BESIDE = 0.005  # of compounds with an anion: Sm+2 in oxides has 0.5%, Tl+3 in TlS 0.9%
+MIN_COMPOUNDS = 20  # of an element with an anion, from which on their states are counted
+ASSET = files("mattergen_lite") / "assets" / "anion_states.json"
 HIGH_LANTHANIDES = frozenset({"Ce", "Pr", "Nd", "Tb", "Dy"})  # that fluorine oxidises to +4
 HYDRIDE_METALS = frozenset({"Co", "Ni", "Ru", "Rh", "Pd", "Os", "Ir", "Pt"})  # 0 as in Mg2NiH4
 
@@ -35,6 +43,30 @@ def icsd_shares() -> dict[str, dict[int, float]]:
         counts = zip(rows.oxidation_state, rows.results_count, strict=True)
         shares[str(symbol)] = {int(state): n / rows.results_count.sum() for state, n in counts}
     return shares
+
+
+@cache
+def anion_counts() -> dict[str, dict]:
+    """Stable known compounds by anion, element and state ("states") and by anion ("clusters")."""
+    return json.loads(ASSET.read_text(encoding="utf-8"))
+
+
+@cache
+def shares_beside(symbol: str, anions: frozenset[str]) -> Mapping[int, float] | None:
+    """Share of each positive state of an element in stable known compounds with these anions.
+
+    None if there are fewer than `MIN_COMPOUNDS`.
+    """
+    states = anion_counts()["states"]
+    counts: Counter[int] = Counter()
+    for anion in anions:
+        for state, number in states.get(anion, {}).get(symbol, {}).items():
+            if state.isdigit():
+                counts[int(state)] += number
+    total = counts.total()
+    if total < MIN_COMPOUNDS:
+        return None
+    return {state: number / total for state, number in counts.items()}
 
 
 @cache
@@ -92,17 +124,22 @@ def has_states(symbol: str) -> bool:
 
 
 @cache
-def positive_states(symbol: str, hard: bool) -> Mapping[int, float]:
-    """Positive oxidation states that occur, with their shares of the ICSD's reports.
+def positive_states(symbol: str, anions: frozenset[str]) -> Mapping[int, float]:
+    """Positive oxidation states that occur beside these anions, with their shares of the ICSD.
 
-    If hard, all anions are oxide and fluoride, which stabilise higher states.
+    Oxide and fluoride alone stabilise higher states.
     """
     from pymatgen.core import Element
 
     shares = {q: share for q, share in icsd_shares().get(symbol, {}).items() if q > 0}
-    common = {q: share for q, share in shares.items() if share >= MIN_SHARE}
+    beside = shares_beside(symbol, anions) or shares
+    common = {
+        q: share
+        for q, share in shares.items()
+        if share >= MIN_SHARE and beside.get(q, 0.0) >= MIN_SHARE_BESIDE
+    }
     element, highest = Element(symbol), max(common, default=0)
-    if hard and _is_oxidisable(element):
+    if anions <= {"O", "F"} and _is_oxidisable(element):
         common |= {q: share for q, share in shares.items() if q > highest}
     if element.block == "p" and symbol != "N":
         lone_pair = element.group - 12

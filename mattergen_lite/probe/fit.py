@@ -25,7 +25,13 @@ from mattergen_lite.probe.probe import (
     ProbeConfig,
     Regression,
 )
-from mattergen_lite.probe.regression import best_penalty, held_out_predictions, ridge
+from mattergen_lite.probe.regression import (
+    Leverage,
+    best_penalty,
+    held_out_leverage,
+    held_out_predictions,
+    ridge,
+)
 from mattergen_lite.properties import Property
 from mattergen_lite.tensors.shapes import Float, Int
 
@@ -102,7 +108,11 @@ def fit(
         repeated = values.repeat(num_draws)
         predicted = held_out_predictions(features, repeated, groups)
         errors.append(_level_error(sigma, repeated, predicted, prop))
-        levels.append(ridge(features, repeated, best_penalty(features, repeated, groups)))
+        penalty = best_penalty(features, repeated, groups)
+        levels.append(ridge(features, repeated, penalty))
+        if sigma == SIGMAS[0]:  # of finished crystals, whose errors are stated
+            leverage = Leverage.of(features, penalty, len(values))
+            typical_leverage = held_out_leverage(features, groups, penalty, num_draws)
     _refuse_the_useless(prop.name, errors[0], len(values))
     weights, biases = zip(*levels, strict=True)
     regression = Regression(
@@ -118,8 +128,10 @@ def fit(
         not_used={reason: count for reason, count in labels.not_used.items() if count},
         num_draws=num_draws,
         errors=tuple(errors),
+        elements=tuple(labels.crystals.atomic_numbers.unique().tolist()),
+        leverage=typical_leverage,
     )
-    return Probe(config=config, regression=regression)
+    return Probe(config=config, regression=regression, leverage=leverage)
 
 
 def standardised(prop: PropertyConfig, values: Float[Tensor, "M"]) -> PropertyConfig:

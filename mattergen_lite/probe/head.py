@@ -148,7 +148,8 @@ class Head:
         """
         config = HeadConfig.parse(read_yaml(folder / CONFIG))
         config.model.check(f"head {folder}", weights_sha256)
-        return cls(config=config, net=of_weights(Perceptrons, "head", folder / WEIGHTS))
+        (net,) = of_weights([Perceptrons], "head", folder / WEIGHTS)
+        return cls(config=config, net=net)
 
     def text(self) -> str:
         """One line about the errors and the domain."""

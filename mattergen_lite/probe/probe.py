@@ -11,10 +11,10 @@ Dhariwal and Nichol 2021, arXiv 2105.05233). Where noise hides the property it v
 A probe on disk is a folder: `probe.safetensors` and `probe.yaml`.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -24,6 +24,7 @@ from mattergen_lite.config import PropertyConfig, Section, read_yaml, write_yaml
 from mattergen_lite.console import text_table
 from mattergen_lite.io.records import LearnedValue
 from mattergen_lite.model import CrystalDiffusion, read_weights, write_weights
+from mattergen_lite.probe.regression import Leverage
 from mattergen_lite.properties import Property
 from mattergen_lite.symmetry.templates import OrbitCrystals
 from mattergen_lite.tensors.shapes import Float, Int
@@ -31,8 +32,6 @@ from mattergen_lite.tensors.shapes import Float, Int
 WEIGHTS = "probe.safetensors"
 CONFIG = "probe.yaml"
 BATCH_SIZE = 64
-
-Weights = TypeVar("Weights")
 
 
 class LevelError(Section):
@@ -73,6 +72,8 @@ class ProbeConfig(Section):
     not_used: Mapping[str, int] = Field(default_factory=dict)  # crystals by reason
     num_draws: int
     errors: tuple[LevelError, ...]
+    elements: tuple[int, ...]  # atomic numbers among the labelled crystals
+    leverage: float  # mean of held-out crystals, to which their errors belong
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,26 +113,31 @@ class Probe:
 
     config: ProbeConfig
     regression: Regression
+    leverage: Leverage  # of finished crystals
 
     @property
     def definition(self) -> Property:
         """Name, unit and normalisation of the property."""
         return self.config.prop
 
-    def predict(self, model: CrystalDiffusion, crystals: OrbitCrystals) -> Float[Tensor, "B"]:
-        """The property of finished crystals, in its unit; `held_out` says how far to trust it."""
-        regression = self.regression.to(model.device)
-        sigma = self.held_out.sigma
-        values = [
-            regression.mean(features, torch.full((len(part),), sigma, device=model.device)).cpu()
-            for part, features in clean_features(model, crystals, sigma)
-        ]
-        return self.definition.within_reason(self.definition.denormalise(torch.cat(values)))
-
     def read(self, model: CrystalDiffusion, crystals: OrbitCrystals) -> list[LearnedValue]:
-        """The property of finished crystals, with the mean error on held-out ones."""
-        values = self.predict(model, crystals).tolist()
-        return [LearnedValue(value, self.held_out.mae) for value in values]
+        """The property of finished crystals, in its unit, with its mean error.
+
+        The error is that of held-out crystals, larger by the spread of the regression's prediction
+        where a crystal is unlike all labelled ones. Outside the domain is what has other elements.
+        """
+        sigma = self.held_out.sigma
+        features = torch.cat(
+            [features.cpu() for _, features in clean_features(model, crystals, sigma)]
+        )
+        means = self.regression.mean(features, torch.full((len(features),), sigma))
+        values = self.definition.within_reason(self.definition.denormalise(means))
+        wider = ((1 + self.leverage(features)) / (1 + self.config.leverage)).sqrt()
+        errors = self.held_out.mae * wider
+        labelled = torch.tensor([0, *self.config.elements])  # 0: no orbit
+        inside = torch.isin(crystals.atomic_numbers.cpu(), labelled).all(1)
+        columns = zip(values.tolist(), errors.tolist(), inside.tolist(), strict=True)
+        return [LearnedValue(*column) for column in columns]
 
     @property
     def held_out(self) -> LevelError:
@@ -140,7 +146,7 @@ class Probe:
 
     def save(self, folder: Path) -> None:
         """Write the two files."""
-        write_weights(vars(self.regression), folder / WEIGHTS)
+        write_weights(vars(self.regression) | vars(self.leverage), folder / WEIGHTS)
         write_yaml(self.config, folder / CONFIG)
 
     @classmethod
@@ -152,13 +158,13 @@ class Probe:
         """
         config = ProbeConfig.parse(read_yaml(folder / CONFIG))
         config.model.check(f"probe {folder}", weights_sha256)
-        regression = of_weights(Regression, "probe", folder / WEIGHTS)
+        regression, leverage = of_weights((Regression, Leverage), "probe", folder / WEIGHTS)
         levels = len(config.errors)
         if regression.weight.dim() != 2 or regression.weight.shape[0] != levels or not levels:
             raise ValueError(
                 f"probe {folder} is damaged: {CONFIG} and {WEIGHTS} do not have the same levels"
             )
-        return cls(config=config, regression=regression)
+        return cls(config=config, regression=regression, leverage=leverage)
 
     def check_width(self, model: CrystalDiffusion) -> None:
         """Refuse a model whose features are not as wide as those that the probe was fitted on.
@@ -184,7 +190,7 @@ class Probe:
         lines = [
             f"{prop.name}{unit}: errors on held-out formulas, {self.config.num_labels} labels, "
             f"{self.config.num_draws} noise draws each{scale}",
-            *text_table(rows, ("sigma", "R2", "MAE", "of mean"), left=()),
+            *text_table(rows, ("sigma", "R2", "MAE", "MAE of the mean"), left=()),
         ]
         if not_used := self.config.not_used:
             reasons = ", ".join(f"{count} {reason}" for reason, count in not_used.items())
@@ -210,16 +216,21 @@ def clean_features(
         yield part, features
 
 
-def of_weights(kind: type[Weights], name: str, path: Path) -> Weights:
-    """Read the weights of a reader, half precision as single.
+def of_weights(kinds: Sequence[type], name: str, path: Path) -> list[Any]:
+    """Read the weights of a reader, half precision as single, as objects of these dataclasses.
 
     Raises:
         ValueError: If they are of something else.
     """
     tensors = read_weights(path)
-    try:
-        return kind(**{n: v.float() if v.is_floating_point() else v for n, v in tensors.items()})
-    except TypeError:
+    names = [[field.name for field in fields(kind)] for kind in kinds]
+    if set().union(*names) != tensors.keys():
         raise ValueError(
-            f"weights in {path} are no {name}'s: they hold {', '.join(tensors)}"
-        ) from None
+            f"weights in {path} are no {name}'s, or of another version: they hold "
+            f"{', '.join(tensors)}"
+        )
+    singles = {n: v.float() if v.is_floating_point() else v for n, v in tensors.items()}
+    return [
+        kind(**{name: singles[name] for name in wanted})
+        for kind, wanted in zip(kinds, names, strict=True)
+    ]

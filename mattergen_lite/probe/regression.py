@@ -4,6 +4,8 @@ Hoerl and Kennard (1970), Technometrics 12, 55. Groups keep what belongs togethe
 one crystal, crystals of one formula) on one side of every split.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -45,6 +47,49 @@ def held_out_predictions(
     return predicted
 
 
+@dataclass(frozen=True, kw_only=True)
+class Leverage:
+    """Variance of a ridge regression's prediction over that of its noise, of any features.
+
+    It is small where crystals were labelled and grows with the square of the distance from them.
+    """
+
+    mean: Float[Tensor, "D"]
+    spread: Float[Tensor, "D"]
+    matrix: Float[Tensor, "D D"]  # inverse of the penalised covariance over the number of crystals
+
+    @classmethod
+    def of(cls, features: Float[Tensor, "M D"], penalty: float, num_crystals: int) -> "Leverage":
+        """The leverage of the regression that is fitted to these features.
+
+        Args:
+            features: Rows; draws of noise of one crystal count as one.
+            penalty: That of the regression.
+            num_crystals: Number of crystals among the rows.
+        """
+        standard, mean, spread = _standardised(features.double())
+        covariance = standard.T @ standard / len(standard)
+        penalised = covariance + penalty * torch.eye(len(mean), dtype=torch.float64)
+        matrix = torch.linalg.inv(penalised) / num_crystals
+        return cls(mean=mean.float(), spread=spread.float(), matrix=matrix.float())
+
+    def __call__(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+        """Leverage of each row."""
+        standard = (features - self.mean) / self.spread
+        return ((standard @ self.matrix) * standard).sum(-1).clamp(min=0)
+
+
+def held_out_leverage(
+    features: Float[Tensor, "M D"], groups: Int[Tensor, "M"], penalty: float, num_draws: int
+) -> float:
+    """Mean leverage of each fold under the regression that never saw it."""
+    parts = []
+    for held in folds(groups):
+        seen = features[~held]
+        parts.append(Leverage.of(seen, penalty, len(seen) // num_draws)(features[held]))
+    return torch.cat(parts).mean().item()
+
+
 def folds(groups: Int[Tensor, "M"]) -> list[Bool[Tensor, "M"]]:
     """Masks of the rows that each fold leaves out; a group lies in one fold."""
     _, number = groups.unique(return_inverse=True)
@@ -58,10 +103,17 @@ def _paths(
 ) -> tuple[Float[Tensor, "P D"], Float[Tensor, "P"]]:
     """Weights and biases for several penalties from one eigendecomposition, in double precision."""
     x, y = features.double(), values.double()
-    mean, spread = x.mean(0), x.std(0).clamp(min=1e-6)
-    standard = (x - mean) / spread
+    standard, mean, spread = _standardised(x)
     eigenvalues, vectors = torch.linalg.eigh(standard.T @ standard / len(x))
     projected = vectors.T @ (standard.T @ (y - y.mean()) / len(x))
     shrunk = projected / (eigenvalues + x.new_tensor(penalties).unsqueeze(-1))
     weight = shrunk @ vectors.T / spread
     return weight, y.mean() - weight @ mean
+
+
+def _standardised(
+    features: Float[Tensor, "M D"],
+) -> tuple[Float[Tensor, "M D"], Float[Tensor, "D"], Float[Tensor, "D"]]:
+    """Features of mean 0 and spread 1, and what their mean and spread were."""
+    mean, spread = features.mean(0), features.std(0).clamp(min=1e-6)
+    return (features - mean) / spread, mean, spread

@@ -13,18 +13,18 @@ def can_be_neutral(counts: Mapping[str, int]) -> bool:
     """
     if len(counts) == 1 or all(map(is_metal, counts)):
         return True
-    hard = max(sorted(counts), key=anion_rank) in ("O", "F")
+    anions = frozenset({max(sorted(counts), key=anion_rank)})
     ranks = {anion_rank(symbol) for symbol in counts if not is_metal(symbol)}
-    return any(_balances(counts, hard, lowest) for lowest in ranks)
+    return any(_balances(counts, anions, lowest) for lowest in ranks)
 
 
-def _balances(counts: Mapping[str, int], hard: bool, lowest: float) -> bool:
+def _balances(counts: Mapping[str, int], anions: frozenset[str], lowest: float) -> bool:
     """Whether charges balance if non-metals from this electronegativity on are anions."""
     totals = {0}
     for symbol, count in counts.items():
         is_anion = not is_metal(symbol) and anion_rank(symbol) >= lowest
         lone = negative_state(symbol)
         anion = () if lone is None else (lone,)
-        states = anion if is_anion else tuple(positive_states(symbol, hard))
+        states = anion if is_anion else tuple(positive_states(symbol, anions))
         totals = {total + count * state for total in totals for state in states}
     return 0 in totals

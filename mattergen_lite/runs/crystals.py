@@ -86,11 +86,11 @@ def _write_frames(
     write_extxyz([frame for frame, _ in frames], path, [info for _, info in frames])
 
 
-def best_structures(candidates: Sequence[Candidate], count: int) -> dict[str, Structure]:
+def best_relaxed(candidates: Sequence[Candidate], count: int) -> dict[str, Candidate]:
     """Of the best candidates those that are relaxed, by name of their files."""
     best = candidates[:count]
     return {
-        name: candidate.relaxed_structure
+        name: candidate
         for name, candidate in zip(
             file_names([candidate.raw.name for candidate in best]), best, strict=True
         )

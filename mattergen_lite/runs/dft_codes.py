@@ -21,7 +21,7 @@ Mesh = Sequence[int]  # numbers of k points along the reciprocal axes, around Γ
 VASP = "vasp"
 SMEARING = 0.05  # eV, as `MPRelaxSet` has it
 MAX_FORCE = 0.02  # eV/Å
-CUTOFF_RYDBERG = 80  # of norm-conserving pseudopotentials (PseudoDojo, SSSP)
+CUTOFF_RYDBERG = 80  # of norm-conserving pseudopotentials (PseudoDojo)
 GPAW_CUTOFF = 700  # eV; the stress of a basis needs more than the energy
 
 
@@ -136,8 +136,9 @@ _WRITERS: Mapping[str, Callable[["Atoms", Mesh], dict[str, str]]] = {
     "gpaw": _gpaw,
 }
 RUN = {  # by code, for people
-    "espresso": "pw.x -in pw.in, with pseudopotentials of PBE (SSSP, PseudoDojo) in the folder of "
-    "the crystal, called Na.UPF. Starting magnetizations are a tenth of the moments.",
+    "espresso": "pw.x -in pw.in, with norm-conserving pseudopotentials of PBE (PseudoDojo; SSSP "
+    "needs ecutrho of 8 to 12 times ecutwfc) in the folder of the crystal, called Na.UPF. Starting "
+    "magnetizations are a tenth of the moments.",
     "abinit": "abinit crystal.abi, with pseudopotentials of PBE (PseudoDojo) in the folder of the "
     "crystal, called Na.psp8.",
     "cp2k": "cp2k.psmp -i crystal.inp. Basis sets and potentials come with CP2K, not of every "

@@ -308,8 +308,10 @@ def _targets(rows: Sequence[Row]) -> Figure | None:
 
 
 def _phase_diagram(rows: Sequence[Row]) -> Figure | None:
-    """The candidates among the known phases, if they are of two or three elements in all."""
-    placed = [row for row in rows if len(numbers([row], "e_above_hull", "e_above_hull_std"))]
+    """The best candidate of each composition among the known phases of two or three elements."""
+    judged = [row for row in rows if len(numbers([row], "e_above_hull", "e_above_hull_std"))]
+    judged.sort(key=lambda row: float(row["e_above_hull"]), reverse=True)
+    placed = [*{row["formula"]: row for row in judged}.values()]  # of equal keys the last counts
     systems = [str(row.get("chemical_system") or "").split("-") for row in placed]
     elements = sorted({symbol for system in systems for symbol in system})
     if len(elements) not in DRAWABLE:

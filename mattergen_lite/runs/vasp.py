@@ -153,12 +153,14 @@ def write_shortlist_inputs(
     codes: Sequence[str] = (VASP,),
     recipes: Sequence[str] = DEFAULT_RECIPES,
     incar: Mapping[str, object] | None = None,
+    verdicts: Mapping[str, str] | None = None,
 ) -> list[DftInputs]:
     """Write the inputs of several crystals, in primitive symmetrised cells, and how to go on.
 
     That is README.txt and, for VASP, a job array and, where atomate2 is installed, its flow as
-    JSON. A crystal has a folder, in which there is one a recipe of VASP and one a code. What was
-    written is returned in the order of the crystals; one that cannot be done has an error.
+    JSON. A crystal has a folder, in which there is one a recipe of VASP and one a code. README.txt
+    repeats the verdicts. What was written is returned in the order of the crystals; one that cannot
+    be done has an error.
     """
     folder = Path(folder)
     places = file_names(structures, reserved=[README, JOBS, ARRAY, FLOW])
@@ -168,7 +170,8 @@ def write_shortlist_inputs(
         _write_candidate(name, structure, folder / place, codes, recipes, incar or {})
         for place, (name, structure) in zip(places, exact.items(), strict=True)
     ]
-    write_text(_readme(written, codes, recipes, incar or {}), folder / README)
+    text = _readme(written, codes, recipes, incar or {}, verdicts or {})
+    write_text(text, folder / README)
     if not recipes:
         return written
     prepared = [entry.folder.name for entry in written if entry.folder is not None]
@@ -230,6 +233,7 @@ def _readme(
     codes: Sequence[str],
     recipes: Sequence[str],
     incar: Mapping[str, object],
+    verdicts: Mapping[str, str],
 ) -> str:
     """What there is, what number belongs on which hull, and how to run it."""
     lines = [template("guide.txt")]
@@ -255,7 +259,7 @@ def _readme(
     lines += [template("how_to_run.txt")] * bool(recipes) + ["Crystals:"]
     for inputs in written:
         state = f"{inputs.folder.name}/" if inputs.folder else f"not written: {inputs.error}"
-        lines.append(f"  {inputs.name}: {state}")
+        lines.append(f"  {inputs.name}: {state} {verdicts.get(inputs.name, '')}".rstrip())
     return "\n".join(lines) + "\n"
 
 

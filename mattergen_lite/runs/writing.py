@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from mattergen_lite.files.folders import RECORD, atomic_path, remove
 from mattergen_lite.io.write import write_csv
 from mattergen_lite.processes import Pool
-from mattergen_lite.runs.crystals import best_structures, write_structures
+from mattergen_lite.runs.crystals import best_relaxed, write_structures
 from mattergen_lite.runs.dft_codes import parse_codes
 from mattergen_lite.runs.earlier_files import EarlierFiles
 from mattergen_lite.runs.folder import (
@@ -62,12 +62,17 @@ def write_run(
         write_csv(path / TABLE, list(rows[0]), [tuple(row.values()) for row in rows])
         best = judged.shortlist
         if best.dft_inputs:
+            chosen = best_relaxed(judged, best.shortlist)
             write_shortlist_inputs(
-                best_structures(judged, best.shortlist),
+                {name: candidate.relaxed_structure for name, candidate in chosen.items()},
                 path / DFT,
                 codes=parse_codes(best.dft_codes),
                 recipes=parse_recipes(best.dft_sets),
                 incar=parse_incar(best.incar),
+                verdicts={
+                    name: f"{candidate.raw.formula}, {candidate.verdict}"
+                    for name, candidate in chosen.items()
+                },
             )
         if judged.audit is not None:
             write_json(asdict(judged.audit), path / "audit.json")

@@ -317,7 +317,8 @@ def _words_on_checks(candidate: Candidate) -> str:
         return f"fails: {', '.join(candidate.failed)}"
     targets = ["on_target"] if candidate.outcomes else []
     asked = dict.fromkeys([*candidate.ranking.checks, *targets, *candidate.required])
-    if missing := [name for name in asked if name not in checks]:
+    told = {"neutral"} if _is_unassigned(candidate.raw) else set()  # by `_words_on_charge`
+    if missing := [name for name in asked if name not in checks and name not in told]:
         return f"passes the {len(checks)} checks made (not made: {', '.join(missing)})"
     return "passes every check"
 

@@ -76,6 +76,27 @@ class Recovery:
         """Whether it lies below every sample by more than relaxations differ."""
         return self.energy_above_best is not None and self.energy_above_best < -NUMERICAL
 
+    @property
+    def warning(self) -> str | None:
+        """Say that the list lacks the ground state, or has it in a shallower minimum."""
+        if self.energy_above_best is None or self.is_given:
+            return None
+        name, below = f"{self.name} ({self.space_group})", -self.energy_above_best
+        if self.is_lower and self.place is not None:
+            return (
+                f"not relaxed far enough: {name} is known and lies {below:.3f} eV/atom below all "
+                "samples, the one that equals it included"
+            )
+        if self.is_lower:
+            where = f"lies {below:.3f} eV/atom below all samples"
+            return f"missing: {name} is known and {where}: make more"
+        if self.place is None and self.energy_above_best < TIE:
+            return (
+                f"missing: {name} is known and as low as the best sample, within what potentials "
+                "can tell apart: make more"
+            )
+        return None
+
     def text(self) -> str:
         """One line: found or not, how far away and how much higher or lower in energy."""
         what = "given" if self.is_given else "known"
@@ -159,8 +180,8 @@ class StructurePrediction:
             return ["next: relax them, which ranks them by energy (no --no-relax)"]
         lines = [
             f"how sure: the best was found by {best.num_found} of {seen.num_samples} samples that "
-            f"were followed; one more would be a new structure with probability "
-            f"{seen.chance_of_new:.2f}"
+            f"were followed; one more would be a structure that is not listed with probability "
+            f"{seen.words_on_chance}"
         ]
         if seen.num_more:
             share = seen.num_samples / max(1, len(self.judgements))
@@ -169,10 +190,4 @@ class StructurePrediction:
                 f"--num-samples {len(self.judgements) + round(seen.num_more / share)} "
                 f"--relax-at-most {seen.num_samples + seen.num_more}"
             )
-        lower = [target for target in self.recovered if target.is_lower and target.place != 1]
-        lines += [
-            f"missing: {target.name} ({target.space_group}) is known and lies "
-            f"{-target.energy_above_best:.3f} eV/atom below all samples: make more"
-            for target in lower[:1]
-        ]
-        return lines
+        return lines + [warning for target in self.recovered if (warning := target.warning)][:1]

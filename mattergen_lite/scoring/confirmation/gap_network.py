@@ -1,9 +1,9 @@
 """Predicts band gaps from structure by a crystal graph network.
 
-The network shares neither features nor training with the generator: it reads elements and
-interatomic distances within `CUTOFF` only. Its convolutions are continuous filters (SchNet, Schütt
-et al. 2017, arXiv 1706.08566), expanded in Gaussians of the distance. Two outputs say whether a
-crystal has a gap and how wide it is, in eV, as PBE has it.
+The network shares neither features nor training with the generator. It reads elements, interatomic
+distances within `CUTOFF` and whether the number of electrons is odd. Its convolutions are
+continuous filters (SchNet, Schütt et al. 2017, arXiv 1706.08566), expanded in Gaussians of the
+distance. Two outputs say whether a crystal has a gap and how wide it is, in eV, as PBE has it.
 """
 
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import spglib
 import torch
 from pymatgen.core import Structure
 from torch import Tensor, nn
@@ -28,6 +29,7 @@ SPREAD = 0.45  # Å, of each
 WIDTH = 64
 NUM_LAYERS = 3
 MAX_ELEMENT = 100
+SYMPREC = 0.01  # Å, of the primitive cell
 WEIGHTS = Path(__file__).parents[2] / "assets" / "band_gap.safetensors"
 
 
@@ -41,6 +43,8 @@ class CrystalGraphs:
     elements: Int[Tensor, "B N"]  # atomic numbers; 0 = padding
     weights: Float[Tensor, "B N"]  # share of the atoms of the crystal
     radial: Float[Tensor, "B N R N"]  # of each neighbour kind around a node, summed over its atoms
+    # 1 where the primitive cell has an odd number of electrons: a metal unless it has moments
+    is_odd: Float[Tensor, "B"]
 
 
 def crystal_graph(atoms: "Atoms") -> CrystalGraphs:
@@ -59,7 +63,16 @@ def crystal_graph(atoms: "Atoms") -> CrystalGraphs:
         elements=torch.from_numpy(atoms.numbers.astype(np.int64))[None],
         weights=torch.full((1, count), 1 / count),
         radial=torch.from_numpy(radial.transpose(0, 2, 1)).float()[None],
+        is_odd=torch.tensor([float(has_odd_electrons(atoms))]),
     )
+
+
+def has_odd_electrons(atoms: "Atoms") -> bool:
+    """Tell whether the primitive cell has an odd number of electrons."""
+    given = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    primitive = spglib.find_primitive(given, symprec=SYMPREC)
+    numbers = atoms.numbers if primitive is None else primitive[2]
+    return bool(np.sum(numbers) % 2)
 
 
 class GapNetwork(nn.Module):
@@ -70,7 +83,7 @@ class GapNetwork(nn.Module):
         self.embedding = nn.Embedding(MAX_ELEMENT + 1, WIDTH, padding_idx=0)
         self.layers = nn.ModuleList(_Convolution() for _ in range(NUM_LAYERS))
         self.attention = nn.Linear(WIDTH, WIDTH)
-        self.head = nn.Sequential(nn.Linear(3 * WIDTH, WIDTH), nn.SiLU(), nn.Linear(WIDTH, 2))
+        self.head = nn.Sequential(nn.Linear(3 * WIDTH + 1, WIDTH), nn.SiLU(), nn.Linear(WIDTH, 2))
 
     def forward(self, graphs: CrystalGraphs) -> Float[Tensor, "B 2"]:
         """Log-odds of a gap above zero, and the gap in eV where it is."""
@@ -82,7 +95,8 @@ class GapNetwork(nn.Module):
         spread = (share * (hidden - mean[:, None]).square()).sum(1)
         weight = share * self.attention(hidden).clamp(-15, 15).exp()
         attended = (weight * hidden).sum(1) / weight.sum(1)
-        return self.head(torch.cat([mean, (spread + 1e-6).sqrt(), attended], dim=-1))
+        parts = [mean, (spread + 1e-6).sqrt(), attended, graphs.is_odd[:, None]]
+        return self.head(torch.cat(parts, dim=-1))
 
     def predict(self, graphs: CrystalGraphs) -> Float[Tensor, "B"]:
         """Band gaps in eV; exactly 0 of what is more likely a metal."""

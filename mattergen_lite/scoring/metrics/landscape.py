@@ -44,6 +44,13 @@ class Landscape:
         return sum(basin.num_found == 1 for basin in self.basins) / self.num_samples
 
     @property
+    def words_on_chance(self) -> str:
+        """Such as "0.08"; without a structure found once "below 0.12", the 95% bound."""
+        if self.chance_of_new:
+            return f"{self.chance_of_new:.2f}"
+        return f"below {1 - (1 - SURE) ** (1 / max(1, self.num_samples)):.2f}"
+
+    @property
     def num_more(self) -> int:
         """Relaxed samples still missing until the chance of something new is `ENOUGH`, about.
 

@@ -13,20 +13,26 @@ from fractions import Fraction
 from math import gcd, inf, isnan
 from typing import Literal
 
-from pymatgen.core import Element, Structure
+from pymatgen.core import Composition, Element, Structure
 
 from mattergen_lite.chemistry.oxidation import (
     MIN_SHARE,
+    anion_counts,
     anion_rank,
     electronegativity,
     has_states,
-    icsd_shares,
     is_metal,
+    shares_beside,
 )
 from mattergen_lite.scoring.criteria.neutrality.balance import best_assignment, reachable
 from mattergen_lite.scoring.criteria.neutrality.benchmark import CDVAE_SET, smact_sets
 from mattergen_lite.scoring.criteria.neutrality.bonds import Bonds, find_bonds
-from mattergen_lite.scoring.criteria.neutrality.choices import Choice, Part, list_parts
+from mattergen_lite.scoring.criteria.neutrality.choices import (
+    Choice,
+    Part,
+    bonded_anions,
+    list_parts,
+)
 
 Verdict = Literal["neutral", "alloy", "element", "charged", "unassigned"]
 Method = Literal["bond valence", "composition", "none"]
@@ -108,7 +114,7 @@ def neutrality(structure: Structure) -> Neutrality:
         site_oxidation_states=" ".join(map(str, states)),
         oxidation_method=_method(judgement, bonds),
         anion_clusters=_clusters_text(judgement.pairs, bonds),
-        doubtful_oxidation_states=_doubtful_text(judgement.pairs),
+        doubtful_oxidation_states=_doubtful_text(judgement.pairs, bonds),
         smact_sets=accepted,
         composition_valid=CDVAE_SET in accepted,
     )
@@ -228,7 +234,7 @@ def _site_states(judgement: _Judgement, count: int) -> list[Fraction]:
         return [Fraction(0)] * count
     states = [Fraction(0)] * count if judgement.pairs else []
     for part, choice in judgement.pairs:
-        if len(choice.states) > 1 and not part.is_split(choice.num_high):
+        if not _differ(part, choice):
             return []
         for place, site in enumerate(part.sites):
             states[site] = choice.states[0 if place < choice.num_high else -1]
@@ -269,15 +275,44 @@ def _species_text(species: Iterable[tuple[str, Fraction]]) -> str:
     )
 
 
-def _doubtful_text(pairs: Sequence[tuple[Part, Choice]]) -> str:
-    """The states that fewer than `MIN_COMMON_SHARE` of the ICSD's reports of an element have."""
-    rare = {
-        (icsd_shares()[part.symbols[0]].get(int(state), 0.0), part.symbols[0], state)
-        for part, choice in pairs
-        for state, share in zip(choice.states, choice.rarity, strict=True)
-        if 0 < share < MIN_COMMON_SHARE
+def _doubtful_text(pairs: Sequence[tuple[Part, Choice]], bonds: Bonds | None) -> str:
+    """States that fewer than `MIN_COMMON_SHARE` of an element's compounds have, rarest first.
+
+    Compounds are the ICSD's, or the stable known ones with the anions of the crystal; anion
+    clusters of several elements are doubtful if none of these has them. Doubtful, too, are two
+    states of a lone pair (Te+4, Te+6) on sites that do not differ.
+    """
+    anions = bonded_anions(bonds) if pairs else frozenset()
+    doubts = set()
+    for part, choice in pairs:
+        symbol = part.symbols[0]
+        if Element(symbol).block == "p" and not _differ(part, choice):
+            pair = _species_text((symbol, state) for state in choice.states)
+            doubts.add((0.0, f"{pair} (on sites that do not differ)"))
+        beside = shares_beside(symbol, anions) or {}
+        for state, share in zip(choice.states, choice.rarity, strict=True):
+            name = _species_text([(symbol, state)])
+            here = beside.get(int(state), 0.0) if beside and choice.is_cation else share
+            if 0 < share < MIN_COMMON_SHARE:
+                doubts.add((share, f"{name} ({share:.1%} of {symbol})"))
+            elif 0 < share < 1 and here < MIN_COMMON_SHARE:
+                others = ", ".join(sorted(anions))
+                doubts.add((here, f"{name} ({here:.1%} of {symbol} beside {others})"))
+    known = anion_counts()["clusters"]
+    clusters = _clusters_text(pairs, bonds).split("; ")
+    doubts |= {
+        (0.0, f"{cluster} (in no stable compound)")
+        for cluster in clusters
+        if cluster and cluster not in known and _is_mixed(cluster)
     }
-    return "; ".join(
-        f"{_species_text([(symbol, state)])} ({share:.1%} of {symbol})"
-        for share, symbol, state in sorted(rare)
-    )
+    return "; ".join(text for _, text in sorted(doubts))
+
+
+def _differ(part: Part, choice: Choice) -> bool:
+    """Whether atoms with different states have different surroundings."""
+    return len(choice.states) < 2 or part.is_split(choice.num_high)
+
+
+def _is_mixed(cluster: str) -> bool:
+    """Whether a cluster such as "ClF6 1-" has several elements."""
+    return len(Composition(cluster.split()[0])) > 1

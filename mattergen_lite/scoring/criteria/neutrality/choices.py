@@ -90,24 +90,20 @@ def list_parts(bonds: Bonds, *, rare: bool = False, copies: int = 1) -> list[Par
             like, unlike = int(bonds.num_like[site]), int(bonds.num_unlike[site])
             unlike = unlike if symbol in BOND_COUNTED or symbol in "CN" else min(unlike, 1)
             alike[symbol, like, unlike, int(bonds.num_hydrogens[site])].append(site)
-    hard = _is_hard(bonds)
+    anions = bonded_anions(bonds)
     parts = [
-        _part(kind, sites * copies, bonds, hard, rare) for kind, sites in sorted(alike.items())
+        _part(kind, sites * copies, bonds, anions, rare) for kind, sites in sorted(alike.items())
     ]
     parts += [_molecule_part(molecule, bonds) for molecule in molecules * copies]
     return sorted(parts, key=lambda part: (part.symbols, len(part.sites), part.choices))
 
 
-def _is_hard(bonds: Bonds) -> bool:
-    """Whether the anions are oxide and fluoride only."""
+def bonded_anions(bonds: Bonds) -> frozenset[str]:
+    """Non-metals without a bond to a stronger anion; the strongest where bonds are not known."""
     if not bonds.has_neighbours:
-        return max(sorted(set(bonds.symbols)), key=anion_rank) in ("O", "F")
-    anions = {
-        symbol
-        for symbol, unlike in zip(bonds.symbols, bonds.num_unlike, strict=True)
-        if not unlike and not is_metal(symbol)
-    }
-    return anions <= {"O", "F"}
+        return frozenset({max(sorted(set(bonds.symbols)), key=anion_rank)})
+    sites = zip(bonds.symbols, bonds.num_unlike, strict=True)
+    return frozenset(symbol for symbol, unlike in sites if not unlike and not is_metal(symbol))
 
 
 def _is_molecule(cluster: Cluster, bonds: Bonds) -> bool:
@@ -163,41 +159,46 @@ def _molecule_part(cluster: Cluster, bonds: Bonds) -> Part:
     return Part(symbols, cluster.sites, choices)
 
 
-def _part(kind: tuple, sites: list[int], bonds: Bonds, hard: bool, rare: bool) -> Part:
+def _part(kind: tuple, sites: list[int], bonds: Bonds, anions: frozenset[str], rare: bool) -> Part:
     """Atoms that are bonded alike, and the charges that they can have."""
     symbol = kind[0]
     sites = sorted(sites, key=lambda site: -round(float(bonds.valence_sums[site]), 6))
     if rare:
-        anions = {q: s for q, s in icsd_shares()[symbol].items() if q < 0}
-        cations = {q: s for q, s in icsd_shares()[symbol].items() if q > 0}
+        negative = {q: s for q, s in icsd_shares()[symbol].items() if q < 0}
+        positive = {q: s for q, s in icsd_shares()[symbol].items() if q > 0}
     else:
-        anions, cations = _states(*kind, hard, bonds)
+        negative, positive = _states(*kind, anions, bonds)
     choices = [
         Choice(q * len(sites), len(sites) * math.log(share), False, (Fraction(q),), 0, (1.0,))
-        for q, share in anions.items()
+        for q, share in negative.items()
     ]
     if rare:
-        choices = [choice._replace(rarity=(anions[int(choice.states[0])],)) for choice in choices]
+        choices = [choice._replace(rarity=(negative[int(choice.states[0])],)) for choice in choices]
     shift = 0 if rare else kind[1]
-    choices += _cation_choices(symbol, sites, cations, shift, bonds)
+    choices += _cation_choices(symbol, sites, positive, shift, bonds)
     sums = tuple(float(bonds.valence_sums[site]) for site in sites)
     return Part((symbol,), tuple(sites), tuple(choices), sums)
 
 
 def _states(
-    symbol: str, like: int, unlike: int, hydrogens: int, hard: bool, bonds: Bonds
+    symbol: str,
+    like: int,
+    unlike: int,
+    hydrogens: int,
+    anions: frozenset[str],
+    bonds: Bonds,
 ) -> tuple[Mapping[int, float], Mapping[int, float]]:
     """States of an atom as an anion and as a cation, with their shares."""
     if symbol == "H":
         return _hydrogen_states(like, unlike, bonds)
-    anions: dict[int, float] = {}
+    negative: dict[int, float] = {}
     lowest = negative_state(symbol)
     if lowest is not None and not unlike:
-        anions = {min(lowest + like, 0): 1.0}
-    cations = _shared_states(symbol, like, unlike, hydrogens, hard, bonds)
+        negative = {min(lowest + like, 0): 1.0}
+    positive = _shared_states(symbol, like, unlike, hydrogens, anions, bonds)
     if symbol == "B" and bonds.has_neighbours and not unlike:
         return {}, {}
-    return anions, cations
+    return negative, positive
 
 
 def _hydrogen_states(
@@ -212,10 +213,15 @@ def _hydrogen_states(
 
 
 def _shared_states(
-    symbol: str, like: int, unlike: int, hydrogens: int, hard: bool, bonds: Bonds
+    symbol: str,
+    like: int,
+    unlike: int,
+    hydrogens: int,
+    anions: frozenset[str],
+    bonds: Bonds,
 ) -> dict[int, float]:
     """States of an atom as a cation: those that occur less the electrons that it shares."""
-    occurring = positive_states(symbol, hard)
+    occurring = positive_states(symbol, anions)
     if symbol == "C" and unlike:
         states = {4 - like - 2 * hydrogens: 0.8}
         return states | ({2 - like: 0.2} if unlike == 1 and not hydrogens else {})
