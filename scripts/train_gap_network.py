@@ -78,7 +78,7 @@ def merged_graph(atoms: Atoms) -> CrystalGraphs:
         elements=graph.elements[:, first],
         weights=torch.from_numpy(np.bincount(node) / len(atoms)).float()[None],
         radial=radial.index_add(3, torch.from_numpy(node), rows),
-        is_odd=graph.is_odd,
+        electrons=graph.electrons,
     )
 
 
@@ -104,7 +104,7 @@ def concatenate(graphs: Sequence[CrystalGraphs]) -> CrystalGraphs:
         elements=torch.cat([pad(graph.elements, (0, more)) for graph, more in pairs]),
         weights=torch.cat([pad(graph.weights, (0, more)) for graph, more in pairs]),
         radial=torch.cat([pad(graph.radial, (0, more, 0, 0, 0, more)) for graph, more in pairs]),
-        is_odd=torch.cat([graph.is_odd for graph in graphs]),
+        electrons=torch.cat([graph.electrons for graph in graphs]),
     )
 
 
@@ -175,7 +175,7 @@ def errors(predicted: np.ndarray, examples: Sequence[Example]) -> list[str]:
 CARD = """# Network of band gaps
 
 Confirms the band gap of a crystal that the generator was asked for. A crystal graph network on
-elements, distances up to 6 Å and the parity of the number of electrons
+elements, distances up to 6 Å, and on whether charges balance and the number of electrons is odd
 (`mattergen_lite/scoring/confirmation/gap_network.py`), trained by
 `python scripts/train_gap_network.py --epochs {epochs}` on {number:,} PBE and PBE+U gaps of the
 Materials Project (CC BY 4.0) outside MP-20's validation and test splits, in {minutes:.0f} core

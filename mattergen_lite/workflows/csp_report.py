@@ -147,7 +147,7 @@ class StructurePrediction:
         lines = [self.title, *(f"  {cell.text()}" for cell in self.cells)]
         lines += self._on_structures()
         lines += [target.text() for target in self.recovered]
-        lines += [self.expected.text()] if self.expected else []
+        lines += [self.expected.sentence] if self.expected else []
         lines += self._how_sure()
         folder = self.judgements.folder
         return "\n".join([*lines, *([] if folder is None else [f"-> {folder / DISTINCT}"])])

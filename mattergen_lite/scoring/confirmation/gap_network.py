@@ -1,7 +1,7 @@
 """Predicts band gaps from structure by a crystal graph network.
 
 The network shares neither features nor training with the generator. It reads elements, interatomic
-distances within `CUTOFF` and whether the number of electrons is odd. Its convolutions are
+distances within `CUTOFF` and what the number of electrons says. Its convolutions are
 continuous filters (SchNet, Schütt et al. 2017, arXiv 1706.08566), expanded in Gaussians of the
 distance. Two outputs say whether a crystal has a gap and how wide it is, in eV, as PBE has it.
 """
@@ -15,8 +15,10 @@ import numpy as np
 import spglib
 import torch
 from pymatgen.core import Structure
+from pymatgen.io.ase import AseAtomsAdaptor
 from torch import Tensor, nn
 
+from mattergen_lite.scoring.criteria.neutrality import neutrality
 from mattergen_lite.scoring.energy.potentials.neighbors import neighbor_edges
 from mattergen_lite.tensors.shapes import Float, Int
 
@@ -29,6 +31,7 @@ SPREAD = 0.45  # Å, of each
 WIDTH = 64
 NUM_LAYERS = 3
 MAX_ELEMENT = 100
+NUM_COUNTS = 5  # of `electron_count`
 SYMPREC = 0.01  # Å, of the primitive cell
 WEIGHTS = Path(__file__).parents[2] / "assets" / "band_gap.safetensors"
 
@@ -43,8 +46,7 @@ class CrystalGraphs:
     elements: Int[Tensor, "B N"]  # atomic numbers; 0 = padding
     weights: Float[Tensor, "B N"]  # share of the atoms of the crystal
     radial: Float[Tensor, "B N R N"]  # of each neighbour kind around a node, summed over its atoms
-    # 1 where the primitive cell has an odd number of electrons: a metal unless it has moments
-    is_odd: Float[Tensor, "B"]
+    electrons: Float[Tensor, "B E"]  # see `electron_count`
 
 
 def crystal_graph(atoms: "Atoms") -> CrystalGraphs:
@@ -63,7 +65,24 @@ def crystal_graph(atoms: "Atoms") -> CrystalGraphs:
         elements=torch.from_numpy(atoms.numbers.astype(np.int64))[None],
         weights=torch.full((1, count), 1 / count),
         radial=torch.from_numpy(radial.transpose(0, 2, 1)).float()[None],
-        is_odd=torch.tensor([float(has_odd_electrons(atoms))]),
+        electrons=torch.tensor([electron_count(atoms)]),
+    )
+
+
+def electron_count(atoms: "Atoms") -> tuple[float, ...]:
+    """What the number of electrons says of a gap, as numbers of 0 or 1.
+
+    Odd in the primitive cell (a metal unless it has moments); charges balance with one state a
+    site; with two states on sites that do not differ; not at all; charges are unassigned.
+    """
+    charges = neutrality(AseAtomsAdaptor.get_structure(atoms))
+    verdict, is_told = charges.charge_verdict, charges.site_oxidation_states != ""
+    return (
+        float(has_odd_electrons(atoms)),
+        float(verdict == "neutral" and is_told),
+        float(verdict == "neutral" and not is_told),
+        float(verdict == "charged"),
+        float(verdict == "unassigned"),
     )
 
 
@@ -83,7 +102,9 @@ class GapNetwork(nn.Module):
         self.embedding = nn.Embedding(MAX_ELEMENT + 1, WIDTH, padding_idx=0)
         self.layers = nn.ModuleList(_Convolution() for _ in range(NUM_LAYERS))
         self.attention = nn.Linear(WIDTH, WIDTH)
-        self.head = nn.Sequential(nn.Linear(3 * WIDTH + 1, WIDTH), nn.SiLU(), nn.Linear(WIDTH, 2))
+        self.head = nn.Sequential(
+            nn.Linear(3 * WIDTH + NUM_COUNTS, WIDTH), nn.SiLU(), nn.Linear(WIDTH, 2)
+        )
 
     def forward(self, graphs: CrystalGraphs) -> Float[Tensor, "B 2"]:
         """Log-odds of a gap above zero, and the gap in eV where it is."""
@@ -95,7 +116,7 @@ class GapNetwork(nn.Module):
         spread = (share * (hidden - mean[:, None]).square()).sum(1)
         weight = share * self.attention(hidden).clamp(-15, 15).exp()
         attended = (weight * hidden).sum(1) / weight.sum(1)
-        parts = [mean, (spread + 1e-6).sqrt(), attended, graphs.is_odd[:, None]]
+        parts = [mean, (spread + 1e-6).sqrt(), attended, graphs.electrons]
         return self.head(torch.cat(parts, dim=-1))
 
     def predict(self, graphs: CrystalGraphs) -> Float[Tensor, "B"]:

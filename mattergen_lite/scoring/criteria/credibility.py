@@ -159,7 +159,7 @@ def with_novelty(judged: Credibility, novelty: Novelty) -> Credibility:
         reason = f"{known} has this composition; its structure is not here to compare with."
         flags.append(("known_composition", reason))
     if novelty.known_chemical_system is False:
-        flags.append(("unknown_chemical_system", "No known compound has exactly these elements."))
+        flags.append(("unknown_chemical_system", "No embedded crystal has exactly these elements."))
     return replace(
         judged,
         flags=(*judged.flags, *(name for name, _ in flags)),

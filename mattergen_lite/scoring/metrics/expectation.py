@@ -37,18 +37,23 @@ class Expectation:
         """Fields as plain data."""
         return asdict(self) | {"num_more": self.num_more}
 
-    def text(self) -> str:
-        """One line: what can be expected of these samples, and of how many more."""
-        sentence = (
+    @property
+    def sentence(self) -> str:
+        """What can be expected of these samples."""
+        return (
             f"expected yield: {self.expected:.1f} ± {self.std:.1f} of {self.num_samples} samples "
             f"{self.what}, by their {self.by} energies"
         )
+
+    def text(self) -> str:
+        """One line: what can be expected of these samples, and of how many more."""
         if self.num_more is None:
-            return f"{sentence}; no number of samples like these would have one"
+            return f"{self.sentence}; no number of samples like these would have one"
         if self.num_more == 0:
-            return sentence
+            return self.sentence
         return (
-            f"{sentence}; at least one ({SURE:.0%} sure) takes about {self.num_more} samples more"
+            f"{self.sentence}; at least one ({SURE:.0%} sure) takes about {self.num_more} samples "
+            "more"
         )
 
 
