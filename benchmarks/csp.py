@@ -34,7 +34,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from measuring import Row, report
-from pymatgen.core import Structure
+from pymatgen.core import Composition, Structure
 
 from mattergen_lite.config import DataConfig
 from mattergen_lite.data.crystals import CrystalDataset
@@ -60,7 +60,6 @@ from mattergen_lite.scoring.energy.stability import potential_energies
 from mattergen_lite.scoring.metrics.prediction import displacements
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
 from mattergen_lite.templates.model import TemplateModel
-from mattergen_lite.templates.tokens import anonymous_formula
 
 SETTINGS = (
     *("checkpoint", "num_samples", "relax", "steps", "strength", "seed", "space_group"),
@@ -119,6 +118,10 @@ def predict(
     }
 
 
+def _anonymous_formula(sizes: Sequence[int]) -> str:
+    return Composition(dict(enumerate(sizes, start=1))).anonymized_formula
+
+
 def source_without_families(
     constraints: Constraints, num_atoms: int, model: CrystalDiffusion, choice: argparse.Namespace
 ) -> PartialCrystalSampler | None:
@@ -130,7 +133,7 @@ def source_without_families(
         row
         for row in known.library.rows(constraints.space_groups)
         if known.library.num_atoms[row] == num_atoms
-        and anonymous_formula(known.library.class_sizes[row]) not in choice.families
+        and _anonymous_formula(known.library.class_sizes[row]) not in choice.families
     ]
     drawn = GeneratedTemplateSampler.of(constraints, [num_atoms], model.config)
     drawn = replace(drawn, model=TemplateModel.load(choice.templates), known=frozenset())

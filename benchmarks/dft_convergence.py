@@ -73,7 +73,9 @@ def _cost(row: dict) -> float:
 
 def reaction_energy(row: dict, settings: DftSettings, results: ResultFolder) -> float:
     """Energy of reaction of a crystal from its phases, eV/atom, without corrections."""
-    verifier = Verifier(engine=Gpaw(), results=results, settings=settings)
+    engine = Gpaw()
+    engine.settings = settings
+    verifier = Verifier(engine=engine, results=results)
     reaction = row["reactions"][0]
 
     def energy(material_id: str) -> float:

@@ -90,7 +90,7 @@ def label(
         row = _row(pool, stratum, candidate, verification) | {
             "max_seconds": max_seconds,
             "engine": verifier.engine.scale,
-            "settings": asdict(verifier.settings),
+            "settings": asdict(verifier.engine.settings),
         }
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")

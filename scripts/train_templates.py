@@ -17,6 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pymatgen.core import Composition
+from template_training import (
+    batches_of_like_length,
+    canonical_template,
+    losses,
+    training_batch,
+)
 
 from mattergen_lite.data.dataset import OrbitDataset
 from mattergen_lite.data.table import EMBEDDED, UNITS, read_crystal_table
@@ -24,8 +31,7 @@ from mattergen_lite.symmetry.columns import ORBIT_TYPES
 from mattergen_lite.symmetry.protostructures import positions_of
 from mattergen_lite.templates.model import TemplateModel
 from mattergen_lite.templates.network import MAX_ATOMS
-from mattergen_lite.templates.tokens import Template, canonical_template
-from mattergen_lite.templates.training import batches_of_like_length, losses, training_batch
+from mattergen_lite.templates.tokens import Template
 
 BATCH_SIZE, RATE, WARM_UP, AVERAGE = 256, 2e-3, 300, 0.998
 MAX_ORBITS, MAX_CLASSES = 24, 8
@@ -78,12 +84,17 @@ def read_examples(without: Sequence[str] = ()) -> tuple[Examples, Examples]:
     )
     small = np.array(
         [
-            len(template.classes) <= MAX_CLASSES and template.anonymous_formula not in without
+            len(template.classes) <= MAX_CLASSES and _anonymous_formula(template) not in without
             for template in templates
         ]
     )
     everything = Examples(templates, energies[rows])
     return tuple(everything.take(np.flatnonzero(small & kind)) for kind in (~held_out, held_out))
+
+
+def _anonymous_formula(template: Template) -> str:
+    sizes = {number: orbits.size for number, orbits in enumerate(template.classes, start=1)}
+    return Composition(sizes).anonymized_formula
 
 
 class Training:
@@ -105,7 +116,10 @@ class Training:
         """Train on all examples once; mean losses by part."""
         rng, sums, count = np.random.default_rng(self.epoch), torch.zeros(4), 0
         lengths = np.array(
-            [template.num_orbits + len(template.classes) for template in examples.templates]
+            [
+                sum(len(orbits.positions) + 1 for orbits in template.classes)
+                for template in examples.templates
+            ]
         )
         self.model.network.train()
         for rows in batches_of_like_length(lengths, BATCH_SIZE, rng):

@@ -21,6 +21,7 @@ from mattergen_lite.scoring.metrics.coverage import (
     known_fingerprints,
 )
 from mattergen_lite.scoring.metrics.distributions import distances
+from mattergen_lite.scoring.metrics.summary import share_of, sun_shares
 
 # The probabilities that the judge states, by threshold in eV/atom.
 _PROBABILITIES = {0.0: "probability_stable", 0.1: "probability_metastable"}
@@ -78,9 +79,9 @@ def de_novo_figures(
     structure_valid = crystals.column("structure_valid") == 1
     composition_valid = crystals.column("composition_valid") == 1
     values: Values = {
-        "structure_valid": _share(structure_valid),
-        "composition_valid": _share(composition_valid),
-        "valid": _share(structure_valid & composition_valid),
+        "structure_valid": share_of(structure_valid),
+        "composition_valid": share_of(composition_valid),
+        "valid": share_of(structure_valid & composition_valid),
     }
     if protocol.w1_over is not None:
         valid = structure_valid & composition_valid
@@ -90,18 +91,12 @@ def de_novo_figures(
     if known is not None:
         unique, novel, compared = _unique_and_novel(crystals, protocol, known, result_cache.pool)
         values |= {
-            "unique": _share(unique, compared),
-            "novel": _share(novel, compared),
-            "unique_and_novel": _share(unique & novel, compared),
+            "unique": share_of(unique, compared),
+            "novel": share_of(novel, compared),
+            "unique_and_novel": share_of(unique & novel, compared),
         } | _stability(crystals, protocol, unique & novel, compared)
         return values, int((~compared).sum())
     return values, 0
-
-
-def _share(passes: np.ndarray, which: np.ndarray | None = None) -> float | None:
-    """Share of all crystals or of some of them; None of none."""
-    chosen = passes if which is None else passes[which]
-    return float(chosen.mean()) if len(chosen) else None
 
 
 def _w1(crystals: CrystalSet, which: np.ndarray) -> Values:
@@ -156,17 +151,11 @@ def _stability(
     rmsd = crystals.column("rmsd")
     moved = rmsd[np.isfinite(rmsd)]
     values: Values = {"rmsd": float(moved.mean()) if len(moved) else None}
-    for name, sun, threshold in (
-        ("stable", "sun", protocol.stable_below),
-        ("metastable", "msun", protocol.metastable_below),
+    for names, threshold in (
+        (("stable", "sun"), protocol.stable_below),
+        (("metastable", "msun"), protocol.metastable_below),
     ):
         if threshold is not None:
-            stable = raw <= threshold
-            expected = np.nan_to_num(crystals.column(_PROBABILITIES[threshold]))
-            values |= {
-                name: _share(stable),
-                f"expected_{name}": _share(expected),
-                sun: _share(stable & new, compared),
-                f"expected_{sun}": _share(expected * new, compared),
-            }
+            expected = crystals.column(_PROBABILITIES[threshold])
+            values |= sun_shares(names, raw <= threshold, expected, new, compared)
     return values

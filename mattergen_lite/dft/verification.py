@@ -22,7 +22,7 @@ from mattergen_lite.dft.phases import known_phases
 from mattergen_lite.dft.plan import ReferenceReaction, VerificationPlan, Work
 from mattergen_lite.dft.reactions import balanced_reactions, energy_of_reaction
 from mattergen_lite.dft.result import DftResult
-from mattergen_lite.dft.settings import Calculation, DftSettings
+from mattergen_lite.dft.settings import Calculation
 from mattergen_lite.dft.spin import starting_moments
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.scoring.energy.potentials.mp2020 import hubbard_u, mp2020_correction
@@ -82,11 +82,10 @@ class Verification:
 
 @dataclass(frozen=True, kw_only=True)
 class Verifier:
-    """Engine, settings and kept results."""
+    """Engine and kept results."""
 
     engine: Engine  # program of first principles
     results: ResultFolder  # where results are kept
-    settings: DftSettings = field(default_factory=DftSettings)  # of all calculations
     limits: JobLimits = field(default_factory=JobLimits)  # of each calculation
     exclude: Collection[str] = ()  # identifiers of phases that are no references
     # relax crystals, cell and positions within the symmetry; phases stay as they are
@@ -95,7 +94,7 @@ class Verifier:
     @property
     def method(self) -> str:
         """Such as "PBE, GPAW 26.7, 400 eV"."""
-        return self.engine.method(self.settings)
+        return self.engine.method(self.engine.settings)
 
     def plan(self, structure: Structure) -> VerificationPlan:
         """Choose cells and reactions of a crystal, and estimate their cost.
@@ -121,7 +120,7 @@ class Verifier:
 
     def work(self, structure: Structure) -> Work:
         """Calculations of a crystal."""
-        cell = choose_cell(structure, self.settings)
+        cell = choose_cell(structure, self.engine.settings)
         moments = starting_moments(cell.numbers.tolist())
         return Work(
             starts=tuple(self._calculation(cell, start) for start in moments),
@@ -140,7 +139,7 @@ class Verifier:
             frac_coords=cell.frac_coords,
             kpoints=cell.kpoints,
             moments=moments,
-            settings=self.settings,
+            settings=self.engine.settings,
         )
 
     def seconds_left(self, work: Work) -> float:

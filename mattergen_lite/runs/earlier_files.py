@@ -46,6 +46,8 @@ class EarlierFiles:
 
     def cif(self, structure: Structure, symprec: float) -> Cif | None:
         """The CIF of the same structure; None where there is none."""
+        if not self.cifs:  # nothing to compare with
+            return None
         place, space_group = self.cifs.get((structure_identity(structure), symprec), (None, 1))
         if place is None or not place.exists():
             return None

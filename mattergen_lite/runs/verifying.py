@@ -50,7 +50,6 @@ class VerifyingRun:
         return Verifier(
             engine=engine,
             results=ResultFolder(self.options.cache or default_folder()),
-            settings=engine.settings,
             limits=JobLimits(
                 seconds=max(600.0, SLACK * 60 * self.options.max_minutes),
                 memory=int(self.options.memory * 2**30),

@@ -9,8 +9,6 @@ Elements can be hidden, so that one model serves open elements and given composi
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from math import gcd
-from string import ascii_uppercase
 
 import numpy as np
 import torch
@@ -52,52 +50,6 @@ class Template:
     def num_atoms(self) -> int:
         """Atoms in the primitive cell."""
         return sum(orbits.size for orbits in self.classes)
-
-    @property
-    def anonymous_formula(self) -> str:
-        """Formula with letters in place of elements, such as AB3."""
-        return anonymous_formula([orbits.size for orbits in self.classes])
-
-    @property
-    def num_orbits(self) -> int:
-        """Orbits of all classes."""
-        return sum(len(orbits.positions) for orbits in self.classes)
-
-
-def anonymous_formula(sizes: Sequence[int]) -> str:
-    """Formula with letters in place of elements, from the numbers of atoms of each element."""
-    divisor = gcd(*sizes)
-    counts = sorted(size // divisor for size in sizes)
-    return "".join(
-        f"{letter}{count if count > 1 else ''}"
-        for letter, count in zip(ascii_uppercase, counts, strict=False)
-    )
-
-
-def canonical_template(
-    space_group: int, positions: Int[np.ndarray, "O"], elements: Int[np.ndarray, "O"]
-) -> Template:
-    """The template of a crystal in the form of its protostructure.
-
-    `positions` numbers the Wyckoff position, `elements` has the atomic number of each orbit.
-    """
-    table = wyckoff_positions(space_group)
-    names = np.unique(elements).tolist()
-
-    def classes(exchange: np.ndarray) -> list[tuple[tuple[int, ...], int]]:
-        return sorted(
-            (tuple(np.sort(exchange[positions[elements == name]]).tolist()), name) for name in names
-        )
-
-    chosen = min(map(classes, table.exchanges))
-    sizes = [int(table.multiplicity[list(sites)].sum()) for sites, _ in chosen]
-    return Template(
-        space_group=space_group,
-        classes=tuple(
-            TemplateClass(positions=sites, size=size, element=name)
-            for (sites, name), size in zip(chosen, sizes, strict=True)
-        ),
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,52 +105,6 @@ class SequenceWriter:
 
 
 _COLUMNS = tuple(field.name for field in fields(TokenBatch) if field.name != "possible")
-
-
-def write_tokens(template: Template, shown: Sequence[bool]) -> SequenceWriter:
-    """Write a template as tokens with their targets; some classes show their element."""
-    writer, classes = SequenceWriter(), template.classes
-    for index in range(len(classes) + 1):
-        placed = classes[index - 1] if index else None
-        is_shown = bool(index) and shown[index - 1]
-        following = classes[index] if index < len(classes) else None
-        writer.add(
-            kind=min(index, 1),
-            size=placed.size if placed else 0,
-            element=placed.element if placed and is_shown else UNKNOWN,
-            next_size=following.size if following else 0,
-            next_element=following.element if following and shown[index] else -1,
-            next_group=-1 if following else template.space_group,
-        )
-    rules = PositionRules(template.space_group)
-    steps = [(index, site) for index, orbits in enumerate(classes) for site in orbits.positions]
-    previous, remaining, current = None, classes[0].size, 0
-    for index, site in steps:
-        if index != current:
-            current, remaining, rules.lowest = index, classes[index].size, 0
-        writer.add(
-            possible=rules.possible(remaining),
-            **_orbit_token(template, shown, previous, current, remaining),
-            next_position=site,
-        )
-        rules.take(site)
-        remaining -= int(rules.multiplicity[site])
-        previous = site
-    return writer
-
-
-def _orbit_token(
-    template: Template, shown: Sequence[bool], previous: int | None, current: int, remaining: int
-) -> dict[str, int]:
-    """What a token of the third part says; the first of them is that of the space group."""
-    return {
-        "kind": 2 if previous is None else 3,
-        "space_group": template.space_group,
-        "position": 0 if previous is None else previous,
-        "element": template.classes[current].element if shown[current] else UNKNOWN,
-        "remaining": remaining,
-        "last": current,
-    }
 
 
 class PositionRules:

@@ -202,17 +202,21 @@ def _known_first(seen: Landscape) -> Landscape:
 
     Potentials cannot tell such structures apart, but the Materials Project can.
     """
-    if not seen.basins or seen.basins[0].best.energy is None:
-        return seen
-    highest = seen.basins[0].best.energy + TIE
 
     def energy_of_table(basin: Basin) -> float:
         energy = _known_e_above_hull(basin)
         return math.inf if energy is None else energy
 
-    ties = [basin for basin in seen.basins if basin.best.energy <= highest]
+    ties = _ties(seen)
     ordered = sorted(ties, key=lambda basin: (energy_of_table(basin), basin.best.energy))
     return Landscape(basins=(*ordered, *seen.basins[len(ties) :]))
+
+
+def _ties(seen: Landscape) -> list[Basin]:
+    """Structures as low as the lowest, which come first; none where nothing was relaxed."""
+    lowest = _lowest_energy(seen)
+    relaxed = [basin for basin in seen.basins if basin.best.energy is not None]
+    return [basin for basin in relaxed if basin.best.energy <= lowest + TIE]
 
 
 def judge_targets(run: JudgingRun, targets: Sequence[TargetStructure]) -> dict[str, Candidate]:
@@ -273,16 +277,16 @@ def _group(score: Score) -> int | None:
 def _found(seen: Landscape, distances: dict[str, list[Match | None]]) -> list[FoundStructure]:
     """One row a different structure."""
     lowest = _lowest_energy(seen)
-    ties = [b.best.energy is not None and b.best.energy <= lowest + TIE for b in seen.basins]
+    num_ties = len(_ties(seen))
     return [
         _row(
             place,
             basin,
             lowest,
             {name: distance[place - 1] for name, distance in distances.items()},
-            is_tie=is_tie and sum(ties) > 1,
+            is_tie=place <= num_ties > 1,
         )
-        for place, (basin, is_tie) in enumerate(zip(seen.basins, ties, strict=True), start=1)
+        for place, basin in enumerate(seen.basins, start=1)
     ]
 
 

@@ -1,6 +1,6 @@
 """The figures of a whole set of candidates, with the protocol that makes them comparable."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, fields
 
 import numpy as np
@@ -10,7 +10,6 @@ from mattergen_lite.scoring.candidate import Candidate, is_credible, is_physical
 from mattergen_lite.scoring.criteria import matching
 from mattergen_lite.scoring.energy.accuracy import METASTABLE, WORTH_COMPUTING
 from mattergen_lite.scoring.energy.calibration import ASSUMED, UNCALIBRATED
-from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.score import Score
 
 PROTOCOL = {
@@ -164,24 +163,48 @@ def summary(candidates: Sequence[Candidate]) -> Summary:
     )
 
 
+def share_of(passes: np.ndarray, which: np.ndarray | None = None) -> float | None:
+    """Share of all crystals that pass, or of some of them; NaN fails; None of no crystals."""
+    chosen = np.nan_to_num(passes if which is None else passes[which])
+    return float(chosen.mean()) if len(chosen) else None
+
+
+def sun_shares(
+    names: tuple[str, str],
+    stable: np.ndarray,
+    expected: np.ndarray,
+    new: np.ndarray,
+    compared: np.ndarray,
+) -> dict[str, float | None]:
+    """Shares of stable crystals of all, and of the unique and novel ones of those compared.
+
+    `expected` has the probabilities that DFT finds them stable; names are such as stable and sun.
+    """
+    share, sun = names
+    return {
+        share: share_of(stable),
+        f"expected_{share}": share_of(expected),
+        sun: share_of(stable & new, compared),
+        f"expected_{sun}": share_of(expected * new, compared),
+    }
+
+
 def shares(scores: Sequence[Score], count: int) -> Shares:
     """Shares of `count` structures, of which those without a score pass nothing."""
 
-    def share(passes: Callable[[Score], bool | None]) -> float:
-        return sum(bool(passes(score)) for score in scores) / count
+    def passing(check: Callable[[Score], bool | None]) -> np.ndarray:
+        return np.array([*(bool(check(s)) for s in scores), *[False] * (count - len(scores))])
 
-    num_compared = count - sum(map(_is_unknown, scores))
+    def share(check: Callable[[Score], bool | None]) -> float:
+        return share_of(passing(check))
 
-    def share_compared(passes: Callable[[Score], bool | None]) -> float | None:
-        compared = [score for score in scores if not _is_unknown(score)]
-        return (
-            sum(bool(passes(score)) for score in compared) / num_compared if num_compared else None
-        )
+    def share_compared(check: Callable[[Score], bool | None]) -> float | None:
+        return share_of(passing(check), ~passing(_is_unknown))
 
     has_reference = any(score.novelty and score.novelty.is_novel is not None for score in scores)
 
-    def share_against_reference(passes: Callable[[Score], bool | None]) -> float | None:
-        return share_compared(passes) if has_reference else None
+    def share_against_reference(check: Callable[[Score], bool | None]) -> float | None:
+        return share_compared(check) if has_reference else None
 
     return Shares(
         readable=share(lambda s: s.error is None),
@@ -231,45 +254,35 @@ def is_unique_and_novel(score: Score) -> bool:
 
 def _stability_shares(candidates: Sequence[Candidate]) -> StabilityShares:
     """Compute the shares that follow from relaxation and the potentials."""
-    judged = [candidate for candidate in candidates if candidate.stability]
-    stabilities = [candidate.stability for candidate in judged]
-    new = [c.stability for c in judged if is_unique_and_novel(c.final)]
-    credible = [c for c in judged if is_unique_and_novel(c.final) and c.is_credible]
+    new = np.array([is_unique_and_novel(c.final) for c in candidates])
+    compared = ~np.array([_is_unknown(c.final) for c in candidates])
 
-    num_compared = len(candidates) - sum(_is_unknown(c.final) for c in candidates)
+    def column(value: Callable[[Candidate], float]) -> np.ndarray:
+        return np.array([value(c) if c.stability else np.nan for c in candidates], dtype=float)
 
-    def share(outcomes: Iterator[float], count: int = len(candidates)) -> float:
-        return float(np.nansum(list(outcomes))) / max(count, 1)
-
-    def counts(assessed: Sequence[Stability], count: int) -> Mapping[str, float]:
-        sums = {
-            "stable": (s.e_above_hull <= 0 for s in assessed),
-            "metastable": (s.e_above_hull <= METASTABLE for s in assessed),
-            "metastable_uncalibrated": (s.e_above_hull_raw <= METASTABLE for s in assessed),
-            "expected_stable": (s.probability_stable for s in assessed),
-            "expected_metastable": (s.probability_metastable for s in assessed),
-        }
-        return {name: share(outcomes, count) for name, outcomes in sums.items()}
-
-    of_new = {
-        name.replace("metastable", "msun").replace("stable", "sun"): value
-        for name, value in counts(new, num_compared).items()
+    energies = column(lambda c: c.stability.e_above_hull)
+    by_potential = column(lambda c: c.stability.e_above_hull_raw) <= METASTABLE
+    odds = column(lambda c: c.stability.probability_stable)
+    expected = column(lambda c: c.stability.probability_metastable)
+    credible = expected * column(lambda c: is_unique_and_novel(c.final) and c.is_credible)
+    moved = column(lambda c: c.stability.rmsd)
+    rmsds = moved[np.isfinite(moved)] if np.isfinite(moved).any() else [np.nan]
+    figures = {
+        "relaxed": share_of(column(lambda c: c.stability.stability_error is None)),
+        "converged": share_of(column(lambda c: c.stability.relaxation_converged)),
+        **sun_shares(("stable", "sun"), energies <= 0, odds, new, compared),
+        **sun_shares(("metastable", "msun"), energies <= METASTABLE, expected, new, compared),
+        "metastable_uncalibrated": share_of(by_potential),
+        "msun_uncalibrated": share_of(by_potential & new, compared),
+        "worth_computing": share_of(expected >= WORTH_COMPUTING),
+        "expected_credible_msun": share_of(credible, compared),
+        "expected_new_framework_msun": share_of(
+            credible * column(lambda c: c.has_new_framework), compared
+        ),
+        "symmetry_raised": share_of(column(lambda c: c.symmetry_change == "raised")),
     }
-    rmsds = [s.rmsd for s in stabilities if np.isfinite(s.rmsd)] or [np.nan]
     return StabilityShares(
-        relaxed=share(s.stability_error is None for s in stabilities),
-        converged=share(s.relaxation_converged for s in stabilities),
-        **counts(stabilities, len(candidates)),
-        worth_computing=share(s.probability_metastable >= WORTH_COMPUTING for s in stabilities),
-        **of_new,
-        expected_credible_msun=share(
-            (c.stability.probability_metastable for c in credible), num_compared
-        ),
-        expected_new_framework_msun=share(
-            (c.stability.probability_metastable for c in credible if c.has_new_framework),
-            num_compared,
-        ),
-        symmetry_raised=share(c.symmetry_change == "raised" for c in judged),
+        **{name: share or 0.0 for name, share in figures.items()},
         median_rmsd=float(np.median(rmsds)),
         mean_rmsd=float(np.mean(rmsds)),
     )
