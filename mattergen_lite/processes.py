@@ -164,7 +164,6 @@ def peak_memory() -> int | None:
 
 
 def _send(stream: IO[bytes], message: object) -> None:
-    """Write one message at once."""
     pickle.dump(message, stream)
     stream.flush()
 

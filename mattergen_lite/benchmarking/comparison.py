@@ -138,7 +138,6 @@ def _compared(protocol: Protocol) -> str:
 def _table(
     figures: Sequence[Figure], measured: Sequence[Line], papers: Sequence[Line]
 ) -> list[str]:
-    """A Markdown table of all rows."""
     header = ["set", "crystals", "judged by", *map(heading, figures)]
     rows = [
         [f"{mark}{line.name}{mark}", str(line.num or ""), line.judged_by]

@@ -19,7 +19,6 @@ def conditional(
 
 
 def _target_lines(name: str, source: Path) -> list[Line]:
-    """A line for every target of a run."""
     run = RunFolder(source)
     targets = run.summary().get("targets") if run.is_finished else None
     if not targets:

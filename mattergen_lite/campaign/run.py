@@ -162,7 +162,6 @@ class _Drive:
         )
 
     def _note(self, unit: Unit, future: "Future") -> None:
-        """Take note of what became of a unit."""
         if future.status == "finished":
             self.progressed = True
             self.bar.update(future.result().num_sampled)

@@ -141,7 +141,6 @@ def _receipt(
     watch: Stopwatch,
     started: float,
 ) -> UnitRecord:
-    """Make the unit record of a judged unit."""
     counts = funnel(candidates, state.judge.checks)
     quarantined: dict[str, int] = {}
     for reason in filter(None, map(_why_given_up, candidates)):

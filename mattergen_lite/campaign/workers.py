@@ -206,7 +206,6 @@ def job_script(config: ClusterConfig) -> str:
 
 
 def _unstarted(config: ClusterConfig, shared: Path) -> "Cluster":
-    """A cluster without jobs."""
     with warnings.catch_warnings(), _own_interrupts():
         warnings.simplefilter("ignore")
         import dask

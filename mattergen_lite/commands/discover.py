@@ -115,7 +115,6 @@ def discover(
 def _labelling(
     judge: JudgeOptions, machine: Machine, number: int, max_minutes: float
 ) -> "Labelling":
-    """How each round is labelled."""
     ShortlistOptions(verify=number).check(judge)
     from mattergen_lite.dft.engines import find_engine
     from mattergen_lite.processes import Pool

@@ -69,7 +69,6 @@ class Gpaw(ProgramEngine):
 
 
 def _short_version(package: str) -> str:
-    """Major and minor version of an installed package, "?" where it is missing."""
     try:
         return ".".join(version(package).split(".")[:2])
     except PackageNotFoundError:
@@ -186,7 +185,6 @@ def _band_gap(calculator: object) -> float:
 
 
 def _sizes(calculator: object) -> dict[str, object]:
-    """What the cost depends on."""
     return {
         "num_kpoints": len(calculator.get_ibz_k_points()),
         "num_bands": int(calculator.get_number_of_bands()),

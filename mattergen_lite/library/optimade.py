@@ -79,7 +79,6 @@ def to_optimade(entry: Entry) -> dict[str, object]:
 
 
 def _description(types: Mapping[str, type]) -> dict[str, object]:
-    """What the fields with our prefix are."""
     fields = {
         f"{PREFIX}{name}": {"type": _TYPES[kind], "description": f"mattergen-lite: {name}"}
         for name, kind in types.items()

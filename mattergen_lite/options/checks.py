@@ -45,7 +45,6 @@ _EXPECTED = {
 
 
 def _as_text(value: object) -> object:
-    """A path as text."""
     return str(value) if isinstance(value, Path) else value
 
 

@@ -116,7 +116,6 @@ class GeneratedTemplateSampler(PartialCrystalSampler):
         return template.space_group > LEAST_SYMMETRY and not is_known
 
     def _request(self, rng: torch.Generator) -> TemplateRequest:
-        """What the next template has to be."""
         weights = torch.tensor([weight for _, weight in self.sizes], dtype=torch.float64)
         count = self.sizes[int(torch.multinomial(weights, 1, generator=rng))][0]
         wanted = self.constraints.pinned(count)

@@ -175,7 +175,6 @@ class TemplateSampler(PartialCrystalSampler):
 
     @cached_property
     def _closeness(self) -> Float[np.ndarray, "L"]:
-        """How close each crystal of the library is to the targets."""
         return self.library.closeness(self.targets)
 
     def _draw_rows(self, count: int, rng: torch.Generator) -> Int[np.ndarray, "K"]:

@@ -148,7 +148,6 @@ def _element_demands(request: Request) -> Iterator[Elements]:
 
 
 def _read_host(request: Request) -> "Host | None":
-    """Read the seed structure; None without one."""
     host = request.seed_structure, request.fix_sites, request.fix_lattice, request.insert
     if not any(host):  # the module loads slowly
         return None

@@ -77,7 +77,6 @@ def _write_cifs(
 def _write_frames(
     structures: Sequence[Structure | None], candidates: Sequence[Candidate], path: Path
 ) -> None:
-    """Write all crystals as one extxyz file, best first."""
     frames = [
         (structure, {"name": candidate.raw.name, "rank": candidate.rank})
         for structure, candidate in zip(structures, candidates, strict=True)

@@ -113,7 +113,6 @@ def _cp2k(atoms: "Atoms", mesh: Mesh) -> dict[str, str]:
 
 
 def _numbers(vector: np.ndarray) -> str:
-    """Coordinates in Å as text."""
     return " ".join(f"{number:.12f}" for number in vector)
 
 

@@ -110,7 +110,6 @@ def element_counts(rows: Sequence[Row]) -> dict[int, int]:
 
 
 def _bars(counts: Mapping[str, int], label: str) -> Figure:
-    """A bar a name, with its count."""
     figure, axes = _single(height=0.9 + 0.26 * len(counts))
     names = [name.replace("_", " ") for name in counts]
     axes.bar_label(axes.barh(names, list(counts.values()), color=BLUE), padding=3, fontsize=8)
@@ -121,7 +120,6 @@ def _bars(counts: Mapping[str, int], label: str) -> Figure:
 
 
 def _histogram(axes: Axes, values: np.ndarray, label: str, bins: np.ndarray | None = None) -> None:
-    """Counts of crystals by a value."""
     edges = _bins(values) if bins is None else bins
     axes.hist(values, bins=edges, color=BLUE, edgecolor="white", linewidth=0.5)
     axes.yaxis.set_major_locator(_WHOLE())
@@ -218,7 +216,6 @@ def _cumulative_energy(rows: Sequence[Row]) -> Figure | None:
 
 
 def _funnel(passed: Mapping[str, int]) -> Figure | None:
-    """Bars of what is left after each stage of the judge."""
     return _bars(passed, "crystals that pass this stage and those before") if passed else None
 
 
@@ -259,7 +256,6 @@ def _crystal_systems(rows: Sequence[Row]) -> Figure | None:
 
 
 def _density(rows: Sequence[Row]) -> Figure | None:
-    """Histograms of mass density and of volume per atom."""
     units = {"density": "g/cm³", "volume_per_atom": "Å³"}
     columns = {column: numbers(rows, column).ravel() for column in units}
     if not all(map(len, columns.values())):

@@ -204,7 +204,6 @@ def _is_same_cell(structure: Structure, other: Structure) -> bool:
 
 
 def _geometry(structure: Structure) -> dict[str, Json]:
-    """Lattice in Å, atomic numbers and fractional coordinates."""
     return {
         "lattice": structure.lattice.matrix.round(4).tolist(),
         "atomic_numbers": list(structure.atomic_numbers),

@@ -59,7 +59,6 @@ def parse_incar(settings: Sequence[str]) -> dict[str, object]:
 
 
 def _known_tags() -> set[str]:
-    """Names of INCAR tags, from pymatgen's list."""
     from pymatgen.io import vasp
 
     path = Path(vasp.__file__).parent / "incar_parameters.json"
@@ -101,7 +100,6 @@ def write_dft_inputs(
 
 
 def _input_set(structure: "Structure", recipe: str, incar: Mapping[str, object]) -> "VaspInputSet":
-    """The input set of a crystal that it can describe."""
     from pymatgen.io.vasp import sets
 
     (recipe,) = parse_recipes(recipe)

@@ -306,7 +306,6 @@ def _is_unassigned(score: Score) -> bool:
 
 @cache
 def _point_group_order(space_group: int) -> int:
-    """Number of operations of the point group."""
     return len(PointGroup(SpaceGroup.from_int_number(space_group).point_group).symmetry_ops)
 
 

@@ -171,7 +171,6 @@ class Judge:
     def _score(
         self, records: Sequence[StructureRecord], result_cache: ResultCache, watch: Stopwatch
     ) -> list[Score]:
-        """Scores of the crystals as they came."""
         with watch.stage("judging"):
             quick = min(self.options.time_limit, TIME_LIMIT)
             raw = score_each(records, result_cache=result_cache, time_limit=quick)

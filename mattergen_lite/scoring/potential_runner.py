@@ -132,13 +132,11 @@ class PotentialRunner:
 
     @property
     def _relaxer(self) -> str:
-        """Name of the potential that relaxes."""
         return potential_name(self.potential_set.relaxer)
 
     def _find_energies(
         self, source: PotentialSource, structures: Sequence[Structure]
     ) -> list[PotentialEnergy]:
-        """Energies of crystals by one potential."""
         alone = partial(find_energy, potential=source)
         together = partial(energies_together, potential=source, device=self.device)
         label = f"energy by {potential_name(source)}"

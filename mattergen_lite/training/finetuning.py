@@ -227,7 +227,6 @@ def _extended(
 
 
 def _accelerator(device: str) -> str:
-    """Lightning's word for a device of ours."""
     return "auto" if device == "auto" else {"cuda": "gpu"}.get(pick_device(device).type, device)
 
 

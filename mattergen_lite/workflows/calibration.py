@@ -225,7 +225,6 @@ def _references(
 def _fit_references(
     name: str, pairs: Sequence[tuple[KnownCompound, Mapping[str, float]]]
 ) -> dict[str, float]:
-    """Element references of one potential in eV/atom."""
     own = {
         compound.composition.elements[0].symbol: energies[name] - compound.formation_energy_per_atom
         for compound, energies in pairs
@@ -297,7 +296,6 @@ def measure_labelled(
 
 
 def _problem(answer: Measurement) -> str | None:
-    """Why a crystal cannot be used; None if it can."""
     if not np.isfinite(answer.hull_energy_per_atom):
         return "an element has no energy on the reference hull"
     return answer.relaxation.error or next(iter(answer.errors.values()), None)
@@ -334,5 +332,4 @@ def _fit(
 
 @cache
 def _hull_energy(formula: str) -> float:
-    """Height of the hull at a composition, eV/atom."""
     return reference_hull().decompose(Composition(formula)).energy_per_atom

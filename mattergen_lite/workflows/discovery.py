@@ -183,7 +183,6 @@ def discover(
 
 
 def _check_settings(out: Path, asked: Mapping[str, object]) -> None:
-    """Refuse to mix two loops."""
     if not (out / SETTINGS).exists():
         return
     try:
@@ -304,7 +303,6 @@ def drift(passed: Sequence[Candidate]) -> dict[str, int | float | None]:
 
 
 def _read_round(path: Path) -> Round:
-    """Statistics of a round that is over."""
     try:
         return _ROUND.validate_json(path.read_bytes())
     except (OSError, ValueError):
@@ -347,7 +345,6 @@ def _training_rows(base: Path, finds: Iterable[Path]) -> pa.Table:
 
 
 def _write_rounds(out: Path, rounds: Sequence[Round]) -> None:
-    """Write the statistics of all rounds as table, JSON and figure."""
     write_table([state.row() for state in rounds], out / "rounds.csv")
     write_json({"rounds": [state.row() for state in rounds]}, out / "rounds.json")
     with atomic_path(out / "rounds.png") as temporary:

@@ -75,7 +75,6 @@ def is_dopant_like(composition: Composition) -> bool:
 
 
 def _smallest_fraction(composition: Composition) -> float:
-    """Fraction of the atoms that the least common element has."""
     return float(min(composition.get_atomic_fraction(element) for element in composition))
 
 
@@ -95,7 +94,6 @@ def _members(composition: Composition, group: str) -> list[str]:
 
 
 def _composition_flags(composition: Composition) -> Iterator[Flag]:
-    """Flags that follow from the composition."""
     if is_dopant_like(composition):
         rarest = min(composition, key=composition.get_atomic_fraction)
         fraction = _smallest_fraction(composition)

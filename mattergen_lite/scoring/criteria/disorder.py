@@ -46,12 +46,10 @@ def _ions(symbol: str) -> dict[int, float]:
 
 
 def _similar_radii(radius: float, other: float) -> bool:
-    """True if two radii differ by no more than 15% of the larger."""
     return abs(radius - other) <= MAX_RADIUS_DIFFERENCE * max(radius, other)
 
 
 def _similar_ions(symbol: str, other: str) -> bool:
-    """True if the elements have common ions of the same sign, similar charge and radius."""
     return any(
         state * other_state > 0
         and abs(state - other_state) <= MAX_CHARGE_DIFFERENCE

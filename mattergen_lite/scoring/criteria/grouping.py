@@ -237,7 +237,6 @@ class _Block(NamedTuple):
 
 
 def _by_size(queries: Sequence[int], reduced: Mapping[int, Reduced]) -> dict[int, list[int]]:
-    """Crystals by the number of atoms that they were reduced to."""
     sizes: dict[int, list[int]] = defaultdict(list)
     for index in queries:
         if not isinstance(reduced[index], Failure):

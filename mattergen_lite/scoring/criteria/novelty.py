@@ -131,7 +131,6 @@ _NO_FORM: tuple[KnownMatch, Groups] = (KnownMatch(), ())
 
 
 def _of_batch(index: int, place: BatchPlace, names: Sequence[str]) -> Novelty:
-    """What the batch says of one crystal."""
     if place.first != index:
         return Novelty(is_unique=False, duplicate_of=names[place.first])
     if place.not_compared:
@@ -192,7 +191,6 @@ def _known_structures(
 
 
 def _known(reference: Reference, compositions: Sequence[CompositionKey]) -> list[ReferenceCrystal]:
-    """All known structures of some compositions."""
     rows = chain.from_iterable(reference.rows_of_composition[key] for key in compositions)
     return [ReferenceCrystal(reference.material_ids[row], reference.crystal(row)) for row in rows]
 
@@ -219,7 +217,6 @@ def _disordered_forms(
 
 
 def _by_key(keys: Sequence[Key], indices: Iterable[int]) -> dict[Key, list[int]]:
-    """Positions of crystals that have a key in common."""
     positions: dict[Key, list[int]] = defaultdict(list)
     for index in indices:
         positions[keys[index]].append(index)

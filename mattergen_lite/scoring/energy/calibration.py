@@ -227,7 +227,6 @@ def read_calibrations(path: Path) -> dict[str, Calibration]:
 
 
 def _parse(text: str, source: str) -> dict[str, Calibration]:
-    """Calibrations from JSON."""
     content = _FILES.validate_json(text)
     if content.format < OLDEST_FORMAT:
         raise ValueError(

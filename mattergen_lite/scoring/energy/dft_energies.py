@@ -172,7 +172,6 @@ def read_energies(path: Path) -> DftEnergies:
 
 
 def _row(where: str, row: Mapping[str, str | None]) -> DftEnergy:
-    """One row as numbers."""
     energy, count = _number(where, row, "energy"), _number(where, row, "num_atoms")
     per_atom = _number(where, row, "energy_per_atom")
     if math.isnan(per_atom) and math.isfinite(energy):

@@ -72,7 +72,6 @@ def bulk_modulus(
 
 
 def _strained(structure: Structure, scale: float) -> "Atoms":
-    """The crystal with all lengths scaled."""
     atoms = structure.to_ase_atoms(msonable=False)
     atoms.set_cell(atoms.cell.array * scale, scale_atoms=True)
     return atoms
@@ -91,7 +90,6 @@ def _energy(atoms: "Atoms", potential: Potential, relax_positions: bool) -> floa
 
 
 def _calculator(potential: Potential) -> "Calculator":
-    """The potential as ASE's optimisers take it."""
     from ase.calculators.calculator import Calculator, all_changes
 
     class PotentialCalculator(Calculator):
@@ -136,7 +134,6 @@ def _fit(
 def _birch_murnaghan(
     volumes: Float[np.ndarray, "V"], energies: Float[np.ndarray, "V"]
 ) -> "EOSBase":
-    """Fit of the equation of state."""
     from pymatgen.analysis.eos import BirchMurnaghan, EOSError
 
     if not np.isfinite(energies).all():

@@ -96,7 +96,6 @@ def phonons(
 
 
 def _minimum(structure: Structure, potential: Potential, limits: RelaxationLimits) -> Structure:
-    """The relaxed crystal."""
     relaxation = relax(structure, potential, limits)
     if relaxation.structure is None:
         raise ValueError(relaxation.error)
@@ -159,7 +158,6 @@ def _force_constants(
 
 
 def _atoms(supercell: "PhonopyAtoms") -> "Atoms":
-    """A supercell as potentials take it."""
     from ase import Atoms
 
     return Atoms(

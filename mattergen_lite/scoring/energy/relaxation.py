@@ -82,7 +82,6 @@ def largest_force(point: SinglePoint) -> float:
 
 
 def _largest_stress(point: SinglePoint) -> float:
-    """Largest component of the stress in GPa."""
     return float(np.abs(point.stress).max()) * GPA
 
 

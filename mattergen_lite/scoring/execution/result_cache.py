@@ -172,7 +172,6 @@ class ResultCache:
             file.write("\n" + _line(key, answer))
 
     def _read(self, keys: set[str], answers: TypeAdapter) -> dict[str, Result]:
-        """Answers to these questions."""
         known = {}
         for key, answer in self._lines():
             if key in keys:

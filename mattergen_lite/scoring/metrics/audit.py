@@ -129,7 +129,6 @@ def _atomic_numbers(composition: Composition) -> list[int]:
 
 
 def _trait_shares(counts: Counter[CompositionKey]) -> dict[str, float]:
-    """Share of structures that have each trait."""
     having: Counter[str] = Counter()
     for key, number in counts.items():
         composition = Composition({Element.from_Z(z): count for z, count in key})
@@ -140,7 +139,6 @@ def _trait_shares(counts: Counter[CompositionKey]) -> dict[str, float]:
 
 
 def _element_shares(counts: Counter[CompositionKey]) -> dict[str, float]:
-    """Share of structures that contain each element."""
     containing: Counter[int] = Counter()
     for key, number in counts.items():
         containing.update(dict.fromkeys(system_key(key), number))

@@ -127,7 +127,6 @@ def _distance(target: PropertyTarget, cell: Asked) -> tuple[float, float]:
 
 
 def _hits(cell: Asked, target: PropertyTarget) -> Sequence[bool]:
-    """Whether each measured sample is on target."""
     values = cell.measured.get(target.definition.name, ())
     return [bool(is_met(target, target.low, value)) for value in values if value is not None]
 

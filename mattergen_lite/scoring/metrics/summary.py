@@ -233,12 +233,10 @@ def shares(scores: Sequence[Score], count: int) -> Shares:
 
 
 def _structure_valid(score: Score) -> bool:
-    """The benchmark's verdict on the geometry."""
     return score.validity is not None and score.validity.structure_valid
 
 
 def _composition_valid(score: Score) -> bool:
-    """The benchmark's verdict on the composition."""
     return score.neutrality is not None and score.neutrality.composition_valid
 
 

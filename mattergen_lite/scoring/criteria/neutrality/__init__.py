@@ -217,7 +217,6 @@ def _method(judgement: _Judgement, bonds: Bonds | None) -> Method:
 
 
 def _species(judgement: _Judgement, symbols: Sequence[str]) -> set[tuple[str, Fraction]]:
-    """Distinct elements with their states."""
     if judgement.verdict in ("alloy", "element"):
         return {(symbol, Fraction(0)) for symbol in symbols}
     return {

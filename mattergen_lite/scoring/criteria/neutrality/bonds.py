@@ -128,7 +128,6 @@ def _valence_length(symbol: str, other: str) -> float:
 
 
 def _table(names: Sequence[str], function: Callable[[str, str], float]) -> Float[np.ndarray, "E E"]:
-    """Values of a function of two elements."""
     return np.array([[function(name, other) for other in names] for name in names], dtype=float)
 
 

@@ -98,7 +98,6 @@ class AcceptanceTest:
         ]
 
     def _too_few(self) -> str:
-        """The compounds that were available, in words."""
         if self.num_spread is None:
             reason = next(iter(self.failures.values()), "no energies")
             return (

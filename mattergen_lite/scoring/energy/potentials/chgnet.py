@@ -147,7 +147,6 @@ class ChgnetPotential:
         return 0.0
 
     def _crystal_graph(self, atoms: "Atoms") -> "CrystalGraph":
-        """The crystal as CHGNet takes it."""
         from chgnet.graph.crystalgraph import CrystalGraph
 
         converter = self.model.graph_converter

@@ -347,7 +347,6 @@ def _widths(
 
 
 def _layer(config: NequixConfig, number: int, arrays: Iterator[Tensor]) -> Layer:
-    """Take the weights of a layer."""
     inputs, outputs, paths = _widths(config, number)
     radial = [next(arrays) for _ in range(config.radial_mlp_layers + 1)]
     before = {degree: _scaled(next(arrays)) for degree in inputs}

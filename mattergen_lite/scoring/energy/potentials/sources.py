@@ -155,7 +155,6 @@ def _installed(family: Family) -> Family:
 
 
 def _published() -> dict[str, Any]:
-    """Families that other packages bring, by name."""
     with without_current_folder():
         return {entry.name: entry for entry in entry_points(group=GROUP)}
 
