@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from mattergen_lite.files.folders import atomic_path
+from mattergen_lite.files.folders import write_text
 from mattergen_lite.files.plain_yaml import parse_yaml, read_yaml
 from mattergen_lite.options.checks import LearningRate, Seed, Share, ShareBelowOne, options
 from mattergen_lite.options.judge import JudgeOptions
@@ -94,9 +94,7 @@ class DataConfig(Section):
     max_e_above_hull: float | None = None  # eV/atom; rows without a value are dropped when set
     max_orbits: PositiveInt = 20  # symmetry-distinct atoms: the tokens of the network
     max_atoms: PositiveInt = 52  # in the primitive cell
-    symmetry_dropout: float = (
-        0.2  # share of crystals shown as orbits of a subgroup, half of them P1
-    )
+    symmetry_dropout: float = 0.2  # share of crystals shown under a subgroup, half of them in P1
     batch_size: PositiveInt = 256  # crystals per device and step
     pool_batches: PositiveInt = 32  # batches that are sorted by size together: less padding
 
@@ -299,8 +297,7 @@ def shipped(folder: Literal["configs", "checkpoints"]) -> Path:
 def write_yaml(section: Section, path: Path) -> None:
     """Write a section as plain YAML, all at once."""
     text = yaml.safe_dump(section.model_dump(mode="json"), sort_keys=False)
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_text(text, path)
 
 
 def _merged(base: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:

@@ -17,13 +17,13 @@ from pymatgen.io.vasp import Poscar
 from pymatgen.symmetry.analyzer import SpacegroupAnalyzer
 
 from mattergen_lite import score
-from mattergen_lite.files.folders import atomic_path
+from mattergen_lite.files.folders import atomic_path, write_text
 from mattergen_lite.io import compressed
 from mattergen_lite.io import read as io
 from mattergen_lite.io.parse import one_line
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.tensors import from_structures, to_structures
-from mattergen_lite.io.write import file_names, to_cif, write_extxyz, write_text
+from mattergen_lite.io.write import file_names, to_cif, write_extxyz
 
 TIGHT = StructureMatcher(ltol=1e-3, stol=1e-3, angle_tol=0.01, scale=False, primitive_cell=False)
 

@@ -13,7 +13,7 @@ from pymatgen.core import Lattice, Structure
 
 import mattergen_lite
 from mattergen_lite import judge, load, sample, score
-from mattergen_lite.io.write import write_text
+from mattergen_lite.files.folders import write_text
 from mattergen_lite.options.flat import arguments_of
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.request import Request

@@ -20,8 +20,9 @@ from crystals import nacl, nacl_primitive, quartz, rutile, single_atom, triclini
 from matplotlib.image import imread
 from pymatgen.core import Lattice, Structure
 
+from mattergen_lite.files.folders import write_text
 from mattergen_lite.io.records import StructureRecord
-from mattergen_lite.io.write import to_cif, write_text
+from mattergen_lite.io.write import to_cif
 from mattergen_lite.processes import Pool
 from mattergen_lite.runs.figures import _hull_bins
 from mattergen_lite.runs.report import write_report

@@ -7,7 +7,8 @@ from matplotlib.image import imread
 from models import tiny_model
 from PIL import Image
 
-from mattergen_lite.io.write import to_cif, write_text
+from mattergen_lite.files.folders import write_text
+from mattergen_lite.io.write import to_cif
 from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.request.constraints import parse_constraints

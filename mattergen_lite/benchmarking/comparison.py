@@ -9,8 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure as Drawing
 
 from mattergen_lite.benchmarking.protocols import Figure, Protocol
-from mattergen_lite.files.folders import atomic_path
-from mattergen_lite.io.write import write_text
+from mattergen_lite.files.folders import atomic_path, write_text
 from mattergen_lite.runs.figures import BLUE, DOTS_PER_INCH, GREY
 from mattergen_lite.runs.tables import write_json
 

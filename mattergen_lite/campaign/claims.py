@@ -6,11 +6,7 @@ process, so that the units of killed processes are taken by the others.
 """
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
-from filelock import FileLock, Timeout
+from collections.abc import Callable
 
 from mattergen_lite.campaign.parts import part_path
 from mattergen_lite.campaign.plan import CampaignPlan, Unit
@@ -27,6 +23,7 @@ from mattergen_lite.campaign.status import (
 )
 from mattergen_lite.campaign.work import check_judge, work
 from mattergen_lite.console import ProgressBar
+from mattergen_lite.files.folders import held
 from mattergen_lite.runs.folder import environment
 
 POLL = 5.0  # s between looks at units that other processes hold
@@ -56,7 +53,7 @@ def work_through(
 def _take(plan: CampaignPlan, unit: Unit, bar: ProgressBar) -> bool:
     """Work on a unit, unless another process holds it or has finished it; tell which."""
     config = plan.config
-    with _held(config.run_dir / UNFINISHED / f"{unit.key}.lock") as is_held:
+    with held(config.run_dir / UNFINISHED / f"{unit.key}.lock") as is_held:
         if not is_held or part_path(config.run_dir, unit.key, unit.start).exists():
             return False
         if (tries := num_tries(config.run_dir, unit.key)) > DEVICE_TRIES:
@@ -73,21 +70,3 @@ def _take(plan: CampaignPlan, unit: Unit, bar: ProgressBar) -> bool:
             if num_tries(config.run_dir, unit.key) > config.workers.retries:
                 write_refusal(config.run_dir, unit, f"{type(error).__name__}: {error}")
     return True
-
-
-@contextmanager
-def _held(path: Path) -> Iterator[bool]:
-    """Hold a lock, unless another process does; yields which."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        yield False
-        return
-    except NotImplementedError:
-        raise ValueError(f"{path.parent}: expected a file system with locks") from None
-    try:
-        yield True
-    finally:
-        lock.release()

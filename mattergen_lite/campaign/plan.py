@@ -17,11 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mattergen_lite.config import CampaignConfig
-from mattergen_lite.files.folders import check_plain
+from mattergen_lite.files.folders import check_plain, write_text
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.read import iter_documents
 from mattergen_lite.io.records import Document
-from mattergen_lite.io.write import write_text
 
 MANIFEST = "campaign.json"
 FORMAT = 1  # of the manifest and its parts; raised when older programs would misread them

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mattergen_lite.campaign.parts import CANDIDATES, UnitRecord, finished_keys, unit_records
 from mattergen_lite.campaign.plan import CampaignPlan, Unit, read_manifest
-from mattergen_lite.io.write import write_text
+from mattergen_lite.files.folders import write_text
 from mattergen_lite.scoring.metrics.funnel import Funnel
 from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
 

@@ -11,7 +11,8 @@ from pymatgen.symmetry.groups import SpaceGroup
 from mattergen_lite.console import text_table
 from mattergen_lite.data.canonical import row_structure
 from mattergen_lite.data.table import EMBEDDED, UNITS, read_crystal_table
-from mattergen_lite.io.write import to_cif, write_extxyz, write_text
+from mattergen_lite.files.folders import write_text
+from mattergen_lite.io.write import to_cif, write_extxyz
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 
 if TYPE_CHECKING:

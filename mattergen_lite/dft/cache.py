@@ -2,16 +2,15 @@
 
 import json
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from mattergen_lite.dft.result import DftResult
+from mattergen_lite.files.folders import held
 
 PACKAGED = "dft_phases.json"
 FOLDER = "MATTERGEN_LITE_CACHE"  # variable that names another folder than ~/.cache/mattergen_lite
@@ -60,21 +59,9 @@ class ResultFolder:
         """Look a result up or calculate it; processes that want the same one wait."""
         if (known := self.lookup(key)) is not None:
             return known
-        self.path.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.path / f".{key}.lock"):
+        with held(self.path / f".{key}.lock", waits=True):
             return self.lookup(key) or calculate(self.file(key))
 
-    @contextmanager
-    def claim(self, key: str, *, waits: bool) -> Iterator[bool]:
+    def claim(self, key: str, *, waits: bool) -> AbstractContextManager[bool]:
         """Hold a crystal, so that processes of one run take different ones; yields whether."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / f".{key}.claim", timeout=-1 if waits else 0)
-        try:
-            lock.acquire()
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
+        return held(self.path / f".{key}.claim", waits=waits)

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 from mattergen_lite.dft.cost import count_bands
 from mattergen_lite.dft.engine import ProgramEngine
-from mattergen_lite.dft.program import run_job, write_whole
+from mattergen_lite.dft.program import run_job
+from mattergen_lite.files.folders import write_text
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -140,7 +141,7 @@ def _relax(atoms: "Atoms", job: dict) -> dict[str, object]:
     while num_steps < MAX_STEPS:
         atoms.calc = _WithoutPulayStress(calculator, _pulay_stress(atoms, calculator, job))
         optimizer = BFGS(FrechetCellFilter(atoms), logfile=None)
-        optimizer.attach(lambda: write_whole(kept, _geometry(atoms)))
+        optimizer.attach(lambda: write_text(json.dumps(_geometry(atoms)), kept))
         is_relaxed = optimizer.run(fmax=MAX_FORCE, steps=MAX_STEPS - num_steps)
         num_steps += optimizer.nsteps
         if is_relaxed and optimizer.nsteps == 0:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 
-from mattergen_lite.files.folders import atomic_path
+from mattergen_lite.files.folders import write_text
 from mattergen_lite.processes import limit_memory, peak_memory
 
 
@@ -38,13 +38,7 @@ def run_job(calculate: Callable[[dict], dict[str, object]]) -> None:
         "peak_memory": peak_memory() or 0,
         "engine": job["engine"],
     }
-    write_whole(Path(result_path), result)
-
-
-def write_whole(path: Path, data: dict[str, object]) -> None:
-    """Write JSON in one step: a reader sees the old file or the new one."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(data), encoding="utf-8")
+    write_text(json.dumps(result), result_path)
 
 
 def _reason(error: BaseException) -> str:

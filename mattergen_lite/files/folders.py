@@ -151,6 +151,28 @@ def _lock(folder: Path, name: str, timeout: float) -> Iterator[None]:
         lock.release()
 
 
+@contextmanager
+def held(path: Path, *, waits: bool = False) -> Iterator[bool]:
+    """Hold a lock file, unless another process does and is not waited for; yields whether.
+
+    Raises:
+        ValueError: If the file system has no locks.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=-1 if waits else 0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    except NotImplementedError:
+        raise ValueError(f"{path.parent}: expected a file system with locks") from None
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
 def _check_room(folder: Path) -> None:
     """Write so much for a moment: quotas and full disks show in no other way."""
     with _refusing(folder), tempfile.TemporaryFile(dir=folder) as file:
@@ -205,6 +227,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(text: str, path: str | Path) -> None:
+    """Write a text file in UTF-8, which appears all at once."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:

@@ -117,13 +117,18 @@ def _unpacked_name(name: str) -> str:
 
 
 def _folder_documents(folder: Path, without: Path | None) -> Iterator[Document]:
+    for path, name in _files(folder, without):
+        if _file_format(name):
+            yield from _file_documents(shown_name(name), lambda path=path: path.open("rb"))
+
+
+def _files(folder: Path, without: Path | None) -> Iterator[tuple[Path, str]]:
+    """Files and their names in a folder, in order, those in a folder inside it left out."""
     left_out = without and without.resolve()
     for path in sorted(folder.rglob("*")):
-        if left_out and path.resolve().is_relative_to(left_out):
-            continue
-        name = shown_name(path.relative_to(folder).as_posix())
-        if path.is_file() and _file_format(name):
-            yield from _file_documents(name, lambda path=path: path.open("rb"))
+        is_inside = left_out and path.resolve().is_relative_to(left_out)
+        if path.is_file() and not is_inside:
+            yield path, path.relative_to(folder).as_posix()
 
 
 def count_unread(folder: Path, *, without: Path | None = None) -> Counter[str]:
@@ -133,16 +138,12 @@ def count_unread(folder: Path, *, without: Path | None = None) -> Counter[str]:
         folder: A source of structures.
         without: A folder inside it that does not count.
     """
-    left_out = without and without.resolve()
-    names = [
-        path.name
-        for path in folder.rglob("*")
-        if path.is_file()
-        and not path.name.startswith(".")
-        and not _file_format(path.relative_to(folder).as_posix())
-        and not (left_out and path.resolve().is_relative_to(left_out))
-    ]
-    return Counter(PurePath(name).suffix.lower() or "without an ending" for name in names)
+    unread = (
+        path
+        for path, name in _files(folder, without)
+        if not path.name.startswith(".") and not _file_format(name)
+    )
+    return Counter(path.suffix.lower() or "without an ending" for path in unread)
 
 
 def _zip_documents(path: Path) -> Iterator[Document]:

@@ -62,12 +62,6 @@ def file_names(names: Iterable[str], reserved: Iterable[str] = ()) -> list[str]:
     return chosen
 
 
-def write_text(text: str, path: str | Path) -> None:
-    """Write a text file, all at once."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
 def _symmetrised_cif(structure: "Structure", symprec: float) -> Cif | None:
     """The symmetrised CIF; None if symmetrising fails or changes the crystal."""
     from pymatgen.core import Structure

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from pymatgen.core import Structure
 
-from mattergen_lite.io.write import Cif, file_names, to_cif, write_extxyz, write_text
+from mattergen_lite.files.folders import write_text
+from mattergen_lite.io.write import Cif, file_names, to_cif, write_extxyz
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.runs.earlier_files import EarlierFiles
 from mattergen_lite.runs.folder import DFT_RELAXED, FRAMES, RELAXED_FRAMES

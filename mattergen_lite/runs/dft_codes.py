@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mattergen_lite.io.write import write_text
+from mattergen_lite.files.folders import write_text
 from mattergen_lite.runs.recipes import names_among, template
 
 if TYPE_CHECKING:

@@ -24,8 +24,8 @@ from pymatgen.io.cif import CifWriter
 
 from mattergen_lite.chemistry.elements import MAX_ATOMIC_NUMBER, periodic_table_position, symbols
 from mattergen_lite.chemistry.oxidation import electronegativity, is_metal
+from mattergen_lite.files.folders import write_text
 from mattergen_lite.io.formats.structures import ordered
-from mattergen_lite.io.write import write_text
 from mattergen_lite.processes import Failure, attempt
 from mattergen_lite.runs.figures import figures_in, write_figures
 from mattergen_lite.runs.folder import FIGURES, REPORT

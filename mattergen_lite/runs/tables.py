@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mattergen_lite.files.folders import atomic_path
+from mattergen_lite.files.folders import atomic_path, write_text
 from mattergen_lite.io.compressed import unpacking
 from mattergen_lite.io.write import write_csv
 from mattergen_lite.scoring.score import Cell
@@ -43,8 +43,7 @@ def read_table(
 
 def write_json(content: Mapping[str, object], path: Path) -> None:
     """Write plain data as JSON, all at once."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    write_text(json.dumps(content, indent=2, default=str) + "\n", path)
 
 
 def read_json(path: Path) -> dict[str, object]:

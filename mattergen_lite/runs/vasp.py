@@ -13,8 +13,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mattergen_lite.files.folders import write_text
 from mattergen_lite.io.formats.structures import build_structure
-from mattergen_lite.io.write import file_names, write_text
+from mattergen_lite.io.write import file_names
 from mattergen_lite.runs.dft_codes import RUN, VASP, write_code_inputs
 from mattergen_lite.runs.recipes import DEFAULT_RECIPES, RECIPES, Recipe, parse_recipes, template
 from mattergen_lite.scoring.criteria.symmetrization import symmetrized

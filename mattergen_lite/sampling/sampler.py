@@ -49,9 +49,7 @@ class Target:
     """What is asked of every sample: properties are guided, constraints are exact."""
 
     properties: tuple[PropertyTarget, ...] = ()
-    auxiliary_targets: tuple[
-        PropertyTarget, ...
-    ] = ()  # guided too; samples are not measured by them
+    auxiliary_targets: tuple[PropertyTarget, ...] = ()  # guided; samples are not measured by them
     constraints: Constraints = field(default_factory=Constraints)
     steering: tuple[Steering, ...] = ()  # by probes, added to the model's displacement
 

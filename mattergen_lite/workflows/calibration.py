@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from pymatgen.core import Composition, Structure
 
 from mattergen_lite.data.materials import KnownCompound, elemental_crystals
-from mattergen_lite.files.folders import atomic_path
+from mattergen_lite.files.folders import write_text
 from mattergen_lite.io.formats.structures import ordered
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Failure, Pool
@@ -188,8 +188,7 @@ def calibrate(
         f"mattergen-lite calibrate: {len(sets['novel'])} novel and {len(sets['known'])} known "
         f"crystals relaxed with {relaxer}; energies in eV/atom"
     )
-    with atomic_path(out) as temporary:
-        temporary.write_text(calibrations_as_json(fitted, source, figures), encoding="utf-8")
+    write_text(calibrations_as_json(fitted, source, figures), out)
     result_cache.forget()
     return Calibrated(path=out, fitted=fitted, held_out=held_out, failed=failed)
 

@@ -36,6 +36,7 @@ from mattergen_lite.options.finetune import FinetuneOptions
 from mattergen_lite.runs.figures import BLUE, DOTS_PER_INCH, GREY, ORANGE
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
+from mattergen_lite.runs.store import damaged
 from mattergen_lite.runs.tables import write_json, write_table
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.energy.accuracy import Accuracy
@@ -125,9 +126,8 @@ class Discovered:
     table: Path
     rounds: tuple[Round, ...]
     reason: str  # why it ended
-    judged: tuple[Accuracy, Accuracy] | None = (
-        None  # on labels: before, and by other rounds' labels
-    )
+    # on labels: before, and by other rounds' labels
+    judged: tuple[Accuracy, Accuracy] | None = None
 
     @property
     def best(self) -> Round:
@@ -305,10 +305,8 @@ def drift(passed: Sequence[Candidate]) -> dict[str, int | float | None]:
 def _read_round(path: Path) -> Round:
     try:
         return _ROUND.validate_json(path.read_bytes())
-    except (OSError, ValueError):
-        raise ValueError(
-            f"{path} is damaged: remove it, and the same command makes it again"
-        ) from None
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from None
 
 
 def _round_folder(out: Path, number: int) -> Path:

@@ -15,9 +15,10 @@ import numpy as np
 from pydantic import TypeAdapter
 from pymatgen.core import Composition
 
-from mattergen_lite.files.folders import atomic_path
+from mattergen_lite.files.folders import write_text
 from mattergen_lite.runs.folder import RunFolder
 from mattergen_lite.runs.judgements import Judgements
+from mattergen_lite.runs.store import damaged
 from mattergen_lite.runs.tables import read_json, write_json
 from mattergen_lite.runs.verifying import VerifyingRun, decided
 from mattergen_lite.runs.writing import rewrite_run
@@ -142,10 +143,8 @@ def read_labels(path: Path) -> list[Label]:
         return []
     try:
         return _LABELS.validate_python(read_json(path)["labels"])
-    except (ValueError, KeyError):
-        raise ValueError(
-            f"{path} is damaged: remove it, and the same command makes it again"
-        ) from None
+    except (ValueError, KeyError) as error:
+        raise damaged(path, error) from None
 
 
 def most_instructive(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -179,8 +178,7 @@ def write_calibrations(labelling: Labelling, labels: Sequence[Label], path: Path
     base, potential = labelling.base, labelling.potential
     source = f"{base.source}, and {len(labels)} crystals verified by `discover`"
     known = {**labelling.known, potential: recalibrated(base, labels)}
-    with atomic_path(path) as temporary:
-        temporary.write_text(calibrations_as_json(known, source, {}), encoding="utf-8")
+    write_text(calibrations_as_json(known, source, {}), path)
     return path
 
 

@@ -37,9 +37,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 GPA = 160.21766208  # GPa per eV/Å³
-MIN_ENERGY_FALL = (
-    0.001  # eV/atom; less is the scatter of relaxations that end above `RelaxationLimits`
-)
+# eV/atom; less is the scatter of relaxations that end above `RelaxationLimits`.
+MIN_ENERGY_FALL = 0.001
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 StoredStructure = Annotated[

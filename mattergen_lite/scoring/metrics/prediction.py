@@ -43,9 +43,8 @@ class Predicted:
     match_rate: float  # share of known structures that a sample meant for them matches
     rmse: float | None  # mean over those of the smallest displacement; None if there are none
     metre: float  # share of distinct known structures that any sample matches
-    crmse: (
-        float  # mean over distinct ones of the smallest displacement, `PREDICTED.stol` where none
-    )
+    # mean over distinct ones of the smallest displacement, `PREDICTED.stol` where none matches
+    crmse: float
     polymorph_rate: float  # share of known structures that a sample of their space group matches
     sample_match_rate: float  # share of distinct samples that match any known structure
 
