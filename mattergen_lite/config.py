@@ -27,7 +27,14 @@ from pydantic import (
 
 from mattergen_lite.files.folders import write_text
 from mattergen_lite.files.plain_yaml import parse_yaml, read_yaml
-from mattergen_lite.options.checks import LearningRate, Seed, Share, ShareBelowOne, options
+from mattergen_lite.options.checks import (
+    LearningRate,
+    Seed,
+    Share,
+    ShareBelowOne,
+    complaint,
+    options,
+)
 from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.options.renamed import OPTIONS
 from mattergen_lite.options.request import Request
@@ -328,27 +335,18 @@ def _explain(section: type[Section], error: ValidationError) -> str:
     newer = [line for line in error.errors() if line["loc"][-1:] == ("format",)]
     if newer:
         return (
-            f"configuration format is {_shown(newer[0]['input'])}, this version reads up to "
-            f"{FORMAT}: use a newer version of mattergen-lite"
+            f"configuration format is {str(newer[0]['input'])[:MAX_SHOWN]}, this version reads up "
+            f"to {FORMAT}: use a newer version of mattergen-lite"
         )
     first = error.errors()[0]
     path = ".".join(map(str, first["loc"]))
     if first["type"] not in ("extra_forbidden", "unexpected_keyword_argument"):
-        if isinstance(first.get("ctx", {}).get("error"), ValueError):  # a check of options
-            return f"configuration {path}: {first['ctx']['error']}"
-        return f"configuration {path}: {first['msg']} (got {_shown(first['input'])})"
+        said = complaint(error)
+        return f"configuration {said if said.startswith(path) else f'{path}: {said}'}"
     if (name := path.rpartition(".")[2]) in OPTIONS:
         return f"configuration {path} is now called {OPTIONS[name]}"
     near = difflib.get_close_matches(path, _dotted_keys(section), n=1, cutoff=0.0)
     return f"configuration has no key {path!r}; the nearest one is {near[0]!r}"
-
-
-def _shown(value: object) -> str:
-    """A value in a message, not all of one that is large."""
-    if isinstance(value, dict | list):
-        return f"{len(value)} entries"
-    text = repr(value) if not isinstance(value, str) else repr(value[:MAX_SHOWN])
-    return text if len(text) <= MAX_SHOWN + 2 else f"{text[:MAX_SHOWN]}..."
 
 
 def _dotted_keys(section: type, prefix: str = "") -> list[str]:

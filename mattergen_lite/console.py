@@ -60,7 +60,6 @@ def text_table(
     """Lines of a table with aligned columns.
 
     Args:
-        rows: Cells, as many in each.
         headings: Of the columns; none if empty.
         widths: Least widths of the first columns.
         left: Columns that are aligned at the left; the others are at the right.

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from mattergen_lite.data.canonical import row_structure
 from mattergen_lite.data.table import EMBEDDED, read_crystal_table
+from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.processes import Failure, Pool, available_cores
 from mattergen_lite.scoring.execution.result_cache import ResultCache
 from mattergen_lite.scoring.metrics.coverage import (
@@ -44,7 +45,25 @@ def rows_of(split: str) -> pa.Table:
 def fitted_scaler(train: pa.Table) -> Scaler:
     """Mean and standard deviation over the compositions of a table."""
     bar = tqdm(train["atomic_numbers"].to_pylist(), desc="training compositions", disable=None)
-    return Scaler.fit(np.array([composition_fingerprint(Composition(Counter(z))) for z in bar]))
+    return fit_scaler(np.array([composition_fingerprint(Composition(Counter(z))) for z in bar]))
+
+
+def fit_scaler(compositions: np.ndarray) -> Scaler:
+    """Mean and standard deviation over crystals, without what is not known."""
+    return Scaler(mean=np.nanmean(compositions, axis=0), std=np.nanstd(compositions, axis=0))
+
+
+def save(known: KnownFingerprints, path: Path) -> None:
+    """Write a file; fingerprints as float16, whose error is a thousandth of the cutoffs."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(
+            file,
+            material_ids=np.array(known.material_ids),
+            structures=known.structures.astype(np.float16),
+            compositions=known.compositions.astype(np.float16),
+            mean=known.scaler.mean,
+            std=known.scaler.std,
+        )
 
 
 def build(out: Path, result_cache: ResultCache, limit: int | None) -> KnownFingerprints:
@@ -63,7 +82,7 @@ def build(out: Path, result_cache: ResultCache, limit: int | None) -> KnownFinge
     known = KnownFingerprints.of(
         list(fingerprints), fingerprints.values(), fitted_scaler(rows_of("train"))
     )
-    known.save(out)
+    save(known, out)
     return known
 
 
@@ -76,7 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--num-workers", type=int, default=available_cores())
     choice = parser.parse_args(arguments)
     with Pool(choice.num_workers) as pool:
-        known = build(choice.out, ResultCache(pool, choice.result_cache), choice.limit)
+        known = build(choice.out, ResultCache(pool, choice.journal), choice.limit)
     size = choice.out.stat().st_size / 1e6
     print(f"{choice.out.name}: {len(known.material_ids)} crystals, {size:.2f} MB")
 

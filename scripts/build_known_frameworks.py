@@ -22,10 +22,16 @@ from mattergen_lite.symmetry.frameworks import (
 )
 from mattergen_lite.symmetry.orbits import find_orbits
 from mattergen_lite.symmetry.protostructures import Protostructure, protostructure
+from mattergen_lite.symmetry.wyckoff import wyckoff_positions
 
 OUT = Path(__file__).parents[1] / "mattergen_lite" / "assets" / "known_frameworks.npz"
 # Groups that a mirror turns into another one.
 CHIRAL = {*MIRROR_IMAGES, *MIRROR_IMAGES.values()}
+
+
+def _class_sizes(label: Protostructure) -> list[int]:
+    multiplicity = wyckoff_positions(label.space_group).multiplicity
+    return [int(multiplicity[list(sites)].sum()) for sites in label.classes]
 
 
 def main() -> None:
@@ -58,7 +64,7 @@ def main() -> None:
         OUT,
         digests=np.array(sorted(digests | {label.digest for label in labels}), np.int64),
         rows=np.array([examples[label] for label in labels], np.int32),
-        stoichiometries=np.array([stoichiometry_digest(label.class_sizes) for label in labels]),
+        stoichiometries=np.array([stoichiometry_digest(_class_sizes(label)) for label in labels]),
         fingerprints=np.array(fingerprints, np.float16),
     )
 

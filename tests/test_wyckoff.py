@@ -138,7 +138,11 @@ def test_templates_in_equivalent_descriptions_have_one_form(number):
     moved = [exchange[one].tolist() for one in classes]
     one, other = (Protostructure.canonical(number, each) for each in (classes, moved))
     assert one == other
-    assert one.class_sizes == other.class_sizes
+    sizes = [
+        sorted(int(positions.multiplicity[list(sites)].sum()) for sites in label.classes)
+        for label in (one, other)
+    ]
+    assert sizes[0] == sizes[1]
 
 
 @pytest.mark.parametrize("number", [1, 2, 14, 62, 88, 141, 167, 194, 205, 225, 227, 230])

@@ -55,7 +55,6 @@ def property_columns(
         atomic_numbers: Of all atoms, or orbits, of all crystals.
         multiplicity: How many atoms each stands for.
         counts: How many of them each crystal has.
-        lattice: Of every crystal.
         space_group: Name of its column, 0 or null where unknown.
     """
     columns = {

@@ -64,7 +64,6 @@ def read_labelled(
         prop: The property; its name is the column of the values, empty where unknown.
         keep: Folder for the prepared table and its lists of rejected and of duplicate crystals.
         seed: Of the random split into training and validation, where there is no column `split`.
-        num_workers: Processes that prepare.
 
     Raises:
         ValueError: If the column is unknown, holds no usable values or too few of them.

@@ -99,11 +99,8 @@ def prepare(
 
     Args:
         source: Folder, zip, file or table of structures; numeric columns become properties.
-        out: The parquet table.
         num_workers: Processes; 0 works in this one, without time limits.
         val_fraction: Share of validation crystals, drawn at random unless a `split` column exists.
-        test_fraction: Share of test crystals.
-        seed: Of the random split.
         max_atoms: Largest primitive cell.
 
     Raises:

@@ -132,12 +132,7 @@ def _files(folder: Path, without: Path | None) -> Iterator[tuple[Path, str]]:
 
 
 def count_unread(folder: Path, *, without: Path | None = None) -> Counter[str]:
-    """Count the files of a folder that `iter_documents` passes over, by their endings.
-
-    Args:
-        folder: A source of structures.
-        without: A folder inside it that does not count.
-    """
+    """Count the files of a folder that `iter_documents` passes over, by their endings."""
     unread = (
         path
         for path, name in _files(folder, without)

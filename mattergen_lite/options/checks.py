@@ -134,6 +134,8 @@ def complaint(error: ValidationError, name: str = "") -> str:
     if "error" in context:
         return str(context["error"])
     name = name or ".".join(map(str, first["loc"]))
+    if first["type"] == "missing":
+        return f"{name} is missing: expected a value"
     given = first["input"]
     is_plain = given is None or isinstance(given, str | int | float | Path)
     shown = " ".join(str(given).split())[:60] if is_plain else f"of type {type(given).__name__}"

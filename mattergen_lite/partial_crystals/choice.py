@@ -42,8 +42,6 @@ def partial_crystal_sampler(
     """Choose the sampler of partial crystals for constraints, within the sizes of a model.
 
     Args:
-        constraints: What holds exactly.
-        model: What sizes there are.
         template_bias: Preference for templates that have yielded more (`SamplerOptions`).
         targets: Properties: templates of known crystals that are close to them are preferred.
         frameworks: Whose templates are taken (`SHARES`); None is any, and known where a formula or

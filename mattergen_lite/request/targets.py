@@ -73,15 +73,6 @@ class PropertyTarget:
             return CRYSTAL_SYSTEMS[int(value) - 1]
         return value.item()
 
-    def contains(self, measured: TargetValue) -> bool:
-        """Whether a measured value is what was asked for: within the range, or the very category.
-
-        A single real value has no width: compare it with `scoring.computed_properties.on_target`.
-        """
-        if isinstance(measured, str):
-            return measured == self.cell(self.draw(torch.Generator()))
-        return self.low <= measured <= self.high
-
 
 def truncated_normal(low: float, high: float, quantile: float) -> float:
     """The given quantile of a standard normal variable that is known to lie in [low, high].

@@ -169,11 +169,7 @@ class JudgedSet(RunFacts, Sequence[Candidate]):
         return parse_checks(text) if text else ()
 
     def with_candidates(self, candidates: Sequence[Candidate]) -> "JudgedSet":
-        """Return these judgements with candidates of which more is known, ranked again.
-
-        Args:
-            candidates: The same ones, in any order.
-        """
+        """Return these judgements with candidates of which more is known, ranked again."""
         return self._with(ranked(candidates, self.required))
 
     def _with(self, candidates: Sequence[Candidate]) -> "JudgedSet":

@@ -102,10 +102,6 @@ class JudgingRun:
         """Judgements of candidates that are judged already, written where there is a folder.
 
         Args:
-            candidates: Best first.
-            provenance: Where they come from.
-            result_cache: What was worked out for them.
-            budget: What was asked for.
             checks: Those that a candidate has to pass; None: those of the judge.
             screened: What was screened in a larger set, of which the candidates are the best.
         """

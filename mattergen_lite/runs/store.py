@@ -53,8 +53,6 @@ def write_candidates(
     """Write candidates as one table, which appears at once; returns its rows for people.
 
     Args:
-        candidates: One a row.
-        path: Of the table.
         shared: Plain data about all of them.
         more: Columns beside those of the candidates.
         required: Checks that come before all others in the order of merit.

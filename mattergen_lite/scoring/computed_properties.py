@@ -117,7 +117,6 @@ def measure(
     """Every property that can be measured on an ordered crystal, by name.
 
     Args:
-        structure: The crystal, as sampled or relaxed.
         symprec: Symmetry tolerance in Å; 0.1 for generated, 0.01 for relaxed structures.
         stability: What the stability stage said of it, for the energies.
     """

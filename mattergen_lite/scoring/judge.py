@@ -58,7 +58,6 @@ class Judge:
     """How crystals are judged, with all that is needed for it at hand.
 
     Args:
-        reference: Known structures.
         potential_set: Potentials; None where nothing is relaxed.
         energies: Of DFT, which decide where they exist.
         targets: What every crystal was asked to be.
@@ -147,9 +146,7 @@ class Judge:
         """Judge crystals; one candidate a record, best first.
 
         Args:
-            records: Structures to judge.
             result_cache: Processes to work in, and what they have found before.
-            watch: Takes the time of every stage.
             ends: Where each round ends among the records, for the screen; default one round.
         """
         progress = self._leave_out(records, self._score(records, result_cache, watch))

@@ -139,8 +139,6 @@ def score(
     """Judge crystals; one score per record, in the same order.
 
     Args:
-        records: Structures with names, from any generator.
-        result_cache: Processes to judge in, and what they have judged before.
         reference: Known structures to be novel against; None judges uniqueness in the batch only.
         polymorphs: Crystals of different space groups differ, however close they are.
         relaxed: The structures are relaxed; their frameworks are compared with known ones.

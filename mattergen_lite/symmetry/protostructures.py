@@ -8,7 +8,7 @@ are the same classes.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
@@ -40,12 +40,6 @@ class Protostructure:
     def digest(self) -> int:
         """63 bits that name the protostructure in files."""
         return short_digest(str(self))
-
-    @cached_property
-    def class_sizes(self) -> tuple[int, ...]:
-        """Atoms of each element in the primitive cell."""
-        multiplicity = wyckoff_positions(self.space_group).multiplicity
-        return tuple(int(multiplicity[list(sites)].sum()) for sites in self.classes)
 
 
 @lru_cache(maxsize=100_000)

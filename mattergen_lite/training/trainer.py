@@ -49,7 +49,6 @@ def train(config: RunConfig, judge: Judge | None = None) -> Path:
     """Train, or continue the run in `config.run_dir`; returns the exported model folder.
 
     Args:
-        config: Everything.
         judge: Says at each validation how good the averaged weights are, if `trainer.select` is
             sun; more is better.
 

@@ -125,7 +125,6 @@ def labelled(
     they are.
 
     Args:
-        records: Structures with numbers.
         column: Of the labels; None looks for the usual ones.
         label_set: Name of the set, if its energies are of other settings than the hull's.
 

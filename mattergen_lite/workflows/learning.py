@@ -33,9 +33,7 @@ def judged_crystals(
     relaxed; as it came, with that of a single point, where it was only screened.
 
     Args:
-        candidates: Judged crystals.
         prefix: Of the names in the table.
-        split: Value of the column of that name.
         max_atoms: Atoms per primitive cell; larger crystals are left out.
 
     Returns:

@@ -103,7 +103,6 @@ def novelty(
 
     Args:
         structures: Ordered structures. Of equal ones the first counts as unique.
-        names: Their names, by which duplicates are reported.
         reference: Known structures, or None to look at the batch only.
         pool: Processes to compare in.
         polymorphs: Crystals of different space groups differ, however close they are.

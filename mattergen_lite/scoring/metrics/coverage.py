@@ -23,7 +23,6 @@ from pydantic import TypeAdapter
 from pymatgen.core import Composition, Structure
 from scipy.spatial.distance import cdist
 
-from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.scoring.execution.result_cache import CachedTask, structure_identity
 from mattergen_lite.symmetry.detection import symmetry_dataset
 from mattergen_lite.tensors.shapes import Float
@@ -131,11 +130,6 @@ class Scaler:
     mean: Float[np.ndarray, "132"]
     std: Float[np.ndarray, "132"]
 
-    @classmethod
-    def fit(cls, compositions: Float[np.ndarray, "M 132"]) -> "Scaler":
-        """Mean and standard deviation over crystals, without what is not known."""
-        return cls(mean=np.nanmean(compositions, axis=0), std=np.nanstd(compositions, axis=0))
-
     def scaled(self, compositions: Float[np.ndarray, "M 132"]) -> Float[np.ndarray, "M 132"]:
         """In standard deviations from the mean; 0 where it is not known."""
         return np.nan_to_num((compositions - self.mean) / self.std, nan=0.0)
@@ -172,18 +166,6 @@ class KnownFingerprints:
                 structures=arrays["structures"].astype(float),
                 compositions=arrays["compositions"].astype(float),
                 scaler=Scaler(mean=arrays["mean"], std=arrays["std"]),
-            )
-
-    def save(self, path: Path) -> None:
-        """Write a file; fingerprints as float16, whose error is a thousandth of the cutoffs."""
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.savez_compressed(
-                file,
-                material_ids=np.array(self.material_ids),
-                structures=self.structures.astype(np.float16),
-                compositions=self.compositions.astype(np.float16),
-                mean=self.scaler.mean,
-                std=self.scaler.std,
             )
 
 

@@ -83,13 +83,7 @@ def _percent(share: float | None) -> str:
 def hit_rates(
     candidates: Sequence[Candidate], targets: Sequence[PropertyTarget], training: CrystalDataset
 ) -> tuple[HitRate, ...]:
-    """Hits of every target and, of several, of all at once.
-
-    Args:
-        candidates: Samples that were asked for the targets.
-        targets: What was asked for.
-        training: Crystals whose columns are the known values.
-    """
+    """Hits of every target and, of several, of all at once."""
     names = [target.definition.name for target in targets]
     known = [known_hits(target, training) for target in targets]
     if len(targets) > 1:

@@ -76,7 +76,6 @@ def list_parts(bonds: Bonds, *, rare: bool = False, copies: int = 1) -> list[Par
     """List the parts of a crystal with their choices, in an order that the sites do not decide.
 
     Args:
-        bonds: Of the crystal.
         rare: Allow any state that the ICSD reports, whatever bonds it needs.
         copies: Number of cells, so that the atoms of a small one can have two states.
     """
