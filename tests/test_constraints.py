@@ -35,7 +35,7 @@ from mattergen_lite.request.protocol import Constraint, Constraints
 from mattergen_lite.request.stoichiometry import can_be_neutral
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.sampler import Target, sample
-from mattergen_lite.scoring.criteria.credibility import radioactive_elements, scarce_elements
+from mattergen_lite.scoring.criteria.credibility import members
 
 ALL = element_mask(symbols()[1:])
 
@@ -108,8 +108,8 @@ def test_excluded_elements_never_occur(model, request):
     for structure in found:
         assert not structure.composition.get("O")
         assert not structure.composition.get("Fe")
-        assert not radioactive_elements(structure.composition)
-        assert not scarce_elements(structure.composition)
+        assert not members(structure.composition, "radioactive")
+        assert not members(structure.composition, "scarce")
         assert not {"As", "Be", "Cd", "Hg", "Pb", "Tl"} & set(structure.symbol_set)
 
 
@@ -164,8 +164,8 @@ def test_groups_of_elements_agree_with_the_judge():
     groups = element_groups()
     for symbol in symbols()[1:]:
         composition = Composition(symbol)
-        assert (symbol in groups["radioactive"]) == bool(radioactive_elements(composition))
-        assert symbol in groups["scarce"] or not scarce_elements(composition)
+        assert (symbol in groups["radioactive"]) == bool(members(composition, "radioactive"))
+        assert symbol in groups["scarce"] or not members(composition, "scarce")
     assert groups["toxic"] == {"As", "Be", "Cd", "Hg", "Pb", "Tl"}
     assert {"Te", "Pt", "Au", "Tc"} <= groups["scarce"]
     assert len(groups["rare-earth"]) == 17

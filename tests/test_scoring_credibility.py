@@ -10,8 +10,7 @@ from mattergen_lite.chemistry.elements import element_groups, symbols
 from mattergen_lite.scoring.criteria.credibility import (
     credibility,
     mean_concentration,
-    radioactive_elements,
-    scarce_elements,
+    members,
     with_novelty,
 )
 from mattergen_lite.scoring.criteria.disorder import (
@@ -88,8 +87,8 @@ def test_flags_and_constraints_mean_the_same_elements():
     groups = element_groups()
     for symbol in symbols()[1:]:
         found = Composition(symbol)
-        assert bool(scarce_elements(found)) == (symbol in groups["scarce"]), symbol
-        assert bool(radioactive_elements(found)) == (symbol in groups["radioactive"]), symbol
+        assert bool(members(found, "scarce")) == (symbol in groups["scarce"]), symbol
+        assert bool(members(found, "radioactive")) == (symbol in groups["radioactive"]), symbol
     assert {"scarce", "radioactive"} <= flags(nacl().replace_species({"Na": "Pu"}))
     assert credibility(rutile_of("Ru"), symprec=0.1).rarest_abundance == pytest.approx(0.001)
 

@@ -65,17 +65,13 @@ def report(run_dir: Path, out: Path, best: ShortlistOptions, pool: Pool) -> Judg
         screened=stands.screened,
     )
     write_json(counts, out / "campaign.json")
-    _write_quarantine(run_dir, out / "quarantine.csv")
+    rows = ([row[name] for name in QUARANTINE] for row in _given_up(run_dir))
+    write_csv(out / "quarantine.csv", QUARANTINE, rows)
     return judged
 
 
-def _write_quarantine(run_dir: Path, path: Path) -> None:
-    """One row a crystal that has no judgement, or no relaxed one, with the reason."""
-    rows = ([row[name] for name in QUARANTINE] for row in _given_up(run_dir))
-    write_csv(path, QUARANTINE, rows)
-
-
 def _given_up(run_dir: Path) -> Iterator[dict[str, str | None]]:
+    """Crystals that have no judgement, or no relaxed one, with the reason."""
     for path in part_paths(run_dir):
         for row in pq.read_table(path, columns=list(QUARANTINE)).to_pylist():
             if row["error"] is not None or row["stability_error"] is not None:

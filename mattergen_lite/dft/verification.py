@@ -197,14 +197,6 @@ class Verifier:
         except ValueError as error:
             return replace(known, error=str(error))
 
-    def verify(self, structure: Structure) -> Verification:
-        """Plan a crystal and calculate it; refusals are results."""
-        try:
-            return self.carry_out(self.plan(structure))
-        except ValueError as error:
-            formula = structure.composition.reduced_formula
-            return Verification(formula=formula, method=self.method, error=str(error))
-
     def _verified(self, plan: VerificationPlan, known: Verification) -> Verification:
         """Raise ValueError where a calculation has failed."""
         before, structure = self.lowest(plan.candidate), plan.structure

@@ -40,6 +40,7 @@ _EXPECTED = {
     "float_parsing": "a number",
     "float_type": "a number",
     "path_type": "a path",
+    "string_type": "text",
     "literal_error": "{expected}",
 }
 

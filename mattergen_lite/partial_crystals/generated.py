@@ -70,10 +70,6 @@ class GeneratedTemplateSampler(PartialCrystalSampler):
             max_orbits=model.max_orbits,
         )
 
-    def draw(self, rng: torch.Generator) -> PartialCrystal:
-        """Draw one partial crystal."""
-        return self.draw_each([rng])[0]
-
     def draw_each(self, rngs: Sequence[torch.Generator]) -> list[PartialCrystal]:
         """Draw partial crystals together, each from its own random numbers.
 
@@ -151,10 +147,6 @@ class MixedSampler(PartialCrystalSampler):
 
     sources: tuple[tuple[PartialCrystalSampler, float], ...]
     refusal: ValueError | None = None  # of the first source that cannot make what is asked for
-
-    def draw(self, rng: torch.Generator) -> PartialCrystal:
-        """Draw one partial crystal."""
-        return self.draw_each([rng])[0]
 
     def draw_each(self, rngs: Sequence[torch.Generator]) -> list[PartialCrystal]:
         """Draw partial crystals, each from the source that its generator chooses."""

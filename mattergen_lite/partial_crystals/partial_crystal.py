@@ -55,6 +55,7 @@ class PartialCrystalSampler(Protocol):
 
     def draw(self, rng: torch.Generator) -> PartialCrystal:
         """Draw one; raises ValueError if the elements that must occur find no room."""
+        return self.draw_each([rng])[0]
 
     def draw_each(self, rngs: Sequence[torch.Generator]) -> list[PartialCrystal]:
         """Draw one partial crystal from each of several generators."""

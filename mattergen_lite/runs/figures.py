@@ -47,6 +47,7 @@ _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "mattergen_lite",  # the same figure is the same file
 }
+_PASSING = "crystals that pass this stage and those before"
 _WHOLE = partial(MaxNLocator, integer=True, steps=[1, 2, 5, 10])
 _THRESHOLD = {"color": ORANGE, "linewidth": 1.2, "linestyle": "--"}
 _NO_DATE = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}
@@ -62,7 +63,7 @@ def write_figures(
     """
     passed = (figures or {}).get("funnel")
     drawings: dict[str, Callable[[Sequence[Row]], Figure | None]] = {
-        "funnel": lambda _: _funnel(passed) if isinstance(passed, Mapping) else None,
+        "funnel": lambda _: _bars(passed, _PASSING) if passed else None,
         **{draw.__name__[1:]: draw for draw in _OF_ROWS},
     }
     with matplotlib.rc_context(_STYLE):
@@ -213,10 +214,6 @@ def _cumulative_energy(rows: Sequence[Row]) -> Figure | None:
     axes.yaxis.set_major_locator(_WHOLE())
     axes.legend(loc="upper left")
     return figure
-
-
-def _funnel(passed: Mapping[str, int]) -> Figure | None:
-    return _bars(passed, "crystals that pass this stage and those before") if passed else None
 
 
 def _formation_energy(rows: Sequence[Row]) -> Figure | None:

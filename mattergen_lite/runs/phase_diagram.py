@@ -51,21 +51,17 @@ def stable_phases(elements: Sequence[str], hull: ReferenceHull) -> "PhaseDiagram
     return PhaseDiagram(entries, elements=[Element(symbol) for symbol in elements])
 
 
-def draw_phase_diagram(
-    elements: Sequence[str],
-    candidates: Sequence[Placed] = (),
-    hull: ReferenceHull | None = None,
-) -> Figure:
+def draw_phase_diagram(elements: Sequence[str], candidates: Sequence[Placed] = ()) -> Figure:
     """Formation energy against composition for two elements, a Gibbs triangle for three.
 
-    Candidates are made of these elements only; the hull defaults to the embedded one.
+    Candidates are made of these elements only.
 
     Raises:
         ValueError: For another number of elements, or one that the hull lacks.
     """
     if len(set(elements)) not in DRAWABLE:
         raise ValueError(f"{'-'.join(elements)}: expected two or three different elements")
-    hull = hull or reference_hull()
+    hull = reference_hull()
     phases = stable_phases(elements, hull)
     figure = Figure(figsize=(4.6, 3.2) if len(elements) == 2 else (5.4, 4.4), layout="constrained")
     draw = _draw_binary if len(elements) == 2 else _draw_ternary

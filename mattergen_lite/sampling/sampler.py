@@ -154,13 +154,12 @@ def starting_points(
     *,
     seed: int,
     target: Target,
-    options: SamplerOptions | None = None,
+    options: SamplerOptions,
     source: PartialCrystalSampler | None = None,
 ) -> Starts:
     """What each sample draws before any noise: its template, and its targets.
 
-    Without options no template is preferred. Without a source the constraints and options choose
-    one (`partial_crystal_sampler`).
+    Without a source the constraints and options choose one (`partial_crystal_sampler`).
 
     Raises:
         ValueError: If no samples are asked for, the model cannot fulfil the constraints, or known
@@ -168,7 +167,7 @@ def starting_points(
     """
     if len(indices) < 1:
         raise ValueError(f"{len(indices)} samples: expected at least 1")
-    if options and (options.strength or 1.0) < 1:
+    if (options.strength or 1.0) < 1:
         _check_crystals(target.constraints, options)
     model.allowed(target.constraints.named_elements())
     # A weight of 0 ignores a target.
@@ -176,9 +175,9 @@ def starting_points(
     source = source or partial_crystal_sampler(
         target.constraints,
         model.config,
-        options.template_bias if options else 0.0,
+        options.template_bias,
         guiding,
-        options.frameworks if options else None,
+        options.frameworks,
         model.diffusion.allowed_elements.cpu(),
     )
     rngs = sample_rngs(seed, indices)

@@ -142,7 +142,7 @@ class Candidate:
         return {
             "readable": self.raw.error is None,
             "physical": is_physical(self.final),
-            "neutral": _is_neutral(self.raw),
+            "neutral": self.raw.neutrality and self.raw.neutrality.is_neutral,
             "unique": novelty and novelty.is_unique,
             "novel": novelty.is_novel if novelty and self.ranking.wants_new else None,
             "new_composition": novelty and novelty.is_new_composition,
@@ -287,10 +287,6 @@ def is_credible(judged: Score) -> bool:
 def is_physical(score: Score) -> bool | None:
     """Tell whether the geometry can be that of a crystal; None where it was not judged."""
     return score.validity and score.validity.structure_valid and not score.validity.physical_problem
-
-
-def _is_neutral(score: Score) -> bool | None:
-    return score.neutrality and score.neutrality.is_neutral
 
 
 def _is_metastable(stability: Stability | None) -> bool | None:

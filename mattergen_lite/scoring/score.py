@@ -189,7 +189,9 @@ def compare(
         progress=result_cache.progress,
     )
     for index, result in zip(compared, novelties, strict=True):
-        scores[index] = _add_novelty(scores[index], result)
+        credible = scores[index].credibility
+        flagged = credible and with_novelty(credible, result)
+        scores[index] = replace(scores[index], novelty=result, credibility=flagged)
     return scores
 
 
@@ -204,9 +206,3 @@ def _identity(record: StructureRecord) -> str:
     if record.structure is None:
         return repr((record.name, record.error))
     return f"{record.name!r} {structure_identity(record.structure)}"
-
-
-def _add_novelty(judged: Score, result: Novelty) -> Score:
-    """The score with what the batch and the reference say about it."""
-    flagged = with_novelty(judged.credibility, result) if judged.credibility else None
-    return replace(judged, novelty=result, credibility=flagged)

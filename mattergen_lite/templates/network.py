@@ -58,7 +58,8 @@ class TemplateNetwork(nn.Module):
             + self.place.weight[: tokens.kind.shape[1]]
             + self.size(tokens.size)
             + self.remaining(tokens.remaining)
-            + self._elements(tokens.element)
+            + self.element(tokens.element)
+            + self.descriptor(self.descriptors[tokens.element])
             + self.group(tokens.space_group)
             + self._positions(tokens.space_group, tokens.position)
             * (tokens.kind == 3).unsqueeze(-1)
@@ -90,9 +91,6 @@ class TemplateNetwork(nn.Module):
         keys = self._positions(space_group.unsqueeze(-1), slots)
         query = self.to_query(hidden).unsqueeze(-1)
         return (keys @ query).squeeze(-1) / math.sqrt(hidden.shape[-1])
-
-    def _elements(self, element: Int[Tensor, "*B"]) -> Float[Tensor, "*B D"]:
-        return self.element(element) + self.descriptor(self.descriptors[element])
 
     def _positions(
         self, space_group: Int[Tensor, "*#B"], position: Int[Tensor, "*#B"]

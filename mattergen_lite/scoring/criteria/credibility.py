@@ -78,17 +78,7 @@ def _smallest_fraction(composition: Composition) -> float:
     return float(min(composition.get_atomic_fraction(element) for element in composition))
 
 
-def radioactive_elements(composition: Composition) -> list[str]:
-    """Elements without a stable isotope (uranium and thorium included)."""
-    return _members(composition, "radioactive")
-
-
-def scarce_elements(composition: Composition) -> list[str]:
-    """Elements rarer in the Earth's crust than `SCARCE_ABUNDANCE`, or not found there."""
-    return _members(composition, "scarce")
-
-
-def _members(composition: Composition, group: str) -> list[str]:
+def members(composition: Composition, group: str) -> list[str]:
     """Elements that belong to a group; the same that `generate --exclude` leaves out."""
     return [element.symbol for element in composition if element.symbol in element_groups()[group]]
 
@@ -100,9 +90,9 @@ def _composition_flags(composition: Composition) -> Iterator[Flag]:
         yield "dopant_like", f"{rarest.symbol} is only {fraction:.1%} of the atoms."
     if len(composition) > 1 and is_all_metal(composition):
         yield "all_metal", "All elements are metals: an alloy or intermetallic."
-    if radioactive := radioactive_elements(composition):
+    if radioactive := members(composition, "radioactive"):
         yield "radioactive", f"{_listed(radioactive)} without a stable isotope."
-    if scarce := scarce_elements(composition):
+    if scarce := members(composition, "scarce"):
         yield "scarce", f"{_listed(scarce)} below {SCARCE_ABUNDANCE} ppm of the Earth's crust."
     concentration = mean_concentration(composition, "p")
     if concentration is not None and concentration > CONCENTRATED_HHI:

@@ -154,11 +154,8 @@ def _search(query: "_Cell", others: Sequence["_Cell"], *, nearest: bool) -> Matc
             best = Match(index, distance)
         if best is not None and not nearest:
             break
-    return Matches(best, _words_on_skipped(num_skipped, len(others)))
-
-
-def _words_on_skipped(num_skipped: int, num: int) -> str:
-    return f"{num_skipped} of {num} comparisons took too long" if num_skipped else ""
+    skipped = f"{num_skipped} of {len(others)} comparisons took too long" if num_skipped else ""
+    return Matches(best, skipped)
 
 
 def _timed_distance(cell: "_Cell", other: "_Cell", *, rms: bool) -> float | None:

@@ -20,8 +20,7 @@ from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.scoring.criteria.credibility import (
     is_all_metal,
     is_dopant_like,
-    radioactive_elements,
-    scarce_elements,
+    members,
 )
 from mattergen_lite.scoring.known.reference import (
     CompositionKey,
@@ -38,8 +37,8 @@ if TYPE_CHECKING:
 _TRAITS: dict[str, Callable[[Composition], bool]] = {
     "all metal": lambda composition: len(composition) > 1 and is_all_metal(composition),
     "dopant-like": is_dopant_like,
-    "radioactive": lambda composition: bool(radioactive_elements(composition)),
-    "scarce element": lambda composition: bool(scarce_elements(composition)),
+    "radioactive": lambda composition: bool(members(composition, "radioactive")),
+    "scarce element": lambda composition: bool(members(composition, "scarce")),
 }
 UNSEEN_SYSTEM = "unseen chemical system"
 NUM_LISTED = 10  # elements listed at either end of the table

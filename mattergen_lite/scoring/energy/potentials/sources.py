@@ -19,7 +19,6 @@ from importlib.metadata import PackageNotFoundError, entry_points, version
 from importlib.util import find_spec
 from inspect import signature
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 from mattergen_lite.plugins import as_value_error, import_object
@@ -111,7 +110,8 @@ def _loader(name: str) -> tuple[Load, str]:
         prefix, _, model = name.partition("-")
     if prefix in FAMILIES:
         return _installed(FAMILIES[prefix]).load, model
-    published = _published()
+    with without_current_folder():
+        published = {entry.name: entry for entry in entry_points(group=GROUP)}
     for entry, rest in ((prefix, model), (name, "")):
         if entry in published:
             with without_current_folder(), as_value_error(f"cannot import potential {entry!r}"):
@@ -152,11 +152,6 @@ def _installed(family: Family) -> Family:
     if not is_there:
         raise ValueError(f"{family.package} is not installed: expected {family.install}")
     return family
-
-
-def _published() -> dict[str, Any]:
-    with without_current_folder():
-        return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
 def _factory(name: str) -> Load:
