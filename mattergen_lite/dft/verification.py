@@ -6,7 +6,7 @@ formation energy and E_hull(MP) the height of the hull at the composition.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
@@ -72,9 +72,8 @@ class Verification:
     reference_seconds: float = 0.0  # core seconds of its reference phases' calculations
     estimated_seconds: float = 0.0  # as estimated before, of what was not cached
     method: str = ""  # functional, program and cutoff
-    # what it relaxed to, as cell, atomic_numbers and frac_coords; None where its energy was
-    # not lower, or it was not relaxed
-    dft_structure: Mapping[str, list] | None = None
+    # what it relaxed to; None where its energy was not lower, or it was not relaxed
+    dft_structure: Structure | None = None
     # change of the energy, eV/atom; NaN where it was not relaxed
     relaxation_energy: float = math.nan
     error: str | None = None  # reason of a failure
@@ -242,20 +241,18 @@ class Verifier:
         start, best = min(good, key=lambda pair: pair[1].energy)
         return start, replace(best, cpu_seconds=sum(result.cpu_seconds for result in results))
 
-    def _relaxed(self, work: Work) -> tuple[DftResult, Mapping[str, list] | None]:
+    def _relaxed(self, work: Work) -> tuple[DftResult, Structure | None]:
         """Relax from the start of lowest energy; the crystal stays as it is if that is lower."""
         start, before = self._lowest_start(work)
         relaxed = self._result(replace(start, task="relax"))
         if relaxed.error is not None:
             raise ValueError(f"relaxation: {relaxed.error}")
-        numbers = start.numbers.tolist()
-        structure = build_structure(np.array(relaxed.cell), numbers, np.array(relaxed.frac_coords))
+        structure = build_structure(relaxed.cell, start.numbers, relaxed.frac_coords)
         after = self.lowest(self.work(structure))
         seconds = relaxed.cpu_seconds + after.cpu_seconds
         if after.energy_per_atom > before.energy_per_atom:
             return replace(before, cpu_seconds=seconds), None
-        geometry = {"cell": [*relaxed.cell], "frac_coords": [*relaxed.frac_coords]}
-        return replace(after, cpu_seconds=seconds), geometry | {"atomic_numbers": numbers}
+        return replace(after, cpu_seconds=seconds), structure
 
     def _result(self, calculation: Calculation) -> DftResult:
         return self.results.obtain(

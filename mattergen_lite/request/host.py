@@ -154,17 +154,17 @@ def parse_host(
     )
 
 
-def read_one(path: Path) -> "Structure":
-    """The structure of a file that holds one.
+def read_one(path: Path, what: str = "seed-structure") -> "Structure":
+    """The structure of a file that holds one; `what` names its option.
 
     Raises:
         ValueError: If it holds several, or it cannot be read.
     """
     records = list(islice(read_structures(path), 2))
     if len(records) > 1:
-        raise ValueError(f"seed-structure {path} holds several structures: expected one")
+        raise ValueError(f"{what} {path} holds several structures: expected one")
     if records[0].structure is None:
-        raise ValueError(f"seed-structure {path}: {records[0].error}")
+        raise ValueError(f"{what} {path}: {records[0].error}")
     return records[0].structure
 
 

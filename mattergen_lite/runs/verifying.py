@@ -6,16 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, partial
 
-import numpy as np
-from pymatgen.core import Structure
-
 from mattergen_lite.console import ProgressBar
 from mattergen_lite.dft.cache import ResultFolder, default_folder
 from mattergen_lite.dft.engine import JobLimits
 from mattergen_lite.dft.engines import find_engine
 from mattergen_lite.dft.plan import VerificationPlan
 from mattergen_lite.dft.verification import Verification, Verifier
-from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.options.verification import VerifyOptions
 from mattergen_lite.processes import Failure, Pool
 from mattergen_lite.scoring.candidate import Candidate
@@ -165,7 +161,7 @@ def decided(
     """Candidates of which those with a result have it; an energy decides."""
     known = [results.get(_identity(candidate)) for candidate in candidates]
     return [
-        candidate if result is None else decide(candidate, _columns(result), _relaxed(result))
+        candidate if result is None else decide(candidate, _columns(result), result.dft_structure)
         for candidate, result in zip(candidates, known, strict=True)
     ]
 
@@ -185,14 +181,6 @@ def _carry_out(
     key = plan.candidate.starts[0].key(verifier.engine.scale)
     with verifier.results.claim(key, waits=waits) as is_held:
         return verifier.carry_out(plan) if is_held else None
-
-
-def _relaxed(result: Verification) -> Structure | None:
-    cell = result.dft_structure
-    if cell is None:
-        return None
-    numbers = cell["atomic_numbers"]
-    return build_structure(np.array(cell["cell"]), numbers, np.array(cell["frac_coords"]))
 
 
 def _columns(verification: Verification) -> FirstPrinciples:

@@ -9,7 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 from pymatgen.core import Composition, Element, Structure
@@ -17,10 +16,10 @@ from pymatgen.symmetry.groups import sg_symbol_from_int_number
 
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.data.materials import known_value
-from mattergen_lite.io.read import read_structures
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Failure
 from mattergen_lite.request.constraints import NumAtoms
+from mattergen_lite.request.host import read_one
 from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.runs.folder import DISTINCT, PREDICTION
 from mattergen_lite.runs.judging import JudgingRun
@@ -98,13 +97,11 @@ def read_truth(path: Path, formula: str) -> TargetStructure:
     Raises:
         ValueError: If it cannot be read or has another composition.
     """
-    (record, *others) = islice(read_structures(path), 2)
-    if others or record.structure is None:
-        raise ValueError(f"truth {path}: {record.error or 'several structures: expected one'}")
-    composition = record.structure.composition.reduced_formula
+    structure = read_one(path, "truth")
+    composition = structure.composition.reduced_formula
     if composition != Composition(formula).reduced_formula:
         raise ValueError(f"truth {path} is {composition}: expected the composition {formula}")
-    return TargetStructure(name=path.name, structure=record.structure, is_given=True)
+    return TargetStructure(name=path.name, structure=structure, is_given=True)
 
 
 def known_forms(
