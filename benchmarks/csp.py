@@ -48,8 +48,8 @@ from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.partial_crystals.generated import GeneratedTemplateSampler, MixedSampler
 from mattergen_lite.partial_crystals.known import TemplateSampler
 from mattergen_lite.partial_crystals.partial_crystal import PartialCrystalSampler
+from mattergen_lite.request.base import Constraints
 from mattergen_lite.request.constraints import parse_constraints
-from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.sampling.generator import stable
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.scoring.criteria.matching import ReducedCrystal, find_duplicates

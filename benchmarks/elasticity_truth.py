@@ -20,7 +20,7 @@ from tqdm import tqdm
 from mattergen_lite.data.table import EMBEDDED, read_crystal_table
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.scoring.energy.elasticity import MAX_STRAIN, bulk_modulus
-from mattergen_lite.scoring.energy.potentials.protocol import Potential
+from mattergen_lite.scoring.energy.potentials.base import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax
 

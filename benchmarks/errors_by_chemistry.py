@@ -3,9 +3,9 @@
     python benchmarks/errors_by_chemistry.py --labels wbm.parquet
 
 The energies of the potential are in datasets/judge_energies.parquet, so nothing is relaxed. The
-labels (columns formula and e_above_hull, eV/atom on the MP2020 frame, by row) are their authors'
-(Wang, Botti, Marques 2021, CC BY 4.0). Errors are those of the potential with fitted element
-references, before the error model, which widens and shifts them.
+labels (columns formula and e_above_hull, eV/atom with MP2020 corrections, by row) are their
+authors' (Wang, Botti, Marques 2021, CC BY 4.0). Errors are those of the potential with fitted
+element references, before the error model, which widens and shifts them.
 """
 
 import argparse

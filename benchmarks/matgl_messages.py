@@ -14,7 +14,7 @@ from matgl.utils.maths import scatter_add
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.scoring.energy.potentials.acceptance_test import run_acceptance_test
-from mattergen_lite.scoring.energy.potentials.protocol import Potential
+from mattergen_lite.scoring.energy.potentials.base import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 
 

@@ -19,7 +19,7 @@ import torch
 from measuring import report
 from pydantic import TypeAdapter
 
-from mattergen_lite.scoring.energy.potentials.protocol import Potential
+from mattergen_lite.scoring.energy.potentials.base import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import MIN_ENERGY_FALL, Relaxation
 from mattergen_lite.scoring.energy.stability import potential_energy

@@ -22,7 +22,7 @@ from mattergen_lite.io.formats.structures import ordered
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group_of
 from mattergen_lite.scoring.criteria.validity import validity
-from mattergen_lite.scoring.energy.potentials.protocol import Potential
+from mattergen_lite.scoring.energy.potentials.base import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import MIN_ENERGY_FALL, Relaxation, relax
 from mattergen_lite.scoring.energy.symmetry_breaking import release

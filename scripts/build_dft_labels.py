@@ -56,10 +56,10 @@ def write_phases(rows: Iterable[dict], results: ResultFolder) -> int:
     ids = {phase for row in rows for r in row.get("reactions") or () for phase in r["material_ids"]}
     for material_id in sorted(ids):
         for start in verifier.work(phase_by_id(material_id).structure).starts:
-            result = results.lookup(start.key(verifier.engine.scale))
+            result = results.lookup(start.key(verifier.engine.versions))
             if result is not None and result.error is None:
                 plain = {name: getattr(result, name) for name in KEPT}
-                kept[start.key(verifier.engine.scale)] = plain | {"material_id": material_id}
+                kept[start.key(verifier.engine.versions)] = plain | {"material_id": material_id}
     lines = ",\n".join(f"{json.dumps(key)}: {json.dumps(kept[key])}" for key in sorted(kept))
     PHASES.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
     return len(kept)

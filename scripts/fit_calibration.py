@@ -36,12 +36,12 @@ ROOT = Path(__file__).resolve().parents[1]
 ASSET = ROOT / "mattergen_lite" / "assets" / "calibration.json"
 SOURCE = (
     "scripts/fit_calibration.py: crystals of generators and of WBM, relaxed with CHGNet, labels "
-    "of generators' crystals and of WBM's with older corrections on frames of their own; embedded "
+    "of generators' crystals and of WBM's with older corrections, with their own shifts; embedded "
     "compounds as they are; energies in eV/atom"
 )
 MAX_ERROR = 1.5  # eV/atom; beyond it the hull or the label is wrong, not the potential
 MAX_FORCE = 5.0  # eV/Å; an embedded crystal with more is damaged
-GENERATED, LEGACY = "generated", "legacy"  # sets of labels on frames of their own
+GENERATED, LEGACY = "generated", "legacy"  # sets of labels with shifts of their own
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ def label(
         verification = _labelled(candidate, verifier, max_seconds)
         row = _row(pool, stratum, candidate, verification) | {
             "max_seconds": max_seconds,
-            "engine": verifier.engine.scale,
+            "engine": verifier.engine.versions,
             "settings": asdict(verifier.engine.settings),
         }
         with path.open("a", encoding="utf-8") as file:

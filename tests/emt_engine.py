@@ -20,7 +20,7 @@ class Emt(ProgramEngine):
     """Effective medium theory of ASE."""
 
     label = "EMT 1"
-    scale = "EMT 1"
+    versions = "EMT 1"
     valence_electrons: ClassVar = {"Al": 3, "Cu": 11, "Pd": 10, "Ag": 11, "Pt": 10, "Au": 11}
 
     def method(self, settings: DftSettings) -> str:

@@ -16,6 +16,7 @@ from mattergen_lite.chemistry.elements import (
     parse_elements,
     symbols,
 )
+from mattergen_lite.config import ModelConfig
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.tensors import to_structures
 from mattergen_lite.model import CrystalDiffusion
@@ -29,9 +30,9 @@ from mattergen_lite.partial_crystals.partial_crystal import (
     PartialCrystalBatch,
     PartialCrystalSampler,
 )
+from mattergen_lite.request.base import Constraint, Constraints
 from mattergen_lite.request.constraints import parse_constraints, parse_formula
 from mattergen_lite.request.host import parse_host
-from mattergen_lite.request.protocol import Constraint, Constraints
 from mattergen_lite.request.stoichiometry import can_be_neutral
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.sampler import Target, sample
@@ -134,7 +135,7 @@ def test_samples_do_not_depend_on_their_batch(tiny):
     torch.testing.assert_close(together.lattice, alone.lattice, rtol=2e-3, atol=2e-3)
 
 
-def test_pinned_atoms_have_one_element_and_the_others_the_allowed_ones():
+def test_required_atoms_have_one_element_and_the_others_the_allowed_ones():
     request = Request(space_group="none", chemical_system="S-Li", num_atoms="2..4")
     constraints = parse_constraints(request)
     source = partial_crystal_sampler(constraints, tiny_config())
@@ -301,7 +302,7 @@ class EvenWithIron(Constraint):
     def counts(self, max_atoms: int) -> range:
         return range(2, max_atoms + 1, 2)
 
-    def pinned(self, num_atoms: int) -> Counter[str]:
+    def required_atoms(self, num_atoms: int) -> Counter[str]:
         return Counter({"Fe": 2})
 
 
@@ -315,7 +316,7 @@ class EvenWithIron(Constraint):
         (HostSampler, {"insert": "1..6", "space_group": "none", "chemical_system": "Fe-P-S"}),
     ],
 )
-def test_a_new_kind_of_constraint_holds_whatever_drafts_are_drawn_from(
+def test_a_new_kind_of_constraint_holds_whatever_partial_crystals_are_drawn_from(
     tiny, host_file, kind, arguments
 ):
     if "insert" in arguments:
@@ -344,6 +345,83 @@ def test_a_new_kind_of_constraint_contradicts_the_others(arguments, message):
     given = parse_constraints(Request(**arguments))
     with pytest.raises(ValueError, match=message):
         Constraints(parts=(*given.parts, EvenWithIron())).atom_counts(20)
+
+
+# Constraints on whole compositions
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvenIron(Constraint):
+    needed = frozenset({"Fe"})
+
+    def __str__(self) -> str:
+        return "an even number of iron"
+
+    def accepts(self, atoms: Counter[str]) -> bool:
+        return atoms["Fe"] % 2 == 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThreeSulfur(EvenIron):
+    needed = frozenset({"S"})
+
+    def __str__(self) -> str:
+        return "three sulfur"
+
+    def accepts(self, atoms: Counter[str]) -> bool:
+        return atoms["S"] == 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class TwoElements(EvenIron):
+    needed = frozenset()
+
+    def __str__(self) -> str:
+        return "at most two elements"
+
+    def accepts(self, atoms: Counter[str]) -> bool:
+        return len(atoms) <= 2
+
+
+@pytest.mark.parametrize("demand", [EvenIron(), ThreeSulfur(), TwoElements()])
+@pytest.mark.parametrize(
+    ("arguments", "frameworks"),
+    [
+        ({}, "known"),
+        ({"exclude": "toxic", "num_atoms": "4..8"}, "any"),
+        ({"num_atoms": "4..10"}, "drawn"),
+        ({"space_group": "none", "num_atoms": "3..9"}, None),
+    ],
+)
+def test_constraints_on_compositions_hold(tiny, demand, arguments, frameworks):
+    constraints = Constraints(parts=(*parse_constraints(Request(**arguments)).parts, demand))
+    options = SamplerOptions(steps=2, frameworks=frameworks)
+    target = Target(constraints=constraints)
+    drawn = sample(tiny, range(12), seed=0, options=options, target=target)
+    compositions = [structure.composition for structure in to_structures(drawn.crystals)]
+    for composition in compositions:
+        atoms = Counter({name: round(n) for name, n in composition.get_el_amt_dict().items()})
+        assert demand.accepts(atoms)
+        assert demand.needed <= atoms.keys()
+    assert len({composition.reduced_formula for composition in compositions}) > 1
+    again = sample(tiny, [7], seed=0, options=options, target=target)
+    assert to_structures(again.crystals)[0].composition == compositions[7]
+
+
+def test_constraints_on_compositions_hold_with_a_host(tiny, host_file):
+    host = parse_host(host_file, "P,S", fix_lattice=True, insert="2..6")
+    given = parse_constraints(Request(elements="Na,K,Fe"), host)
+    target = Target(constraints=Constraints(parts=(*given.parts, EvenIron())))
+    drawn = sample(tiny, range(6), seed=0, options=SamplerOptions(steps=2), target=target)
+    assert all(found.composition["Fe"] in (2, 4, 6) for found in to_structures(drawn.crystals))
+
+
+def test_compositions_that_are_never_accepted_are_an_error():
+    given = parse_constraints(Request(formula="FeO", num_atoms="2"))
+    constraints = Constraints(parts=(*given.parts, EvenIron()))
+    source = partial_crystal_sampler(constraints, ModelConfig())
+    with pytest.raises(ValueError, match="an even number of iron: none of 100 compositions"):
+        source.draw(torch.Generator().manual_seed(0))
 
 
 def test_must_contain_stands_beside_elements_that_may_occur():

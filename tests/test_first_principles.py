@@ -1,4 +1,4 @@
-"""First principles: reactions balance, cells are cheap, frames agree, failures stay in a row."""
+"""First principles: reactions balance, cells are cheap, energies agree, failures stay in a row."""
 
 import json
 import math
@@ -59,12 +59,12 @@ ELEMENTS = {"Na": -1.3, "Cl": -1.9, "Mg": -1.6, "O": -4.9, "Ti": -7.8, "Li": -1.
 
 
 class TableEngine(Gpaw):
-    """Has the table's energies on another scale: elements at `ELEMENTS`, no corrections.
+    """Has the table's energies with other references: elements at `ELEMENTS`, no corrections.
 
     Of crystals that the table lacks it says that they lie `above` the hull.
     """
 
-    scale = "energies of the table"  # not that of the energies that the package ships
+    versions = "energies of the table"  # not that of the energies that the package ships
 
     def __init__(self, above: float = 0.3) -> None:
         self.above = above
@@ -332,7 +332,7 @@ def test_a_file_that_is_no_result_is_refused(tmp_path, text):
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_known_energies_above_the_hull_come_back(tmp_path, seed):
-    """Whatever the scale of an engine, corrections and reactions give the table's energies."""
+    """Whatever the references of an engine, corrections and reactions give the table's energies."""
     known = [
         one
         for one in metastable_phases(0.01, 0.1, max_atoms=8, seed=seed)

@@ -13,9 +13,9 @@ from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.partial_crystals.choice import partial_crystal_sampler
 from mattergen_lite.partial_crystals.partial_crystal import PartialCrystalBatch
+from mattergen_lite.request.base import Constraints
 from mattergen_lite.request.constraints import parse_constraints
 from mattergen_lite.request.host import CellChange, parse_host
-from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.sampler import Target, sample
 from mattergen_lite.tensors.geometry import wrap_difference

@@ -243,6 +243,6 @@ def test_nequix_oam_1_gives_the_energies_of_its_makers_code():
     assert len(known.supported_elements) == 89
     acceptance = acceptance_of(source)
     assert not acceptance.problems
-    assert acceptance.frame == "raw"
+    assert acceptance.energy_scheme == "raw"
     [point] = known.single_points([triclinic().to_ase_atoms(msonable=False)])
     assert np.isfinite(point.stress).all()

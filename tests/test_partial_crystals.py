@@ -85,7 +85,7 @@ def test_a_formula_is_exact_on_templates(text):
 
 
 def test_templates_of_a_formula_come_from_similar_crystals():
-    """Rock salt's own structure is among the few ways in which NaCl is drafted."""
+    """Rock salt's own structure is among the few ways in which NaCl is drawn."""
     found = [
         (d.orbits.space_group, int(d.orbits.multiplicities.sum()))
         for d in partial_crystals(40, formula="NaCl")
@@ -155,7 +155,7 @@ def test_sizes_without_symmetry_follow_the_histogram():
     assert np.mean([len(d.elements) == 4 for d in unseen]) == pytest.approx(0.5, abs=0.1)
 
 
-def test_drafts_are_a_function_of_seed_and_number():
+def test_partial_crystals_are_a_function_of_seed_and_number():
     one, two, other = (partial_crystals(8, seed=seed, chemical_system="Li-O") for seed in (0, 0, 1))
     assert [d.elements for d in one] == [d.elements for d in two]
     assert [d.orbits.space_group for d in one] != [d.orbits.space_group for d in other]
@@ -285,7 +285,7 @@ def test_hosts_of_any_cell_come_back_with_their_own_numbers(tmp_path, name, fix_
         assert same == fix_lattice
 
 
-def test_drafts_of_a_host_are_the_host_once_atoms_are_placed(tmp_path):
+def test_partial_crystals_of_a_host_are_the_host_once_atoms_are_placed(tmp_path):
     """What is sampled in the primitive cell, put back: fixed sites where the file has them."""
     host = parse_host(written(nacl(), tmp_path), "Cl", True, None)
     for partial_crystal in partial_crystals(4, host=host):

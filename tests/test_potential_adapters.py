@@ -16,8 +16,8 @@ from pymatgen.core import Structure
 
 from mattergen_lite.scoring.energy.potentials import sources
 from mattergen_lite.scoring.energy.potentials.acceptance_test import run_acceptance_test
+from mattergen_lite.scoring.energy.potentials.base import AsePotential
 from mattergen_lite.scoring.energy.potentials.families import FAMILIES
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
 from mattergen_lite.scoring.energy.potentials.sevennet import SevennetPotential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.potentials.torchsim import torchsim_batches

@@ -12,8 +12,8 @@ from mattergen_lite.partial_crystals.choice import partial_crystal_sampler
 from mattergen_lite.partial_crystals.library import template_library
 from mattergen_lite.partial_crystals.property_weights import WEIGHT_OF_UNKNOWN, WIDTH, closeness
 from mattergen_lite.properties import Property
+from mattergen_lite.request.base import Constraints
 from mattergen_lite.request.constraints import parse_constraints
-from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.sampling.noise import sample_rngs
 from mattergen_lite.sampling.sampler import Target, sample

@@ -11,7 +11,7 @@ from crystals import nacl, nacl_primitive, quartz, single_atom
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.scoring.energy.elasticity import bulk_modulus
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
+from mattergen_lite.scoring.energy.potentials.base import AsePotential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import GPA, RelaxationLimits, relax
 

@@ -16,7 +16,7 @@ from pymatgen.core import Lattice, Structure
 from mattergen_lite.scoring import checking
 from mattergen_lite.scoring.energy import phonons as module
 from mattergen_lite.scoring.energy.phonons import DISPLACEMENT, phonons
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, SinglePoint
+from mattergen_lite.scoring.energy.potentials.base import AsePotential, SinglePoint
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax
 

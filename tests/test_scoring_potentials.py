@@ -17,9 +17,9 @@ from mattergen_lite.scoring.energy.potentials.acceptance_test import (
     accepted_potential,
     run_acceptance_test,
 )
+from mattergen_lite.scoring.energy.potentials.base import AsePotential, check_elements
 from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
 from mattergen_lite.scoring.energy.potentials.mp2020 import hubbard_u, mp2020_correction
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, check_elements
 from mattergen_lite.scoring.energy.potentials.sources import load_potential, potential_source
 from mattergen_lite.scoring.known.compounds import spread_compounds
 
@@ -235,7 +235,7 @@ def test_published_families_are_found(tmp_path, monkeypatch):
     (tmp_path / "kind-1.dist-info" / "entry_points.txt").write_text(points)
     (tmp_path / "kind_adapter.py").write_text(
         "from ase.calculators.emt import EMT\n"
-        "from mattergen_lite.scoring.energy.potentials.protocol import AsePotential\n"
+        "from mattergen_lite.scoring.energy.potentials.base import AsePotential\n"
         "def load(model, device):\n"
         "    return AsePotential(f'kind:{model}', EMT(), frozenset({'Cu'}))\n"
     )
@@ -282,7 +282,7 @@ def test_the_compounds_of_the_exam_have_the_periodic_table_in_them():
 def test_chgnet_passes_and_its_exam_is_in_the_package(chgnet):
     found = run_acceptance_test(chgnet)
     assert found.problems == []
-    assert found.frame == "corrected"
+    assert found.energy_scheme == "corrected"
     shipped = acceptance_of("chgnet")
     assert shipped.mean_error == pytest.approx(found.mean_error, abs=1e-3)
     assert shipped.references["Na"] == pytest.approx(found.references["Na"], abs=1e-3)
@@ -392,12 +392,12 @@ def test_the_exam_finds_the_frame_and_a_pass_is_remembered(chgnet, tmp_path, mon
     calculator = CHGNetCalculator(use_device="cpu", on_isolated_atoms="ignore")
     source = potential_source(calculator)
     potential = accepted_potential(source)
-    assert potential.frame == "corrected"
+    assert potential.energy_scheme == "corrected"
     [kept] = (tmp_path / "mattergen_lite" / "acceptance_tests").iterdir()
     monkeypatch.setattr(
         acceptance_test, "run_acceptance_test", lambda potential: pytest.fail("asked twice")
     )
-    assert acceptance_of(source).frame == "corrected"
+    assert acceptance_of(source).energy_scheme == "corrected"
     kept.write_text("{}")  # damaged: asked again
     with pytest.raises(pytest.fail.Exception, match="asked twice"):
         acceptance_of(source)

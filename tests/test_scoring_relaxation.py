@@ -10,7 +10,7 @@ from crystals import cubic_lead_titanate, nacl_primitive, perovskite, quartz, ru
 from pymatgen.core import Lattice, Structure
 
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group_of
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, SinglePoint
+from mattergen_lite.scoring.energy.potentials.base import AsePotential, SinglePoint
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import (
     MIN_ENERGY_FALL,

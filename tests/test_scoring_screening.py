@@ -1,4 +1,4 @@
-"""Screening: energies on the hull's frame, monotonic probabilities, cuts that rounds keep."""
+"""Screening: energies comparable to the hull, monotonic probabilities, cuts that rounds keep."""
 
 import importlib
 import math

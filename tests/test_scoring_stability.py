@@ -22,7 +22,7 @@ from mattergen_lite.scoring.energy.fitting import (
     fit_error_models,
     fit_references,
 )
-from mattergen_lite.scoring.energy.potentials.protocol import Potential
+from mattergen_lite.scoring.energy.potentials.base import Potential
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import Relaxation, RelaxationLimits, relax
 from mattergen_lite.scoring.energy.stability import (
@@ -40,7 +40,7 @@ AS_IS = RelaxationLimits(max_steps=0)
 
 
 def fit_hull_model(*labels, **settings):
-    """The error model of labels on the frame of the hull."""
+    """The error model of labels comparable to the hull."""
     return fit_error_models(*labels, **settings)[""]
 
 

@@ -13,8 +13,8 @@ from mattergen_lite.options.request import Request
 from mattergen_lite.options.sampler import SamplerOptions
 from mattergen_lite.partial_crystals.choice import partial_crystal_sampler
 from mattergen_lite.partial_crystals.success_rates import template_success_rates
+from mattergen_lite.request.base import Constraints
 from mattergen_lite.request.constraints import parse_constraints
-from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.sampling.generator import open_generator
 from mattergen_lite.sampling.ions import ionic_radii, nearest_ions, oxidation_states
 from mattergen_lite.sampling.noise import sample_rngs

@@ -15,8 +15,8 @@ from mattergen_lite.partial_crystals.success_rates import (
     TemplateSuccessRates,
     template_success_rates,
 )
+from mattergen_lite.request.base import Constraints
 from mattergen_lite.request.constraints import parse_constraints
-from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.sampling.noise import sample_rngs
 
 CUBIC = (221, (1, 1, 3))

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from mattergen_lite.commands.design import open_design
+from mattergen_lite.commands.generation import open_generation
 from mattergen_lite.commands.workspace import OutFolder
 from mattergen_lite.options.checks import Count, Seed
 from mattergen_lite.options.flat import flat
@@ -50,7 +50,7 @@ def complete(
         raise ValueError("seed-structure: expected the host to complete, a structure file")
     asked = {"request": request, "sampler": sampler, "judge": judge, "best": best}
     record = {"num_samples": num_samples, "seed": seed}
-    with open_design(
+    with open_generation(
         "complete",
         **asked,
         machine=machine,

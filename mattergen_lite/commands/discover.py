@@ -4,8 +4,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mattergen_lite.commands.design import check_design
 from mattergen_lite.commands.generate import generate
+from mattergen_lite.commands.generation import check_generation
 from mattergen_lite.commands.workspace import cores
 from mattergen_lite.files.folders import claimed
 from mattergen_lite.options.checks import (
@@ -73,7 +73,7 @@ def discover(
     """
     if request.probe:
         raise ValueError("probe: it reads one model and discover makes others: expected none")
-    check_design(request, judge, out=out)
+    check_generation(request, judge, out=out)
     from mattergen_lite.hub import find_checkpoint
     from mattergen_lite.workflows.discovery import DiscoverOptions, Sampling, settings
     from mattergen_lite.workflows.discovery import discover as run

@@ -5,7 +5,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from mattergen_lite.commands.design import open_design
+from mattergen_lite.commands.generation import open_generation
 from mattergen_lite.commands.workspace import OutFolder
 from mattergen_lite.options.budget import Budget
 from mattergen_lite.options.flat import arguments_of, flat
@@ -48,7 +48,7 @@ def generate(
     """
     started = perf_counter()
     asked = {"request": request, "sampler": sampler, "judge": judge, "best": best}
-    with open_design(
+    with open_generation(
         "generate",
         **asked,
         machine=machine,

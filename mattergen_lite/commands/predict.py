@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mattergen_lite.commands.design import open_design
+from mattergen_lite.commands.generation import open_generation
 from mattergen_lite.commands.workspace import OutFolder
 from mattergen_lite.options.checks import Count, Seed
 from mattergen_lite.options.flat import flat
@@ -54,7 +54,7 @@ def predict(
         raise ValueError("seed-structure: `complete` fills a host, `predict` takes a formula only")
     asked = {"request": request, "sampler": sampler, "judge": judge, "best": best}
     record = {"num_samples": num_samples, "truth": truth, "seed": seed}
-    with open_design(
+    with open_generation(
         "predict",
         **asked,
         machine=machine,

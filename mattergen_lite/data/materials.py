@@ -1,7 +1,7 @@
 """Opens the known crystals that ship with the package: rows, structures, energies, the hull.
 
 The embedded table of the Materials Project has the original labels of MP-20 and MPTS-52: geometries
-relaxed by PBE or PBE+U, formation energies on the MP2020 frame.
+relaxed by PBE or PBE+U, formation energies with MP2020 corrections.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -35,7 +35,7 @@ class KnownCompound:
 
     material_id: str  # of the Materials Project; of an element from experiment, its symbol
     structure: Structure
-    formation_energy_per_atom: float  # eV/atom, MP2020 frame
+    formation_energy_per_atom: float  # eV/atom, with MP2020 corrections
     e_above_hull: float  # eV/atom
     split: str = "train"  # of MP-20
 

@@ -37,7 +37,7 @@ class Engine(Protocol):
     """A program of first principles."""
 
     label: str  # name and version, as reports show it, such as "GPAW 26.7"
-    scale: str  # name and versions of program and pseudopotentials, whose energies are compared
+    versions: str  # of program and pseudopotentials; energies of the same ones are compared
     valence_electrons: Mapping[str, int]  # of every element that has a pseudopotential
     settings: DftSettings  # with which its energies are converged
     error: float  # eV/atom, of an energy above the hull, against the Materials Project's
@@ -66,7 +66,7 @@ class ProgramEngine:
     """
 
     label: str
-    scale: str
+    versions: str
     valence_electrons: Mapping[str, int]
     settings = DftSettings()
     error = 0.02
@@ -78,7 +78,7 @@ class ProgramEngine:
     def calculate(self, calculation: Calculation, result: Path, limits: JobLimits) -> DftResult:
         """Run the program and write its result to a file, failures included."""
         steps = result.with_suffix(".steps").absolute()
-        job = calculation.job() | {"engine": self.scale, "memory_limit": limits.memory}
+        job = calculation.job() | {"engine": self.versions, "memory_limit": limits.memory}
         job["steps"] = str(steps)  # where a relaxation goes on
         job["parent"] = os.getpid()  # with which the program ends
         symbols = [chemical_symbols[number] for number in calculation.numbers]

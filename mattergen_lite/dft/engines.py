@@ -23,5 +23,8 @@ def find_engine(name: str) -> Engine:
             f"engine {name!r}: expected gpaw, or module:Class of an installed module ({error})"
         ) from None
     if not isinstance(engine, Engine):
-        raise ValueError(f"engine {name!r} is no engine: expected what dft.engine.Engine has")
+        renamed = "; scale is now called versions" if hasattr(engine, "scale") else ""
+        raise ValueError(
+            f"engine {name!r} is no engine: expected what dft.engine.Engine has{renamed}"
+        )
     return engine

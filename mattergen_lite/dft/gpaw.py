@@ -55,7 +55,7 @@ class Gpaw(ProgramEngine):
         return f"GPAW {_short_version('gpaw')}"
 
     @cached_property
-    def scale(self) -> str:
+    def versions(self) -> str:
         """Versions of GPAW and of its setups."""
         return f"{self.label}, gpaw-data {_short_version('gpaw-data')}"
 

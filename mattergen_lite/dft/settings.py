@@ -64,7 +64,7 @@ class Calculation(SampledCell):
         } | ({} if self.task == "energy" else {"task": self.task})
 
     def key(self, engine: str) -> str:
-        """Name the result in the cache; an engine with its versions has one scale."""
+        """Name the result in the cache; `engine` says the versions whose energies compare."""
         wrapped = np.round(self.frac_coords, ROUNDED) % 1.0
         rounded: Mapping[str, object] = self.job() | {
             "cell": (np.round(self.cell, ROUNDED) + 0.0).tolist(),

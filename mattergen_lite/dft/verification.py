@@ -60,7 +60,7 @@ class Verification:
     formula: str  # reduced formula
     e_above_hull: float = math.nan  # eV/atom, mean of the reactions
     e_above_hull_std: float = math.nan  # standard error, eV/atom
-    formation_energy_per_atom: float = math.nan  # eV/atom, MP2020 frame
+    formation_energy_per_atom: float = math.nan  # eV/atom, with MP2020 corrections
     decomposition: str = ""  # phases of the hull at the composition
     energy_per_atom: float = math.nan  # of the crystal, eV/atom, without corrections
     correction_per_atom: float = math.nan  # MP2020, eV/atom
@@ -147,7 +147,7 @@ class Verifier:
         left = [
             seconds
             for start, seconds in pairs
-            if self.results.lookup(start.key(self.engine.scale)) is None
+            if self.results.lookup(start.key(self.engine.versions)) is None
         ]
         return sum(left, start=0.0)
 
@@ -256,7 +256,7 @@ class Verifier:
 
     def _result(self, calculation: Calculation) -> DftResult:
         return self.results.obtain(
-            calculation.key(self.engine.scale),
+            calculation.key(self.engine.versions),
             lambda path: self.engine.calculate(calculation, path, self.limits),
         )
 

@@ -140,5 +140,6 @@ def complaint(error: ValidationError, name: str = "") -> str:
     given = first["input"]
     is_plain = given is None or isinstance(given, str | int | float | Path)
     shown = " ".join(str(given).split())[:60] if is_plain else f"of type {type(given).__name__}"
-    expected = _EXPECTED.get(first["type"], first["msg"][:1].lower() + first["msg"][1:])
-    return f"{name} is {shown}: expected {expected.format(**context)}"
+    said = first["msg"][:1].lower() + first["msg"][1:]
+    known = _EXPECTED.get(first["type"])
+    return f"{name} is {shown}: expected {known.format(**context) if known else said}"

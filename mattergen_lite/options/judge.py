@@ -32,13 +32,15 @@ class Check:
         name: As `require` takes it.
         advice: What to do where nothing passes, in the options of `generate`.
         needs: What a check that is not cheap needs; a cheap one is made before any relaxation and
-            reads nothing but `Candidate.raw`. One that needs naming counts only in `require`.
+            reads nothing but `Candidate.raw`.
+        is_optional: It counts only where `require` has it.
         discovery_only: Required by default of new materials only.
     """
 
     name: str
     advice: str
-    needs: Literal["screening", "relaxation", "targets", "symmetry", "naming"] | None = None
+    needs: Literal["screening", "relaxation", "targets", "symmetry"] | None = None
+    is_optional: bool = False
     discovery_only: bool = False
 
 
@@ -65,13 +67,13 @@ CHECKS = (
     ),
     Check(
         name="new_composition",
-        needs="naming",
+        is_optional=True,
         advice="all are polymorphs of known compounds: ask for more elements (--elements), or "
         "leave new_composition out of --require",
     ),
     Check(
         name="new_framework",
-        needs="naming",
+        is_optional=True,
         advice="sample with --frameworks new, or leave new_framework out of --require",
     ),
     Check(
@@ -94,8 +96,9 @@ CHECKS = (
     ),
 )
 CHECK_NAMES = tuple(check.name for check in CHECKS)
-ON_REQUEST = tuple(check.name for check in CHECKS if check.needs == "naming")
-CHEAP_CHECKS = tuple(check.name for check in CHECKS if check.needs is None)
+OPTIONAL_CHECKS = tuple(check.name for check in CHECKS if check.is_optional)
+DEFAULT_CHECKS = tuple(check for check in CHECKS if not check.is_optional)
+CHEAP_CHECKS = tuple(check.name for check in DEFAULT_CHECKS if check.needs is None)
 
 
 def parse_checks(value: object) -> tuple[str, ...]:
@@ -206,12 +209,11 @@ class JudgeOptions:
                 "relaxation": self.relax,
                 "targets": has_targets,
                 "symmetry": has_symmetry and self.relax,
-                "naming": False,
                 None: True,
             }
             return tuple(
                 check.name
-                for check in CHECKS
+                for check in DEFAULT_CHECKS
                 if there_is[check.needs] and (is_discovery or not check.discovery_only)
             )
         if "novel" in required and not is_discovery:

@@ -5,16 +5,18 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from mattergen_lite.chemistry.elements import element_mask
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.data.table import NEW_FRAMEWORKS
 from mattergen_lite.options.sampler import Frameworks
+from mattergen_lite.partial_crystals.compositions import CompositionSampler
 from mattergen_lite.partial_crystals.free import FreeSampler
 from mattergen_lite.partial_crystals.generated import GeneratedTemplateSampler, MixedSampler
 from mattergen_lite.partial_crystals.hosts import HostSampler
 from mattergen_lite.partial_crystals.known import TemplateSampler
 from mattergen_lite.partial_crystals.partial_crystal import PartialCrystalSampler
+from mattergen_lite.request.base import EVERY_ELEMENT, Constraints
 from mattergen_lite.request.host import Host
-from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.tensors.shapes import Bool
 
@@ -62,7 +64,7 @@ def partial_crystal_sampler(
                 raise ValueError(
                     f"frameworks {frameworks}: {constraints} takes no template; leave one out"
                 )
-            return kind.of(constraints, counts, model)
+            return _selective(kind.of(constraints, counts, model), constraints, seen)
 
     def known() -> PartialCrystalSampler:
         source = TemplateSampler.of(constraints, counts, model)
@@ -78,7 +80,18 @@ def partial_crystal_sampler(
         return replace(GeneratedTemplateSampler.of(constraints, counts, model), seen=seen)
 
     sources = {"known": known, "collected": collected, "drawn": drawn}
-    return _mixture([(sources[name], share) for name, share in SHARES[frameworks].items()])
+    mixed = _mixture([(sources[name], share) for name, share in SHARES[frameworks].items()])
+    return _selective(mixed, constraints, seen)
+
+
+def _selective(
+    source: PartialCrystalSampler, constraints: Constraints, seen: Bool[Tensor, "Z"] | None
+) -> PartialCrystalSampler:
+    """Draw whole compositions, where a constraint says which ones it accepts."""
+    if not constraints.is_selective:
+        return source
+    seen = element_mask(EVERY_ELEMENT) if seen is None else seen
+    return CompositionSampler(source=source, constraints=constraints, seen=seen)
 
 
 def _mixture(

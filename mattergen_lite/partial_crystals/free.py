@@ -13,7 +13,7 @@ from mattergen_lite.partial_crystals.partial_crystal import (
     PartialCrystalSampler,
     size_weights,
 )
-from mattergen_lite.request.protocol import Constraints
+from mattergen_lite.request.base import Constraints
 from mattergen_lite.symmetry.orbits import p1_orbits
 from mattergen_lite.tensors.shapes import Float
 
@@ -47,10 +47,10 @@ class FreeSampler(PartialCrystalSampler):
     def draw(self, rng: torch.Generator) -> PartialCrystal:
         """One partial crystal."""
         count = int(torch.multinomial(self.histogram, 1, generator=rng)) + 1
-        pinned = list(self.constraints.pinned(count).elements())
+        required = list(self.constraints.required_atoms(count).elements())
         return PartialCrystal(
             orbits=p1_orbits(np.ones(count, int), np.zeros((count, 3)), np.eye(3)),
-            elements=(*pinned, *[0] * (count - len(pinned))),
+            elements=(*required, *[0] * (count - len(required))),
             known=(False,) * count,
             prescribed=False,
         )

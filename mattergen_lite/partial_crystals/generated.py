@@ -16,7 +16,7 @@ from mattergen_lite.partial_crystals.partial_crystal import (
     listed_counts,
     size_weights,
 )
-from mattergen_lite.request.protocol import Constraints
+from mattergen_lite.request.base import Constraints
 from mattergen_lite.request.stoichiometry import can_be_neutral
 from mattergen_lite.symmetry.frameworks import LEAST_SYMMETRY, known_frameworks
 from mattergen_lite.symmetry.orbits import Orbits, symmetrise_lattice
@@ -114,11 +114,11 @@ class GeneratedTemplateSampler(PartialCrystalSampler):
     def _request(self, rng: torch.Generator) -> TemplateRequest:
         weights = torch.tensor([weight for _, weight in self.sizes], dtype=torch.float64)
         count = self.sizes[int(torch.multinomial(weights, 1, generator=rng))][0]
-        wanted = self.constraints.pinned(count)
+        wanted = self.constraints.required_atoms(count)
         classes = elements = None
         if self.constraints.is_complete:
             classes = tuple((atoms, number) for number, atoms in wanted.items())
-        elif wanted:
+        elif wanted or self.constraints.is_selective:
             every = torch.ones(MAX_ATOMIC_NUMBER + 1, dtype=torch.bool)
             open_ = self.constraints.open_elements(every if self.seen is None else self.seen)
             elements = frozenset(open_.nonzero().flatten().tolist())

@@ -15,8 +15,8 @@ from mattergen_lite.config import ModelConfig
 from mattergen_lite.partial_crystals.library import template_library
 from mattergen_lite.partial_crystals.partial_crystal import PartialCrystal, PartialCrystalSampler
 from mattergen_lite.partial_crystals.placement import place_on_orbits
+from mattergen_lite.request.base import Constraints
 from mattergen_lite.request.host import CellChange, Host
-from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
 from mattergen_lite.symmetry.orbits import (
     Orbits,
@@ -141,10 +141,10 @@ class HostSampler(PartialCrystalSampler):
         """Elements of the placed orbits, 0 where open."""
         cells = self.change.num_copies
         total = count * cells + len(self.host.numbers)
-        pinned = self.constraints.pinned(total) - Counter(self.host.numbers.tolist())
-        pinned = Counter({z: -(-number // cells) for z, number in pinned.items()})
+        required = self.constraints.required_atoms(total) - Counter(self.host.numbers.tolist())
+        required = Counter({z: -(-number // cells) for z, number in required.items()})
         sizes = np.array([len(position.operations) for position in chosen], dtype=int)
-        return place_on_orbits(sizes, pinned, self.constraints.is_complete, rng)
+        return place_on_orbits(sizes, required, self.constraints.is_complete, rng)
 
     def _partial_crystal(self, chosen: list[Position], elements: tuple[int, ...]) -> PartialCrystal:
         framework = self.framework

@@ -23,8 +23,8 @@ from mattergen_lite.partial_crystals.partial_crystal import (
     PartialCrystalSampler,
     listed_counts,
 )
+from mattergen_lite.request.base import Constraints
 from mattergen_lite.request.constraints import ChemicalSystem
-from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.stoichiometry import can_be_neutral
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.tensors.shapes import Float, Int

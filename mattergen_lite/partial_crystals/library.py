@@ -20,7 +20,7 @@ from mattergen_lite.partial_crystals.success_rates import (
     TemplateSuccessRates,
     template_success_rates,
 )
-from mattergen_lite.request.protocol import Constraints
+from mattergen_lite.request.base import Constraints
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.tensors.shapes import Bool, Float, Int
 
@@ -101,7 +101,7 @@ class TemplateLibrary:
     def holding(self, rows: Int[np.ndarray, "R"], constraints: Constraints) -> list[int]:
         """Crystals in which each element that must occur can take the place of another one."""
         sizes, complete = self.num_atoms[rows].tolist(), constraints.is_complete
-        wanted = {n: tuple(sorted(constraints.pinned(n).values())) for n in set(sizes)}
+        wanted = {n: tuple(sorted(constraints.required_atoms(n).values())) for n in set(sizes)}
         return [
             row
             for row, n in zip(rows.tolist(), sizes, strict=True)
@@ -117,7 +117,7 @@ class TemplateLibrary:
         of the known crystal as much as can be; otherwise orbits take elements at random.
         """
         orbits, complete = self.crystals.orbits(row), constraints.is_complete
-        wanted = constraints.pinned(int(self.num_atoms[row]))
+        wanted = constraints.required_atoms(int(self.num_atoms[row]))
         if not prescribed:
             elements = place_on_orbits(orbits.multiplicities, wanted, complete, rng)
             if elements is None:

@@ -1,9 +1,10 @@
 """One sample before any noise, what it is drawn from, and a batch of them as tensors.
 
-All that is exact meets here, and the denoiser sees nothing else of constraints: pinned elements,
+All that is exact meets here, and the denoiser sees nothing else of constraints: required elements,
 known sites and cells, and the mask of elements that open orbits of a batch may hold.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mattergen_lite.chemistry.elements import symbols
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.request.host import CellChange, Host
 from mattergen_lite.symmetry.orbits import Orbits
@@ -37,6 +39,16 @@ class PartialCrystal:
     def size(self) -> int:
         """What batches are sorted by: the number of orbits, then of atoms."""
         return 1000 * len(self.elements) + int(self.orbits.multiplicities.sum())
+
+    @property
+    def composition(self) -> Counter[str]:
+        """Atoms of the elements that are chosen; in the host's cell, if there is a host."""
+        copies = self.change.num_copies if self.change else 1
+        atoms: Counter[str] = Counter()
+        for number, size in zip(self.elements, self.orbits.multiplicities.tolist(), strict=True):
+            if number:
+                atoms[symbols()[number]] += size * copies
+        return atoms
 
     def restored(self, crystal: OrbitCrystals) -> CrystalBatch:
         """A finished sample (a batch of one) as atoms; in the host's cell, if there is a host."""

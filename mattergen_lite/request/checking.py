@@ -2,8 +2,8 @@
 
 from mattergen_lite.hub import find_checkpoint, is_hub_name, read_config
 from mattergen_lite.options.request import Request
+from mattergen_lite.request.base import Constraints
 from mattergen_lite.request.constraints import check_texts
-from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.values import known_property, parse_values
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mattergen_lite.chemistry.elements import atomic_number, parse_elements, parse_system
 from mattergen_lite.options.request import Request
-from mattergen_lite.request.protocol import EVERY_ELEMENT, Constraint, Constraints, listed
+from mattergen_lite.request.base import EVERY_ELEMENT, Constraint, Constraints, listed
 from mattergen_lite.request.space_groups import parse_space_group
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Formula(Constraint):
         low, high = self.units or (1, max(1, max_atoms // size))
         return range(low * size, high * size + 1, size)
 
-    def pinned(self, num_atoms: int) -> Counter[str]:
+    def required_atoms(self, num_atoms: int) -> Counter[str]:
         """All atoms."""
         return Counter(self.atoms * (num_atoms // len(self.atoms)))
 

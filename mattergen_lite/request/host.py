@@ -18,7 +18,7 @@ from torch import Tensor
 from mattergen_lite.chemistry.elements import symbols
 from mattergen_lite.io.read import read_structures
 from mattergen_lite.options.texts import Interval, parse_range, parse_sites
-from mattergen_lite.request.protocol import Constraint
+from mattergen_lite.request.base import Constraint
 from mattergen_lite.tensors.crystal import CrystalBatch
 from mattergen_lite.tensors.geometry import canonical_orientation, wrap
 from mattergen_lite.tensors.shapes import Bool, Float, Int

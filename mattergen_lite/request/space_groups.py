@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from mattergen_lite.options.texts import Interval, parse_range_or_name
-from mattergen_lite.request.protocol import Constraint
+from mattergen_lite.request.base import Constraint
 from mattergen_lite.symmetry.crystal_systems import CRYSTAL_SYSTEMS, space_groups_of
 from mattergen_lite.symmetry.space_groups import NUM_SPACE_GROUPS, space_group_number
 

@@ -178,7 +178,7 @@ def _carry_out(
     if time.time() > deadline:
         formula = plan.structure.composition.reduced_formula
         return Verification(formula=formula, method=verifier.method, error="no time left for it")
-    key = plan.candidate.starts[0].key(verifier.engine.scale)
+    key = plan.candidate.starts[0].key(verifier.engine.versions)
     with verifier.results.claim(key, waits=waits) as is_held:
         return verifier.carry_out(plan) if is_held else None
 

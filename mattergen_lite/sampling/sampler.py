@@ -24,8 +24,8 @@ from mattergen_lite.partial_crystals.partial_crystal import (
 )
 from mattergen_lite.probe.predictors import Predictor
 from mattergen_lite.properties import Conditions
+from mattergen_lite.request.base import Constraints
 from mattergen_lite.request.host import Host
-from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.request.targets import (
     PropertyTarget,
     TargetValue,

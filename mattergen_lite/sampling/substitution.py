@@ -23,7 +23,7 @@ from mattergen_lite.partial_crystals.choice import partial_crystal_sampler
 from mattergen_lite.partial_crystals.known import TemplateSampler
 from mattergen_lite.partial_crystals.library import template_library
 from mattergen_lite.partial_crystals.partial_crystal import PartialCrystal
-from mattergen_lite.request.protocol import Constraints
+from mattergen_lite.request.base import Constraints
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.sampling.ions import ionic_radii, nearest_ions, oxidation_states
 from mattergen_lite.sampling.noise import sample_rngs

@@ -13,7 +13,7 @@ from typing import Literal
 from pymatgen.core import Structure
 from pymatgen.symmetry.groups import PointGroup, SpaceGroup
 
-from mattergen_lite.options.judge import ON_REQUEST, Goal
+from mattergen_lite.options.judge import OPTIONAL_CHECKS, Goal
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
 from mattergen_lite.scoring.energy.accuracy import METASTABLE, WORTH_COMPUTING
 from mattergen_lite.scoring.energy.elasticity import Elasticity
@@ -128,7 +128,7 @@ class Candidate:
     @property
     def checks(self) -> dict[str, bool]:
         """Outcome of every check that was made; of some only where they are required."""
-        unasked = set(ON_REQUEST) - set(self.required)
+        unasked = set(OPTIONAL_CHECKS) - set(self.required)
         return {
             name: passed
             for name, passed in self.all_checks.items()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mattergen_lite.options.judge import CHECKS, Goal
+from mattergen_lite.options.judge import DEFAULT_CHECKS, Goal
 
 if TYPE_CHECKING:
     from mattergen_lite.scoring.candidate import Candidate
@@ -42,7 +42,7 @@ def _lowest(candidate: "Candidate") -> tuple[float | int, ...]:
     return 1, energy if math.isfinite(energy) else math.inf
 
 
-_ASKED = tuple(check.name for check in CHECKS if check.needs in (None, "relaxation"))
+_ASKED = tuple(check.name for check in DEFAULT_CHECKS if check.needs in (None, "relaxation"))
 _DISCOVERY = Ranking(
     success="metastable, unique and novel", checks=_ASKED, wants_new=True, merit=_likeliest
 )

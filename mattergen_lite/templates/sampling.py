@@ -1,7 +1,7 @@
 """Draws templates token by token, within what a request demands.
 
 What is drawn is legal by construction: every draw is among what the rules of Wyckoff positions and
-the request leave. A draft that ends where nothing is left starts again, from its own random
+the request leave. A sequence that ends where nothing is left starts again, from its own random
 numbers, so that a template depends on its generator alone.
 """
 
@@ -29,7 +29,7 @@ from mattergen_lite.tensors.shapes import Bool, Float
 
 Drawn = Callable[[Callable[[Tensor], Tensor], np.ndarray], int | None]
 
-TRIES = 60  # drafts of one template before it is given up
+TRIES = 60  # sequences of one template before it is given up
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class TemplateRequest:
     max_orbits: int = 20  # of all classes together
 
 
-class _Draft:
+class _TemplateSequence:
     """A template that is being drawn."""
 
     def __init__(
@@ -175,80 +175,86 @@ def draw_templates(
     rngs: Sequence[torch.Generator],
     accept: Callable[[Template], bool] = lambda template: True,
 ) -> list[Template | None]:
-    """Draw one template a generator; None where no draft fulfilled its request.
+    """Draw one template a generator; None where no sequence fulfilled its request.
 
-    `ask` draws what a template has to be, again for every draft of it; one that `accept` refuses is
-    drawn again.
+    `ask` draws what a template has to be, again for every sequence of it; one that `accept` refuses
+    is drawn again.
     """
-    drafts = [_Draft(ask, rng) for rng in rngs]
-    active = list(drafts)
+    sequences = [_TemplateSequence(ask, rng) for rng in rngs]
+    active = list(sequences)
     while active:
-        for draft, stuck in zip(active, _advance(network, active), strict=True):
-            if stuck or (draft.template is not None and not accept(draft.template)):
-                draft.restart()
+        for sequence, stuck in zip(active, _advance(network, active), strict=True):
+            if stuck or (sequence.template is not None and not accept(sequence.template)):
+                sequence.restart()
         active = [
             candidate
             for candidate in active
             if candidate.template is None and candidate.tries <= TRIES
         ]
-    return [draft.template for draft in drafts]
+    return [sequence.template for sequence in sequences]
 
 
 @torch.no_grad()
-def _advance(network: TemplateNetwork, drafts: Sequence[_Draft]) -> list[bool]:
-    """Draw the next token of every draft; True where none is possible."""
-    requests = [draft.request for draft in drafts]
+def _advance(network: TemplateNetwork, sequences: Sequence[_TemplateSequence]) -> list[bool]:
+    """Draw the next token of every sequence; True where none is possible."""
+    requests = [sequence.request for sequence in sequences]
     groups = [request.space_groups or () for request in requests]
     told = replace(
-        TemplateConditions.none(len(drafts)),
+        TemplateConditions.none(len(sequences)),
         num_atoms=torch.tensor([request.num_atoms for request in requests]),
         space_group=torch.tensor(
             [min(numbers) if len(numbers) == 1 else UNKNOWN for numbers in groups]
         ),
     )
-    ends = torch.tensor([len(draft.writer.possible) - 1 for draft in drafts])
-    tokens = pack([draft.writer for draft in drafts])
-    hidden = network(tokens, told)[torch.arange(len(drafts)), ends]
+    ends = torch.tensor([len(sequence.writer.possible) - 1 for sequence in sequences])
+    tokens = pack([sequence.writer for sequence in sequences])
+    hidden = network(tokens, told)[torch.arange(len(sequences)), ends]
 
     def drawn(row: int, head: Callable[[Tensor], Tensor], possible: np.ndarray) -> int | None:
-        return _draw(head(hidden[row]), possible, drafts[row].rng)
+        return _draw(head(hidden[row]), possible, sequences[row].rng)
 
-    return [_draw_next(network, draft, partial(drawn, row)) for row, draft in enumerate(drafts)]
+    return [
+        _draw_next(network, sequence, partial(drawn, row)) for row, sequence in enumerate(sequences)
+    ]
 
 
-def _draw_next(network: TemplateNetwork, draft: _Draft, drawn: Drawn) -> bool:
-    """Draw the next token of one draft; True where none is possible."""
-    if draft.rules is not None:
-        return _draw_position(network, draft, drawn)
-    is_given = draft.request.classes is not None
-    size = 0 if is_given else drawn(network.size_logits, draft.possible_sizes())
+def _draw_next(network: TemplateNetwork, sequence: _TemplateSequence, drawn: Drawn) -> bool:
+    """Draw the next token of one sequence; True where none is possible."""
+    if sequence.rules is not None:
+        return _draw_position(network, sequence, drawn)
+    is_given = sequence.request.classes is not None
+    size = 0 if is_given else drawn(network.size_logits, sequence.possible_sizes())
     if size is None:
         return True
     if size > 0:
-        return _draw_class(network, draft, drawn, size)
-    group = drawn(network.group_logits, draft.possible_groups())
+        return _draw_class(network, sequence, drawn, size)
+    group = drawn(network.group_logits, sequence.possible_groups())
     if group is not None:
-        draft.choose_group(group)
+        sequence.choose_group(group)
     return group is None
 
 
-def _draw_position(network: TemplateNetwork, draft: _Draft, drawn: Drawn) -> bool:
+def _draw_position(network: TemplateNetwork, sequence: _TemplateSequence, drawn: Drawn) -> bool:
     """Draw a Wyckoff position; True where none is possible."""
-    group = torch.tensor(draft.space_group)
-    site = drawn(lambda hidden: network.position_logits(hidden, group), draft.possible_positions())
+    group = torch.tensor(sequence.space_group)
+    site = drawn(
+        lambda hidden: network.position_logits(hidden, group), sequence.possible_positions()
+    )
     if site is not None:
-        draft.take(site)
+        sequence.take(site)
     return site is None
 
 
-def _draw_class(network: TemplateNetwork, draft: _Draft, drawn: Drawn, size: int) -> bool:
+def _draw_class(
+    network: TemplateNetwork, sequence: _TemplateSequence, drawn: Drawn, size: int
+) -> bool:
     """Draw the element of a class, where elements are drawn; True where none is possible."""
     element: int | None = UNKNOWN
-    if draft.request.elements is not None:
-        atoms, possible = torch.tensor(size), draft.possible_elements(size)
+    if sequence.request.elements is not None:
+        atoms, possible = torch.tensor(size), sequence.possible_elements(size)
         element = drawn(lambda hidden: network.element_logits(hidden, atoms), possible)
     if element is not None:
-        draft.add_class(size, element)
+        sequence.add_class(size, element)
     return element is None
 
 

@@ -79,7 +79,7 @@ class Labelled:
     name: str
     structure: Structure
     e_above_hull: float
-    label_set: str = ""  # that is shifted, see `fit_error_models`; "" for the frame of the hull
+    label_set: str = ""  # that is shifted, see `fit_error_models`; "" where comparable to the hull
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +107,7 @@ class Calibrated:
 def find_energies(
     structure: Structure, *, potentials: tuple[PotentialSource, ...]
 ) -> dict[str, float]:
-    """Energies of a crystal as it is, by potential, eV/atom on the MP2020 frame."""
+    """Energies of a crystal as it is, by potential, eV/atom with MP2020 corrections."""
     return {
         potential_name(potential): potential_energy(
             structure, accepted_potential(potential)
@@ -176,9 +176,9 @@ def calibrate(
         sets[kind], failed = measured, failed | lost
     fitted, held_out = {}, {}
     relaxer = potential_name(options.relaxer)
-    frames = {name: uncalibrated(energies, relaxer) for name, energies in references.items()}
+    calibrations = {name: uncalibrated(energies, relaxer) for name, energies in references.items()}
     for name in options.names:
-        fitted[name], held_out[name] = _fit(name, frames, sets)
+        fitted[name], held_out[name] = _fit(name, calibrations, sets)
     figures = {
         name: {kind: model and asdict(model) for kind, model in kinds.items()}
         for name, kinds in held_out.items()
@@ -300,10 +300,12 @@ def _problem(answer: Measurement) -> str | None:
 
 
 def _fit(
-    name: str, frames: Mapping[str, Calibration], crystals: Mapping[str, Sequence[Measured]]
+    name: str,
+    calibrations: Mapping[str, Calibration],
+    crystals: Mapping[str, Sequence[Measured]],
 ) -> tuple[Calibration, dict[str, Accuracy | None]]:
     """Fit the error models of one potential, and test them on what was not fitted."""
-    whole = replace(frames[name], source=name)
+    whole = replace(calibrations[name], source=name)
     held_out: dict[str, Accuracy | None] = {}
     for kind, measured in crystals.items():
         usable = [
@@ -321,7 +323,7 @@ def _fit(
             truth - raw,
             ELEMENT_PRIORS[kind],
             [crystal.crystal.label_set for crystal in usable],
-            [crystal.traits(name, frames) for crystal in usable],
+            [crystal.traits(name, calibrations) for crystal in usable],
         )
         held_out[kind] = accuracy(cross_fitted(*labels), raw, truth)
         whole = replace(whole, **{kind: fit_error_models(*labels)[""]})

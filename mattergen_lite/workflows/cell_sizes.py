@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 from mattergen_lite.config import ModelConfig
 from mattergen_lite.partial_crystals.library import template_library
+from mattergen_lite.request.base import Constraints
 from mattergen_lite.request.constraints import Formula
-from mattergen_lite.request.protocol import Constraints
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,9 @@ from mattergen_lite.config import ModelConfig
 from mattergen_lite.data.materials import known_value
 from mattergen_lite.io.records import StructureRecord
 from mattergen_lite.processes import Failure
+from mattergen_lite.request.base import Constraints
 from mattergen_lite.request.constraints import NumAtoms
 from mattergen_lite.request.host import read_one
-from mattergen_lite.request.protocol import Constraints
 from mattergen_lite.runs.folder import DISTINCT, PREDICTION
 from mattergen_lite.runs.judging import JudgingRun
 from mattergen_lite.runs.tables import write_json, write_table

@@ -3,7 +3,7 @@
 import numpy as np
 from pymatgen.core import Structure
 
-from mattergen_lite.scoring.energy.potentials.protocol import check_elements
+from mattergen_lite.scoring.energy.potentials.base import check_elements
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.tensors.shapes import Float
 

@@ -2,7 +2,7 @@
 
 Three corrections stand between a potential's energy and DFT's energy above the hull:
 
-1. MP2020 corrections (`potentials.mp2020`), which put energies on the frame of the hull.
+1. MP2020 corrections (`potentials.mp2020`), which make energies comparable to the hull.
 2. Element references, fitted to known formation energies.
 3. An error model: the distribution of DFT minus potential, a Student t that depends on the elements
    and on traits of the crystal. Crystals that potentials were trained on have another one.
@@ -172,7 +172,7 @@ class Calibration:
         return fitted, self.source
 
     def formation_energy(self, composition: Composition, energy_per_atom: float) -> float:
-        """Formation energy in eV/atom from the potential's energy on the MP2020 frame.
+        """Formation energy in eV/atom from the potential's energy with MP2020 corrections.
 
         Raises:
             ValueError: If an element has no reference energy.

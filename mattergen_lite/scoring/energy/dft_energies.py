@@ -2,7 +2,7 @@
 
 A csv table has a column `name` (of a crystal in the run) and one of
 
-- `formation_energy_per_atom`: eV/atom on the MP2020 frame, with the elements at zero;
+- `formation_energy_per_atom`: eV/atom with MP2020 corrections, with the elements at zero;
 - `energy_per_atom`, or `energy` with `num_atoms`: total energy in eV as VASP gives it, with
   `functional` "PBE" or "PBE+U" and, for the latter, `hubbards` such as "Fe:5.3;Co:3.32".
 
@@ -67,7 +67,7 @@ class DftEnergies:
             return replace(before, stability_error=f"{METHOD} energy: {error}")
 
     def _formation_energy(self, row: DftEnergy, structure: Structure) -> tuple[float, float]:
-        """Formation energy on the MP2020 frame and its scatter, eV/atom."""
+        """Formation energy with MP2020 corrections and its scatter, eV/atom."""
         composition = structure.composition
         own_formula = Composition(row.formula).reduced_formula if row.formula else ""
         if own_formula not in ("", composition.reduced_formula):

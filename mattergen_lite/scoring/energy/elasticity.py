@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pymatgen.core import Structure
 
-from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
+from mattergen_lite.scoring.energy.potentials.base import Potential, check_elements
 from mattergen_lite.tensors.shapes import Float
 
 if TYPE_CHECKING:

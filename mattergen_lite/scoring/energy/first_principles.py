@@ -10,7 +10,7 @@ class FirstPrinciples:
 
     dft_e_above_hull: float = math.nan  # eV/atom
     dft_e_above_hull_std: float = math.nan  # eV/atom, against the Materials Project
-    dft_formation_energy_per_atom: float = math.nan  # eV/atom, MP2020 frame
+    dft_formation_energy_per_atom: float = math.nan  # eV/atom, with MP2020 corrections
     dft_energy_per_atom: float = math.nan  # eV/atom, total, without corrections
     dft_band_gap: float = math.nan  # eV; PBE's are too small
     dft_moment_per_atom: float = math.nan  # µB

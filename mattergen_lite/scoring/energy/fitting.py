@@ -73,7 +73,7 @@ def fit_error_models(
     element.
 
     Returns:
-        Models by name of the set; "" for the frame of the hull.
+        Models by name of the set; "" for labels comparable to the hull.
     """
     symbols, shares = atomic_fractions(compositions)
     standardised = _standardise(traits, len(errors))
@@ -299,8 +299,8 @@ def cross_fitted(
 ) -> list[ErrorDistribution]:
     """Predict the error of every label by a fit that has seen none of its chemical system.
 
-    Labels, sets and traits are those of `fit_error_models`; each label is predicted on the frame of
-    its set.
+    Labels, sets and traits are those of `fit_error_models`; each label is predicted with
+    the shifts of its set.
     """
     folds = folds_by_system(compositions)
     names = list(sets) or [""] * len(compositions)

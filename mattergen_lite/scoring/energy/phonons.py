@@ -18,7 +18,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite.scoring.checking import require_phonopy
 from mattergen_lite.scoring.criteria.symmetry import conventional_structure, primitive_structure
-from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
+from mattergen_lite.scoring.energy.potentials.base import Potential, check_elements
 from mattergen_lite.scoring.energy.relaxation import RelaxationLimits, relax
 from mattergen_lite.symmetry.detection import SYMPREC_RELAXED
 from mattergen_lite.tensors.shapes import Float

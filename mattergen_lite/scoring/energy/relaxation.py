@@ -31,7 +31,7 @@ from mattergen_lite.scoring.criteria.symmetrization import (
     unsymmetrized,
 )
 from mattergen_lite.scoring.energy.minimizer import QuasiNewton, cell_scale
-from mattergen_lite.scoring.energy.potentials.protocol import Potential, SinglePoint, check_elements
+from mattergen_lite.scoring.energy.potentials.base import Potential, SinglePoint, check_elements
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -63,8 +63,8 @@ class Relaxation:
     """The end of a relaxation, good or bad."""
 
     structure: StoredStructure | None = None  # None if it failed
-    energy_per_atom: float = math.nan  # eV/atom, MP2020 frame
-    correction_per_atom: float = 0.0  # eV/atom, to that frame, in the above
+    energy_per_atom: float = math.nan  # eV/atom, with MP2020 corrections
+    correction_per_atom: float = 0.0  # eV/atom, in the above
     converged: bool = False
     num_steps: int = 0
     max_force: float = math.nan  # eV/Å

@@ -26,8 +26,8 @@ from mattergen_lite.options.judge import JudgeOptions
 from mattergen_lite.processes import Failure
 from mattergen_lite.scoring.criteria.symmetrization import symmetrized
 from mattergen_lite.scoring.energy.calibration import calibration
+from mattergen_lite.scoring.energy.potentials.base import check_elements
 from mattergen_lite.scoring.energy.potentials.chgnet import ChgnetPotential
-from mattergen_lite.scoring.energy.potentials.protocol import check_elements
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import evaluate
 from mattergen_lite.scoring.execution.result_cache import (

@@ -16,7 +16,7 @@ from mattergen_lite.scoring.energy.calibration import (
     calibrations,
     error_traits,
 )
-from mattergen_lite.scoring.energy.potentials.protocol import Potential, check_elements
+from mattergen_lite.scoring.energy.potentials.base import Potential, check_elements
 from mattergen_lite.scoring.energy.relaxation import Relaxation, evaluate
 from mattergen_lite.scoring.energy.symmetry_breaking import Release
 from mattergen_lite.scoring.known.hull import reference_hull
@@ -37,7 +37,7 @@ class Stability:
     probability_stable: float = math.nan  # of DFT finding it on or below the hull
     probability_metastable: float = math.nan  # of DFT finding it within 0.1 eV/atom
     e_above_hull_raw: float = math.nan  # as the potential says, before the error model
-    formation_energy_per_atom: float = math.nan  # as the potential says, MP2020 frame
+    formation_energy_per_atom: float = math.nan  # as the potential says, with MP2020 corrections
     correction_per_atom: float = math.nan  # MP2020's, in the energies above; 0 if trained on it
     decomposition: str = ""  # what it would decompose into, in shares of the atoms
     potential: str = ""  # that decided
@@ -76,7 +76,9 @@ class Measurement:
 
     relaxed_with: str
     relaxation: Relaxation
-    energies_per_atom: Mapping[str, float]  # of the relaxed crystal, by potential, MP2020 frame
+    energies_per_atom: Mapping[
+        str, float
+    ]  # of the relaxed crystal, by potential, with MP2020 corrections
     errors: Mapping[str, str]  # why a potential has no energy
     corrections_per_atom: Mapping[str, float] = field(default_factory=dict)  # in the energies
     hull_energy_per_atom: float = math.nan  # of the hull at its composition, eV/atom
@@ -119,8 +121,8 @@ def _position_of_hull(composition: Composition) -> dict[str, float | str]:
 class PotentialEnergy:
     """The energy of a crystal as it is by one potential, or why there is none."""
 
-    energy_per_atom: float = math.nan  # eV/atom, MP2020 frame
-    correction_per_atom: float = 0.0  # eV/atom, to that frame, in the above
+    energy_per_atom: float = math.nan  # eV/atom, with MP2020 corrections
+    correction_per_atom: float = 0.0  # eV/atom, in the above
     error: str | None = None
 
 
@@ -159,7 +161,7 @@ def potential_energies(
 
 
 def _corrected(energy: float, structure: Structure, potential: Potential) -> PotentialEnergy:
-    """An energy in eV of a whole cell, on the MP2020 frame."""
+    """An energy in eV of a whole cell, with MP2020 corrections."""
     correction = potential.correction(structure)
     return PotentialEnergy(
         energy_per_atom=(energy + correction) / len(structure),

@@ -11,7 +11,7 @@ from pymatgen.core import Structure
 
 from mattergen_lite.io.formats.structures import build_structure
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED, space_group_of
-from mattergen_lite.scoring.energy.potentials.protocol import Potential
+from mattergen_lite.scoring.energy.potentials.base import Potential
 from mattergen_lite.scoring.energy.relaxation import (
     MIN_ENERGY_FALL,
     Relaxation,

@@ -1,8 +1,9 @@
 """The reference convex hull: what a composition decomposes into, and at what energy.
 
 The 34,669 stable compounds of `assets/hull.parquet` (Materials Project, CC BY 4.0; formation
-energies on the MP2020 frame, elements at zero) span the hull. The lowest energy that any mixture of
-them reaches at a composition is a linear programme over the few that lie in its chemical system.
+energies with MP2020 corrections, elements at zero) span the hull. The lowest energy that any
+mixture of them reaches at a composition is a linear programme over the few that lie in its chemical
+system.
 """
 
 import re

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mattergen_lite.data.materials import KnownCompound, elemental_crystals
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Frame, Potential
+from mattergen_lite.scoring.energy.potentials.base import AsePotential, EnergyScheme, Potential
 from mattergen_lite.scoring.known.compounds import compounds_within, spread_compounds
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class AcceptanceTest:
     """Errors of a potential on known crystals, by which it may judge or is refused."""
 
     potential: str
-    frame: Frame  # of its energies
+    energy_scheme: EnergyScheme  # of its energies
     references: Mapping[str, float]  # its energies of the elements, eV/atom
     num_compounds: int
     mean_error: float = math.nan  # eV/atom, absolute, of formation energies
@@ -186,11 +186,11 @@ def _test_on(
     """Compare a potential with DFT on some compounds."""
     energies, forces, failures = _single_points(potential, compounds)
     known = [compound for compound in compounds if compound.material_id in energies]
-    frame, errors = _errors(potential, known, energies, references)
+    scheme, errors = _errors(potential, known, energies, references)
     if not known:
         return AcceptanceTest(
             potential=potential.name,
-            frame=frame,
+            energy_scheme=scheme,
             references=references,
             num_compounds=0,
             failures=failures,
@@ -199,7 +199,7 @@ def _test_on(
     force_error, stress_error = _gradient_errors(potential, known)
     return AcceptanceTest(
         potential=potential.name,
-        frame=frame,
+        energy_scheme=scheme,
         references=references,
         num_compounds=len(known),
         mean_error=float(np.abs(errors).mean()),
@@ -252,20 +252,22 @@ def _errors(
     known: Sequence[KnownCompound],
     energies: Mapping[str, float],
     references: Mapping[str, float],
-) -> tuple[Frame, np.ndarray]:
-    """The frame of the energies, and errors of formation energies in eV/atom on it."""
-    undecided = isinstance(potential, AsePotential) and potential.frame is None
+) -> tuple[EnergyScheme, np.ndarray]:
+    """The scheme of the energies, and errors of formation energies in eV/atom by it."""
+    undecided = isinstance(potential, AsePotential) and potential.energy_scheme is None
     if undecided:
-        frames = {frame: replace(potential, frame=frame) for frame in ("raw", "corrected")}
+        schemes = {
+            scheme: replace(potential, energy_scheme=scheme) for scheme in ("raw", "corrected")
+        }
     else:
         is_raw = any(potential.correction(compound.structure) for compound in known)
-        frames = {"raw" if is_raw else "corrected": potential}
+        schemes = {"raw" if is_raw else "corrected": potential}
     errors = {
-        frame: np.array([_error(on_frame, compound, energies, references) for compound in known])
-        for frame, on_frame in frames.items()
+        scheme: np.array([_error(by_scheme, compound, energies, references) for compound in known])
+        for scheme, by_scheme in schemes.items()
     }
-    frame = min(errors, key=lambda name: np.abs(errors[name]).mean() if known else 0.0)
-    return frame, errors[frame]
+    scheme = min(errors, key=lambda name: np.abs(errors[name]).mean() if known else 0.0)
+    return scheme, errors[scheme]
 
 
 def _error(

@@ -23,8 +23,8 @@ from mattergen_lite.scoring.energy.potentials.acceptance_run import (
     energy_per_atom,
     run_acceptance_test,
 )
+from mattergen_lite.scoring.energy.potentials.base import AsePotential, Potential
 from mattergen_lite.scoring.energy.potentials.nequix import NequixPotential
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Potential
 from mattergen_lite.scoring.energy.potentials.sources import (
     SHIPPED,
     Given,
@@ -54,7 +54,9 @@ def accepted_potential(source: PotentialSource, device: str = "cpu") -> Potentia
     if not isinstance(potential, AsePotential):
         return potential
     known = potential.supported_elements & acceptance.references.keys()
-    return replace(potential, supported_elements=frozenset(known), frame=acceptance.frame)
+    return replace(
+        potential, supported_elements=frozenset(known), energy_scheme=acceptance.energy_scheme
+    )
 
 
 def acceptance_of(source: PotentialSource, potential: Potential | None = None) -> AcceptanceTest:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pymatgen.core import Element
 
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential
+from mattergen_lite.scoring.energy.potentials.base import AsePotential
 from mattergen_lite.scoring.energy.potentials.torchsim import torchsim_batches
 
 MATTERSIM_MODELS = ("mattersim-v1.0.0-1m", "mattersim-v1.0.0-5m")

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from pymatgen.core import Structure
 
+from mattergen_lite.scoring.energy.potentials.base import COMMON_ELEMENTS, SinglePoint
 from mattergen_lite.scoring.energy.potentials.neighbors import neighbor_edges
-from mattergen_lite.scoring.energy.potentials.protocol import COMMON_ELEMENTS, SinglePoint
 from mattergen_lite.tensors.shapes import Float, Int
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class ChgnetPotential:
     """CHGNet 0.3.0 for inference: vectorised graphs, and no graph of the gradients is kept.
 
     Twice as fast in a relaxation as the calculator it comes with, see
-    `benchmarks/relaxation_speed.py`. Its energies are on the MP2020 frame already.
+    `benchmarks/relaxation_speed.py`. Its energies are with MP2020 corrections already.
     """
 
     name = "chgnet"

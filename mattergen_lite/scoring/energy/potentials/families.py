@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from importlib import import_module
 
-from mattergen_lite.scoring.energy.potentials.protocol import Potential
+from mattergen_lite.scoring.energy.potentials.base import Potential
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Corrects raw PBE and PBE+U energies to the frame of the Materials Project's hull.
+"""Corrects raw PBE and PBE+U energies to those of the Materials Project's hull.
 
 MP2020 (Wang et al., Sci. Rep. 2021, 11, 15496) corrects atoms of anions and of transition metals
 with a Hubbard U. pymatgen applies it; two accidents are mended here:

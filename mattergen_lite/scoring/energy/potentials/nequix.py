@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from pymatgen.core import Element, Structure
 
+from mattergen_lite.scoring.energy.potentials.base import SinglePoint, check_elements
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
 from mattergen_lite.scoring.energy.potentials.nequix_network import NequixNetwork, read_network
-from mattergen_lite.scoring.energy.potentials.protocol import SinglePoint, check_elements
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -83,7 +83,7 @@ class NequixPotential:
         ]
 
     def correction(self, structure: Structure) -> float:
-        """From raw PBE and PBE+U to the MP2020 frame."""
+        """MP2020 corrections: the energies are of raw PBE and PBE+U."""
         return mp2020_correction(structure)
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from pymatgen.core import Element, Structure
 
+from mattergen_lite.scoring.energy.potentials.base import AsePotential, SinglePoint
 from mattergen_lite.scoring.energy.potentials.mp2020 import mp2020_correction
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, SinglePoint
 from mattergen_lite.scoring.energy.potentials.torchsim import torchsim_batches
 
 if TYPE_CHECKING:
@@ -68,5 +68,5 @@ class SevennetPotential:
         return self.full.single_points(batch)
 
     def correction(self, structure: Structure) -> float:
-        """From raw PBE and PBE+U to the MP2020 frame."""
+        """MP2020 corrections: the energies are of raw PBE and PBE+U."""
         return mp2020_correction(structure)

@@ -23,8 +23,8 @@ from uuid import uuid4
 
 from mattergen_lite.plugins import as_value_error, import_object
 from mattergen_lite.processes import without_current_folder
+from mattergen_lite.scoring.energy.potentials.base import AsePotential, Load, Potential
 from mattergen_lite.scoring.energy.potentials.families import FAMILIES, Family
-from mattergen_lite.scoring.energy.potentials.protocol import AsePotential, Load, Potential
 
 GROUP = "mattergen_lite.potentials"
 

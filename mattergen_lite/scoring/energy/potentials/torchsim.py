@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from mattergen_lite.scoring.energy.potentials.protocol import SinglePoint
+from mattergen_lite.scoring.energy.potentials.base import SinglePoint
 
 if TYPE_CHECKING:
     from ase import Atoms

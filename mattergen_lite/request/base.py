@@ -30,15 +30,19 @@ class Constraint:
     space_groups: frozenset[int] | None = None  # of the templates; None = any
     is_free: bool = False  # samples take no template of a known crystal
     is_sized: bool = False  # says how many atoms there are; otherwise as many as usual
-    is_complete: bool = False  # `pinned` names every atom
+    is_complete: bool = False  # `required_atoms` names every atom
 
     def counts(self, max_atoms: int) -> Sequence[int]:
         """Numbers of atoms that are possible, up to the most that a model makes."""
         return range(1, max_atoms + 1)
 
-    def pinned(self, num_atoms: int) -> Counter[str]:
+    def required_atoms(self, num_atoms: int) -> Counter[str]:
         """Fewest atoms of each element in a sample of this size."""
         return Counter(self.fixed_elements or self.needed)
+
+    def accepts(self, atoms: Counter[str]) -> bool:
+        """Whether a cell of these atoms fulfils the demand; asked before any noise."""
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +61,9 @@ class Constraints:
     is_sized = property(lambda self: any(part.is_sized for part in self.parts))
     is_complete = property(lambda self: any(part.is_complete for part in self.parts))
     allowed = property(lambda self: EVERY_ELEMENT.intersection(*(p.allowed for p in self.parts)))
+    is_selective = property(
+        lambda self: any(type(part).accepts is not Constraint.accepts for part in self.parts)
+    )
 
     def __post_init__(self) -> None:
         for part, other in permutations(self.parts, 2):
@@ -94,12 +101,16 @@ class Constraints:
             raise ValueError(f"no element is left of {int(seen.sum())} that are known: {self}")
         return wanted
 
-    def pinned(self, num_atoms: int) -> Counter[int]:
+    def required_atoms(self, num_atoms: int) -> Counter[int]:
         """Fewest atoms of each atomic number, ascending, that fulfil every demand."""
         atoms = Counter[str]()
         for part in self.parts:
-            atoms |= part.pinned(num_atoms)
+            atoms |= part.required_atoms(num_atoms)
         return Counter(dict(sorted((atomic_number(symbol), atoms[symbol]) for symbol in atoms)))
+
+    def accepts(self, atoms: Counter[str]) -> bool:
+        """Whether every demand accepts a cell of these atoms."""
+        return all(part.accepts(atoms) for part in self.parts)
 
     def atom_counts(self, max_atoms: int) -> list[int]:
         """Numbers of atoms a sample may have, ascending.
@@ -113,7 +124,7 @@ class Constraints:
             if max(counts, default=0) > max_atoms:
                 raise ValueError(f"{part}: this model makes 1..{max_atoms} atoms")
             common &= set(counts)
-        fewest = {n: self.pinned(n).total() for n in sorted(common)}
+        fewest = {n: self.required_atoms(n).total() for n in sorted(common)}
         roomy = [n for n, total in fewest.items() if total <= n]
         if not roomy:
             least = min(fewest.values(), default=0)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mattergen_lite.sampling.substitution import Substitution
 
 
-class Design(NamedTuple):
+class Generation(NamedTuple):
     """A generator, the run that judges its samples, and what a record says of both."""
 
     generator: "Generator | Substitution"
@@ -28,7 +28,7 @@ class Design(NamedTuple):
     provenance: dict[str, object]
 
 
-def check_design(
+def check_generation(
     request: Request,
     judge: JudgeOptions,
     best: ShortlistOptions | None = None,
@@ -57,7 +57,7 @@ def check_design(
 
 
 @contextmanager
-def open_design(
+def open_generation(
     command: str,
     *,
     request: Request,
@@ -72,7 +72,7 @@ def open_design(
     selective: bool = True,
     goal: Goal = "discover",
     **others: object,
-) -> Iterator[Design]:
+) -> Iterator[Generation]:
     """Hold a generator and the run that judges its samples, after all checks of the options.
 
     Args:
@@ -85,7 +85,7 @@ def open_design(
     Raises:
         ValueError: If an option does not make sense; nothing is written then.
     """
-    check_design(request, judge, best, out=out, goal=goal)
+    check_generation(request, judge, best, out=out, goal=goal)
     with judging_in(out, machine.num_workers, overwrite=overwrite) as (pool, place):
         from mattergen_lite.model import pick_device
         from mattergen_lite.runs.judging import JudgingRun
@@ -109,7 +109,7 @@ def open_design(
         arguments = arguments_of(
             *(request, sampler, judge, best, machine), out=out, overwrite=overwrite, **others
         )
-        yield Design(
+        yield Generation(
             generator,
             JudgingRun(judge=opened, pool=pool, place=place, shortlist=best, watch=watch),
             {"verb": command, "arguments": arguments} | generator.provenance(),

@@ -1,8 +1,8 @@
 """The protocol of an interatomic potential: energy, forces and stress of one crystal.
 
-Energies of a potential are those of its training set. `correction` puts them on the Materials
-Project's MP2020 frame, on which hulls are built; turning them into formation energies is the task
-of `calibration`. Any ASE calculator becomes a potential through `AsePotential`.
+Energies of a potential are those of its training set. `correction` adds the Materials
+Project's MP2020 corrections, with which hulls are built; turning them into formation energies is
+the task of `calibration`. Any ASE calculator becomes a potential through `AsePotential`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 # Of energies: "raw" of PBE and PBE+U, to be corrected, or "corrected" already, as is whatever the
 # corrections do not fit.
-Frame = Literal["raw", "corrected"]
+EnergyScheme = Literal["raw", "corrected"]
 
 # What universal potentials know unless they say so: elements of the Materials Project's compounds.
 COMMON_ELEMENTS = frozenset(Element.from_Z(number).symbol for number in range(1, 95)) - {
@@ -60,21 +60,21 @@ class Potential(Protocol):
         """
 
     def correction(self, structure: Structure) -> float:
-        """Energy in eV to add to a relaxed cell's energy to arrive on the MP2020 frame."""
+        """Energy in eV to add to a relaxed cell's energy to arrive with MP2020 corrections."""
 
 
 @dataclass(frozen=True)
 class AsePotential:
     """A potential made of an ASE calculator that gives energy, forces and stress.
 
-    Without a `frame` its energies count as corrected; the acceptance test finds out the right one.
+    Without an `energy_scheme` energies count as corrected; the acceptance test finds the right one.
     Without `together`, which evaluates many crystals at once, it takes one after the other.
     """
 
     name: str
     calculator: "Calculator"
     supported_elements: frozenset[str] = COMMON_ELEMENTS
-    frame: Frame | None = None
+    energy_scheme: EnergyScheme | None = None
     together: Callable[[Sequence["Atoms"]], list[SinglePoint]] | None = None
 
     def energy(self, atoms: "Atoms") -> float:
@@ -97,7 +97,7 @@ class AsePotential:
 
     def correction(self, structure: Structure) -> float:
         """MP2020's in eV if the energies are raw, otherwise zero."""
-        return mp2020_correction(structure) if self.frame == "raw" else 0.0
+        return mp2020_correction(structure) if self.energy_scheme == "raw" else 0.0
 
 
 def check_elements(potential: Potential, symbols: Iterable[str]) -> None:
