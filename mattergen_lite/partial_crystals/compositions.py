@@ -60,7 +60,8 @@ class CompositionSampler(PartialCrystalSampler):
         if not drawn.is_crystal:
             count = int(torch.randint(1, MOST_ELEMENTS + 1, (), generator=rng))
             few = torch.multinomial(weights, min(count, int(weights.sum())), generator=rng)
-            weights = torch.zeros_like(weights).index_fill(0, few, 1.0)
+            few = torch.cat([few, torch.tensor(drawn.elements)[torch.tensor(drawn.elements) > 0]])
+            weights = torch.zeros_like(weights).index_fill(0, few, 1.0) * weights
         vectors, elements, chosen = element_descriptors().double(), [], {}
         for orbit, old in enumerate(drawn.orbits.atomic_numbers.tolist()):
             key = old if drawn.is_crystal else orbit
