@@ -160,3 +160,11 @@ def test_an_engine_states_its_settings_and_error(run, tmp_path, monkeypatch):
 def test_what_is_no_engine_is_refused(name):
     with pytest.raises(ValueError, match=f"engine {name!r}"):
         find_engine(name)
+
+
+def test_an_engine_of_before_is_told_what_its_versions_are_called(monkeypatch):
+    engine = type(find_engine(ENGINE))
+    monkeypatch.delattr(engine, "versions")
+    monkeypatch.setattr(engine, "scale", "EMT 1", raising=False)
+    with pytest.raises(ValueError, match="scale is now called versions"):
+        find_engine(ENGINE)
