@@ -26,11 +26,15 @@ class Ranking:
 
 
 def _likeliest(candidate: "Candidate") -> tuple[float | int, ...]:
-    """Fewest failed checks first, radioactive crystals after others, then the likeliest."""
+    """Fewest failed checks first, radioactive crystals after others, then the likeliest.
+
+    A stability that could not be told counts like a failed check.
+    """
     stability = candidate.stability
     probability = stability.probability_metastable if stability else 0.0
-    likelihood = 0.0 if math.isnan(probability) else -probability
-    return len(candidate.failed), "radioactive" in candidate.flags, likelihood
+    is_unknown = math.isnan(probability)
+    likelihood = 0.0 if is_unknown else -probability
+    return len(candidate.failed) + is_unknown, "radioactive" in candidate.flags, likelihood
 
 
 def _lowest(candidate: "Candidate") -> tuple[float | int, ...]:
