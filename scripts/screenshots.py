@@ -1,8 +1,8 @@
 """Takes pictures of a run's report for the documentation, as a browser shows it.
 
     mattergen-lite generate --num-candidates 16 --out results
-    python scripts/screenshots.py results --out docs/images --crystal 000022 \
-        --names 000022,000054,000109,000081,000003,000108
+    python scripts/screenshots.py results --out docs/images --crystal 000081 \
+        --names 000027,000081,000003,000108,000109,000085
 
 Writes report.png (the first screen), report_crystal.png (a crystal opened, the best unless
 --crystal names another) and gallery.png (six crystals in their conventional cells, with

@@ -4,11 +4,15 @@
 const FEWEST_CORNERS = 4;
 const MOST_CORNERS = 12;
 const FLAT = 0.05; // Å within which corners lie in one plane
+const SPHERES = [19, 37, 55, 87]; // K, Rb, Cs, Fr: their polyhedra hide those of other metals
 
 /** Polyhedra around atoms of a picture: { atom, corners, faces }, corners as atoms. */
 function polyhedra(structure, atoms) {
   if (atoms.length > MAX_BONDED) return [];
+  const isOther = (number) => data.elements[number][5] && !SPHERES.includes(number);
+  const hasOthers = structure.atomic_numbers.some(isOther);
   return atoms.flatMap((atom) => {
+    if (hasOthers && SPHERES.includes(atom.number)) return [];
     const corners = anionsAround(structure, atom);
     if (corners.length < FEWEST_CORNERS || corners.length > MOST_CORNERS) return [];
     return [{ atom, corners, faces: hullFaces(corners.map(({ position }) => position)) }];
