@@ -66,7 +66,7 @@ class Neutrality:
     site_oxidation_states: str
     oxidation_method: Method
     anion_clusters: str  # bonded anions and their charges, "O2 2-; N3 1-"; empty if there are none
-    # Those of the states that are rare, rarest first, "Fe+4 (1.2% of Fe)"; empty if none is.
+    # Doubtful states with the reason, rarest first, "Fe+4 (1.2% of Fe)"; empty if none is.
     doubtful_oxidation_states: str
     smact_sets: tuple[str, ...]  # sets of states under which `smact_validity` is True
     composition_valid: bool  # CDVAE protocol
