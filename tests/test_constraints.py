@@ -9,6 +9,7 @@ from crystals import li3ps4
 from models import tiny_config, tiny_model
 from pymatgen.core import Composition, Structure
 
+import mattergen_lite
 from mattergen_lite.chemistry.elements import (
     atomic_number,
     element_groups,
@@ -427,6 +428,41 @@ def test_compositions_that_are_never_accepted_are_an_error():
     source = partial_crystal_sampler(constraints, ModelConfig())
     with pytest.raises(ValueError, match="an even number of iron: none of 100 compositions"):
         source.draw(torch.Generator().manual_seed(0))
+
+
+def test_fractions_are_shares_of_the_atoms():
+    constraints = parse_constraints(Request(fraction=("Li=0.2..0.4", "O>0.5"), elements="Li,P,O"))
+    assert constraints.required_atoms(10) == Counter({3: 2, 8: 5})  # by atomic number
+    assert constraints.accepts(Counter(Li=3, P=1, O=4))
+    assert not constraints.accepts(Counter(Li=1, P=1, O=4))  # too little lithium
+    assert not constraints.accepts(Counter(Li=4, P=1, O=4))  # too much
+    assert parse_constraints(Request(fraction="Li=0.333")).accepts(Counter(Li=1, O=2))
+
+
+@pytest.mark.parametrize(
+    ("fraction", "message"),
+    [
+        ("Li=1.2", "fraction Li=1.2: expected a share of the atoms from 0 to 1"),
+        ("Li=a", "fraction Li=a: expected a share"),
+        ("Xx=0.2", "Xx"),
+        ("Li", "Li"),
+        (("Li=0.6", "O>0.5"), "more than all atoms"),
+    ],
+)
+def test_fractions_that_cannot_be_are_refused(fraction, message):
+    with pytest.raises(ValueError, match=message):
+        parse_constraints(Request(fraction=fraction))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"frameworks": "new"}, {"space_group": "none"}])
+def test_every_sample_has_its_fraction(arguments):
+    """With the shipped model; the diffusion changes no element that was drawn."""
+    sampled = mattergen_lite.sample(
+        "mp", num_samples=4, steps=3, fraction="O=0.4..0.7", elements="Li,Si,P,O", **arguments
+    )
+    shares = [structure.composition.get_atomic_fraction("O") for structure in sampled]
+    assert len(shares) == 4
+    assert all(0.399 <= share <= 0.701 for share in shares)
 
 
 def test_must_contain_stands_beside_elements_that_may_occur():

@@ -7,8 +7,8 @@ HELP_GROUPS = {
     ),
     "Target": ("condition", "guidance", "stability_guidance", "probe", "measured_by"),
     "Composition": (
-        *("elements", "must_contain", "chemical_system", "exclude", "formula", "formula_units"),
-        *("num_atoms",),
+        *("elements", "must_contain", "chemical_system", "exclude", "fraction"),
+        *("formula", "formula_units", "num_atoms"),
     ),
     "Symmetry and host": ("space_group", "seed_structure", "fix_sites", "fix_lattice", "insert"),
     "The best": (

@@ -49,6 +49,8 @@ class Request:
         chemical_system: Exactly the elements of every sample, such as Li-P-S.
         exclude: Elements that must not occur, such as Pb,Cd or toxic,radioactive,scarce,
             rare-earth, which `data elements` lists.
+        fraction: Share of the atoms that an element has, such as Li=0.2..0.4, Li=0.25 or 'Li>0.3'
+            (in quotes, for the shell); repeat for several.
         formula: Composition of every sample, such as LiFePO4 (crystal structure prediction).
         formula_units: Formula units of a cell, such as 2 or 1..4; default all that fit.
         num_atoms: Atoms per primitive cell, such as 8 or 4..12; default up to 20, or more where a
@@ -75,6 +77,7 @@ class Request:
     must_contain: Words | None = None
     chemical_system: System | None = None
     exclude: Words | None = None
+    fraction: Conditions = ()
     formula: str | None = None
     formula_units: Range | None = None
     num_atoms: Range | None = None

@@ -3,6 +3,7 @@
 parse_constraints(Request(chemical_system="Li-P-S", exclude="toxic", num_atoms="4..12"))
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from mattergen_lite.request.host import Host
 
 _FORMULA_PART = re.compile(r"([A-Z][a-z]?)([0-9]{0,6})")
+SHARE_TOLERANCE = 1e-3  # of a share that is said: 0.333 is a third
 _MAX_FORMULA_ATOMS = 10_000  # more is a slip of the keyboard, and would only fill memory
 
 
@@ -44,6 +46,29 @@ class ChemicalSystem(Constraint):
 
     def __str__(self) -> str:
         return f"chemical system {'-'.join(sorted(self.needed))}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fraction(Constraint):
+    """The share of the atoms that an element has."""
+
+    symbol: str
+    low: float
+    high: float
+    needed = property(lambda self: frozenset({self.symbol} if self.low > 0 else ()))
+
+    def __str__(self) -> str:
+        return f"fraction {self.symbol}={self.low:g}..{self.high:g}"
+
+    def required_atoms(self, num_atoms: int) -> Counter[str]:
+        """Fewest atoms of the element."""
+        fewest = math.ceil(self.low * num_atoms - SHARE_TOLERANCE)
+        return Counter({self.symbol: fewest} if fewest > 0 else ())
+
+    def accepts(self, atoms: Counter[str]) -> bool:
+        """Whether the share is within the bounds."""
+        share = atoms[self.symbol] / atoms.total()
+        return self.low - SHARE_TOLERANCE <= share <= self.high + SHARE_TOLERANCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +151,7 @@ def check_texts(request: Request) -> Constraints:
     system = request.chemical_system and frozenset(parse_system(request.chemical_system))
     parts = (
         *_element_demands(request),
+        *_fractions(request),
         request.formula and Formula(atoms=parse_formula(request.formula), units=units),
         system and ChemicalSystem(needed=system),
         size and NumAtoms(fewest=size.low, most=size.high),
@@ -145,6 +171,22 @@ def _element_demands(request: Request) -> Iterator[Elements]:
         yield Elements(text=f"elements {listed(may)}", allowed=may, named=may, spares_fixed=True)
     if out:
         yield Elements(text=f"exclude {listed(out)}", allowed=EVERY_ELEMENT - out)
+
+
+def _fractions(request: Request) -> Iterator[Fraction]:
+    """Shares of the atoms that elements have."""
+    for condition in request.fraction:
+        atomic_number(condition.name)
+        low, high = max(condition.low, 0.0), min(condition.high, 1.0)
+        if not low <= high:
+            raise ValueError(
+                f"fraction {condition}: expected a share of the atoms from 0 to 1, such as "
+                "Li=0.2..0.4, Li=0.25 or 'Li>0.3'"
+            )
+        yield Fraction(symbol=condition.name, low=low, high=high)
+    if sum(max(condition.low, 0.0) for condition in request.fraction) > 1 + SHARE_TOLERANCE:
+        told = ", ".join(map(str, request.fraction))
+        raise ValueError(f"fraction {told}: more than all atoms")
 
 
 def _read_host(request: Request) -> "Host | None":
