@@ -51,7 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     model = CrystalDiffusion.load(find_checkpoint(choice.checkpoint), pick_device(choice.device))
     options = SamplerOptions(strength=1.0, template_bias=0.0)
     target = Target(auxiliary_targets=stable(model, (), Request().stability_guidance))
-    starts = starting_points(model, range(choice.num_samples), seed=choice.seed, target=target)
+    starts = starting_points(
+        model, range(choice.num_samples), seed=choice.seed, target=target, options=options
+    )
     starts = replace(
         starts,
         partial_crystals=[
