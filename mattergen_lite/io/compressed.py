@@ -3,8 +3,8 @@
 import gzip
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -80,7 +80,7 @@ def text_lines(path: Path) -> Iterator[str]:
 class BoundedGzip(gzip.GzipFile):
     """A gzip file that raises OSError once it has unpacked to far more than was read of it."""
 
-    def __init__(self, packed: IO[bytes]) -> None:
+    def __init__(self, packed: BufferedIOBase) -> None:
         super().__init__(fileobj=packed, mode="rb")
         self._packed, self._unpacked = packed, 0
 
