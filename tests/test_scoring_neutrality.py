@@ -229,6 +229,7 @@ def test_states_depend_on_the_anion():
     assert set(positive_states("Sm", frozenset({"I"}))) >= {2, 3}
     assert set(positive_states("Eu", frozenset({"O"}))) == {2, 3}
     assert 6 in positive_states("Fe", frozenset({"O"}))  # K2FeO4
+    assert max(positive_states("Mo", frozenset({"O"}))) == 6  # no more electrons to lose
     assert shares_beside("Xe", frozenset({"N"})) is None  # too few compounds
 
 

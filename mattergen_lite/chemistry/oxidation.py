@@ -140,7 +140,8 @@ def positive_states(symbol: str, anions: frozenset[str]) -> Mapping[int, float]:
     }
     element, highest = Element(symbol), max(common, default=0)
     if anions <= {"O", "F"} and _is_oxidisable(element):
-        common |= {q: share for q, share in shares.items() if q > highest}
+        most = 4 if element.block == "f" else element.group  # electrons that it can lose
+        common |= {q: share for q, share in shares.items() if highest < q <= most}
     if element.block == "p" and symbol != "N":
         lone_pair = element.group - 12
         if lone_pair in shares and element.group in (13, 14, 15) and element.row > 3:

@@ -279,13 +279,13 @@ def _doubtful_text(pairs: Sequence[tuple[Part, Choice]], bonds: Bonds | None) ->
 
     Compounds are the ICSD's, or the stable known ones with the anions of the crystal; anion
     clusters of several elements are doubtful if none of these has them. Doubtful, too, are two
-    states of a lone pair (Te+4, Te+6) on sites that do not differ.
+    states two electrons apart (Te+4, Te+6) on sites that do not differ.
     """
     anions = bonded_anions(bonds) if pairs else frozenset()
     doubts = set()
     for part, choice in pairs:
         symbol = part.symbols[0]
-        if Element(symbol).block == "p" and not _differ(part, choice):
+        if choice.states[0] - choice.states[-1] > 1 and not _differ(part, choice):
             pair = _species_text((symbol, state) for state in choice.states)
             doubts.add((0.0, f"{pair} (on sites that do not differ)"))
         beside = shares_beside(symbol, anions) or {}
