@@ -247,7 +247,8 @@ class Verifier:
         relaxed = self._result(replace(start, task="relax"))
         if relaxed.error is not None:
             raise ValueError(f"relaxation: {relaxed.error}")
-        structure = build_structure(relaxed.cell, start.numbers, relaxed.frac_coords)
+        cell, frac_coords = np.array(relaxed.cell), np.array(relaxed.frac_coords)
+        structure = build_structure(cell, start.numbers, frac_coords)
         after = self.lowest(self.work(structure))
         seconds = relaxed.cpu_seconds + after.cpu_seconds
         if after.energy_per_atom > before.energy_per_atom:
