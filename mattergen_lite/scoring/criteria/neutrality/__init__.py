@@ -30,7 +30,6 @@ from mattergen_lite.scoring.criteria.neutrality.bonds import Bonds, find_bonds
 from mattergen_lite.scoring.criteria.neutrality.choices import (
     Choice,
     Part,
-    bonded_anions,
     list_parts,
 )
 
@@ -281,7 +280,7 @@ def _doubtful_text(pairs: Sequence[tuple[Part, Choice]], bonds: Bonds | None) ->
     clusters of several elements are doubtful if none of these has them. Doubtful, too, are two
     states two electrons apart (Te+4, Te+6) on sites that do not differ.
     """
-    anions = bonded_anions(bonds) if pairs else frozenset()
+    anions = bonds.anions if pairs else frozenset()
     doubts = set()
     for part, choice in pairs:
         symbol = part.symbols[0]

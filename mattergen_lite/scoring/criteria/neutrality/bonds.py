@@ -7,7 +7,7 @@ et al., Dalton Trans. 2008, 2832).
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 from ase.data import covalent_radii
@@ -52,6 +52,14 @@ class Bonds:
     clusters: tuple[Cluster, ...]
     metal_contacts: frozenset[str]  # metals that touch metals, those of the s block aside
     has_neighbours: bool  # every atom has another one within `CUTOFF`
+
+    @cached_property
+    def anions(self) -> frozenset[str]:
+        """Non-metals without a bond to a stronger anion; the strongest without known bonds."""
+        if not self.has_neighbours:
+            return frozenset({max(sorted(set(self.symbols)), key=anion_rank)})
+        sites = zip(self.symbols, self.num_unlike, strict=True)
+        return frozenset(symbol for symbol, unlike in sites if not unlike and not is_metal(symbol))
 
 
 @cache

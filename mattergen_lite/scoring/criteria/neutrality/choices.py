@@ -17,9 +17,7 @@ import numpy as np
 
 from mattergen_lite.chemistry.oxidation import (
     HYDRIDE_METALS,
-    anion_rank,
     icsd_shares,
-    is_metal,
     max_state,
     negative_state,
     positive_states,
@@ -89,20 +87,9 @@ def list_parts(bonds: Bonds, *, rare: bool = False, copies: int = 1) -> list[Par
             like, unlike = int(bonds.num_like[site]), int(bonds.num_unlike[site])
             unlike = unlike if symbol in BOND_COUNTED or symbol in "CN" else min(unlike, 1)
             alike[symbol, like, unlike, int(bonds.num_hydrogens[site])].append(site)
-    anions = bonded_anions(bonds)
-    parts = [
-        _part(kind, sites * copies, bonds, anions, rare) for kind, sites in sorted(alike.items())
-    ]
+    parts = [_part(kind, sites * copies, bonds, rare) for kind, sites in sorted(alike.items())]
     parts += [_molecule_part(molecule, bonds) for molecule in molecules * copies]
     return sorted(parts, key=lambda part: (part.symbols, len(part.sites), part.choices))
-
-
-def bonded_anions(bonds: Bonds) -> frozenset[str]:
-    """Non-metals without a bond to a stronger anion; the strongest where bonds are not known."""
-    if not bonds.has_neighbours:
-        return frozenset({max(sorted(set(bonds.symbols)), key=anion_rank)})
-    sites = zip(bonds.symbols, bonds.num_unlike, strict=True)
-    return frozenset(symbol for symbol, unlike in sites if not unlike and not is_metal(symbol))
 
 
 def _is_molecule(cluster: Cluster, bonds: Bonds) -> bool:
@@ -158,7 +145,7 @@ def _molecule_part(cluster: Cluster, bonds: Bonds) -> Part:
     return Part(symbols, cluster.sites, choices)
 
 
-def _part(kind: tuple, sites: list[int], bonds: Bonds, anions: frozenset[str], rare: bool) -> Part:
+def _part(kind: tuple, sites: list[int], bonds: Bonds, rare: bool) -> Part:
     """Atoms that are bonded alike, and the charges that they can have."""
     symbol = kind[0]
     sites = sorted(sites, key=lambda site: -round(float(bonds.valence_sums[site]), 6))
@@ -166,7 +153,7 @@ def _part(kind: tuple, sites: list[int], bonds: Bonds, anions: frozenset[str], r
         negative = {q: s for q, s in icsd_shares()[symbol].items() if q < 0}
         positive = {q: s for q, s in icsd_shares()[symbol].items() if q > 0}
     else:
-        negative, positive = _states(*kind, anions, bonds)
+        negative, positive = _states(*kind, bonds)
     choices = [
         Choice(q * len(sites), len(sites) * math.log(share), False, (Fraction(q),), 0, (1.0,))
         for q, share in negative.items()
@@ -180,12 +167,7 @@ def _part(kind: tuple, sites: list[int], bonds: Bonds, anions: frozenset[str], r
 
 
 def _states(
-    symbol: str,
-    like: int,
-    unlike: int,
-    hydrogens: int,
-    anions: frozenset[str],
-    bonds: Bonds,
+    symbol: str, like: int, unlike: int, hydrogens: int, bonds: Bonds
 ) -> tuple[Mapping[int, float], Mapping[int, float]]:
     """States of an atom as an anion and as a cation, with their shares."""
     if symbol == "H":
@@ -194,7 +176,7 @@ def _states(
     lowest = negative_state(symbol)
     if lowest is not None and not unlike:
         negative = {min(lowest + like, 0): 1.0}
-    positive = _shared_states(symbol, like, unlike, hydrogens, anions, bonds)
+    positive = _shared_states(symbol, like, unlike, hydrogens, bonds)
     if symbol == "B" and bonds.has_neighbours and not unlike:
         return {}, {}
     return negative, positive
@@ -212,15 +194,10 @@ def _hydrogen_states(
 
 
 def _shared_states(
-    symbol: str,
-    like: int,
-    unlike: int,
-    hydrogens: int,
-    anions: frozenset[str],
-    bonds: Bonds,
+    symbol: str, like: int, unlike: int, hydrogens: int, bonds: Bonds
 ) -> dict[int, float]:
     """States of an atom as a cation: those that occur less the electrons that it shares."""
-    occurring = positive_states(symbol, anions)
+    occurring = positive_states(symbol, bonds.anions)
     if symbol == "C" and unlike:
         states = {4 - like - 2 * hydrogens: 0.8}
         return states | ({2 - like: 0.2} if unlike == 1 and not hydrogens else {})
