@@ -20,6 +20,7 @@ from pymatgen.core import Element
 from mattergen_lite import score
 from mattergen_lite.chemistry.elements import atomic_number
 from mattergen_lite.config import RunConfig, shipped
+from mattergen_lite.data.materials import known_value
 from mattergen_lite.hub import find_checkpoint
 from mattergen_lite.io.write import write_extxyz
 from mattergen_lite.model import CrystalDiffusion, weights_hash
@@ -341,6 +342,25 @@ def test_without_symmetry_samples_have_the_contents_of_known_cells(monkeypatch, 
     ]
     for one, partial_crystal in zip(found, partial_crystals, strict=True):
         assert len({*one.numbers}) <= len({*partial_crystal.orbits.atomic_numbers})
+
+
+def test_targets_by_dft_draws_known_compounds_with_their_property(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    benchmark = importlib.import_module("targets_by_dft")
+    for name in ("band_gap", "bulk_modulus"):
+        drawn = next(benchmark.known(name))
+        assert drawn.known["judged"] == known_value(drawn.name, name) > 0
+        assert len(drawn.structure) <= benchmark.MAX_ATOMS
+
+
+def test_targets_by_dft_reports_the_crystals_of_the_data_set(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    benchmark = importlib.import_module("targets_by_dft")
+    benchmark.main([str(ROOT / "datasets" / "gaps_by_dft.jsonl"), "--report"])
+    printed = capsys.readouterr().out
+    assert "29 of 46 drawn have a value" in printed
+    assert "all: 7 of 29 (24% ± 8%)" in printed
+    assert "delivered: 7 of 21 (33% ± 10%)" in printed
 
 
 def test_design_counts_right(monkeypatch):

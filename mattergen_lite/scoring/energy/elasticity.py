@@ -65,7 +65,7 @@ def bulk_modulus(
         cells = [_strained(structure, scale) for scale in scales]
         volumes = np.array([atoms.get_volume() for atoms in cells])
         energies = np.array([_energy(atoms, potential, relax_positions) for atoms in cells])
-        return _fit(volumes, energies, len(structure), potential.name)
+        return fit_equation_of_state(volumes, energies, len(structure), potential.name)
     # What potentials raise on a crystal that makes no sense, and torch where memory runs out.
     except (ValueError, ArithmeticError, np.linalg.LinAlgError, RuntimeError) as error:
         return Elasticity(elasticity_error=f"{potential.name}: {error}")
@@ -108,13 +108,17 @@ def _calculator(potential: Potential) -> "Calculator":
     return PotentialCalculator()
 
 
-def _fit(
+def fit_equation_of_state(
     volumes: Float[np.ndarray, "V"],
     energies: Float[np.ndarray, "V"],
     num_atoms: int,
     potential: str,
 ) -> Elasticity:
-    """The equation of state through energies in eV at volumes in Å³, both of the whole cell."""
+    """Fit the equation of state to energies in eV at volumes in Å³, both of the whole cell.
+
+    Raises:
+        ValueError: If it does not follow the energies, or has no minimum among the volumes.
+    """
     fitted = _birch_murnaghan(volumes, energies)
     residual = float(np.sqrt(np.mean((fitted(volumes) - energies) ** 2)))
     if residual > MAX_RESIDUAL * np.ptp(energies):
