@@ -32,6 +32,7 @@ from mattergen_lite.scoring.score import Score, score
 from mattergen_lite.workflows.cell_sizes import in_proportion, plan_cells
 from mattergen_lite.workflows.csp import TargetStructure, _known_first, _lowest_energy
 from mattergen_lite.workflows.csp import predict as predict_structures
+from mattergen_lite.workflows.csp_report import Recovery
 
 FAST = {"checkpoint": "tiny", "steps": 4, "relax": False, "num_workers": 0, "device": "cpu"}
 
@@ -281,3 +282,28 @@ def test_of_structures_that_tie_the_known_ones_come_first_by_the_energies_of_dft
     seen = _known_first(Landscape(basins=(new, zincblende, wurtzite, higher)))
     assert [one.best.energy for one in seen.basins] == [0.0, -0.002, -0.003, 0.004]
     assert _lowest_energy(seen) == -0.003
+
+
+@pytest.mark.parametrize(
+    ("energy", "place", "is_given", "warning"),
+    [
+        (-0.011, None, False, "missing: x (R3m (160)) is known and lies 0.011 eV/atom below all"),
+        (-0.011, None, True, "missing: x (R3m (160)) was given and lies 0.011 eV/atom below all"),
+        (-0.007, 1, False, "not relaxed far enough: x (R3m (160)) is known and lies 0.007"),
+        (0.001, None, False, "missing: x (R3m (160)) is known and as low as the best sample"),
+        (0.001, 2, False, None),
+        (0.02, None, False, None),  # it is not the ground state
+        (None, None, False, None),
+    ],
+)
+def test_a_known_structure_that_the_list_lacks_is_named(energy, place, is_given, warning):
+    recovery = Recovery(
+        name="x",
+        is_given=is_given,
+        space_group="R3m (160)",
+        energy_above_best=energy,
+        place=place,
+        distance=None if place is None else 0.3,
+    )
+    told = recovery.warning
+    assert told is None if warning is None else told.startswith(warning)

@@ -79,21 +79,19 @@ class Recovery:
     @property
     def warning(self) -> str | None:
         """Say that the list lacks the ground state, or has it in a shallower minimum."""
-        if self.energy_above_best is None or self.is_given:
+        if self.energy_above_best is None:
             return None
-        name, below = f"{self.name} ({self.space_group})", -self.energy_above_best
-        if self.is_lower and self.place is not None:
-            return (
-                f"not relaxed far enough: {name} is known and lies {below:.3f} eV/atom below all "
-                "samples, the one that equals it included"
-            )
+        origin = "was given" if self.is_given else "is known"
+        target = f"{self.name} ({self.space_group}) {origin}"
         if self.is_lower:
-            where = f"lies {below:.3f} eV/atom below all samples"
-            return f"missing: {name} is known and {where}: make more"
+            where = f"{target} and lies {-self.energy_above_best:.3f} eV/atom below all samples"
+            if self.place is not None:
+                return f"not relaxed far enough: {where}, the one that equals it included"
+            return f"missing: {where}: make more"
         if self.place is None and self.energy_above_best < TIE:
             return (
-                f"missing: {name} is known and as low as the best sample, within what potentials "
-                "can tell apart: make more"
+                f"missing: {target} and as low as the best sample, within what potentials can "
+                "tell apart: make more"
             )
         return None
 
