@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pymatgen.core import Structure
 
+from mattergen_lite.console import ProgressBar
 from mattergen_lite.files.folders import write_text
 from mattergen_lite.io.write import Cif, file_names, to_cif, write_extxyz
 from mattergen_lite.processes import Failure, Pool
@@ -66,7 +67,8 @@ def _write_cifs(
         [structures[i] for i in missing],
         time_limit=CIF_TIME_LIMIT,
     )
-    for index, cif in zip(missing, made, strict=True):
+    progress = ProgressBar(made, desc="writing CIFs", total=len(missing))
+    for index, cif in zip(missing, progress, strict=True):
         # Symmetrising is what takes time or breaks; the cell as it is can always be written.
         cifs[index] = to_cif(structures[index], None) if isinstance(cif, Failure) else cif
     for name, cif in zip(names, cifs, strict=True):

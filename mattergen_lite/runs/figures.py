@@ -18,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from scipy.stats import norm
 
 from mattergen_lite.chemistry.elements import symbols
+from mattergen_lite.console import ProgressBar
 from mattergen_lite.data.describe import draw_elements
 from mattergen_lite.files.folders import atomic_path
 from mattergen_lite.runs.phase_diagram import DRAWABLE, Placed, draw_phase_diagram
@@ -67,7 +68,10 @@ def write_figures(
         **{draw.__name__[1:]: draw for draw in _OF_ROWS},
     }
     with matplotlib.rc_context(_STYLE):
-        drawn = [_write(draw(rows), folder / name) for name, draw in drawings.items()]
+        drawn = [
+            _write(draw(rows), folder / name)
+            for name, draw in ProgressBar(drawings.items(), desc="drawing figures")
+        ]
     return [path for paths in drawn for path in paths]
 
 

@@ -7,11 +7,9 @@ import hashlib
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field, replace
-from functools import cache
 from typing import Literal
 
 from pymatgen.core import Structure
-from pymatgen.symmetry.groups import PointGroup, SpaceGroup
 
 from mattergen_lite.options.judge import OPTIONAL_CHECKS, Goal
 from mattergen_lite.scoring.criteria.symmetry import SYMPREC_GENERATED
@@ -25,6 +23,7 @@ from mattergen_lite.scoring.energy.stability import Stability
 from mattergen_lite.scoring.property_result import Confirmed, PropertyResult
 from mattergen_lite.scoring.ranking import RANKINGS, Ranking
 from mattergen_lite.scoring.score import Cell, Score, flatten
+from mattergen_lite.symmetry.space_groups import space_group
 
 # Columns of a `Score` that the table has of the relaxed crystal, too, as `relaxed_...`.
 RELAXED_COLUMNS = (
@@ -221,7 +220,7 @@ class Candidate:
         if not (self.relaxed and self.relaxed.symmetry and self.raw.symmetry):
             return None
         before, after = (
-            _point_group_order(score.symmetry.space_groups[SYMPREC_GENERATED])
+            len(space_group(score.symmetry.space_groups[SYMPREC_GENERATED]).rotations)
             for score in (self.raw, self.relaxed)
         )
         return "kept" if before == after else "raised" if after > before else "lowered"
@@ -298,11 +297,6 @@ def _is_metastable(stability: Stability | None) -> bool | None:
 
 def _is_unassigned(score: Score) -> bool:
     return score.neutrality is not None and score.neutrality.charge_verdict == "unassigned"
-
-
-@cache
-def _point_group_order(space_group: int) -> int:
-    return len(PointGroup(SpaceGroup.from_int_number(space_group).point_group).symmetry_ops)
 
 
 def _words_on_checks(candidate: Candidate) -> str:
