@@ -230,7 +230,22 @@ def test_states_depend_on_the_anion():
     assert set(positive_states("Eu", frozenset({"O"}))) == {2, 3}
     assert 6 in positive_states("Fe", frozenset({"O"}))  # K2FeO4
     assert max(positive_states("Mo", frozenset({"O"}))) == 6  # no more electrons to lose
-    assert shares_beside("Xe", frozenset({"N"})) is None  # too few compounds
+    assert shares_beside("Pm", frozenset({"O"})) is None  # too few compounds
+    assert shares_beside("Xe", frozenset({"N"})) == {}
+
+
+@pytest.mark.parametrize(
+    ("cation", "anion", "length", "doubt"),
+    [
+        ("Kr", "O", 4.6, "Kr+2 (Kr in no stable compound beside O)"),
+        ("Ca", "O", 4.8, ""),
+        ("Cs", "Cl", 6.8, ""),
+    ],
+)
+def test_elements_in_no_stable_compound_with_the_anion_are_doubtful(cation, anion, length, doubt):
+    sites = [[0, 0, 0], [0.5, 0.5, 0.5]]
+    rocksalt = Structure.from_spacegroup("Fm-3m", Lattice.cubic(length), [cation, anion], sites)
+    assert neutrality(rocksalt).doubtful_oxidation_states == doubt
 
 
 def test_pairs_of_states_on_equal_sites_are_doubtful():

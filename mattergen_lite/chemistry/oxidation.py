@@ -55,7 +55,7 @@ def anion_counts() -> dict[str, dict]:
 def shares_beside(symbol: str, anions: frozenset[str]) -> Mapping[int, float] | None:
     """Share of each positive state of an element in stable known compounds with these anions.
 
-    None if there are fewer than `MIN_COMPOUNDS`.
+    Empty if the element is in no such compound; None if it is in fewer than `MIN_COMPOUNDS`.
     """
     states = anion_counts()["states"]
     counts: Counter[int] = Counter()
@@ -64,7 +64,7 @@ def shares_beside(symbol: str, anions: frozenset[str]) -> Mapping[int, float] | 
             if state.isdigit():
                 counts[int(state)] += number
     total = counts.total()
-    if total < MIN_COMPOUNDS:
+    if 0 < total < MIN_COMPOUNDS:
         return None
     return {state: number / total for state, number in counts.items()}
 

@@ -276,9 +276,10 @@ def _species_text(species: Iterable[tuple[str, Fraction]]) -> str:
 def _doubtful_text(pairs: Sequence[tuple[Part, Choice]], bonds: Bonds | None) -> str:
     """States that fewer than `MIN_COMMON_SHARE` of an element's compounds have, rarest first.
 
-    Compounds are the ICSD's, or the stable known ones with the anions of the crystal; anion
-    clusters of several elements are doubtful if none of these has them. Doubtful, too, are two
-    states two electrons apart (Te+4, Te+6) on sites that do not differ.
+    Compounds are the ICSD's, or the stable known ones with the anions of the crystal. A state is
+    doubtful, too, if none of these has the element (Kr beside O); an anion cluster of several
+    elements, if none has it; two states two electrons apart (Te+4, Te+6), if their sites do not
+    differ.
     """
     anions = bonds.anions if pairs else frozenset()
     doubts = set()
@@ -287,15 +288,18 @@ def _doubtful_text(pairs: Sequence[tuple[Part, Choice]], bonds: Bonds | None) ->
         if choice.states[0] - choice.states[-1] > 1 and not _differ(part, choice):
             pair = _species_text((symbol, state) for state in choice.states)
             doubts.add((0.0, f"{pair} (on sites that do not differ)"))
-        beside = shares_beside(symbol, anions) or {}
+        others = anions - {symbol}
+        beside = shares_beside(symbol, others) if others else None
+        words = f"beside {', '.join(sorted(others))}"
         for state, share in zip(choice.states, choice.rarity, strict=True):
             name = _species_text([(symbol, state)])
             here = beside.get(int(state), 0.0) if beside and choice.is_cation else share
-            if 0 < share < MIN_COMMON_SHARE:
+            if choice.is_cation and beside == {}:
+                doubts.add((0.0, f"{name} ({symbol} in no stable compound {words})"))
+            elif 0 < share < MIN_COMMON_SHARE:
                 doubts.add((share, f"{name} ({share:.1%} of {symbol})"))
             elif 0 < share < 1 and here < MIN_COMMON_SHARE:
-                others = ", ".join(sorted(anions))
-                doubts.add((here, f"{name} ({here:.1%} of {symbol} beside {others})"))
+                doubts.add((here, f"{name} ({here:.1%} of {symbol} {words})"))
     known = anion_counts()["clusters"]
     clusters = _clusters_text(pairs, bonds).split("; ")
     doubts |= {

@@ -17,6 +17,7 @@ import numpy as np
 
 from mattergen_lite.chemistry.oxidation import (
     HYDRIDE_METALS,
+    anion_rank,
     icsd_shares,
     max_state,
     negative_state,
@@ -88,7 +89,8 @@ def list_parts(bonds: Bonds, *, rare: bool = False, copies: int = 1) -> list[Par
             unlike = unlike if symbol in BOND_COUNTED or symbol in "CN" else min(unlike, 1)
             alike[symbol, like, unlike, int(bonds.num_hydrogens[site])].append(site)
     parts = [_part(kind, sites * copies, bonds, rare) for kind, sites in sorted(alike.items())]
-    parts += [_molecule_part(molecule, bonds) for molecule in molecules * copies]
+    for molecule in molecules * copies:
+        parts += _molecule_parts(molecule, bonds)
     return sorted(parts, key=lambda part: (part.symbols, len(part.sites), part.choices))
 
 
@@ -112,8 +114,31 @@ def _is_closo(cluster: Cluster, bonds: Bonds) -> bool:
     return not cluster.is_infinite and len(sites) >= 6 and bool(closed)
 
 
+def _molecule_parts(cluster: Cluster, bonds: Bonds) -> list[Part]:
+    """A molecular anion and the charges that it can have.
+
+    Of an interhalogen with a single least electronegative atom, the others take an electron each:
+    Br+5 and F-1 in BrF6-, I+1 and Cl-1 in ICl2-. Otherwise all atoms share the charge.
+    """
+    molecule = _molecule_part(cluster, bonds)
+    centre, *outer = sorted(cluster.sites, key=lambda site: (anion_rank(bonds.symbols[site]), site))
+    names = [bonds.symbols[site] for site in outer]
+    if bonds.symbols[centre] in names or not {bonds.symbols[centre], *names} <= HALOGENS:
+        return [molecule]
+    choices = tuple(
+        choice._replace(charge=charge, states=(Fraction(charge),))
+        for choice in molecule.choices
+        for charge in (choice.charge + len(outer),)
+    )
+    anions = [
+        Part((name,), (site,), (Choice(-1, 0.0, False, (Fraction(-1),), 0, (1.0,)),))
+        for name, site in zip(names, outer, strict=True)
+    ]
+    return [Part((bonds.symbols[centre],), (centre,), choices), *anions]
+
+
 def _molecule_part(cluster: Cluster, bonds: Bonds) -> Part:
-    """A molecular anion and the charges that it can have."""
+    """A molecular anion whose atoms share the charges that it can have."""
     symbols = tuple(sorted(bonds.symbols[site] for site in cluster.sites))
     count, (symbol, *_) = len(symbols), symbols
     name = f"{symbol}{count}"
