@@ -247,6 +247,17 @@ def test_a_known_framework_fails_only_where_a_new_one_is_required(salt):
     assert not is_worth_relaxing(salt, ["physical", "new_framework"])
 
 
+def test_an_ordered_alloy_is_not_credible_where_that_is_required(salt):
+    """FeCo in the CsCl structure is bcc with a mixed site; rock salt mixes nothing."""
+    b2 = Structure.from_spacegroup("Pm-3m", Lattice.cubic(2.85), ["Fe", "Co"], [[0] * 3, [0.5] * 3])
+    raw = judged(b2)
+    assert not is_worth_relaxing(raw, ["physical", "credible"])
+    assert is_worth_relaxing(salt, ["physical", "credible"])
+    candidate = Candidate(raw=raw, structure=b2)
+    assert "credible" not in candidate.failed
+    assert "fails: credible" in replace(candidate, required=("credible",)).verdict
+
+
 def test_a_polymorph_of_a_known_salt_is_no_new_composition():
     """Rock salt is known, zincblende of LiCl is another structure, LiKCl2 another compound."""
     zincblende = Structure.from_spacegroup(

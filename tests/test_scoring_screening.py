@@ -34,7 +34,7 @@ from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.judge import Judge
 from mattergen_lite.scoring.metrics.funnel import funnel
 from mattergen_lite.scoring.metrics.screening_loss import ScreeningTally
-from mattergen_lite.scoring.property_results import cannot_be_on_target
+from mattergen_lite.scoring.property_results import is_off_target
 from mattergen_lite.scoring.score import Score
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
 
@@ -262,7 +262,7 @@ def test_densities_within_the_reach_of_relaxing_are_not_missed_yet(asked, is_mis
         text = asked.format(share * float(salt.density))
         (target,) = parse_targets([text], [], VOLUMES)
         record = StructureRecord("salt", salt, targets={target.definition.name: target.low})
-        assert cannot_be_on_target(Score(name="salt"), record, [target]) == is_missed
+        assert is_off_target(Score(name="salt"), record, [target]) == is_missed
 
 
 def test_a_regression_is_not_read_again_so_its_misses_are_not_relaxed():

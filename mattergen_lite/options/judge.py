@@ -77,6 +77,13 @@ CHECKS = (
         advice="sample with --frameworks new, or leave new_framework out of --require",
     ),
     Check(
+        name="credible",
+        is_optional=True,
+        advice="nature would mix their elements on shared sites (the flags say which), or they "
+        "have no symmetry: --exclude one of two similar elements, or leave credible out of "
+        "--require",
+    ),
+    Check(
         name="on_target",
         needs="targets",
         advice="ask for a wider range, or insist with --guidance 5",
@@ -136,9 +143,10 @@ class JudgeOptions:
             source that `score` reads; repeat for several.
         require: Checks to pass, of physical,neutral,unique,novel,metastable,on_target and, with
             --space-group, kept_symmetry; default all that apply. new_framework and
-            new_composition (no known crystal has it) count only where they are named. Crystals
-            that pass them come first. With --num-candidates, a crystal that fails a cheap check, or
-            cannot be on target, is not relaxed.
+            new_composition (no known crystal has it) and credible (no disordered phase is
+            expected instead) count only where they are named. Crystals that pass them come first.
+            With --num-candidates, a crystal that fails a cheap check, or cannot be on target, is
+            not relaxed.
         keep: Share of the crystals that pass the cheap checks to relax, those first whose raw
             energies make them likeliest to be metastable; default all, 0.3 with --num-candidates.
         relax_at_most: Largest number of crystals to relax, chosen as for --keep, without controls.

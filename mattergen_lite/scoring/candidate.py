@@ -146,6 +146,7 @@ class Candidate:
             "novel": novelty.is_novel if novelty and self.ranking.wants_new else None,
             "new_composition": novelty and novelty.is_new_composition,
             "new_framework": self.final.framework and self.has_new_framework,
+            "credible": is_credible(self.final) if self.final.credibility else None,
             "on_target": self.on_target,
             "screened": self.screening and self.screening.screening_decision != "reject",
             "kept_symmetry": self.kept_symmetry,

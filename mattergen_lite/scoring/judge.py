@@ -5,7 +5,7 @@ remembers the results of an interrupted or earlier run.
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -18,7 +18,7 @@ from mattergen_lite.options.judge import Goal, JudgeOptions, ShortlistOptions
 from mattergen_lite.request.targets import PropertyTarget
 from mattergen_lite.scoring.candidate import Candidate, is_credible, ranked
 from mattergen_lite.scoring.checking import check_judging
-from mattergen_lite.scoring.confirmation.confirming import confirm
+from mattergen_lite.scoring.confirmation.confirming import confirm, confirm_as_sampled
 from mattergen_lite.scoring.earlier_run import EarlierRun
 from mattergen_lite.scoring.energy.dft_energies import DftEnergies, read_energies
 from mattergen_lite.scoring.energy.potential_set import PotentialSet
@@ -29,7 +29,8 @@ from mattergen_lite.scoring.execution.stopwatch import Stopwatch
 from mattergen_lite.scoring.known.reference import Reference, known_structures
 from mattergen_lite.scoring.lookalikes import mark_lookalikes
 from mattergen_lite.scoring.potential_runner import PotentialRunner
-from mattergen_lite.scoring.property_results import cannot_be_on_target, outcomes
+from mattergen_lite.scoring.property_result import Confirmed
+from mattergen_lite.scoring.property_results import decide_targets, is_off_target, outcomes
 from mattergen_lite.scoring.ranking import RANKINGS, Ranking
 from mattergen_lite.scoring.score import TIME_LIMIT, Score, compare, score, score_each
 
@@ -41,6 +42,7 @@ class Progress:
     """Scores, screening and relaxation of one crystal, before its stability is assessed."""
 
     raw: Score
+    confirmed: Mapping[str, Confirmed] = field(default_factory=dict)  # of the crystal as it came
     left_out: LeftOut | None = None  # what decided that it is not relaxed; None: it is
     screening: Screening | None = None
     measured: Measurement | None = None
@@ -149,7 +151,9 @@ class Judge:
             result_cache: Processes to work in, and what they have found before.
             ends: Where each round ends among the records, for the screen; default one round.
         """
-        progress = self._leave_out(records, self._score(records, result_cache, watch))
+        scores = self._score(records, result_cache, watch)
+        with watch.stage("confirming"):
+            progress = self._leave_out(records, scores, result_cache)
         if self.options.is_screened:
             with watch.stage("screening"):
                 progress = self._screen(records, progress, ends or [len(records)], result_cache)
@@ -181,24 +185,36 @@ class Judge:
             )
 
     def _leave_out(
-        self, records: Sequence[StructureRecord], scores: Sequence[Score]
+        self,
+        records: Sequence[StructureRecord],
+        scores: Sequence[Score],
+        result_cache: ResultCache,
     ) -> list[Progress]:
         """Leave out what is no crystal and, if selective, what fails a cheap check or target."""
         # What is predicted may miss a target: the lowest in energy is wanted.
         is_selective = self.selective or self.options.is_screened
         required = self.checks if is_selective else ()
-        needs_target = self.ranking.wants_new and "on_target" in required
-
-        def reason(raw: Score, record: StructureRecord) -> LeftOut | None:
-            if not is_worth_relaxing(raw, required):
-                return "check"
-            is_off = needs_target and cannot_be_on_target(raw, record, self.targets)
-            return "target" if is_off else None
-
-        return [
-            Progress(raw=raw, left_out=reason(raw, record))
-            for raw, record in zip(scores, records, strict=True)
+        worth = [is_worth_relaxing(raw, required) for raw in scores]
+        progress = [
+            Progress(raw=raw, left_out=None if is_worth else "check")
+            for raw, is_worth in zip(scores, worth, strict=True)
         ]
+        if not (self.ranking.wants_new and "on_target" in required):
+            return progress
+        structures = [
+            ordered(record.structure) if is_worth else None
+            for record, is_worth in zip(records, worth, strict=True)
+        ]
+        names = {target.definition.name for target in self.targets}
+        confirmed = confirm_as_sampled(structures, names, result_cache)
+        after = []
+        for state, record, values in zip(progress, records, confirmed, strict=True):
+            is_off = state.left_out is None and is_off_target(
+                state.raw, record, self.targets, values
+            )
+            left_out = "target" if is_off else state.left_out
+            after.append(replace(state, confirmed=values, left_out=left_out))
+        return after
 
     def _screen(
         self,
@@ -294,6 +310,7 @@ class Judge:
             raw=progress.raw,
             structure=record.structure,
             screening=progress.screening,
+            confirmed=dict(progress.confirmed),
             goal=self.goal,
             required=self.options.require or (),
             space_groups=self.space_groups,
@@ -315,7 +332,9 @@ class Judge:
             structure = ordered(candidate.final_structure)
             decided = self.energies.stability(record.name, structure, candidate.stability)
             candidate = replace(candidate, stability=decided)
-        return replace(candidate, outcomes=outcomes(candidate, record, self.targets))
+        return decide_targets(
+            replace(candidate, outcomes=outcomes(candidate, record, self.targets))
+        )
 
 
 def is_worth_relaxing(raw: Score, required: Collection[str] = ()) -> bool:

@@ -1,7 +1,8 @@
-"""Confirms the properties that relaxed candidates were asked for.
+"""Confirms the properties that candidates were asked for.
 
-Band gaps and moments take milliseconds: those of every relaxed crystal are computed. An equation of
-state takes seconds: only what would be delivered as on target has one.
+Band gaps and moments take milliseconds: those of crystals as they came decide which are relaxed,
+and those of every relaxed crystal are computed again. An equation of state takes seconds: only what
+would be delivered as on target has one.
 """
 
 from collections.abc import Callable, Collection, Sequence
@@ -23,7 +24,8 @@ from mattergen_lite.scoring.execution.result_cache import (
     structure_identity,
 )
 from mattergen_lite.scoring.property_result import Confirmed
-from mattergen_lite.scoring.shortlist_checks import compute, with_curvatures
+from mattergen_lite.scoring.property_results import decide_targets
+from mattergen_lite.scoring.shortlist_checks import with_curvatures
 
 TIME_LIMIT = 60.0  # s per crystal
 # Property -> its method and what computes it.
@@ -54,27 +56,53 @@ def confirm(
     return with_curvatures("elasticity", confirmed, chosen, decider, result_cache)
 
 
+def confirm_as_sampled(
+    structures: Sequence[Structure | None], names: Collection[str], result_cache: ResultCache
+) -> list[dict[str, Confirmed]]:
+    """Compute what is quickly known of crystals that are not relaxed yet, by property.
+
+    Args:
+        structures: Crystals as they came; None for those that nothing is computed of.
+        names: Properties asked for.
+    """
+    chosen = [i for i, structure in enumerate(structures) if structure is not None]
+    confirmed: list[dict[str, Confirmed]] = [{} for _ in structures]
+    for name in sorted(QUICK.keys() & names):
+        results = _compute_quickly(name, [structures[i] for i in chosen], result_cache)
+        for i, result in zip(chosen, results, strict=True):
+            confirmed[i][name] = result
+    return confirmed
+
+
 def _confirm_quickly(
     name: str, candidates: Sequence[Candidate], result_cache: ResultCache
 ) -> list[Candidate]:
-    """Compute one property of all relaxed crystals."""
+    """Compute one property of all relaxed crystals; it decides about targets."""
+    chosen = [
+        i for i, candidate in enumerate(candidates) if candidate.relaxed_structure is not None
+    ]
+    structures = [candidates[i].relaxed_structure for i in chosen]
+    changed = list(candidates)
+    for i, result in zip(chosen, _compute_quickly(name, structures, result_cache), strict=True):
+        confirmed = {**candidates[i].confirmed, name: result}
+        changed[i] = decide_targets(replace(candidates[i], confirmed=confirmed))
+    return changed
+
+
+def _compute_quickly(
+    name: str, structures: Sequence[Structure], result_cache: ResultCache
+) -> list[Confirmed]:
+    """Compute one property of crystals, with its error; failures have their reason."""
     method, function = QUICK[name]
     question = CachedTask(
         function, structure_identity, TypeAdapter(float), f"{name} by {method}", TIME_LIMIT, None
     )
-
-    def add(candidate: Candidate, answer: float | Failure) -> Candidate:
-        if isinstance(answer, Failure):
-            result = Confirmed(method=method, problem=answer.reason)
-        else:
-            error = confirmation_error(method, answer)
-            result = Confirmed(method=method, value=answer, error=error)
-        return replace(candidate, confirmed={**candidate.confirmed, name: result})
-
-    chosen = [
-        i for i, candidate in enumerate(candidates) if candidate.relaxed_structure is not None
+    return [
+        Confirmed(method=method, problem=answer.reason)
+        if isinstance(answer, Failure)
+        else Confirmed(method=method, value=answer, error=confirmation_error(method, answer))
+        for answer in result_cache.ask(question, structures)
     ]
-    return compute(question, candidates, chosen, result_cache, add)
 
 
 def _is_deliverable(candidate: Candidate, checks: Collection[str]) -> bool:
