@@ -17,6 +17,7 @@ from mattergen_lite.properties import Property
 from mattergen_lite.request.targets import parse_targets
 from mattergen_lite.scoring.candidate import Candidate
 from mattergen_lite.scoring.computed_properties import measure, tolerance
+from mattergen_lite.scoring.confirmation.gap_network import predict_band_gap
 from mattergen_lite.scoring.energy.potentials.sources import load_potential
 from mattergen_lite.scoring.energy.relaxation import relax
 from mattergen_lite.scoring.energy.screening import (
@@ -38,6 +39,7 @@ from mattergen_lite.scoring.property_results import is_off_target
 from mattergen_lite.scoring.score import Score
 from mattergen_lite.symmetry.detection import SYMPREC_GENERATED
 
+SITES = [[0, 0, 0], [0.5] * 3, [0.5, 0.5, 0]]  # of a cubic perovskite
 RADON = Structure(Lattice.cubic(4), ["Rn"], [[0, 0, 0]])
 
 
@@ -214,12 +216,13 @@ def test_loss_is_estimated_from_the_controls():
 
 HHI = Property(name="hhi", mean=4000.0, std=2000.0)
 GAP = Property(name="band_gap", unit="eV", mean=0.6, std=1.3)
+SHEAR = Property(name="shear_modulus", unit="GPa", mean=40.0, std=40.0)
 VOLUMES = (Property(name="density", unit="g/cm³"), Property(name="volume_per_atom", unit="Å³"))
 
 
 def judged(records, targets, goal="discover", **options):
     options = JudgeOptions(potential="chgnet", require="readable,on_target", control=0.0, **options)
-    judge = Judge.of(options, targets=parse_targets(targets, [], [HHI, GAP]), goal=goal)
+    judge = Judge.of(options, targets=parse_targets(targets, [], [HHI, GAP, SHEAR]), goal=goal)
     with Pool(0) as pool:
         found = judge.judge(records, ResultCache(pool), Stopwatch())
     return {one.raw.name: one for one in found}
@@ -266,22 +269,42 @@ def test_densities_within_the_reach_of_relaxing_are_not_missed_yet(asked, is_mis
 
 
 def test_a_regression_is_not_read_again_so_its_misses_are_not_relaxed():
-    crystal = Structure.from_spacegroup(
-        "Pm-3m", Lattice.cubic(6), ["Rb", "Pm", "I"], [[0, 0, 0], [0.5] * 3, [0.5, 0.5, 0]]
-    )
-    readings = {"hit": (3.1, True), "miss": (1.0, True), "unsure": (1.0, False)}
+    readings = {"hit": (105.0, True), "miss": (10.0, True), "unsure": (10.0, False)}
     records = [
-        StructureRecord(
-            name,
-            crystal,
-            targets={"band_gap": 3.0},
-            learned={"band_gap": LearnedValue(value, 0.3, is_inside)},
-        )
+        _asked(name, iodide(), "shear_modulus", 100.0, LearnedValue(value, 5.0, is_inside))
         for name, (value, is_inside) in readings.items()
     ]
-    found = judged(records, ["band_gap=3"], keep=1.0)
+    found = judged(records, ["shear_modulus=100"], keep=1.0)
     assert [found[name].screening is None for name in readings] == [False, True, False]
-    everything = judged(records[1:2], ["band_gap=3"])  # without a screen all are relaxed
+    everything = judged(records[1:2], ["shear_modulus=100"])  # without a screen all are relaxed
     assert everything["miss"].stability is not None
-    predicted = judged(records[1:2], ["band_gap=3"], goal="predict", keep=1.0)
+    predicted = judged(records[1:2], ["shear_modulus=100"], goal="predict", keep=1.0)
     assert predicted["miss"].stability is not None  # the lowest in energy is wanted
+
+
+def test_what_confirms_a_gap_decides_what_is_relaxed():
+    """Whatever the guide says, the network sees a metal and an insulator."""
+    chloride = Structure.from_spacegroup("Pm-3m", Lattice.cubic(5.1), ["Rb", "Mg", "Cl"], SITES)
+    guide = {"metal": LearnedValue(5.0, 0.3, True), "insulator": LearnedValue(0.0, 0.3, True)}
+    crystals = {"metal": iodide(), "insulator": chloride}
+    assert predict_band_gap(crystals["metal"]) == 0
+    assert predict_band_gap(chloride) > 3
+    records = [_asked(name, crystals[name], "band_gap", 5.0, guide[name]) for name in crystals]
+    found = judged(records, ["band_gap>3"], keep=1.0)
+    assert found["metal"].screening is None
+    assert found["metal"].on_target is False
+    assert found["metal"].row()["confirmed_band_gap"] == 0
+    assert found["insulator"].screening is not None
+    assert found["insulator"].on_target
+
+
+def iodide() -> Structure:
+    """A crystal that is not known, a metal by the network of gaps."""
+    return Structure.from_spacegroup("Pm-3m", Lattice.cubic(6), ["Rb", "Pm", "I"], SITES)
+
+
+def _asked(
+    name: str, crystal: Structure, asked: str, value: float, learned: LearnedValue
+) -> StructureRecord:
+    """A crystal that was conditioned on a value, with what the guide reads."""
+    return StructureRecord(name, crystal, targets={asked: value}, learned={asked: learned})

@@ -111,6 +111,18 @@ def test_by_default_some_templates_are_new_and_a_formula_takes_known_ones():
     assert all(protostructure(partial_crystal.orbits) in names for partial_crystal in chosen)
 
 
+def test_all_crystals_on_target_lend_their_templates_to_required_elements():
+    """Hardly any known crystal is a magnet, and 2,000 rows at random have a tenth of them."""
+    density = Property(name="magnetic_density", unit="µB/Å³", mean=0.005, std=0.02, minimum=0.0)
+    target = parse_targets(["magnetic_density>0.08"], (), [density])
+    constraints = parse_constraints(Request(must_contain="Fe", space_group="75..194"))
+    source = partial_crystal_sampler(constraints, ModelConfig(), targets=target)
+    chosen = source.draw_each(sample_rngs(0, range(64)))
+    names = {(protostructure(each.orbits), each.elements) for each in chosen}
+    assert len(names) > 32
+    assert all(26 in each.elements for each in chosen)
+
+
 def test_samples_do_not_depend_on_their_batch():
     together = partial_crystals(12)
     source = partial_crystal_sampler(

@@ -178,7 +178,10 @@ class TemplateSampler(PartialCrystalSampler):
         return self.library.closeness(self.targets)
 
     def _draw_rows(self, count: int, rng: torch.Generator) -> Int[np.ndarray, "K"]:
-        """Rows at random, each at most once if there are fewer than `count`."""
+        """Rows at random, rather those close to targets; without any, a row may come twice."""
+        if self.targets and len(self.rows) > count:
+            weights = torch.from_numpy(self._closeness[self.rows])
+            return self.rows[torch.multinomial(weights, count, generator=rng).numpy()]
         if len(self.rows) <= count:
             return self.rows[torch.randperm(len(self.rows), generator=rng).numpy()]
         return self.rows[torch.randint(len(self.rows), (count,), generator=rng).numpy()]
