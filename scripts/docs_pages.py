@@ -190,8 +190,9 @@ def columns() -> str:
         "known crystal that this one equals, or by DFT; `predicted_<name>` by the regression that "
         "guides; `confirmed_<name>` by a method that does not guide, of the relaxed crystal if "
         "there is one; their mean absolute errors in `predicted_<name>_error` and "
-        "`confirmed_<name>_error`; `method_<name>`, which says what decides: structure, potential, known, DFT, equation of "
-        "state, moments, network, regression or outside domain. `on_target` is one for all.\n"
+        "`confirmed_<name>_error`; `method_<name>`, which says what decides: structure, potential, "
+        "known, DFT, equation of state, moments, network, regression or outside domain. "
+        "`on_target` is one for all.\n"
     )
 
 

@@ -200,7 +200,7 @@ def test_the_phase_diagram_of_the_page_is_drawn(tmp_path):
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    heights = dict(re.findall(r"^(\w+): ([-+]\d\.\d+) eV/atom", done.stdout, re.MULTILINE))
+    heights = dict(re.findall(r"^\S+ (\w+): ([-+]\d\.\d+) eV/atom", done.stdout, re.MULTILINE))
     for one in judged:
         height = float(heights[one.final_structure.composition.reduced_formula])
         assert height == pytest.approx(one.stability.e_above_hull, abs=2e-3)
