@@ -358,9 +358,9 @@ def test_targets_by_dft_reports_the_crystals_of_the_data_set(monkeypatch, capsys
     benchmark = importlib.import_module("targets_by_dft")
     benchmark.main([str(ROOT / "datasets" / "gaps_by_dft.jsonl"), "--report"])
     printed = capsys.readouterr().out
-    assert "29 of 46 drawn have a value" in printed
-    assert "all: 7 of 29 (24% ± 8%)" in printed
-    assert "delivered: 7 of 21 (33% ± 10%)" in printed
+    assert "56 of 84 drawn have a value" in printed
+    assert "all: 14 of 56 (25% ± 6%)" in printed
+    assert "delivered: 13 of 41 (32% ± 7%)" in printed
 
 
 def test_design_counts_right(monkeypatch):
