@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,22 +50,31 @@ class Operations:
 
     def space_group(self) -> int | None:
         """International number of the group; None if the operations form none."""
-        import spglib
-
-        rotations, shifts = self.rotations, self.translations
-        products = rotations[:, None] @ rotations
-        moved = np.einsum("aij,bj->abi", rotations, shifts) + shifts[:, None]
-        rows = np.vstack([_rows(rotations, shifts), _rows(products, moved)])
-        if any(len(np.unique(part, axis=0)) != len(self) for part in (rows, rows[: len(self)])):
-            return None  # one is listed twice, or a product of two is none of them
-        group = spglib.get_spacegroup_type_from_symmetry(rotations.astype("intc"), shifts)
-        return None if group is None else int(group.number)
+        return _group_number(self.rotations.tobytes(), self.translations.tobytes())
 
 
 def _rows(rotations: np.ndarray, translations: np.ndarray) -> np.ndarray:
     """One row of whole numbers an operation, equal for equal operations."""
     shifts = np.rint(translations.reshape(-1, 3) * 24).astype(int) % 24
     return np.hstack([rotations.reshape(-1, 9).astype(int), shifts])
+
+
+@lru_cache(1024)
+def _group_number(rotation_bytes: bytes, shift_bytes: bytes) -> int | None:
+    """`Operations.space_group` of arrays, which many files share."""
+    import spglib
+
+    rotations = np.frombuffer(rotation_bytes, dtype=int).reshape(-1, 3, 3)
+    shifts = np.frombuffer(shift_bytes).reshape(-1, 3)
+    products = rotations[:, None] @ rotations
+    moved = np.einsum("aij,bj->abi", rotations, shifts) + shifts[:, None]
+    rows = np.vstack([_rows(rotations, shifts), _rows(products, moved)])
+    if any(
+        len(np.unique(part, axis=0)) != len(rotations) for part in (rows, rows[: len(rotations)])
+    ):
+        return None  # one is listed twice, or a product of two is none of them
+    group = spglib.get_spacegroup_type_from_symmetry(rotations.astype("intc"), shifts)
+    return None if group is None else int(group.number)
 
 
 IDENTITY = Operations(rotations=np.eye(3, dtype=int)[None], translations=np.zeros((1, 3)))
