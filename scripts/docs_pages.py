@@ -175,7 +175,9 @@ a row mean is in [the columns of the table](columns.md); how a target counts as 
 def columns() -> str:
     """Every column that a criterion adds to the table, as the code documents it."""
     text = (
-        "# Columns of the table\n\nOf `candidates.csv`. Empty cells are unknown. "
+        "# Columns of the table\n\nOf `candidates.csv`. Empty cells are unknown. Text "
+        "that a spreadsheet would take for a formula (`-1 1`) begins with an apostrophe; "
+        "`candidates.parquet` has the text itself. "
         "Columns that begin with `relaxed_` say the same of the relaxed crystal; `rank`, `verdict` "
         "and `failed_checks` sum up.\n"
     )

@@ -59,7 +59,9 @@ class Neutrality:
 
     charge_verdict: Verdict
     charge_reason: str  # why it is charged or unassigned; empty otherwise
-    oxidation_states: str  # distinct species, "Li+1 P+5 S-2"; empty if nothing balances
+    # Distinct species, "Li+1 P+5 S-2"; atoms that share a charge have a fraction, "O-1/2" in KO2;
+    # empty if nothing balances.
+    oxidation_states: str
     # Of every site in its order, "1 1 5 -2"; empty if nothing balances, or if an element has two
     # states that its sites do not tell apart.
     site_oxidation_states: str
