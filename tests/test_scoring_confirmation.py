@@ -200,7 +200,8 @@ def test_a_guide_alone_says_what_such_predictions_are_worth():
     )
     unmeasured = asked("bulk_modulus", guide=LearnedValue(310.0, 9.3), error=9.3).words
     assert unmeasured == (
-        "bulk_modulus 310 ± 9.3 GPa predicted, not confirmed (the error is that for known crystals)"
+        "bulk_modulus 310 ± 9.3 GPa predicted, not confirmed (the error is that for labelled "
+        "crystals)"
     )
 
 

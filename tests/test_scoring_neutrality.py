@@ -234,6 +234,28 @@ def test_states_depend_on_the_anion():
     assert shares_beside("Xe", frozenset({"N"})) == {}
 
 
+def test_equal_sites_have_the_state_between_two():
+    """K2MnO4 is a manganate(VI); in a cell with one Mn site there are no Mn+5 and Mn+7."""
+    perovskite = Structure.from_spacegroup(
+        "Fm-3m",
+        Lattice.cubic(8.0),
+        ["Ba", "Ba", "Mn", "O"],
+        [[0.25, 0.25, 0.25], [0.5, 0.5, 0.5], [0, 0, 0], [0.24, 0, 0]],
+    )  # Ba3MnO6
+    assert neutrality(perovskite).oxidation_states == "Ba+2 Mn+6 O-2"
+
+
+def test_nothing_takes_an_electron_from_chlorine_but_what_is_stronger():
+    """Of two Cl3 beside one Na one would have to be a cation; ClF2+ beside SbF6- is one."""
+    row = next(row for row in KNOWN_STATES if row["formula"] == "SbClF8")
+    assert "ClF2 1+" in neutrality(known_structures()[row["material_id"]]).anion_clusters
+    chain = [[0.1 + x, 0.1, z] for z in (0.1, 0.6) for x in (-0.2, 0.0, 0.2)]
+    crystal = Structure(
+        Lattice.orthorhombic(11.5, 6, 9), ["Cl"] * 6 + ["Na"], [*chain, [0.1, 0.6, 0.35]]
+    )
+    assert neutrality(crystal).charge_verdict == "charged"
+
+
 @pytest.mark.parametrize(
     ("cation", "anion", "length", "doubt"),
     [

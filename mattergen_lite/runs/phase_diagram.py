@@ -65,7 +65,8 @@ def draw_phase_diagram(elements: Sequence[str], candidates: Sequence[Placed] = (
     phases = stable_phases(elements, hull)
     figure = Figure(figsize=(4.6, 3.2) if len(elements) == 2 else (5.4, 4.4), layout="constrained")
     draw = _draw_binary if len(elements) == 2 else _draw_ternary
-    draw(figure.subplots(), phases, candidates, hull)
+    lowest_last = sorted(candidates, key=lambda each: each.e_above_hull, reverse=True)
+    draw(figure.subplots(), phases, lowest_last, hull)  # on top of others of its composition
     return figure
 
 

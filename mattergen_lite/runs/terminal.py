@@ -26,7 +26,8 @@ def brief(
     Advice to sample more is for candidates that were sampled. `asked_for` is the wanted number of
     candidates; None if a number of samples was wanted.
     """
-    shown = candidates[: min(asked_for or NUM_SHOWN, 2 * NUM_SHOWN)]
+    wanted = NUM_SHOWN if asked_for is None else max(asked_for, headline.num_delivered)
+    shown = candidates[: min(wanted, 2 * NUM_SHOWN)]
     yield from text_table(
         [_cells(candidate) for candidate in shown], widths=WIDTHS, left=range(1, 6)
     )
@@ -51,7 +52,13 @@ def _cells(candidate: Candidate) -> tuple[str, ...]:
     elif stability is None:
         energy = "not relaxed"
     checks, *more = candidate.verdict.split("; ")
-    said = ("flags", "doubtful", "known as", *(outcome.property for outcome in candidate.outcomes))
+    said = (
+        "flags",
+        "doubtful",
+        "known as",
+        "a polymorph",
+        *(outcome.property for outcome in candidate.outcomes),
+    )
     problem = final.validity.physical_problem if final.validity else ""
     doubts = [part for part in more if part.startswith(said) or part in problem.split("; ")]
     name, formula = candidate.raw.name, candidate.raw.formula or "-"

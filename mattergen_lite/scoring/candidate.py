@@ -200,6 +200,7 @@ class Candidate:
         return (
             self.raw.error is not None,
             sum(map(self.misses, required)),
+            bool(self.outcomes) and self.on_target is None,
             *self.ranking.merit(self),
             self._num_doubts,
         )

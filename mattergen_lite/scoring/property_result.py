@@ -15,7 +15,7 @@ _HOW: dict[Method, str] = {
     "regression": " predicted",
     "outside domain": " predicted, outside the regression's domain",
     "equation of state": " by the equation of state",
-    "moments": " by CHGNet's moments",
+    "moments": " by CHGNet's moments, all parallel",
     "network": " by the independent network",
     "DFT": " by DFT",
 }
@@ -70,7 +70,7 @@ class PropertyResult:
         if self.problem is not None:
             return f", not confirmed: {self.problem}"
         if self.guide.expected is None:
-            return ", not confirmed (the error is that for known crystals)"
+            return ", not confirmed (the error is that for labelled crystals)"
         return (
             f", not confirmed (generated crystals of such predictions have "
             f"{self.guide.expected:.3g} on average)"

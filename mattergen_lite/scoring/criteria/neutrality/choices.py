@@ -40,6 +40,7 @@ COUNTED_SHARE = 0.05  # of a state that follows from counting bonds and not from
 ZERO_SHARE = 0.02  # of a metal that hydrogen surrounds as in Mg2NiH4
 MIXING_PENALTY = 1.5  # natural log, of two states of one element where one state would do
 MAX_MIXED_GAP = 2  # between the two, as of Pb+2 and Pb+4
+EQUAL_SITES_PENALTY = 1.6  # of an atom with such a pair on sites that do not differ
 MIN_VALENCE_STEP = 0.02  # between bond valence sums that tell sites apart
 MAX_VALENCE_PENALTY = 4.0  # of a bond valence sum that is far from those of a state
 BOND_COUNTED = frozenset({"Si", "Ge", "P", "As", "Sb", "S", "Se", "Te", "Cl", "Br", "I"})
@@ -146,6 +147,8 @@ def _molecule_part(cluster: Cluster, bonds: Bonds) -> Part:
         weights = {count - 2: 0.0}  # two skeletal electrons more than atoms (Wade)
     elif symbol in HALOGENS:
         weights = {-1: 0.0, 1: -3.0} if count % 2 else {0: -0.7, -2: -1.0}
+        if all(anion_rank(anion) <= anion_rank(symbol) for anion in bonds.anions):
+            weights.pop(1, None)  # nothing takes the electron of Cl3+, but of I3+ beside F
     elif name in MOLECULES:
         weights = {
             charge: -min(((cluster.bond_length - length) / LENGTH_SPREAD) ** 2 / 2, 99.0)
@@ -250,12 +253,16 @@ def _cation_choices(
     for low, high in combinations(sorted(states), 2):
         if high - low > MAX_MIXED_GAP or low <= 0:
             continue
+        equal = np.zeros(count + 1)
+        if high - low == MAX_MIXED_GAP:  # as of Mn+5 and Mn+7 where Mn+6 would do
+            steps = -np.diff(bonds.valence_sums[sites])
+            equal[1:count][steps <= MIN_VALENCE_STEP] = EQUAL_SITES_PENALTY * count
         above = np.concatenate([[0.0], np.cumsum(logs[high])])
         below = np.concatenate([[0.0], np.cumsum(logs[low][::-1])])[::-1]
         choices += [
             Choice(
                 low * (count - m) + high * m,
-                float(above[m] + below[m]) - MIXING_PENALTY,
+                float(above[m] + below[m]) - MIXING_PENALTY - equal[m],
                 True,
                 (Fraction(high), Fraction(low)),
                 m,
