@@ -170,7 +170,7 @@ def figures(proposal: Proposal, candidates: Sequence[Candidate], judging: dict[s
         "samples": len(candidates),
         "relaxed": relaxed,
         "sampling s": proposal.seconds,
-        "judging s": judging["judging"] + judging["comparing"],
+        "judging s": sum(judging.get(name, 0.0) for name in ("judging", "comparing", "confirming")),
         "screening s": judging["screening"],
         "relaxing s": sum(judging[name] for name in ("relaxing", "releasing", "judging relaxed")),
         "M.S.U.N.": float(expected.sum()),

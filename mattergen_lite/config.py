@@ -48,7 +48,7 @@ S = TypeVar("S", bound="Section")
 FORMAT = 2  # of model folders; raised when older programs would misread them
 MAX_PARAMETERS = 2_000_000_000  # of a network; more is a mistake or an attack
 LOG_FLOOR = 1e-30  # keeps logarithms finite; targets and labels are checked to be positive
-MAX_SHOWN = 80  # characters of a value in a message
+MAX_SHOWN = 80  # characters of a value or a key in a message
 
 AnyText = Annotated[str, StringConstraints(min_length=0)]
 Duration = Annotated[str, StringConstraints(pattern=r"^\d{1,4}:\d{1,2}:\d{1,2}:\d{1,2}$")]
@@ -345,6 +345,7 @@ def _explain(section: type[Section], error: ValidationError) -> str:
         return f"configuration {said if said.startswith(path) else f'{path}: {said}'}"
     if (name := path.rpartition(".")[2]) in OPTIONS:
         return f"configuration {path} is now called {OPTIONS[name]}"
+    path = path[:MAX_SHOWN]
     near = difflib.get_close_matches(path, _dotted_keys(section), n=1, cutoff=0.0)
     return f"configuration has no key {path!r}; the nearest one is {near[0]!r}"
 

@@ -65,8 +65,7 @@ def draw_phase_diagram(elements: Sequence[str], candidates: Sequence[Placed] = (
     phases = stable_phases(elements, hull)
     figure = Figure(figsize=(4.6, 3.2) if len(elements) == 2 else (5.4, 4.4), layout="constrained")
     draw = _draw_binary if len(elements) == 2 else _draw_ternary
-    lowest_last = sorted(candidates, key=lambda each: each.e_above_hull, reverse=True)
-    draw(figure.subplots(), phases, lowest_last, hull)  # on top of others of its composition
+    draw(figure.subplots(), phases, candidates, hull)
     return figure
 
 
@@ -139,6 +138,8 @@ def _draw_ternary(
             axes.annotate(label, place, (4, 3), textcoords="offset points", fontsize=7)
     for (x, y, side), element in zip(_CORNERS, phases.elements, strict=True):
         axes.text(x, y, element.symbol, ha=side, va="center", weight="bold")
+    # The lowest comes last, on top of others of its composition.
+    candidates = sorted(candidates, key=lambda each: each.e_above_hull, reverse=True)
     if candidates:
         ours = triangular_coord(
             _places(phases, [Composition(candidate.formula) for candidate in candidates])

@@ -50,7 +50,8 @@ class Operations:
 
     def space_group(self) -> int | None:
         """International number of the group; None if the operations form none."""
-        return _group_number(self.rotations.tobytes(), self.translations.tobytes())
+        rotations, shifts = self.rotations.astype(int), self.translations.astype(float)
+        return _group_number(rotations.tobytes(), shifts.tobytes())
 
 
 def _rows(rotations: np.ndarray, translations: np.ndarray) -> np.ndarray:

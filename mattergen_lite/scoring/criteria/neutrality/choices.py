@@ -126,15 +126,13 @@ def _molecule_parts(cluster: Cluster, bonds: Bonds) -> list[Part]:
     names = [bonds.symbols[site] for site in outer]
     if bonds.symbols[centre] in names or not {bonds.symbols[centre], *names} <= HALOGENS:
         return [molecule]
+    charges = [choice.charge + len(outer) for choice in molecule.choices]
     choices = tuple(
         choice._replace(charge=charge, states=(Fraction(charge),))
-        for choice in molecule.choices
-        for charge in (choice.charge + len(outer),)
+        for choice, charge in zip(molecule.choices, charges, strict=True)
     )
-    anions = [
-        Part((name,), (site,), (Choice(-1, 0.0, False, (Fraction(-1),), 0, (1.0,)),))
-        for name, site in zip(names, outer, strict=True)
-    ]
+    anion = Choice(-1, 0.0, False, (Fraction(-1),), 0, (1.0,))
+    anions = [Part((name,), (site,), (anion,)) for name, site in zip(names, outer, strict=True)]
     return [Part((bonds.symbols[centre],), (centre,), choices), *anions]
 
 
