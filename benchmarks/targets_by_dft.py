@@ -41,7 +41,6 @@ from mattergen_lite.scoring.energy.elasticity import fit_equation_of_state
 PROPERTIES = ("band_gap", "bulk_modulus", "magnetic_density")
 STRAINS = (-0.06, -0.03, 0.0, 0.03, 0.06)  # of the volume
 MAX_ATOMS = 12  # of known compounds
-SAME_GAP = 0.01  # eV, of two networks that are the same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,10 +207,8 @@ def report(rows: pd.DataFrame) -> str:
         holds = inside.pop("value")
         parts = {"all": holds, "delivered": holds[valued.delivered]}
         parts |= {f"on target by {name} too": holds[chosen] for name, chosen in inside.items()}
-        if "network" in valued:  # and not by an earlier one
-            drawn = (valued.judged - valued.network).abs() < SAME_GAP
-            parts |= {"drawn by this network": holds[drawn]}
-            parts |= {"drawn by this network, delivered": holds[drawn & valued.delivered]}
+        runs = valued.name.str.extract(r"^(.*)/")[0]
+        parts |= {f"run {run}": holds[runs == run] for run in sorted(runs.dropna().unique())}
         for name, part in parts.items():
             error = np.sqrt(part.mean() * (1 - part.mean()) / max(len(part), 1))
             lines.append(f"{name}: {part.sum()} of {len(part)} ({part.mean():.0%} ± {error:.0%})")

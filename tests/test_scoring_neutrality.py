@@ -234,15 +234,15 @@ def test_states_depend_on_the_anion():
     assert shares_beside("Xe", frozenset({"N"})) == {}
 
 
+def double_perovskite(large: str, small: str, a: float, x: float) -> Structure:
+    """Ba2 large small O6, in Å."""
+    sites = [[0.25, 0.25, 0.25], [0.5, 0.5, 0.5], [0, 0, 0], [x, 0, 0]]
+    return Structure.from_spacegroup("Fm-3m", Lattice.cubic(a), ["Ba", large, small, "O"], sites)
+
+
 def test_equal_sites_have_the_state_between_two():
     """K2MnO4 is a manganate(VI); in a cell with one Mn site there are no Mn+5 and Mn+7."""
-    perovskite = Structure.from_spacegroup(
-        "Fm-3m",
-        Lattice.cubic(8.0),
-        ["Ba", "Ba", "Mn", "O"],
-        [[0.25, 0.25, 0.25], [0.5, 0.5, 0.5], [0, 0, 0], [0.24, 0, 0]],
-    )  # Ba3MnO6
-    assert neutrality(perovskite).oxidation_states == "Ba+2 Mn+6 O-2"
+    assert neutrality(double_perovskite("Ba", "Mn", 8.0, 0.24)).oxidation_states == "Ba+2 Mn+6 O-2"
 
 
 def test_nothing_takes_an_electron_from_chlorine_but_what_is_stronger():
@@ -272,12 +272,6 @@ def test_elements_in_no_stable_compound_with_the_anion_are_doubtful(cation, anio
 
 def test_pairs_of_states_on_equal_sites_are_doubtful():
     """A cubic double perovskite has a single Te site: it cannot be Te+4 and Te+6."""
-    elpasolite = Structure.from_spacegroup(
-        "Fm-3m",
-        Lattice.cubic(8.4),
-        ["Ba", "Sm", "Te", "O"],
-        [[0.25, 0.25, 0.25], [0.5, 0.5, 0.5], [0, 0, 0], [0.235, 0, 0]],
-    )
-    judged = neutrality(elpasolite)
+    judged = neutrality(double_perovskite("Sm", "Te", 8.4, 0.235))
     assert "Sm+2" not in judged.oxidation_states
     assert "Te+4 Te+6 (on sites that do not differ)" in judged.doubtful_oxidation_states

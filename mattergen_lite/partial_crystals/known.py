@@ -178,7 +178,10 @@ class TemplateSampler(PartialCrystalSampler):
         return self.library.closeness(self.targets)
 
     def _draw_rows(self, count: int, rng: torch.Generator) -> Int[np.ndarray, "K"]:
-        """Rows at random, rather those close to targets; without any, a row may come twice."""
+        """Draw rows at random, each at most once if there are fewer than `count`.
+
+        With targets, those of close crystals are preferred, and each is drawn at most once.
+        """
         if self.targets and len(self.rows) > count:
             weights = torch.from_numpy(self._closeness[self.rows])
             return self.rows[torch.multinomial(weights, count, generator=rng).numpy()]

@@ -5,7 +5,7 @@ remembers the results of an interrupted or earlier run.
 """
 
 from bisect import bisect_left
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -42,7 +42,7 @@ class Progress:
     """Scores, screening and relaxation of one crystal, before its stability is assessed."""
 
     raw: Score
-    confirmed: Mapping[str, Confirmed] = field(default_factory=dict)  # of the crystal as it came
+    confirmed: dict[str, Confirmed] = field(default_factory=dict)  # of the crystal as it came
     left_out: LeftOut | None = None  # what decided that it is not relaxed; None: it is
     screening: Screening | None = None
     measured: Measurement | None = None
@@ -310,7 +310,7 @@ class Judge:
             raw=progress.raw,
             structure=record.structure,
             screening=progress.screening,
-            confirmed=dict(progress.confirmed),
+            confirmed=progress.confirmed,
             goal=self.goal,
             required=self.options.require or (),
             space_groups=self.space_groups,

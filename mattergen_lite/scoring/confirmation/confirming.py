@@ -24,8 +24,7 @@ from mattergen_lite.scoring.execution.result_cache import (
     structure_identity,
 )
 from mattergen_lite.scoring.property_result import Confirmed
-from mattergen_lite.scoring.property_results import decide_targets
-from mattergen_lite.scoring.shortlist_checks import with_curvatures
+from mattergen_lite.scoring.shortlist_checks import compute, with_curvatures
 
 TIME_LIMIT = 60.0  # s per crystal
 # Property -> its method and what computes it.
@@ -68,41 +67,41 @@ def confirm_as_sampled(
     chosen = [i for i, structure in enumerate(structures) if structure is not None]
     confirmed: list[dict[str, Confirmed]] = [{} for _ in structures]
     for name in sorted(QUICK.keys() & names):
-        results = _compute_quickly(name, [structures[i] for i in chosen], result_cache)
-        for i, result in zip(chosen, results, strict=True):
-            confirmed[i][name] = result
+        answers = result_cache.ask(_question(name), [structures[i] for i in chosen])
+        for i, answer in zip(chosen, answers, strict=True):
+            confirmed[i][name] = _confirmed(name, answer)
     return confirmed
 
 
 def _confirm_quickly(
     name: str, candidates: Sequence[Candidate], result_cache: ResultCache
 ) -> list[Candidate]:
-    """Compute one property of all relaxed crystals; it decides about targets."""
+    """Compute one property of all relaxed crystals."""
+
+    def add(candidate: Candidate, answer: float | Failure) -> Candidate:
+        confirmed = {**candidate.confirmed, name: _confirmed(name, answer)}
+        return replace(candidate, confirmed=confirmed)
+
     chosen = [
         i for i, candidate in enumerate(candidates) if candidate.relaxed_structure is not None
     ]
-    structures = [candidates[i].relaxed_structure for i in chosen]
-    changed = list(candidates)
-    for i, result in zip(chosen, _compute_quickly(name, structures, result_cache), strict=True):
-        confirmed = {**candidates[i].confirmed, name: result}
-        changed[i] = decide_targets(replace(candidates[i], confirmed=confirmed))
-    return changed
+    return compute(_question(name), candidates, chosen, result_cache, add)
 
 
-def _compute_quickly(
-    name: str, structures: Sequence[Structure], result_cache: ResultCache
-) -> list[Confirmed]:
-    """Compute one property of crystals, with its error; failures have their reason."""
+def _question(name: str) -> CachedTask[Structure, float]:
+    """What computes one property of a crystal."""
     method, function = QUICK[name]
-    question = CachedTask(
+    return CachedTask(
         function, structure_identity, TypeAdapter(float), f"{name} by {method}", TIME_LIMIT, None
     )
-    return [
-        Confirmed(method=method, problem=answer.reason)
-        if isinstance(answer, Failure)
-        else Confirmed(method=method, value=answer, error=confirmation_error(method, answer))
-        for answer in result_cache.ask(question, structures)
-    ]
+
+
+def _confirmed(name: str, answer: float | Failure) -> Confirmed:
+    """The value of one property with its error, or why there is none."""
+    method, _ = QUICK[name]
+    if isinstance(answer, Failure):
+        return Confirmed(method=method, problem=answer.reason)
+    return Confirmed(method=method, value=answer, error=confirmation_error(method, answer))
 
 
 def _is_deliverable(candidate: Candidate, checks: Collection[str]) -> bool:
